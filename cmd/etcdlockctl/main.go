@@ -1,0 +1,51 @@
+// Command etcdlockctl looks after locks on etcd.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcdlock/etcdlock/internal/buildinfo"
+	"github.com/etcdlock/etcdlock/internal/serverdir"
+)
+
+// Exit codes beside 0.
+const (
+	exitFailed = 1
+	exitUsage  = 64
+)
+
+// errUsage marks what the user got wrong.
+var errUsage = errors.New("see etcdlockctl help")
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	root := &cobra.Command{
+		Use:           "etcdlockctl",
+		Short:         "look after distributed locks on etcd",
+		Version:       buildinfo.Version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
+	root.AddCommand(newServe())
+	root.SetArgs(args)
+	_, err := root.ExecuteC()
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "etcdlockctl: error:", err)
+	switch {
+	case errors.Is(err, serverdir.ErrBusy):
+		fmt.Fprintln(os.Stderr, "etcdlockctl: hint: use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")
+		return serverdir.BusyExit
+	case errors.Is(err, errUsage):
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/embedded"
+	"github.com/etcdlock/etcdlock/internal/serverdir"
+)
+
+// serve is what the command's flags say.
+type serve struct {
+	dir        string
+	idleExit   time.Duration
+	background bool
+	stop       bool
+	ready      int // the descriptor on which a server in the background reports to its starter
+}
+
+func newServe() *cobra.Command {
+	s := &serve{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run an etcd for the locks of this machine and user",
+		Long: `Runs one etcd for the locks of this machine and user, on a unix socket that nobody else can reach. It is what
+etcdlocker --embedded uses, and starts when it does not run. Its locks are not those of another machine or user.
+
+Only one server runs in a directory. DIR/endpoint names its socket, for etcdlocker -e and etcdctl --endpoints.`,
+		Example: `  etcdlockctl serve
+  etcdlockctl serve --background --idle-exit 10m
+  etcdlockctl serve --stop`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("serve takes no arguments, and got %q (%w)", args[0], errUsage)
+			}
+			return s.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.dir, "dir", "", "its directory (default: etcdlock/etcd in XDG_STATE_HOME or ~/.local/state)")
+	f.DurationVar(&s.idleExit, "idle-exit", 0, "leave after so long without clients and leases (default: never)")
+	f.BoolVar(&s.background, "background", false, "return as soon as it answers, and let it run")
+	f.BoolVar(&s.stop, "stop", false, "end the server of the directory")
+	f.IntVar(&s.ready, "ready-fd", 0, "")
+	if err := f.MarkHidden("ready-fd"); err != nil {
+		panic(err)
+	}
+	cmd.MarkFlagsMutuallyExclusive("background", "stop")
+	return cmd
+}
+
+func (s *serve) run(ctx context.Context) (err error) {
+	if s.idleExit < 0 {
+		return fmt.Errorf("--idle-exit: %v is negative (%w)", s.idleExit, errUsage)
+	}
+	if s.dir == "" {
+		if s.dir, err = serverdir.Default(); err != nil {
+			return err
+		}
+	}
+	if s.dir, err = filepath.Abs(s.dir); err != nil {
+		return err
+	}
+	switch {
+	case s.stop:
+		return serverdir.Stop(ctx, s.dir)
+	case s.background:
+		return s.detach()
+	}
+	return s.foreground(ctx)
+}
+
+// foreground runs the server until a signal ends it, or nobody needs it any more.
+func (s *serve) foreground(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if s.ready != 0 {
+		signal.Ignore(syscall.SIGHUP)
+	}
+	syscall.Umask(0o077)
+	server, err := embedded.Start(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	if err := s.announce(server.Endpoint); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return errors.Join(server.Wait(ctx, s.idleExit), server.Close())
+}
+
+// announce tells whoever waits for it that the server answers.
+func (s *serve) announce(endpoint string) error {
+	if s.ready == 0 {
+		fmt.Printf("%s answers; use it with: etcdlocker --embedded=%s\n", endpoint, s.dir)
+		return nil
+	}
+	f := os.NewFile(uintptr(s.ready), "ready")
+	defer f.Close()
+	// Nobody will read our stderr any more, and to write to it would be the end.
+	log, err := os.OpenFile(serverdir.LogPath(s.dir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := unix.Dup2(int(log.Fd()), 2); err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, readyWord+"\n")
+	return err
+}
+
+const readyWord = "ready"
+
+// detach starts the server as a process that is nobody's child: we leave once it answers, and it falls to init. So
+// whoever called us may later become the parent of orphans without inheriting it.
+func (s *serve) detach() error {
+	// The server owns the directory before it makes anything in it, so it also creates it.
+	self := "/proc/self/exe" // works even if the file has been replaced
+	if runtime.GOOS != "linux" {
+		var err error
+		if self, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command(self, "serve", "--dir", s.dir, "--idle-exit", s.idleExit.String(), "--ready-fd", "3")
+	cmd.Env = serverdir.Environment()
+	cmd.Dir = "/"
+	cmd.Stderr = w // until it answers; then it is turned to the log
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return err
+	}
+	w.Close()
+	return s.await(cmd, r)
+}
+
+// await returns when the server answers, or has ended and said why.
+func (s *serve) await(cmd *exec.Cmd, r io.Reader) error {
+	var said []string
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if lines.Text() == readyWord {
+			return cmd.Process.Release()
+		}
+		said = append(said, strings.TrimPrefix(lines.Text(), "etcdlockctl: error: "))
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == serverdir.BusyExit {
+		return serverdir.ErrBusy
+	}
+	return fmt.Errorf("the server did not start: %s (%w)", strings.Join(said, "; "), err)
+}

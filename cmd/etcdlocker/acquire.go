@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/serverdir"
+)
+
+// errTooLate says that the lock did not become ours in the time that --wait or --try allow.
+var errTooLate = errors.New("not ours in the time allowed")
+
+// A failure is an error with the exit code and the hint that belong to it.
+type failure struct {
+	usageError
+	code int
+}
+
+func codeOf(err error) int {
+	var f *failure
+	var u *usageError
+	switch {
+	case errors.As(err, &f):
+		return f.code
+	case errors.As(err, &u):
+		return exitUsage
+	}
+	return exitNotAcquired
+}
+
+// findCommand looks a command up before etcd is touched.
+func findCommand(command []string) (string, error) {
+	if len(command) == 0 {
+		return "", nil
+	}
+	path, err := exec.LookPath(command[0])
+	if err != nil && !errors.Is(err, exec.ErrDot) {
+		hint := "check the name and PATH; nothing was locked"
+		if errors.Is(err, os.ErrPermission) {
+			hint = "it is a directory or not executable; nothing was locked"
+		}
+		return "", usagef(hint, "cannot run %q: %w", command[0], errors.Unwrap(err))
+	}
+	return path, nil
+}
+
+// A holder has the lock.
+type holder struct {
+	*locker
+	client   *clientv3.Client
+	lock     *etcdlock.Lock
+	held     context.Context
+	endHeld  context.CancelCauseFunc
+	since    time.Time
+	endpoint string // for the command's environment
+}
+
+// acquire gets the lock, or says why not.
+func (l *locker) acquire(ctx context.Context) (*holder, error) {
+	config, err := l.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config.Context = ctx
+	config.DialTimeout = l.connectTimeout
+	client, err := clientv3.New(config)
+	if err != nil {
+		return nil, l.explain(err)
+	}
+	h := &holder{locker: l, client: client, endpoint: strings.Join(config.Endpoints, ","), endHeld: func(error) {}}
+	if err := h.lockIt(ctx); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// config returns where and how to reach etcd, starting the embedded one if it is asked for and does not run.
+func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
+	if l.embedded {
+		dir := l.embeddedDir
+		if dir == "" {
+			var err error
+			if dir, err = serverdir.Default(); err != nil {
+				return clientv3.Config{}, usagef("name one with --embedded=DIR", "no directory for the embedded etcd: %w", err)
+			}
+		}
+		endpoint, started, err := serverdir.Start(ctx, dir, idleExit)
+		if err != nil {
+			return clientv3.Config{}, err
+		}
+		if started {
+			l.voice.notef("started etcd in %s: its locks are those of this machine and user alone", dir)
+		}
+		l.etcd.Endpoints = endpoint
+	}
+	return l.etcd.Config()
+}
+
+// idleExit is when an embedded etcd that we started leaves.
+const idleExit = 10 * time.Minute
+
+// lockIt waits for the lock.
+func (h *holder) lockIt(ctx context.Context) (err error) {
+	if h.lock, err = etcdlock.New(h.client, h.key, h.id, h.ttl); err != nil {
+		return err
+	}
+	h.lock.RefreshInterval, h.lock.Grace, h.lock.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
+	h.lock.Logger = h.voice.logger(h.verbose)
+	if len(h.command) > 0 {
+		h.lock.Command = h.command[0]
+	}
+	if err := h.lock.Prepare(ctx); err != nil {
+		return h.explain(err)
+	}
+	if err := h.checkNesting(ctx); err != nil {
+		h.close()
+		return err
+	}
+	if err := h.waitForIt(ctx); err != nil {
+		h.close()
+		return h.explain(err)
+	}
+	h.since = time.Now()
+	return nil
+}
+
+// waitForIt waits for our turn. The context that comes with the lock must not end with the wait, so the time
+// allowed is a timer beside ctx.
+func (h *holder) waitForIt(ctx context.Context) (err error) {
+	if h.try {
+		h.held, err = h.lock.TryLock(ctx)
+		return err
+	}
+	ctx, h.endHeld = context.WithCancelCause(ctx)
+	if h.wait > 0 {
+		timer := time.AfterFunc(h.wait, func() { h.endHeld(errTooLate) })
+		defer timer.Stop()
+	}
+	line := newWaitingLine(h.voice, h.client, h.key, os.Stderr)
+	h.lock.OnWait = line.begin
+	telling, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { line.run(telling) })
+	h.held, err = h.lock.Lock(ctx)
+	stop()
+	wg.Wait()
+	if err == nil && context.Cause(ctx) == errTooLate {
+		return errTooLate // it came at the same time
+	}
+	return err
+}
+
+// checkNesting finds a command that asks for the very lock it runs under: it would wait for ever.
+func (h *holder) checkNesting(ctx context.Context) error {
+	rev, err := strconv.ParseInt(os.Getenv("ETCD_LOCK_REV"), 10, 64)
+	if err != nil || os.Getenv("ETCD_LOCK_KEY") != h.key {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, h.connectTimeout, etcdlock.ErrNoAnswer)
+	defer cancel()
+	resp, err := h.client.Get(ctx, h.key)
+	if err != nil {
+		return h.explain(err)
+	}
+	if len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision == rev {
+		return &failure{usageError{fmt.Errorf("lock %q is already held by the command that asks for it (ETCD_LOCK_KEY, ETCD_LOCK_REV)", h.key),
+			"it would wait for itself for ever: name another key with -k, or run this part without etcdlocker"}, exitNotAcquired}
+	}
+	return nil
+}
+
+// explain gives an error of the lock or the client its exit code and its hint.
+func (l *locker) explain(err error) error {
+	return &failure{usageError{err, l.hint(err)}, l.code(err)}
+}
+
+func (l *locker) code(err error) int {
+	if errors.Is(err, errTooLate) || errors.Is(err, etcdlock.ErrBusy) {
+		return l.conflictCode
+	}
+	return exitNotAcquired
+}
+
+// hint says what to do about an error.
+func (l *locker) hint(err error) string {
+	switch {
+	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
+		return "try again later, or allow more time with --wait; etcdctl get on the key names the holder"
+	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
+		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
+	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed),
+		errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrInvalidAuthToken):
+		return "check user and password; the user needs to read and write the key and everything below key/"
+	}
+	return ""
+}

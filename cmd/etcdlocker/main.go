@@ -1,0 +1,111 @@
+// Command etcdlocker runs a command while holding a distributed lock on etcd.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/buildinfo"
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
+
+// Exit codes that are not the command's.
+const (
+	exitNotAcquired = 1
+	exitLost        = 2
+	exitNoCommand   = 3 // could not be started, or not be proved dead
+	exitUsage       = 64
+	exitSignal      = 128 // plus the signal's number
+)
+
+func main() {
+	v := &voice{w: os.Stderr}
+	o, err := parseOptions(os.Args[1:], os.Getenv)
+	switch {
+	case err != nil:
+		os.Exit(v.fail(err, exitUsage))
+	case o.help:
+		fmt.Print(usage)
+		return
+	case o.version:
+		fmt.Println("etcdlocker", buildinfo.Version())
+		return
+	}
+	os.Exit((&locker{options: o, voice: v, signals: catchSignals()}).run())
+}
+
+// fail says what went wrong and what to do, and returns the exit code.
+func (v *voice) fail(err error, code int) int {
+	v.errorf("%v", err)
+	if hint := hintOf(err); hint != "" {
+		v.hintf("%s", hint)
+	}
+	return code
+}
+
+// A locker takes one lock and runs one command under it.
+type locker struct {
+	*options
+	voice   *voice
+	signals chan os.Signal
+}
+
+func (l *locker) run() int {
+	path, err := findCommand(l.command)
+	if err != nil {
+		return l.voice.fail(err, exitNoCommand)
+	}
+	ctx, stopped := l.untilStopped(context.Background())
+	h, err := l.acquire(ctx)
+	if sig := stopped(); sig != 0 {
+		if err == nil {
+			h.close()
+		}
+		l.voice.errorf("stopped by %s while waiting for lock %q", unix.SignalName(sig), l.key)
+		return exitSignal + int(sig)
+	}
+	if err != nil {
+		return l.voice.fail(err, codeOf(err))
+	}
+	defer h.client.Close()
+	if len(l.command) == 0 {
+		return h.holdOnly()
+	}
+	return h.supervise(path)
+}
+
+// untilStopped returns a context that ends when a signal tells us to stop. The function returned leaves the signals
+// to others, and returns the one that ended the context, or 0.
+func (l *locker) untilStopped(parent context.Context) (context.Context, func() syscall.Signal) {
+	ctx, cancel := context.WithCancel(parent)
+	quit, result := make(chan struct{}), make(chan syscall.Signal, 1)
+	go func() {
+		sig := waitForStop(quit, l.signals)
+		if sig != 0 {
+			cancel()
+		}
+		result <- sig
+	}()
+	return ctx, func() syscall.Signal {
+		close(quit)
+		return <-result
+	}
+}
+
+// waitForStop returns the first signal that tells to stop, or 0 when quit is closed.
+func waitForStop(quit <-chan struct{}, signals <-chan os.Signal) syscall.Signal {
+	for {
+		select {
+		case sig := <-signals:
+			if sig, ok := sig.(syscall.Signal); ok && supervise.IsStop(sig) {
+				return sig
+			}
+		case <-quit:
+			return 0
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/endpoint"
+	"github.com/etcdlock/etcdlock/internal/supervise"
+	"github.com/etcdlock/etcdlock/internal/validity"
+)
+
+// options is what flags and environment said.
+type options struct {
+	help, version, verbose bool
+
+	key, id             string
+	ttl, refresh, grace time.Duration // refresh and grace: the default filled in
+	try                 bool
+	wait                time.Duration // -1: for ever
+	conflictCode        int
+	holdAtLeast         time.Duration
+	killAfter           time.Duration
+	orphans             supervise.Orphans
+
+	etcd           endpoint.Options
+	embedded       bool
+	embeddedDir    string
+	connectTimeout time.Duration
+
+	command []string
+}
+
+// A usageError is the user's: a sentence, and the way out.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(hint, format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...), hint}
+}
+
+// given is a setting as text, with the name under which the user gave it.
+type given struct {
+	name, value string
+}
+
+// parser turns words and variables into options.
+type parser struct {
+	flags  *pflag.FlagSet
+	getenv func(string) string
+	o      options
+
+	node, orphans                         string
+	key, id, ttl, refresh                 string
+	grace, wait, hold, killAfter, connect string
+	conflict                              string
+	embedded                              string
+}
+
+// defaultDir is what --embedded means without a directory; no path looks like it.
+const defaultDir = "\x00"
+
+func newParser(getenv func(string) string) *parser {
+	p := &parser{flags: pflag.NewFlagSet("etcdlocker", pflag.ContinueOnError), getenv: getenv}
+	f := p.flags
+	f.SetInterspersed(false) // what follows the command is the command's
+	f.Usage = func() {}
+	f.BoolVarP(&p.o.help, "help", "h", false, "")
+	f.BoolVar(&p.o.version, "version", false, "")
+	f.BoolVarP(&p.o.verbose, "verbose", "v", false, "")
+	f.StringVarP(&p.key, "key", "k", "", "")
+	f.StringVarP(&p.id, "id", "i", "", "")
+	f.StringVarP(&p.ttl, "ttl", "t", "", "")
+	f.StringVarP(&p.refresh, "refresh", "r", "", "")
+	f.StringVarP(&p.node, "node", "n", "", "")
+	f.Lookup("node").NoOptDefVal = "true"
+	f.BoolVar(&p.o.try, "try", false, "")
+	f.StringVar(&p.wait, "wait", "", "")
+	f.StringVar(&p.conflict, "conflict-exit-code", "", "")
+	f.StringVar(&p.hold, "hold-at-least", "", "")
+	f.StringVar(&p.grace, "grace", "", "")
+	f.StringVar(&p.killAfter, "kill-after", "", "")
+	f.StringVar(&p.orphans, "orphans", "leave", "")
+	f.StringVar(&p.embedded, "embedded", "", "")
+	f.Lookup("embedded").NoOptDefVal = defaultDir
+	f.StringVar(&p.connect, "connect-timeout", "", "")
+	p.o.etcd.AddFlags(f)
+	return p
+}
+
+// parseOptions reads the words after the program's name, and the environment.
+func parseOptions(args []string, getenv func(string) string) (*options, error) {
+	p := newParser(getenv)
+	if err := p.flags.Parse(args); err != nil {
+		return nil, usagef("etcdlocker --help lists the options; what belongs to the command goes after --", "%w", err)
+	}
+	if p.o.help || p.o.version {
+		return &p.o, nil
+	}
+	p.o.command = p.flags.Args()
+	for _, step := range []func() error{p.lock, p.times, p.life, p.server} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return &p.o, nil
+}
+
+// text returns what a flag or else a variable says. An empty variable says nothing.
+func (p *parser) text(flag, value, variable string) given {
+	if !p.flags.Changed(flag) && variable != "" {
+		if v := p.getenv(variable); v != "" {
+			return given{variable, v}
+		}
+	}
+	return given{"--" + flag, value}
+}
+
+func (p *parser) lock() error {
+	key := p.text("key", p.key, "ETCD_LOCK_KEY")
+	switch {
+	case key.value == "" && p.flags.Changed("key"):
+		return usagef("give it at least one byte", "--key: the lock's key is empty")
+	case key.value == "":
+		return usagef("name it with -k, or in ETCD_LOCK_KEY", "no key: which lock is meant?")
+	case len(key.value) > etcdlock.MaxKeyBytes:
+		return usagef("use a shorter one, a digest of it for example", "%s: a key of %d bytes, at most %d are possible",
+			key.name, len(key.value), etcdlock.MaxKeyBytes)
+	}
+	p.o.key = key.value
+
+	id := p.text("id", p.id, "ETCD_LOCK_ID")
+	if id.value == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return usagef("give one with -i", "no id, and the host name is not known: %w", err)
+		}
+		id = given{"the host name", strings.ToValidUTF8(host, "?")}
+	}
+	switch {
+	case len(id.value) > etcdlock.MaxIDBytes:
+		return usagef("use a shorter one", "%s: an id of %d bytes, at most %d are possible", id.name, len(id.value), etcdlock.MaxIDBytes)
+	case !utf8.ValidString(id.value):
+		return usagef("an id is a label for people, the key may be any bytes", "%s: the id %q is not UTF-8", id.name, id.value)
+	}
+	p.o.id = id.value
+	return nil
+}
+
+func (p *parser) times() error {
+	ttl := p.text("ttl", p.ttl, "ETCD_LOCK_TTL")
+	if !p.flags.Changed("ttl") && ttl.value == "" {
+		ttl.value = "15"
+	}
+	var err error
+	if p.o.ttl, err = parseDuration(ttl); err != nil {
+		return err
+	}
+	if p.o.ttl < validity.MinTTL || p.o.ttl > validity.MaxTTL || p.o.ttl%time.Second != 0 {
+		return usagef("etcd counts whole seconds: give it 1 to 86400 of them", "%s: a TTL of %q is not possible", ttl.name, ttl.value)
+	}
+	if p.o.grace, err = p.duration("grace", p.grace, validity.DefaultGrace(p.o.ttl)); err != nil {
+		return err
+	}
+	refresh := p.text("refresh", p.refresh, "ETCD_LOCK_REFRESH")
+	if refresh.value != "" || p.flags.Changed("refresh") {
+		if p.o.refresh, err = parseDuration(refresh); err != nil {
+			return err
+		}
+	}
+	if p.o.refresh == 0 {
+		refresh.name = "--refresh"
+		p.o.refresh = validity.DefaultRefresh(p.o.ttl, p.o.grace)
+	}
+	if err := validity.Check(p.o.ttl, p.o.refresh, p.o.grace); err != nil {
+		return usagef("renew more often, give less grace, or take a longer TTL", "%s, --grace and %s do not fit: %w", refresh.name, ttl.name, err)
+	}
+	p.o.wait = -1
+	if p.flags.Changed("wait") {
+		if p.o.wait, err = p.duration("wait", p.wait, 0); err != nil {
+			return err
+		}
+	}
+	p.o.try = p.o.try || p.o.wait == 0
+	if p.o.try && p.o.wait > 0 {
+		return usagef("use one of them", "--try does not wait, and --wait does")
+	}
+	if p.o.holdAtLeast, err = p.duration("hold-at-least", p.hold, 0); err != nil {
+		return err
+	}
+	if p.o.killAfter, err = p.duration("kill-after", p.killAfter, 0); err != nil {
+		return err
+	}
+	if p.o.connectTimeout, err = p.duration("connect-timeout", p.connect, 5*time.Second); err != nil {
+		return err
+	}
+	if p.o.connectTimeout == 0 {
+		return usagef("give etcd some time", "--connect-timeout: no time at all")
+	}
+	return nil
+}
+
+func (p *parser) duration(flag, value string, def time.Duration) (time.Duration, error) {
+	if !p.flags.Changed(flag) {
+		return def, nil
+	}
+	return parseDuration(given{"--" + flag, value})
+}
+
+// maxDuration keeps sums of durations from overflowing.
+const maxDuration = 100 * 365 * 24 * time.Hour
+
+// parseDuration reads a number of seconds, fractions allowed, or one of Go's durations.
+func parseDuration(g given) (time.Duration, error) {
+	bad := func(why string) error {
+		return usagef("a number counts seconds, as in 90 or 0.5; or add a unit, as in 500ms, 90s, 5m, 2h", "%s: %q is %s", g.name, g.value, why)
+	}
+	var d time.Duration
+	// ParseFloat alone would take 0x1p4, inf and 1_000 as well.
+	if strings.Trim(g.value, "0123456789.+-") == "" {
+		seconds, err := strconv.ParseFloat(g.value, 64)
+		if err != nil {
+			return 0, bad("not a time")
+		}
+		if seconds > maxDuration.Seconds() {
+			return 0, bad("too long")
+		}
+		d = time.Duration(seconds * float64(time.Second))
+	} else {
+		var err error
+		if d, err = time.ParseDuration(g.value); err != nil {
+			return 0, bad("not a time")
+		}
+	}
+	switch {
+	case d < 0 || strings.HasPrefix(g.value, "-"):
+		return 0, bad("negative")
+	case d > maxDuration:
+		return 0, bad("too long")
+	}
+	return d, nil
+}
+
+func (p *parser) life() error {
+	switch p.orphans {
+	case "leave":
+		p.o.orphans = supervise.LeaveOrphans
+	case "wait":
+		p.o.orphans = supervise.AwaitOrphans
+	case "kill":
+		p.o.orphans = supervise.KillOrphans
+	default:
+		return usagef("it is one of leave, wait and kill", "--orphans: %q is not known", p.orphans)
+	}
+	p.o.conflictCode = exitNotAcquired
+	if p.flags.Changed("conflict-exit-code") {
+		n, err := strconv.ParseUint(p.conflict, 10, 8)
+		if err != nil {
+			return usagef("exit codes are numbers from 0 to 255", "--conflict-exit-code: %q is none", p.conflict)
+		}
+		p.o.conflictCode = int(n)
+	}
+	node := p.text("node", p.node, "ETCD_CHILD_IS_NODE")
+	switch node.value {
+	case "", "0", "false":
+		return nil
+	}
+	return usagef("leave it out: node can be run like any other command, without pings", "%s: pings of Node.js modules are not supported yet", node.name)
+}
+
+func (p *parser) server() error {
+	if p.flags.Changed("embedded") {
+		p.o.embedded = true
+		if p.embedded != defaultDir {
+			p.o.embeddedDir = p.embedded
+		}
+		if p.flags.Changed("embedded") && p.embedded == "" {
+			return usagef("leave the = away for the default directory", "--embedded=: the directory's name is empty")
+		}
+		if p.flags.Changed("etcd") {
+			return usagef("use one of them", "--embedded and --etcd name two different servers")
+		}
+		return nil
+	}
+	p.o.etcd.FromEnv(p.getenv)
+	return nil
+}
+
+// hintOf returns the way out that comes with an error, if one does.
+func hintOf(err error) string {
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return usage.hint
+	}
+	var option *endpoint.OptionError
+	if errors.As(err, &option) {
+		return option.Hint
+	}
+	return ""
+}

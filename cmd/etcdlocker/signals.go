@@ -1,0 +1,43 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// passed are the signals that go on to the command. SIGTSTP, SIGTTIN and SIGTTOU keep their effect on us: the kernel
+// sends them to the whole group. SIGCHLD and SIGURG are about us alone.
+var passed = []syscall.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH,
+	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
+}
+
+// catchSignals returns a channel of the signals to pass on. One that we were started to ignore, as by nohup, stays
+// ignored, by the command as well.
+func catchSignals() chan os.Signal {
+	c := make(chan os.Signal, 64)
+	for _, sig := range passed {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+	return c
+}
+
+// fromTerminal reports whether a signal that came now was most likely typed: then the terminal has sent it to the
+// whole foreground group, and the command has it already.
+func fromTerminal(sig syscall.Signal) bool {
+	if sig != unix.SIGINT && sig != unix.SIGQUIT && sig != unix.SIGWINCH {
+		return false
+	}
+	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(tty)
+	foreground, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
+	return err == nil && foreground == unix.Getpgrp()
+}

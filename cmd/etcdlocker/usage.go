@@ -1,0 +1,62 @@
+package main
+
+const usage = `Usage: etcdlocker [options] [--] [command [argument...]]
+
+Acquires a distributed lock on etcd, runs a command while holding it, and releases it when the command has ended.
+Without a command it holds the lock until a signal comes, and prints the key and the fencing token.
+
+The command never runs when its lock may belong to somebody else: if the lease cannot be renewed in time, the command
+and everything it started are asked to end and then killed, all before the lock can go to another holder.
+
+Options end at the first word that is none, or at --. Each may also come from the variable in brackets.
+
+The lock:
+  -k, --key KEY           the lock's key in etcd, any bytes, required [ETCD_LOCK_KEY]
+  -i, --id ID             what others see of the holder; default: the host name [ETCD_LOCK_ID]
+  -t, --ttl SECONDS       how long the lock outlives a holder that is gone; whole seconds; default 15 [ETCD_LOCK_TTL]
+  -r, --refresh SECONDS   time between renewals; default TTL/2 [ETCD_LOCK_REFRESH]
+      --try               do not wait if somebody else holds the lock
+      --wait DURATION     wait for the lock at most this long, counted from etcd's first answer
+      --conflict-exit-code N  exit code when --try or --wait does not get the lock; default 1
+      --hold-at-least DURATION  keep the lock until so long after it was acquired, even if the command ends earlier
+
+The command:
+      --grace DURATION    time from TERM to KILL when the lock is lost; default TTL/4, at most 5s
+      --kill-after DURATION  told to stop, kill the command after this time; default: wait for it
+      --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
+  -n, --node              the command is a Node.js module that answers pings [ETCD_CHILD_IS_NODE]
+
+etcd:
+  -e, --etcd LIST         host, host:port or URL, several separated by commas
+                          [ETCD_LOCK_HOST, ETCDCTL_ENDPOINTS]; default localhost:2379
+      --embedded[=DIR]    use the etcd of this machine and user, started when needed
+      --connect-timeout DURATION  until etcd first answers; default 5s
+      --cacert FILE, --cert FILE, --cert-key FILE, --insecure-skip-tls-verify
+                          TLS [ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_INSECURE_SKIP_TLS_VERIFY]
+      --user NAME[:PASSWORD], --password PASSWORD, --password-file FILE
+                          [ETCDCTL_USER, ETCDCTL_PASSWORD]; --password and --user NAME:PASSWORD show in the
+                          process list, a file or a variable does not
+      --discovery-srv DOMAIN, --discovery-srv-name NAME
+                          find etcd by DNS [ETCDCTL_DISCOVERY_SRV, ETCDCTL_DISCOVERY_SRV_NAME]
+
+  -v, --verbose           debug messages on stderr
+  -h, --help              this text
+      --version           the version
+
+A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone counts seconds.
+
+The command finds ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV (the fencing token) and ETCD_LOCK_HOST in its
+environment.
+
+Exit codes:
+  the command's   it ended by itself
+  128+N           it died of signal N, or etcdlocker was told to stop by TERM, INT, QUIT or HUP
+  1               the lock could not be acquired
+  2               the lock was lost
+  3               the command could not be started, or could not be proved dead
+  4               trouble with the pings of a Node.js module
+  64              usage
+
+Example:
+  ETCD_LOCK_HOST=etcd:6666 etcdlocker -k /test/lock -t 120 -- mycmd --some --args
+`

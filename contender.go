@@ -1,0 +1,307 @@
+package etcdlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/place"
+)
+
+// watchAfter is how long a contender has to last before it opens watches on its own keys: long enough that
+// short holdings do without, short enough to notice an operator's hand within 50 ms.
+const watchAfter = 10 * time.Millisecond
+
+// A contender is one place in line under a lease, from the request to join until nothing of it is left. Three
+// kinds of goroutines work for it, all ended by stop: the renewer, which makes RPCs and may hang; once it holds the
+// lock the keeper, which does nothing but watch the clock; and one follower for each of its keys.
+type contender struct {
+	settings
+	key, id string
+	lease   *lease
+	place   string // its key in the line
+	record  string // the value of place
+	create  int64  // the CreateRevision of place
+
+	token atomic.Int64 // 0 while waiting
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	news chan struct{} // while waiting: something may have happened, look
+	gone chan struct{} // while waiting: the lease is gone
+
+	expired chan struct{} // the lock may be somebody else's
+	over    chan struct{} // the holding has been unlocked
+
+	mu    sync.Mutex
+	lost  *LostError
+	holds map[*holding]struct{}
+}
+
+// A holding is one context handed out by Lock.
+type holding struct{ cancel context.CancelCauseFunc }
+
+func newContender(l *Lock, s settings, ls *lease) *contender {
+	ls.places++
+	c := &contender{
+		settings: s,
+		key:      l.key,
+		id:       l.id,
+		lease:    ls,
+		place:    place.Key(l.key, ls.id, ls.places),
+		record:   l.record(s.command),
+		news:     make(chan struct{}, 1),
+		gone:     make(chan struct{}),
+		expired:  make(chan struct{}),
+		over:     make(chan struct{}),
+		holds:    make(map[*holding]struct{}),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// stop ends the contender's goroutines. What they had sent may still be applied.
+func (c *contender) stop() {
+	c.cancel()
+	c.wg.Wait()
+}
+
+// entered starts what a place in line needs.
+func (c *contender) entered() {
+	c.wg.Go(c.renew)
+	c.wg.Go(func() { c.follow(c.place) })
+}
+
+// granted starts what a holder needs.
+func (c *contender) granted(token int64) {
+	c.token.Store(token)
+	c.wg.Go(c.keep)
+	c.wg.Go(func() { c.follow(c.key) })
+	c.log.Debug("lock acquired", "key", c.key, "token", token)
+	select {
+	case <-c.gone: // what the renewer found while the lock was being granted
+		c.lose(LeaseLost, nil)
+	default:
+	}
+}
+
+// renew is the renewer.
+func (c *contender) renew() {
+	for sleep(c.ctx, c.lease.sentAt().Add(c.refresh).Until()) {
+		resp, err := c.lease.renew(c.ctx, c.state()...)
+		if c.learn(resp, err) {
+			return
+		}
+		c.log.Debug("lease renewed", "key", c.key, "valid_for", c.lease.validUntil().Until())
+	}
+}
+
+// follow is a follower: it watches one key from now on, and looks when something happens to it. What it may
+// miss, the read behind each renewal finds.
+func (c *contender) follow(key string) {
+	for pause := watchAfter; sleep(c.ctx, pause); pause = pauseMax {
+		w, ok := openWatch(c.ctx, c.lease, key)
+		for ok {
+			c.look()
+			_, ok = <-w.events
+		}
+		w.close()
+	}
+}
+
+// look reads the contender's keys and draws conclusions. While waiting that is the waiter's own business.
+func (c *contender) look() {
+	if c.token.Load() == 0 {
+		c.wake()
+		return
+	}
+	resp, err := c.lease.read(c.ctx, c.state()...)
+	c.learn(resp, err)
+}
+
+func (c *contender) wake() {
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+}
+
+// state is the read that shows whether a contender is what it believes to be.
+func (c *contender) state() []clientv3.Op {
+	return []clientv3.Op{clientv3.OpGet(c.key), clientv3.OpGet(c.place)}
+}
+
+// learn draws conclusions from the answer to a read of state, or from a renewal's failure. It reports whether the
+// lease is of no use any more.
+func (c *contender) learn(resp *clientv3.TxnResponse, err error) (dead bool) {
+	holds := c.token.Load() != 0
+	switch {
+	case errors.Is(err, errLeaseGone), errors.Is(err, errHistoryLost):
+		reason := LeaseLost
+		if errors.Is(err, errHistoryLost) {
+			reason = HistoryLost
+		}
+		if holds {
+			c.lose(reason, nil)
+		} else {
+			close(c.gone)
+		}
+		return true
+	case err != nil:
+		return c.ctx.Err() != nil
+	case !holds:
+		c.wake()
+		return false
+	case resp.Header.Revision < c.token.Load():
+		return false // read before the lock was granted, answered after
+	}
+	if reason := c.whatIsLost(getOne(resp, 0), getOne(resp, 1)); reason != 0 {
+		c.lose(reason, nil)
+	}
+	return false
+}
+
+// whatIsLost compares the lock's key and the holder's place with what they were when the lock was acquired:
+// nothing but an operator's hand or the end of the lease changes either.
+func (c *contender) whatIsLost(key, own *mvccpb.KeyValue) Reason {
+	token := c.token.Load()
+	switch {
+	case own == nil && key == nil:
+		return LeaseLost
+	case own == nil || own.CreateRevision != c.create || own.ModRevision != token:
+		return PlaceLost
+	case key == nil:
+		return KeyDeleted
+	case key.ModRevision != token:
+		return KeyOverwritten
+	}
+	return 0
+}
+
+// keep is the keeper. It is apart from the renewer because that one may hang.
+func (c *contender) keep() {
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	// wait returns once validity ends within the given time, however often renewals move its end.
+	wait := func(within time.Duration) bool {
+		for {
+			end := c.lease.validUntil().Add(-within)
+			if end.Until() <= 0 {
+				return true
+			}
+			timer.Reset(end)
+			select {
+			case <-timer.C:
+			case <-c.ctx.Done():
+				return false
+			}
+		}
+	}
+	if !wait(c.grace) {
+		return
+	}
+	c.lose(Unrenewed, c.lease.lastError())
+	if wait(0) {
+		c.expire()
+	}
+}
+
+// lose ends the contexts handed out. The first reason stays; a forced one ends validity, too.
+func (c *contender) lose(reason Reason, cause error) {
+	c.mu.Lock()
+	if c.lost == nil {
+		c.lost = &LostError{Key: c.key, ID: c.id, Revision: c.token.Load(), Reason: reason, Err: cause}
+		c.log.Warn("lock lost", "key", c.key, "reason", reason)
+	}
+	c.endHolds(c.lost)
+	c.mu.Unlock()
+	if reason.Forced() {
+		c.expire()
+	}
+}
+
+// endHolds is called with mu locked.
+func (c *contender) endHolds(cause error) {
+	for h := range c.holds {
+		h.cancel(cause)
+		delete(c.holds, h)
+	}
+}
+
+// expire says that validity is over, and ends the goroutines: there is nothing left to renew.
+func (c *contender) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isExpired() {
+		close(c.expired)
+	}
+	c.cancel()
+}
+
+func (c *contender) isExpired() bool {
+	select {
+	case <-c.expired:
+		return true
+	default:
+		return c.lease.validUntil().Until() <= 0
+	}
+}
+
+func (c *contender) isLost() bool { return c.lostError() != nil }
+
+// lostError returns nil as long as the lock is held. The end of validity counts even before the keeper has
+// noticed it.
+func (c *contender) lostError() *LostError {
+	c.mu.Lock()
+	lost := c.lost
+	c.mu.Unlock()
+	if lost == nil && c.lease.validUntil().Until() <= 0 {
+		c.lose(Unrenewed, c.lease.lastError())
+		return c.lostError()
+	}
+	return lost
+}
+
+// hold makes a context that lasts as long as both ctx and the lock.
+func (c *contender) hold(ctx context.Context) context.Context {
+	held, cancel := context.WithCancelCause(ctx)
+	h := &holding{cancel}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost != nil {
+		cancel(c.lost)
+		return held
+	}
+	c.holds[h] = struct{}{}
+	context.AfterFunc(held, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.holds, h)
+	})
+	return held
+}
+
+// released ends the contexts handed out because the holder itself wants to be rid of the lock.
+func (c *contender) released() {
+	c.mu.Lock()
+	c.endHolds(fmt.Errorf("unlocked: %w", ErrNotHeld))
+	c.mu.Unlock()
+	c.expire()
+}
+
+// getOne returns the key that the i-th operation of a transaction got, if it is there.
+func getOne(resp *clientv3.TxnResponse, i int) *mvccpb.KeyValue {
+	if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+		return kvs[0]
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+// Package etcdlock provides distributed locks on etcd for work that must never run twice at once.
+//
+//	lock, err := etcdlock.New(client, "/example/lock", id, 60*time.Second)
+//	if err != nil { ... }
+//	held, err := lock.Lock(ctx) // waits its turn
+//	if err != nil { ... }
+//	defer lock.Unlock(context.WithoutCancel(ctx))
+//	work(held) // held is done when the lock is lost: context.Cause(held) is a *LostError
+//
+// # Safety
+//
+// What is not guaranteed comes first. A lock on etcd cannot stop work: it can only say, in time, that the work must
+// stop. Work that goes on after [Lock.Expired] is closed may run beside the next holder's. A whole machine that is
+// paused and resumed, and a write that is already on its way, are beyond any lock: see Fencing. An operator who
+// revokes the lease or deletes keys below the lock's key/ takes the lock away at once. And the lock is only as good as
+// the etcd it lives on: one that is restored from a backup has forgotten what came after it.
+//
+// What is guaranteed: as long as the work ends when it is told to, two contenders for one key never work at the same
+// time, whatever the network, etcd, or the processes do. A holder relies on its lease only up to
+// the instant at which its last renewal was sent, plus the TTL that etcd granted, less a margin of 250 ms and a
+// thousandth of the TTL, on a clock that goes on while the machine sleeps. A renewal counts only after a linearizable
+// read in the same raft term. [Lock.Grace] before that instant the context ends; at it, Expired is closed.
+//
+// Turns are first come first served, by the order in which etcd saw the contenders. A contender that loses its place
+// (etcd away for longer than the TTL, an operator's hand) takes a new one at the end.
+//
+// # Fencing
+//
+// [Lock.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder to holder within
+// one history of the cluster. A store that remembers the largest token it has seen and refuses smaller ones is safe
+// even from what no lock can prevent. An etcd transaction needs no memory: guard it with [Lock.IsHolder].
+//
+// A backup that is restored takes revisions, and so tokens, back, unless it is restored with a revision bump.
+//
+// # Compatibility
+//
+// A contender keeps its place in line where etcd's concurrency.Mutex, etcdctl lock and the v3lock service keep theirs:
+// under key/, named after its lease, in the order of creation. They wait for us and we wait for them, first come first
+// served. Mixed with them, compare our token with their Header().Revision, not with their key's CreateRevision. Nothing
+// but locks belongs below key/. A Mutex on "a" waits for any key below "a/", also for the places of a lock "a/b"; our
+// locks do not disturb each other so. A key put by hand keeps our kind out until it is deleted, and no Mutex.
+//
+// Etcd before 3.5.23 and 3.6.5 may renew a lease that was revoked. The etcd grpc-proxy answers renewals itself and is
+// not supported: connect to the members.
+//
+// A client for locks should reconnect quickly. By default gRPC waits up to 120 s between tries; pass
+// grpc.WithConnectParams with a backoff.Config whose MaxDelay is below 1 s in clientv3.Config.DialOptions.
+package etcdlock

@@ -1,0 +1,89 @@
+package etcdlock
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sentinels, to be asked for with errors.Is.
+var (
+	// ErrNotHeld says that there was nothing to unlock. A *LostError is one too.
+	ErrNotHeld = errors.New("the lock is not held")
+
+	// ErrBusy is TryLock's answer when somebody else holds the lock or stands in line for it.
+	ErrBusy = errors.New("the lock is held by somebody else")
+
+	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside it.
+	ErrNoAnswer = errors.New("etcd did not answer")
+
+	// ErrUnconfirmed says that the outcome of a release is not known. Whoever gets it no longer holds the
+	// lock, and the lock frees itself when its lease runs out, at the latest one TTL after the last renewal
+	// (later by a TTL and an election if etcd elects a new leader).
+	ErrUnconfirmed = errors.New("the release is not confirmed")
+)
+
+// A Reason says how a lock was lost.
+type Reason int
+
+// The reasons.
+const (
+	// Unrenewed: the lease could not be renewed in time. Nobody else can hold the lock until Expired is closed.
+	Unrenewed Reason = iota + 1
+	// KeyDeleted and KeyOverwritten: somebody took the lock key away or put a value of his own there. The
+	// place in line is still there, so nobody else can hold the lock before Unlock.
+	KeyDeleted
+	KeyOverwritten
+	// PlaceLost, LeaseLost and HistoryLost are forced: somebody else may hold the lock already. The place in
+	// line was deleted or overwritten; the lease was revoked or ran out; etcd's data went back in time.
+	PlaceLost
+	LeaseLost
+	HistoryLost
+)
+
+// String returns the reason as half a sentence.
+func (r Reason) String() string {
+	switch r {
+	case Unrenewed:
+		return "its lease could not be renewed in time"
+	case KeyDeleted:
+		return "its key was deleted from outside"
+	case KeyOverwritten:
+		return "its key was overwritten from outside"
+	case PlaceLost:
+		return "its place in line was deleted or overwritten from outside"
+	case LeaseLost:
+		return "its lease is gone (revoked, expired, or etcd lost its data)"
+	case HistoryLost:
+		return "etcd's data went back in time (wiped, or restored from a backup)"
+	}
+	return fmt.Sprintf("reason %d", int(r))
+}
+
+// Forced reports whether somebody else may already hold the lock.
+func (r Reason) Forced() bool { return r >= PlaceLost }
+
+// A LostError says that a lock that was held is lost, or about to be. errors.Is(err, ErrNotHeld) holds for it.
+type LostError struct {
+	Key      string
+	ID       string
+	Revision int64 // the fencing token of the holding that ended
+	Reason   Reason
+	Err      error // what the last try to renew said, if that is the reason
+}
+
+// Error names the key, the reason and the cause.
+func (e *LostError) Error() string {
+	s := fmt.Sprintf("lock %q lost: %v", e.Key, e.Reason)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns ErrNotHeld and the cause.
+func (e *LostError) Unwrap() []error {
+	if e.Err != nil {
+		return []error{ErrNotHeld, e.Err}
+	}
+	return []error{ErrNotHeld}
+}

@@ -1,0 +1,193 @@
+// Package embedded runs a real etcd as a lock server for one machine. It is the only importer of the etcd server.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
+
+	"github.com/etcdlock/etcdlock/internal/serverdir"
+)
+
+// settle is for how long new clients are watched for between the decision to leave and leaving.
+const settle = 100 * time.Millisecond
+
+// A Server is an etcd that answers.
+type Server struct {
+	Endpoint string
+
+	owner   *serverdir.Owner
+	etcd    *embed.Etcd
+	grpc    chan *grpc.Server
+	clients clients
+}
+
+// Start runs an etcd in a directory, which must not have another (serverdir.ErrBusy), and returns when it answers.
+func Start(ctx context.Context, dir string) (*Server, error) {
+	owner, err := serverdir.Own(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{owner: owner, grpc: make(chan *grpc.Server, 4)}
+	if err := s.start(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	socket, err := s.owner.Socket()
+	if err != nil {
+		return err
+	}
+	u := url.URL{Scheme: "unix", Path: socket}
+	s.Endpoint = u.String()
+	// The socket is reachable through a directory that is its owner's alone, and mode 0600 besides.
+	if s.etcd, err = embed.StartEtcd(s.config(u)); err != nil {
+		return fmt.Errorf("starting etcd on the data in %q: %w", s.owner.Data(), err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return err
+	}
+	select {
+	case <-s.etcd.Server.ReadyNotify():
+		return s.owner.Publish(s.Endpoint)
+	case err := <-s.etcd.Err():
+		return fmt.Errorf("starting etcd: %w", err)
+	case <-s.etcd.Server.StopNotify():
+		return errors.New("starting etcd: it stopped at once")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// config is etcd's, for a lock server with one member: nothing to elect against, little to keep, nothing to say.
+func (s *Server) config(u url.URL) *embed.Config {
+	c := embed.NewConfig()
+	c.Name = "etcdlock"
+	c.Dir = s.owner.Data()
+	c.ListenPeerUrls = nil
+	c.ListenClientUrls = []url.URL{u}
+	c.AdvertiseClientUrls = []url.URL{u}
+	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	// The only member is elected as soon as it waits no longer for others. Leases get 1 s at least from these.
+	c.TickMs, c.ElectionMs = 10, 100
+	c.EnableGRPCGateway = false
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, "1000"
+	c.SnapshotCount = 1000
+	c.LogLevel = "error"
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quietLogger())
+	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.StatsHandler(&s.clients)}
+	c.ServiceRegister = func(g *grpc.Server) {
+		select {
+		case s.grpc <- g:
+		default:
+		}
+	}
+	return c
+}
+
+// quietLogger writes errors to stderr, one line each.
+func quietLogger() *zap.Logger {
+	c := zap.NewProductionConfig()
+	c.Level = zap.NewAtomicLevelAt(zap.ErrorLevel)
+	c.Encoding = "console"
+	c.DisableStacktrace = true
+	l, err := c.Build()
+	if err != nil {
+		return zap.NewNop()
+	}
+	return l
+}
+
+// Wait blocks until ctx is done, etcd fails (then it returns the error), or there was no client and no lease for
+// idleExit; 0 means that it never leaves by itself.
+func (s *Server) Wait(ctx context.Context, idleExit time.Duration) error {
+	var idle <-chan time.Time
+	if idleExit > 0 {
+		ticker := time.NewTicker(max(idleExit/10, time.Millisecond))
+		defer ticker.Stop()
+		idle = ticker.C
+	}
+	busy := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-s.etcd.Err():
+			return err
+		case <-s.etcd.Server.StopNotify():
+			return errors.New("etcd stopped by itself")
+		case now := <-idle:
+			if !s.isIdle(ctx) {
+				busy = now
+			} else if now.Sub(busy) >= idleExit && s.left(ctx) {
+				return nil
+			}
+		}
+	}
+}
+
+// isIdle reports whether there is no client and no lease.
+func (s *Server) isIdle(ctx context.Context) bool {
+	if s.clients.connected.Load() > 0 {
+		return false
+	}
+	leases, err := s.etcd.Server.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+	return err == nil && len(leases.Leases) == 0
+}
+
+// left withdraws the endpoint and reports whether nobody who had read it before has come after all.
+func (s *Server) left(ctx context.Context) bool {
+	if s.owner.Withdraw() != nil {
+		return false
+	}
+	time.Sleep(settle)
+	if s.isIdle(ctx) {
+		return true
+	}
+	return s.owner.Publish(s.Endpoint) != nil
+}
+
+// Close ends the server and leaves the directory to others.
+func (s *Server) Close() error {
+	err := s.owner.Withdraw()
+	if s.etcd != nil {
+		// Close alone lets open streams (watches, renewals) have several seconds to end by themselves.
+		select {
+		case g := <-s.grpc:
+			g.Stop()
+		default:
+		}
+		s.etcd.Close()
+	}
+	return errors.Join(err, s.owner.Close())
+}
+
+// clients counts connections.
+type clients struct{ connected atomic.Int64 }
+
+func (*clients) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*clients) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (*clients) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn counts.
+func (c *clients) HandleConn(_ context.Context, s stats.ConnStats) {
+	switch s.(type) {
+	case *stats.ConnBegin:
+		c.connected.Add(1)
+	case *stats.ConnEnd:
+		c.connected.Add(-1)
+	}
+}

@@ -1,0 +1,207 @@
+package endpoint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.etcd.io/etcd/client/pkg/v3/srv"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// Options are the settings as text. The zero value of one means that it was not given.
+type Options struct {
+	Endpoints          string
+	CACert, Cert, Key  string // names of files
+	InsecureSkipVerify bool
+	User, Password     string // User may be name:password
+	PasswordFile       string
+	DiscoverySRV       string
+	DiscoverySRVName   string
+
+	flags  *pflag.FlagSet
+	source map[string]string // where a setting comes from, if not from a flag
+}
+
+// An OptionError is about one option or variable.
+type OptionError struct {
+	Option string // as the user knows it: --etcd, ETCDCTL_CERT
+	Err    error
+	Hint   string // the way out
+}
+
+// Error names the option and what is wrong with its value. It never shows a password.
+func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// AddFlags registers the flags.
+func (o *Options) AddFlags(f *pflag.FlagSet) {
+	o.flags = f
+	f.StringVarP(&o.Endpoints, "etcd", "e", "", "")
+	f.StringVar(&o.CACert, "cacert", "", "")
+	f.StringVar(&o.Cert, "cert", "", "")
+	f.StringVar(&o.Key, "cert-key", "", "")
+	f.BoolVar(&o.InsecureSkipVerify, "insecure-skip-tls-verify", false, "")
+	f.StringVar(&o.User, "user", "", "")
+	f.StringVar(&o.Password, "password", "", "")
+	f.StringVar(&o.PasswordFile, "password-file", "", "")
+	f.StringVar(&o.DiscoverySRV, "discovery-srv", "", "")
+	f.StringVar(&o.DiscoverySRVName, "discovery-srv-name", "", "")
+}
+
+// FromEnv fills in what no flag has given from the environment. An empty variable gives nothing.
+func (o *Options) FromEnv(getenv func(string) string) {
+	o.source = make(map[string]string)
+	text := func(flag string, value *string, variables ...string) {
+		for _, name := range variables {
+			if v := getenv(name); v != "" && *value == "" && !o.changed(flag) {
+				*value, o.source[flag] = v, name
+			}
+		}
+	}
+	// A flag that says how to find etcd beats every variable that does.
+	if !o.changed("discovery-srv") {
+		text("etcd", &o.Endpoints, "ETCD_LOCK_HOST")
+	}
+	if !o.changed("etcd") && o.Endpoints == "" {
+		text("discovery-srv", &o.DiscoverySRV, "ETCDCTL_DISCOVERY_SRV")
+	}
+	if o.DiscoverySRV == "" {
+		text("etcd", &o.Endpoints, "ETCDCTL_ENDPOINTS")
+	}
+	text("discovery-srv-name", &o.DiscoverySRVName, "ETCDCTL_DISCOVERY_SRV_NAME")
+	text("cacert", &o.CACert, "ETCDCTL_CACERT")
+	text("cert", &o.Cert, "ETCDCTL_CERT")
+	text("cert-key", &o.Key, "ETCDCTL_KEY")
+	text("user", &o.User, "ETCDCTL_USER")
+	if o.PasswordFile == "" && !strings.Contains(o.User, ":") {
+		text("password", &o.Password, "ETCDCTL_PASSWORD")
+	}
+	if v, err := strconv.ParseBool(getenv("ETCDCTL_INSECURE_SKIP_TLS_VERIFY")); err == nil && !o.changed("insecure-skip-tls-verify") {
+		o.InsecureSkipVerify = v
+	}
+}
+
+func (o *Options) changed(flag string) bool { return o.flags != nil && o.flags.Changed(flag) }
+
+// bad is an error about a setting, under the name by which the user gave it.
+func (o *Options) bad(flag, hint, format string, args ...any) error {
+	name := "--" + flag
+	if variable, ok := o.source[flag]; ok {
+		name = variable
+	}
+	return &OptionError{Option: name, Err: fmt.Errorf(format, args...), Hint: hint}
+}
+
+// String says where etcd is looked for. It shows no password.
+func (o *Options) String() string {
+	switch {
+	case o.Endpoints != "" && !strings.Contains(o.Endpoints, "@"):
+		return o.Endpoints
+	case o.DiscoverySRV != "":
+		return "the SRV records of " + o.DiscoverySRV
+	}
+	return "localhost:" + defaultPort
+}
+
+// Config reads the files named and returns what a client needs. Every error about a setting is an *OptionError.
+func (o *Options) Config() (clientv3.Config, error) {
+	tls, err := o.tls()
+	if err != nil {
+		return clientv3.Config{}, err
+	}
+	user, password, err := o.credentials()
+	if err != nil {
+		return clientv3.Config{}, err
+	}
+	endpoints, err := o.find(tls != nil)
+	if err != nil {
+		return clientv3.Config{}, err
+	}
+	if strings.HasPrefix(endpoints[0], "https:") && tls == nil {
+		tls = systemTLS()
+	}
+	if strings.HasPrefix(endpoints[0], "http:") || strings.HasPrefix(endpoints[0], "unix:") {
+		tls = nil
+	}
+	return clientv3.Config{
+		Endpoints: endpoints,
+		TLS:       tls,
+		Username:  user,
+		Password:  password,
+		Logger:    zap.NewNop(), // stderr is not the client's
+		// Pings more often than this are clamped by the client or refused by etcd.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 5 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			// The default grows to two minutes: a lock would be long lost when the next try is made.
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 750 * time.Millisecond},
+			MinConnectTimeout: 2 * time.Second,
+		})},
+	}, nil
+}
+
+// find returns the endpoints.
+func (o *Options) find(secure bool) ([]string, error) {
+	if o.Endpoints == "" && o.DiscoverySRV != "" {
+		clients, err := srv.GetClient("etcd-client", o.DiscoverySRV, o.DiscoverySRVName)
+		if err != nil {
+			return nil, o.bad("discovery-srv", "check the domain's SRV records, or name etcd's address with -e", "%w", err)
+		}
+		return clients.Endpoints, nil
+	}
+	list := o.Endpoints
+	if list == "" && !o.changed("etcd") {
+		list = "localhost"
+	}
+	endpoints, err := Parse(list, secure)
+	if err != nil {
+		hint := "write host, host:port, https://host:port or unix:///path, several separated by commas"
+		if strings.Contains(err.Error(), "credentials") {
+			hint = "URLs show in process lists and logs: use --user with --password-file or ETCDCTL_PASSWORD"
+		}
+		return nil, o.bad("etcd", hint, "%w", err)
+	}
+	return endpoints, nil
+}
+
+// credentials returns user and password.
+func (o *Options) credentials() (user, password string, err error) {
+	user, password = o.User, o.Password
+	if name, inline, ok := strings.Cut(o.User, ":"); ok {
+		if o.changed("password") || o.PasswordFile != "" {
+			return "", "", o.bad("user", "give the password in one place", "it has a password in it, and there is another one")
+		}
+		user, password = name, inline
+	}
+	if o.PasswordFile != "" {
+		if o.changed("password") {
+			return "", "", o.bad("password-file", "give the password in one place", "there is --password, too")
+		}
+		content, err := os.ReadFile(o.PasswordFile)
+		if err != nil {
+			return "", "", o.bad("password-file", "the file holds the password and nothing else", "%w", err)
+		}
+		password = strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+		if password == "" {
+			return "", "", o.bad("password-file", "the file holds the password and nothing else", "%q is empty", o.PasswordFile)
+		}
+	}
+	switch {
+	case user == "" && password != "" && (o.changed("password") || o.PasswordFile != "" || o.User != ""):
+		return "", "", o.bad("user", "name the user with --user or ETCDCTL_USER", "there is a password and no user")
+	case user == "":
+		return "", "", nil // a variable with a password alone is no request to log in
+	case password == "":
+		return "", "", o.bad("user", "use --password-file or ETCDCTL_PASSWORD", "there is no password for user %q", user)
+	}
+	return user, password, nil
+}

@@ -1,0 +1,90 @@
+package etcdtest
+
+import (
+	"net/url"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// Option changes how an etcd is started.
+type Option func(*config)
+
+// WithStockTicks gives etcd its default raft timing: heartbeat 100 ms, election timeout 1 s, shortest lease 2 s.
+func WithStockTicks() Option {
+	return func(c *config) { c.TickMs, c.ElectionMs = 100, 1000 }
+}
+
+// WithTLS makes the server serve TLS only, with files made for this test: see [Access.Certs].
+func WithTLS() Option {
+	return func(c *config) { c.TLS = true }
+}
+
+// WithClientCerts is WithTLS, and clients must show a certificate of the same authority.
+func WithClientCerts() Option {
+	return func(c *config) { c.TLS, c.ClientCerts = true, true }
+}
+
+// config is everything a member must be told; it travels to another process as JSON.
+type config struct {
+	Name       string
+	Dir        string
+	ClientAddr string
+	PeerAddr   string // empty: no peer listener
+	Cluster    string // all members as name=url,...; empty: the only one
+
+	TickMs, ElectionMs uint
+	TLS, ClientCerts   bool
+	Certs              *Certs
+	LogLevel           string
+}
+
+// newConfig returns the settings of a single member. With these ticks its first election, which is the longest part of
+// its start, takes at most 100 ms, and its leases last for at least 1 s. One member has nobody to lose an election to.
+func newConfig(opts []Option) config {
+	c := config{Name: "m0", TickMs: 10, ElectionMs: 50, LogLevel: "fatal"}
+	for _, opt := range opts {
+		opt(&c)
+	}
+	return c
+}
+
+func (c *config) clientURL() url.URL {
+	if c.TLS {
+		return url.URL{Scheme: "https", Host: c.ClientAddr}
+	}
+	return url.URL{Scheme: "http", Host: c.ClientAddr}
+}
+
+func (c *config) embed() *embed.Config {
+	e := embed.NewConfig()
+	e.Name = c.Name
+	e.Dir = c.Dir
+	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
+	e.UnsafeNoFsync = true
+	e.EnableGRPCGateway = false
+	e.BcryptCost = 4 // the lowest: every login pays for it
+	e.LogLevel = c.LogLevel
+	e.LogOutputs = []string{"stderr"}
+
+	// The ports are reserved by a socket that is bound to them: see port.
+	e.SocketOpts.ReusePort = true
+	e.SocketOpts.ReuseAddress = true
+	e.ListenClientUrls = []url.URL{c.clientURL()}
+	e.AdvertiseClientUrls = e.ListenClientUrls
+	if c.PeerAddr != "" {
+		e.ListenPeerUrls = []url.URL{{Scheme: "http", Host: c.PeerAddr}}
+		e.AdvertisePeerUrls = e.ListenPeerUrls
+		e.InitialCluster = c.Cluster
+	} else {
+		e.ListenPeerUrls = nil
+		e.InitialCluster = e.InitialClusterFromName(c.Name)
+	}
+	if c.TLS {
+		e.ClientTLSInfo = transport.TLSInfo{
+			CertFile: c.Certs.ServerCert, KeyFile: c.Certs.ServerKey,
+			TrustedCAFile: c.Certs.CA, ClientCertAuth: c.ClientCerts,
+		}
+	}
+	return e
+}

@@ -1,0 +1,170 @@
+// Package place describes a place in line: the key that each contender for a lock K keeps under K/,
+// bound to its lease, and the record in it that says who waits there.
+package place
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// version is that of the record's form. A reader takes what it knows of newer ones.
+const version = 1
+
+// A Record says who stands at a place. The zero value of a field means that it is not known.
+type Record struct {
+	Version int       `json:"v"`
+	ID      string    `json:"id"`
+	Host    string    `json:"host,omitempty"`
+	PID     int       `json:"pid,omitempty"`
+	Boot    string    `json:"boot,omitempty"`    // the boot id of the host's kernel
+	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
+	Start   uint64    `json:"start,omitempty"`   // when the process started, in clock ticks since boot
+	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
+	Since   time.Time `json:"since"`
+}
+
+// Self returns the record of the running process, all but Since.
+func Self(id string) Record {
+	r := Record{
+		Version: version,
+		ID:      id,
+		PID:     os.Getpid(),
+	}
+	if len(os.Args) > 0 {
+		r.Command = filepath.Base(os.Args[0])
+	}
+	r.Host, _ = os.Hostname()
+	r.readProc()
+	return r
+}
+
+func (r *Record) readProc() {
+	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		r.Boot = strings.TrimSpace(string(boot))
+	}
+	r.PIDNS, _ = os.Readlink("/proc/self/ns/pid")
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return
+	}
+	// The name in parentheses may hold blanks and parentheses; 20 fields follow it up to the start time.
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	if fields := strings.Fields(rest); len(fields) > 19 {
+		r.Start, _ = strconv.ParseUint(fields[19], 10, 64)
+	}
+}
+
+// Marshal returns the record as one line of JSON.
+func (r Record) Marshal() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // strings, numbers and a time of this era always marshal
+	}
+	return string(b)
+}
+
+// Parse reads a record. Etcd's own Mutex writes an empty value: that is an error here, and no reason to
+// doubt the place.
+func Parse(value []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Record{}, fmt.Errorf("no record of a place in line: %w", err)
+	}
+	if r.Version < 1 {
+		return Record{}, fmt.Errorf("no record of a place in line: version %d", r.Version)
+	}
+	return r, nil
+}
+
+// Prefix is what all places in line for a lock start with.
+func Prefix(lock string) string { return lock + "/" }
+
+// Key is the n-th place that a lease takes in line for a lock.
+func Key(lock string, lease clientv3.LeaseID, n int64) string {
+	return fmt.Sprintf("%s%x-%d", Prefix(lock), int64(lease), n)
+}
+
+// Is reports whether a key below K/ is a place in line for K: its name is the hex of its own lease, as
+// etcd's Mutex writes it, or that with a number behind it, as Key does. Anything else is no business of
+// this lock's (a/2024-10 is a lock of its own).
+func Is(lock string, kv *mvccpb.KeyValue) bool {
+	name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock))
+	if !ok || kv.Lease == 0 {
+		return false
+	}
+	rest, ok := strings.CutPrefix(name, strconv.FormatInt(kv.Lease, 16))
+	if !ok || rest == "" {
+		return ok
+	}
+	n, ok := strings.CutPrefix(rest, "-")
+	if !ok {
+		return false
+	}
+	_, err := strconv.ParseUint(n, 10, 64)
+	return err == nil
+}
+
+// A Line is who holds a lock and who waits for it, as of one revision.
+type Line struct {
+	Holder string // the value of K, empty when nobody holds it
+	Held   bool   // K exists
+	Since  time.Time
+	Places []*mvccpb.KeyValue // oldest first; the holder's place is among them
+}
+
+// Read returns the line for a lock with one linearizable read.
+func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
+	resp, err := client.Txn(ctx).Then(
+		clientv3.OpGet(lock),
+		clientv3.OpGet(Prefix(lock), clientv3.WithPrefix()),
+	).Commit()
+	if err != nil {
+		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
+	}
+	var line Line
+	line.Places = Filter(lock, resp.Responses[1].GetResponseRange().Kvs)
+	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
+		line.Held, line.Holder = true, string(kv.Value)
+		for _, p := range line.Places {
+			if p.ModRevision == kv.ModRevision {
+				r, _ := Parse(p.Value)
+				line.Since = r.Since
+			}
+		}
+	}
+	return line, nil
+}
+
+// Filter returns the places in line for a lock among keys below K/, oldest first.
+func Filter(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
+	var places []*mvccpb.KeyValue
+	for _, kv := range kvs {
+		if Is(lock, kv) {
+			places = append(places, kv)
+		}
+	}
+	sort.Slice(places, func(i, j int) bool { return places[i].CreateRevision < places[j].CreateRevision })
+	return places
+}
+
+// Ahead returns how many places, the holder's among them, are before that of a process of this host; -1 if it has none.
+func (l Line) Ahead(pid int) int {
+	self := Record{}
+	self.readProc()
+	for i, kv := range l.Places {
+		if r, err := Parse(kv.Value); err == nil && r.PID == pid && r.Boot == self.Boot && r.PIDNS == self.PIDNS {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,179 @@
+// Package serverdir is the directory of an embedded etcd, as far as its server and those who look for it must agree:
+// where it is, who may use it, which of several servers owns it, and where its socket is.
+//
+// Three files tell. DIR/lock is locked by the server for as long as it lives, and holds its process id; a server takes
+// it before it touches anything else, as etcd removes a socket that is in its way and would steal a living server's.
+// DIR/endpoint names the socket while the server answers. DIR/data is etcd's own.
+package serverdir
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy says that another server has the directory.
+var ErrBusy = errors.New("another server has this directory")
+
+// Default returns the directory of this user: below XDG_STATE_HOME, else below .local/state in HOME, else, without HOME
+// as in cron, in the home directory of the passwd entry.
+func Default() (string, error) {
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "etcdlock", "etcd"), nil
+	}
+	home := os.Getenv("HOME")
+	if !filepath.IsAbs(home) {
+		u, err := user.Current()
+		if err != nil {
+			return "", fmt.Errorf("finding the home directory: %w", err)
+		}
+		home = u.HomeDir
+	}
+	return filepath.Join(home, ".local", "state", "etcdlock", "etcd"), nil
+}
+
+// prepare creates a directory that is ours alone, or checks that one is.
+func prepare(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, private(dir)
+}
+
+// private returns an error unless a directory belongs to this user and nobody else may write to it.
+func private(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%q is not a directory", dir)
+	case !ok || int(stat.Uid) != os.Geteuid():
+		return fmt.Errorf("%q belongs to another user (uid %d)", dir, stat.Uid)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%q can be written by others (mode %#o)", dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+// An Owner has a directory to itself.
+type Owner struct {
+	dir  string
+	lock *os.File
+}
+
+// Own takes a directory, which it creates with mode 0700 if it is not there. If another server has it, the error is an
+// ErrBusy with its process id.
+func Own(dir string) (*Owner, error) {
+	dir, err := prepare(dir)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(lockPath(dir), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		pid := readPID(f)
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: %q, process %s", ErrBusy, dir, pid)
+		}
+		return nil, fmt.Errorf("locking %q: %w", lockPath(dir), err)
+	}
+	o := &Owner{dir: dir, lock: f}
+	if err := errors.Join(o.Withdraw(), f.Truncate(0), writePID(f)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// Data returns where etcd's data is.
+func (o *Owner) Data() string { return filepath.Join(o.dir, "data") }
+
+// Socket returns where the server is to listen. A path that is too long for a socket is replaced by one in a runtime
+// directory of this user's.
+func (o *Owner) Socket() (string, error) {
+	path := filepath.Join(o.dir, "etcd.sock")
+	if len(path) <= maxSocketPath {
+		return path, nil
+	}
+	run := filepath.Join(os.TempDir(), "etcdlock-"+strconv.Itoa(os.Geteuid()))
+	if xdg := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(xdg) {
+		run = filepath.Join(xdg, "etcdlock")
+	}
+	if err := os.Mkdir(run, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	if err := private(run); err != nil {
+		return "", err
+	}
+	path = filepath.Join(run, fmt.Sprintf("%x.sock", sha256.Sum256([]byte(o.dir)))[:37])
+	if len(path) > maxSocketPath {
+		return "", fmt.Errorf("the path of the socket %q is longer than %d bytes", path, maxSocketPath)
+	}
+	return path, nil
+}
+
+// maxSocketPath is the longest path that a unix socket can have on every system that we build for, less its final NUL.
+const maxSocketPath = 103
+
+// Publish says that the server answers at an endpoint.
+func (o *Owner) Publish(endpoint string) error {
+	path := endpointPath(o.dir)
+	if err := os.WriteFile(path+".new", []byte(endpoint+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Withdraw says that the server does not answer, or not any more.
+func (o *Owner) Withdraw() error {
+	if err := os.Remove(endpointPath(o.dir)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Close leaves the directory to others.
+func (o *Owner) Close() error { return errors.Join(o.Withdraw(), o.lock.Close()) }
+
+func lockPath(dir string) string     { return filepath.Join(dir, "lock") }
+func endpointPath(dir string) string { return filepath.Join(dir, "endpoint") }
+
+// LogPath returns where a server in the background writes what goes wrong.
+func LogPath(dir string) string { return filepath.Join(dir, "log") }
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func writePID(f *os.File) error {
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+func readPID(f *os.File) string {
+	buf := make([]byte, 32)
+	n, _ := f.ReadAt(buf, 0)
+	return strings.TrimSpace(string(buf[:n]))
+}

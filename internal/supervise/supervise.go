@@ -1,0 +1,191 @@
+// Package supervise looks after the life of a command that runs under a lock: it decides what is to happen to the
+// command and to everything it started, and knows when nothing of them is left.
+//
+// Deciding (Life) and acting (Tree) are apart: a Life is a machine of named states that never blocks, and whoever
+// can do what Hands says can act for it.
+//
+//	Running ──told to stop──▶ Stopping ──it ended, something is left──▶ Ending ──▶ Killing
+//	   │                          │ lost, or --kill-after                 ▲           ▲
+//	   ├──lock lost───────────────┴───────────────────────────────────────┘           │
+//	   ├──validity over───────────────────────────────────────────────────────────────┤
+//	   ├──it ended, what is left is waited for──▶ Lingering ──told to stop, lost──▶ Ending
+//	   └──nothing left──▶ Over                                            (from every state)
+package supervise
+
+import (
+	"syscall"
+	"time"
+)
+
+// A State is where in its life a command is.
+type State int
+
+// The states.
+const (
+	Running   State = iota // the command runs
+	Stopping               // it was told to stop, and takes its time
+	Lingering              // it has ended, what it left behind is waited for
+	Ending                 // everything was asked to end, and will be killed
+	Killing                // everything is being killed, again and again
+	Over                   // nothing is left, or what is left is none of ours to end
+)
+
+// String returns the state's name.
+func (s State) String() string {
+	return [...]string{"running", "stopping", "lingering", "ending", "killing", "over"}[s]
+}
+
+// Orphans says what becomes of processes that a command leaves behind when it ends by itself.
+type Orphans int
+
+// The ways.
+const (
+	LeaveOrphans Orphans = iota // they run on
+	AwaitOrphans                // the lock is kept until they end
+	KillOrphans                 // they are ended
+)
+
+// patience is for how long processes that do not die are killed before they are reported.
+const patience = 5 * time.Second
+
+// killEvery is the time between two rounds of killing. A process that forks while it is being killed can only win
+// as long as it is faster than that.
+const killEvery = 5 * time.Millisecond
+
+// Hands acts on the command's processes. None of its methods waits.
+type Hands interface {
+	Signal(syscall.Signal) // to the command itself
+	Terminate()            // asks the command and all its descendants to end, stopped ones as well
+	Kill()                 // kills the command and all its descendants that can be found now
+}
+
+// A Life decides. It belongs to one goroutine.
+type Life struct {
+	Grace     time.Duration // from the request to end to the killing
+	KillAfter time.Duration // from being told to stop to the killing; 0: never
+	Orphans   Orphans
+
+	hands Hands
+	state State
+
+	Status syscall.WaitStatus // how the command ended
+	Ended  bool               // it did
+	Stop   syscall.Signal     // what told us to stop first; 0: nothing did
+	Left   bool               // processes were left to run on
+	Undead bool               // processes were killed and did not die
+	killAt time.Time          // zero: no timer
+	giveUp time.Time
+}
+
+// NewLife returns the life of a command that runs.
+func NewLife(hands Hands) *Life { return &Life{hands: hands} }
+
+// State returns the present state.
+func (l *Life) State() State { return l.state }
+
+// Wake returns when Tick must be called, zero if it need not be.
+func (l *Life) Wake() time.Time { return l.killAt }
+
+// IsStop reports whether a signal tells a program to stop.
+func IsStop(sig syscall.Signal) bool {
+	switch sig {
+	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
+		return true
+	}
+	return false
+}
+
+// Signaled says that a signal came. Forward is false when the command has got it already, as from a terminal.
+func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
+	if l.state == Over {
+		return
+	}
+	if forward && !l.Ended {
+		l.hands.Signal(sig)
+	}
+	if !IsStop(sig) {
+		return
+	}
+	if l.Stop == 0 {
+		l.Stop = sig
+	}
+	switch l.state {
+	case Running:
+		l.state = Stopping
+		if l.KillAfter > 0 {
+			l.killAt = now.Add(l.KillAfter)
+		}
+	case Lingering:
+		l.end(now)
+	}
+}
+
+// Lost says that the lock is lost, or about to be: the work must end before its validity does.
+func (l *Life) Lost(now time.Time) {
+	switch l.state {
+	case Running, Stopping, Lingering:
+		l.end(now)
+	}
+}
+
+// Expired says that validity is over: nothing may run any more.
+func (l *Life) Expired(now time.Time) {
+	switch l.state {
+	case Running, Stopping, Lingering, Ending:
+		l.kill(now)
+	}
+}
+
+// Exited says that the command has ended, and whether anything that it started is still there.
+func (l *Life) Exited(now time.Time, status syscall.WaitStatus, left bool) {
+	l.Status, l.Ended = status, true
+	if !left {
+		l.state, l.killAt = Over, time.Time{}
+		return
+	}
+	switch {
+	case l.state == Stopping, l.state == Running && l.Orphans == KillOrphans:
+		l.end(now)
+	case l.state == Running && l.Orphans == AwaitOrphans:
+		l.state = Lingering
+	case l.state == Running:
+		l.state, l.Left = Over, true
+	}
+}
+
+// Empty says that no process of the command's is left.
+func (l *Life) Empty() {
+	if l.Ended {
+		l.state, l.killAt = Over, time.Time{}
+	}
+}
+
+// Tick does what is due.
+func (l *Life) Tick(now time.Time) {
+	if l.killAt.IsZero() || now.Before(l.killAt) {
+		return
+	}
+	if l.state != Killing {
+		l.kill(now)
+		return
+	}
+	if now.After(l.giveUp) {
+		l.state, l.Undead, l.killAt = Over, true, time.Time{}
+		return
+	}
+	l.hands.Kill()
+	l.killAt = now.Add(killEvery)
+}
+
+func (l *Life) end(now time.Time) {
+	l.state = Ending
+	l.killAt = now.Add(l.Grace)
+	l.hands.Terminate()
+}
+
+func (l *Life) kill(now time.Time) {
+	l.state = Killing
+	l.giveUp = now.Add(patience)
+	l.killAt = now.Add(killEvery)
+	l.hands.Kill()
+}

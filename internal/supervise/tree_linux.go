@@ -1,0 +1,110 @@
+package supervise
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// adopt makes orphans among our descendants fall to us instead of to init.
+func adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+func attributes() *syscall.SysProcAttr { return nil }
+
+func (t *Tree) signalCommand(sig syscall.Signal) { syscall.Kill(t.pid, sig) }
+
+func (t *Tree) signalAll(sig syscall.Signal) {
+	for _, p := range Descendants() {
+		p.signal(sig)
+	}
+	t.Signal(sig) // also where /proc shows nothing
+}
+
+// A Process is one that was seen in /proc.
+type Process struct {
+	PID  int
+	Name string
+
+	Zombie bool // its main thread has ended; other threads may go on
+
+	parent int
+	start  string // when it started: tells it from a later one with the same id
+}
+
+// Descendants returns the processes below this one, as far as /proc shows them. It shows nothing if it belongs to
+// another pid namespace: the numbers in it are other processes' there.
+func Descendants() []Process {
+	self := os.Getpid()
+	if link, err := os.Readlink("/proc/self"); err != nil || link != strconv.Itoa(self) {
+		return nil
+	}
+	below := make(map[int][]Process)
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			if p, ok := readProcess(pid); ok {
+				below[p.parent] = append(below[p.parent], p)
+			}
+		}
+	}
+	var all []Process
+	for next := []int{self}; len(next) > 0; next = next[1:] {
+		for _, p := range below[next[0]] {
+			all = append(all, p)
+			next = append(next, p.PID)
+		}
+	}
+	return all
+}
+
+// readProcess reads /proc/PID/stat.
+func readProcess(pid int) (Process, bool) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return Process{}, false
+	}
+	// The name stands in parentheses and may hold any others.
+	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+	if open < 0 || end < open {
+		return Process{}, false
+	}
+	fields := bytes.Fields(stat[end+1:])
+	if len(fields) < 20 {
+		return Process{}, false
+	}
+	parent, err := strconv.Atoi(string(fields[1]))
+	return Process{
+		PID:    pid,
+		Name:   string(stat[open+1 : end]),
+		Zombie: fields[0][0] == 'Z',
+		parent: parent,
+		start:  string(fields[19]),
+	}, err == nil
+}
+
+// signal sends a signal to the very process that was seen: through a descriptor, opened before it is looked at
+// again, as its id may have gone to another one.
+func (p Process) signal(sig syscall.Signal) {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		if err == unix.ENOSYS {
+			syscall.Kill(p.PID, sig)
+		}
+		return
+	}
+	defer unix.Close(fd)
+	if now, ok := readProcess(p.PID); ok && now.start == p.start {
+		unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+}

@@ -1,0 +1,50 @@
+//go:build unix && !linux
+
+package supervise
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// adopt does nothing: orphans fall to init here, and what a command leaves behind is not seen.
+func adopt() error { return nil }
+
+// attributes puts the command into a process group of its own, so that its children can be reached with it, unless
+// that would take the terminal away from it.
+func attributes() *syscall.SysProcAttr {
+	if inForeground() {
+		return nil
+	}
+	return &syscall.SysProcAttr{Setpgid: true}
+}
+
+func inForeground() bool {
+	pgrp, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	return err == nil && pgrp == unix.Getpgrp()
+}
+
+func (t *Tree) signalCommand(sig syscall.Signal) { syscall.Kill(t.pid, sig) }
+
+func (t *Tree) signalAll(sig syscall.Signal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if pgid, err := unix.Getpgid(t.pid); err == nil && pgid == t.pid {
+		syscall.Kill(-t.pid, sig)
+		return
+	}
+	if !t.reaped {
+		t.signalCommand(sig)
+	}
+}
+
+// A Process is one that was found below the command. None is found on this system.
+type Process struct {
+	PID    int
+	Name   string
+	Zombie bool
+}
+
+// Descendants returns nothing: there is no way to find them on this system.
+func Descendants() []Process { return nil }

@@ -1,0 +1,197 @@
+package etcdlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/validity"
+)
+
+var (
+	errLeaseGone   = errors.New("the lease is gone")
+	errHistoryLost = errors.New("etcd's history is not the one seen before")
+)
+
+// A lease is one lease of etcd's with what is known of its life.
+type lease struct {
+	client  *clientv3.Client
+	id      clientv3.LeaseID
+	ttl     time.Duration // as granted, which may be more than was asked for
+	cluster uint64
+	first   time.Duration // time limit of an RPC's first try
+	places  int64         // how many places in line were taken under it; guarded by Lock.turn
+
+	mu       sync.Mutex
+	sent     boottime.Instant // when the last counted grant or renewal was sent
+	revision int64            // the newest seen
+	lastErr  error            // of the last failed renewal since the last counted one
+}
+
+// grantLease asks for a lease until etcd answers, at most for the given time. A grant whose answer is lost
+// leaves a lease without keys, which runs out by itself.
+func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Duration) (*lease, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrNoAnswer)
+	defer cancel()
+	rpc := pb.NewLeaseClient(client.ActiveConnection())
+	var (
+		resp *pb.LeaseGrantResponse
+		sent boottime.Instant
+		last error
+	)
+	err := persist(ctx, time.Second, isRefused, func(ctx context.Context) (err error) {
+		sent = boottime.Now()
+		// Not waiting for a connection brings the reason why there is none.
+		resp, err = rpc.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, grpc.WaitForReady(false))
+		if err != nil && (last == nil || code(err) == codes.Unavailable) {
+			last = err
+		}
+		return rpctypes.Error(err)
+	})
+	switch {
+	case errors.Is(err, ErrNoAnswer):
+		return nil, fmt.Errorf("%w within %v: %w", ErrNoAnswer, limit, last)
+	case err != nil:
+		return nil, fmt.Errorf("asking for a lease: %w", err)
+	}
+	l := &lease{
+		client:  client,
+		id:      clientv3.LeaseID(resp.ID),
+		ttl:     time.Duration(resp.TTL) * time.Second,
+		cluster: resp.Header.ClusterId,
+		sent:    sent,
+	}
+	// Several tries must fit into what a renewal has, and a first try into a slow commit.
+	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)
+	return l, nil
+}
+
+// validUntil is the instant up to which nobody else can get what hangs on the lease.
+func (l *lease) validUntil() boottime.Instant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent.Add(l.ttl - validity.Margin(l.ttl))
+}
+
+func (l *lease) sentAt() boottime.Instant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent
+}
+
+func (l *lease) lastError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastErr
+}
+
+// seen takes note of the answer to a linearizable read or a write. Another cluster, or a lower revision than
+// was seen before the request was sent, means that the data is not what it was.
+func (l *lease) seen(h *pb.ResponseHeader, before int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.ClusterId != l.cluster || h.Revision < before {
+		return errHistoryLost
+	}
+	l.revision = max(l.revision, h.Revision)
+	return nil
+}
+
+func (l *lease) newest() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.revision
+}
+
+// txn makes one try of a transaction and holds its answer against what was seen before.
+func (l *lease) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
+	before := l.newest()
+	resp, err := l.client.Txn(ctx).If(cmps...).Then(then...).Else(els...).Commit()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.seen((*pb.ResponseHeader)(resp.Header), before); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// read makes a linearizable read of several keys in one revision, until it is answered.
+func (l *lease) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
+	var resp *clientv3.TxnResponse
+	err := persist(ctx, l.first, func(err error) bool { return errors.Is(err, errHistoryLost) }, func(ctx context.Context) (err error) {
+		resp, err = l.txn(ctx, nil, ops, nil)
+		return err
+	})
+	return resp, err
+}
+
+// renew renews the lease and returns the answer to a read made after it. It does not give up before ctx is
+// done, or the lease is known to be gone (errLeaseGone), or history is not what it was (errHistoryLost).
+//
+// A leader that was stopped or cut off may still acknowledge renewals that its successor never hears of. So
+// a renewal counts only when a linearizable read, sent after its answer, comes back with the same raft term:
+// then whoever acknowledged it was the leader. Otherwise it is made again.
+func (l *lease) renew(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
+	for {
+		var (
+			sent boottime.Instant
+			term uint64
+		)
+		gone := func(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
+		err := l.noting(persist(ctx, l.first, gone, func(ctx context.Context) error {
+			sent = boottime.Now()
+			resp, err := l.client.KeepAliveOnce(ctx, l.id)
+			if err != nil {
+				return l.noting(err)
+			}
+			term = resp.RaftTerm
+			return nil
+		}))
+		if err != nil {
+			if gone(err) {
+				return nil, errLeaseGone
+			}
+			return nil, err
+		}
+		resp, err := l.read(ctx, ops...)
+		if err != nil {
+			return nil, l.noting(err)
+		}
+		if resp.Header.RaftTerm == term {
+			l.count(sent)
+			return resp, nil
+		}
+		if !sleep(ctx, pauseMin) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// noting keeps a failed try's error for the message of a loss; "its time ran out" never hides a better one.
+func (l *lease) noting(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lastErr == nil || !errors.Is(err, context.DeadlineExceeded) {
+		l.lastErr = err
+	}
+	return err
+}
+
+func (l *lease) count(sent boottime.Instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent, l.lastErr = max(l.sent, sent), nil
+}

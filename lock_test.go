@@ -1,0 +1,146 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// ttl is long enough that no stall of the machine that runs the tests ends it.
+const ttl = 60 * time.Second
+
+// newLock returns a lock that is closed when the test ends.
+func newLock(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
+	t.Helper()
+	l, err := etcdlock.New(client, key, id, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		l.Close(ctx)
+	})
+	return l
+}
+
+func mustLock(t testing.TB, l *etcdlock.Lock) context.Context {
+	t.Helper()
+	held, err := l.Lock(etcdtest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+func mustUnlock(t testing.TB, l *etcdlock.Lock) {
+	t.Helper()
+	if err := l.Unlock(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLockAndUnlock(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	l := newLock(t, client, "/example/lock", "host-a")
+	ctx := etcdtest.Context(t)
+
+	held := mustLock(t, l)
+	got, err := client.Get(ctx, "/example/lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "host-a" {
+		t.Fatalf("the lock's key holds %v, want the id", got.Kvs)
+	}
+	if got.Kvs[0].ModRevision != l.Token() {
+		t.Errorf("token %d, the key's ModRevision is %d", l.Token(), got.Kvs[0].ModRevision)
+	}
+	if held.Err() != nil {
+		t.Errorf("held ended: %v", context.Cause(held))
+	}
+	if again := mustLock(t, l); again.Err() != nil {
+		t.Errorf("locked again, and it ended: %v", context.Cause(again))
+	}
+	mustUnlock(t, l)
+	if !errors.Is(context.Cause(held), etcdlock.ErrNotHeld) {
+		t.Errorf("after Unlock held ended with %v", context.Cause(held))
+	}
+	if err := l.Unlock(ctx); err != etcdlock.ErrNotHeld {
+		t.Errorf("second Unlock: %v", err)
+	}
+	if err := l.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	s.Empty(t)
+}
+
+func TestTokensGrowAndTurnsNeverOverlap(t *testing.T) {
+	s := etcdtest.Shared(t)
+	const contenders, turns = 10, 30
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		inside int
+		last   int64
+	)
+	for i := range contenders {
+		client := s.Client(t)
+		l := newLock(t, client, "/tokens", fmt.Sprint(i))
+		wg.Go(func() {
+			for range turns {
+				if _, err := l.Lock(etcdtest.Context(t)); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				if inside++; inside > 1 {
+					t.Error("two inside")
+				}
+				if l.Token() <= last {
+					t.Errorf("token %d after %d", l.Token(), last)
+				}
+				last = l.Token()
+				mu.Unlock()
+
+				mu.Lock()
+				inside--
+				mu.Unlock()
+				if err := l.Unlock(etcdtest.Context(t)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestTryLock(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	a, b := newLock(t, client, "/try", "a"), newLock(t, client, "/try", "b")
+	ctx := etcdtest.Context(t)
+	if _, err := a.TryLock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.TryLock(ctx)
+	if !errors.Is(err, etcdlock.ErrBusy) {
+		t.Fatalf("the lock is held, TryLock said %v", err)
+	}
+	mustUnlock(t, a)
+	if _, err := b.TryLock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if a.Token() >= b.Token() {
+		t.Errorf("token %d, then %d", a.Token(), b.Token())
+	}
+}

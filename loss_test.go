@@ -1,0 +1,218 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// causeOf waits until the context ends and returns the loss.
+func causeOf(t *testing.T, held context.Context) *etcdlock.LostError {
+	t.Helper()
+	select {
+	case <-held.Done():
+	case <-etcdtest.Context(t).Done():
+		t.Fatal("the lock was never lost")
+	}
+	var lost *etcdlock.LostError
+	if !errors.As(context.Cause(held), &lost) {
+		t.Fatalf("held ended with %v", context.Cause(held))
+	}
+	return lost
+}
+
+func placeOf(t *testing.T, client *clientv3.Client, key string) (string, clientv3.LeaseID) {
+	t.Helper()
+	resp, err := client.Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix())
+	if err != nil || len(resp.Kvs) == 0 {
+		t.Fatalf("no place in line: %v, %v", resp, err)
+	}
+	return string(resp.Kvs[0].Key), clientv3.LeaseID(resp.Kvs[0].Lease)
+}
+
+func TestLossFromOutside(t *testing.T) {
+	tests := []struct {
+		name   string
+		do     func(ctx context.Context, c *clientv3.Client, key, place string, lease clientv3.LeaseID) error
+		reason etcdlock.Reason
+	}{
+		{"key deleted", func(ctx context.Context, c *clientv3.Client, key, _ string, _ clientv3.LeaseID) error {
+			_, err := c.Delete(ctx, key)
+			return err
+		}, etcdlock.KeyDeleted},
+		{"key overwritten", func(ctx context.Context, c *clientv3.Client, key, _ string, _ clientv3.LeaseID) error {
+			_, err := c.Put(ctx, key, "somebody")
+			return err
+		}, etcdlock.KeyOverwritten},
+		{"key overwritten with the same value", func(ctx context.Context, c *clientv3.Client, key, _ string, lease clientv3.LeaseID) error {
+			_, err := c.Put(ctx, key, "me", clientv3.WithLease(lease))
+			return err
+		}, etcdlock.KeyOverwritten},
+		{"place deleted", func(ctx context.Context, c *clientv3.Client, _, place string, _ clientv3.LeaseID) error {
+			_, err := c.Delete(ctx, place)
+			return err
+		}, etcdlock.PlaceLost},
+		{"place overwritten", func(ctx context.Context, c *clientv3.Client, _, place string, _ clientv3.LeaseID) error {
+			_, err := c.Put(ctx, place, "", clientv3.WithIgnoreLease())
+			return err
+		}, etcdlock.PlaceLost},
+		{"lease revoked", func(ctx context.Context, c *clientv3.Client, _, _ string, lease clientv3.LeaseID) error {
+			_, err := c.Revoke(ctx, lease)
+			return err
+		}, etcdlock.LeaseLost},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Shared(t)
+			client, ctx := s.Client(t), etcdtest.Context(t)
+			key := "/loss/" + tt.name
+			l := newLock(t, client, key, "me")
+			held := mustLock(t, l)
+			token := l.Token()
+			place, lease := placeOf(t, client, key)
+			if err := tt.do(ctx, client, key, place, lease); err != nil {
+				t.Fatal(err)
+			}
+			lost := causeOf(t, held)
+			if lost.Reason != tt.reason {
+				t.Errorf("the reason is %q, want %q", lost.Reason, tt.reason)
+			}
+			if lost.Revision != token || lost.Key != key || lost.ID != "me" {
+				t.Errorf("the loss is of %+v", lost)
+			}
+			if tt.reason.Forced() {
+				<-l.Expired()
+			} else if l.Remaining() <= 0 {
+				t.Error("a request to stop took the validity away")
+			}
+			if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+				t.Errorf("Unlock after the loss: %v", err)
+			}
+			if resp, err := client.Get(ctx, key+"/", clientv3.WithPrefix()); err != nil || len(resp.Kvs) > 0 {
+				t.Errorf("left in line: %v, %v", resp.Kvs, err)
+			}
+		})
+	}
+}
+
+// TestNoOverlapAfterTheKeyWasDeleted: a request to stop must not let the next one start before this one has stopped.
+func TestNoOverlapAfterTheKeyWasDeleted(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	a, b := newLock(t, client, "/stop", "a"), newLock(t, client, "/stop", "b")
+	held := mustLock(t, a)
+	waits, got := make(chan struct{}), make(chan error, 1)
+	b.OnWait = func() { close(waits) }
+	go func() { _, err := b.Lock(ctx); got <- err }()
+	<-waits
+	if _, err := client.Delete(ctx, "/stop"); err != nil {
+		t.Fatal(err)
+	}
+	causeOf(t, held)
+	select {
+	case err := <-got:
+		t.Fatalf("the next one got it before the first had stopped: %v", err)
+	case <-time.After(100 * time.Millisecond): // long enough for a broken one to get it, no harm if not
+	}
+	a.Unlock(ctx)
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSilenceEndsValidityBeforeTheLease(t *testing.T) {
+	s := etcdtest.Shared(t)
+	link := etcdtest.NewLink(t, s.Endpoint())
+	c := s.Config()
+	c.Endpoints = []string{link.Endpoint()}
+	client, direct, ctx := etcdtest.Dial(t, c), s.Client(t), etcdtest.Context(t)
+	l, err := etcdlock.New(client, "/silence", "me", 3*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := mustLock(t, l)
+	link.Silence()
+	if lost := causeOf(t, held); lost.Reason != etcdlock.Unrenewed {
+		t.Errorf("the reason is %v", lost.Reason)
+	}
+	if l.Remaining() <= 0 {
+		t.Error("the grace was over before it began")
+	}
+	<-l.Expired()
+	resp, err := direct.Get(ctx, "/silence")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(resp.Kvs) == 0 {
+		t.Error("etcd had freed the lock before its holder gave it up")
+	}
+	link.Restore()
+	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+		t.Errorf("Unlock: %v", err)
+	}
+}
+
+// TestHeldThroughAnOutage: one renewal in time is enough.
+func TestHeldThroughAnOutage(t *testing.T) {
+	s := etcdtest.Shared(t)
+	link := etcdtest.NewLink(t, s.Endpoint())
+	c := s.Config()
+	c.Endpoints = []string{link.Endpoint()}
+	client := etcdtest.Dial(t, c)
+	l, err := etcdlock.New(client, "/outage", "me", 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.RefreshInterval, l.Grace = time.Second, time.Second
+	held := mustLock(t, l)
+	before := l.Remaining()
+	link.Refuse()
+	for l.Remaining() > before-3*time.Second {
+		time.Sleep(10 * time.Millisecond) // the outage
+	}
+	if err := link.Restore(); err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "a renewal", func(context.Context) error {
+		if held.Err() == nil && l.Remaining() < before-2*time.Second {
+			return errors.New("not renewed")
+		}
+		return nil
+	})
+	if held.Err() != nil {
+		t.Fatalf("lost: %v", context.Cause(held))
+	}
+	mustUnlock(t, l)
+	l.Close(etcdtest.Context(t))
+}
+
+func TestUnlockWhileWaitingAndCancel(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	a, b := newLock(t, client, "/cancel", "a"), newLock(t, client, "/cancel", "b")
+	mustLock(t, a)
+	waits, got := make(chan struct{}), make(chan error, 1)
+	b.OnWait = func() { close(waits) }
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { _, err := b.Lock(waiting); got <- err }()
+	<-waits
+	if err := b.Unlock(ctx); err != etcdlock.ErrNotHeld {
+		t.Errorf("Unlock while waiting: %v", err)
+	}
+	cancel()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Errorf("Lock ended with %v", err)
+	}
+	resp, err := client.Get(ctx, "/cancel/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || resp.Count != 1 {
+		t.Errorf("%d places in line (%v), want the holder's alone", resp.Count, err)
+	}
+}

@@ -1,0 +1,152 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// kindOf names the writes that locks make.
+func kindOf(method string, req any) string {
+	switch r := req.(type) {
+	case *pb.LeaseGrantRequest:
+		return "grant"
+	case *pb.LeaseRevokeRequest:
+		return "revoke"
+	case *pb.TxnRequest:
+		switch {
+		case len(r.Compare) == 0:
+			return "read"
+		case len(r.Success) == 2 && r.Success[0].GetRequestDeleteRange() != nil:
+			return "release"
+		case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL:
+			return "acquire"
+		}
+		return "claim"
+	}
+	return method
+}
+
+// once gives the first write of a kind the verdict, and says when it came.
+func once(kind string, v etcdtest.Verdict) (judge func(string, any) etcdtest.Verdict, hit <-chan struct{}) {
+	c := make(chan struct{})
+	var done atomic.Bool
+	return func(method string, req any) etcdtest.Verdict {
+		if kindOf(method, req) == kind && done.CompareAndSwap(false, true) {
+			close(c)
+			return v
+		}
+		return etcdtest.Pass
+	}, c
+}
+
+// TestUnknownOutcomes loses the request or the answer of each kind of write, for good or until later, while two
+// contenders take turns: never both inside, nothing left, no lock that comes back after its release.
+func TestUnknownOutcomes(t *testing.T) {
+	verdicts := map[string]etcdtest.Verdict{
+		"request held": etcdtest.HoldRequest,
+		"answer held":  etcdtest.HoldAnswer,
+		"failed":       etcdtest.Fail,
+		"failed, done": etcdtest.FailApplied,
+	}
+	for _, kind := range []string{"grant", "acquire", "claim", "release", "revoke"} {
+		for name, verdict := range verdicts {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				s := etcdtest.Start(t)
+				gate := etcdtest.NewGate(t, s.Endpoint())
+				judge, hit := once(kind, verdict)
+				gate.Intercept(judge)
+
+				c := s.Config()
+				c.Endpoints = []string{gate.Endpoint()}
+				var inside atomic.Int32
+				turns(t, &inside, s.Client(t), etcdtest.Dial(t, c))
+				select {
+				case <-hit:
+				default:
+					t.Errorf("no %s was made", kind)
+				}
+				gate.Open()
+				noKeys(t, s.Client(t))
+
+				l := newLock(t, s.Client(t), "/unknown", "after")
+				mustLock(t, l)
+			})
+		}
+	}
+}
+
+// turns lets two contenders take turns until both are done. The second waits behind the first, so that it claims.
+func turns(t *testing.T, inside *atomic.Int32, clients ...*clientv3.Client) {
+	ctx := etcdtest.Context(t)
+	first := newLock(t, clients[0], "/unknown", "first")
+	mustLock(t, first)
+	waiting := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		l, err := etcdlock.New(clients[1], "/unknown", "second", 2*time.Second)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		l.OnWait = sync.OnceFunc(func() { close(waiting) })
+		for range 3 {
+			if _, err := l.Lock(ctx); err != nil {
+				t.Error(err)
+				return
+			}
+			if inside.Add(1) != 1 {
+				t.Error("two inside")
+			}
+			inside.Add(-1)
+			if err := l.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
+				t.Error(err)
+			}
+		}
+		if _, err := l.Lock(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(ctx); err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-waiting:
+	case <-ctx.Done():
+		t.Error("the second never waited")
+	}
+	inside.Add(1)
+	inside.Add(-1)
+	mustUnlock(t, first)
+	wg.Wait()
+	if err := first.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// noKeys waits until no key is left; one bound to a lease that nobody renews may take that lease's time.
+func noKeys(t *testing.T, client *clientv3.Client) {
+	t.Helper()
+	etcdtest.Await(t, "the keys to go", func(ctx context.Context) error {
+		resp, err := client.Get(ctx, "", clientv3.WithFromKey())
+		if err != nil || len(resp.Kvs) == 0 {
+			return err
+		}
+		var keys []string
+		for _, kv := range resp.Kvs {
+			keys = append(keys, string(kv.Key))
+		}
+		return errors.New("left: " + strings.Join(keys, ", "))
+	})
+}
