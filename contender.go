@@ -241,7 +241,9 @@ func (c *contender) endHolds(cause error) {
 func (c *contender) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.isExpired() {
+	select {
+	case <-c.expired:
+	default:
 		close(c.expired)
 	}
 	c.cancel()
