@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
@@ -23,17 +24,22 @@ var errTooLate = errors.New("not ours in the time allowed")
 
 // A failure is an error with the exit code and the hint that belong to it.
 type failure struct {
-	usageError
+	err  error
+	hint string
 	code int
 }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
 
 func codeOf(err error) int {
 	var f *failure
 	var u *usageError
+	var o *endpoint.OptionError
 	switch {
 	case errors.As(err, &f):
 		return f.code
-	case errors.As(err, &u):
+	case errors.As(err, &u), errors.As(err, &o):
 		return exitUsage
 	}
 	return exitNotAcquired
@@ -96,14 +102,14 @@ func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
 				return clientv3.Config{}, usagef("name one with --embedded=DIR", "no directory for the embedded etcd: %w", err)
 			}
 		}
-		endpoint, started, err := serverdir.Start(ctx, dir, idleExit)
+		address, started, err := serverdir.Start(ctx, dir, idleExit)
 		if err != nil {
 			return clientv3.Config{}, err
 		}
 		if started {
 			l.voice.notef("started etcd in %s: its locks are those of this machine and user alone", dir)
 		}
-		l.etcd.Endpoints = endpoint
+		l.etcd.Endpoints = address
 	}
 	return l.etcd.Config()
 }
@@ -175,15 +181,18 @@ func (h *holder) checkNesting(ctx context.Context) error {
 		return h.explain(err)
 	}
 	if len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision == rev {
-		return &failure{usageError{fmt.Errorf("lock %q is already held by the command that asks for it (ETCD_LOCK_KEY, ETCD_LOCK_REV)", h.key),
-			"it would wait for itself for ever: name another key with -k, or run this part without etcdlocker"}, exitNotAcquired}
+		return &failure{
+			err:  fmt.Errorf("lock %q is already held by the command that asks for it (ETCD_LOCK_KEY, ETCD_LOCK_REV)", h.key),
+			hint: "it would wait for itself for ever: name another key with -k, or run this part without etcdlocker",
+			code: exitNotAcquired,
+		}
 	}
 	return nil
 }
 
 // explain gives an error of the lock or the client its exit code and its hint.
 func (l *locker) explain(err error) error {
-	return &failure{usageError{err, l.hint(err)}, l.code(err)}
+	return &failure{err: err, hint: l.hint(err), code: l.code(err)}
 }
 
 func (l *locker) code(err error) int {

@@ -300,6 +300,10 @@ func (p *parser) server() error {
 
 // hintOf returns the way out that comes with an error, if one does.
 func hintOf(err error) string {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.hint
+	}
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return usage.hint

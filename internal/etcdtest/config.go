@@ -82,8 +82,10 @@ func (c *config) embed() *embed.Config {
 	}
 	if c.TLS {
 		e.ClientTLSInfo = transport.TLSInfo{
-			CertFile: c.Certs.ServerCert, KeyFile: c.Certs.ServerKey,
-			TrustedCAFile: c.Certs.CA, ClientCertAuth: c.ClientCerts,
+			CertFile: c.Certs.ServerCert, KeyFile: c.Certs.ServerKey, ClientCertAuth: c.ClientCerts,
+		}
+		if c.ClientCerts {
+			e.ClientTLSInfo.TrustedCAFile = c.Certs.CA // etcd takes it as a demand for certificates
 		}
 	}
 	return e

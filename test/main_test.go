@@ -1,0 +1,193 @@
+// Package test runs whole programs: the real etcdlocker and etcdlockctl, on a real etcd.
+package test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// programs is the directory of the programs that were built for this run.
+var programs string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		runner := etcdtest.Main(m)
+		dir, err := os.MkdirTemp("", "etcdlock-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		programs = dir
+		if out, err := exec.Command("go", "build", "-o", dir+"/", "../cmd/...").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
+			return 1
+		}
+		return runner.Run()
+	}())
+}
+
+// A program is a run of one of ours.
+type program struct {
+	t              testing.TB
+	cmd            *exec.Cmd
+	stdout, stderr *buffer
+	done           chan struct{}
+}
+
+// buffer is what a program has written so far.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// environment is that of a user who has set nothing of ours, and the variables given.
+func environment(vars ...string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	return append(env, vars...)
+}
+
+// start runs a program. It is killed if it still runs when the test ends, and its output is read to the end only
+// if nothing that it has left behind keeps it open.
+func start(t testing.TB, vars []string, name string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(filepath.Join(programs, name), args...), stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
+	p.cmd.Env = environment(vars...)
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	p.cmd.WaitDelay = 100 * time.Millisecond
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.cmd.Wait(); close(p.done) }()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.done
+	})
+	return p
+}
+
+// code waits for the end of a program and returns its exit code.
+func (p *program) code() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	case <-etcdtest.Context(p.t).Done():
+		p.t.Fatalf("it did not end; stderr: %s", p.stderr)
+		return 0
+	}
+}
+
+func (p *program) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// says waits until a program has written a text.
+func (p *program) says(b *buffer, text string) {
+	p.t.Helper()
+	etcdtest.Await(p.t, fmt.Sprintf("%q", text), func(context.Context) error {
+		if strings.Contains(b.String(), text) {
+			return nil
+		}
+		select {
+		case <-p.done:
+			p.t.Fatalf("it ended without saying %q: %s%s", text, p.stdout, p.stderr)
+		default:
+		}
+		return fmt.Errorf("it said %q", p.stdout.String()+p.stderr.String())
+	})
+}
+
+// locker runs etcdlocker on a server.
+func locker(t testing.TB, endpoint string, args ...string) *program {
+	t.Helper()
+	return start(t, nil, "etcdlocker", append([]string{"-e", endpoint}, args...)...)
+}
+
+// free checks that nothing of a lock is left.
+func free(t testing.TB, client *clientv3.Client, key string) {
+	t.Helper()
+	for _, k := range []struct {
+		key  string
+		opts []clientv3.OpOption
+	}{{key, nil}, {key + "/", []clientv3.OpOption{clientv3.WithPrefix()}}} {
+		resp, err := client.Get(etcdtest.Context(t), k.key, k.opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range resp.Kvs {
+			t.Errorf("left in etcd: %q", kv.Key)
+		}
+	}
+}
+
+// held waits until somebody has a lock.
+func held(t testing.TB, client *clientv3.Client, key string) *clientv3.GetResponse {
+	t.Helper()
+	var got *clientv3.GetResponse
+	etcdtest.Await(t, "the lock to be held", func(ctx context.Context) error {
+		resp, err := client.Get(ctx, key)
+		if err == nil && len(resp.Kvs) == 0 {
+			err = errors.New("nobody has it")
+		}
+		got = resp
+		return err
+	})
+	return got
+}
+
+// gone waits until a process is no more: it was killed and waited for.
+func gone(t testing.TB, pid string) {
+	t.Helper()
+	etcdtest.Await(t, "process "+pid+" to end", func(context.Context) error {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return nil
+		}
+		return errors.New("it runs")
+	})
+}
+
+// content waits for a file that a command writes and returns it.
+func content(t testing.TB, file string) string {
+	t.Helper()
+	var s string
+	etcdtest.Await(t, file, func(context.Context) error {
+		b, err := os.ReadFile(file)
+		if err == nil && !bytes.HasSuffix(b, []byte("\n")) {
+			err = io.ErrUnexpectedEOF
+		}
+		s = strings.TrimSpace(string(b))
+		return err
+	})
+	return s
+}

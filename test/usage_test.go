@@ -1,0 +1,95 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestBadInput: each is refused with a sentence on one line that names what is wrong, and touches nothing.
+func TestBadInput(t *testing.T) {
+	s := etcdtest.Start(t)
+	dir := t.TempDir()
+	notExecutable := filepath.Join(dir, "plain")
+	if err := os.WriteFile(notExecutable, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		env  []string
+		args []string
+		code int
+		says string
+	}{
+		{"no key", nil, []string{"true"}, 64, "no key"},
+		{"empty key", nil, []string{"-k", "", "true"}, 64, "--key"},
+		{"long key", nil, []string{"-k", strings.Repeat("k", 4097), "true"}, 64, "4097 bytes"},
+		{"id that is no UTF-8", nil, []string{"-k", "/x", "-i", "\xff", "true"}, 64, "--id"},
+		{"long id", nil, []string{"-k", "/x", "-i", strings.Repeat("i", 257), "true"}, 64, "--id"},
+		{"TTL 0", nil, []string{"-k", "/x", "-t", "0", "true"}, 64, `--ttl: a TTL of "0"`},
+		{"TTL -1", nil, []string{"-k", "/x", "-t", "-1", "true"}, 64, "--ttl"},
+		{"TTL 1.5", nil, []string{"-k", "/x", "-t", "1.5", "true"}, 64, "--ttl"},
+		{"TTL abc", nil, []string{"-k", "/x", "-t", "abc", "true"}, 64, `--ttl: "abc"`},
+		{"TTL of 10 years", nil, []string{"-k", "/x", "-t", "315360000", "true"}, 64, "--ttl"},
+		{"TTL in the variable", []string{"ETCD_LOCK_TTL=x"}, []string{"-k", "/x", "true"}, 64, "ETCD_LOCK_TTL"},
+		{"refresh in the variable", []string{"ETCD_LOCK_REFRESH=x"}, []string{"-k", "/x", "true"}, 64, "ETCD_LOCK_REFRESH"},
+		{"refresh leaves no room", nil, []string{"-k", "/x", "-t", "10", "-r", "10", "true"}, 64, "--refresh"},
+		{"grace leaves no room", nil, []string{"-k", "/x", "-t", "10", "--grace", "10s", "true"}, 64, "--grace"},
+		{"try and wait", nil, []string{"-k", "/x", "--try", "--wait", "5", "true"}, 64, "--try"},
+		{"conflict code", nil, []string{"-k", "/x", "--conflict-exit-code", "256", "true"}, 64, "--conflict-exit-code"},
+		{"orphans", nil, []string{"-k", "/x", "--orphans=eat", "true"}, 64, "--orphans"},
+		{"unknown option", nil, []string{"-k", "/x", "--colour", "true"}, 64, "--colour"},
+		{"node", nil, []string{"-k", "/x", "-n", "true"}, 64, "--node"},
+		{"node by variable", []string{"ETCD_CHILD_IS_NODE=1"}, []string{"-k", "/x", "true"}, 64, "ETCD_CHILD_IS_NODE"},
+		{"bad URL", nil, []string{"-k", "/x", "-e", "http://[::1", "true"}, 64, "--etcd"},
+		{"bad port", nil, []string{"-k", "/x", "-e", "host:99999", "true"}, 64, "--etcd"},
+		{"credentials in the URL", nil, []string{"-k", "/x", "-e", "http://me:secret@host", "true"}, 64, "credentials"},
+		{"bad URL in the variable", []string{"ETCDCTL_ENDPOINTS=ftp://x"}, []string{"-k", "/x", "true"}, 64, "ETCDCTL_ENDPOINTS"},
+		{"unreadable certificate", nil, []string{"-k", "/x", "--cacert", filepath.Join(dir, "none"), "true"}, 64, "--cacert"},
+		{"no certificate", nil, []string{"-k", "/x", "--cacert", notExecutable, "true"}, 64, "--cacert"},
+		{"certificate without key", nil, []string{"-k", "/x", "--cert", notExecutable, "true"}, 64, "--cert"},
+		{"user without password", nil, []string{"-k", "/x", "--user", "me", "true"}, 64, "--user"},
+		{"command that is not there", nil, []string{"-k", "/x", "no-such-command"}, 3, "no-such-command"},
+		{"command that is a directory", nil, []string{"-k", "/x", dir}, 3, dir},
+		{"command that is not executable", nil, []string{"-k", "/x", notExecutable}, 3, "plain"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env, args := tt.env, tt.args
+			if !strings.Contains(strings.Join(append(env, args...), " "), "-e ") && len(env) == 0 {
+				args = append([]string{"-e", s.Endpoint()}, args...)
+			}
+			p := start(t, env, "etcdlocker", args...)
+			if code := p.code(); code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
+			if !strings.HasPrefix(lines[0], "etcdlocker: error: ") || !strings.Contains(lines[0], tt.says) {
+				t.Errorf("it says %q, want something of %q", lines[0], tt.says)
+			}
+			if len(lines) != 2 || !strings.HasPrefix(lines[1], "etcdlocker: hint: ") {
+				t.Errorf("no way out in %q", lines)
+			}
+			if strings.Contains(p.stderr.String(), "secret") {
+				t.Error("it shows a password")
+			}
+		})
+	}
+	s.Empty(t)
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	p := start(t, nil, "etcdlocker", "--help")
+	if p.code() != 0 || !strings.Contains(p.stdout.String(), "Usage: etcdlocker") || p.stderr.String() != "" {
+		t.Errorf("--help: %d, %q", p.code(), p.stderr)
+	}
+	for _, program := range []string{"etcdlocker", "etcdlockctl"} {
+		p := start(t, nil, program, "--version")
+		if p.code() != 0 || !strings.HasPrefix(p.stdout.String(), program) {
+			t.Errorf("--version: %d, %q", p.code(), p.stdout)
+		}
+	}
+}
