@@ -15,9 +15,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/place"
 )
 
-// watchAfter is how long a contender has to last before it opens watches on its own keys: long enough that
-// short holdings do without, short enough to notice an operator's hand within 50 ms.
-const watchAfter = 10 * time.Millisecond
+// startAfter is how long a contender has to last before goroutines look after it: long enough that short holdings do
+// without, short enough to notice an operator's hand within 50 ms.
+const startAfter = 10 * time.Millisecond
 
 // A contender is one place in line under a lease, from the request to join until nothing of it is left. Three
 // kinds of goroutines work for it, all ended by stop: the renewer, which makes RPCs and may hang; once it holds the
@@ -76,22 +76,32 @@ func (c *contender) stop() {
 }
 
 // entered starts what a place in line needs.
-func (c *contender) entered() {
-	c.wg.Go(c.renew)
-	c.wg.Go(func() { c.follow(c.place) })
-}
+func (c *contender) entered() { c.start(c.renew, func() { c.follow(c.place) }) }
 
 // granted starts what a holder needs.
 func (c *contender) granted(token int64) {
 	c.token.Store(token)
-	c.wg.Go(c.keep)
-	c.wg.Go(func() { c.follow(c.key) })
+	c.start(c.keep, func() { c.follow(c.key) })
 	c.log.Debug("lock acquired", "key", c.key, "token", token)
 	select {
 	case <-c.gone: // what the renewer found while the lock was being granted
 		c.lose(LeaseLost, nil)
 	default:
 	}
+}
+
+// start runs goroutines after startAfter, or when the keeper has something to do if that is sooner. A holding that is
+// over by then does without them.
+func (c *contender) start(goroutines ...func()) {
+	delay := min(startAfter, c.lease.validUntil().Add(-c.grace).Until())
+	c.wg.Go(func() {
+		if !sleep(c.ctx, delay) {
+			return
+		}
+		for _, g := range goroutines {
+			c.wg.Go(g)
+		}
+	})
 }
 
 // renew is the renewer.
@@ -108,13 +118,16 @@ func (c *contender) renew() {
 // follow is a follower: it watches one key from now on, and looks when something happens to it. What it may
 // miss, the read behind each renewal finds.
 func (c *contender) follow(key string) {
-	for pause := watchAfter; sleep(c.ctx, pause); pause = pauseMax {
+	for {
 		w, ok := openWatch(c.ctx, c.lease, key)
 		for ok {
 			c.look()
 			_, ok = <-w.events
 		}
 		w.close()
+		if !sleep(c.ctx, pauseMax) {
+			return
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func mustUnlock(t testing.TB, l *etcdlock.Lock) {
 }
 
 func TestLockAndUnlock(t *testing.T) {
-	s := etcdtest.Shared(t)
+	s := etcdtest.Start(t)
 	client := s.Client(t)
 	l := newLock(t, client, "/example/lock", "host-a")
 	ctx := etcdtest.Context(t)

@@ -98,6 +98,9 @@ func TestLossFromOutside(t *testing.T) {
 			if resp, err := client.Get(ctx, key+"/", clientv3.WithPrefix()); err != nil || len(resp.Kvs) > 0 {
 				t.Errorf("left in line: %v, %v", resp.Kvs, err)
 			}
+			if _, err := client.Delete(ctx, key); err != nil { // what was put there by hand
+				t.Error(err)
+			}
 		})
 	}
 }
