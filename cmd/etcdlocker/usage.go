@@ -24,7 +24,7 @@ The command:
       --grace DURATION    time from TERM to KILL when the lock is lost; default TTL/4, at most 5s
       --kill-after DURATION  told to stop, kill the command after this time; default: wait for it
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
-  -n, --node              the command is a Node.js module that answers pings [ETCD_CHILD_IS_NODE]
+  -n, --node              the command is a Node.js module that answers pings; not supported yet, refused [ETCD_CHILD_IS_NODE]
 
 etcd:
   -e, --etcd LIST         host, host:port or URL, several separated by commas
@@ -54,7 +54,7 @@ Exit codes:
   1               the lock could not be acquired
   2               the lock was lost
   3               the command could not be started, or could not be proved dead
-  4               trouble with the pings of a Node.js module
+  4               trouble with the pings of a Node.js module (not yet)
   64              usage
 
 Example:

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"net/url"
+	"path/filepath"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -56,10 +57,13 @@ func (c *config) clientURL() url.URL {
 	return url.URL{Scheme: "http", Host: c.ClientAddr}
 }
 
+// dataDir is below Dir, so that it can be emptied without the certificates.
+func (c *config) dataDir() string { return filepath.Join(c.Dir, "data") }
+
 func (c *config) embed() *embed.Config {
 	e := embed.NewConfig()
 	e.Name = c.Name
-	e.Dir = c.Dir
+	e.Dir = c.dataDir()
 	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
 	e.UnsafeNoFsync = true
 	e.EnableGRPCGateway = false

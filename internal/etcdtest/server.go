@@ -18,6 +18,7 @@ type Server struct {
 	port *port
 	etcd *embed.Etcd
 	grpc chan *grpc.Server
+	once sync.Once
 }
 
 // Start starts an etcd for one test and stops it when the test is over.
@@ -29,7 +30,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	if err != nil {
 		t.Fatalf("cannot start etcd: %v", err)
 	}
-	t.Cleanup(s.stop)
+	t.Cleanup(s.Stop)
 	return s
 }
 
@@ -47,7 +48,7 @@ func startServer(t testing.TB, c config) (*Server, error) {
 	ctx, cancel := untilDeadline(t)
 	defer cancel()
 	if err := s.ready(ctx); err != nil {
-		s.stop()
+		s.Stop()
 		return nil, err
 	}
 	return s, nil
@@ -81,15 +82,18 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
-func (s *Server) stop() {
-	// Close alone lets open streams (watches, renewals) have several seconds to end by themselves.
-	select {
-	case g := <-s.grpc:
-		g.Stop()
-	default:
-	}
-	s.etcd.Close()
-	s.port.release()
+// Stop ends the server for good. Without it the server ends with its test.
+func (s *Server) Stop() {
+	s.once.Do(func() {
+		// Close alone gives open streams (watches, renewals) several seconds to end by themselves.
+		select {
+		case g := <-s.grpc:
+			g.Stop()
+		default:
+		}
+		s.etcd.Close()
+		s.port.release()
+	})
 }
 
 // shared is the one server that all tests of a package may use.
@@ -133,7 +137,7 @@ func stopShared() error {
 	if shared.server == nil {
 		return nil
 	}
-	shared.server.stop()
+	shared.server.Stop()
 	shared.server = nil
 	return os.RemoveAll(shared.dir)
 }

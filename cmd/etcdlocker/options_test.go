@@ -1,0 +1,33 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+func TestParseDuration(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"0": 0, "15": 15 * time.Second, "0.5": 500 * time.Millisecond, ".5": 500 * time.Millisecond, "1m30s": 90 * time.Second, "250ms": 250 * time.Millisecond,
+	} {
+		if got, err := parseDuration(given{"--x", value}); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", value, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "-1", "-0.5s", "abc", "1e3", "inf", "nan", "0x10", "1_000", "99999999999999", "5 s", "--", "1.2.3"} {
+		if got, err := parseDuration(given{"--x", bad}); err == nil {
+			t.Errorf("%q passed as %v", bad, got)
+		}
+	}
+}
+
+func FuzzParseDuration(f *testing.F) {
+	for _, s := range []string{"15", "0.5", "1m30s", "-1", "abc", "9223372036.9"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		d, err := parseDuration(given{"--x", value})
+		if err == nil && (d < 0 || d > maxDuration) {
+			t.Errorf("%q passed as %v", value, d)
+		}
+	})
+}

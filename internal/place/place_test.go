@@ -1,0 +1,68 @@
+package place
+
+import (
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+func TestIs(t *testing.T) {
+	tests := []struct {
+		key   string
+		lease int64
+		want  bool
+	}{
+		{"a/1f", 0x1f, true},
+		{"a/1f-1", 0x1f, true},
+		{"a/1f-12", 0x1f, true},
+		{"a/1f", 0x2f, false},
+		{"a/1f-", 0x1f, false},
+		{"a/1f-x", 0x1f, false},
+		{"a/1f-1/x", 0x1f, false},
+		{"a/1f1", 0x1f, false},
+		{"a/2024-10", 0x1f, false},
+		{"a/0", 0, false},
+		{"a/b/1f-1", 0x1f, false},
+		{"b/1f-1", 0x1f, false},
+	}
+	for _, tt := range tests {
+		if got := Is("a", &mvccpb.KeyValue{Key: []byte(tt.key), Lease: tt.lease}); got != tt.want {
+			t.Errorf("%q under lease %x: %v", tt.key, tt.lease, got)
+		}
+	}
+	if !Is("a", &mvccpb.KeyValue{Key: []byte(Key("a", 0x1f, 3)), Lease: 0x1f}) {
+		t.Error("our own key is no place")
+	}
+}
+
+func TestRecordOfThisProcess(t *testing.T) {
+	r := Self("me")
+	got, err := Parse([]byte(r.Marshal()))
+	if err != nil || got != r {
+		t.Errorf("%+v came back as %+v, %v", r, got, err)
+	}
+	if r.PID == 0 || r.ID != "me" {
+		t.Errorf("%+v", r)
+	}
+	if _, err := Parse(nil); err == nil {
+		t.Error("a Mutex's empty value passed for a record")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(Self("me").Marshal()))
+	f.Add([]byte(""))
+	f.Add([]byte(`{"v":2,"id":"x","more":[1]}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		r, err := Parse(value)
+		if err != nil {
+			return
+		}
+		if r.Version < 1 {
+			t.Errorf("version %d passed", r.Version)
+		}
+		if again, err := Parse([]byte(r.Marshal())); err != nil || again.ID != r.ID || !again.Since.Equal(r.Since) {
+			t.Errorf("%+v came back as %+v, %v", r, again, err)
+		}
+	})
+}

@@ -1,0 +1,133 @@
+package supervise
+
+import (
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// recorder takes note of what a Life wants done.
+type recorder struct{ did []string }
+
+func (r *recorder) Signal(s syscall.Signal) { r.did = append(r.did, s.String()) }
+func (r *recorder) Terminate()              { r.did = append(r.did, "terminate") }
+func (r *recorder) Kill()                   { r.did = append(r.did, "kill") }
+
+func newTestLife() (*Life, *recorder) {
+	r := &recorder{}
+	l := NewLife(r)
+	l.Grace = time.Second
+	return l, r
+}
+
+var start = time.Unix(1000, 0)
+
+func (r *recorder) expect(t *testing.T, l *Life, state State, did ...string) {
+	t.Helper()
+	if l.State() != state {
+		t.Errorf("state %v, want %v", l.State(), state)
+	}
+	if !slices.Equal(r.did, did) {
+		t.Errorf("it did %q, want %q", r.did, did)
+	}
+}
+
+func TestLostThenGraceThenKill(t *testing.T) {
+	l, r := newTestLife()
+	l.Lost(start)
+	r.expect(t, l, Ending, "terminate")
+	l.Tick(start.Add(999 * time.Millisecond))
+	r.expect(t, l, Ending, "terminate")
+	l.Tick(start.Add(time.Second))
+	r.expect(t, l, Killing, "terminate", "kill")
+	l.Exited(start.Add(time.Second), 9, true)
+	r.expect(t, l, Killing, "terminate", "kill")
+	l.Empty()
+	r.expect(t, l, Over, "terminate", "kill")
+	if l.Undead || !l.Wake().IsZero() {
+		t.Error("it is not at rest")
+	}
+}
+
+func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
+	prepare := map[State]func(*Life){
+		Running:   func(*Life) {},
+		Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
+		Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, 0, true) },
+		Ending:    func(l *Life) { l.Lost(start) },
+	}
+	for state, do := range prepare {
+		l, r := newTestLife()
+		do(l)
+		if l.State() != state {
+			t.Fatalf("state %v, want %v", l.State(), state)
+		}
+		l.Expired(start)
+		if l.State() != Killing || r.did[len(r.did)-1] != "kill" {
+			t.Errorf("from %v: state %v, did %q", state, l.State(), r.did)
+		}
+	}
+}
+
+func TestAKillThatHasBegunIsFinal(t *testing.T) {
+	l, r := newTestLife()
+	l.Expired(start)
+	l.Signaled(start, syscall.SIGTERM, false)
+	l.Lost(start)
+	l.Expired(start)
+	r.expect(t, l, Killing, "kill")
+}
+
+func TestToldToStop(t *testing.T) {
+	l, r := newTestLife()
+	l.KillAfter = time.Minute
+	l.Signaled(start, syscall.SIGUSR1, true)
+	l.Signaled(start, syscall.SIGINT, false) // typed: the command has it already
+	l.Signaled(start, syscall.SIGTERM, true)
+	r.expect(t, l, Stopping, "user defined signal 1", "terminated")
+	if l.Stop != syscall.SIGINT {
+		t.Errorf("stopped by %v", l.Stop)
+	}
+	l.Tick(start.Add(time.Minute))
+	r.expect(t, l, Killing, "user defined signal 1", "terminated", "kill")
+}
+
+func TestWhatTheCommandLeaves(t *testing.T) {
+	tests := []struct {
+		orphans Orphans
+		stop    bool
+		state   State
+		left    bool
+	}{
+		{LeaveOrphans, false, Over, true},
+		{AwaitOrphans, false, Lingering, false},
+		{KillOrphans, false, Ending, false},
+		{LeaveOrphans, true, Ending, false},
+		{AwaitOrphans, true, Ending, false},
+	}
+	for _, tt := range tests {
+		l, _ := newTestLife()
+		l.Orphans = tt.orphans
+		if tt.stop {
+			l.Signaled(start, syscall.SIGTERM, true)
+		}
+		l.Exited(start, 0, true)
+		if l.State() != tt.state || l.Left != tt.left {
+			t.Errorf("%+v: state %v, left %v", tt, l.State(), l.Left)
+		}
+	}
+}
+
+func TestUndeadIsReported(t *testing.T) {
+	l, _ := newTestLife()
+	l.Expired(start)
+	l.Tick(start.Add(patience))
+	if l.State() != Killing {
+		t.Fatalf("gave up too early: %v", l.State())
+	}
+	l.Tick(start.Add(patience + time.Second))
+	if l.State() != Over || !l.Undead {
+		t.Errorf("state %v, undead %v", l.State(), l.Undead)
+	}
+}

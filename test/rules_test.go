@@ -1,0 +1,88 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(out))
+}
+
+// TestDependencies: the heavy things reach neither the library nor etcdlocker.
+func TestDependencies(t *testing.T) {
+	for _, dep := range goList(t, "-deps", "-f", "{{if .Module}}{{.ImportPath}}{{end}}", ".") {
+		if strings.Contains(dep, "pflag") || strings.Contains(dep, "cobra") || strings.Contains(dep, "etcd/server") {
+			t.Errorf("the library imports %s", dep)
+		}
+	}
+	for _, dep := range goList(t, "-deps", "./cmd/etcdlocker") {
+		if strings.Contains(dep, "etcd/server") || strings.Contains(dep, "spf13/cobra") {
+			t.Errorf("etcdlocker imports %s", dep)
+		}
+	}
+	for _, direct := range goList(t, "-f", `{{join .Imports "\n"}}`, ".") {
+		if first, _, _ := strings.Cut(direct, "/"); strings.Contains(first, ".") &&
+			!strings.HasPrefix(direct, "go.etcd.io/etcd/") && !strings.HasPrefix(direct, "google.golang.org/grpc") &&
+			!strings.HasPrefix(direct, "golang.org/x/sys") && !strings.HasPrefix(direct, "github.com/etcdlock/etcdlock/internal/") {
+			t.Errorf("the library imports %s", direct)
+		}
+	}
+	const testing = "github.com/etcdlock/etcdlock/internal/etcdtest"
+	for _, user := range goList(t, "-f", `{{$p := .ImportPath}}{{range .Imports}}{{if eq . "`+testing+`"}}{{$p}}{{end}}{{end}}`, "./...") {
+		t.Errorf("%s imports %s outside of its tests", user, testing)
+	}
+}
+
+func TestNoReplaceInGoMod(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(mod), "replace") {
+		t.Error("go.mod replaces modules: go install of a version would fail")
+	}
+}
+
+// TestHelpNamesEveryOption holds the hand-written help against the options that are accepted.
+func TestHelpNamesEveryOption(t *testing.T) {
+	p := start(t, nil, "etcdlocker", "--help")
+	p.code()
+	source, err := os.ReadFile("../cmd/etcdlocker/options.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := os.ReadFile("../internal/endpoint/options.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, line := range strings.Split(string(source)+string(more), "\n") {
+		if call, ok := strings.CutPrefix(strings.TrimSpace(line), "f."); ok && (strings.HasPrefix(call, "String") || strings.HasPrefix(call, "Bool")) {
+			name := strings.Split(call, `"`)[1]
+			found++
+			if !strings.Contains(p.stdout.String(), "--"+name) {
+				t.Errorf("--help does not name --%s", name)
+			}
+			man, err := os.ReadFile("../docs/man/etcdlocker.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(strings.ReplaceAll(string(man), `\-`, "-"), "--"+name) {
+				t.Errorf("the man page does not name --%s", name)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d options found in the source", found)
+	}
+}
