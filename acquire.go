@@ -320,6 +320,7 @@ func (c *contender) claimIf(ctx context.Context, cmps ...clientv3.Cmp) (won bool
 	give := func(err error) bool { return isRefused(err) || errors.Is(err, errHistoryLost) }
 	err = persist(ctx, c.lease.first, give, func(ctx context.Context) (err error) {
 		resp, err = c.lease.txn(ctx, cmps, c.winning(), els)
+		c.strays = c.strays || err != nil
 		return err
 	})
 	if err != nil {

@@ -29,12 +29,15 @@ type contender struct {
 	place   string // its key in the line
 	record  string // the value of place
 	create  int64  // the CreateRevision of place
+	strays  bool   // writes that name place may still be on their way
 
 	token atomic.Int64 // 0 while waiting
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	unstarted []*time.Timer // of goroutines that may not have begun; guarded by Lock.turn
 
 	news chan struct{} // while waiting: something may have happened, look
 	gone chan struct{} // while waiting: the lease is gone
@@ -51,7 +54,6 @@ type contender struct {
 type holding struct{ cancel context.CancelCauseFunc }
 
 func newContender(l *Lock, s settings, ls *lease) *contender {
-	ls.places++
 	c := &contender{
 		settings: s,
 		key:      l.key,
@@ -72,6 +74,12 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 // stop ends the contender's goroutines. What they had sent may still be applied.
 func (c *contender) stop() {
 	c.cancel()
+	for _, begin := range c.unstarted {
+		if begin.Stop() {
+			c.wg.Done()
+		}
+	}
+	c.unstarted = nil
 	c.wg.Wait()
 }
 
@@ -93,15 +101,14 @@ func (c *contender) granted(token int64) {
 // start runs goroutines after startAfter, or when the keeper has something to do if that is sooner. A holding that is
 // over by then does without them.
 func (c *contender) start(goroutines ...func()) {
-	delay := min(startAfter, c.lease.validUntil().Add(-c.grace).Until())
-	c.wg.Go(func() {
-		if !sleep(c.ctx, delay) {
-			return
-		}
+	c.wg.Add(1)
+	begin := time.AfterFunc(min(startAfter, c.lease.validUntil().Add(-c.grace).Until()), func() {
+		defer c.wg.Done()
 		for _, g := range goroutines {
 			c.wg.Go(g)
 		}
 	})
+	c.unstarted = append(c.unstarted, begin)
 }
 
 // renew is the renewer.

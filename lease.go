@@ -29,7 +29,7 @@ type lease struct {
 	ttl     time.Duration // as granted, which may be more than was asked for
 	cluster uint64
 	first   time.Duration // time limit of an RPC's first try
-	places  int64         // how many places in line were taken under it; guarded by Lock.turn
+	places  int64         // the number of the next place in line taken under it; guarded by Lock.turn
 
 	mu       sync.Mutex
 	sent     boottime.Instant // when the last counted grant or renewal was sent
@@ -69,6 +69,7 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 		ttl:     time.Duration(resp.TTL) * time.Second,
 		cluster: resp.Header.ClusterId,
 		sent:    sent,
+		places:  1,
 	}
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
 	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)

@@ -86,25 +86,30 @@ func (l *Lock) drop(ctx context.Context, c *contender) {
 }
 
 // release gives the lock back with one transaction and keeps the lease. A transaction that is applied late does no
-// harm: it names our token and our place, and neither ever comes again.
+// harm: it names our token and our place, and then neither ever comes again.
 func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	ours := clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())
 	leave := clientv3.OpDelete(c.place)
 	var resp *clientv3.TxnResponse
-	tries := 0
+	repeated := false
 	err = persist(ctx, c.lease.first, isRefused, func(ctx context.Context) (err error) {
-		tries++
 		resp, err = c.lease.txn(ctx, []clientv3.Cmp{ours},
 			[]clientv3.Op{clientv3.OpDelete(c.key), leave},
 			append(c.state(), leave))
+		repeated = repeated || err != nil
 		return err
 	})
+	// Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when somebody
+	// joins: so the next place takes the same name, unless a late write could hit it.
+	if c.strays || repeated {
+		c.lease.places++
+	}
 	switch {
 	case err != nil:
 		return false, c.unconfirmed(err)
 	case resp.Succeeded:
 		return true, nil
-	case tries > 1 && getOne(resp, 1) == nil:
+	case repeated && getOne(resp, 1) == nil:
 		return true, nil // an earlier try was applied, and its answer lost
 	}
 	return true, c.lostAtLast(resp)
