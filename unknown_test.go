@@ -11,14 +11,15 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // kindOf names the writes that locks make.
-func kindOf(method string, req any) string {
-	switch r := req.(type) {
+func kindOf(method string, request proto.Message) string {
+	switch r := request.(type) {
 	case *pb.LeaseGrantRequest:
 		return "grant"
 	case *pb.LeaseRevokeRequest:
@@ -38,11 +39,11 @@ func kindOf(method string, req any) string {
 }
 
 // once gives the first write of a kind the verdict, and says when it came.
-func once(kind string, v etcdtest.Verdict) (judge func(string, any) etcdtest.Verdict, hit <-chan struct{}) {
+func once(kind string, v etcdtest.Verdict) (hook etcdtest.Hook, hit <-chan struct{}) {
 	c := make(chan struct{})
 	var done atomic.Bool
-	return func(method string, req any) etcdtest.Verdict {
-		if kindOf(method, req) == kind && done.CompareAndSwap(false, true) {
+	return func(method string, request proto.Message) etcdtest.Verdict {
+		if kindOf(method, request) == kind && done.CompareAndSwap(false, true) {
 			close(c)
 			return v
 		}
@@ -56,6 +57,7 @@ func TestUnknownOutcomes(t *testing.T) {
 	verdicts := map[string]etcdtest.Verdict{
 		"request held": etcdtest.HoldRequest,
 		"answer held":  etcdtest.HoldAnswer,
+		"lost":         etcdtest.Drop,
 		"failed":       etcdtest.Fail,
 		"failed, done": etcdtest.FailApplied,
 	}
@@ -65,8 +67,8 @@ func TestUnknownOutcomes(t *testing.T) {
 				t.Parallel()
 				s := etcdtest.Start(t)
 				gate := etcdtest.NewGate(t, s.Endpoint())
-				judge, hit := once(kind, verdict)
-				gate.Intercept(judge)
+				hook, hit := once(kind, verdict)
+				gate.Intercept(hook)
 
 				c := s.Config()
 				c.Endpoints = []string{gate.Endpoint()}
@@ -77,7 +79,9 @@ func TestUnknownOutcomes(t *testing.T) {
 				default:
 					t.Errorf("no %s was made", kind)
 				}
-				gate.Open()
+				if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+					gate.AwaitHeld(t).Release() // comes late, and must do no harm
+				}
 				noKeys(t, s.Client(t))
 
 				l := newLock(t, s.Client(t), "/unknown", "after")

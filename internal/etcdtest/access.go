@@ -21,14 +21,19 @@ type Access struct {
 	endpoints []string
 	certs     *Certs
 	tls       *tls.Config
-
-	auth *rootAccount
+	auth      *rootAccount
 }
 
 // rootAccount is shared by all copies of an Access.
 type rootAccount struct {
 	sync.Mutex
 	password string // empty: authentication is off
+}
+
+func (r *rootAccount) set(password string) {
+	r.Lock()
+	defer r.Unlock()
+	r.password = password
 }
 
 func newAccess(configs ...*config) (Access, error) {
@@ -113,9 +118,7 @@ func (a *Access) EnableAuth(t testing.TB, rootPassword string) {
 	if err != nil {
 		t.Fatalf("cannot enable authentication: %v", err)
 	}
-	a.auth.Lock()
-	defer a.auth.Unlock()
-	a.auth.password = rootPassword
+	a.auth.set(rootPassword)
 }
 
 // AddUser adds a user who may read and write each of the locks: the key itself and everything below key/, no more.

@@ -2,204 +2,169 @@ package etcdtest
 
 import (
 	"context"
-	"net"
+	"errors"
+	"math"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 )
 
-// A Verdict says what becomes of one request.
-type Verdict int
-
-// The verdicts. Those that hold something leave the client without an answer, so that it times out.
-const (
-	Pass        Verdict = iota
-	HoldRequest         // applied when the gate is opened, if ever
-	HoldAnswer          // applied now, the answer is lost
-	Fail                // not applied, answered with Unavailable
-	FailApplied         // applied, answered with Unavailable
-)
-
-// A Gate is a proxy for etcd's RPCs that makes the outcome of single requests unknown: it goes on with a request when
-// the client has given up on it.
+// Gate stands in front of an etcd, understands each RPC and can lose a single request or a single answer.
 type Gate struct {
-	listener net.Listener
+	t        testing.TB
+	port     *port
 	server   *grpc.Server
 	conn     *grpc.ClientConn
-	ctx      context.Context
-	open     chan struct{}
-	openOnce sync.Once
-	late     sync.WaitGroup
-
-	mu    sync.Mutex
-	judge func(method string, req any) Verdict
+	ctx      context.Context // ends with the gate; a held request outlives the client that sent it
+	cancel   context.CancelFunc
+	workers  sync.WaitGroup
+	held     chan *Held
+	mu       sync.Mutex // also held while a hook decides
+	requests Hook
+	answers  Hook
 }
 
-// raw passes messages on as the bytes they are.
-type raw struct{}
+// Hook decides what becomes of a message. The method is in gRPC's form, as in "/etcdserverpb.KV/Txn"; the message is one
+// of etcdserverpb, as in *etcdserverpb.TxnRequest. Calls of a hook do not overlap, so it may count in plain variables,
+// but must not wait for anything.
+type Hook func(method string, message proto.Message) Verdict
 
-func (raw) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
-func (raw) Unmarshal(data []byte, v any) error {
-	*v.(*[]byte) = append([]byte(nil), data...)
-	return nil
-}
-func (raw) Name() string { return "proto" }
+// Verdict is what becomes of a message.
+type Verdict int
 
-// NewGate returns a gate in front of an endpoint. It ends with the test; what is still held is then dropped.
+const (
+	// Pass forwards it.
+	Pass Verdict = iota
+
+	// HoldRequest withholds a request until it is released. Until then the client gets no answer. On a stream, later
+	// requests wait behind it.
+	HoldRequest
+
+	// HoldAnswer lets etcd carry the request out at once, but withholds the answer until it is released. On a stream,
+	// later answers wait behind it; there it is a verdict on an answer only.
+	HoldAnswer
+
+	// Drop loses the request, or the answer, for ever. A stream goes on with its next message.
+	Drop
+
+	// Fail answers a request with code Unavailable, and etcd never sees it. On a stream that ends the stream.
+	Fail
+
+	// FailApplied lets etcd carry the request out, then answers with code Unavailable. On a stream that ends the
+	// stream; there it is a verdict on an answer only.
+	FailApplied
+)
+
+// NewGate opens a gate to the etcd at endpoint, which must not use TLS. The gate is closed when the test is over, and
+// what it holds then is lost.
 func NewGate(t testing.TB, endpoint string) *Gate {
 	t.Helper()
-	_, target, _ := strings.Cut(endpoint, "://")
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
-	if err != nil {
-		t.Fatal(err)
+	g := &Gate{t: t, held: make(chan *Held, 1000)}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	if err := g.open(endpoint); err != nil {
+		t.Fatalf("cannot open a gate: %v", err)
 	}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g := &Gate{listener: listener, conn: conn, ctx: ctx, open: make(chan struct{})}
-	g.server = grpc.NewServer(grpc.ForceServerCodec(raw{}), grpc.UnknownServiceHandler(g.handle))
-	served := make(chan struct{})
-	go func() { g.server.Serve(listener); close(served) }()
-	t.Cleanup(func() {
-		cancel()
-		g.server.Stop()
-		<-served
-		g.late.Wait()
-		conn.Close()
-	})
+	t.Cleanup(g.close)
 	return g
 }
 
-// Endpoint returns where the gate listens.
-func (g *Gate) Endpoint() string { return "http://" + g.listener.Addr().String() }
+func (g *Gate) open(endpoint string) (err error) {
+	if strings.HasPrefix(endpoint, "https:") {
+		return errors.New("it cannot speak TLS")
+	}
+	if g.port, err = reservePort(); err != nil {
+		return err
+	}
+	listener, err := g.port.listen()
+	if err != nil {
+		g.port.release()
+		return err
+	}
+	g.conn, err = grpc.NewClient("passthrough:///"+strings.TrimPrefix(endpoint, "http://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.6, MaxDelay: 100 * time.Millisecond}, MinConnectTimeout: time.Second}))
+	if err != nil {
+		listener.Close()
+		g.port.release()
+		return err
+	}
+	g.server = grpc.NewServer(
+		grpc.UnknownServiceHandler(g.handle),
+		grpc.WaitForHandlers(true),
+		grpc.MaxRecvMsgSize(math.MaxInt32),
+		// As etcd does: by default gRPC would hang up on clients that ping as often as etcd's may.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
+	g.workers.Go(func() { g.server.Serve(listener) })
+	return nil
+}
 
-// Intercept sets what decides on requests; nil passes everything. Method is the RPC's name alone, such as "Txn". Req is
-// the decoded request of the writes that locks make, else nil. It must not block.
-func (g *Gate) Intercept(judge func(method string, req any) Verdict) {
+func (g *Gate) close() {
+	g.cancel()
+	g.server.Stop()
+	g.workers.Wait()
+	g.conn.Close()
+	g.port.release()
+}
+
+// Endpoint returns the clients' side of the gate.
+func (g *Gate) Endpoint() string { return "http://" + g.port.addr.String() }
+
+// Intercept makes hook decide on every request from now on, single ones and those on streams. nil lets all pass.
+func (g *Gate) Intercept(hook Hook) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.judge = judge
+	g.requests = hook
 }
 
-// Open lets everything through that was held by HoldRequest and waits until it has been answered; held requests that
-// come later pass at once.
-func (g *Gate) Open() {
-	g.openOnce.Do(func() { close(g.open) })
-	g.late.Wait()
-}
-
-func (g *Gate) verdict(method string, req []byte) Verdict {
+// InterceptAnswers makes hook decide on answers from now on: those on streams (watch events, renewals), and those to
+// single requests that were let pass and that etcd did not refuse. nil lets all pass.
+func (g *Gate) InterceptAnswers(hook Hook) {
 	g.mu.Lock()
-	judge := g.judge
-	g.mu.Unlock()
-	if judge == nil {
-		return Pass
-	}
-	return judge(method, decode(method, req))
+	defer g.mu.Unlock()
+	g.answers = hook
 }
 
-// decode returns the requests that tests look into.
-func decode(method string, data []byte) any {
-	var m proto.Message
-	switch method {
-	case "Txn":
-		m = &pb.TxnRequest{}
-	case "LeaseGrant":
-		m = &pb.LeaseGrantRequest{}
-	case "LeaseRevoke":
-		m = &pb.LeaseRevokeRequest{}
-	default:
-		return nil
-	}
-	if err := proto.Unmarshal(data, m); err != nil {
-		return nil
-	}
-	return m
-}
-
-func (g *Gate) handle(_ any, stream grpc.ServerStream) error {
-	full, _ := grpc.MethodFromServerStream(stream)
-	method := full[strings.LastIndexByte(full, '/')+1:]
-	in, _ := metadata.FromIncomingContext(stream.Context())
-	if method == "Watch" || method == "LeaseKeepAlive" {
-		return g.stream(full, in, stream)
-	}
-	var req []byte
-	if err := stream.RecvMsg(&req); err != nil {
-		return err
-	}
-	verdict := g.verdict(method, req)
-	switch verdict {
-	case Fail:
-		return status.Error(codes.Unavailable, "the gate refuses")
-	case HoldRequest:
-		g.late.Go(func() {
-			select {
-			case <-g.open:
-				g.forward(full, in, req)
-			case <-g.ctx.Done():
-			}
-		})
-		<-stream.Context().Done()
-		return status.FromContextError(stream.Context().Err()).Err()
-	}
-	resp, err := g.forward(full, in, req)
-	switch {
-	case verdict == HoldAnswer:
-		<-stream.Context().Done()
-		return status.FromContextError(stream.Context().Err()).Err()
-	case verdict == FailApplied:
-		return status.Error(codes.Unavailable, "the gate lost the answer")
-	case err != nil:
-		return err
-	}
-	return stream.SendMsg(&resp)
-}
-
-// forward makes a request for as long as the gate lives.
-func (g *Gate) forward(full string, md metadata.MD, req []byte) (resp []byte, err error) {
-	err = g.conn.Invoke(metadata.NewOutgoingContext(g.ctx, md), full, &req, &resp)
-	return resp, err
-}
-
-// stream passes a stream on in both directions.
-func (g *Gate) stream(full string, md metadata.MD, down grpc.ServerStream) error {
-	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(down.Context(), md))
+// AwaitHeld returns the next message that is being held; each is returned once, in the order in which they were held.
+func (g *Gate) AwaitHeld(t testing.TB) *Held {
+	t.Helper()
+	ctx, cancel := untilDeadline(t)
 	defer cancel()
-	up, err := g.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, full)
-	if err != nil {
-		return err
+	select {
+	case h := <-g.held:
+		return h
+	case <-ctx.Done():
+		t.Fatal("waited in vain for a message to be held")
+		return nil
 	}
-	go func() {
-		for {
-			var m []byte
-			if down.RecvMsg(&m) != nil {
-				up.CloseSend()
-				return
-			}
-			if up.SendMsg(&m) != nil {
-				return
-			}
-		}
-	}()
-	for {
-		var m []byte
-		if err := up.RecvMsg(&m); err != nil {
-			return err
-		}
-		if err := down.SendMsg(&m); err != nil {
-			return err
-		}
-	}
+}
+
+// Held is a message that a [Gate] holds back.
+type Held struct {
+	Method  string
+	Request proto.Message // nil for an answer on a stream
+	Answer  proto.Message // nil while a request is held, and if etcd refused it
+
+	apply func() (proto.Message, error)
+	once  sync.Once
+	done  chan struct{} // closed when released; then answer and err are set
+	reply proto.Message
+	err   error
+}
+
+// Release lets the message go, whether or not the client is still waiting. It returns when etcd has carried out a
+// held request, with etcd's error. A request on a stream is only sent off.
+func (h *Held) Release() error {
+	h.once.Do(func() {
+		h.reply, h.err = h.apply()
+		close(h.done)
+	})
+	return h.err
 }

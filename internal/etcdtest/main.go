@@ -16,6 +16,11 @@ type Runner struct{ m *testing.M }
 // Call it before anything else, also before testscript.Main, which takes its result in place of m. In a process that
 // was started to be a member of a cluster it does not return.
 func Main(m *testing.M) *Runner {
+	if spec := os.Getenv(memberEnv); spec != "" {
+		err := runMember(spec)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", memberName, err)
+		os.Exit(1)
+	}
 	shared.Lock()
 	defer shared.Unlock()
 	shared.hooked = true

@@ -42,10 +42,8 @@ func (p *port) bind() error {
 	if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return fmt.Errorf("setsockopt: %w", err)
 	}
-	// Go sets it for every listener; a port is shared only if all its sockets agree.
-	if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return fmt.Errorf("setsockopt: %w", err)
-	}
+	// Without SO_REUSEADDR: every listener of Go has it, and two sockets that both have it may share a port on which
+	// nothing listens yet.
 	if err := unix.Bind(p.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}

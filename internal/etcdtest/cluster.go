@@ -1,0 +1,155 @@
+package etcdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/client/v3"
+)
+
+// Cluster is an etcd of several members, each a process of its own.
+type Cluster struct {
+	Access
+	t       testing.TB
+	members []*Process
+}
+
+// StartCluster starts size members, waits until each answers, and kills them when the test is over.
+// It needs [Main] in TestMain.
+func StartCluster(t testing.TB, size int, opts ...Option) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	if err := c.prepare(size, newMemberConfig(opts)); err != nil {
+		t.Fatalf("cannot start a cluster: %v", err)
+	}
+	c.Restart()
+	return c
+}
+
+func (c *Cluster) prepare(size int, common config) (err error) {
+	dir := c.t.TempDir()
+	if common.TLS {
+		if common.Certs, err = newCerts(dir); err != nil {
+			return err
+		}
+	}
+	var peers []string
+	for i := range size {
+		config := common
+		config.Name = fmt.Sprintf("m%d", i)
+		config.Dir = filepath.Join(dir, config.Name)
+		if err := os.Mkdir(config.Dir, 0o700); err != nil {
+			return err
+		}
+		p, err := newProcess(c.t, config, true)
+		if err != nil {
+			return err
+		}
+		c.members = append(c.members, p)
+		peers = append(peers, config.Name+"=http://"+p.config.PeerAddr)
+	}
+	var configs []*config
+	for _, p := range c.members {
+		p.config.Cluster = strings.Join(peers, ",")
+		configs = append(configs, &p.config)
+	}
+	if c.Access, err = newAccess(configs...); err != nil {
+		return err
+	}
+	for i, p := range c.members {
+		p.Access = c.Access
+		p.endpoints = c.endpoints[i : i+1]
+	}
+	return nil
+}
+
+// Restart kills the members that run, starts all of them and waits until each answers.
+func (c *Cluster) Restart() {
+	c.t.Helper()
+	for _, p := range c.members {
+		p.Kill()
+		p.start()
+	}
+	for _, p := range c.members {
+		p.awaitReady()
+	}
+}
+
+// Member returns the member that answers at Endpoints()[i].
+func (c *Cluster) Member(i int) *Process { return c.members[i] }
+
+// Leader waits until the members that answer agree on a leader that answers too, and returns it.
+func (c *Cluster) Leader() *Process {
+	c.t.Helper()
+	ctx, cancel := untilDeadline(c.t)
+	defer cancel()
+	var leader *Process
+	err := poll(ctx, func(ctx context.Context) (err error) {
+		leader, err = c.leader(ctx)
+		return err
+	})
+	if err != nil {
+		c.t.Fatalf("the cluster has no leader: %v", err)
+	}
+	return leader
+}
+
+// leader asks all members once. One that led before it was stopped may still think so: the majority decides.
+func (c *Cluster) leader(ctx context.Context) (*Process, error) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	type answer struct {
+		member *Process
+		leads  bool
+		leader uint64
+	}
+	answers := make(chan answer)
+	for _, p := range c.members {
+		asking.Go(func() {
+			status, err := p.status(ctx)
+			if err != nil {
+				return
+			}
+			select {
+			case answers <- answer{p, status.Leader == status.Header.MemberId, status.Leader}:
+			case <-ctx.Done():
+			}
+		})
+	}
+	votes := map[uint64]int{}
+	leads := map[uint64]*Process{}
+	for {
+		select {
+		case a := <-answers:
+			votes[a.leader]++
+			if a.leads {
+				leads[a.leader] = a.member
+			}
+			if leads[a.leader] != nil && votes[a.leader] > len(c.members)/2 {
+				return leads[a.leader], nil
+			}
+		case <-ctx.Done():
+			return nil, errors.New("no majority agrees on one that answers")
+		}
+	}
+}
+
+func (p *Process) status(ctx context.Context) (*clientv3.StatusResponse, error) {
+	config := p.Config()
+	config.Context = ctx
+	client, err := newClient(config)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	return client.Status(ctx, p.Endpoint())
+}
