@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,11 +76,32 @@ func (c *Cluster) Restart() {
 	c.t.Helper()
 	for _, p := range c.members {
 		p.Kill()
+	}
+	// One after the other: each new member asks the others whether they have formed a cluster already, and gives up
+	// after 1 s on those that have opened their port but do not serve it yet.
+	for _, p := range c.members {
 		p.start()
+		p.await("serving its peers", p.servesPeers)
 	}
 	for _, p := range c.members {
 		p.awaitReady()
 	}
+}
+
+// servesPeers is nil when the member answers HTTP on its peer port, no matter what.
+func (p *Process) servesPeers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.config.PeerAddr+"/version", nil)
+	if err != nil {
+		return err
+	}
+	request.Close = true
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	return answer.Body.Close()
 }
 
 // Member returns the member that answers at Endpoints()[i].
@@ -105,42 +127,36 @@ func (c *Cluster) Leader() *Process {
 func (c *Cluster) leader(ctx context.Context) (*Process, error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	type answer struct {
 		member *Process
 		leads  bool
-		leader uint64
+		leader uint64 // 0: none, or no answer
 	}
-	answers := make(chan answer)
+	answers := make(chan answer, len(c.members))
 	for _, p := range c.members {
 		asking.Go(func() {
-			status, err := p.status(ctx)
-			if err != nil {
-				return
+			a := answer{member: p}
+			if status, err := p.status(ctx); err == nil {
+				a.leads, a.leader = status.Leader == status.Header.MemberId, status.Leader
 			}
-			select {
-			case answers <- answer{p, status.Leader == status.Header.MemberId, status.Leader}:
-			case <-ctx.Done():
-			}
+			answers <- a
 		})
 	}
 	votes := map[uint64]int{}
 	leads := map[uint64]*Process{}
-	for {
-		select {
-		case a := <-answers:
-			votes[a.leader]++
-			if a.leads {
-				leads[a.leader] = a.member
-			}
-			if leads[a.leader] != nil && votes[a.leader] > len(c.members)/2 {
-				return leads[a.leader], nil
-			}
-		case <-ctx.Done():
-			return nil, errors.New("no majority agrees on one that answers")
+	for range c.members {
+		a := <-answers
+		votes[a.leader]++
+		if a.leads {
+			leads[a.leader] = a.member
+		}
+		if leads[a.leader] != nil && votes[a.leader] > len(c.members)/2 {
+			return leads[a.leader], nil
 		}
 	}
+	return nil, errors.New("no majority agrees on one that answers")
 }
 
 func (p *Process) status(ctx context.Context) (*clientv3.StatusResponse, error) {

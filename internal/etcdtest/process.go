@@ -233,28 +233,27 @@ func (p *Process) launch() error {
 // awaitReady waits for a linearizable read through this member.
 func (p *Process) awaitReady() {
 	p.t.Helper()
-	ctx, cancel := untilDeadline(p.t)
-	defer cancel()
-	if err := p.ready(ctx); err != nil {
-		log, _ := os.ReadFile(p.log)
-		p.t.Fatalf("%s is not ready: %v\n%s", p.config.Name, err, log)
-	}
+	p.await("ready", p.read)
 }
 
-func (p *Process) ready(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// await calls done until it returns nil, and fails the test if that never happens or the process ends before.
+func (p *Process) await(what string, done func(context.Context) error) {
+	p.t.Helper()
+	ctx, cancel := untilDeadline(p.t)
+	defer cancel()
+	ctx, gone := context.WithCancelCause(ctx)
+	defer gone(nil)
 	go func(cmd *exec.Cmd, exited <-chan struct{}) {
 		select {
 		case <-exited:
-			cancel(fmt.Errorf("it ended: %v", cmd.ProcessState))
+			gone(fmt.Errorf("it ended: %v", cmd.ProcessState))
 		case <-ctx.Done():
 		}
 	}(p.cmd, p.exited)
-	if err := poll(ctx, p.read); err != nil {
-		return errors.Join(context.Cause(ctx), err)
+	if err := poll(ctx, done); err != nil {
+		log, _ := os.ReadFile(p.log)
+		p.t.Fatalf("%s is not %s: %v\n%s", p.config.Name, what, errors.Join(context.Cause(ctx), err), log)
 	}
-	return nil
 }
 
 func (p *Process) read(ctx context.Context) error {

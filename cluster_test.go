@@ -1,0 +1,163 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// timed returns a lock with a short TTL, for tests that wait for it.
+func timed(t *testing.T, client *clientv3.Client, key, id string, ttl time.Duration) *etcdlock.Lock {
+	t.Helper()
+	l, err := etcdlock.New(client, key, id, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		l.Close(ctx)
+	})
+	return l
+}
+
+// renewed waits until a lock has been renewed n times more, and fails if it is lost.
+func renewed(t *testing.T, l *etcdlock.Lock, held context.Context, n int) {
+	t.Helper()
+	for range n {
+		low := l.Remaining()
+		etcdtest.Await(t, "a renewal", func(context.Context) error {
+			if held.Err() != nil {
+				t.Fatalf("lost: %v", context.Cause(held))
+			}
+			now := l.Remaining()
+			if now > low {
+				return nil
+			}
+			low = now
+			return errors.New("not renewed")
+		})
+	}
+}
+
+// TestOneSilentMember: of three members one falls silent, connections and all. A holder whose client knows all three
+// keeps its lock, and a waiter gets its turn.
+func TestOneSilentMember(t *testing.T) {
+	c := etcdtest.StartCluster(t, 3)
+	var links []*etcdtest.Link
+	config := c.Config()
+	config.Endpoints = nil
+	for _, e := range c.Endpoints() {
+		link := etcdtest.NewLink(t, e)
+		links, config.Endpoints = append(links, link), append(config.Endpoints, link.Endpoint())
+	}
+	ctx := etcdtest.Context(t)
+	for i, link := range links {
+		holder := timed(t, etcdtest.Dial(t, config), "/silent", "holder", 15*time.Second)
+		holder.RefreshInterval = time.Second
+		held := mustLock(t, holder)
+		waiter := timed(t, etcdtest.Dial(t, config), "/silent", "waiter", 15*time.Second)
+		waiter.RefreshInterval = time.Second
+		waits, got := make(chan struct{}, 8), make(chan error, 1)
+		waiter.OnWait = func() { waits <- struct{}{} }
+		go func() { _, err := waiter.Lock(ctx); got <- err }()
+		<-waits
+
+		link.Silence()
+		renewed(t, holder, held, 3)
+		mustUnlock(t, holder)
+		if err := <-got; err != nil {
+			t.Fatalf("member %d silent: the waiter: %v", i, err)
+		}
+		mustUnlock(t, waiter)
+		link.Restore()
+	}
+}
+
+// TestLeaderStopped: renewals that a stopped leader acknowledges do not count, those of its successor do.
+func TestLeaderStopped(t *testing.T) {
+	c := etcdtest.StartCluster(t, 3)
+	l := timed(t, c.Client(t), "/leader", "me", 20*time.Second)
+	l.RefreshInterval = time.Second
+	held := mustLock(t, l)
+	leader := c.Leader()
+	leader.Stop()
+	renewed(t, l, held, 3)
+	leader.Cont()
+	renewed(t, l, held, 3)
+	mustUnlock(t, l)
+}
+
+// TestRestart: a server that is killed and comes back in time costs nothing, for a holder or a waiter.
+func TestRestart(t *testing.T) {
+	p := etcdtest.StartProcess(t)
+	ctx := etcdtest.Context(t)
+	l, w := timed(t, p.Client(t), "/restart", "me", 30*time.Second), timed(t, p.Client(t), "/restart", "next", 30*time.Second)
+	l.RefreshInterval, w.RefreshInterval = time.Second, time.Second
+	held := mustLock(t, l)
+	waits, got := make(chan struct{}, 8), make(chan error, 1)
+	w.OnWait = func() { waits <- struct{}{} }
+	go func() { _, err := w.Lock(ctx); got <- err }()
+	<-waits
+	p.Kill()
+	p.Restart()
+	renewed(t, l, held, 2)
+	mustUnlock(t, l)
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWiped: a server that comes back empty has forgotten the lock: a holder loses it, a waiter joins again.
+func TestWiped(t *testing.T) {
+	p := etcdtest.StartProcess(t)
+	ctx := etcdtest.Context(t)
+	l, w := timed(t, p.Client(t), "/wiped", "me", 60*time.Second), timed(t, p.Client(t), "/wiped", "next", 60*time.Second)
+	l.RefreshInterval, w.RefreshInterval = time.Second, time.Second
+	held := mustLock(t, l)
+	waits, got := make(chan struct{}, 8), make(chan error, 1)
+	w.OnWait = func() { waits <- struct{}{} }
+	go func() { _, err := w.Lock(ctx); got <- err }()
+	<-waits
+	p.Wipe()
+	if lost := causeOf(t, held); !lost.Reason.Forced() {
+		t.Errorf("the reason is %v", lost.Reason)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCompacted: compaction disturbs neither a holder nor a waiter.
+func TestCompacted(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	a, b := newLock(t, client, "/compacted", "a"), newLock(t, client, "/compacted", "b")
+	held := mustLock(t, a)
+	waits, got := make(chan struct{}), make(chan error, 1)
+	b.OnWait = func() { close(waits) }
+	go func() { _, err := b.Lock(ctx); got <- err }()
+	<-waits
+	for range 3 {
+		resp, err := client.Put(ctx, "/else", "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Compact(ctx, resp.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held.Err() != nil {
+		t.Fatal(context.Cause(held))
+	}
+	mustUnlock(t, a)
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
