@@ -317,8 +317,7 @@ func (c *contender) claim(ctx context.Context) (won bool, before *mvccpb.KeyValu
 func (c *contender) claimIf(ctx context.Context, cmps ...clientv3.Cmp) (won bool, key, newest *mvccpb.KeyValue, err error) {
 	els := append(c.state(), c.newestPlace(clientv3.WithMaxCreateRev(c.create-1)))
 	var resp *clientv3.TxnResponse
-	give := func(err error) bool { return isRefused(err) || errors.Is(err, errHistoryLost) }
-	err = persist(ctx, c.lease.first, give, func(ctx context.Context) (err error) {
+	err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (err error) {
 		resp, err = c.lease.txn(ctx, cmps, c.winning(), els)
 		c.strays = c.strays || err != nil
 		return err

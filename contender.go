@@ -239,7 +239,7 @@ func (c *contender) keep() {
 func (c *contender) lose(reason Reason, cause error) {
 	c.mu.Lock()
 	if c.lost == nil {
-		c.lost = &LostError{Key: c.key, ID: c.id, Revision: c.token.Load(), Reason: reason, Err: cause}
+		c.lost = c.loss(reason, cause)
 		c.log.Warn("lock lost", "key", c.key, "reason", reason)
 	}
 	c.endHolds(c.lost)
@@ -247,6 +247,10 @@ func (c *contender) lose(reason Reason, cause error) {
 	if reason.Forced() {
 		c.expire()
 	}
+}
+
+func (c *contender) loss(reason Reason, cause error) *LostError {
+	return &LostError{Key: c.key, ID: c.id, Revision: c.token.Load(), Reason: reason, Err: cause}
 }
 
 // endHolds is called with mu locked.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -49,6 +51,7 @@ func mustUnlock(t testing.TB, l *etcdlock.Lock) {
 }
 
 func TestLockAndUnlock(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)
 	client := s.Client(t)
 	l := newLock(t, client, "/example/lock", "host-a")
@@ -124,7 +127,82 @@ func TestTokensGrowAndTurnsNeverOverlap(t *testing.T) {
 	wg.Wait()
 }
 
+// TestSharedByGoroutines: a Lock is one contender. Goroutines that share it all get the lock, and none of them hangs.
+func TestSharedByGoroutines(t *testing.T) {
+	etcdtest.NoLeaks(t)
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	shared, other := newLock(t, client, "/shared", "shared"), newLock(t, client, "/shared", "other")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				// Whoever unlocks first ends it for all: a Lock under way is then told so.
+				_, err := shared.Lock(ctx)
+				if err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
+					t.Errorf("Lock: %v", err)
+					return
+				}
+				shared.Remaining()
+				shared.IsHolder()
+				if err := shared.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
+					t.Errorf("Unlock: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 20 {
+			if _, err := other.Lock(ctx); err != nil {
+				t.Errorf("the other: %v", err)
+				return
+			}
+			if err := other.Unlock(ctx); err != nil {
+				t.Errorf("the other: %v", err)
+			}
+		}
+	})
+	wg.Wait()
+	if err := errors.Join(shared.Close(ctx), other.Close(ctx)); err != nil {
+		t.Error(err)
+	}
+	s.Empty(t)
+}
+
+// TestUnlockDuringARefresh: no false loss, and the lock does not come back.
+func TestUnlockDuringARefresh(t *testing.T) {
+	etcdtest.NoLeaks(t)
+	s := etcdtest.Start(t)
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	renewing := make(chan struct{}, 8)
+	gate.InterceptAnswers(func(method string, _ proto.Message) etcdtest.Verdict {
+		if strings.HasSuffix(method, "LeaseKeepAlive") {
+			renewing <- struct{}{}
+			return etcdtest.HoldAnswer
+		}
+		return etcdtest.Pass
+	})
+	c := s.Config()
+	c.Endpoints = []string{gate.Endpoint()}
+	client := etcdtest.Dial(t, c)
+	l := newLock(t, client, "/refreshing", "me")
+	l.RefreshInterval = 20 * time.Millisecond
+	held := mustLock(t, l)
+	<-renewing
+	if err := l.Unlock(etcdtest.Context(t)); err != nil {
+		t.Errorf("Unlock: %v", err)
+	}
+	if err := context.Cause(held); !errors.Is(err, etcdlock.ErrNotHeld) || errors.As(err, new(*etcdlock.LostError)) {
+		t.Errorf("held ended with %v", err)
+	}
+	if resp, err := s.Client(t).Get(etcdtest.Context(t), "/refreshing", clientv3.WithPrefix()); err != nil || len(resp.Kvs) > 0 {
+		t.Errorf("left in etcd: %v, %v", resp, err)
+	}
+}
+
 func TestTryLock(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	a, b := newLock(t, client, "/try", "a"), newLock(t, client, "/try", "b")

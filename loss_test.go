@@ -37,6 +37,7 @@ func placeOf(t *testing.T, client *clientv3.Client, key string) (string, clientv
 }
 
 func TestLossFromOutside(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	tests := []struct {
 		name   string
 		do     func(ctx context.Context, c *clientv3.Client, key, place string, lease clientv3.LeaseID) error
@@ -131,6 +132,7 @@ func TestNoOverlapAfterTheKeyWasDeleted(t *testing.T) {
 }
 
 func TestSilenceEndsValidityBeforeTheLease(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
 	link := etcdtest.NewLink(t, s.Endpoint())
 	c := s.Config()
@@ -164,6 +166,7 @@ func TestSilenceEndsValidityBeforeTheLease(t *testing.T) {
 
 // TestHeldThroughAnOutage: one renewal in time is enough.
 func TestHeldThroughAnOutage(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
 	link := etcdtest.NewLink(t, s.Endpoint())
 	c := s.Config()
@@ -195,6 +198,7 @@ func TestHeldThroughAnOutage(t *testing.T) {
 }
 
 func TestUnlockWhileWaitingAndCancel(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	a, b := newLock(t, client, "/cancel", "a"), newLock(t, client, "/cancel", "b")

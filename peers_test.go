@@ -277,6 +277,7 @@ func TestNeighbours(t *testing.T) {
 
 // TestFirstComeFirstServed starts 50 waiters one after the other; every third gives up.
 func TestFirstComeFirstServed(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	const key, n = "/fifo", 50
@@ -369,6 +370,7 @@ func TestForeignKey(t *testing.T) {
 
 // TestPlaceDeletedWhileWaiting: whose place is taken away joins again at the end.
 func TestPlaceDeletedWhileWaiting(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	a, b := newLock(t, client, "/again", "a"), newLock(t, client, "/again", "b")

@@ -92,7 +92,7 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	leave := clientv3.OpDelete(c.place)
 	var resp *clientv3.TxnResponse
 	repeated := false
-	err = persist(ctx, c.lease.first, isRefused, func(ctx context.Context) (err error) {
+	err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (err error) {
 		resp, err = c.lease.txn(ctx, []clientv3.Cmp{ours},
 			[]clientv3.Op{clientv3.OpDelete(c.key), leave},
 			append(c.state(), leave))
@@ -105,6 +105,8 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 		c.lease.places++
 	}
 	switch {
+	case errors.Is(err, errHistoryLost):
+		return false, c.loss(HistoryLost, nil)
 	case err != nil:
 		return false, c.unconfirmed(err)
 	case resp.Succeeded:
@@ -118,7 +120,10 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 // withdraw gives the lock back by revoking the lease. A read before it tells whether it was still ours.
 func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
 	var lost error
-	if resp, err := c.lease.read(ctx, c.state()...); err == nil {
+	switch resp, err := c.lease.read(ctx, c.state()...); {
+	case errors.Is(err, errHistoryLost):
+		lost = c.loss(HistoryLost, nil)
+	case err == nil:
 		lost = c.lostAtLast(resp)
 	}
 	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
@@ -134,7 +139,7 @@ func (c *contender) unconfirmed(err error) error {
 // lostAtLast is the loss, if any, that a read at the very end shows.
 func (c *contender) lostAtLast(resp *clientv3.TxnResponse) error {
 	if reason := c.whatIsLost(getOne(resp, 0), getOne(resp, 1)); reason != 0 {
-		return &LostError{Key: c.key, ID: c.id, Revision: c.token.Load(), Reason: reason}
+		return c.loss(reason, nil)
 	}
 	return nil
 }

@@ -90,6 +90,9 @@ func ended(ctx context.Context, last error) error {
 
 func isRefused(err error) bool { return judge(err) == refused }
 
+// isFinal says of a transaction's error that to repeat it is no use.
+func isFinal(err error) bool { return isRefused(err) || errors.Is(err, errHistoryLost) }
+
 // sleep waits for d and reports whether ctx is still alive.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		programs = dir
+		if err := os.Chmod(dir, 0o755); err != nil { // some tests run them as another user
+			panic(err)
+		}
 		if out, err := exec.Command("go", "build", "-o", dir+"/", "../cmd/...").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
 			return 1
@@ -73,11 +76,17 @@ func environment(vars ...string) []string {
 	return append(env, vars...)
 }
 
-// start runs a program. It is killed if it still runs when the test ends, and its output is read to the end only
-// if nothing that it has left behind keeps it open.
+// start runs a program of ours.
 func start(t testing.TB, vars []string, name string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(filepath.Join(programs, name), args...), stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
+	return startCommand(t, vars, exec.Command(filepath.Join(programs, name), args...))
+}
+
+// startCommand runs a command. It is killed if it still runs when the test ends, and its output is read to the end only
+// if nothing that it has left behind keeps it open.
+func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{t: t, cmd: cmd, stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
 	p.cmd.Env = environment(vars...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	p.cmd.WaitDelay = 100 * time.Millisecond
@@ -85,11 +94,14 @@ func start(t testing.TB, vars []string, name string, args ...string) *program {
 		t.Fatal(err)
 	}
 	go func() { p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.done
-	})
+	t.Cleanup(p.end)
 	return p
+}
+
+// end kills a program that still runs.
+func (p *program) end() {
+	p.cmd.Process.Kill()
+	<-p.done
 }
 
 // code waits for the end of a program and returns its exit code.
@@ -127,6 +139,19 @@ func (p *program) says(b *buffer, text string) {
 	})
 }
 
+// renews waits until a verbose etcdlocker has renewed its lease so many times more.
+func (p *program) renews(times int) {
+	p.t.Helper()
+	count := func() int { return strings.Count(p.stderr.String(), "lease renewed") }
+	want := count() + times
+	etcdtest.Await(p.t, "renewals", func(context.Context) error {
+		if count() < want {
+			return errors.New(p.stderr.String())
+		}
+		return nil
+	})
+}
+
 // locker runs etcdlocker on a server.
 func locker(t testing.TB, endpoint string, args ...string) *program {
 	t.Helper()
@@ -148,6 +173,26 @@ func free(t testing.TB, client *clientv3.Client, key string) {
 			t.Errorf("left in etcd: %q", kv.Key)
 		}
 	}
+}
+
+// places counts the places in line.
+func places(t testing.TB, client *clientv3.Client, key string) int64 {
+	t.Helper()
+	resp, err := client.Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Count
+}
+
+// hasLease reports whether a lease has not run out or been revoked.
+func hasLease(t testing.TB, client *clientv3.Client, lease int64) bool {
+	t.Helper()
+	resp, err := client.TimeToLive(etcdtest.Context(t), clientv3.LeaseID(lease))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.TTL >= 0
 }
 
 // held waits until somebody has a lock.

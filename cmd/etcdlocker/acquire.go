@@ -104,7 +104,7 @@ func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
 		}
 		address, started, err := serverdir.Start(ctx, dir, idleExit)
 		if err != nil {
-			return clientv3.Config{}, err
+			return clientv3.Config{}, l.explain(err)
 		}
 		if started {
 			l.voice.notef("started etcd in %s: its locks are those of this machine and user alone", dir)
@@ -207,11 +207,17 @@ func (l *locker) hint(err error) string {
 	switch {
 	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; etcdctl get on the key names the holder"
+	case errors.Is(err, serverdir.ErrUnusable):
+		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
+	case errors.Is(err, serverdir.ErrNoControl):
+		return "install etcdlockctl beside etcdlocker: it is what runs the embedded etcd"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed),
 		errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrInvalidAuthToken):
 		return "check user and password; the user needs to read and write the key and everything below key/"
+	case l.embedded:
+		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"
 	}
-	return ""
+	return "-v shows what was tried; etcd's log may say why"
 }

@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
 
@@ -27,6 +28,7 @@ type Server struct {
 	Endpoint string
 
 	owner   *serverdir.Owner
+	level   zap.AtomicLevel
 	etcd    *embed.Etcd
 	grpc    chan *grpc.Server
 	clients clients
@@ -38,7 +40,7 @@ func Start(ctx context.Context, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{owner: owner, grpc: make(chan *grpc.Server, 4)}
+	s := &Server{owner: owner, level: zap.NewAtomicLevelAt(zap.ErrorLevel), grpc: make(chan *grpc.Server, 4)}
 	if err := s.start(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -87,7 +89,7 @@ func (s *Server) config(u url.URL) *embed.Config {
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, "1000"
 	c.SnapshotCount = 1000
 	c.LogLevel = "error"
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quietLogger())
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.logger())
 	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.StatsHandler(&s.clients)}
 	c.ServiceRegister = func(g *grpc.Server) {
 		select {
@@ -98,18 +100,30 @@ func (s *Server) config(u url.URL) *embed.Config {
 	return c
 }
 
-// quietLogger writes errors to stderr, one line each.
-func quietLogger() *zap.Logger {
+// logger writes errors to stderr, one line each.
+func (s *Server) logger() *zap.Logger {
 	c := zap.NewProductionConfig()
-	c.Level = zap.NewAtomicLevelAt(zap.ErrorLevel)
+	c.Level = s.level
 	c.Encoding = "console"
 	c.DisableStacktrace = true
-	l, err := c.Build()
+	l, err := c.Build(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return quiet{core} }))
 	if err != nil {
 		return zap.NewNop()
 	}
 	return l
 }
+
+// quiet drops an error that every new etcd reports until its first snapshot, and that means nothing.
+type quiet struct{ zapcore.Core }
+
+func (q quiet) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Message == "failed to update storage version" {
+		return checked
+	}
+	return q.Core.Check(e, checked)
+}
+
+func (q quiet) With(fields []zapcore.Field) zapcore.Core { return quiet{q.Core.With(fields)} }
 
 // Wait blocks until ctx is done, etcd fails (then it returns the error), or there was no client and no lease for
 // idleExit; 0 means that it never leaves by itself.
@@ -164,6 +178,7 @@ func (s *Server) left(ctx context.Context) bool {
 func (s *Server) Close() error {
 	err := s.owner.Withdraw()
 	if s.etcd != nil {
+		s.level.SetLevel(zap.FatalLevel) // what breaks off now was told to
 		// Close alone lets open streams (watches, renewals) have several seconds to end by themselves.
 		select {
 		case g := <-s.grpc:

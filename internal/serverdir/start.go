@@ -26,8 +26,16 @@ const (
 	limit     = 60 * time.Second
 )
 
-// ErrNoServer says that no server has the directory.
-var ErrNoServer = errors.New("no server runs in this directory")
+var (
+	// ErrNoServer says that no server has the directory.
+	ErrNoServer = errors.New("no server runs in this directory")
+
+	// ErrUnusable says that a directory is not one that a server of this user can have.
+	ErrUnusable = errors.New("the embedded etcd cannot have this directory")
+
+	// ErrNoControl says that there is no etcdlockctl to start a server with.
+	ErrNoControl = errors.New("etcdlockctl is neither beside etcdlocker nor in PATH")
+)
 
 // Start returns the endpoint of the server of a directory. If none answers it starts one, which leaves after idleExit
 // without clients and leases, and reports that it did. Any number of processes may do so at the same time: one server
@@ -36,7 +44,7 @@ func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint st
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("it took too long"))
 	defer cancel()
 	if dir, err = prepare(dir); err != nil {
-		return "", false, fmt.Errorf("the embedded etcd's directory: %w", err)
+		return "", false, fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
 	for {
 		if endpoint, ok := lookUp(ctx, dir); ok {
@@ -139,7 +147,7 @@ func findControl() (string, error) {
 	}
 	path, err := exec.LookPath("etcdlockctl")
 	if err != nil {
-		return "", errors.New("etcdlockctl is neither beside etcdlocker nor in PATH; install it there")
+		return "", ErrNoControl
 	}
 	return path, nil
 }

@@ -1,0 +1,209 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+func TestKeysOfAllKinds(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	for _, key := range []string{"with space", `quo"te'`, "new\nline", "no\xffutf8", strings.Repeat("k", 4096), "/", "-k"} {
+		p := locker(t, s.Endpoint(), "-k", key, "--conflict-exit-code", "9", "--", "sh", "-c", `printf %s "$ETCD_LOCK_KEY"`)
+		if p.code() != 0 || p.stdout.String() != key {
+			t.Errorf("key %.20q: %q, %q", key, p.stdout, p.stderr)
+		}
+		holder := locker(t, s.Endpoint(), "-k", key)
+		held(t, client, key)
+		p = locker(t, s.Endpoint(), "-k", key, "--try", "true")
+		if code := p.code(); code != 1 {
+			t.Errorf("key %.20q: exit code %d", key, code)
+		}
+		if lines := strings.Count(p.stderr.String(), "\n"); lines != 2 {
+			t.Errorf("key %.20q: %d lines of messages: %s", key, lines, p.stderr)
+		}
+		holder.signal(syscall.SIGTERM)
+		holder.code()
+		free(t, client, key)
+	}
+}
+
+func TestHoldWithoutACommand(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	p := locker(t, s.Endpoint(), "-k", "/hold", "-i", "me")
+	resp := held(t, client, "/hold")
+	if string(resp.Kvs[0].Value) != "me" {
+		t.Errorf("the key's value is %q", resp.Kvs[0].Value)
+	}
+	p.says(p.stdout, fmt.Sprintf("/hold %d\n", resp.Kvs[0].ModRevision))
+	p.signal(syscall.SIGINT)
+	if code := p.code(); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	free(t, client, "/hold")
+}
+
+func TestTryAndWait(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	holder := locker(t, s.Endpoint(), "-k", "/busy", "-i", "the-holder")
+	held(t, client, "/busy")
+	for _, args := range [][]string{{"--try"}, {"--wait", "0.2"}, {"--wait", "0"}} {
+		for _, code := range []int{1, 75} {
+			words := append([]string{"-k", "/busy", "--conflict-exit-code", fmt.Sprint(code)}, args...)
+			p := locker(t, s.Endpoint(), append(words, "echo", "ran")...)
+			if got := p.code(); got != code {
+				t.Errorf("%v: exit code %d, want %d", args, got, code)
+			}
+			if p.stdout.String() != "" {
+				t.Errorf("%v: the command ran", args)
+			}
+		}
+	}
+	waiter := locker(t, s.Endpoint(), "-k", "/busy", "--wait", "10m", "echo", "ran")
+	waiter.says(waiter.stderr, `waiting for lock "/busy": held by "the-holder" since`)
+	waiter.says(waiter.stderr, "place 1 in line")
+	holder.signal(syscall.SIGTERM)
+	if waiter.code() != 0 || waiter.stdout.String() != "ran\n" {
+		t.Errorf("the waiter: %q %q", waiter.stdout, waiter.stderr)
+	}
+	free(t, client, "/busy")
+}
+
+func TestSignalWhileWaiting(t *testing.T) {
+	s := etcdtest.Shared(t)
+	holder := locker(t, s.Endpoint(), "-k", "/sigwait")
+	held(t, s.Client(t), "/sigwait")
+	waiter := locker(t, s.Endpoint(), "-k", "/sigwait", "true")
+	waiter.says(waiter.stderr, "waiting")
+	waiter.signal(syscall.SIGTERM)
+	if code := waiter.code(); code != 143 {
+		t.Errorf("exit code %d", code)
+	}
+	holder.signal(syscall.SIGTERM)
+	holder.code()
+	free(t, s.Client(t), "/sigwait")
+}
+
+func TestHoldAtLeast(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/least", "--hold-at-least", "1s", "echo", "ran")
+	p.says(p.stdout, "ran")
+	if code := locker(t, s.Endpoint(), "-k", "/least", "--try", "true").code(); code != 1 {
+		t.Errorf("the lock was free before its time: exit code %d", code)
+	}
+	before := time.Now()
+	if code := p.code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if time.Since(before) > time.Minute {
+		t.Error("it was held for far too long")
+	}
+	free(t, s.Client(t), "/least")
+}
+
+func TestNestedOnItsOwnLock(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/nested", "--", filepath.Join(programs, "etcdlocker"), "echo", "ran")
+	if code := p.code(); code != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), "already held") {
+		t.Errorf("exit code %d, %q %q", code, p.stdout, p.stderr)
+	}
+	p = locker(t, s.Endpoint(), "-k", "/nested", "--", filepath.Join(programs, "etcdlocker"), "-k", "/nested/other", "echo", "ran")
+	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
+		t.Errorf("another lock: exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/nested")
+}
+
+func TestNotReached(t *testing.T) {
+	refused, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused.Close()
+	mute, err := net.Listen("tcp4", "127.0.0.1:0") // accepts, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	http, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.Close()
+	go func() {
+		for {
+			c, err := http.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+			c.Close()
+		}
+	}()
+	for name, l := range map[string]net.Listener{"refused": refused, "mute": mute, "not etcd": http} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := locker(t, l.Addr().String(), "-k", "/x", "--connect-timeout", "1s", "echo", "ran")
+			if code := p.code(); code != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), "did not answer within 1s") {
+				t.Errorf("exit code %d, %q %q", code, p.stdout, p.stderr)
+			}
+		})
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "right", "/mine")
+	s.EnableAuth(t, "root-password")
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("right\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(vars []string, args ...string) *program {
+		return start(t, vars, "etcdlocker", append([]string{"-e", s.Endpoint(), "--connect-timeout", "3s"}, args...)...)
+	}
+	if p := run(nil, "--user", "worker", "--password-file", file, "-k", "/mine", "echo", "ran"); p.code() != 0 {
+		t.Errorf("with the right password: %s", p.stderr)
+	}
+	if p := run([]string{"ETCDCTL_USER=worker:right"}, "-k", "/mine", "echo", "ran"); p.code() != 0 {
+		t.Errorf("with etcdctl's variable: %s", p.stderr)
+	}
+	for name, p := range map[string]*program{
+		"wrong password": run([]string{"ETCDCTL_USER=worker", "ETCDCTL_PASSWORD=wrong"}, "-k", "/mine", "echo", "ran"),
+		"foreign key":    run([]string{"ETCDCTL_USER=worker:right"}, "-k", "/other", "echo", "ran"),
+		"nobody":         run(nil, "-k", "/mine", "echo", "ran"),
+	} {
+		if code := p.code(); code != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), "check user and password") {
+			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
+		}
+		if strings.Contains(p.stderr.String(), "wrong\"") {
+			t.Errorf("%s: it shows the password", name)
+		}
+	}
+	free(t, s.Client(t), "/mine")
+}
+
+func TestTLS(t *testing.T) {
+	s, mutual := etcdtest.Start(t, etcdtest.WithTLS()), etcdtest.Start(t, etcdtest.WithClientCerts())
+	if p := locker(t, mutual.Endpoint(), "--cacert", mutual.Certs().CA, "--cert", mutual.Certs().Cert, "--cert-key", mutual.Certs().Key,
+		"-k", "/tls", "true"); p.code() != 0 {
+		t.Errorf("with a certificate of our own: %s", p.stderr)
+	}
+	if p := locker(t, s.Endpoint(), "--cacert", s.Certs().CA, "-k", "/tls", "true"); p.code() != 0 {
+		t.Errorf("with the right authority: %s", p.stderr)
+	}
+	p := locker(t, s.Endpoint(), "--cacert", s.Certs().StrangeCA, "--connect-timeout", "1s", "-k", "/tls", "true")
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "certificate") {
+		t.Errorf("with the wrong authority: exit code %d, %q", code, p.stderr)
+	}
+}

@@ -1,0 +1,193 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+func TestExitCodeOfTheCommand(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for want, script := range map[int]string{0: "exit 0", 7: "exit 7", 143: "kill -TERM $$", 137: "kill -KILL $$"} {
+		p := locker(t, s.Endpoint(), "-k", "/code", "--", "sh", "-c", script)
+		if got := p.code(); got != want {
+			t.Errorf("%s: exit code %d, want %d", script, got, want)
+		}
+	}
+	free(t, s.Client(t), "/code")
+}
+
+func TestEnvironmentAndArguments(t *testing.T) {
+	s := etcdtest.Shared(t)
+	vars := []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCD_LOCK_KEY=/env", "ETCD_LOCK_ID=me", "ETCD_LOCK_TTL=20"}
+	p := start(t, vars, "etcdlocker", "printf", "%s\n", "-k", "007", "a  b", "--")
+	if p.code() != 0 || p.stdout.String() != "-k\n007\na  b\n--\n" {
+		t.Errorf("the command's words came as %q", p.stdout)
+	}
+	p = start(t, vars, "etcdlocker", "-i", "flag", "--", "sh", "-c", `echo "$ETCD_LOCK_KEY $ETCD_LOCK_ID $ETCD_LOCK_HOST $ETCD_LOCK_REV"`)
+	p.code()
+	var rev int64
+	if _, err := fmt.Sscanf(p.stdout.String(), "/env flag "+s.Endpoint()+" %d\n", &rev); err != nil || rev == 0 {
+		t.Errorf("the command's environment: %q, %v", p.stdout, err)
+	}
+}
+
+func TestStdinIsTheCommands(t *testing.T) {
+	s := etcdtest.Shared(t)
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/stdin", "cat")
+	cmd.Stdin = strings.NewReader("through")
+	if out, err := cmd.Output(); err != nil || string(out) != "through" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func TestScriptWithoutInterpreter(t *testing.T) {
+	s := etcdtest.Shared(t)
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("echo ran\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := locker(t, s.Endpoint(), "-k", "/noexec", script)
+	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "#!/bin/sh") {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/noexec")
+}
+
+func TestSignalsReachTheCommand(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
+		p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'echo got; exit 5' TERM INT QUIT HUP; echo ready; while :; do sleep 0.01; done`)
+		p.says(p.stdout, "ready")
+		p.signal(sig)
+		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stdout.String(), "got") {
+			t.Errorf("%v: exit code %d, %q", sig, code, p.stdout)
+		}
+	}
+	p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.01; done`)
+	p.says(p.stdout, "ready")
+	p.signal(syscall.SIGUSR1)
+	if code := p.code(); code != 6 {
+		t.Errorf("USR1: exit code %d", code)
+	}
+	free(t, s.Client(t), "/sig")
+}
+
+// TestNohup: what we were told to ignore, we and the command ignore.
+func TestNohup(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := startCommand(t, nil, exec.Command("nohup", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/nohup", "--",
+		"sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.01; done`))
+	p.says(p.stdout, "ready")
+	p.signal(syscall.SIGHUP)
+	p.signal(syscall.SIGUSR1)
+	if code := p.code(); code != 6 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// TestIgnoredTerm: without --kill-after the lock is held for as long as the command takes to stop.
+func TestIgnoredTerm(t *testing.T) {
+	s := etcdtest.Shared(t)
+	file := filepath.Join(t.TempDir(), "go")
+	p := locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "2", "-k", "/patient", "--", "sh", "-c",
+		`trap 'echo asked' TERM; echo ready; while [ ! -e `+file+` ]; do sleep 0.01; done; exit 5`)
+	p.says(p.stdout, "ready")
+	p.signal(syscall.SIGTERM)
+	p.says(p.stdout, "asked")
+	p.renews(2)
+	held(t, s.Client(t), "/patient")
+	create(t, file)
+	if code := p.code(); code != 143 {
+		t.Errorf("exit code %d", code)
+	}
+	free(t, s.Client(t), "/patient")
+}
+
+func TestStubbornCommand(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`)
+	p.says(p.stdout, "ready")
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 143 {
+		t.Errorf("exit code %d", code)
+	}
+	free(t, s.Client(t), "/stubborn")
+}
+
+func TestToldToStopLeavesNothing(t *testing.T) {
+	s := etcdtest.Shared(t)
+	file := filepath.Join(t.TempDir(), "pid")
+	// The shell dies of TERM, its worker in a session of its own does not hear of it.
+	p := locker(t, s.Endpoint(), "-k", "/tree", "--grace", "0.3", "--", "sh", "-c",
+		`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.01; done' `+file+` & echo ready; wait`)
+	worker := content(t, file)
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 143 {
+		t.Errorf("exit code %d", code)
+	}
+	gone(t, worker)
+	free(t, s.Client(t), "/tree")
+}
+
+func TestOrphans(t *testing.T) {
+	s := etcdtest.Shared(t)
+	script := func(file string) string {
+		return `setsid sh -c 'echo $$ > "$0"; while [ ! -e "$0.end" ]; do sleep 0.01; done' ` + file + ` > /dev/null 2>&1 & while [ ! -s ` + file + ` ]; do sleep 0.01; done`
+	}
+	t.Run("leave", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "pid")
+		p := locker(t, s.Endpoint(), "-k", "/orphan/leave", "--", "sh", "-c", script(file))
+		if code := p.code(); code != 0 || !strings.Contains(p.stderr.String(), "(pid "+content(t, file)+")") {
+			t.Errorf("exit code %d, %q", code, p.stderr)
+		}
+		free(t, s.Client(t), "/orphan/leave")
+		os.WriteFile(file+".end", nil, 0o600)
+		gone(t, content(t, file))
+	})
+	t.Run("kill", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "pid")
+		p := locker(t, s.Endpoint(), "-k", "/orphan/kill", "--orphans=kill", "--", "sh", "-c", script(file))
+		if code := p.code(); code != 0 {
+			t.Errorf("exit code %d, %q", code, p.stderr)
+		}
+		gone(t, content(t, file))
+	})
+	t.Run("wait", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "pid")
+		p := locker(t, s.Endpoint(), "-k", "/orphan/wait", "--orphans=wait", "--", "sh", "-c", script(file)+"; echo main-ended")
+		p.says(p.stdout, "main-ended")
+		held(t, s.Client(t), "/orphan/wait")
+		os.WriteFile(file+".end", nil, 0o600)
+		if code := p.code(); code != 0 {
+			t.Errorf("exit code %d, %q", code, p.stderr)
+		}
+		free(t, s.Client(t), "/orphan/wait")
+	})
+}
+
+// TestPID1: as the first process of a container it reaps what falls to it, and passes on signals and codes.
+func TestPID1(t *testing.T) {
+	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
+		if os.Getenv("CI") == "true" && os.Geteuid() == 0 {
+			t.Fatalf("unshare does not work: %v", err)
+		}
+		t.Skipf("needs unshare and the right to use it: %v", err)
+	}
+	s := etcdtest.Shared(t)
+	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+		"-e", s.Endpoint(), "-k", "/pid1", "--", "sh", "-c", `for i in 1 2 3; do (sleep 0.01 &) ; done; sleep 0.2; ps -eo stat= | grep -c Z; exit 9`)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 9 || string(out) != "0\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	free(t, s.Client(t), "/pid1")
+}

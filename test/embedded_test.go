@@ -1,0 +1,184 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// serverIn returns a directory for an embedded etcd. Its server is stopped when the test ends.
+func serverIn(t testing.TB, dir string) string {
+	t.Helper()
+	t.Cleanup(func() {
+		cmd := exec.Command(filepath.Join(programs, "etcdlockctl"), "serve", "--stop", "--dir", dir)
+		if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(string(out), "no server runs") {
+			t.Errorf("stopping the server: %v: %s", err, out)
+		}
+		if pid, err := os.ReadFile(filepath.Join(dir, "lock")); err == nil {
+			gone(t, strings.TrimSpace(string(pid)))
+		}
+	})
+	return dir
+}
+
+// TestEmbedded: the server that the first one starts serves the second, and its files are its owner's alone.
+func TestEmbedded(t *testing.T) {
+	state := t.TempDir()
+	dir := serverIn(t, filepath.Join(state, "etcdlock", "etcd"))
+	vars := []string{"XDG_STATE_HOME=" + state}
+	first := start(t, vars, "etcdlocker", "--embedded", "-k", "/demo/lock", "--", "echo", "I hold the lock")
+	if code := first.code(); code != 0 || first.stdout.String() != "I hold the lock\n" {
+		t.Fatalf("exit code %d, %q", code, first.stderr)
+	}
+	if want := "etcdlocker: started etcd in " + dir + ": its locks are those of this machine and user alone\n"; first.stderr.String() != want {
+		t.Errorf("it says %q", first.stderr)
+	}
+	second := start(t, vars, "etcdlocker", "--embedded", "-k", "/demo/lock", "true")
+	if code := second.code(); code != 0 || second.stderr.String() != "" {
+		t.Errorf("the second: exit code %d, %q", code, second.stderr)
+	}
+	private(t, dir)
+	if said, err := os.ReadFile(filepath.Join(dir, "log")); err != nil || len(said) > 0 {
+		t.Errorf("the server's log: %q, %v", said, err)
+	}
+}
+
+// private checks that nobody but the owner can do anything with what is below a directory.
+func private(t testing.TB, dir string) {
+	t.Helper()
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%s: mode %v, %v", dir, info.Mode(), err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: mode %v, %v", f.Name(), info.Mode(), err)
+		}
+	}
+}
+
+// TestEmbeddedLongPath: a socket cannot be bound to a path of more than 107 bytes, so it is elsewhere.
+func TestEmbeddedLongPath(t *testing.T) {
+	run := t.TempDir()
+	dir := serverIn(t, filepath.Join(t.TempDir(), strings.Repeat("long/", 25), "etcd"))
+	p := start(t, []string{"XDG_RUNTIME_DIR=" + run}, "etcdlocker", "--embedded="+dir, "-k", "/long", "echo", "ran")
+	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
+		t.Fatalf("exit code %d, %q", code, p.stderr)
+	}
+	endpoint := content(t, filepath.Join(dir, "endpoint"))
+	if !strings.HasPrefix(endpoint, "unix://"+run+"/etcdlock/") || len(endpoint) > len("unix://")+107 {
+		t.Errorf("the endpoint is %q", endpoint)
+	}
+	private(t, dir)
+	private(t, filepath.Join(run, "etcdlock"))
+}
+
+// TestEmbeddedLeavesWhenIdle: not while somebody holds a lock, and soon after.
+func TestEmbeddedLeavesWhenIdle(t *testing.T) {
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	server := start(t, nil, "etcdlockctl", "serve", "--dir", dir, "--idle-exit", "200ms")
+	server.says(server.stdout, "answers")
+	p := start(t, nil, "etcdlocker", "-v", "-r", "0.3", "--embedded="+dir, "-k", "/idle")
+	p.says(p.stdout, "/idle")
+	p.renews(2)
+	p.signal(syscall.SIGTERM)
+	p.code()
+	if code := server.code(); code != 0 || server.stderr.String() != "" {
+		t.Errorf("exit code %d, %q", code, server.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "endpoint")); err == nil {
+		t.Error("it left its endpoint behind")
+	}
+}
+
+// TestEmbeddedUnusable: directories that others own or may write to, and a missing etcdlockctl.
+func TestEmbeddedUnusable(t *testing.T) {
+	dir := t.TempDir()
+	open, file := filepath.Join(dir, "open"), filepath.Join(dir, "file")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o770), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct{ dir, says, hint string }{
+		"open":   {open, "can be written by others", "yours alone"},
+		"a file": {file, "not a directory", "yours alone"},
+	}
+	if os.Geteuid() == 0 {
+		foreign := filepath.Join(dir, "foreign")
+		if err := errors.Join(os.Mkdir(foreign, 0o700), os.Chown(foreign, 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+		tests["foreign"] = struct{ dir, says, hint string }{foreign, "belongs to another user", "yours alone"}
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, nil, "etcdlocker", "--embedded="+tt.dir, "-k", "/x", "echo", "ran")
+			if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), tt.says) || !strings.Contains(p.stderr.String(), "hint: ") ||
+				!strings.Contains(p.stderr.String(), tt.hint) {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+		})
+	}
+	t.Run("no etcdlockctl", func(t *testing.T) {
+		alone := filepath.Join(dir, "etcdlocker")
+		if err := os.Link(filepath.Join(programs, "etcdlocker"), alone); err != nil {
+			t.Fatal(err)
+		}
+		p := startCommand(t, []string{"PATH=/usr/bin:/bin"}, exec.Command(alone, "--embedded="+filepath.Join(dir, "etcd"), "-k", "/x", "echo", "ran"))
+		if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "hint: install etcdlockctl beside etcdlocker") {
+			t.Errorf("exit code %d, %q", code, p.stderr)
+		}
+	})
+}
+
+// TestEmbeddedAndTenAtOnce: ten start at once on an empty directory, and again after the server was killed.
+func TestEmbeddedAndTenAtOnce(t *testing.T) {
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	counter := filepath.Join(t.TempDir(), "turns")
+	round := func() {
+		var all []*program
+		for range 10 {
+			all = append(all, start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/ten", "--", "sh", "-c",
+				`set -C; : > `+counter+`.lock || exit 9; echo turn >> `+counter+`; rm `+counter+`.lock`))
+		}
+		started := 0
+		for _, p := range all {
+			if code := p.code(); code != 0 {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			started += strings.Count(p.stderr.String(), "started etcd in")
+		}
+		if started != 1 {
+			t.Errorf("%d servers were started, want one", started)
+		}
+	}
+	round()
+	pid := content(t, filepath.Join(dir, "lock"))
+	var n int
+	fmt.Sscan(pid, &n)
+	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
+	round()
+	if turns, err := os.ReadFile(counter); err != nil || strings.Count(string(turns), "\n") != 20 {
+		t.Errorf("%d turns, %v", strings.Count(string(turns), "\n"), err)
+	}
+	if p := start(t, nil, "etcdlockctl", "serve", "--dir", dir); p.code() != 75 || !strings.Contains(p.stderr.String(), "another server") {
+		t.Errorf("a second server: %d, %q", p.code(), p.stderr)
+	}
+	if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 0 {
+		t.Errorf("--stop: %s", p.stderr)
+	}
+	if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 1 {
+		t.Errorf("--stop without a server: %d", p.code())
+	}
+}

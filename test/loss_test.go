@@ -1,0 +1,78 @@
+package test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestLost: whatever takes the lock away, the whole tree is dead before the end, and the code is 2.
+func TestLost(t *testing.T) {
+	tests := map[string]func(ctx context.Context, c *clientv3.Client, key string) error{
+		"deleted": func(ctx context.Context, c *clientv3.Client, key string) error {
+			_, err := c.Delete(ctx, key)
+			return err
+		},
+		"overwritten": func(ctx context.Context, c *clientv3.Client, key string) error {
+			_, err := c.Put(ctx, key, "x")
+			return err
+		},
+		"lease revoked": func(ctx context.Context, c *clientv3.Client, key string) error {
+			resp, err := c.Get(ctx, key)
+			if err == nil {
+				_, err = c.Revoke(ctx, clientv3.LeaseID(resp.Kvs[0].Lease))
+			}
+			return err
+		},
+	}
+	for name, do := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Shared(t)
+			client, key := s.Client(t), "/lost/"+name
+			file := filepath.Join(t.TempDir(), "pid")
+			p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "--grace", "0.3", "--", "sh", "-c",
+				`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.01; done' `+file+` & trap '' TERM; while :; do sleep 0.01; done`)
+			worker := content(t, file)
+			if err := do(etcdtest.Context(t), client, key); err != nil {
+				t.Fatal(err)
+			}
+			if code := p.code(); code != 2 {
+				t.Errorf("exit code %d", code)
+			}
+			gone(t, worker)
+			if !strings.Contains(p.stderr.String(), "etcdlocker: error: lock ") || !strings.Contains(p.stderr.String(), "etcdlocker: hint: ") {
+				t.Errorf("it says %q", p.stderr)
+			}
+		})
+	}
+}
+
+// TestDeletedKeyIsNoticedAtOnce: 50 ms from the deletion to the end of the command. A loaded machine may need some tries.
+func TestDeletedKeyIsNoticedAtOnce(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	best := time.Hour
+	for range 20 {
+		p := locker(t, s.Endpoint(), "-k", "/noticed", "-t", "60", "--", "sh", "-c", `echo ready; exec sleep 1000`)
+		p.says(p.stdout, "ready")
+		time.Sleep(100 * time.Millisecond) // a holder that has settled: at first it reads more often
+		deleted := time.Now()
+		if _, err := client.Delete(ctx, "/noticed"); err != nil {
+			t.Fatal(err)
+		}
+		if code := p.code(); code != 2 {
+			t.Fatalf("exit code %d, %q", code, p.stderr)
+		}
+		if best = min(best, time.Since(deleted)); best < 50*time.Millisecond {
+			return
+		}
+	}
+	t.Errorf("it took %v at best", best)
+}

@@ -1,0 +1,193 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// outages are the ways in which a network keeps etcd away.
+var outages = map[string]func(*etcdtest.Link){"silent": (*etcdtest.Link).Silence, "refused": (*etcdtest.Link).Refuse}
+
+// slack is what a loaded machine may add to the times that are promised.
+const slack = 3 * time.Second
+
+// untilFile is a command that runs until a file is there, and then ends with code 4.
+func untilFile(file string) []string {
+	return []string{"sh", "-c", `echo started; while [ ! -e ` + file + ` ]; do sleep 0.01; done; exit 4`}
+}
+
+func create(t testing.TB, file string) {
+	t.Helper()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSilence: etcd goes away for good; the stubborn command is dead before etcd frees the lock, and the code is 2.
+func TestSilence(t *testing.T) {
+	for name, fault := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Shared(t)
+			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/silence/"+name
+			file := filepath.Join(t.TempDir(), "beat")
+			p := locker(t, link.Endpoint(), "-k", key, "-t", "4", "--", "sh", "-c", `trap '' TERM; echo $$ > `+file+`; while :; do sleep 0.01; done`)
+			pid := content(t, file)
+			lease := held(t, client, key).Kvs[0].Lease
+			fault(link)
+			if code := p.code(); code != 2 {
+				t.Errorf("exit code %d: %s", code, p.stderr)
+			}
+			gone(t, pid)
+			if !hasLease(t, client, lease) {
+				t.Error("the lease had run out before the command was dead")
+			}
+		})
+	}
+}
+
+// TestEndsWhileEtcdIsDown: the command's code, in time, and a word on when the lock will be free.
+func TestEndsWhileEtcdIsDown(t *testing.T) {
+	for name, fault := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Shared(t)
+			link, key := etcdtest.NewLink(t, s.Endpoint()), "/down/"+name
+			file := filepath.Join(t.TempDir(), "go")
+			p := locker(t, link.Endpoint(), append([]string{"-k", key, "-t", "60", "--"}, untilFile(file)...)...)
+			p.says(p.stdout, "started")
+			fault(link)
+			create(t, file)
+			ended := time.Now()
+			if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), "frees itself within 1m0s") {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			if took := time.Since(ended); took > 2*time.Second+slack {
+				t.Errorf("it took %v to end", took)
+			}
+		})
+	}
+}
+
+// TestAwayWhileWaiting: etcd is away for so long that the place in line is lost, and then it is back.
+func TestAwayWhileWaiting(t *testing.T) {
+	for name, fault := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Shared(t)
+			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/away/"+name
+			holder := locker(t, s.Endpoint(), "-k", key)
+			held(t, client, key)
+			waiter := locker(t, link.Endpoint(), "-k", key, "-t", "2", "echo", "ran")
+			waiter.says(waiter.stderr, "place 1 in line")
+			fault(link)
+			etcdtest.Await(t, "the place to be lost", func(context.Context) error {
+				if n := places(t, client, key); n != 1 {
+					return fmt.Errorf("%d in line", n)
+				}
+				return nil
+			})
+			holder.signal(syscall.SIGTERM)
+			holder.code()
+			back := time.Now()
+			link.Restore()
+			waiter.says(waiter.stdout, "ran")
+			if took := time.Since(back); took > time.Second+slack {
+				t.Errorf("it joined again after %v", took)
+			}
+			if code := waiter.code(); code != 0 || !strings.Contains(waiter.stderr.String(), "place in line lost") {
+				t.Errorf("exit code %d, %q", code, waiter.stderr)
+			}
+			free(t, client, key)
+		})
+	}
+}
+
+// TestHeldThroughARestart: 3 s without etcd cost nothing with a TTL of 10 s.
+func TestHeldThroughARestart(t *testing.T) {
+	etcd := etcdtest.StartProcess(t)
+	file := filepath.Join(t.TempDir(), "go")
+	p := locker(t, etcd.Endpoint(), append([]string{"-v", "-t", "10", "-r", "1", "-k", "/restart", "--"}, untilFile(file)...)...)
+	p.says(p.stdout, "started")
+	p.says(p.stderr, "lease renewed")
+	token := held(t, etcd.Client(t), "/restart").Kvs[0].ModRevision
+	etcd.Kill()
+	time.Sleep(3 * time.Second) // the outage
+	etcd.Restart()
+	p.renews(2)
+	if now := held(t, etcd.Client(t), "/restart").Kvs[0].ModRevision; now != token {
+		t.Errorf("token %d, then %d", token, now)
+	}
+	create(t, file)
+	if code := p.code(); code != 4 || strings.Contains(p.stderr.String(), "lost") {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, etcd.Client(t), "/restart")
+}
+
+// TestWiped: etcd comes back empty. The holder has lost the lock, the waiter gets it.
+func TestWiped(t *testing.T) {
+	etcd := etcdtest.StartProcess(t)
+	file := filepath.Join(t.TempDir(), "pid")
+	holder := locker(t, etcd.Endpoint(), "-k", "/wiped", "--", "sh", "-c", `trap '' TERM; echo $$ > `+file+`; while :; do sleep 0.01; done`)
+	pid := content(t, file)
+	waiter := locker(t, etcd.Endpoint(), "-k", "/wiped", "echo", "ran")
+	waiter.says(waiter.stderr, "place 1 in line")
+	etcd.Wipe()
+	if code := holder.code(); code != 2 || !strings.Contains(holder.stderr.String(), "etcd lost its data") && !strings.Contains(holder.stderr.String(), "wiped") {
+		t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
+	}
+	gone(t, pid)
+	if code := waiter.code(); code != 0 || waiter.stdout.String() != "ran\n" {
+		t.Errorf("the waiter: exit code %d, %q", code, waiter.stderr)
+	}
+	free(t, etcd.Client(t), "/wiped")
+}
+
+// TestEndsAfterAWipe: what the command did last it did without a lock; its own code must not hide that.
+func TestEndsAfterAWipe(t *testing.T) {
+	etcd := etcdtest.StartProcess(t)
+	file := filepath.Join(t.TempDir(), "go")
+	p := locker(t, etcd.Endpoint(), append([]string{"-t", "60", "-k", "/wiped", "--"}, untilFile(file)...)...)
+	p.says(p.stdout, "started")
+	etcd.Wipe()
+	create(t, file)
+	if code := p.code(); code != 2 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, etcd.Client(t), "/wiped")
+}
+
+// TestCompacted: compaction disturbs neither a holder nor a waiter.
+func TestCompacted(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	file := filepath.Join(t.TempDir(), "go")
+	holder := locker(t, s.Endpoint(), append([]string{"-v", "-r", "0.2", "-k", "/compacted", "--"}, untilFile(file)...)...)
+	holder.says(holder.stdout, "started")
+	waiter := locker(t, s.Endpoint(), "-v", "-r", "0.2", "-k", "/compacted", "echo", "ran")
+	waiter.says(waiter.stderr, "place 1 in line")
+	resp, err := client.Put(ctx, "/else", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(ctx, resp.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	waiter.renews(2)
+	create(t, file)
+	if code := holder.code(); code != 4 {
+		t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
+	}
+	if code := waiter.code(); code != 0 {
+		t.Errorf("the waiter: exit code %d, %q", code, waiter.stderr)
+	}
+}

@@ -1,0 +1,78 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestNotProvedDead: a process that became root's may not be signalled by an unprivileged etcdlocker. The lock is not
+// released while it may run, and the code says so.
+func TestNotProvedDead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs to be root, to run as somebody else")
+	}
+	become := setuidRoot(t, "setpriv")
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/undead", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
+		become+` --reuid=0 --regid=0 --clear-groups sh -c 'echo $$; exec sleep 1000' & wait`)
+	const nobody = 65534
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	p := startCommand(t, nil, cmd)
+	p.says(p.stdout, "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(p.stdout.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
+
+	if _, err := client.Delete(ctx, "/undead"); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.code(); code != 3 {
+		t.Errorf("exit code %d", code)
+	}
+	said := regexp.MustCompile(`error: lock "/undead": sleep \(pid ` + strconv.Itoa(pid) + `\) could not be killed`)
+	if !said.MatchString(p.stderr.String()) {
+		t.Errorf("it says %q", p.stderr)
+	}
+	if n := places(t, client, "/undead"); n != 1 {
+		t.Errorf("%d places in line: the lock was given away", n)
+	}
+	if _, err := client.Delete(ctx, "/undead/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// setuidRoot returns a copy of a program that runs as root whoever starts it.
+func setuidRoot(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(err)
+	}
+	program, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not below t.TempDir, which the others may not enter.
+	file := filepath.Join(programs, "as-root-"+name)
+	if err := os.WriteFile(file, program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file) })
+	if err := os.Chmod(file, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
