@@ -74,14 +74,23 @@ func (c *contender) fence(ctx context.Context) {
 
 // enter joins the line and waits. It returns nil when the lock is held, with time to use it.
 func (c *contender) enter(ctx context.Context, try bool) error {
-	if try {
-		if won, err := c.tryJoin(ctx); won || err != nil {
+	won := false
+	var err error
+	if try || c.alone {
+		if won, err = c.joinAlone(ctx); err != nil {
 			return err
 		}
 	}
-	won, before, err := c.join(ctx)
-	if err != nil {
-		return err
+	if try && !won {
+		if err := c.busy(ctx); err != nil {
+			return err
+		}
+	}
+	var before *mvccpb.KeyValue
+	if !won {
+		if won, before, err = c.join(ctx); err != nil {
+			return err
+		}
 	}
 	for waiting := false; !won; waiting = true {
 		if before != nil && try {
@@ -132,25 +141,33 @@ func (c *contender) newestPlace(opts ...clientv3.OpOption) clientv3.Op {
 	return clientv3.OpGet(place.Prefix(c.key), append(opts, clientv3.WithLastCreate()...)...)
 }
 
-// tryJoin takes the lock if nobody is there at all. If there is somebody it writes nothing and returns ErrBusy; if
-// what is there is no place in line, it returns false.
-func (c *contender) tryJoin(ctx context.Context) (won bool, err error) {
-	resp, err := c.write(ctx, c.nobody(), c.winning(), []clientv3.Op{clientv3.OpGet(c.key), c.newestPlace()})
+// joinAlone takes the lock if nobody is there at all, and writes nothing if somebody is. It asks for less than join does,
+// so it is what a contender begins with that met nobody the last time.
+func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
+	resp, err := c.write(ctx, c.nobody(), c.winning(), nil)
 	if err != nil {
 		c.create = -1 // not known
 		return false, err
 	}
 	if resp.Succeeded {
 		c.win(resp.Header.Revision, resp.Header.Revision)
-		return true, nil
+	}
+	return resp.Succeeded, nil
+}
+
+// busy returns an ErrBusy that names who is there, nil if what is there is no place in line.
+func (c *contender) busy(ctx context.Context) error {
+	resp, err := c.lease.read(ctx, clientv3.OpGet(c.key), c.newestPlace())
+	if err != nil {
+		return c.translateRead(ctx, err)
 	}
 	if key := getOne(resp, 0); key != nil {
-		return false, fmt.Errorf("%w: lock %q is held by %q", ErrBusy, c.key, key.Value)
+		return fmt.Errorf("%w: lock %q is held by %q", ErrBusy, c.key, key.Value)
 	}
 	if newest := getOne(resp, 1); newest != nil && place.Is(c.key, newest) {
-		return false, fmt.Errorf("%w: somebody stands in line for lock %q", ErrBusy, c.key)
+		return fmt.Errorf("%w: somebody stands in line for lock %q", ErrBusy, c.key)
 	}
-	return false, nil
+	return nil
 }
 
 // join takes the lock if nobody is there, else a place at the end of the line: one round trip either way. Before is
@@ -174,11 +191,12 @@ func (c *contender) join(ctx context.Context) (won bool, before *mvccpb.KeyValue
 
 // win takes note that a revision made the contender the holder.
 func (c *contender) win(create, token int64) {
-	if c.create == 0 {
-		c.create = create
-		c.entered()
+	if c.create != 0 {
+		c.granted(token)
+		return
 	}
-	c.granted(token)
+	c.create = create
+	c.granted(token, c.renew, c.followPlace)
 }
 
 // write makes a transaction of which the outcome, if unknown, must be fenced: it is not repeated.
@@ -195,6 +213,17 @@ func (c *contender) write(ctx context.Context, cmps []clientv3.Cmp, then, els []
 		}
 		return nil, c.translate(err)
 	}
+}
+
+// rewrite makes a transaction that may be applied more than once, until etcd answers it. Repeated says that one try at
+// least has an unknown outcome.
+func (c *contender) rewrite(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (resp *clientv3.TxnResponse, repeated bool, err error) {
+	err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (err error) {
+		resp, err = c.lease.txn(ctx, cmps, then, els)
+		repeated = repeated || err != nil
+		return err
+	})
+	return resp, repeated, err
 }
 
 // translate says of an error whether the contender is to start over.
@@ -316,12 +345,8 @@ func (c *contender) claim(ctx context.Context) (won bool, before *mvccpb.KeyValu
 
 func (c *contender) claimIf(ctx context.Context, cmps ...clientv3.Cmp) (won bool, key, newest *mvccpb.KeyValue, err error) {
 	els := append(c.state(), c.newestPlace(clientv3.WithMaxCreateRev(c.create-1)))
-	var resp *clientv3.TxnResponse
-	err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (err error) {
-		resp, err = c.lease.txn(ctx, cmps, c.winning(), els)
-		c.strays = c.strays || err != nil
-		return err
-	})
+	resp, repeated, err := c.rewrite(ctx, cmps, c.winning(), els)
+	c.strays = c.strays || repeated
 	if err != nil {
 		return false, nil, nil, c.translateRead(ctx, err)
 	}

@@ -30,6 +30,7 @@ type contender struct {
 	record  string // the value of place
 	create  int64  // the CreateRevision of place
 	strays  bool   // writes that name place may still be on their way
+	alone   bool   // nobody was met the last time
 
 	token atomic.Int64 // 0 while waiting
 
@@ -51,7 +52,10 @@ type contender struct {
 }
 
 // A holding is one context handed out by Lock.
-type holding struct{ cancel context.CancelCauseFunc }
+type holding struct {
+	cancel context.CancelCauseFunc
+	forget func() bool // stops the waiting for its end
+}
 
 func newContender(l *Lock, s settings, ls *lease) *contender {
 	c := &contender{
@@ -61,6 +65,7 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 		lease:    ls,
 		place:    place.Key(l.key, ls.id, ls.places),
 		record:   l.record(s.command),
+		alone:    l.alone,
 		news:     make(chan struct{}, 1),
 		gone:     make(chan struct{}),
 		expired:  make(chan struct{}),
@@ -84,12 +89,12 @@ func (c *contender) stop() {
 }
 
 // entered starts what a place in line needs.
-func (c *contender) entered() { c.start(c.renew, func() { c.follow(c.place) }) }
+func (c *contender) entered() { c.start(c.renew, c.followPlace) }
 
-// granted starts what a holder needs.
-func (c *contender) granted(token int64) {
+// granted starts what a holder needs, and other goroutines with it.
+func (c *contender) granted(token int64, others ...func()) {
 	c.token.Store(token)
-	c.start(c.keep, func() { c.follow(c.key) })
+	c.start(append(others, c.keep, c.followKey)...)
 	c.log.Debug("lock acquired", "key", c.key, "token", token)
 	select {
 	case <-c.gone: // what the renewer found while the lock was being granted
@@ -121,6 +126,9 @@ func (c *contender) renew() {
 		c.log.Debug("lease renewed", "key", c.key, "valid_for", c.lease.validUntil().Until())
 	}
 }
+
+func (c *contender) followPlace() { c.follow(c.place) }
+func (c *contender) followKey()   { c.follow(c.key) }
 
 // follow is a follower: it watches one key from now on, and looks when something happens to it. What it may
 // miss, the read behind each renewal finds.
@@ -256,6 +264,7 @@ func (c *contender) loss(reason Reason, cause error) *LostError {
 // endHolds is called with mu locked.
 func (c *contender) endHolds(cause error) {
 	for h := range c.holds {
+		h.forget()
 		h.cancel(cause)
 		delete(c.holds, h)
 	}
@@ -300,7 +309,7 @@ func (c *contender) lostError() *LostError {
 // hold makes a context that lasts as long as both ctx and the lock.
 func (c *contender) hold(ctx context.Context) context.Context {
 	held, cancel := context.WithCancelCause(ctx)
-	h := &holding{cancel}
+	h := &holding{cancel: cancel}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.lost != nil {
@@ -308,7 +317,7 @@ func (c *contender) hold(ctx context.Context) context.Context {
 		return held
 	}
 	c.holds[h] = struct{}{}
-	context.AfterFunc(held, func() {
+	h.forget = context.AfterFunc(held, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.holds, h)

@@ -53,6 +53,7 @@ type Lock struct {
 	mu     sync.Mutex
 	at     *contender // holds the lock, or lost it and was not unlocked yet
 	atHand *lease     // without a place in line; guarded by turn
+	alone  bool       // the lock was acquired at once the last time; guarded by turn
 	self   func() place.Record
 	token  int64 // of the last holding
 }
@@ -202,6 +203,7 @@ func (l *Lock) lock(ctx context.Context, try bool) (context.Context, error) {
 	l.mu.Lock()
 	l.at, l.token, l.atHand = c, c.token.Load(), nil
 	l.mu.Unlock()
+	l.alone = c.create == c.token.Load()
 	return c.hold(ctx), nil
 }
 

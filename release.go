@@ -90,15 +90,15 @@ func (l *Lock) drop(ctx context.Context, c *contender) {
 func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	ours := clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())
 	leave := clientv3.OpDelete(c.place)
-	var resp *clientv3.TxnResponse
-	repeated := false
-	err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (err error) {
-		resp, err = c.lease.txn(ctx, []clientv3.Cmp{ours},
-			[]clientv3.Op{clientv3.OpDelete(c.key), leave},
-			append(c.state(), leave))
-		repeated = repeated || err != nil
-		return err
-	})
+	resp, repeated, err := c.rewrite(ctx, []clientv3.Cmp{ours}, []clientv3.Op{clientv3.OpDelete(c.key), leave}, nil)
+	if err == nil && !resp.Succeeded {
+		var more bool
+		resp, more, err = c.rewrite(ctx, nil, append(c.state(), leave), nil)
+		if err == nil && !(repeated && getOne(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
+			err = c.lostAtLast(resp)
+		}
+		repeated = repeated || more
+	}
 	// Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when somebody
 	// joins: so the next place takes the same name, unless a late write could hit it.
 	if c.strays || repeated {
@@ -107,14 +107,10 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	switch {
 	case errors.Is(err, errHistoryLost):
 		return false, c.loss(HistoryLost, nil)
-	case err != nil:
+	case err != nil && !errors.Is(err, ErrNotHeld):
 		return false, c.unconfirmed(err)
-	case resp.Succeeded:
-		return true, nil
-	case repeated && getOne(resp, 1) == nil:
-		return true, nil // an earlier try was applied, and its answer lost
 	}
-	return true, c.lostAtLast(resp)
+	return true, err
 }
 
 // withdraw gives the lock back by revoking the lease. A read before it tells whether it was still ours.

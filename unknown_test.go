@@ -26,6 +26,8 @@ func kindOf(method string, request proto.Message) string {
 		return "revoke"
 	case *pb.TxnRequest:
 		switch {
+		case len(r.Compare) == 0 && r.Success[len(r.Success)-1].GetRequestDeleteRange() != nil:
+			return "leave"
 		case len(r.Compare) == 0:
 			return "read"
 		case len(r.Success) == 2 && r.Success[0].GetRequestDeleteRange() != nil:
@@ -51,16 +53,18 @@ func once(kind string, v etcdtest.Verdict) (hook etcdtest.Hook, hit <-chan struc
 	}, c
 }
 
+// verdicts are the ways in which the outcome of a write can be unknown.
+var verdicts = map[string]etcdtest.Verdict{
+	"request held": etcdtest.HoldRequest,
+	"answer held":  etcdtest.HoldAnswer,
+	"lost":         etcdtest.Drop,
+	"failed":       etcdtest.Fail,
+	"failed, done": etcdtest.FailApplied,
+}
+
 // TestUnknownOutcomes loses the request or the answer of each kind of write, for good or until later, while two
 // contenders take turns: never both inside, nothing left, no lock that comes back after its release.
 func TestUnknownOutcomes(t *testing.T) {
-	verdicts := map[string]etcdtest.Verdict{
-		"request held": etcdtest.HoldRequest,
-		"answer held":  etcdtest.HoldAnswer,
-		"lost":         etcdtest.Drop,
-		"failed":       etcdtest.Fail,
-		"failed, done": etcdtest.FailApplied,
-	}
 	for _, kind := range []string{"grant", "acquire", "claim", "release", "revoke"} {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
@@ -88,6 +92,81 @@ func TestUnknownOutcomes(t *testing.T) {
 				mustLock(t, l)
 			})
 		}
+	}
+}
+
+// TestUnknownOutcomeOfGivingUp: the contender is gone for good, whatever becomes of its request to be taken off the line.
+func TestUnknownOutcomeOfGivingUp(t *testing.T) {
+	for name, verdict := range verdicts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Start(t)
+			gate := etcdtest.NewGate(t, s.Endpoint())
+			hook, hit := once("revoke", verdict)
+			gate.Intercept(hook)
+			c := s.Config()
+			c.Endpoints = []string{gate.Endpoint()}
+			ctx := etcdtest.Context(t)
+
+			holder := newLock(t, s.Client(t), "/give-up", "holder")
+			mustLock(t, holder)
+			waiter := timed(t, etcdtest.Dial(t, c), "/give-up", "waiter", 2*time.Second)
+			waiting, cancel := context.WithCancel(ctx)
+			defer cancel()
+			waiter.OnWait = cancel
+			if _, err := waiter.Lock(waiting); !errors.Is(err, context.Canceled) {
+				t.Errorf("Lock: %v", err)
+			}
+			<-hit
+			if err := holder.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			noKeys(t, s.Client(t))
+			if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+				gate.AwaitHeld(t).Release()
+			}
+			mustLock(t, newLock(t, s.Client(t), "/give-up", "after"))
+		})
+	}
+}
+
+// TestUnknownOutcomeOfLeaving: the lock's key was deleted from outside, so the release is refused and the place in line
+// deleted by itself. Used again, the place must not be hit by what was on its way.
+func TestUnknownOutcomeOfLeaving(t *testing.T) {
+	for name, verdict := range verdicts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Start(t)
+			gate := etcdtest.NewGate(t, s.Endpoint())
+			hook, hit := once("leave", verdict)
+			gate.Intercept(hook)
+			c := s.Config()
+			c.Endpoints = []string{gate.Endpoint()}
+			client, ctx := s.Client(t), etcdtest.Context(t)
+
+			l := newLock(t, etcdtest.Dial(t, c), "/leave", "me")
+			mustLock(t, l)
+			if _, err := client.Delete(ctx, "/leave"); err != nil {
+				t.Fatal(err)
+			}
+			// At once, before the holder has noticed: else it is fenced off instead.
+			if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+				t.Errorf("Unlock: %v", err)
+			}
+			select {
+			case <-hit:
+			default:
+				t.Skip("it was noticed before the release")
+			}
+			held := mustLock(t, l)
+			if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+				gate.AwaitHeld(t).Release()
+			}
+			if again := mustLock(t, l); again.Err() != nil || held.Err() != nil {
+				t.Errorf("lost: %v", context.Cause(held))
+			}
+			mustUnlock(t, l)
+		})
 	}
 }
 

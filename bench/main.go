@@ -1,6 +1,6 @@
 // Command bench measures etcdlock and its peers in turn, in one run, on one etcd, and prints a table with the ratios.
 //
-//	go -C bench run . [-rounds 5]
+//	go -C bench run . [-rounds 5] [-only uncontended]
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/embedded"
@@ -18,14 +19,15 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "how often each side is measured; medians are printed")
+	only := flag.String("only", "", "measure only what has this in its name")
 	flag.Parse()
-	if err := run(*rounds); err != nil {
+	if err := run(*rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int) error {
+func run(rounds int, only string) error {
 	dir, err := os.MkdirTemp("", "etcdlock-bench-")
 	if err != nil {
 		return err
@@ -47,6 +49,9 @@ func run(rounds int) error {
 	b := &bench{dir: dir, endpoint: server.Endpoint, rounds: rounds}
 	fmt.Printf("%-52s %12s %12s %8s   %s\n", "what (median of rounds)", "etcdlock", "peer", "ratio", "target")
 	for _, m := range b.all() {
+		if !strings.Contains(m.what, only) {
+			continue
+		}
 		if err := b.measure(m); err != nil {
 			return fmt.Errorf("%s: %w", m.what, err)
 		}
