@@ -134,6 +134,30 @@ func TestWiped(t *testing.T) {
 	}
 }
 
+// TestReleaseAfterAWipe: a holder that could not notice that etcd has lost its data learns it when it gives the lock back.
+func TestReleaseAfterAWipe(t *testing.T) {
+	for name, release := range map[string]func(*etcdlock.Lock, context.Context) error{"Unlock": (*etcdlock.Lock).Unlock, "Close": (*etcdlock.Lock).Close} {
+		t.Run(name, func(t *testing.T) {
+			p := etcdtest.StartProcess(t)
+			link := etcdtest.NewLink(t, p.Endpoint())
+			config := p.Config()
+			config.Endpoints = []string{link.Endpoint()}
+			l := timed(t, etcdtest.Dial(t, config), "/wiped", "me", 60*time.Second)
+			held := mustLock(t, l)
+			link.Silence()
+			p.Wipe()
+			released := make(chan error, 1)
+			go func() { released <- release(l, etcdtest.Context(t)) }()
+			<-held.Done() // the release has begun
+			link.Restore()
+			var lost *etcdlock.LostError
+			if err := <-released; !errors.As(err, &lost) || !lost.Reason.Forced() {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
 // TestCompacted: compaction disturbs neither a holder nor a waiter.
 func TestCompacted(t *testing.T) {
 	s := etcdtest.Start(t)

@@ -44,6 +44,15 @@ func TestMain(m *testing.M) {
 	}())
 }
 
+// missing skips a test for want of something. On CI that is a failure: there everything has to be there.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("missing: %s", what)
+	}
+	t.Skipf("missing: %s", what)
+}
+
 // A program is a run of one of ours.
 type program struct {
 	t              testing.TB

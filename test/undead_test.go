@@ -19,7 +19,7 @@ import (
 // released while it may run, and the code says so.
 func TestNotProvedDead(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs to be root, to run as somebody else")
+		missing(t, "root, to run as somebody else")
 	}
 	become := setuidRoot(t, "setpriv")
 	s := etcdtest.Shared(t)
@@ -59,7 +59,7 @@ func setuidRoot(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip(err)
+		missing(t, err.Error())
 	}
 	program, err := os.ReadFile(path)
 	if err != nil {
