@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	v3lockpb "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -202,6 +204,44 @@ func TestTokensOverManyHandOvers(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestMutexLocksAgainUnseen: a Mutex that unlocks and locks again does so under the same key. Whoever sees only the
+// second one must not take it for the first: each would wait for the other for ever.
+func TestMutexLocksAgainUnseen(t *testing.T) {
+	s := etcdtest.Shared(t)
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
+		if w, ok := answer.(*pb.WatchResponse); ok && len(w.Events) > 0 {
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	c := s.Config()
+	c.Endpoints = []string{gate.Endpoint()}
+	ctx := etcdtest.Context(t)
+	m := newMutex(t, s.Client(t), "/unseen")
+	if _, err := m.lock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	l := newLock(t, etcdtest.Dial(t, c), "/unseen", "ours")
+	l.RefreshInterval = 50 * time.Millisecond
+	waits, got := make(chan struct{}), make(chan error, 1)
+	l.OnWait = func() { close(waits) }
+	go func() { _, err := l.Lock(ctx); got <- err }()
+	<-waits
+	if err := m.unlock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	again := make(chan error, 1)
+	go func() { _, err := m.lock(ctx); again <- err }()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	mustUnlock(t, l)
+	if err := <-again; err != nil {
+		t.Fatal(err)
+	}
 }
 
 // reused is one Lock that is used again and again.
