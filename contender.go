@@ -120,7 +120,7 @@ func (c *contender) start(goroutines ...func()) {
 func (c *contender) renew() {
 	for sleep(c.ctx, c.lease.sentAt().Add(c.refresh).Until()) {
 		resp, err := c.lease.renew(c.ctx, c.state()...)
-		if c.learn(resp, err) {
+		if c.renewed(resp, err) {
 			return
 		}
 		c.log.Debug("lease renewed", "key", c.key, "valid_for", c.lease.validUntil().Until())
@@ -196,6 +196,15 @@ func (c *contender) learn(resp *clientv3.TxnResponse, err error) (dead bool) {
 		c.lose(reason, nil)
 	}
 	return false
+}
+
+// renewed draws conclusions from the answer to a renewal.
+func (c *contender) renewed(resp *clientv3.TxnResponse, err error) (dead bool) {
+	dead = c.learn(resp, err)
+	if err == nil && c.token.Load() != 0 && !c.isLost() {
+		c.onRenew()
+	}
+	return dead
 }
 
 // whatIsLost compares the lock's key and the holder's place with what they were when the lock was acquired:

@@ -45,6 +45,9 @@ type Lock struct {
 	// OnWait, if set, is called each time that Lock has taken a place behind somebody else. It must not block.
 	OnWait func()
 
+	// OnRenew, if set, is called each time that the validity of a lock that is held has been extended. It must not block.
+	OnRenew func()
+
 	client  *clientv3.Client
 	key, id string
 
@@ -213,7 +216,7 @@ func (c *contender) again(ctx context.Context) (context.Context, error) {
 	defer cancel(nil)
 	defer context.AfterFunc(c.ctx, func() { cancel(ErrNotHeld) })()
 	resp, err := c.lease.renew(rpc, c.state()...)
-	c.learn(resp, err)
+	c.renewed(resp, err)
 	if lost := c.lostError(); lost != nil {
 		return nil, lost
 	}

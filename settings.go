@@ -21,7 +21,7 @@ type settings struct {
 	ttl, refresh, grace, connect time.Duration
 	command                      string
 	log                          *slog.Logger
-	onWait                       func()
+	onWait, onRenew              func()
 }
 
 func checkNames(key, id string) error {
@@ -60,6 +60,7 @@ func (l *Lock) settings() (settings, error) {
 		command: l.Command,
 		log:     l.Logger,
 		onWait:  l.OnWait,
+		onRenew: l.OnRenew,
 	}
 	if s.grace == 0 {
 		s.grace = validity.DefaultGrace(s.ttl)
@@ -75,6 +76,9 @@ func (l *Lock) settings() (settings, error) {
 	}
 	if s.onWait == nil {
 		s.onWait = func() {}
+	}
+	if s.onRenew == nil {
+		s.onRenew = func() {}
 	}
 	return s, validity.Check(s.ttl, s.refresh, s.grace)
 }

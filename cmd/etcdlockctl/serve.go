@@ -142,6 +142,7 @@ func (s *serve) detach() error {
 	}
 	defer r.Close()
 	cmd := exec.Command(self, "serve", "--dir", s.dir, "--idle-exit", s.idleExit.String(), "--ready-fd", "3")
+	cmd.Args[0] = "etcdlockctl"
 	cmd.Env = serverdir.Environment()
 	cmd.Dir = "/"
 	cmd.Stderr = w // until it answers; then it is turned to the log

@@ -68,12 +68,13 @@ type holder struct {
 	lock     *etcdlock.Lock
 	held     context.Context
 	endHeld  context.CancelCauseFunc
+	run      *command
 	since    time.Time
 	endpoint string // for the command's environment
 }
 
-// acquire gets the lock, or says why not.
-func (l *locker) acquire(ctx context.Context) (*holder, error) {
+// acquire gets the lock, or says why not. Meanwhile the command, which is found at path, is prepared.
+func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	config, err := l.config(ctx)
 	if err != nil {
 		return nil, err
@@ -85,11 +86,18 @@ func (l *locker) acquire(ctx context.Context) (*holder, error) {
 		return nil, l.explain(err)
 	}
 	h := &holder{locker: l, client: client, endpoint: strings.Join(config.Endpoints, ","), endHeld: func(error) {}}
+	h.run = prepare(path, l.command, l.unguarded)
 	if err := h.lockIt(ctx); err != nil {
-		client.Close()
+		h.leave()
 		return nil, err
 	}
 	return h, nil
+}
+
+// leave ends everything that the holder needed beside the lock.
+func (h *holder) leave() {
+	h.run.close()
+	h.client.Close()
 }
 
 // config returns where and how to reach etcd, starting the embedded one if it is asked for and does not run.
@@ -124,6 +132,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	h.lock.RefreshInterval, h.lock.Grace, h.lock.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
 	h.lock.Logger = h.voice.logger(h.verbose)
+	h.lock.OnRenew = func() { h.run.extend(h.validUntil()) }
 	if len(h.command) > 0 {
 		h.lock.Command = h.command[0]
 	}

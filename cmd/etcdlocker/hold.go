@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -84,8 +85,19 @@ func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	return <-stop
 }
 
+// validUntil returns the instant at which somebody else may have the lock if no further renewal succeeds.
+func (h *holder) validUntil() boottime.Instant {
+	now := boottime.Now()
+	return now.Add(h.lock.Remaining())
+}
+
 // supervise runs the command to its end and releases the lock.
-func (h *holder) supervise(path string) int {
+func (h *holder) supervise() int {
+	run, err := h.run.await()
+	if err != nil {
+		h.close()
+		return h.voice.fail(h.explainStart(err), exitNoCommand)
+	}
 	if h.held.Err() != nil || h.lock.Remaining() <= h.grace {
 		// No time to stop it in time.
 		if !h.release() {
@@ -93,37 +105,44 @@ func (h *holder) supervise(path string) int {
 		}
 		return exitLost
 	}
-	tree, err := supervise.Start(supervise.Command{Path: path, Args: h.command, Env: h.environment()})
-	if err != nil {
+	if err := run.Start(h.validUntil(), h.environment()); err != nil {
+		if errors.Is(err, guard.ErrUndead) {
+			return h.undead(run)
+		}
 		h.close()
-		return h.voice.fail(h.explainStart(path, err), exitNoCommand)
+		return h.voice.fail(h.explainStart(err), exitNoCommand)
 	}
-	h.voice.logger(h.verbose).Debug("command started", "pid", tree.PID())
-	life := supervise.NewLife(tree)
+	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
+	life := supervise.NewLife(run)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
-	supervise.Drive(life, tree, h.held.Done(), h.lock.Expired(), h.signals, fromTerminal)
-	tree.Close()
-	return h.finish(life)
+	supervise.Drive(life, run, h.held.Done(), h.lock.Expired(), h.signals, fromTerminal)
+	return h.finish(life, run)
 }
 
-func (h *holder) explainStart(path string, err error) error {
+func (h *holder) explainStart(err error) error {
+	hint := "the lock was released"
 	if errors.Is(err, unix.ENOEXEC) {
-		return usagef("a script needs a first line such as #!/bin/sh; the lock was released", "cannot run %q: %w", path, err)
+		hint = "a script needs a first line such as #!/bin/sh; the lock was released"
 	}
-	return usagef("the lock was released", "cannot run %q: %w", path, err)
+	return usagef(hint, "cannot run %q: %w", h.command[0], err)
+}
+
+// undead says that something may still run, and leaves the lock alone.
+func (h *holder) undead(run guard.Command) int {
+	h.voice.errorf("lock %q: %s could not be killed, so the lock is not released; it frees itself within %v of the last renewal",
+		h.key, names(run.Others()), h.ttl)
+	h.voice.hintf("processes of another user, or stuck in the kernel: end them by hand before the lock is free")
+	return exitNoCommand
 }
 
 // finish says how it ended, releases the lock unless the command may still run, and returns the exit code.
-func (h *holder) finish(life *supervise.Life) int {
+func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	if life.Undead {
-		h.voice.errorf("lock %q: %s could not be killed, so the lock is not released; it frees itself within %v of the last renewal",
-			h.key, names(supervise.Descendants()), h.ttl)
-		h.voice.hintf("processes of another user, or stuck in the kernel: end them by hand before the lock is free")
-		return exitNoCommand
+		return h.undead(run)
 	}
 	if life.Left {
 		h.voice.warnf("the command left %s running without the lock; --orphans=wait keeps the lock for them, --orphans=kill ends them",
-			names(supervise.Descendants()))
+			names(run.Others()))
 	}
 	stop := life.Stop
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.held.Err() == nil {
@@ -137,6 +156,10 @@ func (h *holder) finish(life *supervise.Life) int {
 	case stop != 0:
 		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", unix.SignalName(stop), h.key)
 		return exitSignal + int(stop)
+	case life.Unguarded:
+		h.voice.errorf("the guard process was killed, and the command with it; lock %q is released", h.key)
+		h.voice.hintf("leave the process called %s alone: to stop the command, send TERM to etcdlocker", guard.Name)
+		return exitSignal + int(unix.SIGKILL)
 	case life.Status.Signaled():
 		sig := life.Status.Signal()
 		h.voice.errorf("the command died of %s; lock %q is released", unix.SignalName(sig), h.key)
@@ -145,21 +168,14 @@ func (h *holder) finish(life *supervise.Life) int {
 	return life.Status.ExitStatus()
 }
 
-// environment is ours, and what the command may want to know of the lock. Ours comes last and so wins.
+// environment is what the command may want to know of the lock.
 func (h *holder) environment() []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "ETCD_LOCK_KEY=") && !strings.HasPrefix(kv, "ETCD_LOCK_ID=") &&
-			!strings.HasPrefix(kv, "ETCD_LOCK_REV=") && !strings.HasPrefix(kv, "ETCD_LOCK_HOST=") {
-			env = append(env, kv)
-		}
+	return []string{
+		"ETCD_LOCK_KEY=" + h.key,
+		"ETCD_LOCK_ID=" + h.id,
+		"ETCD_LOCK_REV=" + strconv.FormatInt(h.lock.Token(), 10),
+		"ETCD_LOCK_HOST=" + h.endpoint,
 	}
-	return append(env,
-		"ETCD_LOCK_KEY="+h.key,
-		"ETCD_LOCK_ID="+h.id,
-		"ETCD_LOCK_REV="+strconv.FormatInt(h.lock.Token(), 10),
-		"ETCD_LOCK_HOST="+h.endpoint,
-	)
 }
 
 // names lists processes for a message.

@@ -60,10 +60,11 @@ func (l *locker) run() int {
 		return l.voice.fail(err, exitNoCommand)
 	}
 	ctx, stopped := l.untilStopped(context.Background())
-	h, err := l.acquire(ctx)
+	h, err := l.acquire(ctx, path)
 	if sig := stopped(); sig != 0 {
 		if err == nil {
 			h.close()
+			h.leave()
 		}
 		l.voice.errorf("stopped by %s while waiting for lock %q", unix.SignalName(sig), l.key)
 		return exitSignal + int(sig)
@@ -71,11 +72,11 @@ func (l *locker) run() int {
 	if err != nil {
 		return l.voice.fail(err, codeOf(err))
 	}
-	defer h.client.Close()
+	defer h.leave()
 	if len(l.command) == 0 {
 		return h.holdOnly()
 	}
-	return h.supervise(path)
+	return h.supervise()
 }
 
 // untilStopped returns a context that ends when a signal tells us to stop. The function returned leaves the signals

@@ -29,6 +29,7 @@ type options struct {
 	holdAtLeast         time.Duration
 	killAfter           time.Duration
 	orphans             supervise.Orphans
+	unguarded           bool // for measurements
 
 	etcd           endpoint.Options
 	embedded       bool
@@ -96,6 +97,7 @@ func newParser(getenv func(string) string) *parser {
 	f.StringVar(&p.embedded, "embedded", "", "")
 	f.Lookup("embedded").NoOptDefVal = defaultDir
 	f.StringVar(&p.connect, "connect-timeout", "", "")
+	f.BoolVar(&p.o.unguarded, "unguarded", false, "")
 	p.o.etcd.AddFlags(f)
 	return p
 }

@@ -59,6 +59,13 @@ type Hands interface {
 	Kill()                 // kills the command and all its descendants that can be found now
 }
 
+// An Exit says that the command has ended.
+type Exit struct {
+	Status    syscall.WaitStatus
+	Left      bool // something that it started is still there
+	Unguarded bool // whoever looked after it has died, and it was killed for that
+}
+
 // A Life decides. It belongs to one goroutine.
 type Life struct {
 	Grace     time.Duration // from the request to end to the killing
@@ -68,13 +75,14 @@ type Life struct {
 	hands Hands
 	state State
 
-	Status syscall.WaitStatus // how the command ended
-	Ended  bool               // it did
-	Stop   syscall.Signal     // what told us to stop first; 0: nothing did
-	Left   bool               // processes were left to run on
-	Undead bool               // processes were killed and did not die
-	killAt time.Time          // zero: no timer
-	giveUp time.Time
+	Status    syscall.WaitStatus // how the command ended
+	Ended     bool               // it did
+	Unguarded bool               // because its guard was gone
+	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
+	Left      bool               // processes were left to run on
+	Undead    bool               // processes were killed and did not die
+	killAt    time.Time          // zero: no timer
+	giveUp    time.Time
 }
 
 // NewLife returns the life of a command that runs.
@@ -136,14 +144,16 @@ func (l *Life) Expired(now time.Time) {
 	}
 }
 
-// Exited says that the command has ended, and whether anything that it started is still there.
-func (l *Life) Exited(now time.Time, status syscall.WaitStatus, left bool) {
-	l.Status, l.Ended = status, true
-	if !left {
+// Exited says that the command has ended.
+func (l *Life) Exited(now time.Time, e Exit) {
+	l.Status, l.Ended, l.Unguarded = e.Status, true, e.Unguarded
+	if !e.Left {
 		l.state, l.killAt = Over, time.Time{}
 		return
 	}
 	switch {
+	case l.Unguarded && l.state != Killing:
+		l.kill(now)
 	case l.state == Stopping, l.state == Running && l.Orphans == KillOrphans:
 		l.end(now)
 	case l.state == Running && l.Orphans == AwaitOrphans:

@@ -41,7 +41,7 @@ func TestLostThenGraceThenKill(t *testing.T) {
 	r.expect(t, l, Ending, "terminate")
 	l.Tick(start.Add(time.Second))
 	r.expect(t, l, Killing, "terminate", "kill")
-	l.Exited(start.Add(time.Second), 9, true)
+	l.Exited(start.Add(time.Second), Exit{Status: 9, Left: true})
 	r.expect(t, l, Killing, "terminate", "kill")
 	l.Empty()
 	r.expect(t, l, Over, "terminate", "kill")
@@ -54,7 +54,7 @@ func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
 	prepare := map[State]func(*Life){
 		Running:   func(*Life) {},
 		Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
-		Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, 0, true) },
+		Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, Exit{Status: 0, Left: true}) },
 		Ending:    func(l *Life) { l.Lost(start) },
 	}
 	for state, do := range prepare {
@@ -112,7 +112,7 @@ func TestWhatTheCommandLeaves(t *testing.T) {
 		if tt.stop {
 			l.Signaled(start, syscall.SIGTERM, true)
 		}
-		l.Exited(start, 0, true)
+		l.Exited(start, Exit{Status: 0, Left: true})
 		if l.State() != tt.state || l.Left != tt.left {
 			t.Errorf("%+v: state %v, left %v", tt, l.State(), l.Left)
 		}

@@ -18,7 +18,7 @@ func (t *Tree) signalCommand(sig syscall.Signal) { syscall.Kill(t.pid, sig) }
 
 func (t *Tree) signalAll(sig syscall.Signal) {
 	for _, p := range Descendants() {
-		p.signal(sig)
+		p.Signal(sig)
 	}
 	t.Signal(sig) // also where /proc shows nothing
 }
@@ -93,9 +93,9 @@ func readProcess(pid int) (Process, bool) {
 	}, err == nil
 }
 
-// signal sends a signal to the very process that was seen: through a descriptor, opened before it is looked at
+// Signal sends a signal to the very process that was seen: through a descriptor, opened before it is looked at
 // again, as its id may have gone to another one.
-func (p Process) signal(sig syscall.Signal) {
+func (p Process) Signal(sig syscall.Signal) {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		if err == unix.ENOSYS {

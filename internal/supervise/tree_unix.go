@@ -9,28 +9,23 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Command is what to run. Its standard files, working directory and process group are ours.
+// A Command is what to run. Its working directory is ours.
 type Command struct {
-	Path string   // of the program
-	Args []string // with the program's name as the first
-	Env  []string
+	Path       string   // of the program
+	Args       []string // with the program's name as the first
+	Env        []string
+	Files      []uintptr            // nil: our standard files
+	Attributes *syscall.SysProcAttr // nil: those of a command that shares our process group
 }
 
-// An Exit says that the command has ended.
-type Exit struct {
-	Status syscall.WaitStatus
-	Left   bool // something that it started is still there
-}
-
-// A Tree is a running command with all its descendants. It acts for a Life.
+// A Tree is a running command with all its descendants, children of this process. It acts for a Life.
 type Tree struct {
-	Exited <-chan Exit     // receives once
-	Empty  <-chan struct{} // closed when no child is left to this process
+	exited <-chan Exit
+	empty  <-chan struct{}
 
 	pid    int
 	mu     sync.Mutex
@@ -47,17 +42,19 @@ func Start(c Command) (*Tree, error) {
 	}
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
-	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
-		Env:   c.Env,
-		Files: []uintptr{0, 1, 2},
-		Sys:   attributes(),
-	})
+	if c.Files == nil {
+		c.Files = []uintptr{0, 1, 2}
+	}
+	if c.Attributes == nil {
+		c.Attributes = attributes()
+	}
+	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Env: c.Env, Files: c.Files, Sys: c.Attributes})
 	if err != nil {
 		signal.Stop(children)
 		return nil, err
 	}
 	exited, empty := make(chan Exit, 1), make(chan struct{})
-	t := &Tree{Exited: exited, Empty: empty, pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
+	t := &Tree{exited: exited, empty: empty, pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
 	go t.reap(children, exited, empty)
 	return t, nil
 }
@@ -71,6 +68,12 @@ func (t *Tree) Close() {
 // PID returns the process id of the command.
 func (t *Tree) PID() int { return t.pid }
 
+// Exited receives once, when the command has ended.
+func (t *Tree) Exited() <-chan Exit { return t.exited }
+
+// Empty is closed when no child is left to this process.
+func (t *Tree) Empty() <-chan struct{} { return t.empty }
+
 // reap is the one loop that waits for children: the command, and the orphans that fall to this process.
 func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- struct{}) {
 	defer close(t.done)
@@ -78,7 +81,7 @@ func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- st
 	for {
 		status, ended, left := t.collect()
 		if ended {
-			exited <- Exit{status, left}
+			exited <- Exit{Status: status, Left: left}
 		}
 		if !left {
 			close(empty)
@@ -130,44 +133,3 @@ func (t *Tree) Terminate() {
 
 // Kill kills everything that can be found now. What a process forks meanwhile is found the next time.
 func (t *Tree) Kill() { t.signalAll(syscall.SIGKILL) }
-
-// Drive lets a Life decide and a Tree act until it is over. Signals are those sent to this process; shared says of
-// one whether the command has got it already.
-func Drive(l *Life, t *Tree, lost, expired <-chan struct{}, signals <-chan os.Signal, shared func(syscall.Signal) bool) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	exited, empty := t.Exited, t.Empty
-	for l.State() != Over {
-		if at := l.Wake(); at.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(at))
-		}
-		select {
-		case sig := <-signals:
-			if sig, ok := sig.(syscall.Signal); ok {
-				l.Signaled(time.Now(), sig, !shared(sig))
-			}
-		case <-lost:
-			lost = nil
-			l.Lost(time.Now())
-		case <-expired:
-			expired = nil
-			l.Expired(time.Now())
-		case e := <-exited:
-			exited = nil
-			l.Exited(time.Now(), e.Status, e.Left)
-		case <-empty:
-			empty = nil
-			// The end of the command came first, though select may not have picked it.
-			select {
-			case e := <-exited:
-				l.Exited(time.Now(), e.Status, e.Left)
-			default:
-			}
-			l.Empty()
-		case <-timer.C:
-			l.Tick(time.Now())
-		}
-	}
-}

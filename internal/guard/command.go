@@ -1,0 +1,76 @@
+//go:build unix
+
+package guard
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
+
+// A Command is one to run while a lock is held, from before it is started until nothing of it is left.
+type Command interface {
+	supervise.Processes
+
+	// Start starts it, with variables added to our environment, unless that takes until the lock's validity ends. If it
+	// fails, nothing of the command runs, or the error is ErrUndead.
+	Start(validUntil boottime.Instant, env []string) error
+
+	// Extend says until when the lock is valid now.
+	Extend(validUntil boottime.Instant)
+
+	// PID returns the process id of the command.
+	PID() int
+
+	// Others returns the processes of the command that are there, as far as they can be found.
+	Others() []supervise.Process
+
+	// Close stops looking after it. What is left of it is not touched. A command that was never started never will be.
+	Close()
+}
+
+// ErrUndead says that processes could not be killed.
+var ErrUndead = errors.New("processes could not be killed")
+
+// Unguarded returns a command that nobody looks after when this process is killed or stopped.
+func Unguarded(path string, args []string) Command { return &unguarded{path: path, args: args} }
+
+type unguarded struct {
+	*supervise.Tree
+	path string
+	args []string
+}
+
+func (u *unguarded) Start(_ boottime.Instant, env []string) (err error) {
+	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: environment(os.Environ(), env)})
+	return err
+}
+
+func (u *unguarded) Extend(boottime.Instant) {}
+
+func (u *unguarded) Others() []supervise.Process { return supervise.Descendants() }
+
+func (u *unguarded) Close() {
+	if u.Tree != nil {
+		u.Tree.Close()
+	}
+}
+
+// environment adds variables to an environment. They come last and replace what had their names.
+func environment(base, add []string) []string {
+	added := make(map[string]bool)
+	for _, kv := range add {
+		name, _, _ := strings.Cut(kv, "=")
+		added[name] = true
+	}
+	var env []string
+	for _, kv := range base {
+		if name, _, _ := strings.Cut(kv, "="); !added[name] {
+			env = append(env, kv)
+		}
+	}
+	return append(env, add...)
+}

@@ -1,0 +1,181 @@
+package guard
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
+
+// socket is the guard's end of the socket pair.
+const socket = 3
+
+// lastResort is how long after the end of validity the kernel kills a guard that has not acted: less than the margin that
+// is kept before the lease can run out.
+const lastResort = 100 * time.Millisecond
+
+// A warden is a guard at work.
+type warden struct {
+	conn  *conn
+	over  chan struct{} // closed when everything is to be killed
+	once  sync.Once
+	moved chan boottime.Instant // the end of validity has moved
+}
+
+// run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
+func run(path string, args []string) int {
+	unix.CloseOnExec(socket)
+	catchSignals()
+	// A group of its own, so that nothing typed on the terminal reaches it.
+	if err := errors.Join(unix.Setpgid(0, 0), unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); err != nil {
+		return 1
+	}
+	setName(Name)
+	w := &warden{conn: &conn{fd: socket}, over: make(chan struct{}), moved: make(chan boottime.Instant)}
+	for at := boottime.Instant(0); ; {
+		m, err := w.conn.receive()
+		if err != nil {
+			return 0 // etcdlocker did not get the lock, or is gone
+		}
+		until, pgid, env, err := parseUntil(m)
+		if err != nil {
+			return 1
+		}
+		at = max(at, until)
+		if kind(m[0]) == start {
+			return w.guard(at, pgid, path, args, environment(os.Environ(), env))
+		}
+	}
+}
+
+// guard runs the command and looks after it until nothing is left.
+func (w *warden) guard(at boottime.Instant, pgid int, path string, args, env []string) int {
+	tree, err := w.start(at, pgid, path, args, env)
+	if err != nil {
+		return w.refuse(err)
+	}
+	go w.listen()
+	go w.keep(at)
+	life := supervise.NewLife(tree)
+	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
+	supervise.Drive(life, &reporter{tree, w.report(tree)}, nil, w.over, nil, nil)
+	if life.Undead {
+		return 1
+	}
+	return 0
+}
+
+// start starts the command, unless there is no time left for it.
+func (w *warden) start(at boottime.Instant, pgid int, path string, args, env []string) (*supervise.Tree, error) {
+	if at.Until() <= 0 {
+		return nil, unix.ETIME
+	}
+	pidfd := -1
+	tree, err := supervise.Start(supervise.Command{Path: path, Args: args, Env: env, Attributes: &syscall.SysProcAttr{
+		Pdeathsig: unix.SIGKILL,
+		Setpgid:   true,
+		Pgid:      pgid,
+		PidFD:     &pidfd,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	w.conn.send(numbers(started, uint32(tree.PID()), 0), pidfd)
+	unix.Close(pidfd)
+	return tree, nil
+}
+
+// refuse says why the command was not started.
+func (w *warden) refuse(err error) int {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		errno = unix.EINVAL
+	}
+	w.conn.send(numbers(failed, uint32(errno), 0), -1)
+	return 0
+}
+
+// end has everything killed.
+func (w *warden) end() { w.once.Do(func() { close(w.over) }) }
+
+// listen takes orders until etcdlocker is gone.
+func (w *warden) listen() {
+	for {
+		m, err := w.conn.receive()
+		if err != nil {
+			w.end()
+			return
+		}
+		if at, _, _, err := parseUntil(m); err == nil {
+			w.moved <- at
+		}
+	}
+}
+
+// keep watches over the end of validity. What has once been ended is not taken back.
+func (w *warden) keep(at boottime.Instant) {
+	timer, alarm := boottime.NewTimer(), newAlarm()
+	for {
+		timer.Reset(at)
+		alarm.set(at.Add(lastResort))
+		select {
+		case at = <-w.moved:
+		case <-timer.C:
+			if at.Until() <= 0 {
+				alarm.set(0)
+				w.end()
+				for range w.moved {
+				}
+			}
+		}
+	}
+}
+
+// report tells etcdlocker how the command ended, and passes it on.
+func (w *warden) report(tree *supervise.Tree) <-chan supervise.Exit {
+	told := make(chan supervise.Exit, 1)
+	go func() {
+		e := <-tree.Exited()
+		left := uint32(0)
+		if e.Left {
+			left = 1
+		}
+		w.conn.send(numbers(exited, uint32(e.Status), left), -1)
+		told <- e
+	}()
+	return told
+}
+
+// A reporter is a tree whose end has been reported when it becomes known.
+type reporter struct {
+	*supervise.Tree
+	told <-chan supervise.Exit
+}
+
+func (r *reporter) Exited() <-chan supervise.Exit { return r.told }
+
+// catchSignals keeps the guard alive when signals go to everything that is called like etcdlocker. Caught signals are
+// back to their default in the command; what was ignored stays so for both.
+func catchSignals() {
+	c := make(chan os.Signal, 1) // nobody listens
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTSTP, unix.SIGPIPE} {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+}
+
+// setName names the process as ps and killall see it.
+func setName(name string) {
+	if b, err := unix.BytePtrFromString(name[:min(len(name), 15)]); err == nil {
+		unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
+	}
+}
