@@ -34,13 +34,21 @@ func (b *bench) all() []measurement {
 		{"hand-over p95, 2 contenders holding 20 ms", "ms", "<= 0.2 x Mutex", quantileOf(b.ours, 0.95), quantileOf(b.mutex, 0.95)},
 		{"hand-overs, 10 contenders holding 0", "/s", ">= 4 x Mutex", rate(b.ours), rate(b.mutex)},
 		{"etcdlocker -- true, wall", "ms", "<= 1.0 x etcdctl lock", b.command(b.locker, wall), b.command(b.etcdctl, wall)},
-		{"etcdlocker -- true, CPU", "ms", "<= 0.8 x etcdctl lock", b.command(b.locker, cpu), b.command(b.etcdctl, cpu)},
+		{"etcdlocker -- true, CPU", "ms", "<= 0.95 x etcdctl lock", b.command(b.locker, cpu), b.command(b.etcdctl, cpu)},
+		{"the same without its guard, wall", "ms", "<= 1.0 x etcdctl lock", b.command(b.unguarded, wall), b.command(b.etcdctl, wall)},
+		{"the same without its guard, CPU", "ms", "<= 0.8 x etcdctl lock", b.command(b.unguarded, cpu), b.command(b.etcdctl, cpu)},
+		{"etcdlocker with and without its guard, wall", "ms", "<= 1.05 x", b.command(b.locker, wall), b.command(b.unguarded, wall)},
 		{"resident memory while holding (Pss)", "MiB", "<= 0.85 x etcdctl lock", b.memory(b.locker), b.memory(b.etcdctl)},
+		{"anonymous memory of the guard, beside etcdlocker's", "MiB", "<= 1.5 and 4.5 MiB", b.anonymous(true), b.anonymous(false)},
 	}
 }
 
 func (b *bench) locker(args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(b.dir, "etcdlocker"), append([]string{"-e", b.endpoint, "-k", b.key()}, args...)...)
+}
+
+func (b *bench) unguarded(args ...string) *exec.Cmd {
+	return b.locker(append([]string{"--unguarded"}, args...)...)
 }
 
 func (b *bench) etcdctl(args ...string) *exec.Cmd {
@@ -90,16 +98,49 @@ func (b *bench) memory(make func(...string) *exec.Cmd) func() (float64, error) {
 	}
 }
 
-func pss(pid int) (float64, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+// anonymous returns the anonymous memory of the guard, or of etcdlocker itself, while a command runs.
+func (b *bench) anonymous(guard bool) func() (float64, error) {
+	return func() (float64, error) {
+		cmd := b.locker("sh", "-c", "echo $PPID; read line")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			return 0, err
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			return 0, err
+		}
+		if err := cmd.Start(); err != nil {
+			return 0, err
+		}
+		pid := cmd.Process.Pid
+		var its int
+		if _, err := fmt.Fscan(stdout, &its); err != nil {
+			return 0, err
+		}
+		if guard {
+			pid = its
+		}
+		size, err := sizeOf(fmt.Sprintf("/proc/%d/status", pid), "RssAnon:")
+		stdin.Close()
+		cmd.Wait() // the command says that it has read nothing
+		return size, err
+	}
+}
+
+func pss(pid int) (float64, error) { return sizeOf(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:") }
+
+// sizeOf returns a size in MiB that a file of /proc gives in KiB.
+func sizeOf(file, name string) (float64, error) {
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
 	for _, line := range strings.Split(string(content), "\n") {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			return kib / 1024, err
 		}
 	}
-	return 0, fmt.Errorf("no Pss of process %d", pid)
+	return 0, fmt.Errorf("no %s in %s", name, file)
 }
