@@ -20,7 +20,6 @@ var errGone = errors.New("the guard process has ended")
 type guarded struct {
 	tree  *supervise.Tree // with the guard at its root
 	conn  *conn
-	end   int // of the socket pair, the guard's
 	pidfd int // of the command; negative before the start
 	pid   int
 
@@ -31,12 +30,16 @@ type guarded struct {
 // New starts the guard of a command. From then on every child of this process is reaped here, and nothing else in the
 // process may wait for a child of its own.
 func New(path string, args []string) (Command, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("a channel to the guard process: %w", err)
 	}
 	defer unix.Close(fds[1])
-	g := &guarded{conn: &conn{fd: fds[0]}, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 1)}
+	conn, err := newConn(fds[0])
+	if err != nil {
+		return nil, fmt.Errorf("a channel to the guard process: %w", err)
+	}
+	g := &guarded{conn: conn, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 1)}
 	g.tree, err = supervise.Start(supervise.Command{
 		Path:       "/proc/self/exe", // works even if the file was replaced or deleted
 		Args:       append([]string{Name, path}, args...),
@@ -45,7 +48,7 @@ func New(path string, args []string) (Command, error) {
 		Attributes: &syscall.SysProcAttr{},
 	})
 	if err != nil {
-		unix.Close(fds[0])
+		conn.close()
 		return nil, fmt.Errorf("starting the guard process: %w", err)
 	}
 	go g.listen()
@@ -55,7 +58,7 @@ func New(path string, args []string) (Command, error) {
 // listen hears what the guard says, until it is gone.
 func (g *guarded) listen() {
 	for {
-		m, fd, err := g.conn.receiveWithFD()
+		m, fd, err := g.conn.receive()
 		if err != nil {
 			break
 		}
@@ -152,7 +155,7 @@ func (g *guarded) Close() {
 	g.tree.Signal(unix.SIGKILL)
 	<-g.tree.Exited()
 	g.tree.Close()
-	unix.Close(g.conn.fd)
+	g.conn.close()
 	if g.pidfd >= 0 {
 		unix.Close(g.pidfd)
 	}

@@ -33,15 +33,19 @@ type warden struct {
 // run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
 func run(path string, args []string) int {
 	unix.CloseOnExec(socket)
-	catchSignals()
 	// A group of its own, so that nothing typed on the terminal reaches it.
 	if err := errors.Join(unix.Setpgid(0, 0), unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); err != nil {
 		return 1
 	}
 	setName(Name)
-	w := &warden{conn: &conn{fd: socket}, over: make(chan struct{}), moved: make(chan boottime.Instant)}
+	catchSignals()
+	conn, err := newConn(socket)
+	if err != nil {
+		return 1
+	}
+	w := &warden{conn: conn, over: make(chan struct{}), moved: make(chan boottime.Instant)}
 	for at := boottime.Instant(0); ; {
-		m, err := w.conn.receive()
+		m, _, err := w.conn.receive()
 		if err != nil {
 			return 0 // etcdlocker did not get the lock, or is gone
 		}
@@ -109,7 +113,7 @@ func (w *warden) end() { w.once.Do(func() { close(w.over) }) }
 // listen takes orders until etcdlocker is gone.
 func (w *warden) listen() {
 	for {
-		m, err := w.conn.receive()
+		m, _, err := w.conn.receive()
 		if err != nil {
 			w.end()
 			return
@@ -166,7 +170,7 @@ func (r *reporter) Exited() <-chan supervise.Exit { return r.told }
 // back to their default in the command; what was ignored stays so for both.
 func catchSignals() {
 	c := make(chan os.Signal, 1) // nobody listens
-	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTSTP, unix.SIGPIPE} {
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2} {
 		if !signal.Ignored(sig) {
 			signal.Notify(c, sig)
 		}
