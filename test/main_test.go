@@ -107,10 +107,16 @@ func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 	return p
 }
 
-// end kills a program that still runs.
+// end ends a program that still runs: by asking, so that it leaves nothing in etcd, and if that does not help by force.
 func (p *program) end() {
-	p.cmd.Process.Kill()
-	<-p.done
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.cmd.Process.Signal(syscall.SIGCONT)
+	select {
+	case <-p.done:
+	case <-time.After(2 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+	}
 }
 
 // code waits for the end of a program and returns its exit code.

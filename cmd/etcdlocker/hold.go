@@ -105,6 +105,7 @@ func (h *holder) supervise() int {
 		}
 		return exitLost
 	}
+	terminal := saveTerminal()
 	if err := run.Start(h.validUntil(), h.environment()); err != nil {
 		if errors.Is(err, guard.ErrUndead) {
 			return h.undead(run)
@@ -116,6 +117,9 @@ func (h *holder) supervise() int {
 	life := supervise.NewLife(run)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
 	supervise.Drive(life, run, h.held.Done(), h.lock.Expired(), h.signals, fromTerminal)
+	if !life.Ended || life.Status.Signaled() {
+		terminal.restore()
+	}
 	return h.finish(life, run)
 }
 

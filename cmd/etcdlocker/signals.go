@@ -33,6 +33,11 @@ func fromTerminal(sig syscall.Signal) bool {
 	if sig != unix.SIGINT && sig != unix.SIGQUIT && sig != unix.SIGWINCH {
 		return false
 	}
+	return inForeground()
+}
+
+// inForeground reports whether we have a terminal, and our process group is the one that it listens to.
+func inForeground() bool {
 	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
 		return false

@@ -81,6 +81,7 @@ type Life struct {
 	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
 	Left      bool               // processes were left to run on
 	Undead    bool               // processes were killed and did not die
+	gone      bool               // nothing is left, whether we know how the command ended or not
 	killAt    time.Time          // zero: no timer
 	giveUp    time.Time
 }
@@ -147,7 +148,7 @@ func (l *Life) Expired(now time.Time) {
 // Exited says that the command has ended.
 func (l *Life) Exited(now time.Time, e Exit) {
 	l.Status, l.Ended, l.Unguarded = e.Status, true, e.Unguarded
-	if !e.Left {
+	if !e.Left || l.gone {
 		l.state, l.killAt = Over, time.Time{}
 		return
 	}
@@ -163,8 +164,9 @@ func (l *Life) Exited(now time.Time, e Exit) {
 	}
 }
 
-// Empty says that no process of the command's is left.
+// Empty says that no process of the command's is left. That may be known before how the command ended.
 func (l *Life) Empty() {
+	l.gone = true
 	if l.Ended {
 		l.state, l.killAt = Over, time.Time{}
 	}

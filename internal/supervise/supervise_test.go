@@ -50,6 +50,16 @@ func TestLostThenGraceThenKill(t *testing.T) {
 	}
 }
 
+// TestEmptyBeforeExited: the news that nothing is left can be faster than how the command ended.
+func TestEmptyBeforeExited(t *testing.T) {
+	l, r := newTestLife()
+	l.Expired(start)
+	l.Empty()
+	r.expect(t, l, Killing, "kill")
+	l.Exited(start, Exit{Status: 9, Left: true, Unguarded: true})
+	r.expect(t, l, Over, "kill")
+}
+
 func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
 	prepare := map[State]func(*Life){
 		Running:   func(*Life) {},
