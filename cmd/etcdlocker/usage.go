@@ -6,7 +6,8 @@ Acquires a distributed lock on etcd, runs a command while holding it, and releas
 Without a command it holds the lock until a signal comes, and prints the key and the fencing token.
 
 The command never runs when its lock may belong to somebody else: if the lease cannot be renewed in time, the command
-and everything it started are asked to end and then killed, all before the lock can go to another holder.
+and everything it started are asked to end and then killed, all before the lock can go to another holder. On Linux a guard
+process does so when etcdlocker itself is killed or stopped.
 
 Options end at the first word that is none, or at --. Each may also come from the variable in brackets.
 
