@@ -105,6 +105,14 @@ func (l *Lock) Token() int64 {
 	return l.token
 }
 
+// Lease returns the lease that the lock hangs on, 0 if it is not held. A key that is bound to it goes when the lock does.
+func (l *Lock) Lease() clientv3.LeaseID {
+	if c := l.current(); c != nil {
+		return c.lease.id
+	}
+	return 0
+}
+
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this holding lasts.
 // After the lock has gone to somebody else such a transaction is refused by etcd, however late it arrives.
 func (l *Lock) IsHolder() clientv3.Cmp {

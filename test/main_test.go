@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		programs = dir
-		if err := os.Chmod(dir, 0o755); err != nil { // some tests run them as another user
+		// Some tests run them as another user.
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "run"), 0o700)); err != nil {
 			panic(err)
 		}
 		if out, err := exec.Command("go", "build", "-o", dir+"/", "../cmd/...").CombinedOutput(); err != nil {
@@ -81,7 +82,7 @@ func (b *buffer) String() string {
 
 // environment is that of a user who has set nothing of ours, and the variables given.
 func environment(vars ...string) []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "XDG_RUNTIME_DIR=" + filepath.Join(programs, "run")}
 	return append(env, vars...)
 }
 

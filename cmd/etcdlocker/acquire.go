@@ -156,6 +156,9 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 func (h *holder) waitForIt(ctx context.Context) (err error) {
 	if h.try {
 		h.held, err = h.lock.TryLock(ctx)
+		if errors.Is(err, etcdlock.ErrBusy) && h.takeOver(ctx) {
+			h.held, err = h.lock.TryLock(ctx)
+		}
 		return err
 	}
 	ctx, h.endHeld = context.WithCancelCause(ctx)
@@ -163,11 +166,19 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 		timer := time.AfterFunc(h.wait, func() { h.endHeld(errTooLate) })
 		defer timer.Stop()
 	}
-	line := newWaitingLine(h.voice, h.client, h.key, os.Stderr)
-	h.lock.OnWait = line.begin
-	telling, stop := context.WithCancel(ctx)
+	waiting := make(chan struct{})
+	h.lock.OnWait = sync.OnceFunc(func() { close(waiting) })
+	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { line.run(telling) })
+	for _, do := range []func(context.Context){newWaitingLine(h.voice, h.client, h.key, os.Stderr).run, h.takeOverWhenPossible} {
+		wg.Go(func() {
+			select {
+			case <-waiting:
+				do(meanwhile)
+			case <-meanwhile.Done():
+			}
+		})
+	}
 	h.held, err = h.lock.Lock(ctx)
 	stop()
 	wg.Wait()

@@ -106,7 +106,7 @@ func (h *holder) supervise() int {
 		return exitLost
 	}
 	terminal := saveTerminal()
-	if err := run.Start(h.validUntil(), h.environment()); err != nil {
+	if err := run.Start(h.validUntil(), int64(h.lock.Lease()), h.environment()); err != nil {
 		if errors.Is(err, guard.ErrUndead) {
 			return h.undead(run)
 		}

@@ -19,33 +19,18 @@ type waitingLine struct {
 	client   *clientv3.Client
 	key      string
 	terminal *os.File // nil: none
-
-	begun chan struct{}
 }
 
 func newWaitingLine(v *voice, client *clientv3.Client, key string, stderr *os.File) *waitingLine {
-	w := &waitingLine{voice: v, client: client, key: key, begun: make(chan struct{}, 1)}
+	w := &waitingLine{voice: v, client: client, key: key}
 	if term.IsTerminal(int(stderr.Fd())) {
 		w.terminal = stderr
 	}
 	return w
 }
 
-// begin says that the wait has begun. It does not block.
-func (w *waitingLine) begin() {
-	select {
-	case w.begun <- struct{}{}:
-	default:
-	}
-}
-
-// run tells until ctx is done, once the wait has begun.
+// run tells until ctx is done.
 func (w *waitingLine) run(ctx context.Context) {
-	select {
-	case <-w.begun:
-	case <-ctx.Done():
-		return
-	}
 	if w.terminal == nil {
 		w.voice.notef("%s", w.describe(ctx))
 		return

@@ -16,8 +16,8 @@ type Command interface {
 	supervise.Processes
 
 	// Start starts it, with variables added to our environment, unless that takes until the lock's validity ends. If it
-	// fails, nothing of the command runs, or the error is ErrUndead.
-	Start(validUntil boottime.Instant, env []string) error
+	// fails, nothing of the command runs, or the error is ErrUndead. The lease is the one that the lock hangs on.
+	Start(validUntil boottime.Instant, lease int64, env []string) error
 
 	// Extend says until when the lock is valid now.
 	Extend(validUntil boottime.Instant)
@@ -44,7 +44,7 @@ type unguarded struct {
 	args []string
 }
 
-func (u *unguarded) Start(_ boottime.Instant, env []string) (err error) {
+func (u *unguarded) Start(_ boottime.Instant, _ int64, env []string) (err error) {
 	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: environment(os.Environ(), env)})
 	return err
 }

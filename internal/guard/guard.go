@@ -12,7 +12,7 @@
 // that one has started is then not reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
-//	start: until when, environment  started: process id (and a descriptor of it), or why not
+//	start: until when, lease, ...   started: process id (and a descriptor of it), or why not
 //	extend: until when              exited: how, and whether something is left
 //	(end of file: kill everything)  (end of file: the guard is gone)
 //
@@ -46,30 +46,41 @@ const maxMessage = 128 << 10
 
 var errMessage = errors.New("guard: a message that makes no sense")
 
-// until is the message that says until when the lock is valid, with the environment to add for the command.
-func until(k kind, at boottime.Instant, pgid int, env []string) []byte {
-	m := binary.LittleEndian.AppendUint64([]byte{byte(k)}, uint64(at))
-	m = binary.LittleEndian.AppendUint32(m, uint32(pgid))
-	for _, kv := range env {
+// An order says until when the lock is valid, and the first one what is to be started.
+type order struct {
+	validUntil boottime.Instant
+	lease      int64    // that the lock hangs on
+	pgid       int      // the process group of the command
+	env        []string // to add to the environment of the command
+}
+
+func (o order) message(k kind) []byte {
+	m := binary.LittleEndian.AppendUint64([]byte{byte(k)}, uint64(o.validUntil))
+	m = binary.LittleEndian.AppendUint64(m, uint64(o.lease))
+	m = binary.LittleEndian.AppendUint32(m, uint32(o.pgid))
+	for _, kv := range o.env {
 		m = append(append(m, kv...), 0)
 	}
 	return m
 }
 
-// parseUntil is the reverse of until.
-func parseUntil(m []byte) (at boottime.Instant, pgid int, env []string, err error) {
-	if len(m) < 13 {
-		return 0, 0, nil, errMessage
+// parseOrder is the reverse of message.
+func parseOrder(m []byte) (o order, err error) {
+	const head = 1 + 8 + 8 + 4
+	if len(m) < head {
+		return order{}, errMessage
 	}
-	at, pgid = boottime.Instant(binary.LittleEndian.Uint64(m[1:])), int(int32(binary.LittleEndian.Uint32(m[9:])))
-	for rest := m[13:]; len(rest) > 0; {
+	o.validUntil = boottime.Instant(binary.LittleEndian.Uint64(m[1:]))
+	o.lease = int64(binary.LittleEndian.Uint64(m[9:]))
+	o.pgid = int(int32(binary.LittleEndian.Uint32(m[17:])))
+	for rest := m[head:]; len(rest) > 0; {
 		end := bytes.IndexByte(rest, 0)
 		if end < 0 {
-			return 0, 0, nil, errMessage
+			return order{}, errMessage
 		}
-		env, rest = append(env, string(rest[:end])), rest[end+1:]
+		o.env, rest = append(o.env, string(rest[:end])), rest[end+1:]
 	}
-	return at, pgid, env, nil
+	return o, nil
 }
 
 // numbers is a message of two numbers.

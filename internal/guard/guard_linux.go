@@ -86,8 +86,9 @@ func (g *guarded) listen() {
 	}
 }
 
-func (g *guarded) Start(validUntil boottime.Instant, env []string) error {
-	if err := g.conn.send(until(start, validUntil, unix.Getpgrp(), env), -1); err != nil {
+func (g *guarded) Start(validUntil boottime.Instant, lease int64, env []string) error {
+	o := order{validUntil: validUntil, lease: lease, pgid: unix.Getpgrp(), env: env}
+	if err := g.conn.send(o.message(start), -1); err != nil {
 		return fmt.Errorf("telling the guard process: %w", err)
 	}
 	timer := boottime.NewTimer()
@@ -111,7 +112,7 @@ func (g *guarded) Start(validUntil boottime.Instant, env []string) error {
 }
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
-	g.conn.send(until(extend, validUntil, 0, nil), -1)
+	g.conn.send(order{validUntil: validUntil}.message(extend), -1)
 }
 
 func (g *guarded) PID() int                      { return g.pid }

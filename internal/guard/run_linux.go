@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -25,6 +26,7 @@ const lastResort = 100 * time.Millisecond
 // A warden is a guard at work.
 type warden struct {
 	conn  *conn
+	alone atomic.Bool   // etcdlocker is gone
 	over  chan struct{} // closed when everything is to be killed
 	once  sync.Once
 	moved chan boottime.Instant // the end of validity has moved
@@ -49,44 +51,48 @@ func run(path string, args []string) int {
 		if err != nil {
 			return 0 // etcdlocker did not get the lock, or is gone
 		}
-		until, pgid, env, err := parseUntil(m)
+		o, err := parseOrder(m)
 		if err != nil {
 			return 1
 		}
-		at = max(at, until)
+		at = max(at, o.validUntil)
 		if kind(m[0]) == start {
-			return w.guard(at, pgid, path, args, environment(os.Environ(), env))
+			o.validUntil = at
+			return w.guard(o, path, args)
 		}
 	}
 }
 
 // guard runs the command and looks after it until nothing is left.
-func (w *warden) guard(at boottime.Instant, pgid int, path string, args, env []string) int {
-	tree, err := w.start(at, pgid, path, args, env)
+func (w *warden) guard(o order, path string, args []string) int {
+	tree, err := w.start(o, path, args)
 	if err != nil {
 		return w.refuse(err)
 	}
 	go w.listen()
-	go w.keep(at)
+	go w.keep(o.validUntil)
 	life := supervise.NewLife(tree)
 	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
 	supervise.Drive(life, &reporter{tree, w.report(tree)}, nil, w.over, nil, nil)
 	if life.Undead {
 		return 1
 	}
+	if w.alone.Load() {
+		attest(o.lease) // for whoever waits; without it that one waits for the lease to run out
+	}
 	return 0
 }
 
 // start starts the command, unless there is no time left for it.
-func (w *warden) start(at boottime.Instant, pgid int, path string, args, env []string) (*supervise.Tree, error) {
-	if at.Until() <= 0 {
+func (w *warden) start(o order, path string, args []string) (*supervise.Tree, error) {
+	if o.validUntil.Until() <= 0 {
 		return nil, unix.ETIME
 	}
 	pidfd := -1
-	tree, err := supervise.Start(supervise.Command{Path: path, Args: args, Env: env, Attributes: &syscall.SysProcAttr{
+	tree, err := supervise.Start(supervise.Command{Path: path, Args: args, Env: environment(os.Environ(), o.env), Attributes: &syscall.SysProcAttr{
 		Pdeathsig: unix.SIGKILL,
 		Setpgid:   true,
-		Pgid:      pgid,
+		Pgid:      o.pgid,
 		PidFD:     &pidfd,
 	}})
 	if err != nil {
@@ -115,11 +121,12 @@ func (w *warden) listen() {
 	for {
 		m, _, err := w.conn.receive()
 		if err != nil {
+			w.alone.Store(true)
 			w.end()
 			return
 		}
-		if at, _, _, err := parseUntil(m); err == nil {
-			w.moved <- at
+		if o, err := parseOrder(m); err == nil {
+			w.moved <- o.validUntil
 		}
 	}
 }

@@ -15,9 +15,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/rundir"
 )
 
 // ErrBusy says that another server has the directory.
@@ -49,25 +50,7 @@ func prepare(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	return dir, private(dir)
-}
-
-// private returns an error unless a directory belongs to this user and nobody else may write to it.
-func private(dir string) error {
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.IsDir():
-		return fmt.Errorf("%q is not a directory", dir)
-	case !ok || int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("%q belongs to another user (uid %d)", dir, stat.Uid)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%q can be written by others (mode %#o)", dir, info.Mode().Perm())
-	}
-	return nil
+	return dir, rundir.Private(dir)
 }
 
 // An Owner has a directory to itself.
@@ -113,14 +96,8 @@ func (o *Owner) Socket() (string, error) {
 	if len(path) <= maxSocketPath {
 		return path, nil
 	}
-	run := filepath.Join(os.TempDir(), "etcdlock-"+strconv.Itoa(os.Geteuid()))
-	if xdg := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(xdg) {
-		run = filepath.Join(xdg, "etcdlock")
-	}
-	if err := os.Mkdir(run, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	if err := private(run); err != nil {
+	run, err := rundir.Dir()
+	if err != nil {
 		return "", err
 	}
 	path = filepath.Join(run, fmt.Sprintf("%x.sock", sha256.Sum256([]byte(o.dir)))[:37])

@@ -1,0 +1,145 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/rundir"
+)
+
+// A guard whose etcdlocker is gone attests, in a file named by the lease, that nothing of the command is left: the kernel
+// has said so to it. Nothing else proves that: process ids, start times and boot ids are shared by a restored snapshot or
+// another namespace. Whoever waits for the lock on this machine, as this user, may then end the lease.
+//
+// The file has one possible content, so half of it is none, and one from before the last boot is not believed.
+const attestationPrefix = "dead-"
+
+// stale is how old an attestation is when the lease has surely run out: longer than the longest TTL.
+const stale = 25 * time.Hour
+
+func attestationPath(dir string, lease int64) string {
+	return filepath.Join(dir, fmt.Sprintf("%s%x", attestationPrefix, lease))
+}
+
+// attestation returns what the file says.
+func attestation(lease int64) (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("etcdlock 1: no process of the command under lease %x is left\nuser %d\nboot %send\n", lease, os.Geteuid(), boot), nil
+}
+
+// attest writes the attestation, whole or not at all.
+func attest(lease int64) error {
+	dir, err := rundir.Dir()
+	if err != nil {
+		return err
+	}
+	text, err := attestation(lease)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), attestationPath(dir, lease))
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// Attested reports whether a guard has attested that nothing is left of the command whose lock hung on a lease.
+func Attested(lease int64) bool {
+	dir, err := rundir.Dir()
+	if err != nil {
+		return false
+	}
+	want, err := attestation(lease)
+	if err != nil {
+		return false
+	}
+	f, err := os.OpenFile(attestationPath(dir, lease), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+		return false
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != os.Geteuid() {
+		return false
+	}
+	got := make([]byte, len(want)+1)
+	n, _ := f.Read(got)
+	return string(got[:n]) == want
+}
+
+// Forget removes the attestation for a lease that is gone, and those that are of no use to anybody any more.
+func Forget(lease int64) {
+	dir, err := rundir.Dir()
+	if err != nil {
+		return
+	}
+	os.Remove(attestationPath(dir, lease))
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && strings.HasPrefix(f.Name(), attestationPrefix) && time.Since(info.ModTime()) > stale {
+			os.Remove(filepath.Join(dir, f.Name()))
+		}
+	}
+}
+
+// OnAttestation calls f at the beginning, and whenever an attestation may have appeared, until ctx is done.
+func OnAttestation(ctx context.Context, f func()) {
+	events, err := watchAttestations()
+	f() // what was there before the watch
+	if err != nil {
+		return
+	}
+	defer events.Close()
+	defer context.AfterFunc(ctx, func() { events.Close() })()
+	buf := make([]byte, 4096)
+	for {
+		if _, err := events.Read(buf); err != nil {
+			return
+		}
+		f()
+	}
+}
+
+func watchAttestations() (*os.File, error) {
+	dir, err := rundir.Dir()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO); err != nil {
+		events.Close()
+		return nil, err
+	}
+	return events, nil
+}

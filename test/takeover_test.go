@@ -1,0 +1,131 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// crash starts a holder whose tree does not want to end, and kills it.
+func crash(t testing.TB, s *etcdtest.Server, runDir, key, ttl string, alsoGuard bool) {
+	t.Helper()
+	args := append([]string{"-e", s.Endpoint(), "-t", ttl, "-k", key, "--"}, stubbornTree...)
+	p := start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", args...)
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	if alsoGuard {
+		p.signal(syscall.SIGSTOP) // so that it cannot act between the two
+		syscall.Kill(guard, syscall.SIGKILL)
+	}
+	p.signal(syscall.SIGKILL)
+	p.code()
+	// What a guard leaves that is killed with its etcdlocker is left by the promise: the test ends it.
+	if alsoGuard {
+		for pid := range marked(t, "ETCD_LOCK_KEY="+key) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+const tookOver = "nothing of its command is left: not waiting for its TTL"
+
+// TestTakeover: a killed holder's lock is taken at once by whoever waits on the same machine, or comes later.
+func TestTakeover(t *testing.T) {
+	for name, args := range map[string][]string{"waiting": nil, "trying later": {"--try"}, "coming later": {"--wait", "1m"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, runDir := etcdtest.Shared(t), t.TempDir()
+			key := "/takeover/" + strings.ReplaceAll(name, " ", "-")
+			next := func() *program {
+				words := append([]string{"-e", s.Endpoint(), "-k", key}, args...)
+				return start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", append(words, "echo", "ran")...)
+			}
+			var p *program
+			if name == "waiting" {
+				crashing := start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker",
+					append([]string{"-e", s.Endpoint(), "-t", "300", "-k", key, "--"}, stubbornTree...)...)
+				crashing.says(crashing.stdout, "ready")
+				p = next()
+				p.says(p.stderr, "place 1 in line")
+				crashing.signal(syscall.SIGKILL)
+			} else {
+				crash(t, s, runDir, key, "300", false)
+				etcdtest.Await(t, "the attestation", func(context.Context) error { return attestations(runDir, 1) })
+				p = next()
+			}
+			before := time.Now()
+			if code := p.code(); code != 0 || p.stdout.String() != "ran\n" || !strings.Contains(p.stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			if took := time.Since(before); took > time.Minute {
+				t.Errorf("it took %v", took)
+			}
+			if len(marked(t, "ETCD_LOCK_KEY="+key)) > 0 {
+				t.Error("something of the last command still runs")
+			}
+			if err := attestations(runDir, 0); err != nil {
+				t.Error(err)
+			}
+			free(t, s.Client(t), key)
+		})
+	}
+}
+
+// TestNoTakeover: where nobody can attest that nothing is left, the TTL is waited for.
+func TestNoTakeover(t *testing.T) {
+	tests := map[string]struct {
+		alsoGuard bool
+		spoil     func(t *testing.T, file string)
+	}{
+		"guard killed, too": {true, nil},
+		"half written": {false, func(t *testing.T, file string) {
+			if err := os.Truncate(file, 20); err != nil {
+				t.Error(err)
+			}
+		}},
+		"of another lease": {false, func(t *testing.T, file string) {
+			if err := os.Rename(file, file+"0"); err != nil {
+				t.Error(err)
+			}
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, runDir := etcdtest.Shared(t), t.TempDir()
+			client, key := s.Client(t), "/no-takeover/"+strings.Fields(name)[0]
+			crash(t, s, runDir, key, "4", tt.alsoGuard)
+			if tt.spoil != nil {
+				etcdtest.Await(t, "the attestation", func(context.Context) error { return attestations(runDir, 1) })
+				files, _ := filepath.Glob(filepath.Join(runDir, "etcdlock", "dead-*"))
+				tt.spoil(t, files[0])
+			}
+			lease := held(t, client, key).Kvs[0].Lease
+			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran")
+			p := startCommand(t, []string{"XDG_RUNTIME_DIR=" + runDir}, cmd)
+			if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			if hasLease(t, client, lease) {
+				t.Error("the lock was taken from a lease that lives")
+			}
+		})
+	}
+}
+
+// attestations returns an error unless there are so many.
+func attestations(runDir string, want int) error {
+	files, err := filepath.Glob(filepath.Join(runDir, "etcdlock", "dead-*"))
+	if err == nil && len(files) != want {
+		err = fmt.Errorf("attestations: %v", files)
+	}
+	return err
+}
