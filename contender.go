@@ -19,6 +19,9 @@ import (
 // without, short enough to notice an operator's hand within 50 ms.
 const startAfter = 10 * time.Millisecond
 
+// errUnlocked is why the contexts handed out end when the holder unlocks.
+var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
+
 // A contender is one place in line under a lease, from the request to join until nothing of it is left. Three
 // kinds of goroutines work for it, all ended by stop: the renewer, which makes RPCs and may hang; once it holds the
 // lock the keeper, which does nothing but watch the clock; and one follower for each of its keys.
@@ -337,7 +340,7 @@ func (c *contender) hold(ctx context.Context) context.Context {
 // released ends the contexts handed out because the holder itself wants to be rid of the lock.
 func (c *contender) released() {
 	c.mu.Lock()
-	c.endHolds(fmt.Errorf("unlocked: %w", ErrNotHeld))
+	c.endHolds(errUnlocked)
 	c.mu.Unlock()
 	c.expire()
 }

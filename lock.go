@@ -57,8 +57,10 @@ type Lock struct {
 	at     *contender // holds the lock, or lost it and was not unlocked yet
 	atHand *lease     // without a place in line; guarded by turn
 	alone  bool       // the lock was acquired at once the last time; guarded by turn
-	self   func() place.Record
-	token  int64 // of the last holding
+
+	stamp   func() string // makes our record in the line; guarded by turn
+	stamped string        // the command that it names
+	token   int64         // of the last holding
 }
 
 // New returns a lock that is not held. Key is any 1 to 4096 bytes, taken as given: "/a" and "a" are two locks.
@@ -77,18 +79,19 @@ func New(client *clientv3.Client, key, id string, ttl time.Duration) (*Lock, err
 		key:    key,
 		id:     id,
 		turn:   make(chan struct{}, 1),
-		self:   sync.OnceValue(func() place.Record { return place.Self(id) }),
 	}, nil
 }
 
-// record returns what a place in line says of us.
+// record returns what a place in line says of us. It is called by whoever has the turn.
 func (l *Lock) record(command string) string {
-	r := l.self()
-	if command != "" {
-		r.Command = filepath.Base(command)
+	if l.stamp == nil || command != l.stamped {
+		r := place.Self(l.id)
+		if command != "" {
+			r.Command = filepath.Base(command)
+		}
+		l.stamp, l.stamped = r.Stamp(), command
 	}
-	r.Since = time.Now().UTC()
-	return r.Marshal()
+	return l.stamp()
 }
 
 // Key returns the lock's key.

@@ -72,9 +72,10 @@ type bench struct {
 	keys          int
 }
 
-// measure takes turns, so that whatever else the machine does hits both sides.
+// measure takes turns, so that whatever else the machine does hits both sides. The ratio is the median of those of the
+// rounds: what changes slowly does not change it.
 func (b *bench) measure(m measurement) error {
-	var ours, peer []float64
+	var ours, peer, ratios []float64
 	for range b.rounds {
 		for _, side := range []struct {
 			f   func() (float64, error)
@@ -86,9 +87,10 @@ func (b *bench) measure(m measurement) error {
 			}
 			*side.out = append(*side.out, v)
 		}
+		ratios = append(ratios, ours[len(ours)-1]/peer[len(peer)-1])
 	}
 	o, p := median(ours), median(peer)
-	fmt.Printf("%-52s %9.2f %-3s %8.2f %-3s %7.2fx   %s\n", m.what, o, m.unit, p, m.unit, o/p, m.target)
+	fmt.Printf("%-52s %9.2f %-3s %8.2f %-3s %7.2fx   %s\n", m.what, o, m.unit, p, m.unit, median(ratios), m.target)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package place
 
 import (
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -65,4 +66,21 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v came back as %+v, %v", r, again, err)
 		}
 	})
+}
+
+func TestStamp(t *testing.T) {
+	r := Self(`an "id"`)
+	r.Command = "job"
+	before := time.Now()
+	got, err := Parse([]byte(r.Stamp()()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Since.Before(before.Add(-time.Second)) || got.Since.After(time.Now().Add(time.Second)) {
+		t.Errorf("since %v", got.Since)
+	}
+	got.Since = time.Time{}
+	if got != r {
+		t.Errorf("%+v, want %+v", got, r)
+	}
 }
