@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -189,5 +190,59 @@ func TestCompacted(t *testing.T) {
 	}
 	if code := waiter.code(); code != 0 {
 		t.Errorf("the waiter: exit code %d, %q", code, waiter.stderr)
+	}
+}
+
+// TestFreeze: in doubt the command stands still, and goes on when the doubt is over.
+func TestFreeze(t *testing.T) {
+	s := etcdtest.Shared(t)
+	link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(t.TempDir(), "go")
+	command := []string{"sh", "-c", `setsid sh -c 'while :; do sleep 0.01; done' > /dev/null 2>&1 & echo started; while [ ! -e ` + file + ` ]; do sleep 0.01; done; kill $!; exit 4`}
+	args := append([]string{"-k", "/freeze", "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"}, command...)
+	p := locker(t, link.Endpoint(), args...)
+	p.says(p.stdout, "started")
+	link.Silence()
+	p.says(p.stderr, "the command stands still")
+	etcdtest.Await(t, "everything to stand still", func(context.Context) error { return standing(t, "/freeze") })
+	create(t, file) // nobody looks
+	link.Restore()
+	p.says(p.stderr, "the command goes on")
+	if code := p.code(); code != 4 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/freeze")
+}
+
+// standing returns an error unless all of a lock's processes are stopped.
+func standing(t testing.TB, key string) error {
+	t.Helper()
+	all := marked(t, "ETCD_LOCK_KEY="+key)
+	if len(all) == 0 {
+		return errors.New("none is there")
+	}
+	for pid, name := range all {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && !strings.Contains(string(stat), ") T ") {
+			return fmt.Errorf("%s runs", name)
+		}
+	}
+	return nil
+}
+
+// TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock.
+func TestFreezeForGood(t *testing.T) {
+	s := etcdtest.Shared(t)
+	link, client := etcdtest.NewLink(t, s.Endpoint()), s.Client(t)
+	p := locker(t, link.Endpoint(), append([]string{"-k", "/frozen", "-t", "4", "--on-doubt=freeze", "--"}, stubbornTree...)...)
+	p.says(p.stdout, "ready")
+	lease := held(t, client, "/frozen").Kvs[0].Lease
+	link.Silence()
+	p.says(p.stderr, "the command stands still")
+	treeGone(t, "/frozen")
+	if !hasLease(t, client, lease) {
+		t.Error("the lease had run out before the command was dead")
+	}
+	if code := p.code(); code != 2 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
 }

@@ -41,6 +41,7 @@ func TestBadInput(t *testing.T) {
 		{"try and wait", nil, []string{"-k", "/x", "--try", "--wait", "5", "true"}, 64, "--try"},
 		{"conflict code", nil, []string{"-k", "/x", "--conflict-exit-code", "256", "true"}, 64, "--conflict-exit-code"},
 		{"orphans", nil, []string{"-k", "/x", "--orphans=eat", "true"}, 64, "--orphans"},
+		{"doubt", nil, []string{"-k", "/x", "--on-doubt=pray", "true"}, 64, "--on-doubt"},
 		{"unknown option", nil, []string{"-k", "/x", "--colour", "true"}, 64, "--colour"},
 		{"node", nil, []string{"-k", "/x", "-n", "true"}, 64, "--node"},
 		{"node by variable", []string{"ETCD_CHILD_IS_NODE=1"}, []string{"-k", "/x", "true"}, 64, "ETCD_CHILD_IS_NODE"},

@@ -69,6 +69,7 @@ type holder struct {
 	held     context.Context
 	endHeld  context.CancelCauseFunc
 	run      *command
+	renewed  chan struct{} // receives after a renewal
 	since    time.Time
 	endpoint string // for the command's environment
 }
@@ -85,7 +86,13 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	if err != nil {
 		return nil, l.explain(err)
 	}
-	h := &holder{locker: l, client: client, endpoint: strings.Join(config.Endpoints, ","), endHeld: func(error) {}}
+	h := &holder{
+		locker:   l,
+		client:   client,
+		endHeld:  func(error) {},
+		renewed:  make(chan struct{}, 1),
+		endpoint: strings.Join(config.Endpoints, ","),
+	}
 	h.run = prepare(path, l.command, l.unguarded)
 	if err := h.lockIt(ctx); err != nil {
 		h.leave()
@@ -132,7 +139,10 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	h.lock.RefreshInterval, h.lock.Grace, h.lock.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
 	h.lock.Logger = h.voice.logger(h.verbose)
-	h.lock.OnRenew = func() { h.run.extend(h.validUntil()) }
+	if h.freeze {
+		h.lock.Grace = time.Nanosecond // in doubt, the end is not the lock's to announce
+	}
+	h.lock.OnRenew = h.onRenew
 	if len(h.command) > 0 {
 		h.lock.Command = h.command[0]
 	}
@@ -149,6 +159,15 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	h.since = time.Now()
 	return nil
+}
+
+// onRenew passes on that the lock is valid for longer.
+func (h *holder) onRenew() {
+	h.run.extend(h.validUntil())
+	select {
+	case h.renewed <- struct{}{}:
+	default:
+	}
 }
 
 // waitForIt waits for our turn. The context that comes with the lock must not end with the wait, so the time

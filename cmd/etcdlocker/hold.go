@@ -116,7 +116,13 @@ func (h *holder) supervise() int {
 	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
 	life := supervise.NewLife(run)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
-	supervise.Drive(life, run, h.held.Done(), h.lock.Expired(), h.signals, fromTerminal)
+	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Signals: h.signals, Shared: fromTerminal}
+	if h.freeze {
+		quit := make(chan struct{})
+		defer close(quit)
+		events.Doubt = h.watchDoubt(quit)
+	}
+	supervise.Drive(life, run, events)
 	if !life.Ended || life.Status.Signaled() {
 		terminal.restore()
 	}

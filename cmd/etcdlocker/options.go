@@ -29,6 +29,7 @@ type options struct {
 	holdAtLeast         time.Duration
 	killAfter           time.Duration
 	orphans             supervise.Orphans
+	freeze              bool // in doubt, instead of ending the command
 	unguarded           bool // for measurements
 
 	etcd           endpoint.Options
@@ -63,7 +64,7 @@ type parser struct {
 	getenv func(string) string
 	o      options
 
-	node, orphans                         string
+	node, orphans, doubt                  string
 	key, id, ttl, refresh                 string
 	grace, wait, hold, killAfter, connect string
 	conflict                              string
@@ -94,6 +95,7 @@ func newParser(getenv func(string) string) *parser {
 	f.StringVar(&p.grace, "grace", "", "")
 	f.StringVar(&p.killAfter, "kill-after", "", "")
 	f.StringVar(&p.orphans, "orphans", "leave", "")
+	f.StringVar(&p.doubt, "on-doubt", "kill", "")
 	f.StringVar(&p.embedded, "embedded", "", "")
 	f.Lookup("embedded").NoOptDefVal = defaultDir
 	f.StringVar(&p.connect, "connect-timeout", "", "")
@@ -265,6 +267,12 @@ func (p *parser) life() error {
 		p.o.orphans = supervise.KillOrphans
 	default:
 		return usagef("it is one of leave, wait and kill", "--orphans: %q is not known", p.orphans)
+	}
+	switch p.doubt {
+	case "kill", "freeze":
+		p.o.freeze = p.doubt == "freeze"
+	default:
+		return usagef("it is one of kill and freeze", "--on-doubt: %q is not known", p.doubt)
 	}
 	p.o.conflictCode = exitNotAcquired
 	if p.flags.Changed("conflict-exit-code") {

@@ -24,6 +24,8 @@ The lock:
 The command:
       --grace DURATION    time from TERM to KILL when the lock is lost; default TTL/4, at most 5s
       --kill-after DURATION  told to stop, kill the command after this time; default: wait for it
+      --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
+                          until a renewal succeeds; it is killed when validity ends; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
   -n, --node              the command is a Node.js module that answers pings; not supported yet, refused [ETCD_CHILD_IS_NODE]
 

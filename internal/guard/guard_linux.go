@@ -23,6 +23,8 @@ type guarded struct {
 	pidfd int // of the command; negative before the start
 	pid   int
 
+	frozen []supervise.Process
+
 	started chan error
 	exited  chan supervise.Exit
 }
@@ -104,7 +106,7 @@ func (g *guarded) Start(validUntil boottime.Instant, lease int64, env []string) 
 	}
 	life := supervise.NewLife(g)
 	life.Expired(time.Now())
-	supervise.Drive(life, g, nil, nil, nil, nil)
+	supervise.Drive(life, g, supervise.Events{})
 	if life.Undead {
 		return fmt.Errorf("%w: %w", ErrUndead, err)
 	}
@@ -137,6 +139,9 @@ func (g *guarded) Terminate() {
 		}
 	}
 }
+
+func (g *guarded) Freeze() { g.frozen = supervise.Freeze(g.Others) }
+func (g *guarded) Thaw()   { supervise.Thaw(g.frozen) }
 
 // Kill kills the guard with all the rest: it may be stopped.
 func (g *guarded) Kill() { g.tree.Kill() }

@@ -73,7 +73,7 @@ func (w *warden) guard(o order, path string, args []string) int {
 	go w.keep(o.validUntil)
 	life := supervise.NewLife(tree)
 	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
-	supervise.Drive(life, &reporter{tree, w.report(tree)}, nil, w.over, nil, nil)
+	supervise.Drive(life, &reporter{tree, w.report(tree)}, supervise.Events{Expired: w.over})
 	if life.Undead {
 		return 1
 	}

@@ -13,9 +13,17 @@ type Processes interface {
 	Empty() <-chan struct{} // closed when nothing is left of all of them
 }
 
-// Drive lets a Life decide, and what it belongs to act, until it is over. Signals are those sent to this process; shared
-// says of one whether the command has got it already.
-func Drive(l *Life, p Processes, lost, expired <-chan struct{}, signals <-chan os.Signal, shared func(syscall.Signal) bool) {
+// Events are what happens to a Life from outside. A channel that is nil never brings anything.
+type Events struct {
+	Doubt   <-chan bool // the lock will be lost unless it is renewed soon; or no longer
+	Lost    <-chan struct{}
+	Expired <-chan struct{}
+	Signals <-chan os.Signal            // sent to this process
+	Shared  func(s syscall.Signal) bool // whether the command has got a signal already
+}
+
+// Drive lets a Life decide, and what it belongs to act, until it is over.
+func Drive(l *Life, p Processes, from Events) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	exited, empty := p.Exited(), p.Empty()
@@ -26,15 +34,17 @@ func Drive(l *Life, p Processes, lost, expired <-chan struct{}, signals <-chan o
 			timer.Reset(time.Until(at))
 		}
 		select {
-		case sig := <-signals:
+		case sig := <-from.Signals:
 			if sig, ok := sig.(syscall.Signal); ok {
-				l.Signaled(time.Now(), sig, !shared(sig))
+				l.Signaled(time.Now(), sig, !from.Shared(sig))
 			}
-		case <-lost:
-			lost = nil
+		case in := <-from.Doubt:
+			l.Doubt(in)
+		case <-from.Lost:
+			from.Lost = nil
 			l.Lost(time.Now())
-		case <-expired:
-			expired = nil
+		case <-from.Expired:
+			from.Expired = nil
 			l.Expired(time.Now())
 		case e := <-exited:
 			exited = nil

@@ -57,6 +57,8 @@ type Hands interface {
 	Signal(syscall.Signal) // to the command itself
 	Terminate()            // asks the command and all its descendants to end, stopped ones as well
 	Kill()                 // kills the command and all its descendants that can be found now
+	Freeze()               // stops the command and all its descendants
+	Thaw()                 // lets those go on that Freeze has stopped
 }
 
 // An Exit says that the command has ended.
@@ -72,8 +74,9 @@ type Life struct {
 	KillAfter time.Duration // from being told to stop to the killing; 0: never
 	Orphans   Orphans
 
-	hands Hands
-	state State
+	hands  Hands
+	state  State
+	frozen bool
 
 	Status    syscall.WaitStatus // how the command ended
 	Ended     bool               // it did
@@ -126,6 +129,19 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
 		}
 	case Lingering:
 		l.end(now)
+	}
+}
+
+// Doubt says that the lock will be lost unless it is renewed soon, or no longer. While in doubt everything stands still.
+func (l *Life) Doubt(in bool) {
+	switch l.state {
+	case Running, Stopping, Lingering:
+		if in {
+			l.hands.Freeze()
+		} else if l.frozen {
+			l.hands.Thaw()
+		}
+		l.frozen = in
 	}
 }
 

@@ -13,6 +13,8 @@ type recorder struct{ did []string }
 func (r *recorder) Signal(s syscall.Signal) { r.did = append(r.did, s.String()) }
 func (r *recorder) Terminate()              { r.did = append(r.did, "terminate") }
 func (r *recorder) Kill()                   { r.did = append(r.did, "kill") }
+func (r *recorder) Freeze()                 { r.did = append(r.did, "freeze") }
+func (r *recorder) Thaw()                   { r.did = append(r.did, "thaw") }
 
 func newTestLife() (*Life, *recorder) {
 	r := &recorder{}
@@ -58,6 +60,18 @@ func TestEmptyBeforeExited(t *testing.T) {
 	r.expect(t, l, Killing, "kill")
 	l.Exited(start, Exit{Status: 9, Left: true, Unguarded: true})
 	r.expect(t, l, Over, "kill")
+}
+
+func TestDoubt(t *testing.T) {
+	l, r := newTestLife()
+	l.Doubt(false)
+	l.Doubt(true)
+	l.Doubt(false)
+	r.expect(t, l, Running, "freeze", "thaw")
+	l.Doubt(true)
+	l.Expired(start)
+	l.Doubt(false) // too late: a kill that has begun is final
+	r.expect(t, l, Killing, "freeze", "thaw", "freeze", "kill")
 }
 
 func TestExpiredKillsAtOnceInEveryState(t *testing.T) {

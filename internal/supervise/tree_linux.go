@@ -28,7 +28,8 @@ type Process struct {
 	PID  int
 	Name string
 
-	Zombie bool // its main thread has ended; other threads may go on
+	Zombie  bool // its main thread has ended; other threads may go on
+	Stopped bool
 
 	parent int
 	start  string // when it started: tells it from a later one with the same id
@@ -85,11 +86,12 @@ func readProcess(pid int) (Process, bool) {
 	}
 	parent, err := strconv.Atoi(string(fields[1]))
 	return Process{
-		PID:    pid,
-		Name:   string(stat[open+1 : end]),
-		Zombie: fields[0][0] == 'Z',
-		parent: parent,
-		start:  string(fields[19]),
+		PID:     pid,
+		Name:    string(stat[open+1 : end]),
+		Zombie:  fields[0][0] == 'Z',
+		Stopped: fields[0][0] == 'T',
+		parent:  parent,
+		start:   string(fields[19]),
 	}, err == nil
 }
 
@@ -106,5 +108,32 @@ func (p Process) Signal(sig syscall.Signal) {
 	defer unix.Close(fd)
 	if now, ok := readProcess(p.PID); ok && now.start == p.start {
 		unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+}
+
+// Freeze stops the processes that list returns, and what they have started meanwhile, but for those that are stopped
+// already. It returns those that it has stopped.
+func Freeze(list func() []Process) (frozen []Process) {
+	seen := make(map[int]string) // by process id: when it started
+	for more := true; more; {
+		more = false
+		for _, p := range list() {
+			if seen[p.PID] == p.start {
+				continue
+			}
+			seen[p.PID], more = p.start, true
+			if !p.Stopped && !p.Zombie {
+				p.Signal(syscall.SIGSTOP)
+				frozen = append(frozen, p)
+			}
+		}
+	}
+	return frozen
+}
+
+// Thaw lets processes go on that were frozen.
+func Thaw(frozen []Process) {
+	for _, p := range frozen {
+		p.Signal(syscall.SIGCONT)
 	}
 }

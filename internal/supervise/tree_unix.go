@@ -30,6 +30,7 @@ type Tree struct {
 	pid    int
 	mu     sync.Mutex
 	reaped bool // the command's pid may belong to somebody else by now
+	frozen []Process
 	stop   chan struct{}
 	done   chan struct{}
 }
@@ -133,3 +134,9 @@ func (t *Tree) Terminate() {
 
 // Kill kills everything that can be found now. What a process forks meanwhile is found the next time.
 func (t *Tree) Kill() { t.signalAll(syscall.SIGKILL) }
+
+// Freeze stops everything that can be found. Thaw lets it go on.
+func (t *Tree) Freeze() { t.frozen = Freeze(Descendants) }
+
+// Thaw lets those go on that Freeze has stopped.
+func (t *Tree) Thaw() { Thaw(t.frozen) }

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"github.com/etcdlock/etcdlock/internal/boottime"
+)
+
+// watchDoubt says when the lock will be lost unless it is renewed within the grace, and when it has been renewed after
+// all. It ends when quit is closed, or when it is too late.
+func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
+	doubt := make(chan bool)
+	go func() {
+		timer := boottime.NewTimer()
+		defer timer.Close()
+		tell := func(in bool) bool {
+			select {
+			case doubt <- in:
+				return true
+			case <-quit:
+				return false
+			}
+		}
+		for in := false; ; {
+			// The end of the grace is the keeper's business, its beginning ours.
+			if begins := h.validUntil().Add(-h.grace); begins.Until() > 0 {
+				if in && !tell(false) {
+					return
+				}
+				if in {
+					h.voice.notef("lock %q is renewed, the command goes on", h.key)
+				}
+				in = false
+				timer.Reset(begins)
+			} else if !in {
+				if !tell(true) {
+					return
+				}
+				h.voice.warnf("lock %q could not be renewed; the command stands still until it is, or dies in %v", h.key, h.grace)
+				in = true
+			}
+			select {
+			case <-timer.C:
+			case <-h.renewed:
+			case <-h.lock.Expired():
+				return
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return doubt
+}
