@@ -25,6 +25,9 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		play(role)
+	}
 	os.Exit(func() int {
 		runner := etcdtest.Main(m)
 		dir, err := os.MkdirTemp("", "etcdlock-test-")
