@@ -1,8 +1,12 @@
 package test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -43,20 +47,25 @@ var stubbornTrees = map[string]string{
 // TestStubbornTrees: they all die, by the hand of etcdlocker when the lock is taken away by force, and by the hand of the
 // guard when etcdlocker is killed.
 func TestStubbornTrees(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	self := reachable(t)
 	for name, script := range stubbornTrees {
-		for _, hand := range []string{"etcdlocker", "guard"} {
+		// By the group and by the walk over descendants; those who are not root have no group.
+		for _, hand := range []string{"etcdlocker", "guard", "guard of another user"} {
+			if hand == "guard of another user" && os.Geteuid() != 0 {
+				continue
+			}
 			t.Run(name+"/"+hand, func(t *testing.T) {
 				s := etcdtest.Shared(t)
 				client, key := s.Client(t), "/stubborn/"+strings.ReplaceAll(name, " ", "-")+"/"+hand
 				vars := []string{"TEST_BINARY=" + self, roleVariable + "=tracer"}
-				p := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-t", "300", "-k", key, "--", "sh", "-c", script)
+				cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "300", "-k", key, "--", "sh", "-c", script)
+				if hand == "guard of another user" {
+					cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+				}
+				p := startCommand(t, vars, cmd)
 				p.says(p.stdout, "ready")
 				before := time.Now()
-				if hand == "guard" {
+				if hand != "etcdlocker" {
 					p.signal(syscall.SIGKILL)
 				} else if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(held(t, client, key).Kvs[0].Lease)); err != nil {
 					t.Fatal(err)
@@ -73,4 +82,112 @@ func TestStubbornTrees(t *testing.T) {
 			})
 		}
 	}
+}
+
+// reachable returns a name of the test binary that other users may execute.
+func reachable(t *testing.T) string {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(programs, "test-binary")
+	if err := os.WriteFile(file, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file) })
+	return file
+}
+
+// TestControlGroup: a command that lasts is put into a control group of its own where that is possible: as root, and as a
+// user to whom a group was delegated. Nothing is left of it afterwards.
+func TestControlGroup(t *testing.T) {
+	parent := testGroup(t)
+	const nobody = 65534
+	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control"} {
+		if err := os.Chown(parent+file, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := etcdtest.Shared(t)
+	for name, tt := range map[string]struct {
+		delegated bool
+		uid       uint32
+		group     bool
+	}{
+		"as root":              {false, 0, true},
+		"in a delegated group": {true, nobody, true},
+		"without the right to": {false, nobody, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := "/group/" + strings.Fields(name)[0]
+			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c",
+				`setsid sleep 1000 > /dev/null 2>&1 & while :; do grep ^0:: /proc/self/cgroup /proc/$!/cgroup; sleep 0.05; done`)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.uid, Gid: tt.uid}}
+			if tt.delegated {
+				dir, err := os.Open(parent)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer dir.Close()
+				cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+			}
+			p := startCommand(t, nil, cmd)
+			if tt.group {
+				name := fmt.Sprintf("/etcdlocker-%d\n", guardOf(t, p))
+				p.says(p.stdout, name+"/proc/") // the command's
+				etcdtest.Await(t, "both in the group", func(context.Context) error {
+					lines := strings.SplitAfter(p.stdout.String(), "\n")
+					if n := len(lines); n < 4 || !strings.HasSuffix(lines[n-2], name) || !strings.HasSuffix(lines[n-3], name) {
+						return errors.New(p.stdout.String())
+					}
+					return nil
+				})
+			} else {
+				// Long enough for a group to appear.
+				etcdtest.Await(t, "some rounds", func(context.Context) error {
+					if strings.Count(p.stdout.String(), "\n") < 20 {
+						return errors.New(p.stdout.String())
+					}
+					return nil
+				})
+				if strings.Contains(p.stdout.String(), "etcdlocker-") {
+					t.Errorf("it has a group: %q", p.stdout)
+				}
+			}
+			p.signal(syscall.SIGKILL)
+			treeGone(t, key)
+			p.code()
+			etcdtest.Await(t, "the group to go", func(context.Context) error {
+				if groups, _ := filepath.Glob(parent + "/etcdlocker-*"); len(groups) > 0 {
+					return fmt.Errorf("left: %v", groups)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// testGroup makes a control group for a test.
+func testGroup(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "root, to make a control group")
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(mounts), "\n") {
+		if about, _, ok := strings.Cut(line, " - cgroup2 "); ok {
+			dir, err := os.MkdirTemp(strings.Fields(about)[4], "test-")
+			if err != nil {
+				missing(t, "a control group: "+err.Error())
+			}
+			t.Cleanup(func() { syscall.Rmdir(dir) })
+			return dir
+		}
+	}
+	missing(t, "control groups of the second version")
+	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -25,7 +24,7 @@ const attestationPrefix = "dead-"
 const stale = 25 * time.Hour
 
 func attestationPath(dir string, lease int64) string {
-	return filepath.Join(dir, fmt.Sprintf("%s%x", attestationPrefix, lease))
+	return fmt.Sprintf("%s/%s%x", dir, attestationPrefix, lease)
 }
 
 // attestation returns what the file says.
@@ -104,7 +103,7 @@ func Forget(lease int64) {
 	}
 	for _, f := range files {
 		if info, err := f.Info(); err == nil && strings.HasPrefix(f.Name(), attestationPrefix) && time.Since(info.ModTime()) > stale {
-			os.Remove(filepath.Join(dir, f.Name()))
+			os.Remove(dir + "/" + f.Name())
 		}
 	}
 }

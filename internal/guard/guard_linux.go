@@ -140,11 +140,32 @@ func (g *guarded) Terminate() {
 	}
 }
 
-func (g *guarded) Freeze() { g.frozen = supervise.Freeze(g.Others) }
-func (g *guarded) Thaw()   { supervise.Thaw(g.frozen) }
+func (g *guarded) Freeze() {
+	if !g.group().freeze(true) {
+		g.frozen = supervise.Freeze(g.Others)
+	}
+}
+
+func (g *guarded) Thaw() {
+	g.group().freeze(false)
+	supervise.Thaw(g.frozen)
+	g.frozen = nil
+}
 
 // Kill kills the guard with all the rest: it may be stopped.
-func (g *guarded) Kill() { g.tree.Kill() }
+func (g *guarded) Kill() {
+	g.group().kill()
+	g.tree.Kill()
+}
+
+// group returns the control group of the command, if it may have one.
+func (g *guarded) group() *cgroup {
+	dir, err := cgroupOf(g.tree.PID())
+	if err != nil {
+		return &cgroup{}
+	}
+	return &cgroup{dir: dir}
+}
 
 func (g *guarded) Others() []supervise.Process {
 	var others []supervise.Process
@@ -159,7 +180,9 @@ func (g *guarded) Others() []supervise.Process {
 // Close ends the guard. What it has adopted falls to this process.
 func (g *guarded) Close() {
 	g.tree.Signal(unix.SIGKILL)
-	<-g.tree.Exited()
+	if e := <-g.tree.Exited(); !e.Status.Exited() {
+		g.group().remove()
+	}
 	g.tree.Close()
 	g.conn.close()
 	if g.pidfd >= 0 {

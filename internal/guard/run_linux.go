@@ -23,6 +23,10 @@ const socket = 3
 // is kept before the lease can run out.
 const lastResort = 100 * time.Millisecond
 
+// groupAfter is how long a command has to last before it gets a control group, which costs as much as all the rest of the
+// guard: short ones do without.
+const groupAfter = 100 * time.Millisecond
+
 // A warden is a guard at work.
 type warden struct {
 	conn  *conn
@@ -73,7 +77,10 @@ func (w *warden) guard(o order, path string, args []string) int {
 	go w.keep(o.validUntil)
 	life := supervise.NewLife(tree)
 	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
-	supervise.Drive(life, &reporter{tree, w.report(tree)}, supervise.Events{Expired: w.over})
+	group := &cgroup{}
+	defer group.remove()
+	defer time.AfterFunc(groupAfter, group.gather).Stop()
+	supervise.Drive(life, &reporter{tree, group, w.report(tree)}, supervise.Events{Expired: w.over})
 	if life.Undead {
 		return 1
 	}
@@ -168,7 +175,13 @@ func (w *warden) report(tree *supervise.Tree) <-chan supervise.Exit {
 // A reporter is a tree whose end has been reported when it becomes known.
 type reporter struct {
 	*supervise.Tree
-	told <-chan supervise.Exit
+	group *cgroup
+	told  <-chan supervise.Exit
+}
+
+func (r *reporter) Kill() {
+	r.group.kill()
+	r.Tree.Kill()
 }
 
 func (r *reporter) Exited() <-chan supervise.Exit { return r.told }

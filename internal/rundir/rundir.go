@@ -7,17 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
 // Dir returns the directory, which it creates with mode 0700 if it is not there: etcdlock in XDG_RUNTIME_DIR, else one
 // with the user's id in its name among the temporary files. It is an error if it is not this user's alone.
 func Dir() (string, error) {
-	dir := filepath.Join(os.TempDir(), "etcdlock-"+strconv.Itoa(os.Geteuid()))
-	if xdg := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(xdg) {
-		dir = filepath.Join(xdg, "etcdlock")
+	dir := os.TempDir() + "/etcdlock-" + strconv.Itoa(os.Geteuid())
+	if xdg := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(xdg, "/") {
+		dir = xdg + "/etcdlock"
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err

@@ -206,6 +206,7 @@ func (l *Life) Tick(now time.Time) {
 }
 
 func (l *Life) end(now time.Time) {
+	l.Doubt(false) // what stands still cannot end
 	l.state = Ending
 	l.killAt = now.Add(l.Grace)
 	l.hands.Terminate()
