@@ -3,6 +3,7 @@ package test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -40,6 +41,28 @@ func TestDependencies(t *testing.T) {
 	const testing = "github.com/etcdlock/etcdlock/internal/etcdtest"
 	for _, user := range goList(t, "-f", `{{$p := .ImportPath}}{{range .Imports}}{{if eq . "`+testing+`"}}{{$p}}{{end}}{{end}}`, "./...") {
 		t.Errorf("%s imports %s outside of its tests", user, testing)
+	}
+}
+
+// TestGuardIsLight: it needs the standard library and x/sys alone, and is entered before the packages of etcdlocker's that
+// cost most are initialised.
+func TestGuardIsLight(t *testing.T) {
+	for _, dep := range goList(t, "-deps", "-f", "{{if .Module}}{{.ImportPath}}{{end}}", "./internal/guard") {
+		if !strings.HasPrefix(dep, "golang.org/x/sys/") && !strings.HasPrefix(dep, "github.com/etcdlock/etcdlock/internal/") {
+			t.Errorf("the guard imports %s", dep)
+		}
+	}
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"))
+	cmd.Args = []string{"etcdlocker-guard", "/bin/true", "true"}
+	cmd.Env = environment("GODEBUG=inittrace=1")
+	trace, _ := cmd.CombinedOutput() // it ends at once: nobody is at the other end
+	if !strings.Contains(string(trace), "init os @") {
+		t.Fatalf("no trace: %s", trace)
+	}
+	for _, late := range []string{"google.golang.org/grpc", "go.etcd.io/etcd/api/v3/etcdserverpb", "google.golang.org/protobuf/proto"} {
+		if strings.Contains(string(trace), "init "+late+" @") {
+			t.Errorf("%s is initialised before the guard is entered", late)
+		}
 	}
 }
 

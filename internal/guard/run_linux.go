@@ -69,12 +69,14 @@ func run(path string, args []string) int {
 
 // guard runs the command and looks after it until nothing is left.
 func (w *warden) guard(o order, path string, args []string) int {
+	last := newAlarm() // before there is a command that could outlive a guard that is stopped
+	last.set(o.validUntil.Add(lastResort))
 	tree, err := w.start(o, path, args)
 	if err != nil {
 		return w.refuse(err)
 	}
 	go w.listen()
-	go w.keep(o.validUntil)
+	go w.keep(o.validUntil, last)
 	life := supervise.NewLife(tree)
 	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
 	group := &cgroup{}
@@ -139,16 +141,16 @@ func (w *warden) listen() {
 }
 
 // keep watches over the end of validity. What has once been ended is not taken back.
-func (w *warden) keep(at boottime.Instant) {
-	timer, alarm := boottime.NewTimer(), newAlarm()
+func (w *warden) keep(at boottime.Instant, last *alarm) {
+	timer := boottime.NewTimer()
 	for {
 		timer.Reset(at)
-		alarm.set(at.Add(lastResort))
 		select {
 		case at = <-w.moved:
+			last.set(at.Add(lastResort))
 		case <-timer.C:
 			if at.Until() <= 0 {
-				alarm.set(0)
+				last.set(0)
 				w.end()
 				for range w.moved {
 				}
