@@ -111,6 +111,24 @@ func TestIgnoredTerm(t *testing.T) {
 	free(t, s.Client(t), "/patient")
 }
 
+// TestSignalToTheGroup: systemd, a terminal and others send a signal to etcdlocker and its command at the same time. The
+// command may end before etcdlocker has noticed, and it was told to stop all the same.
+func TestSignalToTheGroup(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for range 30 {
+		cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/both", "--", "sh", "-c", "echo ready; exec sleep 1000")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		p := startCommand(t, nil, cmd)
+		p.says(p.stdout, "ready")
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if code := p.code(); code != 143 || !strings.Contains(p.stderr.String(), "stopped by SIGTERM") {
+			t.Fatalf("exit code %d, %q", code, p.stderr)
+		}
+	}
+}
+
 func TestStubbornCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	p := locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`)

@@ -116,7 +116,7 @@ func (h *holder) supervise() int {
 	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
 	life := supervise.NewLife(run)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
-	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Signals: h.signals, Shared: fromTerminal}
+	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)

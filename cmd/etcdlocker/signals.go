@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,21 @@ func catchSignals() chan os.Signal {
 		}
 	}
 	return c
+}
+
+// settle returns when the signals that were sent before are in the channel of catchSignals. Signals are handled in the order
+// of their numbers, and one of ours that comes behind all that matter tells when they have been.
+func settle() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGCONT)
+	defer signal.Stop(c)
+	if unix.Kill(os.Getpid(), unix.SIGCONT) != nil {
+		return
+	}
+	select {
+	case <-c:
+	case <-time.After(100 * time.Millisecond): // it is lost if somebody has blocked it
+	}
 }
 
 // fromTerminal reports whether a signal that came now was most likely typed: then the terminal has sent it to the

@@ -41,7 +41,7 @@ func New(path string, args []string) (Command, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a channel to the guard process: %w", err)
 	}
-	g := &guarded{conn: conn, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 1)}
+	g := &guarded{conn: conn, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 2)}
 	g.tree, err = supervise.Start(supervise.Command{
 		Path:       "/proc/self/exe", // works even if the file was replaced or deleted
 		Args:       append([]string{Name, path}, args...),
@@ -82,10 +82,7 @@ func (g *guarded) listen() {
 	case g.started <- errGone:
 	default:
 	}
-	select {
-	case g.exited <- supervise.Exit{Status: syscall.WaitStatus(unix.SIGKILL), Left: true, Unguarded: true}:
-	default:
-	}
+	g.exited <- supervise.Exit{Status: syscall.WaitStatus(unix.SIGKILL), Left: true, Unguarded: true}
 }
 
 func (g *guarded) Start(validUntil boottime.Instant, lease int64, env []string) error {

@@ -9,7 +9,7 @@ import (
 // Processes are a running command with everything it started, and what a Life acts with.
 type Processes interface {
 	Hands
-	Exited() <-chan Exit    // receives once, when the command has ended
+	Exited() <-chan Exit    // receives when the command has ended, and perhaps when its guard has
 	Empty() <-chan struct{} // closed when nothing is left of all of them
 }
 
@@ -20,6 +20,31 @@ type Events struct {
 	Expired <-chan struct{}
 	Signals <-chan os.Signal            // sent to this process
 	Shared  func(s syscall.Signal) bool // whether the command has got a signal already
+	Settle  func()                      // returns when all signals that came before the call can be received
+}
+
+// signaled takes one signal.
+func (e *Events) signaled(l *Life, sig os.Signal) {
+	if sig, ok := sig.(syscall.Signal); ok {
+		l.Signaled(time.Now(), sig, !e.Shared(sig))
+	}
+}
+
+// settle takes the signals that came before the command ended, though they may be known only after: one that went to the
+// command and to us at the same time may have ended it.
+func (e *Events) settle(l *Life) {
+	if e.Settle == nil {
+		return
+	}
+	e.Settle()
+	for {
+		select {
+		case sig := <-e.Signals:
+			e.signaled(l, sig)
+		default:
+			return
+		}
+	}
 }
 
 // Drive lets a Life decide, and what it belongs to act, until it is over.
@@ -35,9 +60,7 @@ func Drive(l *Life, p Processes, from Events) {
 		}
 		select {
 		case sig := <-from.Signals:
-			if sig, ok := sig.(syscall.Signal); ok {
-				l.Signaled(time.Now(), sig, !from.Shared(sig))
-			}
+			from.signaled(l, sig)
 		case in := <-from.Doubt:
 			l.Doubt(in)
 		case <-from.Lost:
@@ -47,7 +70,7 @@ func Drive(l *Life, p Processes, from Events) {
 			from.Expired = nil
 			l.Expired(time.Now())
 		case e := <-exited:
-			exited = nil
+			from.settle(l)
 			l.Exited(time.Now(), e)
 		case <-empty:
 			empty = nil

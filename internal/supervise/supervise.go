@@ -161,8 +161,14 @@ func (l *Life) Expired(now time.Time) {
 	}
 }
 
-// Exited says that the command has ended.
+// Exited says that the command has ended. It may say so twice, if its guard dies while what it left is waited for.
 func (l *Life) Exited(now time.Time, e Exit) {
+	if l.Ended {
+		if l.state == Lingering || l.state == Ending {
+			l.kill(now)
+		}
+		return
+	}
 	l.Status, l.Ended, l.Unguarded = e.Status, true, e.Unguarded
 	if !e.Left || l.gone {
 		l.state, l.killAt = Over, time.Time{}

@@ -62,6 +62,19 @@ func TestEmptyBeforeExited(t *testing.T) {
 	r.expect(t, l, Over, "kill")
 }
 
+// TestGuardDiesLater: the command has ended, what it left is waited for, and then nobody is left to guard that.
+func TestGuardDiesLater(t *testing.T) {
+	l, r := newTestLife()
+	l.Orphans = AwaitOrphans
+	l.Exited(start, Exit{Status: 5 << 8, Left: true})
+	r.expect(t, l, Lingering)
+	l.Exited(start, Exit{Status: 9, Left: true, Unguarded: true})
+	r.expect(t, l, Killing, "kill")
+	if l.Unguarded || l.Status.ExitStatus() != 5 {
+		t.Errorf("the command's own end is forgotten: %v", l.Status)
+	}
+}
+
 func TestDoubt(t *testing.T) {
 	l, r := newTestLife()
 	l.Doubt(false)
