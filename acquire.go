@@ -162,10 +162,10 @@ func (c *contender) busy(ctx context.Context) error {
 		return c.translateRead(ctx, err)
 	}
 	if key := getOne(resp, 0); key != nil {
-		return fmt.Errorf("%w: lock %q is held by %q", ErrBusy, c.key, key.Value)
+		return &busyError{fmt.Sprintf("lock %q is held by %q", c.key, key.Value)}
 	}
 	if newest := getOne(resp, 1); newest != nil && place.Is(c.key, newest) {
-		return fmt.Errorf("%w: somebody stands in line for lock %q", ErrBusy, c.key)
+		return &busyError{fmt.Sprintf("lock %q is not free: somebody stands in line for it", c.key)}
 	}
 	return nil
 }

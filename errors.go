@@ -22,6 +22,12 @@ var (
 	ErrUnconfirmed = errors.New("the release is not confirmed")
 )
 
+// A busyError is an ErrBusy that says who has the lock.
+type busyError struct{ text string }
+
+func (e *busyError) Error() string        { return e.text }
+func (e *busyError) Is(target error) bool { return target == ErrBusy }
+
 // A Reason says how a lock was lost.
 type Reason int
 

@@ -94,3 +94,15 @@ func TestHelpAndVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestControlUsage(t *testing.T) {
+	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--idle-exit", "-1s"}} {
+		p := start(t, nil, "etcdlockctl", args...)
+		if code := p.code(); code != 64 || !strings.HasPrefix(p.stderr.String(), "etcdlockctl: error: ") {
+			t.Errorf("%v: exit code %d, %q", args, code, p.stderr)
+		}
+	}
+	if p := start(t, nil, "etcdlockctl"); p.code() != 0 || !strings.Contains(p.stdout.String(), "serve") {
+		t.Errorf("without a word: exit code %d, %q", p.code(), p.stdout)
+	}
+}
