@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -193,9 +195,7 @@ func TestOrphans(t *testing.T) {
 
 // TestPID1: as the first process of a container it reaps what falls to it, and passes on signals and codes.
 func TestPID1(t *testing.T) {
-	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
-		missing(t, "unshare and the right to use it: "+err.Error())
-	}
+	needsNamespaces(t)
 	s := etcdtest.Shared(t)
 	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", filepath.Join(programs, "etcdlocker"),
 		"-e", s.Endpoint(), "-k", "/pid1", "--", "sh", "-c", `for i in 1 2 3; do (sleep 0.01 &) ; done; sleep 0.2; ps -eo stat= | grep -c Z; exit 9`)
@@ -205,4 +205,30 @@ func TestPID1(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	free(t, s.Client(t), "/pid1")
+}
+
+// TestForeignProc: where /proc shows other processes under the numbers of ours, the tree is found without it.
+func TestForeignProc(t *testing.T) {
+	needsNamespaces(t)
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	p := startCommand(t, nil, exec.Command("unshare", append([]string{"--pid", "--fork", filepath.Join(programs, "etcdlocker"),
+		"-e", s.Endpoint(), "-k", "/foreign-proc", "--"}, stubbornTree...)...))
+	p.says(p.stdout, "ready")
+	lease := held(t, client, "/foreign-proc").Kvs[0].Lease
+	if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
+		t.Fatal(err)
+	}
+	// With 3 it would say that something could not be killed.
+	if code := p.code(); code != 2 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// needsNamespaces skips a test where pid namespaces cannot be made.
+func needsNamespaces(t *testing.T) {
+	t.Helper()
+	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
+		missing(t, "unshare and the right to use it: "+err.Error())
+	}
 }

@@ -127,6 +127,16 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestLongerThanTheTTL: the guard hears of renewals.
+func TestLongerThanTheTTL(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-t", "2", "-k", "/longer", "--", "sh", "-c", "sleep 4; exit 4")
+	if code := p.code(); code != 4 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
 // TestStoppedLockerComesBack: it finds that the lock is lost, and says so.
 func TestStoppedLockerComesBack(t *testing.T) {
 	s := etcdtest.Shared(t)

@@ -90,9 +90,8 @@ func (g *guarded) Start(validUntil boottime.Instant, lease int64, env []string) 
 	if err := g.conn.send(o.message(start), -1); err != nil {
 		return fmt.Errorf("telling the guard process: %w", err)
 	}
-	timer := boottime.NewTimer()
-	defer timer.Close()
-	timer.Reset(validUntil)
+	timer := time.NewTimer(validUntil.Until()) // a suspend meanwhile is the guard's business
+	defer timer.Stop()
 	err := errors.New("the guard process did not start it in time")
 	select {
 	case err = <-g.started:

@@ -23,9 +23,9 @@ const socket = 3
 // is kept before the lease can run out.
 const lastResort = 100 * time.Millisecond
 
-// groupAfter is how long a command has to last before it gets a control group, which costs as much as all the rest of the
-// guard: short ones do without.
-const groupAfter = 100 * time.Millisecond
+// settleAfter is how long the guard and the command have to last before they get what a short command does well without: a
+// control group costs as much as all the rest of the guard.
+const settleAfter = 100 * time.Millisecond
 
 // A warden is a guard at work.
 type warden struct {
@@ -44,7 +44,7 @@ func run(path string, args []string) int {
 		return 1
 	}
 	setName(Name)
-	catchSignals()
+	time.AfterFunc(settleAfter, catchSignals)
 	conn, err := newConn(socket)
 	if err != nil {
 		return 1
@@ -81,7 +81,7 @@ func (w *warden) guard(o order, path string, args []string) int {
 	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
 	group := &cgroup{}
 	defer group.remove()
-	defer time.AfterFunc(groupAfter, group.gather).Stop()
+	defer time.AfterFunc(settleAfter, group.gather).Stop()
 	supervise.Drive(life, &reporter{tree, group, w.report(tree)}, supervise.Events{Expired: w.over})
 	if life.Undead {
 		return 1
@@ -188,7 +188,8 @@ func (r *reporter) Kill() {
 
 func (r *reporter) Exited() <-chan supervise.Exit { return r.told }
 
-// catchSignals keeps the guard alive when signals go to everything that is called like etcdlocker. Caught signals are
+// catchSignals keeps the guard alive when signals go to everything that is called like etcdlocker: if it died of them, the
+// command would be killed instead of being asked to end. Caught signals are
 // back to their default in the command; what was ignored stays so for both.
 func catchSignals() {
 	c := make(chan os.Signal, 1) // nobody listens

@@ -62,6 +62,14 @@ func TestEmptyBeforeExited(t *testing.T) {
 	r.expect(t, l, Over, "kill")
 }
 
+// TestWhatStandsStillCannotEnd: it is let go before it is asked to end.
+func TestWhatStandsStillCannotEnd(t *testing.T) {
+	l, r := newTestLife()
+	l.Doubt(true)
+	l.Lost(start)
+	r.expect(t, l, Ending, "freeze", "thaw", "terminate")
+}
+
 // TestGuardDiesLater: the command has ended, what it left is waited for, and then nobody is left to guard that.
 func TestGuardDiesLater(t *testing.T) {
 	l, r := newTestLife()

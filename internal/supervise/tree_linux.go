@@ -32,15 +32,15 @@ type Process struct {
 	Stopped bool
 
 	parent int
-	start  string // when it started: tells it from a later one with the same id
+	start  string // when it started: tells it from a later one with the same id; empty for a child that /proc does not show
 }
 
-// Descendants returns the processes below this one, as far as /proc shows them. It shows nothing if it belongs to
-// another pid namespace: the numbers in it are other processes' there.
+// Descendants returns the processes below this one, as far as /proc shows them. If it belongs to another pid namespace the
+// numbers in it are other processes': then it is the children of this one, orphans that have fallen to it among them.
 func Descendants() []Process {
 	self := os.Getpid()
 	if link, err := os.Readlink("/proc/self"); err != nil || link != strconv.Itoa(self) {
-		return nil
+		return children()
 	}
 	below := make(map[int][]Process)
 	dir, err := os.Open("/proc")
@@ -67,6 +67,47 @@ func Descendants() []Process {
 		}
 	}
 	return all
+}
+
+// children asks the kernel of each possible process id whether it is a child of this process: first up to the one that was
+// given last, and if none of those is, of all, as they may have begun anew.
+func children() []Process {
+	const most = 1 << 22 // the kernel's own limit
+	last := lastPID()
+	if found := childrenAmong(2, last); len(found) > 0 {
+		return found
+	}
+	return childrenAmong(last+1, most)
+}
+
+func childrenAmong(from, to int) (found []Process) {
+	for pid := from; pid <= to; pid++ {
+		// The first question is the cheaper one.
+		if unix.Kill(pid, 0) != unix.ESRCH && isChild(pid) {
+			found = append(found, Process{PID: pid, Name: "a process"})
+		}
+	}
+	return found
+}
+
+// lastPID returns the process id that was given last in our namespace, which is what /proc/loadavg tells to whoever reads it,
+// also where the rest of /proc belongs to another one.
+func lastPID() int {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 1
+	}
+	fields := bytes.Fields(content)
+	pid, err := strconv.Atoi(string(fields[len(fields)-1]))
+	if err != nil {
+		return 1
+	}
+	return pid
+}
+
+// isChild also says yes of a child that has ended and was not waited for.
+func isChild(pid int) bool {
+	return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) == nil
 }
 
 // readProcess reads /proc/PID/stat.
@@ -106,7 +147,7 @@ func (p Process) Signal(sig syscall.Signal) {
 		return
 	}
 	defer unix.Close(fd)
-	if now, ok := readProcess(p.PID); ok && now.start == p.start {
+	if p.start == "" && isChild(p.PID) || p.start != "" && p.isStill() {
 		unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 }
@@ -136,4 +177,10 @@ func Thaw(frozen []Process) {
 	for _, p := range frozen {
 		p.Signal(syscall.SIGCONT)
 	}
+}
+
+// isStill reports whether a process that was seen in /proc is there.
+func (p Process) isStill() bool {
+	now, ok := readProcess(p.PID)
+	return ok && now.start == p.start
 }
