@@ -53,6 +53,18 @@ func once(kind string, v etcdtest.Verdict) (hook etcdtest.Hook, hit <-chan struc
 	}, c
 }
 
+// startGated starts an etcd, and a client that is behind a gate, at which the first write of a kind gets the verdict.
+func startGated(t *testing.T, kind string, v etcdtest.Verdict) (s *etcdtest.Server, gate *etcdtest.Gate, behind *clientv3.Client, hit <-chan struct{}) {
+	t.Helper()
+	s = etcdtest.Start(t)
+	gate = etcdtest.NewGate(t, s.Endpoint())
+	hook, hit := once(kind, v)
+	gate.Intercept(hook)
+	c := s.Config()
+	c.Endpoints = []string{gate.Endpoint()}
+	return s, gate, etcdtest.Dial(t, c), hit
+}
+
 // verdicts are the ways in which the outcome of a write can be unknown.
 var verdicts = map[string]etcdtest.Verdict{
 	"request held": etcdtest.HoldRequest,
@@ -69,15 +81,9 @@ func TestUnknownOutcomes(t *testing.T) {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				s := etcdtest.Start(t)
-				gate := etcdtest.NewGate(t, s.Endpoint())
-				hook, hit := once(kind, verdict)
-				gate.Intercept(hook)
-
-				c := s.Config()
-				c.Endpoints = []string{gate.Endpoint()}
+				s, gate, behind, hit := startGated(t, kind, verdict)
 				var inside atomic.Int32
-				turns(t, &inside, s.Client(t), etcdtest.Dial(t, c))
+				turns(t, &inside, s.Client(t), behind)
 				select {
 				case <-hit:
 				default:
@@ -100,17 +106,12 @@ func TestUnknownOutcomeOfGivingUp(t *testing.T) {
 	for name, verdict := range verdicts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := etcdtest.Start(t)
-			gate := etcdtest.NewGate(t, s.Endpoint())
-			hook, hit := once("revoke", verdict)
-			gate.Intercept(hook)
-			c := s.Config()
-			c.Endpoints = []string{gate.Endpoint()}
+			s, gate, behind, hit := startGated(t, "revoke", verdict)
 			ctx := etcdtest.Context(t)
 
 			holder := newLock(t, s.Client(t), "/give-up", "holder")
 			mustLock(t, holder)
-			waiter := timed(t, etcdtest.Dial(t, c), "/give-up", "waiter", 2*time.Second)
+			waiter := timed(t, behind, "/give-up", "waiter", 2*time.Second)
 			waiting, cancel := context.WithCancel(ctx)
 			defer cancel()
 			waiter.OnWait = cancel
@@ -136,15 +137,10 @@ func TestUnknownOutcomeOfLeaving(t *testing.T) {
 	for name, verdict := range verdicts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := etcdtest.Start(t)
-			gate := etcdtest.NewGate(t, s.Endpoint())
-			hook, hit := once("leave", verdict)
-			gate.Intercept(hook)
-			c := s.Config()
-			c.Endpoints = []string{gate.Endpoint()}
+			s, gate, behind, hit := startGated(t, "leave", verdict)
 			client, ctx := s.Client(t), etcdtest.Context(t)
 
-			l := newLock(t, etcdtest.Dial(t, c), "/leave", "me")
+			l := newLock(t, behind, "/leave", "me")
 			mustLock(t, l)
 			if _, err := client.Delete(ctx, "/leave"); err != nil {
 				t.Fatal(err)

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package test runs whole programs: the real etcdlocker and etcdlockctl, on a real etcd.
 package test
 
