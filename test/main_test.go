@@ -105,6 +105,12 @@ func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 	p.cmd.Env = environment(vars...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	p.cmd.WaitDelay = 100 * time.Millisecond
+	// A group of its own: a group that has lost its last parent outside while a process of it is stopped gets a SIGHUP from
+	// the kernel, all of it. In the tests' own group that would be the tests.
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +242,12 @@ func gone(t testing.TB, pid string) {
 	t.Helper()
 	etcdtest.Await(t, "process "+pid+" to end", func(context.Context) error {
 		stat, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
+		if err != nil {
+			return nil
+		}
+		// The main thread can be dead long before the others, and with them the open files.
+		threads, err := os.ReadDir("/proc/" + pid + "/task")
+		if err != nil || strings.Contains(string(stat), ") Z ") && len(threads) == 1 {
 			return nil
 		}
 		return errors.New("it runs")

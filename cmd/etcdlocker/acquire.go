@@ -74,8 +74,18 @@ type holder struct {
 	endpoint string // for the command's environment
 }
 
-// acquire gets the lock, or says why not. Meanwhile the command, which is found at path, is prepared.
+// acquire gets the lock, or says why not. An embedded etcd that died between the moment it was found and its first answer
+// is started again.
 func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
+	h, err := l.acquireOnce(ctx, path)
+	if l.embedded && errors.Is(err, etcdlock.ErrNoAnswer) && ctx.Err() == nil {
+		return l.acquireOnce(ctx, path)
+	}
+	return h, err
+}
+
+// acquireOnce gets the lock. Meanwhile the command, which is found at path, is prepared.
+func (l *locker) acquireOnce(ctx context.Context, path string) (*holder, error) {
 	config, err := l.config(ctx)
 	if err != nil {
 		return nil, err
