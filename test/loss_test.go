@@ -49,6 +49,9 @@ func TestLost(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			gone(t, worker)
+			if _, err := client.Delete(etcdtest.Context(t), key); err != nil { // what was put there by hand
+				t.Error(err)
+			}
 			if !strings.Contains(p.stderr.String(), "etcdlocker: error: lock ") || !strings.Contains(p.stderr.String(), "etcdlocker: hint: ") {
 				t.Errorf("it says %q", p.stderr)
 			}
