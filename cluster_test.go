@@ -12,21 +12,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// timed returns a lock with a short TTL, for tests that wait for it.
-func timed(t *testing.T, client *clientv3.Client, key, id string, ttl time.Duration) *etcdlock.Lock {
-	t.Helper()
-	l, err := etcdlock.New(client, key, id, ttl)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		l.Close(ctx)
-	})
-	return l
-}
-
 // renewed waits until a lock has been renewed n times more, and fails if it is lost.
 func renewed(t *testing.T, l *etcdlock.Lock, held context.Context, n int) {
 	t.Helper()

@@ -22,6 +22,12 @@ const ttl = 60 * time.Second
 // newLock returns a lock that is closed when the test ends.
 func newLock(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
 	t.Helper()
+	return timed(t, client, key, id, ttl)
+}
+
+// timed is newLock with a TTL of its own, for tests that wait for it.
+func timed(t testing.TB, client *clientv3.Client, key, id string, ttl time.Duration) *etcdlock.Lock {
+	t.Helper()
 	l, err := etcdlock.New(client, key, id, ttl)
 	if err != nil {
 		t.Fatal(err)

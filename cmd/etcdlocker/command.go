@@ -5,7 +5,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
 
-// A command is prepared while the lock is being acquired. The zero value is none.
+// A command is prepared while the lock is being acquired.
 type command struct {
 	ready chan struct{} // closed when the rest is set
 	run   guard.Command
@@ -29,7 +29,7 @@ func prepare(path string, args []string, unguarded bool) *command {
 	return c
 }
 
-// await returns the command once it is prepared.
+// await returns the command once it is prepared, nil if there is none.
 func (c *command) await() (guard.Command, error) {
 	<-c.ready
 	return c.run, c.err
@@ -37,14 +37,14 @@ func (c *command) await() (guard.Command, error) {
 
 // extend says until when the lock is valid now.
 func (c *command) extend(validUntil boottime.Instant) {
-	if run, err := c.await(); run != nil && err == nil {
+	if run, _ := c.await(); run != nil {
 		run.Extend(validUntil)
 	}
 }
 
 // close ends what was prepared. A command that still runs is not touched.
 func (c *command) close() {
-	if run, err := c.await(); run != nil && err == nil {
+	if run, _ := c.await(); run != nil {
 		run.Close()
 	}
 }
