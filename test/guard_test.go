@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -176,8 +179,98 @@ func TestBothAtOnce(t *testing.T) {
 	}
 }
 
-// TestAnyMoment: killed or stopped at moments from the start of etcdlocker to the end of its command, one of the two leaves
-// nothing behind.
+// A phase of a lock's life, and how to get there.
+type phase struct {
+	name  string
+	reach func(t *testing.T, s *etcdtest.Server, p *program, key string)
+}
+
+// says on TERM that it was asked to end, and does not; as does its child in a session of its own.
+var askedTree = []string{"sh", "-c", `trap 'echo asked' TERM; setsid sh -c 'trap "" TERM; while :; do sleep 0.01; done' > /dev/null 2>&1 & echo ready; while :; do sleep 0.01; done`}
+
+var phases = []phase{
+	{"waiting", func(t *testing.T, s *etcdtest.Server, p *program, key string) { p.says(p.stderr, "place 1 in line") }},
+	{"running", func(t *testing.T, s *etcdtest.Server, p *program, key string) { p.says(p.stdout, "ready") }},
+	{"told to stop", func(t *testing.T, s *etcdtest.Server, p *program, key string) {
+		p.says(p.stdout, "ready")
+		p.signal(syscall.SIGTERM)
+		p.says(p.stdout, "asked")
+	}},
+	{"losing the lock", func(t *testing.T, s *etcdtest.Server, p *program, key string) {
+		p.says(p.stdout, "ready")
+		if _, err := s.Client(t).Delete(etcdtest.Context(t), key); err != nil {
+			t.Fatal(err)
+		}
+		p.says(p.stdout, "asked")
+	}},
+}
+
+// TestAnyPhase: whichever of the two is killed or stopped, and whenever, nothing of the tree runs when the lease is gone. A
+// guard that had not started its command yet is replaced.
+func TestAnyPhase(t *testing.T) {
+	for _, phase := range phases {
+		for _, victim := range []string{"etcdlocker", "guard"} {
+			for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+				name := strings.ReplaceAll(fmt.Sprint(phase.name, " ", victim, " ", sig), " ", "-")
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					s, key := etcdtest.Shared(t), "/phase/"+name
+					client := s.Client(t)
+					var holder *program
+					if phase.name == "waiting" {
+						holder = locker(t, s.Endpoint(), "-k", key)
+						held(t, client, key)
+					}
+					p := locker(t, s.Endpoint(), append([]string{"-t", "4", "-k", key, "--"}, askedTree...)...)
+					phase.reach(t, s, p, key)
+					lease := newestPlace(t, client, key).Lease
+					pid := p.cmd.Process.Pid
+					if victim == "guard" {
+						pid = guardOf(t, p)
+					}
+					if err := syscall.Kill(pid, sig); err != nil {
+						t.Fatal(err)
+					}
+					if holder != nil {
+						holder.signal(syscall.SIGTERM)
+						if victim == "guard" {
+							p.says(p.stdout, "ready")
+							p.signal(syscall.SIGKILL)
+						}
+					}
+					endsBefore(t, client, key, lease)
+				})
+			}
+		}
+	}
+}
+
+// newestPlace returns the last place in the line for a lock.
+func newestPlace(t testing.TB, client *clientv3.Client, key string) *mvccpb.KeyValue {
+	t.Helper()
+	resp, err := client.Get(etcdtest.Context(t), key+"/", clientv3.WithLastCreate()...)
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	return resp.Kvs[0]
+}
+
+// endsBefore waits until a lease is gone, and nothing of the lock's command may be there when it is.
+func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) {
+	t.Helper()
+	etcdtest.Await(t, "the lease to go", func(context.Context) error {
+		if hasLease(t, client, lease) {
+			return errors.New("it is there")
+		}
+		return nil
+	})
+	if left := marked(t, "ETCD_LOCK_KEY="+key); len(left) > 0 {
+		t.Errorf("the lease is gone, and these run: %v", left)
+	}
+}
+
+// TestAnyMoment: the same at moments that nobody has chosen, most of them while the command is being started. The command is
+// one process: a guard that is stopped and etcdlocker killed are both at once, and then that is what is promised.
 func TestAnyMoment(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for i := range 24 {
@@ -186,36 +279,22 @@ func TestAnyMoment(t *testing.T) {
 		victim := []string{"etcdlocker", "guard"}[i/2%2]
 		t.Run(fmt.Sprint(victim, sig, i), func(t *testing.T) {
 			t.Parallel()
-			p := locker(t, s.Endpoint(), append([]string{"-t", "2", "-k", key, "--"}, stubbornTree...)...)
-			time.Sleep(time.Duration(i) * 2 * time.Millisecond) // the moment
+			client := s.Client(t)
+			p := locker(t, s.Endpoint(), "-t", "2", "-k", key, "--", "sh", "-c", `trap '' TERM; while :; do sleep 0.01; done`)
+			lease := held(t, client, key).Kvs[0].Lease
+			time.Sleep(time.Duration(i) * time.Millisecond) // the moment
 			pid := p.cmd.Process.Pid
 			if victim == "guard" {
 				pid = guardOf(t, p)
 			}
-			if i >= 16 {
-				p.signal(syscall.SIGTERM) // it is being stopped
-			}
 			syscall.Kill(pid, sig)
-			if sig == syscall.SIGKILL && victim == "etcdlocker" {
-				p.code()
+			time.Sleep(time.Duration(i) * time.Millisecond)
+			if victim == "guard" {
+				p.signal(syscall.SIGKILL)
 			}
-			// It may not have had the lock yet, and its command may be about to start.
-			outlived(t, s, key)
-			treeGone(t, key)
+			endsBefore(t, client, key, lease)
 		})
 	}
-}
-
-// outlived waits until whoever has or may get a lock is out of the line.
-func outlived(t testing.TB, s *etcdtest.Server, key string) {
-	t.Helper()
-	client := s.Client(t)
-	etcdtest.Await(t, "the line to be empty", func(context.Context) error {
-		if n := places(t, client, key); n > 0 {
-			return errors.New("somebody is there")
-		}
-		return nil
-	})
 }
 
 // TestProgramReplaced: what runs goes on, whatever becomes of the file that it was started from.

@@ -103,7 +103,7 @@ func (l *locker) acquireOnce(ctx context.Context, path string) (*holder, error) 
 		renewed:  make(chan struct{}, 1),
 		endpoint: strings.Join(config.Endpoints, ","),
 	}
-	h.run = prepare(path, l.command, l.unguarded)
+	h.run = l.prepare(path)
 	if err := h.lockIt(ctx); err != nil {
 		h.leave()
 		return nil, err

@@ -1,38 +1,55 @@
 package main
 
 import (
+	"os"
+	"sync"
+
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
 
 // A command is prepared while the lock is being acquired.
 type command struct {
-	ready chan struct{} // closed when the rest is set
-	run   guard.Command
-	err   error
+	path  string // empty: there is none
+	words []string
+
+	mu       sync.Mutex
+	launched *guard.Launched // nil: nobody looks after it
+	run      guard.Command   // nil: not ready
 }
 
-// prepare begins to prepare the command at path; there is none if that is empty.
-func prepare(path string, args []string, unguarded bool) *command {
-	c := &command{ready: make(chan struct{})}
-	if path == "" || unguarded {
-		if path != "" {
-			c.run = guard.Unguarded(path, args)
+// prepare begins to prepare the command at path.
+func (l *locker) prepare(path string) *command {
+	c := &command{path: path, words: l.command}
+	if path != "" && !l.unguarded {
+		c.launched, l.launched = l.launched, nil
+		if c.launched == nil {
+			c.launched = guard.Launch(os.Args)
 		}
-		close(c.ready)
-		return c
 	}
-	go func() {
-		defer close(c.ready)
-		c.run, c.err = guard.New(path, args)
-	}()
 	return c
 }
 
 // await returns the command once it is prepared, nil if there is none.
-func (c *command) await() (guard.Command, error) {
-	<-c.ready
-	return c.run, c.err
+func (c *command) await() (_ guard.Command, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.path == "", c.run != nil:
+	case c.launched == nil:
+		c.run = guard.Unguarded(c.path, c.words)
+	default:
+		c.run, err = c.launched.Command(c.path, len(os.Args)-len(c.words))
+	}
+	return c.run, err
+}
+
+// again prepares it again after its guard was killed or stopped.
+func (c *command) again() {
+	c.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.run, c.launched = nil, guard.Launch(os.Args)
 }
 
 // extend says until when the lock is valid now.
@@ -44,7 +61,10 @@ func (c *command) extend(validUntil boottime.Instant) {
 
 // close ends what was prepared. A command that still runs is not touched.
 func (c *command) close() {
-	if run, _ := c.await(); run != nil {
-		run.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run != nil {
+		c.run.Close()
 	}
+	c.launched.Close()
 }

@@ -93,23 +93,17 @@ func (h *holder) validUntil() boottime.Instant {
 
 // supervise runs the command to its end and releases the lock.
 func (h *holder) supervise() int {
-	run, err := h.run.await()
-	if err != nil {
-		h.close()
-		return h.voice.fail(h.explainStart(err), exitNoCommand)
-	}
-	if h.held.Err() != nil || h.lock.Remaining() <= h.grace {
-		// No time to stop it in time.
+	terminal := saveTerminal()
+	run, err := h.start()
+	switch {
+	case errors.Is(err, guard.ErrUndead):
+		return h.undead(run)
+	case errors.Is(err, errNoTime):
 		if !h.release() {
-			h.voice.errorf("lock %q: too little of its validity was left to start the command", h.key)
+			h.voice.errorf("lock %q: %v", h.key, err)
 		}
 		return exitLost
-	}
-	terminal := saveTerminal()
-	if err := run.Start(h.validUntil(), int64(h.lock.Lease()), h.environment()); err != nil {
-		if errors.Is(err, guard.ErrUndead) {
-			return h.undead(run)
-		}
+	case err != nil:
 		h.close()
 		return h.voice.fail(h.explainStart(err), exitNoCommand)
 	}
@@ -128,6 +122,32 @@ func (h *holder) supervise() int {
 	}
 	return h.finish(life, run)
 }
+
+// errNoTime says that the command could not be ended in time if it was started.
+var errNoTime = errors.New("too little of its validity was left to start the command")
+
+// start starts the command. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
+func (h *holder) start() (run guard.Command, err error) {
+	for range guardsTried {
+		if run, err = h.run.await(); err != nil {
+			return nil, err
+		}
+		validUntil := h.validUntil()
+		by := validUntil.Add(-h.grace)
+		if h.held.Err() != nil || by.Until() <= 0 {
+			return nil, errNoTime
+		}
+		if err = run.Start(by, validUntil, int64(h.lock.Lease()), h.environment()); !errors.Is(err, guard.ErrGone) {
+			return run, err
+		}
+		h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)
+		h.run.again()
+	}
+	return nil, err
+}
+
+// guardsTried is how many guards may be killed or stopped before their command has started.
+const guardsTried = 3
 
 func (h *holder) explainStart(err error) error {
 	hint := "the lock was released"

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/buildinfo"
+	"github.com/etcdlock/etcdlock/internal/early"
+	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -22,20 +24,23 @@ const (
 	exitSignal      = 128 // plus the signal's number
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
+	defer early.Guard.Close() // if it has got no command
 	v := &voice{w: os.Stderr}
 	o, err := parseOptions(os.Args[1:], os.Getenv)
 	switch {
 	case err != nil:
-		os.Exit(v.fail(err, exitUsage))
+		return v.fail(err, exitUsage)
 	case o.help:
 		fmt.Print(usage)
-		return
+		return 0
 	case o.version:
 		fmt.Println("etcdlocker", buildinfo.Version())
-		return
+		return 0
 	}
-	os.Exit((&locker{options: o, voice: v, signals: catchSignals()}).run())
+	return (&locker{options: o, voice: v, signals: catchSignals(), launched: early.Guard}).run()
 }
 
 // fail says what went wrong and what to do, and returns the exit code.
@@ -50,14 +55,18 @@ func (v *voice) fail(err error, code int) int {
 // A locker takes one lock and runs one command under it.
 type locker struct {
 	*options
-	voice   *voice
-	signals chan os.Signal
+	voice    *voice
+	signals  chan os.Signal
+	launched *guard.Launched // that has got no command yet, nil if there is none
 }
 
 func (l *locker) run() int {
 	path, err := findCommand(l.command)
 	if err != nil {
 		return l.voice.fail(err, exitNoCommand)
+	}
+	if path == "" {
+		l.launched.Close()
 	}
 	ctx, stopped := l.untilStopped(context.Background())
 	h, err := l.acquire(ctx, path)

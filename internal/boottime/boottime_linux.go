@@ -4,16 +4,16 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // Now returns the present instant.
 func Now() Instant {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+	now, err := kernel.BootTime()
+	if err != nil {
 		panic("boottime: " + err.Error()) // every Linux since 2.6.39 has it
 	}
-	return Instant(ts.Nano())
+	return Instant(now)
 }
 
 // timerfd is an alarm of the kernel's own.
@@ -23,7 +23,7 @@ type timerfd struct {
 }
 
 func newAlarm(c chan<- struct{}) alarm {
-	fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	fd, err := kernel.NewTimerFD()
 	if err != nil {
 		return newPoller(c) // out of descriptors: the deadline must be kept all the same
 	}
@@ -41,9 +41,8 @@ func newAlarm(c chan<- struct{}) alarm {
 }
 
 func (t *timerfd) set(at Instant) {
-	// A value of zero would disarm it.
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(int64(at), int64(time.Nanosecond)))}
-	if err := unix.TimerfdSettime(t.fd, unix.TFD_TIMER_ABSTIME, &spec, nil); err != nil {
+	// A value of zero would stop it.
+	if err := kernel.SetTimerFD(t.fd, max(time.Duration(at), 1)); err != nil {
 		panic("boottime: " + err.Error()) // only a wrong argument is refused
 	}
 }

@@ -2,14 +2,12 @@ package guard
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"strings"
+	"strconv"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/rundir"
 )
 
@@ -24,16 +22,19 @@ const attestationPrefix = "dead-"
 const stale = 25 * time.Hour
 
 func attestationPath(dir string, lease int64) string {
-	return fmt.Sprintf("%s/%s%x", dir, attestationPrefix, lease)
+	return dir + "/" + attestationPrefix + hex(lease)
 }
+
+func hex(lease int64) string { return strconv.FormatInt(lease, 16) }
 
 // attestation returns what the file says.
 func attestation(lease int64) (string, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := kernel.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("etcdlock 1: no process of the command under lease %x is left\nuser %d\nboot %send\n", lease, os.Geteuid(), boot), nil
+	return "etcdlock 1: no process of the command under lease " + hex(lease) + " is left\n" +
+		"user " + strconv.Itoa(os.Geteuid()) + "\nboot " + boot + "end\n", nil
 }
 
 // attest writes the attestation, whole or not at all.
@@ -73,7 +74,7 @@ func Attested(lease int64) bool {
 	if err != nil {
 		return false
 	}
-	f, err := os.OpenFile(attestationPath(dir, lease), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(attestationPath(dir, lease), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
@@ -102,7 +103,8 @@ func Forget(lease int64) {
 		return
 	}
 	for _, f := range files {
-		if info, err := f.Info(); err == nil && strings.HasPrefix(f.Name(), attestationPrefix) && time.Since(info.ModTime()) > stale {
+		_, ours := kernel.CutPrefix(f.Name(), attestationPrefix)
+		if info, err := f.Info(); err == nil && ours && time.Since(info.ModTime()) > stale {
 			os.Remove(dir + "/" + f.Name())
 		}
 	}
@@ -131,12 +133,12 @@ func watchAttestations() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
 	events := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO); err != nil {
+	if _, err := syscall.InotifyAddWatch(fd, dir, syscall.IN_MOVED_TO); err != nil {
 		events.Close()
 		return nil, err
 	}

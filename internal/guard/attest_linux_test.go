@@ -3,6 +3,7 @@ package guard
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -104,9 +105,9 @@ func TestAttested(t *testing.T) {
 }
 
 func TestOrders(t *testing.T) {
-	o := order{validUntil: 1 << 40, lease: -5, pgid: 42, env: []string{"A=1", "B=", "C=x\ny"}}
+	o := order{validUntil: 1 << 40, by: 7, lease: -5, pgid: 42, first: 3, path: "/bin/x", env: []string{"A=1", "B=", "C=x\ny"}}
 	got, err := parseOrder(o.message(start))
-	if err != nil || got.validUntil != o.validUntil || got.lease != o.lease || got.pgid != o.pgid || strings.Join(got.env, "|") != strings.Join(o.env, "|") {
+	if err != nil || !reflect.DeepEqual(got, o) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "S", "S1234567", string(o.message(start)[:len(o.message(start))-1])} {

@@ -1,16 +1,15 @@
 package guard
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"os"
+	"path"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
+	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -42,7 +41,7 @@ func (c *cgroup) gather() {
 	if err != nil || c.over {
 		return
 	}
-	sweep(dir[:strings.LastIndexByte(dir, '/')])
+	sweep(path.Dir(dir))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return
 	}
@@ -71,18 +70,20 @@ func ownCgroup() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	content, err := os.ReadFile("/proc/self/cgroup")
+	content, err := kernel.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", err
 	}
-	for _, line := range strings.Split(string(content), "\n") {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			root = strings.TrimSuffix(root, "/")
-			below, ok := strings.CutPrefix(path+"/", root+"/")
-			if !ok {
-				return "", fmt.Errorf("group %q is not below %q", path, root)
+	for _, line := range kernel.Lines(content) {
+		if group, ok := kernel.CutPrefix(line, "0::"); ok {
+			if root == "/" {
+				return path.Join(mount, group), nil
 			}
-			return strings.TrimSuffix(mount+"/"+below, "/"), nil
+			below, ok := kernel.CutPrefix(group+"/", root+"/")
+			if !ok {
+				return "", errors.New("the group is not below what is mounted")
+			}
+			return path.Join(mount, below), nil
 		}
 	}
 	return "", errors.New("not in a cgroup of the second version")
@@ -90,23 +91,34 @@ func ownCgroup() (string, error) {
 
 // cgroupMount returns which part of the hierarchy is mounted, and where.
 func cgroupMount() (root, mount string, err error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	content, err := kernel.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", "", err
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		about, kind, ok := strings.Cut(lines.Text(), " - ")
-		if fields := strings.Fields(about); ok && strings.HasPrefix(kind, "cgroup2 ") && len(fields) > 4 {
+	for _, line := range kernel.Lines(content) {
+		// Optional fields end with a lone dash; the type of the file system follows.
+		fields := kernel.Fields(line)
+		if dash := slices.Index(fields, "-"); dash > 4 && dash+1 < len(fields) && fields[dash+1] == "cgroup2" {
 			return unescape(fields[3]), unescape(fields[4]), nil
 		}
 	}
 	return "", "", errors.New("no cgroup hierarchy of the second version is mounted")
 }
 
-// unescape undoes what mountinfo does to blanks.
+// unescape undoes what mountinfo does to blanks: a backslash and three octal digits stand for them.
 func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b = append(b, byte(n))
+				i += 3
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
 }
 
 // sweep removes groups whose guards were killed together with their etcdlockers. One that is still needed is in use, or
@@ -117,9 +129,9 @@ func sweep(parent string) {
 		return
 	}
 	for _, f := range others {
-		name, ok := strings.CutPrefix(f.Name(), cgroupPrefix)
-		if pid, err := strconv.Atoi(name); ok && err == nil && unix.Kill(pid, 0) == unix.ESRCH {
-			unix.Rmdir(parent + "/" + f.Name())
+		name, ok := kernel.CutPrefix(f.Name(), cgroupPrefix)
+		if pid, err := strconv.Atoi(name); ok && err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			syscall.Rmdir(parent + "/" + f.Name())
 		}
 	}
 }
@@ -147,19 +159,19 @@ func (c *cgroup) remove() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
-	if c.dir == "" || unix.Rmdir(c.dir) != unix.EBUSY {
+	if c.dir == "" || syscall.Rmdir(c.dir) != syscall.EBUSY {
 		return
 	}
 	c.freeze(false)
-	content, err := os.ReadFile(c.dir + "/cgroup.procs")
+	content, err := kernel.ReadFile(c.dir + "/cgroup.procs")
 	if err != nil {
 		return
 	}
-	parent := cgroup{dir: c.dir[:strings.LastIndexByte(c.dir, '/')]}
-	for _, pid := range strings.Fields(string(content)) {
+	parent := cgroup{dir: path.Dir(c.dir)}
+	for _, pid := range kernel.Fields(content) {
 		parent.write("cgroup.procs", pid)
 	}
-	unix.Rmdir(c.dir)
+	syscall.Rmdir(c.dir)
 }
 
 func (c *cgroup) write(file, value string) error {

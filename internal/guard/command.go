@@ -5,7 +5,6 @@ package guard
 import (
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/supervise"
@@ -15,9 +14,10 @@ import (
 type Command interface {
 	supervise.Processes
 
-	// Start starts it, with variables added to our environment, unless that takes until the lock's validity ends. If it
-	// fails, nothing of the command runs, or the error is ErrUndead. The lease is the one that the lock hangs on.
-	Start(validUntil boottime.Instant, lease int64, env []string) error
+	// Start starts it, with variables added to our environment, by a moment after which too little is left of the lock's
+	// validity, or not at all. If it fails, nothing of the command runs, or the error is ErrUndead; after ErrGone another
+	// guard can be tried. The lease is the one that the lock hangs on.
+	Start(by, validUntil boottime.Instant, lease int64, env []string) error
 
 	// Extend says until when the lock is valid now.
 	Extend(validUntil boottime.Instant)
@@ -35,6 +35,9 @@ type Command interface {
 // ErrUndead says that processes could not be killed.
 var ErrUndead = errors.New("processes could not be killed")
 
+// ErrGone says that the guard process was killed or stopped before it had started its command.
+var ErrGone = errors.New("the guard process is of no use any more")
+
 // Unguarded returns a command that nobody looks after when this process is killed or stopped.
 func Unguarded(path string, args []string) Command { return &unguarded{path: path, args: args} }
 
@@ -44,7 +47,7 @@ type unguarded struct {
 	args []string
 }
 
-func (u *unguarded) Start(_ boottime.Instant, _ int64, env []string) (err error) {
+func (u *unguarded) Start(_, _ boottime.Instant, _ int64, env []string) (err error) {
 	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: environment(os.Environ(), env)})
 	return err
 }
@@ -63,14 +66,23 @@ func (u *unguarded) Close() {
 func environment(base, add []string) []string {
 	added := make(map[string]bool)
 	for _, kv := range add {
-		name, _, _ := strings.Cut(kv, "=")
-		added[name] = true
+		added[variable(kv)] = true
 	}
 	var env []string
 	for _, kv := range base {
-		if name, _, _ := strings.Cut(kv, "="); !added[name] {
+		if !added[variable(kv)] {
 			env = append(env, kv)
 		}
 	}
 	return append(env, add...)
+}
+
+// variable returns the name of a variable that stands before its value.
+func variable(kv string) string {
+	for i := range len(kv) {
+		if kv[i] == '=' {
+			return kv[:i]
+		}
+	}
+	return kv
 }

@@ -5,7 +5,7 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // conn is one end of the socket pair. Waiting for it is left to Go's poller: a thread that blocks in the kernel would keep
@@ -31,13 +31,13 @@ func (c *conn) close() error { return c.file.Close() }
 func (c *conn) send(m []byte, fd int) error {
 	var rights []byte
 	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+		rights = syscall.UnixRights(fd)
 	}
 	var err error
 	if closed := c.raw.Control(func(own uintptr) {
-		err = unix.EINTR
-		for err == unix.EINTR {
-			err = unix.Sendmsg(int(own), m, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		err = syscall.EINTR
+		for err == syscall.EINTR {
+			err = syscall.Sendmsg(int(own), m, rights, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 		}
 	}); closed != nil {
 		return closed
@@ -45,38 +45,56 @@ func (c *conn) send(m []byte, fd int) error {
 	return err
 }
 
-// receive waits for a message, which is there until the next call, and the descriptor that came with it, or a negative
-// number. The other side's end is io.EOF.
-func (c *conn) receive() (m []byte, fd int, err error) {
+// receive waits for a message, which is there until the next call. The other side's end is io.EOF.
+func (c *conn) receive() ([]byte, error) {
+	return c.received(func(fd int, buf []byte) (int, error) { return kernel.Read(fd, buf) })
+}
+
+// receiveWithDescriptor also returns the descriptor that came with the message, or a negative number.
+func (c *conn) receiveWithDescriptor() (m []byte, fd int, err error) {
+	rights := make([]byte, syscall.CmsgSpace(4))
+	var rn int
+	m, err = c.received(func(own int, buf []byte) (n int, err error) {
+		err = syscall.EINTR
+		for err == syscall.EINTR {
+			n, rn, _, _, err = syscall.Recvmsg(own, buf, rights, syscall.MSG_CMSG_CLOEXEC)
+		}
+		return n, err
+	})
+	if err != nil {
+		return nil, -1, err
+	}
+	return m, descriptor(rights[:rn]), nil
+}
+
+// received waits until read has something.
+func (c *conn) received(read func(fd int, buf []byte) (int, error)) ([]byte, error) {
 	if c.buf == nil {
 		c.buf = make([]byte, maxMessage)
 	}
-	rights := make([]byte, unix.CmsgSpace(4))
-	var n, rn int
-	if closed := c.raw.Read(func(own uintptr) bool {
-		err = unix.EINTR
-		for err == unix.EINTR {
-			n, rn, _, _, err = unix.Recvmsg(int(own), c.buf, rights, unix.MSG_CMSG_CLOEXEC)
-		}
-		return err != unix.EAGAIN
+	var n int
+	var err error
+	if closed := c.raw.Read(func(fd uintptr) bool {
+		n, err = read(int(fd), c.buf)
+		return err != syscall.EAGAIN
 	}); closed != nil {
-		return nil, -1, closed
+		return nil, closed
 	}
 	switch {
 	case err != nil:
-		return nil, -1, err
+		return nil, err
 	case n == 0:
-		return nil, -1, io.EOF
+		return nil, io.EOF
 	}
-	return c.buf[:n], descriptor(rights[:rn]), nil
+	return c.buf[:n], nil
 }
 
 func descriptor(rights []byte) int {
-	messages, err := unix.ParseSocketControlMessage(rights)
+	messages, err := syscall.ParseSocketControlMessage(rights)
 	if err != nil || len(messages) == 0 {
 		return -1
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
+	fds, err := syscall.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) == 0 {
 		return -1
 	}

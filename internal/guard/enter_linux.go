@@ -6,7 +6,7 @@ import "os"
 // as much as the rest of its start. Packages are initialised in the order of their import paths as far as they do not need
 // each other, so this one comes early if it needs little.
 func init() {
-	if len(os.Args) > 1 && os.Args[0] == Name {
-		os.Exit(run(os.Args[1], os.Args[2:]))
+	if len(os.Args) > 0 && os.Args[0] == Name {
+		os.Exit(run())
 	}
 }

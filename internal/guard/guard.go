@@ -20,8 +20,6 @@
 package guard
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
@@ -49,15 +47,20 @@ var errMessage = errors.New("guard: a message that makes no sense")
 // An order says until when the lock is valid, and the first one what is to be started.
 type order struct {
 	validUntil boottime.Instant
-	lease      int64    // that the lock hangs on
-	pgid       int      // the process group of the command
-	env        []string // to add to the environment of the command
+	by         boottime.Instant // it must be started, or not at all
+	lease      int64            // that the lock hangs on
+	pgid       int              // the process group of the command
+	first      int              // of etcdlocker's words, the first one of the command
+	path       string           // of the program
+	env        []string         // to add to the environment of the command
 }
 
 func (o order) message(k kind) []byte {
-	m := binary.LittleEndian.AppendUint64([]byte{byte(k)}, uint64(o.validUntil))
-	m = binary.LittleEndian.AppendUint64(m, uint64(o.lease))
-	m = binary.LittleEndian.AppendUint32(m, uint32(o.pgid))
+	m := []byte{byte(k)}
+	for _, n := range []uint64{uint64(o.validUntil), uint64(o.by), uint64(o.lease), uint64(o.pgid), uint64(o.first)} {
+		m = appendNumber(m, n)
+	}
+	m = append(append(m, o.path...), 0)
 	for _, kv := range o.env {
 		m = append(append(m, kv...), 0)
 	}
@@ -66,32 +69,48 @@ func (o order) message(k kind) []byte {
 
 // parseOrder is the reverse of message.
 func parseOrder(m []byte) (o order, err error) {
-	const head = 1 + 8 + 8 + 4
-	if len(m) < head {
+	const head = 1 + 5*8
+	if len(m) <= head || m[len(m)-1] != 0 {
 		return order{}, errMessage
 	}
-	o.validUntil = boottime.Instant(binary.LittleEndian.Uint64(m[1:]))
-	o.lease = int64(binary.LittleEndian.Uint64(m[9:]))
-	o.pgid = int(int32(binary.LittleEndian.Uint32(m[17:])))
-	for rest := m[head:]; len(rest) > 0; {
-		end := bytes.IndexByte(rest, 0)
-		if end < 0 {
-			return order{}, errMessage
+	o.validUntil = boottime.Instant(number(m[1:]))
+	o.by = boottime.Instant(number(m[9:]))
+	o.lease = int64(number(m[17:]))
+	o.pgid = int(number(m[25:]))
+	o.first = int(number(m[33:]))
+	var words []string
+	for begin, i := head, head; i < len(m); i++ {
+		if m[i] == 0 {
+			words = append(words, string(m[begin:i]))
+			begin = i + 1
 		}
-		o.env, rest = append(o.env, string(rest[:end])), rest[end+1:]
 	}
+	o.path, o.env = words[0], words[1:]
 	return o, nil
 }
 
 // numbers is a message of two numbers.
-func numbers(k kind, a, b uint32) []byte {
-	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32([]byte{byte(k)}, a), b)
-}
+func numbers(k kind, a, b uint64) []byte { return appendNumber(appendNumber([]byte{byte(k)}, a), b) }
 
 // parseNumbers is the reverse of numbers.
-func parseNumbers(m []byte) (a, b uint32, err error) {
-	if len(m) != 9 {
+func parseNumbers(m []byte) (a, b uint64, err error) {
+	if len(m) != 1+2*8 {
 		return 0, 0, errMessage
 	}
-	return binary.LittleEndian.Uint32(m[1:]), binary.LittleEndian.Uint32(m[5:]), nil
+	return number(m[1:]), number(m[9:]), nil
+}
+
+func appendNumber(m []byte, n uint64) []byte {
+	for range 8 {
+		m = append(m, byte(n))
+		n >>= 8
+	}
+	return m
+}
+
+func number(m []byte) (n uint64) {
+	for i := 7; i >= 0; i-- {
+		n = n<<8 | uint64(m[i])
+	}
+	return n
 }

@@ -2,24 +2,105 @@ package guard
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// errGone says that the guard has ended before it was told to.
-var errGone = errors.New("the guard process has ended")
+// Why a guard has not started its command.
+var (
+	errGone = errors.New("it has ended")
+	errLate = errors.New("it did not answer in time")
+)
+
+// A refusal is the kernel's: the command cannot be executed.
+type refusal struct{ syscall.Errno }
+
+func (r refusal) Unwrap() error { return r.Errno }
+
+// A Launched is a guard process that was given no command yet.
+type Launched struct {
+	ready chan struct{} // closed when the rest is set
+	conn  *conn
+	pid   int
+	err   error
+	taken bool
+}
+
+// Launch starts a guard, and does not wait for that. The guard is executed with args, which are our own words: Command says
+// which of them are the command's.
+func Launch(args []string) *Launched {
+	l := &Launched{ready: make(chan struct{})}
+	go func() {
+		defer close(l.ready)
+		l.launch(append([]string{Name}, args[1:]...))
+	}()
+	return l
+}
+
+func (l *Launched) launch(args []string) {
+	var theirs int
+	if l.conn, theirs, l.err = newChannel(); l.err != nil {
+		l.err = os.NewSyscallError("a channel to the guard process", l.err)
+		return
+	}
+	defer syscall.Close(theirs)
+	l.pid, l.err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{ // works even if the file was replaced or deleted
+		Env:   onOneProcessor(os.Environ()),
+		Files: []uintptr{0, 1, 2, uintptr(theirs)},
+		Sys:   &syscall.SysProcAttr{Setpgid: true}, // nothing typed on the terminal is for the guard
+	})
+	if l.err != nil {
+		l.conn.close()
+		l.err = os.NewSyscallError("starting the guard process", l.err)
+	}
+}
+
+// Command gives the guard the program at path to run, with the words from first on, and waits until the guard is there.
+// From then on every child of this process is reaped here, and nothing else in the process may wait for a child of its own.
+func (l *Launched) Command(path string, first int) (Command, error) {
+	<-l.ready
+	if l.err != nil {
+		return nil, l.err
+	}
+	l.taken = true
+	g := &guarded{conn: l.conn, path: path, first: first, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 2)}
+	var err error
+	if g.tree, err = supervise.Watch(l.pid); err != nil {
+		return nil, err
+	}
+	go g.listen()
+	return g, nil
+}
+
+// Close ends a guard that was given no command.
+func (l *Launched) Close() {
+	if l == nil {
+		return
+	}
+	if <-l.ready; l.err != nil || l.taken {
+		return
+	}
+	l.taken = true
+	l.conn.close()
+	syscall.Kill(l.pid, syscall.SIGKILL)
+	for {
+		if _, err := syscall.Wait4(l.pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
 
 // A guarded command is seen from etcdlocker: the guard is its child, and so is whatever the guard may leave.
 type guarded struct {
 	tree  *supervise.Tree // with the guard at its root
 	conn  *conn
+	path  string
+	first int
 	pidfd int // of the command; negative before the start
 	pid   int
 
@@ -29,38 +110,25 @@ type guarded struct {
 	exited  chan supervise.Exit
 }
 
-// New starts the guard of a command. From then on every child of this process is reaped here, and nothing else in the
-// process may wait for a child of its own.
-func New(path string, args []string) (Command, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks.
+func newChannel() (ours *conn, theirs int, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("a channel to the guard process: %w", err)
+		return nil, -1, err
 	}
-	defer unix.Close(fds[1])
-	conn, err := newConn(fds[0])
+	if err = syscall.SetNonblock(fds[0], true); err == nil {
+		ours, err = newConn(fds[0])
+	}
 	if err != nil {
-		return nil, fmt.Errorf("a channel to the guard process: %w", err)
+		syscall.Close(fds[1])
 	}
-	g := &guarded{conn: conn, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 2)}
-	g.tree, err = supervise.Start(supervise.Command{
-		Path:       "/proc/self/exe", // works even if the file was replaced or deleted
-		Args:       append([]string{Name, path}, args...),
-		Env:        os.Environ(),
-		Files:      []uintptr{0, 1, 2, uintptr(fds[1])},
-		Attributes: &syscall.SysProcAttr{},
-	})
-	if err != nil {
-		conn.close()
-		return nil, fmt.Errorf("starting the guard process: %w", err)
-	}
-	go g.listen()
-	return g, nil
+	return ours, fds[1], err
 }
 
 // listen hears what the guard says, until it is gone.
 func (g *guarded) listen() {
 	for {
-		m, fd, err := g.conn.receive()
+		m, fd, err := g.conn.receiveWithDescriptor()
 		if err != nil {
 			break
 		}
@@ -73,7 +141,7 @@ func (g *guarded) listen() {
 			g.pid, g.pidfd = int(a), fd
 			g.started <- nil
 		case failed:
-			g.started <- syscall.Errno(a)
+			g.started <- refused(syscall.Errno(a))
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
 		}
@@ -82,20 +150,14 @@ func (g *guarded) listen() {
 	case g.started <- errGone:
 	default:
 	}
-	g.exited <- supervise.Exit{Status: syscall.WaitStatus(unix.SIGKILL), Left: true, Unguarded: true}
+	g.exited <- supervise.Exit{Status: syscall.WaitStatus(syscall.SIGKILL), Left: true, Unguarded: true}
 }
 
-func (g *guarded) Start(validUntil boottime.Instant, lease int64, env []string) error {
-	o := order{validUntil: validUntil, lease: lease, pgid: unix.Getpgrp(), env: env}
-	if err := g.conn.send(o.message(start), -1); err != nil {
-		return fmt.Errorf("telling the guard process: %w", err)
-	}
-	timer := time.NewTimer(validUntil.Until()) // a suspend meanwhile is the guard's business
-	defer timer.Stop()
-	err := errors.New("the guard process did not start it in time")
-	select {
-	case err = <-g.started:
-	case <-timer.C:
+func (g *guarded) Start(by, validUntil boottime.Instant, lease int64, env []string) error {
+	o := order{by: by, validUntil: validUntil, lease: lease, pgid: syscall.Getpgrp(), first: g.first, path: g.path, env: env}
+	err := g.conn.send(o.message(start), -1)
+	if err == nil {
+		err = g.await(by)
 	}
 	if err == nil {
 		return nil
@@ -103,10 +165,33 @@ func (g *guarded) Start(validUntil boottime.Instant, lease int64, env []string) 
 	life := supervise.NewLife(g)
 	life.Expired(time.Now())
 	supervise.Drive(life, g, supervise.Events{})
-	if life.Undead {
-		return fmt.Errorf("%w: %w", ErrUndead, err)
+	switch {
+	case life.Undead:
+		return errors.Join(ErrUndead, err)
+	case errors.As(err, new(refusal)):
+		return err
 	}
-	return err
+	return errors.Join(ErrGone, err)
+}
+
+func refused(errno syscall.Errno) error {
+	if errno == syscall.ETIME {
+		return errLate
+	}
+	return refusal{errno}
+}
+
+// await waits until the guard has started the command.
+func (g *guarded) await(by boottime.Instant) error {
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	timer.Reset(by)
+	select {
+	case err := <-g.started:
+		return err
+	case <-timer.C:
+		return errLate
+	}
 }
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
@@ -121,12 +206,12 @@ func (g *guarded) Exited() <-chan supervise.Exit { return g.exited }
 func (g *guarded) Empty() <-chan struct{} { return g.tree.Empty() }
 
 func (g *guarded) Signal(sig syscall.Signal) {
-	unix.PidfdSendSignal(g.pidfd, sig, nil, 0)
+	kernel.PidfdSignal(g.pidfd, sig)
 }
 
 func (g *guarded) Terminate() {
 	others := g.Others()
-	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGCONT} {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGCONT} {
 		for _, p := range others {
 			p.Signal(sig)
 		}
@@ -175,13 +260,13 @@ func (g *guarded) Others() []supervise.Process {
 
 // Close ends the guard. What it has adopted falls to this process.
 func (g *guarded) Close() {
-	g.tree.Signal(unix.SIGKILL)
+	g.tree.Signal(syscall.SIGKILL)
 	if e := <-g.tree.Exited(); !e.Status.Exited() {
 		g.group().remove()
 	}
 	g.tree.Close()
 	g.conn.close()
 	if g.pidfd >= 0 {
-		unix.Close(g.pidfd)
+		syscall.Close(g.pidfd)
 	}
 }

@@ -8,84 +8,103 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// socket is the guard's end of the socket pair.
+// socket is the guard's end of the channel.
 const socket = 3
 
 // lastResort is how long after the end of validity the kernel kills a guard that has not acted: less than the margin that
 // is kept before the lease can run out.
 const lastResort = 100 * time.Millisecond
 
-// settleAfter is how long the guard and the command have to last before they get what a short command does well without: a
-// control group costs as much as all the rest of the guard.
+// settleAfter is how long the command has to last before it gets a control group, which costs as much as all the rest of
+// the guard.
 const settleAfter = 100 * time.Millisecond
 
-// A warden is a guard at work.
+// A warden is a guard at work. One thread, the main one, starts the command and waits for what ends below it; everything
+// else is done by goroutines beside it.
 type warden struct {
-	conn  *conn
-	alone atomic.Bool   // etcdlocker is gone
-	over  chan struct{} // closed when everything is to be killed
-	once  sync.Once
-	moved chan boottime.Instant // the end of validity has moved
+	conn *conn
+	last func(boottime.Instant) // sets the kernel's timer that kills this process
+
+	pid, pidfd int // of the command; the descriptor is negative where there are none
+	group      cgroup
+	ending     sync.Once
+	alone      atomic.Bool // etcdlocker is gone
 }
 
 // run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
-func run(path string, args []string) int {
-	unix.CloseOnExec(socket)
-	// A group of its own, so that nothing typed on the terminal reaches it.
-	if err := errors.Join(unix.Setpgid(0, 0), unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); err != nil {
+func run() int {
+	syscall.CloseOnExec(socket)
+	if err := kernel.AdoptOrphans(); err != nil {
 		return 1
 	}
-	setName(Name)
-	time.AfterFunc(settleAfter, catchSignals)
+	kernel.SetName(Name)
+	o, err := awaitStart()
+	if err != nil {
+		return 0 // etcdlocker did not get the lock, or is gone
+	}
+	if err := syscall.SetNonblock(socket, true); err != nil {
+		return 1
+	}
 	conn, err := newConn(socket)
 	if err != nil {
 		return 1
 	}
-	w := &warden{conn: conn, over: make(chan struct{}), moved: make(chan boottime.Instant)}
-	for at := boottime.Instant(0); ; {
-		m, _, err := w.conn.receive()
-		if err != nil {
-			return 0 // etcdlocker did not get the lock, or is gone
+	w := &warden{conn: conn, last: newLastResort(), pidfd: -1}
+	return w.guard(o)
+}
+
+// awaitStart waits for the order to start. The end of validity may move before.
+func awaitStart() (o order, err error) {
+	buf := make([]byte, maxMessage)
+	for at := boottime.Instant(0); ; at = o.validUntil {
+		n, err := syscall.Read(socket, buf)
+		for err == syscall.EINTR {
+			n, err = syscall.Read(socket, buf)
 		}
-		o, err := parseOrder(m)
-		if err != nil {
-			return 1
+		if err != nil || n == 0 {
+			return order{}, errGone
 		}
-		at = max(at, o.validUntil)
-		if kind(m[0]) == start {
-			o.validUntil = at
-			return w.guard(o, path, args)
+		if o, err = parseOrder(buf[:n]); err != nil {
+			return order{}, err
+		}
+		o.validUntil = max(at, o.validUntil)
+		if kind(buf[0]) == start {
+			return o, nil
 		}
 	}
 }
 
-// guard runs the command and looks after it until nothing is left.
-func (w *warden) guard(o order, path string, args []string) int {
-	last := newAlarm() // before there is a command that could outlive a guard that is stopped
-	last.set(o.validUntil.Add(lastResort))
-	tree, err := w.start(o, path, args)
+// newLastResort returns what sets a timer of the kernel's that kills this process, also while it is stopped. Where there is
+// none to be had it does nothing.
+func newLastResort() func(boottime.Instant) {
+	timer, err := kernel.NewKillTimer()
 	if err != nil {
+		return func(boottime.Instant) {}
+	}
+	return func(at boottime.Instant) { timer.Set(time.Duration(at)) }
+}
+
+// guard runs the command and looks after it until nothing is left.
+func (w *warden) guard(o order) int {
+	w.last(o.validUntil.Add(lastResort)) // before there is a command that could outlive a guard that is stopped
+	if err := w.start(o); err != nil {
 		return w.refuse(err)
 	}
-	go w.listen()
-	go w.keep(o.validUntil, last)
-	life := supervise.NewLife(tree)
-	life.Orphans = supervise.AwaitOrphans // what becomes of them is etcdlocker's decision
-	group := &cgroup{}
-	defer group.remove()
-	defer time.AfterFunc(settleAfter, group.gather).Stop()
-	supervise.Drive(life, &reporter{tree, group, w.report(tree)}, supervise.Events{Expired: w.over})
-	if life.Undead {
-		return 1
-	}
+	// What goes to everything that is called like etcdlocker is not for the guard: if it died of that, the command would be
+	// killed instead of being asked to end. It starts nothing more that could inherit this.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	moved := make(chan boottime.Instant)
+	go w.listen(moved)
+	go w.keep(o.validUntil, moved)
+	time.AfterFunc(settleAfter, w.group.gather)
+	w.reap()
+	w.group.remove()
 	if w.alone.Load() {
 		attest(o.lease) // for whoever waits; without it that one waits for the lease to run out
 	}
@@ -93,116 +112,119 @@ func (w *warden) guard(o order, path string, args []string) int {
 }
 
 // start starts the command, unless there is no time left for it.
-func (w *warden) start(o order, path string, args []string) (*supervise.Tree, error) {
-	if o.validUntil.Until() <= 0 {
-		return nil, unix.ETIME
+func (w *warden) start(o order) (err error) {
+	if o.by.Until() <= 0 {
+		return syscall.ETIME
 	}
-	pidfd := -1
-	tree, err := supervise.Start(supervise.Command{Path: path, Args: args, Env: environment(os.Environ(), o.env), Attributes: &syscall.SysProcAttr{
-		Pdeathsig: unix.SIGKILL,
-		Setpgid:   true,
-		Pgid:      o.pgid,
-		PidFD:     &pidfd,
-	}})
+	if o.first >= len(os.Args) {
+		return syscall.EINVAL
+	}
+	w.pid, err = syscall.ForkExec(o.path, os.Args[o.first:], &syscall.ProcAttr{
+		Env:   environment(onAllProcessors(os.Environ()), o.env),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Pgid: o.pgid, PidFD: &w.pidfd},
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	w.conn.send(numbers(started, uint32(tree.PID()), 0), pidfd)
-	unix.Close(pidfd)
-	return tree, nil
+	w.conn.send(numbers(started, uint64(w.pid), 0), w.pidfd)
+	return nil
 }
 
 // refuse says why the command was not started.
 func (w *warden) refuse(err error) int {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
-		errno = unix.EINVAL
+		errno = syscall.EINVAL
 	}
-	w.conn.send(numbers(failed, uint32(errno), 0), -1)
+	w.conn.send(numbers(failed, uint64(errno), 0), -1)
 	return 0
 }
 
-// end has everything killed.
-func (w *warden) end() { w.once.Do(func() { close(w.over) }) }
+// reap waits for everything that ends below the guard, reports how the command ended, and returns when the kernel says that
+// nothing is left.
+func (w *warden) reap() {
+	pid, status, left := wait(0)
+	for left && pid != w.pid {
+		pid, status, left = wait(0)
+	}
+	// Whether it has left something is known when all that have ended as well are out of the way.
+	for pid, left = -1, true; left && pid != 0; {
+		pid, _, left = wait(syscall.WNOHANG)
+	}
+	w.report(status, left)
+	for left {
+		_, _, left = wait(0)
+	}
+}
+
+// wait waits for a process to end, and reports whether there are any.
+func wait(options int) (pid int, status syscall.WaitStatus, any bool) {
+	for {
+		pid, err := syscall.Wait4(-1, &status, options, nil)
+		if err != syscall.EINTR {
+			return pid, status, err == nil
+		}
+	}
+}
+
+// report tells etcdlocker how the command ended, and whether something of it is left.
+func (w *warden) report(status syscall.WaitStatus, left bool) {
+	something := uint64(0)
+	if left {
+		something = 1
+	}
+	w.conn.send(numbers(exited, uint64(status), something), -1)
+}
 
 // listen takes orders until etcdlocker is gone.
-func (w *warden) listen() {
+func (w *warden) listen(moved chan<- boottime.Instant) {
 	for {
-		m, _, err := w.conn.receive()
+		m, err := w.conn.receive()
 		if err != nil {
 			w.alone.Store(true)
 			w.end()
 			return
 		}
 		if o, err := parseOrder(m); err == nil {
-			w.moved <- o.validUntil
+			moved <- o.validUntil
 		}
 	}
 }
 
 // keep watches over the end of validity. What has once been ended is not taken back.
-func (w *warden) keep(at boottime.Instant, last *alarm) {
+func (w *warden) keep(at boottime.Instant, moved <-chan boottime.Instant) {
 	timer := boottime.NewTimer()
 	for {
 		timer.Reset(at)
 		select {
-		case at = <-w.moved:
-			last.set(at.Add(lastResort))
+		case at = <-moved:
+			w.last(at.Add(lastResort))
 		case <-timer.C:
 			if at.Until() <= 0 {
-				last.set(0)
+				w.last(at.Add(supervise.Patience + lastResort)) // who kills must live
 				w.end()
-				for range w.moved {
+				for range moved {
 				}
 			}
 		}
 	}
 }
 
-// report tells etcdlocker how the command ended, and passes it on.
-func (w *warden) report(tree *supervise.Tree) <-chan supervise.Exit {
-	told := make(chan supervise.Exit, 1)
-	go func() {
-		e := <-tree.Exited()
-		left := uint32(0)
-		if e.Left {
-			left = 1
+// end has everything killed.
+func (w *warden) end() { w.ending.Do(func() { go w.kill() }) }
+
+// kill kills everything again and again, as processes fork meanwhile, until reap has found that nothing is left.
+func (w *warden) kill() {
+	for begun := time.Now(); time.Since(begun) < supervise.Patience; time.Sleep(supervise.KillEvery) {
+		w.group.kill()
+		for _, p := range supervise.Descendants() {
+			p.Signal(syscall.SIGKILL)
 		}
-		w.conn.send(numbers(exited, uint32(e.Status), left), -1)
-		told <- e
-	}()
-	return told
-}
-
-// A reporter is a tree whose end has been reported when it becomes known.
-type reporter struct {
-	*supervise.Tree
-	group *cgroup
-	told  <-chan supervise.Exit
-}
-
-func (r *reporter) Kill() {
-	r.group.kill()
-	r.Tree.Kill()
-}
-
-func (r *reporter) Exited() <-chan supervise.Exit { return r.told }
-
-// catchSignals keeps the guard alive when signals go to everything that is called like etcdlocker: if it died of them, the
-// command would be killed instead of being asked to end. Caught signals are
-// back to their default in the command; what was ignored stays so for both.
-func catchSignals() {
-	c := make(chan os.Signal, 1) // nobody listens
-	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2} {
-		if !signal.Ignored(sig) {
-			signal.Notify(c, sig)
+		if w.pidfd >= 0 {
+			kernel.PidfdSignal(w.pidfd, syscall.SIGKILL) // also where /proc shows nothing
 		}
 	}
-}
-
-// setName names the process as ps and killall see it.
-func setName(name string) {
-	if b, err := unix.BytePtrFromString(name[:min(len(name), 15)]); err == nil {
-		unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
-	}
+	w.group.remove()
+	os.Exit(1) // what is left falls to etcdlocker, which says so
 }

@@ -5,10 +5,8 @@ package rundir
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -16,7 +14,7 @@ import (
 // with the user's id in its name among the temporary files. It is an error if it is not this user's alone.
 func Dir() (string, error) {
 	dir := os.TempDir() + "/etcdlock-" + strconv.Itoa(os.Geteuid())
-	if xdg := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(xdg, "/") {
+	if xdg := os.Getenv("XDG_RUNTIME_DIR"); xdg != "" && xdg[0] == '/' {
 		dir = xdg + "/etcdlock"
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -34,11 +32,11 @@ func Private(dir string) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.IsDir():
-		return fmt.Errorf("%q is not a directory", dir)
+		return errors.New(strconv.Quote(dir) + " is not a directory")
 	case !ok || int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("%q belongs to another user (uid %d)", dir, stat.Uid)
+		return errors.New(strconv.Quote(dir) + " belongs to another user")
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%q can be written by others (mode %#o)", dir, info.Mode().Perm())
+		return errors.New(strconv.Quote(dir) + " can be written by others (mode 0" + strconv.FormatUint(uint64(info.Mode().Perm()), 8) + ")")
 	}
 	return nil
 }

@@ -45,12 +45,12 @@ const (
 	KillOrphans                 // they are ended
 )
 
-// patience is for how long processes that do not die are killed before they are reported.
-const patience = 5 * time.Second
+// Patience is for how long processes that do not die are killed before they are reported.
+const Patience = 5 * time.Second
 
-// killEvery is the time between two rounds of killing. A process that forks while it is being killed can only win
+// KillEvery is the time between two rounds of killing. A process that forks while it is being killed can only win
 // as long as it is faster than that.
-const killEvery = 5 * time.Millisecond
+const KillEvery = 5 * time.Millisecond
 
 // Hands acts on the command's processes. None of its methods waits.
 type Hands interface {
@@ -208,7 +208,7 @@ func (l *Life) Tick(now time.Time) {
 		return
 	}
 	l.hands.Kill()
-	l.killAt = now.Add(killEvery)
+	l.killAt = now.Add(KillEvery)
 }
 
 func (l *Life) end(now time.Time) {
@@ -220,7 +220,7 @@ func (l *Life) end(now time.Time) {
 
 func (l *Life) kill(now time.Time) {
 	l.state = Killing
-	l.giveUp = now.Add(patience)
-	l.killAt = now.Add(killEvery)
+	l.giveUp = now.Add(Patience)
+	l.killAt = now.Add(KillEvery)
 	l.hands.Kill()
 }

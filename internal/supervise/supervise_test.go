@@ -167,11 +167,11 @@ func TestWhatTheCommandLeaves(t *testing.T) {
 func TestUndeadIsReported(t *testing.T) {
 	l, _ := newTestLife()
 	l.Expired(start)
-	l.Tick(start.Add(patience))
+	l.Tick(start.Add(Patience))
 	if l.State() != Killing {
 		t.Fatalf("gave up too early: %v", l.State())
 	}
-	l.Tick(start.Add(patience + time.Second))
+	l.Tick(start.Add(Patience + time.Second))
 	if l.State() != Over || !l.Undead {
 		t.Errorf("state %v, undead %v", l.State(), l.Undead)
 	}

@@ -1,16 +1,17 @@
 package supervise
 
 import (
-	"bytes"
 	"os"
 	"strconv"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // adopt makes orphans among our descendants fall to us instead of to init.
-func adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+func adopt() error {
+	return os.NewSyscallError("becoming the parent of orphans", kernel.AdoptOrphans())
+}
 
 func attributes() *syscall.SysProcAttr { return nil }
 
@@ -83,7 +84,7 @@ func children() []Process {
 func childrenAmong(from, to int) (found []Process) {
 	for pid := from; pid <= to; pid++ {
 		// The first question is the cheaper one.
-		if unix.Kill(pid, 0) != unix.ESRCH && isChild(pid) {
+		if syscall.Kill(pid, 0) != syscall.ESRCH && kernel.IsChild(pid) {
 			found = append(found, Process{PID: pid, Name: "a process"})
 		}
 	}
@@ -93,62 +94,55 @@ func childrenAmong(from, to int) (found []Process) {
 // lastPID returns the process id that was given last in our namespace, which is what /proc/loadavg tells to whoever reads it,
 // also where the rest of /proc belongs to another one.
 func lastPID() int {
-	content, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
+	content, err := kernel.ReadFile("/proc/loadavg")
+	fields := kernel.Fields(content)
+	if err != nil || len(fields) == 0 {
 		return 1
 	}
-	fields := bytes.Fields(content)
-	pid, err := strconv.Atoi(string(fields[len(fields)-1]))
+	pid, err := strconv.Atoi(fields[len(fields)-1])
 	if err != nil {
 		return 1
 	}
 	return pid
 }
 
-// isChild also says yes of a child that has ended and was not waited for.
-func isChild(pid int) bool {
-	return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) == nil
-}
-
 // readProcess reads /proc/PID/stat.
 func readProcess(pid int) (Process, bool) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	stat, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return Process{}, false
 	}
 	// The name stands in parentheses and may hold any others.
-	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-	if open < 0 || end < open {
-		return Process{}, false
-	}
-	fields := bytes.Fields(stat[end+1:])
+	_, stat, _ = kernel.Cut(stat, '(')
+	name, rest, _ := kernel.CutLast(stat, ')')
+	fields := kernel.Fields(rest)
 	if len(fields) < 20 {
 		return Process{}, false
 	}
-	parent, err := strconv.Atoi(string(fields[1]))
+	parent, err := strconv.Atoi(fields[1])
 	return Process{
 		PID:     pid,
-		Name:    string(stat[open+1 : end]),
-		Zombie:  fields[0][0] == 'Z',
-		Stopped: fields[0][0] == 'T',
+		Name:    name,
+		Zombie:  fields[0] == "Z",
+		Stopped: fields[0] == "T",
 		parent:  parent,
-		start:   string(fields[19]),
+		start:   fields[19],
 	}, err == nil
 }
 
 // Signal sends a signal to the very process that was seen: through a descriptor, opened before it is looked at
 // again, as its id may have gone to another one.
 func (p Process) Signal(sig syscall.Signal) {
-	fd, err := unix.PidfdOpen(p.PID, 0)
+	fd, err := kernel.PidfdOpen(p.PID)
 	if err != nil {
-		if err == unix.ENOSYS {
+		if err == syscall.ENOSYS {
 			syscall.Kill(p.PID, sig)
 		}
 		return
 	}
-	defer unix.Close(fd)
-	if p.start == "" && isChild(p.PID) || p.start != "" && p.isStill() {
-		unix.PidfdSendSignal(fd, sig, nil, 0)
+	defer syscall.Close(fd)
+	if p.start == "" && kernel.IsChild(p.PID) || p.start != "" && p.isStill() {
+		kernel.PidfdSignal(fd, sig)
 	}
 }
 

@@ -4,13 +4,10 @@ package supervise
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Command is what to run. Its working directory is ours.
@@ -39,10 +36,8 @@ type Tree struct {
 // may wait for a child of its own.
 func Start(c Command) (*Tree, error) {
 	if err := adopt(); err != nil {
-		return nil, fmt.Errorf("becoming the parent of orphans: %w", err)
+		return nil, err
 	}
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
 	if c.Files == nil {
 		c.Files = []uintptr{0, 1, 2}
 	}
@@ -51,13 +46,26 @@ func Start(c Command) (*Tree, error) {
 	}
 	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Env: c.Env, Files: c.Files, Sys: c.Attributes})
 	if err != nil {
-		signal.Stop(children)
 		return nil, err
 	}
+	return newTree(pid), nil
+}
+
+// Watch does with a child that this process has started already.
+func Watch(pid int) (*Tree, error) {
+	if err := adopt(); err != nil {
+		return nil, err
+	}
+	return newTree(pid), nil
+}
+
+func newTree(pid int) *Tree {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD) // what has ended before is found all the same
 	exited, empty := make(chan Exit, 1), make(chan struct{})
 	t := &Tree{exited: exited, empty: empty, pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
 	go t.reap(children, exited, empty)
-	return t, nil
+	return t
 }
 
 // Close stops reaping. Processes that are left are not touched.

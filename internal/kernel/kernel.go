@@ -1,0 +1,145 @@
+//go:build linux
+
+// Package kernel makes the system calls of Linux that package syscall lacks, for those who cannot wait for x/sys.
+//
+// A guard enters its work while the packages of etcdlocker are being initialised, as soon as those are ready that it needs
+// itself. The tables of package unicode come late in that order, and with them everything that imports strings, bytes, fmt
+// or x/sys: about a quarter of the whole cost of a guard. So nothing here, nor in what imports it, needs any of them.
+//
+// None of the calls waits. They are made without telling Go's scheduler, which would wake up a thread to look after them.
+package kernel
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// errnoOf returns nil for the number of no error.
+func errnoOf(e syscall.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}
+
+// clockBoottime counts the time in suspend as well.
+const clockBoottime = 7
+
+// BootTime returns the time on the boot clock.
+func BootTime() (time.Duration, error) {
+	var ts syscall.Timespec
+	_, _, e := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&ts)), 0)
+	return time.Duration(ts.Nano()), errnoOf(e)
+}
+
+// itimerspec is the kernel's: a timer without an interval that expires at value.
+type itimerspec struct{ interval, value syscall.Timespec }
+
+func at(when time.Duration) *itimerspec {
+	return &itimerspec{value: syscall.NsecToTimespec(int64(when))}
+}
+
+// absolute is TIMER_ABSTIME and TFD_TIMER_ABSTIME.
+const absolute = 1
+
+// NewTimerFD returns a descriptor, which does not block, of a timer on the boot clock.
+func NewTimerFD() (fd int, err error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_TIMERFD_CREATE, clockBoottime, syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	return int(r), errnoOf(e)
+}
+
+// SetTimerFD sets such a timer to a time on the boot clock; 0 stops it.
+func SetTimerFD(fd int, when time.Duration) error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_TIMERFD_SETTIME, uintptr(fd), absolute, uintptr(unsafe.Pointer(at(when))), 0, 0, 0)
+	return errnoOf(e)
+}
+
+// A KillTimer is a timer of the kernel's that kills this process with SIGKILL, also while it is stopped.
+type KillTimer struct{ id int32 }
+
+// sigevent is the kernel's struct sigevent, which has 64 bytes.
+type sigevent struct {
+	value  uintptr
+	signo  int32
+	notify int32 // 0 is SIGEV_SIGNAL
+	_      [64 - 8 - unsafe.Sizeof(uintptr(0))]byte
+}
+
+// NewKillTimer returns a timer that is not set.
+func NewKillTimer() (*KillTimer, error) {
+	t, event := &KillTimer{}, sigevent{signo: int32(syscall.SIGKILL)}
+	_, _, e := syscall.RawSyscall(syscall.SYS_TIMER_CREATE, clockBoottime, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&t.id)))
+	return t, errnoOf(e)
+}
+
+// Set sets it to a time on the boot clock; 0 takes it back.
+func (t *KillTimer) Set(when time.Duration) error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_TIMER_SETTIME, uintptr(t.id), absolute, uintptr(unsafe.Pointer(at(when))), 0, 0, 0)
+	return errnoOf(e)
+}
+
+// The numbers of newer calls, which are the same everywhere but on MIPS: there it is as with an old kernel.
+const (
+	sysPidfdSendSignal = 424
+	sysPidfdOpen       = 434
+)
+
+// PidfdOpen returns a descriptor of a process. ENOSYS: not before Linux 5.3.
+func PidfdOpen(pid int) (fd int, err error) {
+	r, _, e := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
+	return int(r), errnoOf(e)
+}
+
+// PidfdSignal sends a signal to the process of a descriptor.
+func PidfdSignal(fd int, sig syscall.Signal) error {
+	_, _, e := syscall.RawSyscall6(sysPidfdSendSignal, uintptr(fd), uintptr(sig), 0, 0, 0, 0)
+	return errnoOf(e)
+}
+
+// Of waitid(2).
+const (
+	pPID    = 1
+	wExited = 4
+	wNoWait = 0x01000000
+	wAll    = 0x40000000
+)
+
+// IsChild reports whether a process is a child of this one, also one that has ended and was not waited for.
+func IsChild(pid int) bool {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_WAITID, pPID, uintptr(pid), 0, wExited|wNoWait|wAll|syscall.WNOHANG, 0, 0)
+	return e == 0
+}
+
+// Of prctl(2).
+const (
+	prSetName           = 15
+	prSetChildSubreaper = 36
+)
+
+// AdoptOrphans makes orphans among the descendants of this process fall to it instead of to init.
+func AdoptOrphans() error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0, 0, 0, 0)
+	return errnoOf(e)
+}
+
+// SetName names this thread, the main one being the process, as ps and killall see it: 15 bytes of it.
+func SetName(name string) {
+	var b [16]byte
+	copy(b[:15], name)
+	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b)), 0, 0, 0, 0)
+}
+
+// Read reads from a descriptor that does not block, once.
+func Read(fd int, b []byte) (n int, err error) {
+	for {
+		r, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if e == syscall.EINTR {
+			continue
+		}
+		if e != 0 {
+			return 0, e
+		}
+		return int(r), nil
+	}
+}
