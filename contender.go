@@ -17,7 +17,7 @@ import (
 
 // startAfter is how long a contender has to last before goroutines look after it: long enough that short holdings do
 // without, short enough to notice an operator's hand within 50 ms.
-const startAfter = 10 * time.Millisecond
+const startAfter = 25 * time.Millisecond
 
 // errUnlocked is why the contexts handed out end when the holder unlocks.
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)

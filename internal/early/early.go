@@ -1,12 +1,13 @@
 //go:build unix
 
-// Package early is what etcdlocker begins before the packages behind it are initialised, which takes longer than anything
-// else that it does by itself. As packages are initialised in the order of their import paths as far as they do not need
-// each other, this one comes early if it needs little.
+// Package early is what etcdlocker does before the packages behind it are initialised, which takes longer than anything
+// else that it does by itself. Packages are initialised in the order of their import paths as far as they do not need
+// each other, so this one comes early if it needs little.
 package early
 
 import (
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/etcdlock/etcdlock/internal/guard"
@@ -17,7 +18,16 @@ import (
 var Guard *guard.Launched
 
 func init() {
+	populateHeap()
 	if len(os.Args) > 2 && !slices.Contains(os.Args, "--unguarded") {
 		Guard = guard.Launch(os.Args)
+	}
+	// What etcdlocker does are short steps, one after the other. More than one processor would not make them faster, and makes
+	// threads wake each other up for each step.
+	if os.Getenv("GOMAXPROCS") == "" {
+		go func() {
+			Guard.Ready() // that goes on beside the initialisation
+			runtime.GOMAXPROCS(1)
+		}()
 	}
 }

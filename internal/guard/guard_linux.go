@@ -60,6 +60,13 @@ func (l *Launched) launch(args []string) {
 	}
 }
 
+// Ready waits until the guard has been started.
+func (l *Launched) Ready() {
+	if l != nil {
+		<-l.ready
+	}
+}
+
 // Command gives the guard the program at path to run, with the words from first on, and waits until the guard is there.
 // From then on every child of this process is reaped here, and nothing else in the process may wait for a child of its own.
 func (l *Launched) Command(path string, first int) (Command, error) {
@@ -79,10 +86,7 @@ func (l *Launched) Command(path string, first int) (Command, error) {
 
 // Close ends a guard that was given no command.
 func (l *Launched) Close() {
-	if l == nil {
-		return
-	}
-	if <-l.ready; l.err != nil || l.taken {
+	if l.Ready(); l == nil || l.err != nil || l.taken {
 		return
 	}
 	l.taken = true

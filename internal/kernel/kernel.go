@@ -130,6 +130,15 @@ func SetName(name string) {
 	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b)), 0, 0, 0, 0)
 }
 
+// madvPopulateWrite is of madvise(2).
+const madvPopulateWrite = 23
+
+// Populate provides the pages of memory that may be written to, without changing what is in them.
+func Populate(begin, size uintptr) error {
+	_, _, e := syscall.RawSyscall(syscall.SYS_MADVISE, begin, size, madvPopulateWrite)
+	return errnoOf(e)
+}
+
 // Read reads from a descriptor that does not block, once.
 func Read(fd int, b []byte) (n int, err error) {
 	for {
