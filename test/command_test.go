@@ -5,9 +5,12 @@ package test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -207,6 +210,93 @@ func TestPID1(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	free(t, s.Client(t), "/pid1")
+}
+
+// TestPID1Adopts: what the guard leaves when it is killed falls to the first process, which ends it. Signals go on to the
+// command.
+func TestPID1Adopts(t *testing.T) {
+	needsNamespaces(t)
+	s := etcdtest.Shared(t)
+	pid1 := func(key string, command ...string) *program {
+		return startCommand(t, nil, exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+			"-e", s.Endpoint(), "-k", key, "--"}, command...)...))
+	}
+	p := pid1("/pid1/guard", "sh", "-c", `setsid sh -c 'sleep 1000 & wait' > /dev/null 2>&1 & sleep 1000 & kill -KILL $PPID; wait`)
+	if code := p.code(); code != 137 || !strings.Contains(p.stderr.String(), "the guard process was killed") {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	treeGone(t, "/pid1/guard")
+	free(t, s.Client(t), "/pid1/guard")
+
+	p = pid1("/pid1/signal", "sh", "-c", `trap 'echo asked; exit 6' USR1; echo ready; while :; do sleep 0.01; done`)
+	p.says(p.stdout, "ready")
+	// The first process of the namespace is unshare's child.
+	children, err := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(first, syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.code(); code != 6 || !strings.Contains(p.stdout.String(), "asked") {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// TestDescriptorsAreTheCommands: those that etcdlocker was started with go on to the command, and none of its own.
+func TestDescriptorsAreTheCommands(t *testing.T) {
+	s := etcdtest.Shared(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/descriptors", "--", "sh", "-c", `ls /proc/$$/fd >&4`)
+	cmd.ExtraFiles = []*os.File{w, w}
+	p := startCommand(t, nil, cmd)
+	w.Close()
+	got, err := io.ReadAll(r)
+	if code := p.code(); code != 0 || err != nil || strings.Join(strings.Fields(string(got)), " ") != "0 1 2 3 4" {
+		t.Errorf("exit code %d, descriptors %q, %v, %q", code, got, err, p.stderr)
+	}
+}
+
+// TestEnvironmentIsTheCommands: nothing of what the guard needs for itself is in it.
+func TestEnvironmentIsTheCommands(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for _, own := range [][]string{nil, {"GOMAXPROCS=7"}} {
+		p := start(t, own, "etcdlocker", "-e", s.Endpoint(), "-k", "/environment", "--", "env")
+		if code := p.code(); code != 0 {
+			t.Fatalf("exit code %d, %q", code, p.stderr)
+		}
+		var got []string
+		for _, kv := range strings.Fields(p.stdout.String()) {
+			if !strings.HasPrefix(kv, "ETCD_LOCK_") {
+				got = append(got, kv)
+			}
+		}
+		want := environment(own...)
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("it has %q, want %q", got, want)
+		}
+	}
+}
+
+// TestRecordNamesTheProgramAlone: arguments can be secrets, and directories tell.
+func TestRecordNamesTheProgramAlone(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/record", "--", "/bin/sh", "-c", "echo ready; read line", "--password=secret")
+	p.says(p.stdout, "ready")
+	record := string(newestPlace(t, s.Client(t), "/record").Value)
+	if !strings.Contains(record, `"command":"sh"`) || strings.Contains(record, "secret") || strings.Contains(record, "/bin") {
+		t.Errorf("the record is %s", record)
+	}
 }
 
 // TestForeignProc: where /proc shows other processes under the numbers of ours, the tree is found without it.

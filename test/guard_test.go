@@ -132,6 +132,45 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestTheGuardSleeps: while all is well it wakes up once for each renewal.
+func TestTheGuardSleeps(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-v", "-t", "4", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; read line")
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	p.renews(5) // it has settled by then
+	woken, renewals := wakeUps(t, guard), strings.Count(p.stderr.String(), "lease renewed")
+	p.renews(20)
+	woken, renewals = wakeUps(t, guard)-woken, strings.Count(p.stderr.String(), "lease renewed")-renewals
+	t.Logf("%d wake-ups, %d renewals", woken, renewals)
+	// One renewal may be counted late at either end. Go's runtime looks after itself once a minute.
+	if woken > renewals+3 {
+		t.Errorf("it woke up %d times for %d renewals", woken, renewals)
+	}
+}
+
+// wakeUps returns how often the threads of a process have waited for something.
+func wakeUps(t testing.TB, pid int) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(string(status), "\n") {
+			var switches int
+			if _, err := fmt.Sscanf(line, "voluntary_ctxt_switches: %d", &switches); err == nil {
+				n += switches
+			}
+		}
+	}
+	return n
+}
+
 // TestLongerThanTheTTL: the guard hears of renewals.
 func TestLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
@@ -314,6 +353,10 @@ func TestProgramReplaced(t *testing.T) {
 	p := startCommand(t, nil, exec.Command(program, "-e", s.Endpoint(), "-k", "/replaced", "echo", "ran"))
 	p.says(p.stderr, "place 1 in line")
 	if err := errors.Join(os.Remove(program), os.WriteFile(program, []byte("#!/bin/false\n"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	// Its guard is executed before that, so it is made to execute another one.
+	if err := syscall.Kill(guardOf(t, p), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	holder.signal(syscall.SIGTERM)

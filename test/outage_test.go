@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -195,6 +196,23 @@ func TestCompacted(t *testing.T) {
 	}
 }
 
+// TestSilenceWithAStoppedGuard: the guard cannot act, so etcdlocker ends the tree, also what is in a session of its own.
+func TestSilenceWithAStoppedGuard(t *testing.T) {
+	s := etcdtest.Shared(t)
+	link, client := etcdtest.NewLink(t, s.Endpoint()), s.Client(t)
+	p := locker(t, link.Endpoint(), append([]string{"-t", "4", "-k", "/stopped-guard", "--"}, stubbornTree...)...)
+	p.says(p.stdout, "ready")
+	lease := held(t, client, "/stopped-guard").Kvs[0].Lease
+	link.Silence()
+	if err := syscall.Kill(guardOf(t, p), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	endsBefore(t, client, "/stopped-guard", lease)
+	if code := p.code(); code != 2 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
 // TestFreeze: in doubt the command stands still, and goes on when the doubt is over.
 func TestFreeze(t *testing.T) {
 	s := etcdtest.Shared(t)
@@ -233,20 +251,60 @@ func unchanged(file string) error {
 	return err
 }
 
-// TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock.
+// TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock, without going on for a
+// moment: it would do what it does when it is asked to end. With the control group that root's commands have, and without.
 func TestFreezeForGood(t *testing.T) {
+	for name, uid := range map[string]int{"group": 0, "walk": nobody} {
+		t.Run(name, func(t *testing.T) {
+			if uid != os.Geteuid() && os.Geteuid() != 0 {
+				return
+			}
+			t.Parallel()
+			s, dir := etcdtest.Shared(t), t.TempDir()
+			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/frozen/"+name
+			for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+				if err := os.Chmod(d, 0o777); err != nil {
+					t.Fatal(err)
+				}
+			}
+			asked, asleep := filepath.Join(dir, "asked"), filepath.Join(dir, "asleep")
+			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", link.Endpoint(), "-k", key, "-t", "4", "--on-doubt=freeze", "--", "sh", "-c",
+				`sleep 1000 & echo $! > "$1"; kill -STOP $!; trap 'echo > "$0"' TERM; echo ready; while :; do sleep 0.01; done`, asked, asleep)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+			p := startCommand(t, nil, cmd)
+			p.says(p.stdout, "ready")
+			lease := held(t, client, key).Kvs[0].Lease
+			link.Silence()
+			p.says(p.stderr, "the command stands still")
+			endsBefore(t, client, key, lease)
+			if code := p.code(); code != 2 {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			if _, err := os.Stat(asked); err == nil {
+				t.Error("it was asked to end, and went on for that")
+			}
+		})
+	}
+}
+
+// TestFreezeLeavesTheStopped: what was stopped before is stopped after, and what tells the command to stop meanwhile reaches
+// it when it goes on.
+func TestFreezeLeavesTheStopped(t *testing.T) {
 	s := etcdtest.Shared(t)
-	link, client := etcdtest.NewLink(t, s.Endpoint()), s.Client(t)
-	p := locker(t, link.Endpoint(), append([]string{"-k", "/frozen", "-t", "4", "--on-doubt=freeze", "--"}, stubbornTree...)...)
-	p.says(p.stdout, "ready")
-	lease := held(t, client, "/frozen").Kvs[0].Lease
+	link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(t.TempDir(), "pid")
+	p := locker(t, link.Endpoint(), "-k", "/freeze-stopped", "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--", "sh", "-c",
+		`sleep 1000 & kill -STOP $!; trap 'kill -KILL $(cat "$0"); exit 5' TERM; echo $! > "$0"; while :; do sleep 0.01; done`, file)
+	stopped := content(t, file)
 	link.Silence()
 	p.says(p.stderr, "the command stands still")
-	treeGone(t, "/frozen")
-	if !hasLease(t, client, lease) {
-		t.Error("the lease had run out before the command was dead")
+	p.signal(syscall.SIGTERM)
+	link.Restore()
+	p.says(p.stderr, "the command goes on")
+	stat, err := os.ReadFile("/proc/" + stopped + "/stat")
+	if err == nil && !strings.Contains(string(stat), ") T ") && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("it was let go: %s", stat)
 	}
-	if code := p.code(); code != 2 {
+	if code := p.code(); code != 143 {
 		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -32,59 +33,122 @@ func play(role string) {
 		_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Ptrace: true}})
 		fmt.Println("ready", err)
 		time.Sleep(time.Hour)
+	case "changes its title":
+		// As if it was a zombie, and a child of init, to whoever reads /proc/PID/stat from the left.
+		runtime.LockOSThread()
+		err := os.WriteFile(fmt.Sprintf("/proc/self/task/%d/comm", syscall.Gettid()), []byte("x) Z 1 (y"), 0)
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("ready", err)
+		time.Sleep(time.Hour)
+	case "outlives its main thread":
+		signal.Ignore(syscall.SIGTERM)
+		go func() {
+			for {
+				stat, err := os.ReadFile("/proc/self/stat")
+				if err != nil || strings.Contains(string(stat), ") Z ") {
+					fmt.Println("ready", err)
+					time.Sleep(time.Hour)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0) // this thread alone
 	}
 	os.Exit(1)
 }
 
-// stubbornTrees are commands that do not want to end. They say when they are ready.
-var stubbornTrees = map[string]string{
-	"forks while it is killed": `trap '' TERM; i=0; while [ $i -lt 400 ]; do setsid sh -c 'trap "" TERM; sleep 1000 & sleep 1000' > /dev/null 2>&1 & i=$((i+1)); [ $i = 50 ] && echo ready; done; wait`,
-	"double forks":             `trap '' TERM; for i in 1 2 3; do (setsid sh -c '(setsid sleep 1000 &) ; sleep 1000' > /dev/null 2>&1 &); done; sleep 0.1; echo ready; while :; do sleep 0.01; done`,
-	"closes everything":        `trap '' TERM; echo ready; exec 0<&- 1>&- 2>&-; setsid sleep 1000 & while :; do sleep 0.01; done`,
-	"is stopped":               `sleep 1000 & kill -STOP $!; echo ready; kill -STOP $$; sleep 1000`,
-	"is traced":                `exec "$TEST_BINARY"`,
-	"has another name":         `bash -c 'exec -a sshd sleep 1000' & echo ready; exec sleep 1000`,
+// stubbornTrees are commands that do not want to end. They say when they are ready. Those in the second map are played by the
+// test binary.
+var (
+	stubbornTrees = map[string]string{
+		"forks while it is killed": `trap '' TERM; i=0; while [ $i -lt 400 ]; do setsid sh -c 'trap "" TERM; sleep 1000 & sleep 1000' > /dev/null 2>&1 & i=$((i+1)); [ $i = 50 ] && echo ready; done; wait`,
+		"double forks":             `trap '' TERM; for i in 1 2 3; do (setsid sh -c '(setsid sleep 1000 &) ; sleep 1000' > /dev/null 2>&1 &); done; sleep 0.1; echo ready; while :; do sleep 0.01; done`,
+		"closes everything":        `trap '' TERM; echo ready; exec 0<&- 1>&- 2>&-; setsid sleep 1000 & while :; do sleep 0.01; done`,
+		"is stopped":               `sleep 1000 & kill -STOP $!; echo ready; kill -STOP $$; sleep 1000`,
+		"has another name":         `bash -c 'exec -a sshd sleep 1000' & echo ready; exec sleep 1000`,
+	}
+	stubbornRoles = map[string]string{
+		"is traced":                "tracer",
+		"changes its title":        "changes its title",
+		"outlives its main thread": "outlives its main thread",
+	}
+)
+
+// A hand is what ends a tree: etcdlocker when the lock is taken away by force, the guard when etcdlocker is killed. Root's
+// trees are in a control group by then. Those of others have none, and are found by the walk over descendants alone.
+type hand struct {
+	name         string
+	guard, group bool
 }
 
-// TestStubbornTrees: they all die, by the hand of etcdlocker when the lock is taken away by force, and by the hand of the
-// guard when etcdlocker is killed.
+// TestStubbornTrees: they all die, by every hand.
 func TestStubbornTrees(t *testing.T) {
 	self := reachable(t)
+	hands := []hand{{"etcdlocker, walk", false, false}, {"guard, walk", true, false}}
+	if os.Geteuid() == 0 {
+		hands = append(hands, hand{"etcdlocker, group", false, true}, hand{"guard, group", true, true})
+	}
+	commands := map[string][]string{}
 	for name, script := range stubbornTrees {
-		// By the group and by the walk over descendants; those who are not root have no group.
-		for _, hand := range []string{"etcdlocker", "guard", "guard of another user"} {
-			if hand == "guard of another user" && os.Geteuid() != 0 {
-				continue
-			}
-			t.Run(name+"/"+hand, func(t *testing.T) {
-				s := etcdtest.Shared(t)
-				client, key := s.Client(t), "/stubborn/"+strings.ReplaceAll(name, " ", "-")+"/"+hand
-				vars := []string{"TEST_BINARY=" + self, roleVariable + "=tracer"}
-				cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "300", "-k", key, "--", "sh", "-c", script)
-				if hand == "guard of another user" {
-					cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-				}
-				p := startCommand(t, vars, cmd)
-				p.says(p.stdout, "ready")
-				before := time.Now()
-				if hand != "etcdlocker" {
-					p.signal(syscall.SIGKILL)
-				} else if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(held(t, client, key).Kvs[0].Lease)); err != nil {
-					t.Fatal(err)
-				}
-				treeGone(t, key)
-				if took := time.Since(before); took > time.Minute {
-					t.Errorf("it took %v", took)
-				} else {
-					t.Logf("dead after %v", took)
-				}
-				if code := p.code(); hand == "etcdlocker" && code != 2 {
-					t.Errorf("exit code %d, %q", code, p.stderr)
-				}
-			})
+		commands[name] = []string{"sh", "-c", script}
+	}
+	for name := range stubbornRoles {
+		commands[name] = []string{self}
+	}
+	for name, command := range commands {
+		for _, hand := range hands {
+			t.Run(name+"/"+hand.name, func(t *testing.T) { endStubbornTree(t, name, command, hand) })
 		}
 	}
 }
+
+func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
+	s := etcdtest.Shared(t)
+	client, key := s.Client(t), "/stubborn/"+strings.ReplaceAll(name+"/"+hand.name, " ", "-")
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", s.Endpoint(), "-t", "300", "-k", key, "--"}, command...)...)
+	if os.Geteuid() == 0 && !hand.group {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	p := startCommand(t, []string{roleVariable + "=" + stubbornRoles[name]}, cmd)
+	p.says(p.stdout, "ready")
+	lease := held(t, client, key).Kvs[0].Lease
+	if hand.group {
+		etcdtest.Await(t, "the tree to be in its group", func(context.Context) error { return inGroup(t, key, lease) })
+	}
+	before := time.Now()
+	if hand.guard {
+		p.signal(syscall.SIGKILL)
+	} else if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
+		t.Fatal(err)
+	}
+	treeGone(t, key)
+	if took := time.Since(before); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	} else {
+		t.Logf("dead after %v", took)
+	}
+	if code := p.code(); !hand.guard && code != 2 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// inGroup returns an error unless everything that runs under a lock is in the control group for its lease.
+func inGroup(t testing.TB, key string, lease int64) error {
+	all := marked(t, "ETCD_LOCK_KEY="+key)
+	for pid := range all {
+		group, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if err == nil && !strings.Contains(string(group), fmt.Sprintf("/etcdlocker-%x\n", lease)) {
+			return fmt.Errorf("process %d is in %s", pid, group)
+		}
+	}
+	if len(all) == 0 {
+		return errors.New("nothing runs")
+	}
+	return nil
+}
+
+// nobody is a user with no rights.
+const nobody = 65534
 
 // reachable returns a name of the test binary that other users may execute.
 func reachable(t *testing.T) string {
@@ -105,7 +169,6 @@ func reachable(t *testing.T) string {
 // user to whom a group was delegated. Nothing is left of it afterwards.
 func TestControlGroup(t *testing.T) {
 	parent := testGroup(t)
-	const nobody = 65534
 	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control"} {
 		if err := os.Chown(parent+file, nobody, nobody); err != nil {
 			t.Fatal(err)
@@ -136,7 +199,7 @@ func TestControlGroup(t *testing.T) {
 			}
 			p := startCommand(t, nil, cmd)
 			if tt.group {
-				name := fmt.Sprintf("/etcdlocker-%d\n", guardOf(t, p))
+				name := fmt.Sprintf("/etcdlocker-%x\n", held(t, s.Client(t), key).Kvs[0].Lease)
 				p.says(p.stdout, name+"/proc/") // the command's
 				etcdtest.Await(t, "both in the group", func(context.Context) error {
 					lines := strings.SplitAfter(p.stdout.String(), "\n")

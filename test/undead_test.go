@@ -28,7 +28,6 @@ func TestNotProvedDead(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/undead", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
 		become+` --reuid=0 --regid=0 --clear-groups sh -c 'echo $$; exec sleep 1000' & wait`)
-	const nobody = 65534
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	p := startCommand(t, nil, cmd)
 	p.says(p.stdout, "\n")

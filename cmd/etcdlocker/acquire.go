@@ -185,8 +185,10 @@ func (h *holder) onRenew() {
 func (h *holder) waitForIt(ctx context.Context) (err error) {
 	if h.try {
 		h.held, err = h.lock.TryLock(ctx)
-		if errors.Is(err, etcdlock.ErrBusy) && h.takeOver(ctx) {
-			h.held, err = h.lock.TryLock(ctx)
+		if errors.Is(err, etcdlock.ErrBusy) {
+			if done, _ := h.takeOver(ctx); done {
+				h.held, err = h.lock.TryLock(ctx)
+			}
 		}
 		return err
 	}

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
+
+	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
@@ -48,4 +52,22 @@ func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 		}
 	}()
 	return doubt
+}
+
+// lostOtherwise returns what is closed when the lock is lost for another reason than that it was not renewed. What stands
+// still because of that is killed when validity ends, and must not be asked to end before: it would have to go on for it.
+func (h *holder) lostOtherwise(quit <-chan struct{}) <-chan struct{} {
+	lost := make(chan struct{})
+	go func() {
+		select {
+		case <-h.held.Done():
+		case <-quit:
+			return
+		}
+		var why *etcdlock.LostError
+		if !errors.As(context.Cause(h.held), &why) || why.Reason != etcdlock.Unrenewed {
+			close(lost)
+		}
+	}()
+	return lost
 }

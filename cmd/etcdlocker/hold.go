@@ -114,7 +114,7 @@ func (h *holder) supervise() int {
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)
-		events.Doubt = h.watchDoubt(quit)
+		events.Doubt, events.Lost = h.watchDoubt(quit), h.lostOtherwise(quit)
 	}
 	supervise.Drive(life, run, events)
 	if !life.Ended || life.Status.Signaled() {
@@ -132,12 +132,15 @@ func (h *holder) start() (run guard.Command, err error) {
 		if run, err = h.run.await(); err != nil {
 			return nil, err
 		}
+		if h.lock.Remaining() <= h.grace {
+			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
+		}
 		validUntil := h.validUntil()
 		by := validUntil.Add(-h.grace)
 		if h.held.Err() != nil || by.Until() <= 0 {
 			return nil, errNoTime
 		}
-		if err = run.Start(by, validUntil, int64(h.lock.Lease()), h.environment()); !errors.Is(err, guard.ErrGone) {
+		if err = run.Start(h.held, by, validUntil, int64(h.lock.Lease()), h.environment()); !errors.Is(err, guard.ErrGone) {
 			return run, err
 		}
 		h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -12,22 +13,38 @@ import (
 
 // takeOverWhenPossible takes the lock from a holder on this machine that crashes, or has crashed, until ctx is done.
 func (h *holder) takeOverWhenPossible(ctx context.Context) {
-	guard.OnAttestation(ctx, func() { h.takeOver(ctx) })
+	guard.OnAttestation(ctx, func() {
+		// What is attested stays so: etcd may be away at the moment.
+		for _, failed := h.takeOver(ctx); failed && ctx.Err() == nil; _, failed = h.takeOver(ctx) {
+			select {
+			case <-time.After(takeOverAgain):
+			case <-ctx.Done():
+			}
+		}
+	})
 }
+
+// takeOverAgain is the time between two tries.
+const takeOverAgain = 300 * time.Millisecond
 
 // takeOver ends the lease of a holder that is gone, if its guard attests that nothing of its command is left. Everybody
 // else's lease runs out by itself.
-func (h *holder) takeOver(ctx context.Context) bool {
+func (h *holder) takeOver(ctx context.Context) (done, failed bool) {
+	ctx, cancel := context.WithTimeout(ctx, h.connectTimeout)
+	defer cancel()
 	resp, err := h.client.Get(ctx, h.key)
-	if err != nil || len(resp.Kvs) == 0 || !guard.Attested(resp.Kvs[0].Lease) {
-		return false
+	if err != nil {
+		return false, true
+	}
+	if len(resp.Kvs) == 0 || !guard.Attested(resp.Kvs[0].Lease) {
+		return false, false
 	}
 	lease := resp.Kvs[0].Lease
 	if _, err := h.client.Revoke(ctx, clientv3.LeaseID(lease)); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		h.voice.logger(h.verbose).Warn("cannot end the lease of the last holder, waiting for it to run out", "cause", err)
-		return false
+		h.voice.logger(h.verbose).Debug("cannot end the lease of the last holder", "cause", err)
+		return false, true
 	}
 	guard.Forget(lease)
 	h.voice.notef("the last holder of lock %q was killed, and nothing of its command is left: not waiting for its TTL", h.key)
-	return true
+	return true, false
 }

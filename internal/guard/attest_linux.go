@@ -16,7 +16,10 @@ import (
 // another namespace. Whoever waits for the lock on this machine, as this user, may then end the lease.
 //
 // The file has one possible content, so half of it is none, and one from before the last boot is not believed.
-const attestationPrefix = "dead-"
+const (
+	attestationPrefix = "dead-"
+	unfinishedPrefix  = "new-"
+)
 
 // stale is how old an attestation is when the lease has surely run out: longer than the longest TTL.
 const stale = 25 * time.Hour
@@ -47,7 +50,7 @@ func attest(lease int64) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "new-")
+	f, err := os.CreateTemp(dir, unfinishedPrefix)
 	if err != nil {
 		return err
 	}
@@ -103,8 +106,9 @@ func Forget(lease int64) {
 		return
 	}
 	for _, f := range files {
-		_, ours := kernel.CutPrefix(f.Name(), attestationPrefix)
-		if info, err := f.Info(); err == nil && ours && time.Since(info.ModTime()) > stale {
+		_, whole := kernel.CutPrefix(f.Name(), attestationPrefix)
+		_, unfinished := kernel.CutPrefix(f.Name(), unfinishedPrefix)
+		if info, err := f.Info(); err == nil && (whole || unfinished) && time.Since(info.ModTime()) > stale {
 			os.Remove(dir + "/" + f.Name())
 		}
 	}

@@ -8,13 +8,15 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // A cgroup is the control group of a command, below that of etcdlocker, where one may be made: then the kernel kills and
-// stops everything in it at once. It is named after the guard, so that etcdlocker finds it, too. The zero value is none.
+// stops everything in it at once. It is named after the lease, so that etcdlocker finds it, too, and no other one does. The
+// zero value is none.
 type cgroup struct {
 	mu   sync.Mutex
 	dir  string
@@ -23,21 +25,24 @@ type cgroup struct {
 
 const cgroupPrefix = "etcdlocker-"
 
-// cgroupOf returns the directory of the group that a guard's command has, if it has one.
-func cgroupOf(guard int) (string, error) {
+// cgroupOf returns the directory of the group that the command under a lease has, if it has one.
+func cgroupOf(lease int64) (string, error) {
 	own, err := ownCgroup()
 	if err != nil {
 		return "", err
 	}
-	return own + "/" + cgroupPrefix + strconv.Itoa(guard), nil
+	return own + "/" + cgroupPrefix + hex(lease), nil
 }
+
+// gatherRounds bounds how often gather looks for processes that were born outside of the group meanwhile.
+const gatherRounds = 20
 
 // gather makes the group of this guard's command and puts everything into it. Where that is not possible there is the walk
 // over descendants.
-func (c *cgroup) gather() {
+func (c *cgroup) gather(lease int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	dir, err := cgroupOf(os.Getpid())
+	dir, err := cgroupOf(lease)
 	if err != nil || c.over {
 		return
 	}
@@ -50,17 +55,35 @@ func (c *cgroup) gather() {
 		return
 	}
 	c.dir = dir
-	// Children are born into their parent's group. Those that were born before it was moved are found the next time.
-	moved := make(map[int]bool)
-	for more := true; more; {
-		more = false
+	// Children are born into their parent's group.
+	for range gatherRounds {
+		moved := false
 		for _, p := range supervise.Descendants() {
-			if !moved[p.PID] && c.write("cgroup.procs", strconv.Itoa(p.PID)) == nil {
-				more = true
+			if !c.has(p.PID) && c.write("cgroup.procs", strconv.Itoa(p.PID)) == nil {
+				moved = true
 			}
-			moved[p.PID] = true
+		}
+		if !moved {
+			return
 		}
 	}
+}
+
+// has reports whether a process is in the group.
+func (c *cgroup) has(pid int) bool {
+	if c.dir == "" {
+		return false
+	}
+	content, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return false
+	}
+	for _, line := range kernel.Lines(content) {
+		if group, ok := kernel.CutPrefix(line, "0::"); ok {
+			return path.Base(group) == path.Base(c.dir)
+		}
+	}
+	return false
 }
 
 // ownCgroup returns the directory of this process's group. The second version's hierarchy is not always mounted where it
@@ -121,16 +144,18 @@ func unescape(s string) string {
 	return string(b)
 }
 
-// sweep removes groups whose guards were killed together with their etcdlockers. One that is still needed is in use, or
-// its guard lives.
+// sweep removes groups whose guards were killed together with their etcdlockers. The kernel refuses to remove one that is in
+// use; one that is new may be about to be.
 func sweep(parent string) {
 	others, err := os.ReadDir(parent)
 	if err != nil {
 		return
 	}
 	for _, f := range others {
-		name, ok := kernel.CutPrefix(f.Name(), cgroupPrefix)
-		if pid, err := strconv.Atoi(name); ok && err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+		if _, ours := kernel.CutPrefix(f.Name(), cgroupPrefix); !ours {
+			continue
+		}
+		if info, err := f.Info(); err == nil && time.Since(info.ModTime()) > time.Minute {
 			syscall.Rmdir(parent + "/" + f.Name())
 		}
 	}
@@ -145,13 +170,13 @@ func (c *cgroup) kill() {
 	}
 }
 
-// freeze stops everything in the group, or lets it go on. It reports whether there is a group.
-func (c *cgroup) freeze(stop bool) bool {
+// freeze stops everything in the group, or lets it go on.
+func (c *cgroup) freeze(stop bool) {
 	value := "0"
 	if stop {
 		value = "1"
 	}
-	return c.write("cgroup.freeze", value) == nil
+	c.write("cgroup.freeze", value)
 }
 
 // remove removes the group. What the command has left in it goes back to where it would be without.

@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -15,9 +16,9 @@ type Command interface {
 	supervise.Processes
 
 	// Start starts it, with variables added to our environment, by a moment after which too little is left of the lock's
-	// validity, or not at all. If it fails, nothing of the command runs, or the error is ErrUndead; after ErrGone another
+	// validity, and before ctx is done, or not at all. If it fails, nothing of the command runs, or the error is ErrUndead; after ErrGone another
 	// guard can be tried. The lease is the one that the lock hangs on.
-	Start(by, validUntil boottime.Instant, lease int64, env []string) error
+	Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error
 
 	// Extend says until when the lock is valid now.
 	Extend(validUntil boottime.Instant)
@@ -47,7 +48,7 @@ type unguarded struct {
 	args []string
 }
 
-func (u *unguarded) Start(_, _ boottime.Instant, _ int64, env []string) (err error) {
+func (u *unguarded) Start(_ context.Context, _, _ boottime.Instant, _ int64, env []string) (err error) {
 	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: environment(os.Environ(), env)})
 	return err
 }

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"os"
 	"syscall"
@@ -49,16 +50,19 @@ func (l *Launched) launch(args []string) {
 		return
 	}
 	defer syscall.Close(theirs)
-	l.pid, l.err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{ // works even if the file was replaced or deleted
-		Env:   onOneProcessor(os.Environ()),
-		Files: []uintptr{0, 1, 2, uintptr(theirs)},
+	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
+		Env:   guardEnvironment(os.Environ(), theirs),
+		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: true}, // nothing typed on the terminal is for the guard
 	})
 	if l.err != nil {
 		l.conn.close()
-		l.err = os.NewSyscallError("starting the guard process", l.err)
+		l.err = os.NewSyscallError("starting the guard process from "+self, l.err)
 	}
 }
+
+// self is this program, even if its file was replaced or deleted.
+const self = "/proc/self/exe"
 
 // Ready waits until the guard has been started.
 func (l *Launched) Ready() {
@@ -75,7 +79,7 @@ func (l *Launched) Command(path string, first int) (Command, error) {
 		return nil, l.err
 	}
 	l.taken = true
-	g := &guarded{conn: l.conn, path: path, first: first, pidfd: -1, started: make(chan error, 1), exited: make(chan supervise.Exit, 2)}
+	g := &guarded{conn: l.conn, path: path, first: first, pidfd: -1, started: make(chan beginning, 1), exited: make(chan supervise.Exit, 2)}
 	var err error
 	if g.tree, err = supervise.Watch(l.pid); err != nil {
 		return nil, err
@@ -105,28 +109,43 @@ type guarded struct {
 	conn  *conn
 	path  string
 	first int
-	pidfd int // of the command; negative before the start
-	pid   int
+	lease int64
+	pid   int // of the command
+	pidfd int // of the command; negative before the start, and where there are none
 
 	frozen []supervise.Process
 
-	started chan error
+	started chan beginning
 	exited  chan supervise.Exit
 }
 
-// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks.
+// A beginning is the news that the command has started, or why not.
+type beginning struct {
+	pid, pidfd int
+	err        error
+}
+
+// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks and is inherited. It
+// has a number that is unlikely to be that of one that the command is to inherit.
 func newChannel() (ours *conn, theirs int, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, -1, err
 	}
+	defer syscall.Close(fds[1])
 	if err = syscall.SetNonblock(fds[0], true); err == nil {
 		ours, err = newConn(fds[0])
 	}
 	if err != nil {
-		syscall.Close(fds[1])
+		return nil, -1, err
 	}
-	return ours, fds[1], err
+	if theirs, err = kernel.DupFrom(fds[1], 200); err != nil {
+		theirs, err = kernel.DupFrom(fds[1], 3) // few are allowed
+	}
+	if err != nil {
+		ours.close()
+	}
+	return ours, theirs, err
 }
 
 // listen hears what the guard says, until it is gone.
@@ -142,26 +161,26 @@ func (g *guarded) listen() {
 		}
 		switch kind(m[0]) {
 		case started:
-			g.pid, g.pidfd = int(a), fd
-			g.started <- nil
+			g.started <- beginning{pid: int(a), pidfd: fd}
 		case failed:
-			g.started <- refused(syscall.Errno(a))
+			g.started <- beginning{err: refused(syscall.Errno(a))}
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
 		}
 	}
 	select {
-	case g.started <- errGone:
+	case g.started <- beginning{err: errGone}:
 	default:
 	}
 	g.exited <- supervise.Exit{Status: syscall.WaitStatus(syscall.SIGKILL), Left: true, Unguarded: true}
 }
 
-func (g *guarded) Start(by, validUntil boottime.Instant, lease int64, env []string) error {
+func (g *guarded) Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error {
+	g.lease = lease
 	o := order{by: by, validUntil: validUntil, lease: lease, pgid: syscall.Getpgrp(), first: g.first, path: g.path, env: env}
 	err := g.conn.send(o.message(start), -1)
 	if err == nil {
-		err = g.await(by)
+		err = g.await(ctx, min(by, boottime.Now().Add(answerWithin)))
 	}
 	if err == nil {
 		return nil
@@ -185,15 +204,24 @@ func refused(errno syscall.Errno) error {
 	return refusal{errno}
 }
 
+// answerWithin is how long a guard may take to start its command. It takes milliseconds if it is not stopped, and the command
+// does not come from a file system that hangs.
+const answerWithin = 10 * time.Second
+
 // await waits until the guard has started the command.
-func (g *guarded) await(by boottime.Instant) error {
+func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	timer.Reset(by)
 	select {
-	case err := <-g.started:
-		return err
+	case b := <-g.started:
+		if b.err == nil {
+			g.pid, g.pidfd = b.pid, b.pidfd
+		}
+		return b.err
 	case <-timer.C:
+		return errLate
+	case <-ctx.Done():
 		return errLate
 	}
 }
@@ -210,7 +238,11 @@ func (g *guarded) Exited() <-chan supervise.Exit { return g.exited }
 func (g *guarded) Empty() <-chan struct{} { return g.tree.Empty() }
 
 func (g *guarded) Signal(sig syscall.Signal) {
-	kernel.PidfdSignal(g.pidfd, sig)
+	if g.pidfd >= 0 {
+		kernel.PidfdSignal(g.pidfd, sig)
+	} else if g.pid > 0 {
+		syscall.Kill(g.pid, sig) // an old kernel; the guard tells when the command has ended, and then there are no more signals
+	}
 }
 
 func (g *guarded) Terminate() {
@@ -225,16 +257,30 @@ func (g *guarded) Terminate() {
 	}
 }
 
+// Freeze has the group stand still, and what is not in it one by one. Where /proc shows nothing it is the command alone.
 func (g *guarded) Freeze() {
-	if !g.group().freeze(true) {
-		g.frozen = supervise.Freeze(g.Others)
+	group := g.group()
+	group.freeze(true)
+	g.frozen = supervise.Freeze(func() (outside []supervise.Process) {
+		for _, p := range g.Others() {
+			if !group.has(p.PID) {
+				outside = append(outside, p)
+			}
+		}
+		return outside
+	})
+	if len(g.Others()) == 0 {
+		g.Signal(syscall.SIGSTOP)
 	}
 }
 
 func (g *guarded) Thaw() {
-	g.group().freeze(false)
+	if len(g.Others()) == 0 {
+		g.Signal(syscall.SIGCONT)
+	}
 	supervise.Thaw(g.frozen)
 	g.frozen = nil
+	g.group().freeze(false)
 }
 
 // Kill kills the guard with all the rest: it may be stopped.
@@ -245,7 +291,7 @@ func (g *guarded) Kill() {
 
 // group returns the control group of the command, if it may have one.
 func (g *guarded) group() *cgroup {
-	dir, err := cgroupOf(g.tree.PID())
+	dir, err := cgroupOf(g.lease)
 	if err != nil {
 		return &cgroup{}
 	}

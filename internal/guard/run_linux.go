@@ -14,9 +14,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// socket is the guard's end of the channel.
-const socket = 3
-
 // lastResort is how long after the end of validity the kernel kills a guard that has not acted: less than the margin that
 // is kept before the lease can run out.
 const lastResort = 100 * time.Millisecond
@@ -39,12 +36,16 @@ type warden struct {
 
 // run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
 func run() int {
+	socket, ok := socketOf(os.Environ())
+	if !ok {
+		return 1
+	}
 	syscall.CloseOnExec(socket)
-	if err := kernel.AdoptOrphans(); err != nil {
+	if err := kernel.AdoptOrphans(true); err != nil {
 		return 1
 	}
 	kernel.SetName(Name)
-	o, err := awaitStart()
+	o, err := awaitStart(socket)
 	if err != nil {
 		return 0 // etcdlocker did not get the lock, or is gone
 	}
@@ -60,7 +61,7 @@ func run() int {
 }
 
 // awaitStart waits for the order to start. The end of validity may move before.
-func awaitStart() (o order, err error) {
+func awaitStart(socket int) (o order, err error) {
 	buf := make([]byte, maxMessage)
 	for at := boottime.Instant(0); ; at = o.validUntil {
 		n, err := syscall.Read(socket, buf)
@@ -102,7 +103,7 @@ func (w *warden) guard(o order) int {
 	moved := make(chan boottime.Instant)
 	go w.listen(moved)
 	go w.keep(o.validUntil, moved)
-	time.AfterFunc(settleAfter, w.group.gather)
+	time.AfterFunc(settleAfter, func() { w.group.gather(o.lease) })
 	w.reap()
 	w.group.remove()
 	if w.alone.Load() {
@@ -120,7 +121,7 @@ func (w *warden) start(o order) (err error) {
 		return syscall.EINVAL
 	}
 	w.pid, err = syscall.ForkExec(o.path, os.Args[o.first:], &syscall.ProcAttr{
-		Env:   environment(onAllProcessors(os.Environ()), o.env),
+		Env:   environment(commandEnvironment(os.Environ()), o.env),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Pgid: o.pgid, PidFD: &w.pidfd},
 	})
@@ -202,7 +203,7 @@ func (w *warden) keep(at boottime.Instant, moved <-chan boottime.Instant) {
 			w.last(at.Add(lastResort))
 		case <-timer.C:
 			if at.Until() <= 0 {
-				w.last(at.Add(supervise.Patience + lastResort)) // who kills must live
+				w.last(0) // who kills must live
 				w.end()
 				for range moved {
 				}
@@ -214,9 +215,10 @@ func (w *warden) keep(at boottime.Instant, moved <-chan boottime.Instant) {
 // end has everything killed.
 func (w *warden) end() { w.ending.Do(func() { go w.kill() }) }
 
-// kill kills everything again and again, as processes fork meanwhile, until reap has found that nothing is left.
+// kill kills everything again and again, as processes fork meanwhile, until reap has found that nothing is left. What does
+// not die is etcdlocker's to report, if there is one.
 func (w *warden) kill() {
-	for begun := time.Now(); time.Since(begun) < supervise.Patience; time.Sleep(supervise.KillEvery) {
+	for begun := time.Now(); ; time.Sleep(supervise.KillEvery) {
 		w.group.kill()
 		for _, p := range supervise.Descendants() {
 			p.Signal(syscall.SIGKILL)
@@ -224,7 +226,8 @@ func (w *warden) kill() {
 		if w.pidfd >= 0 {
 			kernel.PidfdSignal(w.pidfd, syscall.SIGKILL) // also where /proc shows nothing
 		}
+		if time.Since(begun) > supervise.Patience {
+			time.Sleep(supervise.Patience) // stuck in the kernel, or somebody else's: there is no hurry any more
+		}
 	}
-	w.group.remove()
-	os.Exit(1) // what is left falls to etcdlocker, which says so
 }

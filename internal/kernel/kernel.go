@@ -117,10 +117,21 @@ const (
 	prSetChildSubreaper = 36
 )
 
-// AdoptOrphans makes orphans among the descendants of this process fall to it instead of to init.
-func AdoptOrphans() error {
-	_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0, 0, 0, 0)
+// AdoptOrphans makes orphans among the descendants of this process fall to it instead of to init, or no longer.
+func AdoptOrphans(on bool) error {
+	value := uintptr(0)
+	if on {
+		value = 1
+	}
+	_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetChildSubreaper, value, 0, 0, 0, 0)
 	return errnoOf(e)
+}
+
+// DupFrom returns a copy of a descriptor, which a program that is executed inherits, with the first free number from least
+// on.
+func DupFrom(fd, least int) (int, error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD, uintptr(least))
+	return int(r), errnoOf(e)
 }
 
 // SetName names this thread, the main one being the process, as ps and killall see it: 15 bytes of it.

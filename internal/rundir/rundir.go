@@ -10,13 +10,19 @@ import (
 	"syscall"
 )
 
-// Dir returns the directory, which it creates with mode 0700 if it is not there: etcdlock in XDG_RUNTIME_DIR, else one
-// with the user's id in its name among the temporary files. It is an error if it is not this user's alone.
+// Dir returns the directory, which it creates with mode 0700 if it is not there: etcdlock in XDG_RUNTIME_DIR, else, also if
+// that one does not exist, one with the user's id in its name among the temporary files. It is an error if it is not this
+// user's alone.
 func Dir() (string, error) {
-	dir := os.TempDir() + "/etcdlock-" + strconv.Itoa(os.Geteuid())
 	if xdg := os.Getenv("XDG_RUNTIME_DIR"); xdg != "" && xdg[0] == '/' {
-		dir = xdg + "/etcdlock"
+		if dir, err := private(xdg + "/etcdlock"); !errors.Is(err, os.ErrNotExist) {
+			return dir, err
+		}
 	}
+	return private(os.TempDir() + "/etcdlock-" + strconv.Itoa(os.Geteuid()))
+}
+
+func private(dir string) (string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}

@@ -10,8 +10,11 @@ import (
 
 // adopt makes orphans among our descendants fall to us instead of to init.
 func adopt() error {
-	return os.NewSyscallError("becoming the parent of orphans", kernel.AdoptOrphans())
+	return os.NewSyscallError("becoming the parent of orphans", kernel.AdoptOrphans(true))
 }
+
+// release lets them fall to init again.
+func release() { kernel.AdoptOrphans(false) }
 
 func attributes() *syscall.SysProcAttr { return nil }
 
@@ -134,33 +137,45 @@ func readProcess(pid int) (Process, bool) {
 // again, as its id may have gone to another one.
 func (p Process) Signal(sig syscall.Signal) {
 	fd, err := kernel.PidfdOpen(p.PID)
-	if err != nil {
-		if err == syscall.ENOSYS {
-			syscall.Kill(p.PID, sig)
-		}
+	if err == syscall.ESRCH {
 		return
 	}
-	defer syscall.Close(fd)
-	if p.start == "" && kernel.IsChild(p.PID) || p.start != "" && p.isStill() {
-		kernel.PidfdSignal(fd, sig)
+	if err == nil {
+		defer syscall.Close(fd)
+	}
+	if !p.isStill() {
+		return
+	}
+	if err == nil {
+		err = kernel.PidfdSignal(fd, sig)
+	}
+	if err != nil && err != syscall.ESRCH {
+		syscall.Kill(p.PID, sig) // an old kernel, or a sandbox that does not know the calls, or no descriptors left
 	}
 }
+
+// freezeRounds bounds how often Freeze looks for what has been started meanwhile. A tree that forks without end is killed
+// when validity ends.
+const freezeRounds = 50
 
 // Freeze stops the processes that list returns, and what they have started meanwhile, but for those that are stopped
 // already. It returns those that it has stopped.
 func Freeze(list func() []Process) (frozen []Process) {
 	seen := make(map[int]string) // by process id: when it started
-	for more := true; more; {
-		more = false
+	for range freezeRounds {
+		more := false
 		for _, p := range list() {
-			if seen[p.PID] == p.start {
+			if start, ok := seen[p.PID]; ok && start == p.start {
 				continue
 			}
 			seen[p.PID], more = p.start, true
-			if !p.Stopped && !p.Zombie {
+			if !p.Stopped {
 				p.Signal(syscall.SIGSTOP)
 				frozen = append(frozen, p)
 			}
+		}
+		if !more {
+			break
 		}
 	}
 	return frozen
@@ -173,8 +188,11 @@ func Thaw(frozen []Process) {
 	}
 }
 
-// isStill reports whether a process that was seen in /proc is there.
+// isStill reports whether the very process that was seen is there.
 func (p Process) isStill() bool {
+	if p.start == "" {
+		return kernel.IsChild(p.PID)
+	}
 	now, ok := readProcess(p.PID)
 	return ok && now.start == p.start
 }

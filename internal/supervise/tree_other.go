@@ -11,6 +11,8 @@ import (
 // adopt does nothing: orphans fall to init here, and what a command leaves behind is not seen.
 func adopt() error { return nil }
 
+func release() {}
+
 // attributes puts the command into a process group of its own, so that its children can be reached with it, unless
 // that would take the terminal away from it.
 func attributes() *syscall.SysProcAttr {

@@ -68,10 +68,11 @@ func newTree(pid int) *Tree {
 	return t
 }
 
-// Close stops reaping. Processes that are left are not touched.
+// Close stops reaping. Processes that are left are not touched, and belong to init.
 func (t *Tree) Close() {
 	close(t.stop)
 	<-t.done
+	release()
 }
 
 // PID returns the process id of the command.
