@@ -135,7 +135,7 @@ func TestGuard(t *testing.T) {
 // TestTheGuardSleeps: while all is well it wakes up once for each renewal.
 func TestTheGuardSleeps(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-v", "-t", "4", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; read line")
+	p := locker(t, s.Endpoint(), "-v", "-t", "4", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; exec sleep 1000")
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
 	p.renews(5) // it has settled by then
