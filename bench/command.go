@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,6 +41,7 @@ func (b *bench) all() []measurement {
 		{"etcdlocker with and without its guard, wall", "ms", "<= 1.05 x", b.command(b.locker, wall), b.command(b.unguarded, wall)},
 		{"resident memory while holding (Pss)", "MiB", "<= 0.85 x etcdctl lock", b.memory(b.locker), b.memory(b.etcdctl)},
 		{"anonymous memory of the guard, beside etcdlocker's", "MiB", "<= 1.5 and 4.5 MiB", b.anonymous(true), b.anonymous(false)},
+		{"wake-ups of the guard, beside one per renewal", "/s", "<= 1.0 x", b.wakeUps, func() (float64, error) { return float64(time.Second / refresh), nil }},
 	}
 }
 
@@ -100,46 +102,87 @@ func (b *bench) memory(make func(...string) *exec.Cmd) func() (float64, error) {
 
 // anonymous returns the anonymous memory of the guard, or of etcdlocker itself, while a command runs.
 func (b *bench) anonymous(guard bool) func() (float64, error) {
-	return func() (float64, error) {
-		cmd := b.locker("sh", "-c", "echo $PPID; read line")
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			return 0, err
-		}
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			return 0, err
-		}
-		if err := cmd.Start(); err != nil {
-			return 0, err
-		}
-		pid := cmd.Process.Pid
-		var its int
-		if _, err := fmt.Fscan(stdout, &its); err != nil {
-			return 0, err
-		}
-		if guard {
-			pid = its
-		}
-		size, err := sizeOf(fmt.Sprintf("/proc/%d/status", pid), "RssAnon:")
-		stdin.Close()
-		cmd.Wait() // the command says that it has read nothing
-		return size, err
+	return func() (size float64, err error) {
+		failed := b.whileHolding(func(locker, its int) {
+			if guard {
+				locker = its
+			}
+			size, err = sizeOf(fmt.Sprintf("/proc/%d/status", locker), "RssAnon:")
+		})
+		return size, errors.Join(err, failed)
 	}
+}
+
+// refresh is how often the lease is renewed while the guard's wake-ups are counted.
+const refresh = 200 * time.Millisecond
+
+// wakeUps returns how often the guard wakes up in a second.
+func (b *bench) wakeUps() (perSecond float64, err error) {
+	const seconds = 2
+	failed := b.whileHolding(func(_, guard int) {
+		time.Sleep(time.Second) // until it has settled
+		before, err1 := switches(guard)
+		time.Sleep(seconds * time.Second)
+		after, err2 := switches(guard)
+		perSecond, err = (after-before)/seconds, errors.Join(err1, err2)
+	}, "-t", "4", "-r", refresh.String())
+	return perSecond, errors.Join(err, failed)
+}
+
+// whileHolding runs a command that waits, and calls do with the process ids of its etcdlocker and the guard.
+func (b *bench) whileHolding(do func(locker, guard int), options ...string) error {
+	cmd := b.locker(append(options, "sh", "-c", "echo $PPID; read line")...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var guard int
+	_, err = fmt.Fscan(stdout, &guard)
+	if err == nil {
+		do(cmd.Process.Pid, guard)
+	}
+	stdin.Close()
+	cmd.Wait() // the command says that it has read nothing
+	return err
+}
+
+// switches returns how often the threads of a process have waited.
+func switches(pid int) (n float64, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, file := range threads {
+		v, err := valueOf(file, "voluntary_ctxt_switches:")
+		if err != nil {
+			return 0, err
+		}
+		n += v
+	}
+	return n, err
 }
 
 func pss(pid int) (float64, error) { return sizeOf(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:") }
 
 // sizeOf returns a size in MiB that a file of /proc gives in KiB.
 func sizeOf(file, name string) (float64, error) {
+	kib, err := valueOf(file, name)
+	return kib / 1024, err
+}
+
+// valueOf returns the number behind a name in a file of /proc.
+func valueOf(file, name string) (float64, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
 	for _, line := range strings.Split(string(content), "\n") {
 		if rest, ok := strings.CutPrefix(line, name); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kib / 1024, err
+			return strconv.ParseFloat(strings.Fields(rest)[0], 64)
 		}
 	}
 	return 0, fmt.Errorf("no %s in %s", name, file)
