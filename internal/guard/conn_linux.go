@@ -26,23 +26,25 @@ func newConn(fd int) (*conn, error) {
 
 func (c *conn) close() error { return c.file.Close() }
 
-// send sends a message, and a descriptor with it unless that is negative. It does not wait: a guard that does not read is
-// as good as dead, and its deadline passes by itself.
-func (c *conn) send(m []byte, fd int) error {
-	var rights []byte
-	if fd >= 0 {
-		rights = syscall.UnixRights(fd)
-	}
-	var err error
-	if closed := c.raw.Control(func(own uintptr) {
-		err = syscall.EINTR
-		for err == syscall.EINTR {
-			err = syscall.Sendmsg(int(own), m, rights, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-		}
-	}); closed != nil {
+// send sends a message. It does not wait: a guard that does not read is as good as dead, and its deadline passes by itself.
+func (c *conn) send(m []byte) (err error) {
+	if closed := c.raw.Control(func(fd uintptr) { err = sendTo(int(fd), m, -1) }); closed != nil {
 		return closed
 	}
 	return err
+}
+
+// sendTo sends a message by way of a descriptor, and another descriptor with it unless that is negative. It does not wait.
+func sendTo(fd int, m []byte, with int) error {
+	var rights []byte
+	if with >= 0 {
+		rights = syscall.UnixRights(with)
+	}
+	for {
+		if err := syscall.Sendmsg(fd, m, rights, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL); err != syscall.EINTR {
+			return err
+		}
+	}
 }
 
 // receive waits for a message, which is there until the next call. The other side's end is io.EOF.

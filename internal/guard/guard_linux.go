@@ -178,7 +178,7 @@ func (g *guarded) listen() {
 func (g *guarded) Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error {
 	g.lease = lease
 	o := order{by: by, validUntil: validUntil, lease: lease, pgid: syscall.Getpgrp(), first: g.first, path: g.path, env: env}
-	err := g.conn.send(o.message(start), -1)
+	err := g.conn.send(o.message(start))
 	if err == nil {
 		err = g.await(ctx, min(by, boottime.Now().Add(answerWithin)))
 	}
@@ -227,7 +227,7 @@ func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 }
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
-	g.conn.send(order{validUntil: validUntil}.message(extend), -1)
+	g.conn.send(order{validUntil: validUntil}.message(extend))
 }
 
 func (g *guarded) PID() int                      { return g.pid }

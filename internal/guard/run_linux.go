@@ -25,8 +25,9 @@ const settleAfter = 100 * time.Millisecond
 // A warden is a guard at work. One thread, the main one, starts the command and waits for what ends below it; everything
 // else is done by goroutines beside it.
 type warden struct {
-	conn *conn
-	last func(boottime.Instant) // sets the kernel's timer that kills this process
+	socket int                    // our end of the channel
+	last   func(boottime.Instant) // sets the kernel's timer that kills this process
+	env    []string               // of the command, but for what comes with the order
 
 	pid, pidfd int // of the command; the descriptor is negative where there are none
 	group      cgroup
@@ -45,18 +46,12 @@ func run() int {
 		return 1
 	}
 	kernel.SetName(Name)
+	// All that can be done before the lock is there.
+	w := &warden{socket: socket, last: newLastResort(), env: commandEnvironment(os.Environ()), pidfd: -1}
 	o, err := awaitStart(socket)
 	if err != nil {
 		return 0 // etcdlocker did not get the lock, or is gone
 	}
-	if err := syscall.SetNonblock(socket, true); err != nil {
-		return 1
-	}
-	conn, err := newConn(socket)
-	if err != nil {
-		return 1
-	}
-	w := &warden{conn: conn, last: newLastResort(), pidfd: -1}
 	return w.guard(o)
 }
 
@@ -121,14 +116,14 @@ func (w *warden) start(o order) (err error) {
 		return syscall.EINVAL
 	}
 	w.pid, err = syscall.ForkExec(o.path, os.Args[o.first:], &syscall.ProcAttr{
-		Env:   environment(commandEnvironment(os.Environ()), o.env),
+		Env:   environment(w.env, o.env),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Pgid: o.pgid, PidFD: &w.pidfd},
 	})
 	if err != nil {
 		return err
 	}
-	w.conn.send(numbers(started, uint64(w.pid), 0), w.pidfd)
+	sendTo(w.socket, numbers(started, uint64(w.pid), 0), w.pidfd)
 	return nil
 }
 
@@ -138,7 +133,7 @@ func (w *warden) refuse(err error) int {
 	if !errors.As(err, &errno) {
 		errno = syscall.EINVAL
 	}
-	w.conn.send(numbers(failed, uint64(errno), 0), -1)
+	sendTo(w.socket, numbers(failed, uint64(errno), 0), -1)
 	return 0
 }
 
@@ -175,22 +170,26 @@ func (w *warden) report(status syscall.WaitStatus, left bool) {
 	if left {
 		something = 1
 	}
-	w.conn.send(numbers(exited, uint64(status), something), -1)
+	sendTo(w.socket, numbers(exited, uint64(status), something), -1)
 }
 
 // listen takes orders until etcdlocker is gone.
 func (w *warden) listen(moved chan<- boottime.Instant) {
-	for {
-		m, err := w.conn.receive()
-		if err != nil {
-			w.alone.Store(true)
-			w.end()
-			return
-		}
-		if o, err := parseOrder(m); err == nil {
-			moved <- o.validUntil
+	err := syscall.SetNonblock(w.socket, true)
+	var c *conn
+	if err == nil {
+		c, err = newConn(w.socket)
+	}
+	for err == nil {
+		var m []byte
+		if m, err = c.receive(); err == nil {
+			if o, err := parseOrder(m); err == nil {
+				moved <- o.validUntil
+			}
 		}
 	}
+	w.alone.Store(true)
+	w.end()
 }
 
 // keep watches over the end of validity. What has once been ended is not taken back.
