@@ -97,18 +97,26 @@ func TestGuard(t *testing.T) {
 		guard  bool // it is the guard's turn
 		ttl    string
 		expect int // the exit code, if etcdlocker lives to have one
+		uid    int // nobody's commands have no control group
 	}{
-		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1}, // at once, not when validity ends
-		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1},
-		{"guard killed", syscall.SIGKILL, true, "300", 137},
-		{"guard stopped", syscall.SIGSTOP, true, "4", 137},
+		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0}, // at once, not when validity ends
+		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0},
+		{"guard killed", syscall.SIGKILL, true, "300", 137, 0},
+		{"guard stopped", syscall.SIGSTOP, true, "4", 137, 0},
+		{"etcdlocker killed, no group", syscall.SIGKILL, false, "300", -1, nobody},
+		{"guard killed, no group", syscall.SIGKILL, true, "300", 137, nobody},
+		{"guard stopped, no group", syscall.SIGSTOP, true, "4", 137, nobody},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/guard/"+strings.ReplaceAll(tt.name, " ", "-")
-			p := locker(t, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
+			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", s.Endpoint(), "-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
+			if os.Geteuid() == 0 {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(tt.uid), Gid: uint32(tt.uid)}}
+			}
+			p := startCommand(t, nil, cmd)
 			p.says(p.stdout, "ready")
 			if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 3 {
 				t.Fatalf("only %d processes in the tree", n)

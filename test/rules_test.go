@@ -46,22 +46,28 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// TestGuardIsLight: it needs the standard library and x/sys alone, and is entered before the packages of etcdlocker's that
-// cost most are initialised.
+// TestGuardIsLight: it needs little of the standard library and nothing else, and is entered before the packages of
+// etcdlocker's that cost most are initialised.
 func TestGuardIsLight(t *testing.T) {
-	for _, dep := range goList(t, "-deps", "-f", "{{if .Module}}{{.ImportPath}}{{end}}", "./internal/guard") {
-		if !strings.HasPrefix(dep, "golang.org/x/sys/") && !strings.HasPrefix(dep, "github.com/etcdlock/etcdlock/internal/") {
+	const ours = "github.com/etcdlock/etcdlock/"
+	for _, dep := range goList(t, "-deps", "./internal/early") {
+		if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") && !strings.HasPrefix(dep, ours) || dep == "unicode" {
 			t.Errorf("the guard imports %s", dep)
 		}
 	}
+	for _, user := range goList(t, "-f", `{{$p := .ImportPath}}{{range .Imports}}{{if eq . "`+ours+`internal/early"}}{{$p}}{{end}}{{end}}`, "./...") {
+		if user != ours+"cmd/etcdlocker" {
+			t.Errorf("%s imports internal/early, which starts processes", user)
+		}
+	}
 	cmd := exec.Command(filepath.Join(programs, "etcdlocker"))
-	cmd.Args = []string{"etcdlocker-guard", "/bin/true", "true"}
+	cmd.Args = []string{"etcdlocker-guard", "true"}
 	cmd.Env = environment("GODEBUG=inittrace=1")
-	trace, _ := cmd.CombinedOutput() // it ends at once: nobody is at the other end
+	trace, _ := cmd.CombinedOutput() // it ends at once: it has no channel
 	if !strings.Contains(string(trace), "init os @") {
 		t.Fatalf("no trace: %s", trace)
 	}
-	for _, late := range []string{"google.golang.org/grpc", "go.etcd.io/etcd/api/v3/etcdserverpb", "google.golang.org/protobuf/proto"} {
+	for _, late := range []string{"unicode", "reflect", "crypto/tls", "google.golang.org/grpc", "google.golang.org/protobuf/proto"} {
 		if strings.Contains(string(trace), "init "+late+" @") {
 			t.Errorf("%s is initialised before the guard is entered", late)
 		}
