@@ -96,8 +96,8 @@ func TestGuard(t *testing.T) {
 		sig    syscall.Signal
 		guard  bool // it is the guard's turn
 		ttl    string
-		expect int // the exit code, if etcdlocker lives to have one
-		uid    int // nobody's commands have no control group
+		expect int    // the exit code, if etcdlocker lives to have one
+		uid    uint32 // nobody's commands have no control group
 	}{
 		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0}, // at once, not when validity ends
 		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0},
@@ -112,11 +112,11 @@ func TestGuard(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/guard/"+strings.ReplaceAll(tt.name, " ", "-")
-			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", s.Endpoint(), "-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
-			if os.Geteuid() == 0 {
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(tt.uid), Gid: uint32(tt.uid)}}
+			uid := tt.uid
+			if os.Geteuid() != 0 {
+				uid = uint32(os.Geteuid())
 			}
-			p := startCommand(t, nil, cmd)
+			p := lockerOf(t, uid, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
 			p.says(p.stdout, "ready")
 			if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 3 {
 				t.Fatalf("only %d processes in the tree", n)

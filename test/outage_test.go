@@ -213,15 +213,53 @@ func TestSilenceWithAStoppedGuard(t *testing.T) {
 	}
 }
 
+// users are whose commands are tested: root's are in a control group, nobody's are found by the walk over descendants.
+func users() map[string]uint32 {
+	if os.Geteuid() != 0 {
+		return map[string]uint32{"walk": uint32(os.Geteuid())}
+	}
+	return map[string]uint32{"group": 0, "walk": nobody}
+}
+
+// lockerOf runs etcdlocker as a user.
+func lockerOf(t testing.TB, uid uint32, endpoint string, args ...string) *program {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...)
+	if int(uid) != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	return startCommand(t, nil, cmd)
+}
+
+// openDir returns a directory that every user may write to.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // TestFreeze: in doubt the command stands still, and goes on when the doubt is over.
 func TestFreeze(t *testing.T) {
-	s := etcdtest.Shared(t)
-	link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(t.TempDir(), "go")
-	beats := [2]string{filepath.Join(t.TempDir(), "own"), filepath.Join(t.TempDir(), "worker's")}
+	for name, uid := range users() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			freezeAndThaw(t, "/freeze/"+name, uid)
+		})
+	}
+}
+
+func freezeAndThaw(t *testing.T, key string, uid uint32) {
+	s, dir := etcdtest.Shared(t), openDir(t)
+	link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(dir, "go")
+	beats := [2]string{filepath.Join(dir, "own"), filepath.Join(dir, "worker's")}
 	command := []string{"sh", "-c", `setsid sh -c 'while :; do echo >> "$0"; sleep 0.01; done' "$1" > /dev/null 2>&1 & worker=$!
 		echo started; while [ ! -e "$2" ]; do echo >> "$0"; sleep 0.01; done; kill $worker; exit 4`, beats[0], beats[1], file}
-	args := append([]string{"-k", "/freeze", "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"}, command...)
-	p := locker(t, link.Endpoint(), args...)
+	p := lockerOf(t, uid, link.Endpoint(), append([]string{"-k", key, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"}, command...)...)
 	p.says(p.stdout, "started")
 	link.Silence()
 	p.says(p.stderr, "the command stands still")
@@ -234,7 +272,7 @@ func TestFreeze(t *testing.T) {
 	if code := p.code(); code != 4 {
 		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
-	free(t, s.Client(t), "/freeze")
+	free(t, s.Client(t), key)
 }
 
 // unchanged returns an error if a file grows within 20 times the time that it usually takes.
@@ -254,24 +292,13 @@ func unchanged(file string) error {
 // TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock, without going on for a
 // moment: it would do what it does when it is asked to end. With the control group that root's commands have, and without.
 func TestFreezeForGood(t *testing.T) {
-	for name, uid := range map[string]int{"group": 0, "walk": nobody} {
+	for name, uid := range users() {
 		t.Run(name, func(t *testing.T) {
-			if uid != os.Geteuid() && os.Geteuid() != 0 {
-				return
-			}
 			t.Parallel()
-			s, dir := etcdtest.Shared(t), t.TempDir()
+			s, asked := etcdtest.Shared(t), filepath.Join(openDir(t), "asked")
 			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/frozen/"+name
-			for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-				if err := os.Chmod(d, 0o777); err != nil {
-					t.Fatal(err)
-				}
-			}
-			asked, asleep := filepath.Join(dir, "asked"), filepath.Join(dir, "asleep")
-			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", link.Endpoint(), "-k", key, "-t", "4", "--on-doubt=freeze", "--", "sh", "-c",
-				`sleep 1000 & echo $! > "$1"; kill -STOP $!; trap 'echo > "$0"' TERM; echo ready; while :; do sleep 0.01; done`, asked, asleep)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-			p := startCommand(t, nil, cmd)
+			p := lockerOf(t, uid, link.Endpoint(), "-k", key, "-t", "4", "--on-doubt=freeze", "--", "sh", "-c",
+				`trap 'echo > "$0"' TERM; echo ready; while :; do sleep 0.01; done`, asked)
 			p.says(p.stdout, "ready")
 			lease := held(t, client, key).Kvs[0].Lease
 			link.Silence()
@@ -290,21 +317,22 @@ func TestFreezeForGood(t *testing.T) {
 // TestFreezeLeavesTheStopped: what was stopped before is stopped after, and what tells the command to stop meanwhile reaches
 // it when it goes on.
 func TestFreezeLeavesTheStopped(t *testing.T) {
-	s := etcdtest.Shared(t)
-	link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(t.TempDir(), "pid")
-	p := locker(t, link.Endpoint(), "-k", "/freeze-stopped", "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--", "sh", "-c",
-		`sleep 1000 & kill -STOP $!; trap 'kill -KILL $(cat "$0"); exit 5' TERM; echo $! > "$0"; while :; do sleep 0.01; done`, file)
-	stopped := content(t, file)
-	link.Silence()
-	p.says(p.stderr, "the command stands still")
-	p.signal(syscall.SIGTERM)
-	link.Restore()
-	p.says(p.stderr, "the command goes on")
-	stat, err := os.ReadFile("/proc/" + stopped + "/stat")
-	if err == nil && !strings.Contains(string(stat), ") T ") && !strings.Contains(string(stat), ") Z ") {
-		t.Errorf("it was let go: %s", stat)
-	}
-	if code := p.code(); code != 143 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	for name, uid := range users() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, file := etcdtest.Shared(t), filepath.Join(openDir(t), "pid")
+			link := etcdtest.NewLink(t, s.Endpoint())
+			p := lockerOf(t, uid, link.Endpoint(), "-k", "/freeze-stopped/"+name, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--", "sh", "-c",
+				`trap 'grep State "/proc/$!/status"; kill -KILL $!; exit 5' TERM; sleep 1000 & kill -STOP $!; echo $! > "$0"; while :; do sleep 0.01; done`, file)
+			content(t, file)
+			link.Silence()
+			p.says(p.stderr, "the command stands still")
+			p.signal(syscall.SIGTERM)
+			link.Restore()
+			p.says(p.stderr, "the command goes on")
+			if code := p.code(); code != 143 || !strings.Contains(p.stdout.String(), "stopped") {
+				t.Errorf("exit code %d, the stopped one is %q, %q", code, p.stdout, p.stderr)
+			}
+		})
 	}
 }

@@ -125,8 +125,8 @@ type beginning struct {
 	err        error
 }
 
-// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks and is inherited. It
-// has a number that is unlikely to be that of one that the command is to inherit.
+// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks and is inherited: its
+// number is none of those that the command inherits.
 func newChannel() (ours *conn, theirs int, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -139,10 +139,7 @@ func newChannel() (ours *conn, theirs int, err error) {
 	if err != nil {
 		return nil, -1, err
 	}
-	if theirs, err = kernel.DupFrom(fds[1], 200); err != nil {
-		theirs, err = kernel.DupFrom(fds[1], 3) // few are allowed
-	}
-	if err != nil {
+	if theirs, err = syscall.Dup(fds[1]); err != nil {
 		ours.close()
 	}
 	return ours, theirs, err

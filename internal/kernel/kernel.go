@@ -127,13 +127,6 @@ func AdoptOrphans(on bool) error {
 	return errnoOf(e)
 }
 
-// DupFrom returns a copy of a descriptor, which a program that is executed inherits, with the first free number from least
-// on.
-func DupFrom(fd, least int) (int, error) {
-	r, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD, uintptr(least))
-	return int(r), errnoOf(e)
-}
-
 // SetName names this thread, the main one being the process, as ps and killall see it: 15 bytes of it.
 func SetName(name string) {
 	var b [16]byte
