@@ -127,6 +127,7 @@ func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
 				return clientv3.Config{}, usagef("name one with --embedded=DIR", "no directory for the embedded etcd: %w", err)
 			}
 		}
+		l.launched.Ready() // what is started now must not inherit what is meant for the guard
 		address, started, err := serverdir.Start(ctx, dir, idleExit)
 		if err != nil {
 			return clientv3.Config{}, l.explain(err)

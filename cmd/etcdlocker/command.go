@@ -27,6 +27,7 @@ func (l *locker) prepare(path string) *command {
 			c.launched = guard.Launch(os.Args)
 		}
 	}
+	go c.await() // from then on children are reaped, as the first process of a container must
 	return c
 }
 
@@ -46,9 +47,9 @@ func (c *command) await() (_ guard.Command, err error) {
 
 // again prepares it again after its guard was killed or stopped.
 func (c *command) again() {
-	c.close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.end()
 	c.run, c.launched = nil, guard.Launch(os.Args)
 }
 
@@ -63,6 +64,10 @@ func (c *command) extend(validUntil boottime.Instant) {
 func (c *command) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.end()
+}
+
+func (c *command) end() {
 	if c.run != nil {
 		c.run.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,6 +104,15 @@ func (h *holder) supervise() int {
 			h.voice.errorf("lock %q: %v", h.key, err)
 		}
 		return exitLost
+	case errors.Is(err, guard.ErrKilled):
+		if h.release() {
+			return exitLost
+		}
+		return h.guardKilled()
+	case errors.As(err, new(stopped)):
+		h.close()
+		h.voice.errorf("%v; lock %q is released", err, h.key)
+		return exitSignal + int(err.(stopped))
 	case err != nil:
 		h.close()
 		return h.voice.fail(h.explainStart(err), exitNoCommand)
@@ -126,13 +136,30 @@ func (h *holder) supervise() int {
 // errNoTime says that the command could not be ended in time if it was started.
 var errNoTime = errors.New("too little of its validity was left to start the command")
 
+// A stopped error says that a signal told us to stop before the command had started.
+type stopped syscall.Signal
+
+func (s stopped) Error() string {
+	return "stopped by " + unix.SignalName(syscall.Signal(s)) + " before the command had started"
+}
+
+// guardsTried is how many guards may be killed or stopped before their command has started.
+const guardsTried = 3
+
 // start starts the command. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
 func (h *holder) start() (run guard.Command, err error) {
-	for range guardsTried {
-		if run, err = h.run.await(); err != nil {
-			return nil, err
+	for try := range guardsTried {
+		if try > 0 {
+			if sig := h.toldToStop(); sig != 0 {
+				return nil, stopped(sig)
+			}
+			h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)
+			h.run.again()
 		}
-		if h.lock.Remaining() <= h.grace {
+		if run, err = h.run.await(); err != nil {
+			continue
+		}
+		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
 		validUntil := h.validUntil()
@@ -143,16 +170,29 @@ func (h *holder) start() (run guard.Command, err error) {
 		if err = run.Start(h.held, by, validUntil, int64(h.lock.Lease()), h.environment()); !errors.Is(err, guard.ErrGone) {
 			return run, err
 		}
-		h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)
-		h.run.again()
+		if h.held.Err() != nil {
+			return nil, errNoTime
+		}
 	}
 	return nil, err
 }
 
-// guardsTried is how many guards may be killed or stopped before their command has started.
-const guardsTried = 3
+// toldToStop returns the first signal to stop among those that came, which stay for whoever takes them next.
+func (h *holder) toldToStop() (stop syscall.Signal) {
+	for range len(h.signals) {
+		sig := <-h.signals
+		h.signals <- sig
+		if s, ok := sig.(syscall.Signal); ok && stop == 0 && supervise.IsStop(s) {
+			stop = s
+		}
+	}
+	return stop
+}
 
 func (h *holder) explainStart(err error) error {
+	if errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError)) {
+		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.command[0], err)
+	}
 	hint := "the lock was released"
 	if errors.Is(err, unix.ENOEXEC) {
 		hint = "a script needs a first line such as #!/bin/sh; the lock was released"
@@ -190,15 +230,20 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", unix.SignalName(stop), h.key)
 		return exitSignal + int(stop)
 	case life.Unguarded:
-		h.voice.errorf("the guard process was killed, and the command with it; lock %q is released", h.key)
-		h.voice.hintf("leave the process called %s alone: to stop the command, send TERM to etcdlocker", guard.Name)
-		return exitSignal + int(unix.SIGKILL)
+		return h.guardKilled()
 	case life.Status.Signaled():
 		sig := life.Status.Signal()
 		h.voice.errorf("the command died of %s; lock %q is released", unix.SignalName(sig), h.key)
 		return exitSignal + int(sig)
 	}
 	return life.Status.ExitStatus()
+}
+
+// guardKilled says that the command was killed because its guard was, and returns the exit code.
+func (h *holder) guardKilled() int {
+	h.voice.errorf("%v; lock %q is released", guard.ErrKilled, h.key)
+	h.voice.hintf("leave the process called %s alone: to stop the command, send TERM to etcdlocker", guard.Name)
+	return exitSignal + int(unix.SIGKILL)
 }
 
 // environment is what the command may want to know of the lock.

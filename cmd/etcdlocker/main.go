@@ -65,7 +65,7 @@ func (l *locker) run() int {
 	if err != nil {
 		return l.voice.fail(err, exitNoCommand)
 	}
-	if path == "" {
+	if path == "" || l.unguarded {
 		l.launched.Close()
 	}
 	ctx, stopped := l.untilStopped(context.Background())

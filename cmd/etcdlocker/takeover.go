@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
@@ -14,11 +16,16 @@ import (
 // takeOverWhenPossible takes the lock from a holder on this machine that crashes, or has crashed, until ctx is done.
 func (h *holder) takeOverWhenPossible(ctx context.Context) {
 	guard.OnAttestation(ctx, func() {
-		// What is attested stays so: etcd may be away at the moment.
-		for _, failed := h.takeOver(ctx); failed && ctx.Err() == nil; _, failed = h.takeOver(ctx) {
+		// What is attested stays so, and etcd may be away at the moment.
+		for {
+			_, err := h.takeOver(ctx)
+			if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
+				return
+			}
 			select {
 			case <-time.After(takeOverAgain):
 			case <-ctx.Done():
+				return
 			}
 		}
 	})
@@ -29,22 +36,19 @@ const takeOverAgain = 300 * time.Millisecond
 
 // takeOver ends the lease of a holder that is gone, if its guard attests that nothing of its command is left. Everybody
 // else's lease runs out by itself.
-func (h *holder) takeOver(ctx context.Context) (done, failed bool) {
+func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, h.connectTimeout)
 	defer cancel()
 	resp, err := h.client.Get(ctx, h.key)
-	if err != nil {
-		return false, true
-	}
-	if len(resp.Kvs) == 0 || !guard.Attested(resp.Kvs[0].Lease) {
-		return false, false
+	if err != nil || len(resp.Kvs) == 0 || !guard.Attested(resp.Kvs[0].Lease) {
+		return false, err
 	}
 	lease := resp.Kvs[0].Lease
 	if _, err := h.client.Revoke(ctx, clientv3.LeaseID(lease)); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		h.voice.logger(h.verbose).Debug("cannot end the lease of the last holder", "cause", err)
-		return false, true
+		return false, err
 	}
 	guard.Forget(lease)
 	h.voice.notef("the last holder of lock %q was killed, and nothing of its command is left: not waiting for its TTL", h.key)
-	return true, false
+	return true, nil
 }

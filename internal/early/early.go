@@ -1,8 +1,7 @@
 //go:build unix
 
 // Package early is what etcdlocker does before the packages behind it are initialised, which takes longer than anything
-// else that it does by itself. Packages are initialised in the order of their import paths as far as they do not need
-// each other, so this one comes early if it needs little.
+// else that it does by itself. What makes it early is explained in docs/processes.md.
 package early
 
 import (
@@ -13,13 +12,13 @@ import (
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
 
-// Guard is a guard that gets ready at the same time, on another processor; nil if it is clear from the words that none is
-// needed. Whether one is needed after all is known later.
+// Guard is a guard that gets ready at the same time, on another processor. It is nil if the words look as if none was needed;
+// whether one is needed is known later.
 var Guard *guard.Launched
 
 func init() {
 	populateHeap()
-	if len(os.Args) > 2 && !slices.Contains(os.Args, "--unguarded") {
+	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") {
 		Guard = guard.Launch(os.Args)
 	}
 	// What etcdlocker does are short steps, one after the other. More than one processor would not make them faster, and makes
@@ -31,3 +30,6 @@ func init() {
 		}()
 	}
 }
+
+// isQuestion reports whether a word asks about etcdlocker itself.
+func isQuestion(word string) bool { return word == "-h" || word == "--help" || word == "--version" }

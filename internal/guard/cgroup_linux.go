@@ -20,46 +20,48 @@ import (
 type cgroup struct {
 	mu   sync.Mutex
 	dir  string
-	over bool // there will be none any more
+	name string // in the hierarchy
+	over bool   // there will be none any more
 }
 
 const cgroupPrefix = "etcdlocker-"
 
-// cgroupOf returns the directory of the group that the command under a lease has, if it has one.
-func cgroupOf(lease int64) (string, error) {
-	own, err := ownCgroup()
+// cgroupOf returns the group that the command under a lease has, if it has one.
+func cgroupOf(lease int64) (*cgroup, error) {
+	own, dir, err := ownCgroup()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return own + "/" + cgroupPrefix + hex(lease), nil
+	name := cgroupPrefix + hex(lease)
+	return &cgroup{dir: path.Join(dir, name), name: path.Join(own, name)}, nil
 }
 
 // gatherRounds bounds how often gather looks for processes that were born outside of the group meanwhile.
 const gatherRounds = 20
 
-// gather makes the group of this guard's command and puts everything into it. Where that is not possible there is the walk
-// over descendants.
+// gather makes the group of this guard's command and puts everything into it that is where the guard is: what the command has
+// put into groups of its own stays there. Where that is not possible there is the walk over descendants.
 func (c *cgroup) gather(lease int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	dir, err := cgroupOf(lease)
+	made, err := cgroupOf(lease)
 	if err != nil || c.over {
 		return
 	}
-	sweep(path.Dir(dir))
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	sweep(path.Dir(made.dir))
+	if err := os.Mkdir(made.dir, 0o755); err != nil {
 		return
 	}
-	if _, err := os.Stat(dir + "/cgroup.kill"); err != nil { // since Linux 5.14
-		os.Remove(dir)
+	if _, err := os.Stat(made.dir + "/cgroup.kill"); err != nil { // since Linux 5.14
+		os.Remove(made.dir)
 		return
 	}
-	c.dir = dir
+	c.dir, c.name = made.dir, made.name
 	// Children are born into their parent's group.
 	for range gatherRounds {
 		moved := false
 		for _, p := range supervise.Descendants() {
-			if !c.has(p.PID) && c.write("cgroup.procs", strconv.Itoa(p.PID)) == nil {
+			if groupOf(strconv.Itoa(p.PID)) == path.Dir(c.name) && c.write("cgroup.procs", strconv.Itoa(p.PID)) == nil {
 				moved = true
 			}
 		}
@@ -69,47 +71,44 @@ func (c *cgroup) gather(lease int64) {
 	}
 }
 
-// has reports whether a process is in the group.
+// has reports whether a process is in the group, or in one below it.
 func (c *cgroup) has(pid int) bool {
-	if c.dir == "" {
-		return false
-	}
-	content, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return false
-	}
-	for _, line := range kernel.Lines(content) {
-		if group, ok := kernel.CutPrefix(line, "0::"); ok {
-			return path.Base(group) == path.Base(c.dir)
-		}
-	}
-	return false
+	_, in := kernel.CutPrefix(groupOf(strconv.Itoa(pid))+"/", c.name+"/")
+	return in && c.dir != ""
 }
 
-// ownCgroup returns the directory of this process's group. The second version's hierarchy is not always mounted where it
-// is expected: next to those of the first version it is elsewhere.
-func ownCgroup() (string, error) {
-	root, mount, err := cgroupMount()
+// groupOf returns the name of a process's group in the second version's hierarchy, empty if that is not known.
+func groupOf(process string) string {
+	content, err := kernel.ReadFile("/proc/" + process + "/cgroup")
 	if err != nil {
-		return "", err
-	}
-	content, err := kernel.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
+		return ""
 	}
 	for _, line := range kernel.Lines(content) {
-		if group, ok := kernel.CutPrefix(line, "0::"); ok {
-			if root == "/" {
-				return path.Join(mount, group), nil
-			}
-			below, ok := kernel.CutPrefix(group+"/", root+"/")
-			if !ok {
-				return "", errors.New("the group is not below what is mounted")
-			}
-			return path.Join(mount, below), nil
+		if name, ok := kernel.CutPrefix(line, "0::"); ok {
+			return name
 		}
 	}
-	return "", errors.New("not in a cgroup of the second version")
+	return ""
+}
+
+// ownCgroup returns the name and the directory of this process's group. The second version's hierarchy is not always mounted
+// where it is expected: next to those of the first version it is elsewhere.
+func ownCgroup() (name, dir string, err error) {
+	root, mount, err := cgroupMount()
+	if err != nil {
+		return "", "", err
+	}
+	if name = groupOf("self"); name == "" {
+		return "", "", errors.New("not in a cgroup of the second version")
+	}
+	if root == "/" {
+		return name, path.Join(mount, name), nil
+	}
+	below, ok := kernel.CutPrefix(name+"/", root+"/")
+	if !ok {
+		return "", "", errors.New("the group is not below what is mounted")
+	}
+	return name, path.Join(mount, below), nil
 }
 
 // cgroupMount returns which part of the hierarchy is mounted, and where.

@@ -3,6 +3,7 @@ package guard
 import (
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,8 +15,8 @@ import (
 // TestGroup: the control group alone finds everything that was put into it and what that has started, kills it, and stops it
 // without anybody noticing. When it is removed, what is left goes on where it would be without.
 func TestGroup(t *testing.T) {
-	dir := testGroup(t)
-	g := &cgroup{dir: dir}
+	g := testGroup(t)
+	dir := g.dir
 	script := `trap '' TERM; setsid sh -c 'while :; do sleep 0.01; done' & while :; do sleep 0.01; done`
 	// All of it is born in the group.
 	cmd := exec.Command("sh", "-c", `echo $$ > "$0"/cgroup.procs && exec sh -c "$1"`, dir, script)
@@ -85,13 +86,13 @@ func await(t *testing.T, what string, is func() bool) {
 }
 
 // testGroup makes a control group, or skips the test where that is not possible.
-func testGroup(t *testing.T) string {
+func testGroup(t *testing.T) *cgroup {
 	t.Helper()
-	own, err := ownCgroup()
+	own, parent, err := ownCgroup()
 	if err != nil {
 		missing(t, err.Error())
 	}
-	dir, err := os.MkdirTemp(own, cgroupPrefix+"test-")
+	dir, err := os.MkdirTemp(parent, cgroupPrefix+"test-")
 	if err != nil {
 		missing(t, err.Error())
 	}
@@ -99,7 +100,7 @@ func testGroup(t *testing.T) string {
 	if _, err := os.Stat(dir + "/cgroup.kill"); err != nil {
 		missing(t, err.Error())
 	}
-	return dir
+	return &cgroup{dir: dir, name: path.Join(own, filepath.Base(dir))}
 }
 
 // missing skips a test for want of something. On CI that is a failure: there everything has to be there.

@@ -16,8 +16,9 @@ type Command interface {
 	supervise.Processes
 
 	// Start starts it, with variables added to our environment, by a moment after which too little is left of the lock's
-	// validity, and before ctx is done, or not at all. If it fails, nothing of the command runs, or the error is ErrUndead; after ErrGone another
-	// guard can be tried. The lease is the one that the lock hangs on.
+	// validity, and before ctx is done, or not at all. If it fails, nothing of the command runs, or the error is ErrUndead. It
+	// has not run, or the error is ErrKilled. After ErrGone another guard can be tried. The lease is the one that the lock
+	// hangs on.
 	Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error
 
 	// Extend says until when the lock is valid now.
@@ -36,8 +37,17 @@ type Command interface {
 // ErrUndead says that processes could not be killed.
 var ErrUndead = errors.New("processes could not be killed")
 
-// ErrGone says that the guard process was killed or stopped before it had started its command.
-var ErrGone = errors.New("the guard process is of no use any more")
+// ErrGone says that the guard process was killed or stopped before it had begun to execute the command.
+var ErrGone = errors.New("the guard process did not start the command")
+
+// ErrKilled says that the guard process was killed or stopped while it started the command, which was killed.
+var ErrKilled = errors.New("the guard process was killed, and the command with it")
+
+// because is an error with its cause.
+type because struct{ what, why error }
+
+func (b because) Error() string   { return b.what.Error() + ": " + b.why.Error() }
+func (b because) Unwrap() []error { return []error{b.what, b.why} }
 
 // Unguarded returns a command that nobody looks after when this process is killed or stopped.
 func Unguarded(path string, args []string) Command { return &unguarded{path: path, args: args} }
@@ -48,7 +58,10 @@ type unguarded struct {
 	args []string
 }
 
-func (u *unguarded) Start(_ context.Context, _, _ boottime.Instant, _ int64, env []string) (err error) {
+func (u *unguarded) Start(ctx context.Context, by, _ boottime.Instant, _ int64, env []string) (err error) {
+	if ctx.Err() != nil || by.Until() <= 0 {
+		return ErrGone
+	}
 	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: environment(os.Environ(), env)})
 	return err
 }

@@ -40,16 +40,14 @@ func sendTo(fd int, m []byte, with int) error {
 	if with >= 0 {
 		rights = syscall.UnixRights(with)
 	}
-	for {
-		if err := syscall.Sendmsg(fd, m, rights, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL); err != syscall.EINTR {
-			return err
-		}
-	}
+	return kernel.Uninterrupted(func() error {
+		return syscall.Sendmsg(fd, m, rights, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+	})
 }
 
 // receive waits for a message, which is there until the next call. The other side's end is io.EOF.
 func (c *conn) receive() ([]byte, error) {
-	return c.received(func(fd int, buf []byte) (int, error) { return kernel.Read(fd, buf) })
+	return c.received(kernel.Read)
 }
 
 // receiveWithDescriptor also returns the descriptor that came with the message, or a negative number.
@@ -57,10 +55,7 @@ func (c *conn) receiveWithDescriptor() (m []byte, fd int, err error) {
 	rights := make([]byte, syscall.CmsgSpace(4))
 	var rn int
 	m, err = c.received(func(own int, buf []byte) (n int, err error) {
-		err = syscall.EINTR
-		for err == syscall.EINTR {
-			n, rn, _, _, err = syscall.Recvmsg(own, buf, rights, syscall.MSG_CMSG_CLOEXEC)
-		}
+		n, rn, _, _, err = syscall.Recvmsg(own, buf, rights, syscall.MSG_CMSG_CLOEXEC)
 		return n, err
 	})
 	if err != nil {
@@ -77,7 +72,10 @@ func (c *conn) received(read func(fd int, buf []byte) (int, error)) ([]byte, err
 	var n int
 	var err error
 	if closed := c.raw.Read(func(fd uintptr) bool {
-		n, err = read(int(fd), c.buf)
+		err = kernel.Uninterrupted(func() (err error) {
+			n, err = read(int(fd), c.buf)
+			return err
+		})
 		return err != syscall.EAGAIN
 	}); closed != nil {
 		return nil, closed

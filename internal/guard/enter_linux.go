@@ -3,8 +3,7 @@ package guard
 import "os"
 
 // A guard is entered before the packages behind etcdlocker's are initialised: none of them is of use to it, and they cost
-// as much as the rest of its start. Packages are initialised in the order of their import paths as far as they do not need
-// each other, so this one comes early if it needs little.
+// as much as the rest of its start. What makes that early is explained in docs/processes.md.
 func init() {
 	if len(os.Args) > 0 && os.Args[0] == Name {
 		os.Exit(run())

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/etcdlock/etcdlock/internal/kernel"
@@ -20,18 +21,12 @@ const (
 // guardEnvironment returns the environment of a guard that is to run its command with env, and has its end of the channel
 // under a number.
 func guardEnvironment(env []string, socket int) []string {
-	return append(renamed(env, processors, keptProcessors), singleProcessor, socketNumber+strconv.Itoa(socket))
+	return append(renamed(without(env, socketNumber, keptProcessors), processors, keptProcessors), singleProcessor, socketNumber+strconv.Itoa(socket))
 }
 
 // commandEnvironment returns env again.
 func commandEnvironment(env []string) []string {
-	var without []string
-	for _, kv := range env {
-		if _, is := kernel.CutPrefix(kv, socketNumber); !is && kv != singleProcessor {
-			without = append(without, kv)
-		}
-	}
-	return renamed(without, keptProcessors, processors)
+	return renamed(without(env, socketNumber, processors), keptProcessors, processors)
 }
 
 // socketOf returns the number.
@@ -43,6 +38,16 @@ func socketOf(env []string) (socket int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// without returns env without some variables, whose names end with the equals sign.
+func without(env []string, names ...string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			_, is := kernel.CutPrefix(kv, name)
+			return is
+		})
+	})
 }
 
 // renamed returns env with a variable under another name. Both end with the equals sign.

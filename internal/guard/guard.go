@@ -12,9 +12,13 @@
 // that one has started is then not reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
-//	start: until when, lease, ...   started: process id (and a descriptor of it), or why not
-//	extend: until when              exited: how, and whether something is left
-//	(end of file: kill everything)  (end of file: the guard is gone)
+//	extend: until when              begun: the command is about to be executed
+//	start: until when, lease, ...   started: process id (and a descriptor of it); or failed: why
+//	(end of file: kill everything)  exited: how, and whether something is left
+//	                                (end of file: the guard is gone)
+//
+// Messages that were sent before a guard is killed arrive all the same. So if begun is not among them, the command has not
+// been executed, and another guard may do it; if it is, nobody may ever again: a command runs once.
 //
 // Messages are packets of a socket pair: one byte that says what it is, and what belongs to it.
 package guard
@@ -34,6 +38,7 @@ type kind byte
 const (
 	start   kind = 'S'
 	extend  kind = 'V'
+	begun   kind = 'B'
 	started kind = 'P'
 	failed  kind = 'F'
 	exited  kind = 'E'
@@ -44,7 +49,7 @@ const maxMessage = 128 << 10
 
 var errMessage = errors.New("guard: a message that makes no sense")
 
-// An order says until when the lock is valid, and the first one what is to be started.
+// An order says until when the lock is valid, and the one to start what is to be started.
 type order struct {
 	validUntil boottime.Instant
 	by         boottime.Instant // it must be started, or not at all

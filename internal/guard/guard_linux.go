@@ -14,8 +14,9 @@ import (
 
 // Why a guard has not started its command.
 var (
-	errGone = errors.New("it has ended")
+	errGone = errors.New("it was killed")
 	errLate = errors.New("it did not answer in time")
+	errLost = errors.New("the lock is lost")
 )
 
 // A refusal is the kernel's: the command cannot be executed.
@@ -78,11 +79,20 @@ func (l *Launched) Command(path string, first int) (Command, error) {
 	if l.err != nil {
 		return nil, l.err
 	}
-	l.taken = true
-	g := &guarded{conn: l.conn, path: path, first: first, pidfd: -1, started: make(chan beginning, 1), exited: make(chan supervise.Exit, 2)}
-	var err error
-	if g.tree, err = supervise.Watch(l.pid); err != nil {
+	tree, err := supervise.Watch(l.pid)
+	if err != nil {
 		return nil, err
+	}
+	l.taken = true
+	g := &guarded{
+		tree:    tree,
+		conn:    l.conn,
+		path:    path,
+		first:   first,
+		pidfd:   -1,
+		started: make(chan beginning, 1),
+		exited:  make(chan supervise.Exit, 2),
+		heard:   make(chan struct{}),
 	}
 	go g.listen()
 	return g, nil
@@ -96,8 +106,9 @@ func (l *Launched) Close() {
 	l.taken = true
 	l.conn.close()
 	syscall.Kill(l.pid, syscall.SIGKILL)
-	for {
-		if _, err := syscall.Wait4(l.pid, nil, 0, nil); err != syscall.EINTR {
+	// One that a debugger holds is not reported.
+	for begun := time.Now(); time.Since(begun) < supervise.Patience; time.Sleep(time.Millisecond) {
+		if pid, err := syscall.Wait4(l.pid, nil, syscall.WNOHANG, nil); pid != 0 && err != syscall.EINTR {
 			return
 		}
 	}
@@ -117,6 +128,8 @@ type guarded struct {
 
 	started chan beginning
 	exited  chan supervise.Exit
+	heard   chan struct{} // closed when the guard has said all it will ever say
+	begun   bool          // it has begun to execute the command; set before heard is closed
 }
 
 // A beginning is the news that the command has started, or why not.
@@ -147,6 +160,7 @@ func newChannel() (ours *conn, theirs int, err error) {
 
 // listen hears what the guard says, until it is gone.
 func (g *guarded) listen() {
+	defer close(g.heard)
 	for {
 		m, fd, err := g.conn.receiveWithDescriptor()
 		if err != nil {
@@ -157,9 +171,12 @@ func (g *guarded) listen() {
 			break
 		}
 		switch kind(m[0]) {
+		case begun:
+			g.begun = true
 		case started:
 			g.started <- beginning{pid: int(a), pidfd: fd}
 		case failed:
+			g.begun = false
 			g.started <- beginning{err: refused(syscall.Errno(a))}
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
@@ -176,6 +193,9 @@ func (g *guarded) Start(ctx context.Context, by, validUntil boottime.Instant, le
 	g.lease = lease
 	o := order{by: by, validUntil: validUntil, lease: lease, pgid: syscall.Getpgrp(), first: g.first, path: g.path, env: env}
 	err := g.conn.send(o.message(start))
+	if err == syscall.EPIPE || err == syscall.ECONNRESET {
+		err = errGone
+	}
 	if err == nil {
 		err = g.await(ctx, min(by, boottime.Now().Add(answerWithin)))
 	}
@@ -185,13 +205,17 @@ func (g *guarded) Start(ctx context.Context, by, validUntil boottime.Instant, le
 	life := supervise.NewLife(g)
 	life.Expired(time.Now())
 	supervise.Drive(life, g, supervise.Events{})
+	if life.Undead {
+		return because{ErrUndead, err}
+	}
+	<-g.heard // all of it is dead, and with it the other end of the channel
 	switch {
-	case life.Undead:
-		return errors.Join(ErrUndead, err)
 	case errors.As(err, new(refusal)):
 		return err
+	case g.begun:
+		return because{ErrKilled, err}
 	}
-	return errors.Join(ErrGone, err)
+	return because{ErrGone, err}
 }
 
 func refused(errno syscall.Errno) error {
@@ -219,7 +243,7 @@ func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 	case <-timer.C:
 		return errLate
 	case <-ctx.Done():
-		return errLate
+		return errLost
 	}
 }
 
@@ -288,11 +312,11 @@ func (g *guarded) Kill() {
 
 // group returns the control group of the command, if it may have one.
 func (g *guarded) group() *cgroup {
-	dir, err := cgroupOf(g.lease)
+	group, err := cgroupOf(g.lease)
 	if err != nil {
 		return &cgroup{}
 	}
-	return &cgroup{dir: dir}
+	return group
 }
 
 func (g *guarded) Others() []supervise.Process {
@@ -308,8 +332,12 @@ func (g *guarded) Others() []supervise.Process {
 // Close ends the guard. What it has adopted falls to this process.
 func (g *guarded) Close() {
 	g.tree.Signal(syscall.SIGKILL)
-	if e := <-g.tree.Exited(); !e.Status.Exited() {
-		g.group().remove()
+	select {
+	case e := <-g.tree.Exited():
+		if !e.Status.Exited() {
+			g.group().remove()
+		}
+	case <-time.After(supervise.Patience): // a debugger holds it
 	}
 	g.tree.Close()
 	g.conn.close()

@@ -59,10 +59,11 @@ func run() int {
 func awaitStart(socket int) (o order, err error) {
 	buf := make([]byte, maxMessage)
 	for at := boottime.Instant(0); ; at = o.validUntil {
-		n, err := syscall.Read(socket, buf)
-		for err == syscall.EINTR {
+		var n int
+		err := kernel.Uninterrupted(func() (err error) {
 			n, err = syscall.Read(socket, buf)
-		}
+			return err
+		})
 		if err != nil || n == 0 {
 			return order{}, errGone
 		}
@@ -115,6 +116,9 @@ func (w *warden) start(o order) (err error) {
 	if o.first >= len(os.Args) {
 		return syscall.EINVAL
 	}
+	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
+		return err
+	}
 	w.pid, err = syscall.ForkExec(o.path, os.Args[o.first:], &syscall.ProcAttr{
 		Env:   environment(w.env, o.env),
 		Files: []uintptr{0, 1, 2},
@@ -155,13 +159,12 @@ func (w *warden) reap() {
 }
 
 // wait waits for a process to end, and reports whether there are any.
-func wait(options int) (pid int, status syscall.WaitStatus, any bool) {
-	for {
-		pid, err := syscall.Wait4(-1, &status, options, nil)
-		if err != syscall.EINTR {
-			return pid, status, err == nil
-		}
-	}
+func wait(options int) (pid int, status syscall.WaitStatus, left bool) {
+	err := kernel.Uninterrupted(func() (err error) {
+		pid, err = syscall.Wait4(-1, &status, options, nil)
+		return err
+	})
+	return pid, status, err == nil
 }
 
 // report tells etcdlocker how the command ended, and whether something of it is left.

@@ -6,7 +6,8 @@
 // itself. The tables of package unicode come late in that order, and with them everything that imports strings, bytes, fmt
 // or x/sys: about a quarter of the whole cost of a guard. So nothing here, nor in what imports it, needs any of them.
 //
-// None of the calls waits. They are made without telling Go's scheduler, which would wake up a thread to look after them.
+// None of the calls waits for anything but memory. They are made without telling Go's scheduler, which would wake up a thread
+// to look after them.
 package kernel
 
 import (
@@ -143,16 +144,17 @@ func Populate(begin, size uintptr) error {
 	return errnoOf(e)
 }
 
-// Read reads from a descriptor that does not block, once.
+// Read reads from a descriptor that does not block.
 func Read(fd int, b []byte) (n int, err error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return int(r), errnoOf(e)
+}
+
+// Uninterrupted calls f until it is not interrupted by a signal.
+func Uninterrupted(f func() error) error {
 	for {
-		r, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		if e == syscall.EINTR {
-			continue
+		if err := f(); err != syscall.EINTR {
+			return err
 		}
-		if e != 0 {
-			return 0, e
-		}
-		return int(r), nil
 	}
 }

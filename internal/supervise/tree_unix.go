@@ -51,7 +51,7 @@ func Start(c Command) (*Tree, error) {
 	return newTree(pid), nil
 }
 
-// Watch does with a child that this process has started already.
+// Watch does so with a child that this process has started already.
 func Watch(pid int) (*Tree, error) {
 	if err := adopt(); err != nil {
 		return nil, err

@@ -1,0 +1,94 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+)
+
+// TestACommandRunsOnce: another guard may only be tried if the last one has surely not begun to execute the command. The
+// test says what the guard would say, and then that is killed.
+func TestACommandRunsOnce(t *testing.T) {
+	tests := map[string]struct {
+		says   [][]byte
+		expect error
+		again  bool
+	}{
+		"killed before":      {nil, errGone, true},
+		"refused for time":   {[][]byte{numbers(failed, uint64(syscall.ETIME), 0)}, errLate, true},
+		"killed meanwhile":   {[][]byte{numbers(begun, 0, 0)}, ErrKilled, false},
+		"cannot be executed": {[][]byte{numbers(begun, 0, 0), numbers(failed, uint64(syscall.ENOEXEC), 0)}, syscall.ENOEXEC, false},
+		"nonsense":           {[][]byte{[]byte("x")}, errGone, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			command, pid, theirs := played(t)
+			defer command.Close()
+			go func() {
+				defer syscall.Close(theirs)
+				syscall.Read(theirs, make([]byte, maxMessage)) // the order
+				for _, m := range tt.says {
+					if err := sendTo(theirs, m, -1); err != nil {
+						t.Error(err)
+					}
+				}
+				syscall.Kill(pid, syscall.SIGKILL)
+			}()
+			now := boottime.Now()
+			err := command.Start(context.Background(), now.Add(time.Minute), now.Add(time.Hour), 1, nil)
+			if !errors.Is(err, tt.expect) || errors.Is(err, ErrGone) != tt.again {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestStartInTimeOrNotAtAll: a guard that does not answer is killed when it is too late, or the lock is lost.
+func TestStartInTimeOrNotAtAll(t *testing.T) {
+	lost, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, tt := range map[string]struct {
+		ctx context.Context
+		by  time.Duration
+	}{
+		"too late":         {context.Background(), 10 * time.Millisecond},
+		"the lock is lost": {lost, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			command, pid, theirs := played(t)
+			syscall.Close(theirs)
+			defer command.Close()
+			now := boottime.Now()
+			if err := command.Start(tt.ctx, now.Add(tt.by), now.Add(time.Hour), 1, nil); !errors.Is(err, ErrGone) {
+				t.Errorf("%v", err)
+			}
+			if syscall.Kill(pid, 0) == nil {
+				t.Error("the guard lives")
+			}
+		})
+	}
+}
+
+// played returns a command whose guard does nothing, and its end of the channel, of which the guard has a copy.
+func played(t *testing.T) (c Command, pid, theirs int) {
+	t.Helper()
+	ours, theirs, err := newChannel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err = syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Launched{ready: make(chan struct{}), conn: ours, pid: pid}
+	close(l.ready)
+	if c, err = l.Command("/bin/true", 1); err != nil {
+		t.Fatal(err)
+	}
+	return c, pid, theirs
+}
