@@ -26,6 +26,7 @@ const roleVariable = "ETCDLOCK_TEST_ROLE"
 
 // play plays the part. It does not return.
 func play(role string) {
+	playScreen(role)
 	switch role {
 	case "tracer":
 		runtime.LockOSThread()

@@ -5,11 +5,13 @@ package test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +26,8 @@ import (
 // A terminal is a program that has a terminal to itself, as the leader of a session. What it shows is its stdout.
 type terminal struct {
 	*program
-	tty *os.File
+	tty  *os.File
+	seen int // of what it shows, what shows has returned
 }
 
 // onTerminal runs etcdlocker on a terminal that is so many columns wide.
@@ -33,17 +36,30 @@ func onTerminal(t testing.TB, columns uint16, endpoint string, args ...string) *
 	return commandOnTerminal(t, columns, exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...))
 }
 
-// shell runs a shell with job control on a terminal. It finds etcdlocker, and the server, in its environment.
+// shell runs a shell with job control on a terminal. It finds etcdlocker, the server, and programs for the terminal in its
+// environment.
 func shell(t testing.TB, endpoint string) *terminal {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		missing(t, "bash, which has job control")
 	}
-	cmd := exec.Command("env", "PATH="+programs+":"+os.Getenv("PATH"), "ETCD_LOCK_HOST="+endpoint, "PS1=$ ", bash, "--norc", "--noprofile", "-i")
-	p := commandOnTerminal(t, 200, cmd)
-	p.says(p.stdout, "$ ")
+	p := commandOnTerminal(t, 200, exec.Command("env", append(shellVariables(t, endpoint), bash, "--norc", "--noprofile", "-i")...))
+	p.shows("$ ")
 	return p
+}
+
+func shellVariables(t testing.TB, endpoint string) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars := []string{"PATH=" + programs + ":" + os.Getenv("PATH"), "ETCD_LOCK_HOST=" + endpoint, "PS1=$ "}
+	for role := range screens {
+		vars = append(vars, strings.ToUpper(role)+"=env "+roleVariable+"="+role+" "+self)
+	}
+	return vars
 }
 
 func commandOnTerminal(t testing.TB, columns uint16, cmd *exec.Cmd) *terminal {
@@ -68,7 +84,7 @@ func commandOnTerminal(t testing.TB, columns uint16, cmd *exec.Cmd) *terminal {
 		p.end()
 		tty.Close()
 	})
-	return &terminal{p, tty}
+	return &terminal{program: p, tty: tty}
 }
 
 // types sends what a keyboard would.
@@ -80,9 +96,65 @@ func (t *terminal) types(keys string) {
 }
 
 const (
-	ctrlC = "\x03"
-	ctrlZ = "\x1a"
+	ctrlC         = "\x03"
+	ctrlZ         = "\x1a"
+	ctrlBackslash = "\x1c"
 )
+
+// shows waits until the terminal shows a text after the one that it has waited for before, and returns what is between.
+func (t *terminal) shows(text string) (between string) {
+	t.t.Helper()
+	etcdtest.Await(t.t, fmt.Sprintf("%q", text), func(context.Context) error {
+		shown := t.stdout.String()[t.seen:]
+		i := strings.Index(shown, text)
+		if i >= 0 {
+			t.seen += i + len(text)
+			between = shown[:i]
+			return nil
+		}
+		select {
+		case <-t.done:
+			t.t.Fatalf("it ended without showing %q: %q", text, shown)
+		default:
+		}
+		return fmt.Errorf("it shows %q", shown)
+	})
+	return between
+}
+
+// modes asks the shell how the terminal is set for the programs that it runs.
+func (t *terminal) modes() string {
+	t.t.Helper()
+	t.types("echo modes='<'$(stty -g)'>'\r")
+	t.shows("modes=<")
+	return t.shows(">")
+}
+
+// resizes changes the terminal's size.
+func (t *terminal) resizes(rows, columns uint16) {
+	t.t.Helper()
+	if err := pty.Setsize(t.tty, &pty.Winsize{Rows: rows, Cols: columns}); err != nil {
+		t.t.Fatal(err)
+	}
+}
+
+// ends ends a shell.
+func (t *terminal) ends() {
+	t.t.Helper()
+	t.types("exit\r")
+	t.code()
+}
+
+// plain waits until the terminal is set as for plain programs, or until it is not: then it shows nothing of what is typed.
+func (t *terminal) plain(want bool) {
+	t.t.Helper()
+	etcdtest.Await(t.t, fmt.Sprintf("a plain terminal: %v", want), func(context.Context) error {
+		if flags := localFlags(t.t, t.tty); flags&unix.ECHO != 0 != want {
+			return fmt.Errorf("%#x", flags)
+		}
+		return nil
+	})
+}
 
 func TestWaitingLineOnATerminal(t *testing.T) {
 	s := etcdtest.Shared(t)
@@ -226,24 +298,304 @@ func TestPipelineOnATerminal(t *testing.T) {
 	free(t, s.Client(t), "/pipe")
 }
 
+// TestScreens: programs that have the terminal to themselves work under a shell with job control as they do without
+// etcdlocker. Ctrl-Z brings the prompt back, fg in time resumes them, and the terminal is set as before when they have ended.
+func TestScreens(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for name, tt := range map[string]struct {
+		line string // that starts it
+		use  func(*testing.T, *terminal)
+		out  string // what comes out
+	}{
+		"editor":               {`etcdlocker -t 60 -k /screen -- $EDITOR`, useEditor, "edited"},
+		"editor in a pipeline": {`echo fed | etcdlocker -t 60 -k /screen -- $EDITOR | sed s/^/out:/`, useEditor, "out:edited"},
+		"pager":                {`etcdlocker -t 60 -k /screen -- $PAGER <<< $'one\ntwo'`, usePager, ""},
+		"pager at the end":     {`printf 'one\ntwo\n' | etcdlocker -t 60 -k /screen -- $PAGER`, usePager, ""},
+		"pager in a pipeline":  {`printf 'one\ntwo\n' | etcdlocker -t 60 -k /screen -- $PAGER | cat`, usePager, ""},
+		"prompt":               {`etcdlocker -t 60 -k /screen -- $PROMPT`, usePrompt, "prompt: 6 long, <nil>"},
+		"prompt in a pipeline": {`echo fed | etcdlocker -t 60 -k /screen -- $PROMPT | sed s/^/out:/`, usePrompt, "out:prompt: 6 long, <nil>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sh := shell(t, s.Endpoint())
+			modes := sh.modes()
+			sh.types(tt.line + "\r")
+			tt.use(t, sh)
+			if shown := sh.shows(tt.out); strings.Contains(shown, "secret") {
+				t.Errorf("the terminal showed what must not be shown: %q", shown)
+			}
+			sh.shows("$ ")
+			sh.types("echo code ${PIPESTATUS[*]}.\r")
+			if codes := sh.shows("."); strings.Trim(codes[strings.LastIndex(codes, "code ")+5:], " 0") != "" {
+				t.Errorf("exit codes %q", codes)
+			}
+			if after := sh.modes(); after != modes {
+				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
+			}
+			sh.ends()
+			free(t, s.Client(t), "/screen")
+		})
+	}
+}
+
+func useEditor(t *testing.T, sh *terminal) {
+	sh.shows("editor: opens")
+	sh.types("x")
+	sh.shows("editor: key 'x'")
+	sh.types(ctrlC)
+	sh.shows(`editor: key '\x03'`)
+	sh.resizes(30, 100)
+	sh.shows("editor: 30 rows of 100")
+	sh.types(ctrlZ)
+	sh.shows("editor: leaves")
+	suspended(sh, "editor")
+	sh.types("y")
+	sh.shows("editor: key 'y'")
+	sh.types("q")
+	sh.shows("editor: closes")
+}
+
+func usePager(t *testing.T, sh *terminal) {
+	sh.shows("pager: opens")
+	sh.types(" ")
+	sh.shows(`pager: line "one"`)
+	sh.types(ctrlZ)
+	sh.shows("pager: leaves")
+	suspended(sh, "pager")
+	sh.types(" ")
+	sh.shows(`pager: line "two"`)
+	sh.types("q")
+	sh.shows("pager: closes")
+}
+
+// suspended waits for the prompt of a shell whose foreground job stops, and for the program to be back.
+func suspended(sh *terminal, program string) {
+	sh.shows("Stopped")
+	sh.shows("$ ")
+	sh.types("echo the pro''mpt\r")
+	sh.shows("the prompt")
+	sh.types("fg\r")
+	sh.shows(program + ": is back")
+	sh.plain(false)
+}
+
+func usePrompt(_ *testing.T, sh *terminal) {
+	sh.shows("prompt: ")
+	sh.plain(false)
+	sh.types("secret\r")
+}
+
+// TestCtrlCAtAPrompt: the prompt dies of it, and cannot undo what it did to the terminal.
+func TestCtrlCAtAPrompt(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for name, line := range map[string]string{
+		"alone":         `etcdlocker -k /interrupted -- $PROMPT; echo code $?`,
+		"in a pipeline": `echo fed | etcdlocker -k /interrupted -- $PROMPT | cat`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			sh := shell(t, s.Endpoint())
+			modes := sh.modes()
+			sh.types(line + "\r")
+			sh.shows("prompt: ")
+			sh.plain(false)
+			sh.types(ctrlC)
+			sh.shows("stopped by SIGINT")
+			sh.shows("$ ")
+			if after := sh.modes(); after != modes {
+				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
+			}
+			sh.ends()
+			free(t, s.Client(t), "/interrupted")
+		})
+	}
+}
+
+// TestTerminalSignalsComeOnce: what the terminal sends to the whole foreground group is not sent to the command again.
+func TestTerminalSignalsComeOnce(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for where, line := range map[string]string{
+		"alone":         `etcdlocker -k /once -- $COUNTER`,
+		"in a pipeline": `echo fed | etcdlocker -k /once -- $COUNTER | (trap '' INT QUIT; cat)`,
+	} {
+		for name, tt := range map[string]struct {
+			act  func(*terminal)
+			want string
+		}{
+			"Ctrl-C":  {func(sh *terminal) { sh.types(ctrlC) }, "SIGINT"},
+			"Ctrl-\\": {func(sh *terminal) { sh.types(ctrlBackslash) }, "SIGQUIT"},
+			"resize":  {func(sh *terminal) { sh.resizes(30, 100) }, "SIGWINCH"},
+		} {
+			t.Run(name+" "+where, func(t *testing.T) {
+				sh := shell(t, s.Endpoint())
+				sh.types(line + "\r")
+				comesOnce(t, sh, tt.act, tt.want, func() int {
+					pid, err := strconv.Atoi(sh.between("counter: below ", "."))
+					if err != nil {
+						t.Fatal(err)
+					}
+					return pid
+				})
+				sh.shows("$ ")
+				sh.ends()
+				free(t, s.Client(t), "/once")
+			})
+		}
+	}
+}
+
+// comesOnce checks that a counter gets a signal once when something is done to its terminal.
+func comesOnce(t *testing.T, p *terminal, act func(*terminal), want string, lockerPID func() int) {
+	t.Helper()
+	pid := lockerPID()
+	act(p)
+	p.shows("counter: " + want)
+	if err := syscall.Kill(pid, syscall.SIGIO); err != nil {
+		t.Fatal(err)
+	}
+	if more := p.shows("counter: ends"); strings.Contains(more, "counter: ") {
+		t.Errorf("%s came once, and then: %q", want, more)
+	}
+}
+
+// between waits for a text and for one after it, and returns what is between.
+func (t *terminal) between(from, to string) string {
+	t.t.Helper()
+	t.shows(from)
+	return t.shows(to)
+}
+
+// TestTerminalOfAGroupWithoutANumber: as the first process of a pid namespace etcdlocker is in a process group from outside,
+// which has no number there. The command is in it all the same, so that it may read from the terminal, and gets what is typed
+// once.
+func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
+	needsNamespaces(t)
+	s := etcdtest.Shared(t)
+	unshared := func(t *testing.T, role string) *terminal {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return commandOnTerminal(t, 80, exec.Command("unshare", "--pid", "--fork", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+			"-e", s.Endpoint(), "-k", "/no-number", "--", "env", roleVariable+"="+role, self))
+	}
+	t.Run("prompt", func(t *testing.T) {
+		p := unshared(t, "prompt")
+		usePrompt(t, p)
+		p.shows("prompt: 6 long, <nil>")
+		if code := p.code(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	for name, tt := range map[string]struct {
+		act  func(*terminal)
+		want string
+	}{
+		"Ctrl-C": {func(p *terminal) { p.types(ctrlC) }, "SIGINT"},
+		"resize": {func(p *terminal) { p.resizes(30, 100) }, "SIGWINCH"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := unshared(t, "counter")
+			comesOnce(t, p, tt.act, tt.want, func() int {
+				p.shows("counter: below ")
+				return guardOf(t, p.program) // the only child of unshare
+			})
+			p.code()
+			free(t, s.Client(t), "/no-number")
+		})
+	}
+}
+
 // TestTerminalIsRestored: a command that is killed cannot undo what it did to the terminal.
 func TestTerminalIsRestored(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := onTerminal(t, 80, s.Endpoint(), "-k", "/raw", "--grace", "0.1", "--", "sh", "-c",
-		`trap '' TERM; stty raw -echo; echo ready; while :; do sleep 0.01; done`)
-	p.says(p.stdout, "ready")
-	if flags := localFlags(t, p.tty); flags&(unix.ECHO|unix.ICANON) != 0 {
-		t.Fatalf("the command has not set the terminal: %#x", flags)
+	client := s.Client(t)
+	const spoils = `trap "" TERM; stty raw -echo < /dev/tty; echo spoi""led; while :; do sleep 0.01; done`
+	for name, script := range map[string]string{
+		"alone":         `etcdlocker -k /raw --grace 0.1 -- sh -c '` + spoils + `'`,
+		"in a pipeline": `echo fed | etcdlocker -k /raw --grace 0.1 -- sh -c '` + spoils + `' | cat`,
+		// The command is a shell, and the terminal listens to its job.
+		"job of the command": `etcdlocker -k /raw --grace 0.1 -- bash -c 'set -m; trap "" TERM; sh -c '\''` + spoils + `'\''; :'`,
+		// What the command leaves is killed after it has ended by itself.
+		"child of the command": `etcdlocker -k /raw --grace 0.1 -- sh -c 'trap "exit 5" TERM; (` + spoils + `) & while :; do sleep 0.01; done'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-c", script+`; echo "co""de"; read -r x; echo "got $x."`)...)
+			p := commandOnTerminal(t, 80, cmd)
+			p.shows("spoiled")
+			p.plain(false)
+			if _, err := client.Delete(etcdtest.Context(t), "/raw"); err != nil {
+				t.Fatal(err)
+			}
+			p.shows(" lost: ")
+			p.shows("code")
+			p.plain(true)
+			p.types("it\r")
+			p.shows("got it.") // the terminal listens to the group again
+			p.code()
+		})
 	}
-	if _, err := s.Client(t).Delete(etcdtest.Context(t), "/raw"); err != nil {
+}
+
+// TestTerminalIsLeft: a command that ends by itself may have set the terminal on purpose, as stty does.
+func TestTerminalIsLeft(t *testing.T) {
+	s := etcdtest.Shared(t)
+	sh := shell(t, s.Endpoint())
+	modes := sh.modes()
+	sh.types("etcdlocker -k /stty -- stty -echo\r")
+	sh.shows("$ ")
+	if after := sh.modes(); after == modes {
+		t.Error("what stty did was undone")
+	}
+	sh.ends()
+}
+
+// TestTerminalOfAnotherJob: etcdlocker in the background ends its command while another job has the terminal.
+func TestTerminalOfAnotherJob(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	sh := shell(t, s.Endpoint())
+	sh.types("etcdlocker -k /background -- sleep 1000 & echo pid='<'$!'>'\r")
+	pid := sh.between("pid=<", ">")
+	held(t, client, "/background")
+	sh.types("$EDITOR\r")
+	sh.shows("editor: opens")
+	if _, err := client.Delete(etcdtest.Context(t), "/background"); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.code(); code != 2 {
-		t.Errorf("exit code %d", code)
+	sh.shows(" lost: ")
+	gone(t, pid)
+	sh.plain(false)
+	sh.types("x")
+	sh.shows("editor: key 'x'")
+	sh.types("q")
+	sh.shows("editor: closes")
+	sh.ends()
+}
+
+// TestTooLateForTheTerminal: the command was killed while all were stopped, and this shell does not look after the terminal.
+func TestTooLateForTheTerminal(t *testing.T) {
+	s := etcdtest.Shared(t)
+	sh := commandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
+	for name, line := range map[string]string{
+		"alone":         `etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'`,
+		"in a pipeline": `echo fed | etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000' | cat`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			sh.shows("$ ")
+			modes := sh.modes()
+			sh.types(line + "\r")
+			sh.shows("ready")
+			sh.types(ctrlZ)
+			sh.shows("Stopped")
+			treeGone(t, "/late")
+			sh.types("fg\r")
+			sh.shows(" lost: ")
+			sh.shows("$ ")
+			if after := sh.modes(); after != modes {
+				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
+			}
+		})
 	}
-	if flags := localFlags(t, p.tty); flags&unix.ECHO == 0 || flags&unix.ICANON == 0 {
-		t.Errorf("the terminal stays as the command had set it: %#x", flags)
-	}
+	sh.ends()
 }
 
 func localFlags(t testing.TB, tty *os.File) uint32 {

@@ -127,7 +127,7 @@ func (h *holder) supervise() int {
 		events.Doubt, events.Lost = h.watchDoubt(quit), h.lostOtherwise(quit)
 	}
 	supervise.Drive(life, run, events)
-	if !life.Ended || life.Status.Signaled() {
+	if life.Forced || life.Status.Signaled() {
 		terminal.restore()
 	}
 	return h.finish(life, run)

@@ -16,8 +16,9 @@ var passed = []syscall.Signal{
 	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
 }
 
-// catchSignals returns a channel of the signals to pass on. One that we were started to ignore, as by nohup, stays
-// ignored, by the command as well.
+// catchSignals returns a channel of the signals to pass on. A SIGHUP or SIGINT that we were started to ignore, as by nohup or
+// in the background of a script, stays ignored, by the command as well. Of others Go's runtime does not tell: it has replaced
+// that by its own handler.
 func catchSignals() chan os.Signal {
 	c := make(chan os.Signal, 64)
 	for _, sig := range passed {
@@ -50,15 +51,4 @@ func fromTerminal(sig syscall.Signal) bool {
 		return false
 	}
 	return inForeground()
-}
-
-// inForeground reports whether we have a terminal, and our process group is the one that it listens to.
-func inForeground() bool {
-	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(tty)
-	foreground, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
-	return err == nil && foreground == unix.Getpgrp()
 }

@@ -1,25 +1,60 @@
 package main
 
 import (
-	"os"
+	"os/signal"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
-// A terminalState is how the terminal on stdin was set before the command ran, nil if there is none.
+// A terminalState is how the terminal of our session was set before the command ran, nil if there is none. It need not be
+// stdin: that of a pager is a pipe.
 type terminalState struct{ state *term.State }
 
-func saveTerminal() terminalState {
-	state, err := term.GetState(int(os.Stdin.Fd()))
-	if err != nil {
-		return terminalState{}
-	}
-	return terminalState{state}
+func saveTerminal() (t terminalState) {
+	withTerminal(func(tty int) { t.state, _ = term.GetState(tty) })
+	return t
 }
 
-// restore undoes what a command that was killed could not undo itself. From the background it would stop us.
+// restore undoes what a command that was ended could not undo itself. If it was a shell, the terminal may still listen to
+// one of its jobs, which is dead: then it is ours again. If it listens to anybody else who lives, it is none of our business.
 func (t terminalState) restore() {
-	if t.state != nil && inForeground() {
-		term.Restore(int(os.Stdin.Fd()), t.state)
+	if t.state == nil {
+		return
 	}
+	withTerminal(func(tty int) {
+		foreground, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
+		if err != nil {
+			return
+		}
+		signal.Ignore(unix.SIGTTOU) // it would stop us: we may be in the background until this is done
+		if own := unix.Getpgrp(); foreground != own {
+			if foreground == 0 || unix.Kill(-foreground, 0) != unix.ESRCH {
+				return
+			}
+			unix.IoctlSetPointerInt(tty, unix.TIOCSPGRP, own)
+		}
+		term.Restore(tty, t.state)
+	})
+}
+
+// inForeground reports whether we have a terminal, and our process group is the one that it listens to. The kernel names
+// a group outside of our pid namespace 0. If it does so with both they are taken for the same: etcdlocker was started there
+// by something like unshare, which waits for it.
+func inForeground() (in bool) {
+	withTerminal(func(tty int) {
+		foreground, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
+		in = err == nil && foreground == unix.Getpgrp()
+	})
+	return in
+}
+
+// withTerminal calls f with a descriptor of our session's terminal, if it has one.
+func withTerminal(f func(tty int)) {
+	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(tty)
+	f(tty)
 }

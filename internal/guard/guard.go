@@ -54,7 +54,7 @@ type order struct {
 	validUntil boottime.Instant
 	by         boottime.Instant // it must be started, or not at all
 	lease      int64            // that the lock hangs on
-	pgid       int              // the process group of the command
+	pgid       int              // the process group of the command; 0: the one that the guard was started in
 	first      int              // of etcdlocker's words, the first one of the command
 	path       string           // of the program
 	env        []string         // to add to the environment of the command

@@ -54,7 +54,9 @@ func (l *Launched) launch(args []string) {
 	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
 		Env:   guardEnvironment(os.Environ(), theirs),
 		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setpgid: true}, // nothing typed on the terminal is for the guard
+		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes from outside of our pid
+		// namespace), the only way for the command to get into it is to inherit it: then the guard leaves later.
+		Sys: &syscall.SysProcAttr{Setpgid: syscall.Getpgrp() != 0},
 	})
 	if l.err != nil {
 		l.conn.close()

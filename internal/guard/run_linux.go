@@ -122,10 +122,13 @@ func (w *warden) start(o order) (err error) {
 	w.pid, err = syscall.ForkExec(o.path, os.Args[o.first:], &syscall.ProcAttr{
 		Env:   environment(w.env, o.env),
 		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Pgid: o.pgid, PidFD: &w.pidfd},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: o.pgid != 0, Pgid: o.pgid, PidFD: &w.pidfd},
 	})
 	if err != nil {
 		return err
+	}
+	if o.pgid == 0 {
+		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
 	}
 	sendTo(w.socket, numbers(started, uint64(w.pid), 0), w.pidfd)
 	return nil

@@ -83,6 +83,7 @@ type Life struct {
 	Unguarded bool               // because its guard was gone
 	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
 	Left      bool               // processes were left to run on
+	Forced    bool               // processes were asked to end, or killed, beyond what was forwarded to the command
 	Undead    bool               // processes were killed and did not die
 	gone      bool               // nothing is left, whether we know how the command ended or not
 	killAt    time.Time          // zero: no timer
@@ -213,13 +214,13 @@ func (l *Life) Tick(now time.Time) {
 
 func (l *Life) end(now time.Time) {
 	l.Doubt(false) // what stands still cannot end
-	l.state = Ending
+	l.state, l.Forced = Ending, true
 	l.killAt = now.Add(l.Grace)
 	l.hands.Terminate()
 }
 
 func (l *Life) kill(now time.Time) {
-	l.state = Killing
+	l.state, l.Forced = Killing, true
 	l.giveUp = now.Add(Patience)
 	l.killAt = now.Add(KillEvery)
 	l.hands.Kill()
