@@ -3,6 +3,7 @@
 package test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -87,17 +89,75 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	free(t, s.Client(t), "/sig")
 }
 
-// TestNohup: what we were told to ignore, we and the command ignore.
-func TestNohup(t *testing.T) {
+// TestIgnoredFromTheStart: a SIGHUP or SIGINT that we were started to ignore, as by nohup, is ignored by us and the command.
+// That others were ignored is not known to a Go program: they are passed on.
+func TestIgnoredFromTheStart(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := startCommand(t, nil, exec.Command("nohup", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/nohup", "--",
-		"sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.01; done`))
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGHUP)
-	p.signal(syscall.SIGUSR1)
-	if code := p.code(); code != 6 {
+	for sig, want := range map[syscall.Signal]int{syscall.SIGHUP: 6, syscall.SIGINT: 6, syscall.SIGTERM: 143, syscall.SIGQUIT: 131} {
+		name := strings.TrimPrefix(unix.SignalName(sig), "SIG")
+		// The command would die of the signal, if it did not ignore it.
+		try := ""
+		if want == 6 {
+			try = "kill -" + name + " $$; "
+		}
+		p := startCommand(t, nil, exec.Command("sh", "-c", `trap "" `+name+`; exec "$@"`, "sh", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/ignored",
+			"--", "sh", "-c", try+`trap 'exit 6' USR1; echo ready; while :; do sleep 0.01; done`))
+		p.says(p.stdout, "ready")
+		p.signal(sig)
+		if want == 6 {
+			p.signal(syscall.SIGUSR1)
+		}
+		if code := p.code(); code != want {
+			t.Errorf("%s: exit code %d, want %d, %q", name, code, want, p.stderr)
+		}
+	}
+	free(t, s.Client(t), "/ignored")
+}
+
+// TestStoppedByHand: SIGTSTP to etcdlocker alone stops the command, and then etcdlocker. SIGCONT lets both go on.
+func TestStoppedByHand(t *testing.T) {
+	s := etcdtest.Shared(t)
+	file := filepath.Join(t.TempDir(), "go")
+	p := locker(t, s.Endpoint(), "-t", "60", "-k", "/by-hand", "--", "sh", "-c", `echo "pid $$."; while [ ! -e `+file+` ]; do sleep 0.01; done; exit 7`)
+	p.says(p.stdout, ".\n")
+	var pid int
+	if _, err := fmt.Sscanf(p.stdout.String(), "pid %d.", &pid); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		p.signal(syscall.SIGTSTP)
+		stopped(t, pid, true)
+		stopped(t, p.cmd.Process.Pid, true)
+		p.signal(syscall.SIGCONT)
+		stopped(t, p.cmd.Process.Pid, false)
+		stopped(t, pid, false)
+	}
+	create(t, file)
+	if code := p.code(); code != 7 {
 		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
+	// A command that does not stop goes on under its lock.
+	p = locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "2", "-k", "/by-hand", "--", "sh", "-c", `trap '' TSTP; echo ready; exec sleep 1000`)
+	p.says(p.stdout, "ready")
+	p.signal(syscall.SIGTSTP)
+	p.renews(3)
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/by-hand")
+}
+
+// stopped waits until a process is stopped, or until it is not.
+func stopped(t *testing.T, pid int, want bool) {
+	t.Helper()
+	etcdtest.Await(t, fmt.Sprintf("process %d to be stopped: %v", pid, want), func(context.Context) error {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && strings.Contains(string(stat), ") T ") != want {
+			err = fmt.Errorf("%s", stat)
+		}
+		return err
+	})
 }
 
 // TestIgnoredTerm: without --kill-after the lock is held for as long as the command takes to stop.

@@ -122,12 +122,18 @@ func (t *terminal) shows(text string) (between string) {
 	return between
 }
 
+// between waits for a text and for one after it, and returns what is between.
+func (t *terminal) between(from, to string) string {
+	t.t.Helper()
+	t.shows(from)
+	return t.shows(to)
+}
+
 // modes asks the shell how the terminal is set for the programs that it runs.
 func (t *terminal) modes() string {
 	t.t.Helper()
 	t.types("echo modes='<'$(stty -g)'>'\r")
-	t.shows("modes=<")
-	return t.shows(">")
+	return t.between("modes=<", ">")
 }
 
 // resizes changes the terminal's size.
@@ -280,24 +286,6 @@ func TestCtrlZTooLong(t *testing.T) {
 	sh.code()
 }
 
-// TestPipelineOnATerminal: in a pipeline the command still has the terminal, as a pager or a password prompt needs it.
-func TestPipelineOnATerminal(t *testing.T) {
-	s := etcdtest.Shared(t)
-	sh := shell(t, s.Endpoint())
-	sh.types("echo fed | etcdlocker -k /pipe -- sh -c 'cat; printf \"na''me: \" > /dev/tty; read -r x < /dev/tty; echo got $x' | sed 's/^/out: /'\r")
-	sh.says(sh.stdout, "name: ")
-	sh.types("it\r")
-	sh.says(sh.stdout, "out: fed")
-	sh.says(sh.stdout, "out: got it")
-	sh.types("echo inner | etcdlocker -k /pipe -- sh -c 'echo rea''dy; exec sleep 1000' | cat\r")
-	sh.says(sh.stdout, "ready")
-	sh.types(ctrlC)
-	sh.says(sh.stdout, "stopped by SIGINT")
-	sh.types("exit\r")
-	sh.code()
-	free(t, s.Client(t), "/pipe")
-}
-
 // TestScreens: programs that have the terminal to themselves work under a shell with job control as they do without
 // etcdlocker. Ctrl-Z brings the prompt back, fg in time resumes them, and the terminal is set as before when they have ended.
 func TestScreens(t *testing.T) {
@@ -324,9 +312,9 @@ func TestScreens(t *testing.T) {
 				t.Errorf("the terminal showed what must not be shown: %q", shown)
 			}
 			sh.shows("$ ")
-			sh.types("echo code ${PIPESTATUS[*]}.\r")
-			if codes := sh.shows("."); strings.Trim(codes[strings.LastIndex(codes, "code ")+5:], " 0") != "" {
-				t.Errorf("exit codes %q", codes)
+			sh.types("echo codes='<'${PIPESTATUS[*]}'>'\r")
+			if codes := sh.between("codes=<", ">"); strings.Trim(codes, " 0") != "" {
+				t.Errorf("exit codes %s", codes)
 			}
 			if after := sh.modes(); after != modes {
 				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
@@ -456,13 +444,6 @@ func comesOnce(t *testing.T, p *terminal, act func(*terminal), want string, lock
 	}
 }
 
-// between waits for a text and for one after it, and returns what is between.
-func (t *terminal) between(from, to string) string {
-	t.t.Helper()
-	t.shows(from)
-	return t.shows(to)
-}
-
 // TestTerminalOfAGroupWithoutANumber: as the first process of a pid namespace etcdlocker is in a process group from outside,
 // which has no number there. The command is in it all the same, so that it may read from the terminal, and gets what is typed
 // once.
@@ -575,10 +556,8 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 func TestTooLateForTheTerminal(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := commandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
-	for name, line := range map[string]string{
-		"alone":         `etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'`,
-		"in a pipeline": `echo fed | etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000' | cat`,
-	} {
+	const line = `(etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'; echo co""de $?. > /dev/tty)`
+	for name, line := range map[string]string{"alone": line, "in a pipeline": "echo fed | " + line + " | cat"} {
 		t.Run(name, func(t *testing.T) {
 			sh.shows("$ ")
 			modes := sh.modes()
@@ -589,6 +568,7 @@ func TestTooLateForTheTerminal(t *testing.T) {
 			treeGone(t, "/late")
 			sh.types("fg\r")
 			sh.shows(" lost: ")
+			sh.shows("code 2.")
 			sh.shows("$ ")
 			if after := sh.modes(); after != modes {
 				t.Errorf("the terminal was set to %s and is set to %s", modes, after)

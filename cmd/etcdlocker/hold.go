@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -120,6 +121,13 @@ func (h *holder) supervise() int {
 	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
 	life := supervise.NewLife(run)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
+	life.Suspend = func() {
+		suspend()
+		if !inForeground() {
+			run.Signal(unix.SIGCONT) // fg has sent it to the whole group
+		}
+	}
+	signal.Notify(h.signals, unix.SIGTSTP) // not before: it would have to be sent on to a command that is about to be started
 	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
 	if h.freeze {
 		quit := make(chan struct{})

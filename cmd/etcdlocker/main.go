@@ -114,6 +114,9 @@ func waitForStop(quit <-chan struct{}, signals <-chan os.Signal) syscall.Signal 
 			if sig, ok := sig.(syscall.Signal); ok && supervise.IsStop(sig) {
 				return sig
 			}
+			if sig == unix.SIGTSTP {
+				suspend() // it is only caught once there was a command
+			}
 		case <-quit:
 			return 0
 		}

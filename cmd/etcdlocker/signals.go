@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passed are the signals that go on to the command. SIGTSTP, SIGTTIN and SIGTTOU keep their effect on us: the kernel
-// sends them to the whole group. SIGCHLD and SIGURG are about us alone.
+// passed are the signals that go on to the command, and SIGTSTP while there is one. SIGTTIN and SIGTTOU keep their effect on
+// us: the kernel sends them to the whole group. SIGCHLD and SIGURG are about us alone.
 var passed = []syscall.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH,
 	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
@@ -47,8 +47,24 @@ func settle() {
 // fromTerminal reports whether a signal that came now was most likely typed: then the terminal has sent it to the
 // whole foreground group, and the command has it already.
 func fromTerminal(sig syscall.Signal) bool {
-	if sig != unix.SIGINT && sig != unix.SIGQUIT && sig != unix.SIGWINCH {
-		return false
+	switch sig {
+	case unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGWINCH:
+		return inForeground()
 	}
-	return inForeground()
+	return false
+}
+
+// suspend stops this process, and returns when it was continued. It is not stopped if it is the first of a pid namespace.
+func suspend() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGCONT)
+	defer signal.Stop(c)
+	// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.
+	if unix.Kill(os.Getpid(), unix.SIGSTOP) != nil {
+		return
+	}
+	select {
+	case <-c:
+	case <-time.After(100 * time.Millisecond):
+	}
 }

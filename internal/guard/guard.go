@@ -14,7 +14,8 @@
 //	etcdlocker to guard             guard to etcdlocker
 //	extend: until when              begun: the command is about to be executed
 //	start: until when, lease, ...   started: process id (and a descriptor of it); or failed: why
-//	(end of file: kill everything)  exited: how, and whether something is left
+//	(end of file: kill everything)  stopped: whether the command is, when that has changed
+//	                                exited: how, and whether something is left
 //	                                (end of file: the guard is gone)
 //
 // Messages that were sent before a guard is killed arrive all the same. So if begun is not among them, the command has not
@@ -42,6 +43,7 @@ const (
 	started kind = 'P'
 	failed  kind = 'F'
 	exited  kind = 'E'
+	stopped kind = 'T'
 )
 
 // maxMessage bounds a packet. The largest has a key, an id and a list of endpoints in it.

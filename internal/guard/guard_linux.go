@@ -94,6 +94,7 @@ func (l *Launched) Command(path string, first int) (Command, error) {
 		pidfd:   -1,
 		started: make(chan beginning, 1),
 		exited:  make(chan supervise.Exit, 2),
+		stopped: make(supervise.Latest, 1),
 		heard:   make(chan struct{}),
 	}
 	go g.listen()
@@ -130,6 +131,7 @@ type guarded struct {
 
 	started chan beginning
 	exited  chan supervise.Exit
+	stopped supervise.Latest
 	heard   chan struct{} // closed when the guard has said all it will ever say
 	begun   bool          // it has begun to execute the command; set before heard is closed
 }
@@ -182,6 +184,8 @@ func (g *guarded) listen() {
 			g.started <- beginning{err: refused(syscall.Errno(a))}
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
+		case stopped:
+			g.stopped.Put(a != 0)
 		}
 	}
 	select {
@@ -255,6 +259,7 @@ func (g *guarded) Extend(validUntil boottime.Instant) {
 
 func (g *guarded) PID() int                      { return g.pid }
 func (g *guarded) Exited() <-chan supervise.Exit { return g.exited }
+func (g *guarded) Stopped() <-chan bool          { return g.stopped }
 
 // Empty is closed when the guard is gone, too: it goes when nothing is left below it, and what it may leave when it is
 // killed falls to this process.

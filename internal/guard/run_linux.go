@@ -147,36 +147,48 @@ func (w *warden) refuse(err error) int {
 // reap waits for everything that ends below the guard, reports how the command ended, and returns when the kernel says that
 // nothing is left.
 func (w *warden) reap() {
-	pid, status, left := wait(0)
+	pid, status, left := w.wait(0)
 	for left && pid != w.pid {
-		pid, status, left = wait(0)
+		pid, status, left = w.wait(0)
 	}
 	// Whether it has left something is known when all that have ended as well are out of the way.
 	for pid, left = -1, true; left && pid != 0; {
-		pid, _, left = wait(syscall.WNOHANG)
+		pid, _, left = w.wait(syscall.WNOHANG)
 	}
 	w.report(status, left)
 	for left {
-		_, _, left = wait(0)
+		_, _, left = w.wait(0)
 	}
 }
 
-// wait waits for a process to end, and reports whether there are any.
-func wait(options int) (pid int, status syscall.WaitStatus, left bool) {
-	err := kernel.Uninterrupted(func() (err error) {
-		pid, err = syscall.Wait4(-1, &status, options, nil)
-		return err
-	})
-	return pid, status, err == nil
+// wait waits for a process to end, and reports whether there are any. On the way it tells etcdlocker when the command stops
+// and goes on.
+func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left bool) {
+	for {
+		err := kernel.Uninterrupted(func() (err error) {
+			pid, err = syscall.Wait4(-1, &status, options|syscall.WUNTRACED|syscall.WCONTINUED, nil)
+			return err
+		})
+		if pid <= 0 || !status.Stopped() && !status.Continued() {
+			return pid, status, err == nil
+		}
+		if pid == w.pid {
+			sendTo(w.socket, numbers(stopped, flag(status.Stopped()), 0), -1)
+		}
+	}
 }
 
 // report tells etcdlocker how the command ended, and whether something of it is left.
 func (w *warden) report(status syscall.WaitStatus, left bool) {
-	something := uint64(0)
-	if left {
-		something = 1
+	sendTo(w.socket, numbers(exited, uint64(status), flag(left)), -1)
+}
+
+// flag is a truth value in a message.
+func flag(is bool) uint64 {
+	if is {
+		return 1
 	}
-	sendTo(w.socket, numbers(exited, uint64(status), something), -1)
+	return 0
 }
 
 // listen takes orders until etcdlocker is gone.

@@ -11,6 +11,19 @@ type Processes interface {
 	Hands
 	Exited() <-chan Exit    // receives when the command has ended, and perhaps when its guard has
 	Empty() <-chan struct{} // closed when nothing is left of all of them
+	Stopped() <-chan bool   // receives whether the command is stopped, when that has changed
+}
+
+// Latest is a channel with room for one, in which a new value takes the place of one that was not received. One goroutine puts.
+type Latest chan bool
+
+// Put puts a value in.
+func (l Latest) Put(value bool) {
+	select {
+	case <-l:
+	default:
+	}
+	l <- value
 }
 
 // Events are what happens to a Life from outside. A channel that is nil never brings anything.
@@ -51,7 +64,7 @@ func (e *Events) settle(l *Life) {
 func Drive(l *Life, p Processes, from Events) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	exited, empty := p.Exited(), p.Empty()
+	exited, empty, stopped := p.Exited(), p.Empty(), p.Stopped()
 	for l.State() != Over {
 		if at := l.Wake(); at.IsZero() {
 			timer.Stop()
@@ -61,6 +74,8 @@ func Drive(l *Life, p Processes, from Events) {
 		select {
 		case sig := <-from.Signals:
 			from.signaled(l, sig)
+		case is := <-stopped:
+			l.Stopped(is)
 		case in := <-from.Doubt:
 			l.Doubt(in)
 		case <-from.Lost:

@@ -73,10 +73,13 @@ type Life struct {
 	Grace     time.Duration // from the request to end to the killing
 	KillAfter time.Duration // from being told to stop to the killing; 0: never
 	Orphans   Orphans
+	Suspend   func() // stops this process, until it is continued
 
-	hands  Hands
-	state  State
-	frozen bool
+	hands   Hands
+	state   State
+	frozen  bool
+	stopped bool // the command is
+	suspend bool // we are to stop when the command has
 
 	Status    syscall.WaitStatus // how the command ended
 	Ended     bool               // it did
@@ -116,6 +119,10 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
 	if forward && !l.Ended {
 		l.hands.Signal(sig)
 	}
+	if sig == syscall.SIGTSTP {
+		l.suspend = true
+		l.follow()
+	}
 	if !IsStop(sig) {
 		return
 	}
@@ -130,6 +137,21 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
 		}
 	case Lingering:
 		l.end(now)
+	}
+}
+
+// Stopped says whether the command is stopped.
+func (l *Life) Stopped(is bool) {
+	l.stopped = is
+	l.follow()
+}
+
+// follow stops this process after the command. A pager sets the terminal back before it stops, and must have done so when a
+// shell sees that we have stopped and takes the terminal away. And a command that does not stop goes on under its lock.
+func (l *Life) follow() {
+	if l.suspend && (l.stopped || l.Ended) {
+		l.suspend = false
+		l.Suspend()
 	}
 }
 

@@ -47,7 +47,7 @@ func TestLostThenGraceThenKill(t *testing.T) {
 	r.expect(t, l, Killing, "terminate", "kill")
 	l.Empty()
 	r.expect(t, l, Over, "terminate", "kill")
-	if l.Undead || !l.Wake().IsZero() {
+	if l.Undead || !l.Wake().IsZero() || !l.Forced {
 		t.Error("it is not at rest")
 	}
 }
@@ -136,6 +136,26 @@ func TestToldToStop(t *testing.T) {
 	}
 	l.Tick(start.Add(time.Minute))
 	r.expect(t, l, Killing, "user defined signal 1", "terminated", "kill")
+}
+
+// TestSuspend: we stop when the command has, whichever of the two is known first, and only if we were asked to.
+func TestSuspend(t *testing.T) {
+	l, r := newTestLife()
+	l.Suspend = func() { r.did = append(r.did, "suspend") }
+	l.Stopped(true)
+	l.Stopped(false)
+	r.expect(t, l, Running)
+	l.Signaled(start, syscall.SIGTSTP, true)
+	r.expect(t, l, Running, "stopped")
+	l.Stopped(true)
+	l.Stopped(false)
+	l.Stopped(true)
+	r.expect(t, l, Running, "stopped", "suspend")
+	l.Signaled(start, syscall.SIGTSTP, false)
+	r.expect(t, l, Running, "stopped", "suspend", "suspend")
+	if l.Stop != 0 {
+		t.Errorf("told to stop by %v", l.Stop)
+	}
 }
 
 func TestWhatTheCommandLeaves(t *testing.T) {

@@ -21,8 +21,9 @@ type Command struct {
 
 // A Tree is a running command with all its descendants, children of this process. It acts for a Life.
 type Tree struct {
-	exited <-chan Exit
-	empty  <-chan struct{}
+	exited  <-chan Exit
+	empty   <-chan struct{}
+	stopped Latest
 
 	pid    int
 	mu     sync.Mutex
@@ -63,7 +64,7 @@ func newTree(pid int) *Tree {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD) // what has ended before is found all the same
 	exited, empty := make(chan Exit, 1), make(chan struct{})
-	t := &Tree{exited: exited, empty: empty, pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
+	t := &Tree{exited: exited, empty: empty, stopped: make(Latest, 1), pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
 	go t.reap(children, exited, empty)
 	return t
 }
@@ -83,6 +84,9 @@ func (t *Tree) Exited() <-chan Exit { return t.exited }
 
 // Empty is closed when no child is left to this process.
 func (t *Tree) Empty() <-chan struct{} { return t.empty }
+
+// Stopped receives whether the command is stopped, when that has changed.
+func (t *Tree) Stopped() <-chan bool { return t.stopped }
 
 // reap is the one loop that waits for children: the command, and the orphans that fall to this process.
 func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- struct{}) {
@@ -112,13 +116,17 @@ func (t *Tree) collect() (status syscall.WaitStatus, ended, left bool) {
 	defer t.mu.Unlock()
 	for {
 		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED|syscall.WCONTINUED, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil: // ECHILD
 			return status, ended, false
 		case pid == 0:
 			return status, ended, true
+		case ws.Stopped(), ws.Continued():
+			if pid == t.pid {
+				t.stopped.Put(ws.Stopped())
+			}
 		case pid == t.pid && !t.reaped:
 			t.reaped, ended, status = true, true, ws
 		}
