@@ -70,20 +70,25 @@ func treeGone(t testing.TB, key string) {
 // guardOf waits for the guard of an etcdlocker, which is its only child.
 func guardOf(t testing.TB, p *program) int {
 	t.Helper()
-	var guard int
-	etcdtest.Await(t, "the guard", func(context.Context) error {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.cmd.Process.Pid, p.cmd.Process.Pid))
+	return childOf(t, p.cmd.Process.Pid)
+}
+
+// childOf waits for the only child of a process.
+func childOf(t testing.TB, parent int) (child int) {
+	t.Helper()
+	etcdtest.Await(t, "a child", func(context.Context) error {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
 		if err == nil {
-			_, err = fmt.Sscan(string(children), &guard)
+			_, err = fmt.Sscan(string(children), &child)
 		}
 		if err != nil {
 			// Children belong to the thread that started them.
-			out, _ := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()
-			_, err = fmt.Sscan(string(out), &guard)
+			out, _ := exec.Command("pgrep", "-P", strconv.Itoa(parent)).Output()
+			_, err = fmt.Sscan(string(out), &child)
 		}
 		return err
 	})
-	return guard
+	return child
 }
 
 // stubbornTree is a command with a child and a grandchild in a session of its own, which all ignore TERM.
