@@ -133,7 +133,9 @@ func (t *terminal) between(from, to string) string {
 func (t *terminal) modes() string {
 	t.t.Helper()
 	t.types("echo modes='<'$(stty -g)'>'\r")
-	return t.between("modes=<", ">")
+	modes := t.between("modes=<", ">")
+	t.shows("$ ")
+	return modes
 }
 
 // resizes changes the terminal's size.
@@ -248,7 +250,8 @@ func TestCtrlZ(t *testing.T) {
 	sh.types("etcdlocker -t 60 -k /ctrl-z -- sh -c 'echo rea''dy; read -r x; echo got $x; exit 7'\r")
 	sh.says(sh.stdout, "ready")
 	sh.types(ctrlZ)
-	sh.says(sh.stdout, "Stopped")
+	sh.shows("Stopped")
+	sh.shows("$ ") // what comes before it may be thrown away
 	sh.types("echo the pro''mpt\r")
 	sh.says(sh.stdout, "the prompt")
 	held(t, s.Client(t), "/ctrl-z")
@@ -316,6 +319,7 @@ func TestScreens(t *testing.T) {
 			if codes := sh.between("codes=<", ">"); strings.Trim(codes, " 0") != "" {
 				t.Errorf("exit codes %s", codes)
 			}
+			sh.shows("$ ")
 			if after := sh.modes(); after != modes {
 				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
 			}
@@ -361,6 +365,7 @@ func suspended(sh *terminal, program string) {
 	sh.shows("$ ")
 	sh.types("echo the pro''mpt\r")
 	sh.shows("the prompt")
+	sh.shows("$ ")
 	sh.types("fg\r")
 	sh.shows(program + ": is back")
 	sh.plain(false)
@@ -543,6 +548,7 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 	sh := shell(t, s.Endpoint())
 	sh.types("etcdlocker -k /background -- sleep 1000 & echo pid='<'$!'>'\r")
 	pid := sh.between("pid=<", ">")
+	sh.shows("$ ")
 	held(t, client, "/background")
 	sh.types("$EDITOR\r")
 	sh.shows("editor: opens")
@@ -563,15 +569,16 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 func TestTooLateForTheTerminal(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := commandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
+	sh.shows("$ ")
 	const line = `(etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'; echo co""de $?. > /dev/tty)`
 	for name, line := range map[string]string{"alone": line, "in a pipeline": "echo fed | " + line + " | cat"} {
 		t.Run(name, func(t *testing.T) {
-			sh.shows("$ ")
 			modes := sh.modes()
 			sh.types(line + "\r")
 			sh.shows("ready")
 			sh.types(ctrlZ)
 			sh.shows("Stopped")
+			sh.shows("$ ")
 			treeGone(t, "/late")
 			sh.types("fg\r")
 			sh.shows(" lost: ")
