@@ -54,8 +54,11 @@ func fromTerminal(sig syscall.Signal) bool {
 	return false
 }
 
-// suspend stops this process, and returns when it was continued. It is not stopped if it is the first of a pid namespace.
+// suspend stops this process, and returns when it was continued. The first one of a pid namespace cannot stop itself.
 func suspend() {
+	if os.Getpid() == 1 {
+		return
+	}
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, unix.SIGCONT)
 	defer signal.Stop(c)
@@ -65,6 +68,6 @@ func suspend() {
 	}
 	select {
 	case <-c:
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(time.Second): // somebody has blocked it
 	}
 }
