@@ -75,7 +75,7 @@ func Drive(l *Life, p Processes, from Events) {
 		case sig := <-from.Signals:
 			from.signaled(l, sig)
 		case is := <-stopped:
-			l.Stopped(is)
+			l.Stopped(time.Now(), is)
 		case in := <-from.Doubt:
 			l.Doubt(in)
 		case <-from.Lost:

@@ -52,6 +52,10 @@ const Patience = 5 * time.Second
 // as long as it is faster than that.
 const KillEvery = 5 * time.Millisecond
 
+// followWithin is for how long a request to stop for a while is remembered. A command that takes longer does not stop because
+// of it.
+const followWithin = 5 * time.Second
+
 // Hands acts on the command's processes. None of its methods waits.
 type Hands interface {
 	Signal(syscall.Signal) // to the command itself
@@ -78,8 +82,8 @@ type Life struct {
 	hands   Hands
 	state   State
 	frozen  bool
-	stopped bool // the command is
-	suspend bool // we are to stop when the command has
+	stopped bool      // the command is
+	suspend time.Time // we are to stop when the command has stopped, until then
 
 	Status    syscall.WaitStatus // how the command ended
 	Ended     bool               // it did
@@ -120,8 +124,8 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
 		l.hands.Signal(sig)
 	}
 	if sig == syscall.SIGTSTP {
-		l.suspend = true
-		l.follow()
+		l.suspend = now.Add(followWithin)
+		l.follow(now)
 	}
 	if !IsStop(sig) {
 		return
@@ -141,16 +145,16 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
 }
 
 // Stopped says whether the command is stopped.
-func (l *Life) Stopped(is bool) {
+func (l *Life) Stopped(now time.Time, is bool) {
 	l.stopped = is
-	l.follow()
+	l.follow(now)
 }
 
 // follow stops this process after the command. A pager sets the terminal back before it stops, and must have done so when a
 // shell sees that we have stopped and takes the terminal away. And a command that does not stop goes on under its lock.
-func (l *Life) follow() {
-	if l.suspend && (l.stopped || l.Ended) {
-		l.suspend = false
+func (l *Life) follow(now time.Time) {
+	if now.Before(l.suspend) && !l.frozen && (l.stopped || l.Ended) {
+		l.suspend = time.Time{}
 		l.Suspend()
 	}
 }

@@ -142,17 +142,25 @@ func TestToldToStop(t *testing.T) {
 func TestSuspend(t *testing.T) {
 	l, r := newTestLife()
 	l.Suspend = func() { r.did = append(r.did, "suspend") }
-	l.Stopped(true)
-	l.Stopped(false)
+	l.Stopped(start, true)
+	l.Stopped(start, false)
 	r.expect(t, l, Running)
 	l.Signaled(start, syscall.SIGTSTP, true)
 	r.expect(t, l, Running, "stopped")
-	l.Stopped(true)
-	l.Stopped(false)
-	l.Stopped(true)
+	l.Stopped(start, true)
+	l.Stopped(start, false)
+	l.Stopped(start, true)
 	r.expect(t, l, Running, "stopped", "suspend")
 	l.Signaled(start, syscall.SIGTSTP, false)
 	r.expect(t, l, Running, "stopped", "suspend", "suspend")
+	l.Stopped(start, false)
+	l.Signaled(start, syscall.SIGTSTP, false)
+	l.Stopped(start.Add(followWithin), true) // not because of that
+	l.Stopped(start, false)
+	l.Signaled(start, syscall.SIGTSTP, false)
+	l.Doubt(true)
+	l.Stopped(start, true) // because of the doubt
+	r.expect(t, l, Running, "stopped", "suspend", "suspend", "freeze")
 	if l.Stop != 0 {
 		t.Errorf("told to stop by %v", l.Stop)
 	}
