@@ -272,6 +272,47 @@ func TestPID1(t *testing.T) {
 	free(t, s.Client(t), "/pid1")
 }
 
+// TestPID1Standby: while it waits for the lock, the first process of a container reaps what others leave in there.
+func TestPID1Standby(t *testing.T) {
+	needsNamespaces(t)
+	s := etcdtest.Shared(t)
+	holder := locker(t, s.Endpoint(), "-k", "/standby")
+	held(t, s.Client(t), "/standby")
+	p := startCommand(t, nil, exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+		"-e", s.Endpoint(), "-k", "/standby", "echo", "ran"))
+	p.says(p.stderr, "place 1 in line")
+	// Somebody comes into the container and leaves an orphan.
+	in := exec.Command("nsenter", "--pid", "--target", strconv.Itoa(firstOf(t, p)), "sh", "-c", `sh -c 'echo $$; exec sleep 0.1' & sleep 0.05`)
+	if out, err := in.CombinedOutput(); err != nil {
+		missing(t, "nsenter: "+string(out))
+	}
+	etcdtest.Await(t, "no zombies", func(context.Context) error {
+		out, err := exec.Command("ps", "-o", "stat=,comm=", "--ppid", strconv.Itoa(firstOf(t, p))).Output()
+		if err == nil && (strings.Contains(string(out), "sleep") || strings.Contains(string(out), "Z")) {
+			err = errors.New(string(out))
+		}
+		return err
+	})
+	holder.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// firstOf returns the first process of the pid namespace that a program, unshare, has made.
+func firstOf(t *testing.T, p *program) int {
+	t.Helper()
+	children, err := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return first
+}
+
 // TestPID1Adopts: what the guard leaves when it is killed falls to the first process, which ends it. Signals go on to the
 // command.
 func TestPID1Adopts(t *testing.T) {
@@ -290,16 +331,7 @@ func TestPID1Adopts(t *testing.T) {
 
 	p = pid1("/pid1/signal", "sh", "-c", `trap 'echo asked; exit 6' USR1; echo ready; while :; do sleep 0.01; done`)
 	p.says(p.stdout, "ready")
-	// The first process of the namespace is unshare's child.
-	children, err := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(first, syscall.SIGUSR1); err != nil {
+	if err := syscall.Kill(firstOf(t, p), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.code(); code != 6 || !strings.Contains(p.stdout.String(), "asked") {
