@@ -54,20 +54,24 @@ func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 	return doubt
 }
 
-// lostOtherwise returns what is closed when the lock is lost for another reason than that it was not renewed. What stands
-// still because of that is killed when validity ends, and must not be asked to end before: it would have to go on for it.
+// lostOtherwise returns what is closed when the lock is lost for another reason than that it was not renewed.
 func (h *holder) lostOtherwise(quit <-chan struct{}) <-chan struct{} {
 	lost := make(chan struct{})
 	go func() {
 		select {
 		case <-h.held.Done():
+			if !isDoubt(context.Cause(h.held)) {
+				close(lost)
+			}
 		case <-quit:
-			return
-		}
-		var why *etcdlock.LostError
-		if !errors.As(context.Cause(h.held), &why) || why.Reason != etcdlock.Unrenewed {
-			close(lost)
 		}
 	}()
 	return lost
+}
+
+// isDoubt reports whether a lock was lost because it was not renewed. What stands still for that is killed when validity
+// ends, and must not be asked to end before: it would have to go on for it.
+func isDoubt(cause error) bool {
+	var lost *etcdlock.LostError
+	return errors.As(cause, &lost) && lost.Reason == etcdlock.Unrenewed
 }

@@ -31,16 +31,19 @@ func catchSignals() chan os.Signal {
 
 // settle returns when the signals that were sent before are in the channel of catchSignals. Signals are handled in the order
 // of their numbers, and one of ours that comes behind all that matter tells when they have been.
-func settle() {
+func settle() { continued(unix.SIGCONT, 100*time.Millisecond) }
+
+// continued sends a signal to this process, and waits until SIGCONT comes, or for so long: somebody may have blocked it.
+func continued(sig syscall.Signal, limit time.Duration) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, unix.SIGCONT)
 	defer signal.Stop(c)
-	if unix.Kill(os.Getpid(), unix.SIGCONT) != nil {
+	if unix.Kill(os.Getpid(), sig) != nil {
 		return
 	}
 	select {
 	case <-c:
-	case <-time.After(100 * time.Millisecond): // it is lost if somebody has blocked it
+	case <-time.After(limit):
 	}
 }
 
@@ -56,18 +59,8 @@ func fromTerminal(sig syscall.Signal) bool {
 
 // suspend stops this process, and returns when it was continued. The first one of a pid namespace cannot stop itself.
 func suspend() {
-	if os.Getpid() == 1 {
-		return
-	}
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, unix.SIGCONT)
-	defer signal.Stop(c)
-	// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.
-	if unix.Kill(os.Getpid(), unix.SIGSTOP) != nil {
-		return
-	}
-	select {
-	case <-c:
-	case <-time.After(time.Second): // somebody has blocked it
+	if os.Getpid() != 1 {
+		// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.
+		continued(unix.SIGSTOP, time.Second)
 	}
 }

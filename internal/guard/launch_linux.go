@@ -1,0 +1,122 @@
+package guard
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
+
+// A Launched is a guard process that was given no command yet.
+type Launched struct {
+	ready chan struct{} // closed when the rest is set
+	conn  *conn
+	pid   int
+	err   error
+	taken bool
+}
+
+// Launch starts a guard, and does not wait for that. The guard is executed with args, which are our own words: Command says
+// which of them are the command's.
+func Launch(args []string) *Launched {
+	l := &Launched{ready: make(chan struct{})}
+	go func() {
+		defer close(l.ready)
+		l.launch(append([]string{Name}, args[1:]...))
+	}()
+	return l
+}
+
+func (l *Launched) launch(args []string) {
+	var theirs int
+	if l.conn, theirs, l.err = newChannel(); l.err != nil {
+		l.err = os.NewSyscallError("a channel to the guard process", l.err)
+		return
+	}
+	defer syscall.Close(theirs)
+	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
+		Env:   guardEnvironment(os.Environ(), theirs),
+		Files: []uintptr{0, 1, 2},
+		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes from outside of our pid
+		// namespace), the only way for the command to get into it is to inherit it: then the guard leaves later.
+		Sys: &syscall.SysProcAttr{Setpgid: syscall.Getpgrp() != 0},
+	})
+	if l.err != nil {
+		l.conn.close()
+		l.err = os.NewSyscallError("starting the guard process from "+self, l.err)
+	}
+}
+
+// self is this program, even if its file was replaced or deleted.
+const self = "/proc/self/exe"
+
+// Ready waits until the guard has been started.
+func (l *Launched) Ready() {
+	if l != nil {
+		<-l.ready
+	}
+}
+
+// Command gives the guard the program at path to run, with the words from first on, and waits until the guard is there.
+// From then on every child of this process is reaped here, and nothing else in the process may wait for a child of its own.
+func (l *Launched) Command(path string, first int) (Command, error) {
+	<-l.ready
+	if l.err != nil {
+		return nil, l.err
+	}
+	tree, err := supervise.Watch(l.pid)
+	if err != nil {
+		return nil, err
+	}
+	l.taken = true
+	g := &guarded{
+		tree:    tree,
+		conn:    l.conn,
+		path:    path,
+		first:   first,
+		pidfd:   -1,
+		started: make(chan beginning, 1),
+		exited:  make(chan supervise.Exit, 2),
+		stopped: make(supervise.Latest, 1),
+		heard:   make(chan struct{}),
+	}
+	go g.listen()
+	return g, nil
+}
+
+// Close ends a guard that was given no command.
+func (l *Launched) Close() {
+	if l.Ready(); l == nil || l.err != nil || l.taken {
+		return
+	}
+	l.taken = true
+	l.conn.close()
+	syscall.Kill(l.pid, syscall.SIGKILL)
+	// One that a debugger holds is not reported.
+	for begun := time.Now(); time.Since(begun) < supervise.Patience; time.Sleep(time.Millisecond) {
+		if pid, err := syscall.Wait4(l.pid, nil, syscall.WNOHANG, nil); pid != 0 && err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks and is inherited: its
+// number is none of those that the command inherits.
+func newChannel() (ours *conn, theirs int, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, err
+	}
+	defer syscall.Close(fds[1])
+	if err = syscall.SetNonblock(fds[0], true); err == nil {
+		ours, err = newConn(fds[0])
+	}
+	if err != nil {
+		return nil, -1, err
+	}
+	if theirs, err = syscall.Dup(fds[1]); err != nil {
+		ours.close()
+	}
+	return ours, theirs, err
+}
