@@ -94,7 +94,7 @@ func TestStubbornTrees(t *testing.T) {
 		commands[name] = []string{"sh", "-c", script}
 	}
 	for name := range stubbornRoles {
-		commands[name] = []string{self}
+		commands[name] = []string{"sh", "-c", `"$0" & wait`, self} // not the command itself, which is found without looking
 	}
 	for name, command := range commands {
 		for _, hand := range hands {
