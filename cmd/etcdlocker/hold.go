@@ -96,6 +96,7 @@ func (h *holder) validUntil() boottime.Instant {
 // supervise runs the command to its end and releases the lock.
 func (h *holder) supervise() int {
 	terminal := saveTerminal()
+	signal.Notify(h.signals, unix.SIGTSTP) // before there is a command that it would have to reach
 	run, err := h.start()
 	switch {
 	case errors.Is(err, guard.ErrUndead):
@@ -127,7 +128,6 @@ func (h *holder) supervise() int {
 			run.Signal(unix.SIGCONT) // fg has sent it to the whole group
 		}
 	}
-	signal.Notify(h.signals, unix.SIGTSTP) // not before: it would have to be sent on to a command that is about to be started
 	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
 	if h.freeze {
 		quit := make(chan struct{})
