@@ -123,9 +123,12 @@ func TestGuard(t *testing.T) {
 			}
 			p := lockerOf(t, uid, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
 			p.says(p.stdout, "ready")
-			if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 3 {
-				t.Fatalf("only %d processes in the tree", n)
-			}
+			etcdtest.Await(t, "the whole tree", func(context.Context) error {
+				if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 3 {
+					return fmt.Errorf("only %d processes", n)
+				}
+				return nil
+			})
 			lease := held(t, client, key).Kvs[0].Lease
 			pid := p.cmd.Process.Pid
 			if tt.guard {
