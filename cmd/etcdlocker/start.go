@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
+
+// errNoTime says that the command could not be ended in time if it was started.
+var errNoTime = errors.New("too little of its validity was left to start the command")
+
+// A stopped error says that a signal told us to stop before the command had started.
+type stopped syscall.Signal
+
+func (s stopped) Error() string {
+	return "stopped by " + unix.SignalName(syscall.Signal(s)) + " before the command had started"
+}
+
+// guardsTried is how many guards may be killed or stopped before their command has started.
+const guardsTried = 3
+
+// start starts the command. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
+func (h *holder) start() (run guard.Command, err error) {
+	for try := range guardsTried {
+		if try > 0 {
+			if sig := h.toldToStop(); sig != 0 {
+				return nil, stopped(sig)
+			}
+			h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)
+			h.run.again()
+		}
+		if run, err = h.run.await(); err != nil {
+			continue
+		}
+		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
+			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
+		}
+		validUntil := h.validUntil()
+		by := validUntil.Add(-h.grace)
+		if h.held.Err() != nil || by.Until() <= 0 {
+			return nil, errNoTime
+		}
+		if err = run.Start(h.held, by, validUntil, int64(h.lock.Lease()), h.environment()); !errors.Is(err, guard.ErrGone) {
+			return run, err
+		}
+		if h.held.Err() != nil {
+			return nil, errNoTime
+		}
+	}
+	return nil, err
+}
+
+// toldToStop returns the first signal to stop among those that came, which stay for whoever takes them next.
+func (h *holder) toldToStop() (stop syscall.Signal) {
+	for range len(h.signals) {
+		sig := <-h.signals
+		h.signals <- sig
+		if s, ok := sig.(syscall.Signal); ok && stop == 0 && supervise.IsStop(s) {
+			stop = s
+		}
+	}
+	return stop
+}
+
+// notStarted says why the command was not started, and returns the exit code.
+func (h *holder) notStarted(run guard.Command, err error) int {
+	var told stopped
+	switch {
+	case errors.Is(err, guard.ErrUndead):
+		return h.undead(run)
+	case errors.Is(err, errNoTime):
+		if !h.release() {
+			h.voice.errorf("lock %q: %v", h.key, err)
+		}
+		return exitLost
+	case errors.Is(err, guard.ErrKilled):
+		if h.release() {
+			return exitLost
+		}
+		return h.guardKilled()
+	case errors.As(err, &told):
+		h.close()
+		h.voice.errorf("%v; lock %q is released", err, h.key)
+		return exitSignal + int(told)
+	}
+	h.close()
+	return h.voice.fail(h.explainStart(err), exitNoCommand)
+}
+
+func (h *holder) explainStart(err error) error {
+	if errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError)) {
+		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.command[0], err)
+	}
+	hint := "the lock was released"
+	if errors.Is(err, unix.ENOEXEC) {
+		hint = "a script needs a first line such as #!/bin/sh; the lock was released"
+	}
+	return usagef(hint, "cannot run %q: %w", h.command[0], err)
+}
+
+// environment is what the command may want to know of the lock.
+func (h *holder) environment() []string {
+	return []string{
+		"ETCD_LOCK_KEY=" + h.key,
+		"ETCD_LOCK_ID=" + h.id,
+		"ETCD_LOCK_REV=" + strconv.FormatInt(h.lock.Token(), 10),
+		"ETCD_LOCK_HOST=" + h.endpoint,
+	}
+}
