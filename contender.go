@@ -260,7 +260,7 @@ func (c *contender) lose(reason Reason, cause error) {
 	c.mu.Lock()
 	if c.lost == nil {
 		c.lost = c.loss(reason, cause)
-		c.log.Warn("lock lost", "key", c.key, "reason", reason)
+		c.log.Info("lock lost", "key", c.key, "reason", reason)
 	}
 	c.endHolds(c.lost)
 	c.mu.Unlock()

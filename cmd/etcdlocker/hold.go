@@ -48,7 +48,7 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 	h.voice.errorf("%v", lost)
 	switch {
 	case lost.Reason == etcdlock.Unrenewed:
-		h.voice.hintf("etcd did not answer in time: see its log and the network; a longer --ttl rides out longer outages")
+		h.voice.hintf("etcd did not answer in time (see its log and the network), or etcdlocker was stopped for too long; a longer --ttl rides out both")
 	case lost.Reason.Forced():
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", h.key+"/")
 	default:
