@@ -22,11 +22,14 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// marked returns the processes that run with a variable in their environment, etcdlocker and its guard aside, and the
-// directory in /proc of a thread of each. Those that are dead and not waited for do not count.
+// marked returns the processes that run with a variable in their environment, but none of another run of the tests, and
+// the directory in /proc of a thread of each. Those that are dead and not waited for do not count.
 func marked(t testing.TB, variable string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
+	has := func(environ []byte, variable string) bool {
+		return bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+variable+"\x00"))
+	}
 	// A process whose main thread has ended shows nothing but by way of another one.
 	for _, pattern := range []string{"/proc/[0-9]*", "/proc/[0-9]*/task/*"} {
 		dirs, err := filepath.Glob(pattern)
@@ -35,7 +38,7 @@ func marked(t testing.TB, variable string) map[string]string {
 		}
 		for _, dir := range dirs {
 			environ, err := os.ReadFile(dir + "/environ")
-			if err != nil || !bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+variable+"\x00")) {
+			if err != nil || !has(environ, variable) || !has(environ, runVariable+"="+programs) {
 				continue
 			}
 			pid, _, _ := strings.Cut(strings.TrimPrefix(dir, "/proc/"), "/")
@@ -353,7 +356,7 @@ func TestAnyMoment(t *testing.T) {
 			syscall.Kill(pid, sig)
 			time.Sleep(time.Duration(i) * time.Millisecond)
 			if victim == "guard" {
-				p.signal(syscall.SIGKILL)
+				p.cmd.Process.Kill() // if it has not ended
 			}
 			endsBefore(t, client, key, lease)
 		})

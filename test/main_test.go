@@ -85,9 +85,12 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+// runVariable tells the processes of this run of the tests from those of others.
+const runVariable = "ETCDLOCK_TEST_RUN"
+
 // environment is that of a user who has set nothing of ours, and the variables given.
 func environment(vars ...string) []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "XDG_RUNTIME_DIR=" + filepath.Join(programs, "run")}
+	env := []string{runVariable + "=" + programs, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "XDG_RUNTIME_DIR=" + filepath.Join(programs, "run")}
 	return append(env, vars...)
 }
 
