@@ -284,7 +284,7 @@ func TestPID1Standby(t *testing.T) {
 	// Somebody comes into the container and leaves an orphan.
 	in := exec.Command("nsenter", "--pid", "--target", strconv.Itoa(firstOf(t, p)), "sh", "-c", `sh -c 'echo $$; exec sleep 0.1' & sleep 0.05`)
 	if out, err := in.CombinedOutput(); err != nil {
-		missing(t, "nsenter: "+string(out))
+		etcdtest.Missing(t, "nsenter: "+string(out))
 	}
 	etcdtest.Await(t, "no zombies", func(context.Context) error {
 		out, err := exec.Command("ps", "-o", "stat=,comm=", "--ppid", strconv.Itoa(firstOf(t, p))).Output()
@@ -422,6 +422,6 @@ func TestForeignProc(t *testing.T) {
 func needsNamespaces(t *testing.T) {
 	t.Helper()
 	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
-		missing(t, "unshare and the right to use it: "+err.Error())
+		etcdtest.Missing(t, "unshare and the right to use it: "+err.Error())
 	}
 }

@@ -120,11 +120,7 @@ func TestGuard(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/guard/"+strings.ReplaceAll(tt.name, " ", "-")
-			uid := tt.uid
-			if os.Geteuid() != 0 {
-				uid = uint32(os.Geteuid())
-			}
-			p := lockerOf(t, uid, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
+			p := lockerOf(t, tt.uid, nil, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
 			p.says(p.stdout, "ready")
 			etcdtest.Await(t, "the whole tree", func(context.Context) error {
 				if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 3 {

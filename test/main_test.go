@@ -50,15 +50,6 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// missing skips a test for want of something. On CI that is a failure: there everything has to be there.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("missing: %s", what)
-	}
-	t.Skipf("missing: %s", what)
-}
-
 // A program is a run of one of ours.
 type program struct {
 	t              testing.TB
@@ -186,6 +177,39 @@ func (p *program) renews(times int) {
 func locker(t testing.TB, endpoint string, args ...string) *program {
 	t.Helper()
 	return start(t, nil, "etcdlocker", append([]string{"-e", endpoint}, args...)...)
+}
+
+// nobody is a user with no rights.
+const nobody = 65534
+
+// users are whose commands are tested: root's are in a control group, nobody's are found by the walk over descendants.
+func users() map[string]uint32 {
+	if os.Geteuid() != 0 {
+		return map[string]uint32{"walk": uint32(os.Geteuid())}
+	}
+	return map[string]uint32{"group": 0, "walk": nobody}
+}
+
+// lockerOf runs etcdlocker as a user, with more variables; as ourselves where only root could do otherwise.
+func lockerOf(t testing.TB, uid uint32, vars []string, endpoint string, args ...string) *program {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...)
+	if os.Geteuid() == 0 && uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	return startCommand(t, vars, cmd)
+}
+
+// openDir returns a directory that every user may write to.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // free checks that nothing of a lock is left.

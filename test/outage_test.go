@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -213,36 +212,6 @@ func TestSilenceWithAStoppedGuard(t *testing.T) {
 	}
 }
 
-// users are whose commands are tested: root's are in a control group, nobody's are found by the walk over descendants.
-func users() map[string]uint32 {
-	if os.Geteuid() != 0 {
-		return map[string]uint32{"walk": uint32(os.Geteuid())}
-	}
-	return map[string]uint32{"group": 0, "walk": nobody}
-}
-
-// lockerOf runs etcdlocker as a user.
-func lockerOf(t testing.TB, uid uint32, endpoint string, args ...string) *program {
-	t.Helper()
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...)
-	if int(uid) != os.Geteuid() {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	}
-	return startCommand(t, nil, cmd)
-}
-
-// openDir returns a directory that every user may write to.
-func openDir(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 // TestFreeze: in doubt the command stands still, and goes on when the doubt is over.
 func TestFreeze(t *testing.T) {
 	for name, uid := range users() {
@@ -259,7 +228,7 @@ func freezeAndThaw(t *testing.T, key string, uid uint32) {
 	beats := [2]string{filepath.Join(dir, "own"), filepath.Join(dir, "worker's")}
 	command := []string{"sh", "-c", `setsid sh -c 'while :; do echo >> "$0"; sleep 0.01; done' "$1" > /dev/null 2>&1 & worker=$!
 		echo started; while [ ! -e "$2" ]; do echo >> "$0"; sleep 0.01; done; kill $worker; exit 4`, beats[0], beats[1], file}
-	p := lockerOf(t, uid, link.Endpoint(), append([]string{"-k", key, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"}, command...)...)
+	p := lockerOf(t, uid, nil, link.Endpoint(), append([]string{"-k", key, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"}, command...)...)
 	p.says(p.stdout, "started")
 	link.Silence()
 	p.says(p.stderr, "the command stands still")
@@ -297,7 +266,7 @@ func TestFreezeForGood(t *testing.T) {
 			t.Parallel()
 			s, asked := etcdtest.Shared(t), filepath.Join(openDir(t), "asked")
 			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/frozen/"+name
-			p := lockerOf(t, uid, link.Endpoint(), "-k", key, "-t", "4", "--on-doubt=freeze", "--", "sh", "-c",
+			p := lockerOf(t, uid, nil, link.Endpoint(), "-k", key, "-t", "4", "--on-doubt=freeze", "--", "sh", "-c",
 				`trap 'echo > "$0"' TERM; echo ready; while :; do sleep 0.01; done`, asked)
 			p.says(p.stdout, "ready")
 			lease := held(t, client, key).Kvs[0].Lease
@@ -322,7 +291,7 @@ func TestFreezeLeavesTheStopped(t *testing.T) {
 			t.Parallel()
 			s, file := etcdtest.Shared(t), filepath.Join(openDir(t), "pid")
 			link := etcdtest.NewLink(t, s.Endpoint())
-			p := lockerOf(t, uid, link.Endpoint(), "-k", "/freeze-stopped/"+name, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--", "sh", "-c",
+			p := lockerOf(t, uid, nil, link.Endpoint(), "-k", "/freeze-stopped/"+name, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--", "sh", "-c",
 				`trap 'grep State "/proc/$!/status"; kill -KILL $!; exit 5' TERM; sleep 1000 & kill -STOP $!; echo $! > "$0"; while :; do sleep 0.01; done`, file)
 			content(t, file)
 			link.Silence()

@@ -109,11 +109,12 @@ func TestStubbornTrees(t *testing.T) {
 func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 	s := etcdtest.Shared(t)
 	client, key := s.Client(t), "/stubborn/"+strings.ReplaceAll(name+"/"+hand.name, " ", "-")
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", s.Endpoint(), "-t", "300", "-k", key, "--"}, command...)...)
-	if os.Geteuid() == 0 && !hand.group {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	uid := uint32(nobody)
+	if hand.group {
+		uid = 0
 	}
-	p := startCommand(t, []string{roleVariable + "=" + stubbornRoles[name]}, cmd)
+	vars := []string{roleVariable + "=" + stubbornRoles[name]}
+	p := lockerOf(t, uid, vars, s.Endpoint(), append([]string{"-t", "300", "-k", key, "--"}, command...)...)
 	p.says(p.stdout, "ready")
 	lease := held(t, client, key).Kvs[0].Lease
 	if hand.group {
@@ -150,9 +151,6 @@ func inGroup(t testing.TB, key string, lease int64) error {
 	}
 	return nil
 }
-
-// nobody is a user with no rights.
-const nobody = 65534
 
 // reachable returns a name of the test binary that other users may execute.
 func reachable(t *testing.T) string {
@@ -241,7 +239,7 @@ func TestControlGroup(t *testing.T) {
 func testGroup(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root, to make a control group")
+		etcdtest.Missing(t, "root, to make a control group")
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -251,12 +249,12 @@ func testGroup(t *testing.T) string {
 		if about, _, ok := strings.Cut(line, " - cgroup2 "); ok {
 			dir, err := os.MkdirTemp(strings.Fields(about)[4], "test-")
 			if err != nil {
-				missing(t, "a control group: "+err.Error())
+				etcdtest.Missing(t, "a control group: "+err.Error())
 			}
 			t.Cleanup(func() { syscall.Rmdir(dir) })
 			return dir
 		}
 	}
-	missing(t, "control groups of the second version")
+	etcdtest.Missing(t, "control groups of the second version")
 	return ""
 }

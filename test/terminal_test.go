@@ -42,7 +42,7 @@ func shell(t testing.TB, endpoint string) *terminal {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		missing(t, "bash, which has job control")
+		etcdtest.Missing(t, "bash, which has job control")
 	}
 	p := commandOnTerminal(t, 200, exec.Command("env", append(shellVariables(t, endpoint), bash, "--norc", "--noprofile", "-i")...))
 	p.shows("$ ")
@@ -265,8 +265,7 @@ func TestCtrlZ(t *testing.T) {
 	})
 	sh.says(sh.stdout, "code 7")
 	free(t, s.Client(t), "/ctrl-z")
-	sh.types("exit\r")
-	sh.code()
+	sh.ends()
 }
 
 // TestCtrlZTooLong: the command is dead before the lock can go to somebody else, and fg says that it was lost.
@@ -285,8 +284,7 @@ func TestCtrlZTooLong(t *testing.T) {
 	}
 	sh.types("fg; echo co''de $?\r")
 	sh.says(sh.stdout, "code 2")
-	sh.types("exit\r")
-	sh.code()
+	sh.ends()
 }
 
 // TestScreens: programs that have the terminal to themselves work under a shell with job control as they do without

@@ -21,15 +21,13 @@ import (
 // released while it may run, and the code says so.
 func TestNotProvedDead(t *testing.T) {
 	if os.Geteuid() != 0 {
-		missing(t, "root, to run as somebody else")
+		etcdtest.Missing(t, "root, to run as somebody else")
 	}
 	become := setuidRoot(t, "setpriv")
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/undead", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
+	p := lockerOf(t, nobody, nil, s.Endpoint(), "-k", "/undead", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
 		become+` --reuid=0 --regid=0 --clear-groups sh -c 'echo $$; exec sleep 1000' & wait`)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	p := startCommand(t, nil, cmd)
 	p.says(p.stdout, "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(p.stdout.String()))
 	if err != nil {
@@ -60,7 +58,7 @@ func setuidRoot(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, err.Error())
+		etcdtest.Missing(t, err.Error())
 	}
 	program, err := os.ReadFile(path)
 	if err != nil {

@@ -26,8 +26,8 @@ func (l *locker) prepare(path string) *command {
 		if c.launched == nil {
 			c.launched = guard.Launch(os.Args)
 		}
+		go c.await() // from then on children are reaped, as the first process of a container must
 	}
-	go c.await() // from then on children are reaped, as the first process of a container must
 	return c
 }
 
@@ -50,7 +50,10 @@ func (c *command) again() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.end()
-	c.run, c.launched = nil, guard.Launch(os.Args)
+	c.run = nil
+	if c.launched != nil {
+		c.launched = guard.Launch(os.Args)
+	}
 }
 
 // extend says until when the lock is valid now.

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -78,25 +80,20 @@ func (u *unguarded) Close() {
 
 // environment adds variables to an environment. They come last and replace what had their names.
 func environment(base, add []string) []string {
-	added := make(map[string]bool)
+	var names []string
 	for _, kv := range add {
-		added[variable(kv)] = true
+		name, _, _ := kernel.Cut(kv, '=')
+		names = append(names, name+"=")
 	}
-	var env []string
-	for _, kv := range base {
-		if !added[variable(kv)] {
-			env = append(env, kv)
-		}
-	}
-	return append(env, add...)
+	return append(without(base, names...), add...)
 }
 
-// variable returns the name of a variable that stands before its value.
-func variable(kv string) string {
-	for i := range len(kv) {
-		if kv[i] == '=' {
-			return kv[:i]
-		}
-	}
-	return kv
+// without returns env without some variables, whose names end with the equals sign.
+func without(env []string, names ...string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			_, is := kernel.CutPrefix(kv, name)
+			return is
+		})
+	})
 }

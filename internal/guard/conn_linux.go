@@ -16,8 +16,11 @@ type conn struct {
 	buf  []byte // of the last message received
 }
 
-// newConn takes over a descriptor, which does not block.
+// newConn takes over a descriptor.
 func newConn(fd int) (*conn, error) {
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
 	c := &conn{file: os.NewFile(uintptr(fd), "guard")}
 	var err error
 	c.raw, err = c.file.SyscallConn()

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/etcdlock/etcdlock/internal/kernel"
@@ -38,16 +37,6 @@ func socketOf(env []string) (socket int, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// without returns env without some variables, whose names end with the equals sign.
-func without(env []string, names ...string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
-		return slices.ContainsFunc(names, func(name string) bool {
-			_, is := kernel.CutPrefix(kv, name)
-			return is
-		})
-	})
 }
 
 // renamed returns env with a variable under another name. Both end with the equals sign.

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,9 +30,9 @@ type guarded struct {
 	conn  *conn
 	path  string
 	first int
-	lease int64
-	pid   int // of the command
-	pidfd int // of the command; negative before the start, and where there are none
+	group func() *cgroup // of the command, if it may have one
+	pid   int            // of the command
+	pidfd int            // of the command; negative before the start, and where there are none
 
 	frozen []supervise.Process
 
@@ -82,7 +83,13 @@ func (g *guarded) listen() {
 }
 
 func (g *guarded) Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error {
-	g.lease = lease
+	g.group = sync.OnceValue(func() *cgroup {
+		group, err := cgroupOf(lease)
+		if err != nil {
+			return &cgroup{}
+		}
+		return group
+	})
 	o := order{by: by, validUntil: validUntil, lease: lease, pgid: syscall.Getpgrp(), first: g.first, path: g.path, env: env}
 	err := g.conn.send(o.message(start))
 	if err == syscall.EPIPE || err == syscall.ECONNRESET {
@@ -201,15 +208,6 @@ func (g *guarded) Thaw() {
 func (g *guarded) Kill() {
 	g.group().kill()
 	g.tree.Kill()
-}
-
-// group returns the control group of the command, if it may have one.
-func (g *guarded) group() *cgroup {
-	group, err := cgroupOf(g.lease)
-	if err != nil {
-		return &cgroup{}
-	}
-	return group
 }
 
 func (g *guarded) Others() []supervise.Process {

@@ -75,6 +75,7 @@ func (l *Launched) Command(path string, first int) (Command, error) {
 		conn:    l.conn,
 		path:    path,
 		first:   first,
+		group:   func() *cgroup { return &cgroup{} },
 		pidfd:   -1,
 		started: make(chan beginning, 1),
 		exited:  make(chan supervise.Exit, 2),
@@ -109,10 +110,7 @@ func newChannel() (ours *conn, theirs int, err error) {
 		return nil, -1, err
 	}
 	defer syscall.Close(fds[1])
-	if err = syscall.SetNonblock(fds[0], true); err == nil {
-		ours, err = newConn(fds[0])
-	}
-	if err != nil {
+	if ours, err = newConn(fds[0]); err != nil {
 		return nil, -1, err
 	}
 	if theirs, err = syscall.Dup(fds[1]); err != nil {

@@ -193,11 +193,7 @@ func flag(is bool) uint64 {
 
 // listen takes orders until etcdlocker is gone.
 func (w *warden) listen(moved chan<- boottime.Instant) {
-	err := syscall.SetNonblock(w.socket, true)
-	var c *conn
-	if err == nil {
-		c, err = newConn(w.socket)
-	}
+	c, err := newConn(w.socket)
 	for err == nil {
 		var m []byte
 		if m, err = c.receive(); err == nil {
