@@ -213,13 +213,15 @@ func (g *Gate) hold(ctx context.Context, h *Held) (proto.Message, error) {
 	}
 }
 
-// drop waits until the client gives up.
+// drop waits until the client gives up. The client's deadline is known here, too, and may be noticed here first: then this is
+// what the client gets to see.
 func (g *Gate) drop(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
 	case <-g.ctx.Done():
+		return errUnavailable
 	}
-	return errUnavailable
 }
 
 var errUnavailable = status.Error(codes.Unavailable, "etcdtest: failed by the gate")
