@@ -27,6 +27,7 @@ const roleVariable = "ETCDLOCK_TEST_ROLE"
 // play plays the part. It does not return.
 func play(role string) {
 	playScreen(role)
+	playNotifier(role)
 	switch role {
 	case "tracer":
 		runtime.LockOSThread()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,18 +46,26 @@ func codeOf(err error) int {
 	return exitNotAcquired
 }
 
-// findCommand looks a command up before etcd is touched.
-func findCommand(command []string) (string, error) {
-	if len(command) == 0 {
+// program is what is executed to run the command.
+func (o *options) program() string {
+	return cmp.Or(o.pulse.nodePath, o.pulse.interpreter(), o.command[0])
+}
+
+// findCommand looks the command's program up before etcd is touched.
+func (o *options) findCommand() (string, error) {
+	if len(o.command) == 0 {
 		return "", nil
 	}
-	path, err := exec.LookPath(command[0])
+	path, err := exec.LookPath(o.program())
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		hint := "check the name and PATH; nothing was locked"
-		if errors.Is(err, os.ErrPermission) {
+		switch {
+		case errors.Is(err, os.ErrPermission):
 			hint = "it is a directory or not executable; nothing was locked"
+		case o.pulse.node:
+			hint = "install Node.js, or name its program with --node-path; nothing was locked"
 		}
-		return "", usagef(hint, "cannot run %q: %w", command[0], errors.Unwrap(err))
+		return "", usagef(hint, "cannot run %q: %w", o.program(), errors.Unwrap(err))
 	}
 	return path, nil
 }

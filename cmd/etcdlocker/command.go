@@ -10,8 +10,9 @@ import (
 
 // A command is prepared while the lock is being acquired.
 type command struct {
-	path  string // empty: there is none
-	words []string
+	path        string // empty: there is none
+	interpreter string // of the first of words, empty: none
+	words       []string
 
 	mu       sync.Mutex
 	launched *guard.Launched // nil: nobody looks after it
@@ -20,7 +21,7 @@ type command struct {
 
 // prepare begins to prepare the command at path.
 func (l *locker) prepare(path string) *command {
-	c := &command{path: path, words: l.command}
+	c := &command{path: path, interpreter: l.pulse.interpreter(), words: l.command}
 	if path != "" && !l.unguarded {
 		c.launched, l.launched = l.launched, nil
 		if c.launched == nil {
@@ -38,9 +39,9 @@ func (c *command) await() (_ guard.Command, err error) {
 	switch {
 	case c.path == "", c.run != nil:
 	case c.launched == nil:
-		c.run = guard.Unguarded(c.path, c.words)
+		c.run = guard.Unguarded(c.path, c.interpreter, c.words)
 	default:
-		c.run, err = c.launched.Command(c.path, len(os.Args)-len(c.words))
+		c.run, err = c.launched.Command(c.path, c.interpreter, len(os.Args)-len(c.words))
 	}
 	return c.run, err
 }

@@ -95,26 +95,35 @@ func (h *holder) validUntil() boottime.Instant {
 func (h *holder) supervise() int {
 	terminal := saveTerminal()
 	signal.Notify(h.signals, unix.SIGTSTP) // before there is a command that it would have to reach
-	run, err := h.start()
+	watched, err := h.newPulsing()
 	if err != nil {
+		h.close()
+		return h.voice.fail(usagef("the lock was released", "cannot look after %q: %w", h.command[0], err), exitNoCommand)
+	}
+	run, err := h.start(watched.given())
+	if err != nil {
+		watched.close()
 		return h.notStarted(run, err)
 	}
 	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
-	life := supervise.NewLife(run)
+	watched.begin(run)
+	life := supervise.NewLife(watched)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
 	life.Suspend = func() {
 		suspend()
 		if !inForeground() {
 			run.Signal(unix.SIGCONT) // fg has sent it to the whole group
 		}
+		watched.monitor.Still(false)
 	}
-	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
+	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)
 		events.Doubt, events.Lost = h.watchDoubt(quit), h.lostOtherwise(quit)
 	}
 	supervise.Drive(life, run, events)
+	watched.close()
 	if life.Forced || life.Status.Signaled() {
 		terminal.restore()
 	}
@@ -147,6 +156,10 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	switch {
 	case h.release():
 		return exitLost
+	case life.Trouble != nil:
+		h.voice.errorf("%v; the command was stopped, and lock %q is released", life.Trouble.Why, h.key)
+		h.voice.hintf("%s", h.pulse.hint())
+		return exitUnwell
 	case stop != 0:
 		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", unix.SignalName(stop), h.key)
 		return exitSignal + int(stop)

@@ -20,6 +20,7 @@ const (
 	exitNotAcquired = 1
 	exitLost        = 2
 	exitNoCommand   = 3 // could not be started, or not be proved dead
+	exitUnwell      = 4 // gave no sign of life, or a wrong one
 	exitUsage       = 64
 	exitSignal      = 128 // plus the signal's number
 )
@@ -61,7 +62,7 @@ type locker struct {
 }
 
 func (l *locker) run() int {
-	path, err := findCommand(l.command)
+	path, err := l.findCommand()
 	if err != nil {
 		return l.voice.fail(err, exitNoCommand)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
+	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
@@ -30,6 +31,7 @@ type options struct {
 	killAfter           time.Duration
 	orphans             supervise.Orphans
 	freeze              bool // in doubt, instead of ending the command
+	pulse               pulseOptions
 	unguarded           bool // for measurements
 
 	etcd           endpoint.Options
@@ -67,7 +69,7 @@ type parser struct {
 	node, orphans, doubt                  string
 	key, id, ttl, refresh                 string
 	grace, wait, hold, killAfter, connect string
-	conflict                              string
+	conflict, watchdog                    string
 	embedded                              string
 }
 
@@ -88,6 +90,9 @@ func newParser(getenv func(string) string) *parser {
 	f.StringVarP(&p.refresh, "refresh", "r", "", "")
 	f.StringVarP(&p.node, "node", "n", "", "")
 	f.Lookup("node").NoOptDefVal = "true"
+	f.StringVar(&p.o.pulse.nodePath, "node-path", "", "")
+	f.StringVar(&p.watchdog, "watchdog", "", "")
+	f.StringVar(&p.o.pulse.pulseCmd, "pulse-cmd", "", "")
 	f.BoolVar(&p.o.try, "try", false, "")
 	f.StringVar(&p.wait, "wait", "", "")
 	f.StringVar(&p.conflict, "conflict-exit-code", "", "")
@@ -114,7 +119,7 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 		return &p.o, nil
 	}
 	p.o.command = p.flags.Args()
-	for _, step := range []func() error{p.lock, p.times, p.life, p.server} {
+	for _, step := range []func() error{p.lock, p.times, p.life, p.pulse, p.server} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -282,12 +287,51 @@ func (p *parser) life() error {
 		}
 		p.o.conflictCode = int(n)
 	}
+	return nil
+}
+
+func (p *parser) pulse() (err error) {
+	o := &p.o.pulse
 	node := p.text("node", p.node, "ETCD_CHILD_IS_NODE")
-	switch node.value {
-	case "", "0", "false":
-		return nil
+	o.node = node.value != "" && node.value != "0" && node.value != "false"
+	var ways []string
+	if o.node {
+		ways = append(ways, node.name)
 	}
-	return usagef("leave it out: node can be run like any other command, without pings", "%s: pings of Node.js modules are not supported yet", node.name)
+	for _, flag := range []string{"watchdog", "pulse-cmd"} {
+		if p.flags.Changed(flag) {
+			ways = append(ways, "--"+flag)
+		}
+	}
+	switch {
+	case len(ways) > 1:
+		return usagef("use one of them", "%s and %s are two ways to see whether the command is well", ways[0], ways[1])
+	case p.flags.Changed("node-path") && !o.node:
+		return usagef("add -n if the command is a module", "--node-path is for Node.js modules")
+	case p.flags.Changed("node-path") && o.nodePath == "":
+		return usagef("leave it out for the node in PATH", "--node-path: it is empty")
+	case len(ways) == 0:
+		return nil
+	case len(p.o.command) == 0:
+		return usagef("name the command, or leave the option out", "%s: there is no command to look after", ways[0])
+	}
+	if p.flags.Changed("watchdog") {
+		if o.watchdog, err = p.duration("watchdog", p.watchdog, 0); err != nil {
+			return err
+		}
+		if o.watchdog < time.Second || o.watchdog > p.o.ttl {
+			return usagef("give it a time from one second up to the TTL", "--watchdog: %v is not possible with a TTL of %v", o.watchdog, p.o.ttl)
+		}
+	}
+	if p.flags.Changed("pulse-cmd") {
+		switch {
+		case strings.TrimSpace(o.pulseCmd) == "":
+			return usagef("name a command for the shell", "--pulse-cmd: it is empty")
+		case p.o.unguarded || !guard.Exists:
+			return usagef("use --watchdog or -n", "--pulse-cmd: it is run by the guard process, and there is none")
+		}
+	}
+	return nil
 }
 
 func (p *parser) server() error {

@@ -25,8 +25,8 @@ func (s stopped) Error() string {
 // guardsTried is how many guards may be killed or stopped before their command has started.
 const guardsTried = 3
 
-// start starts the command. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
-func (h *holder) start() (run guard.Command, err error) {
+// start starts the command with more variables and a channel. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
+func (h *holder) start(env []string, channel int) (run guard.Command, err error) {
 	for try := range guardsTried {
 		if try > 0 {
 			if sig := h.toldToStop(); sig != 0 {
@@ -41,12 +41,12 @@ func (h *holder) start() (run guard.Command, err error) {
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
-		validUntil := h.validUntil()
-		by := validUntil.Add(-h.grace)
-		if h.held.Err() != nil || by.Until() <= 0 {
+		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: append(h.environment(), env...), Channel: channel}
+		o.By = o.ValidUntil.Add(-h.grace)
+		if h.held.Err() != nil || o.By.Until() <= 0 {
 			return nil, errNoTime
 		}
-		if err = run.Start(h.held, by, validUntil, int64(h.lock.Lease()), h.environment()); !errors.Is(err, guard.ErrGone) {
+		if err = run.Start(h.held, o); !errors.Is(err, guard.ErrGone) {
 			return run, err
 		}
 		if h.held.Err() != nil {
@@ -95,13 +95,13 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 
 func (h *holder) explainStart(err error) error {
 	if errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError)) {
-		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.command[0], err)
+		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.program(), err)
 	}
 	hint := "the lock was released"
 	if errors.Is(err, unix.ENOEXEC) {
 		hint = "a script needs a first line such as #!/bin/sh; the lock was released"
 	}
-	return usagef(hint, "cannot run %q: %w", h.command[0], err)
+	return usagef(hint, "cannot run %q: %w", h.program(), err)
 }
 
 // environment is what the command may want to know of the lock.

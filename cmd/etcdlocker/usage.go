@@ -27,7 +27,15 @@ The command:
       --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
                           until a renewal succeeds; it is killed when validity ends; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
-  -n, --node              the command is a Node.js module that answers pings; not supported yet, refused [ETCD_CHILD_IS_NODE]
+
+Signs of life, of which a command gives at most one kind; without them it is stopped, and the lock released:
+  -n, --node              the command is a Node.js module, run as node MODULE: it is sent {ping: n} on its channel, at once
+                          and each refresh interval, and answers {pong: n} within the TTL [ETCD_CHILD_IS_NODE]
+      --node-path PROGRAM  the node to run it with; default: the one in PATH
+      --watchdog DURATION  the command sends READY=1 or WATCHDOG=1 to its NOTIFY_SOCKET within the TTL, and then WATCHDOG=1
+                          within each DURATION, as programs do under systemd; from 1s up to the TTL
+      --pulse-cmd 'CMD'   a shell runs CMD each refresh interval: it must succeed first within the TTL from the start, and
+                          then each time within the TTL
 
 etcd:
   -e, --etcd LIST         host, host:port or URL, several separated by commas
@@ -49,7 +57,7 @@ etcd:
 A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone counts seconds.
 
 The command finds ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV (the fencing token) and ETCD_LOCK_HOST in its
-environment.
+environment; CMD of --pulse-cmd finds these, and the command's process id in ETCD_LOCK_PID.
 
 Exit codes:
   the command's   it ended by itself
@@ -57,7 +65,7 @@ Exit codes:
   1               the lock could not be acquired
   2               the lock was lost
   3               the command could not be started, or could not be proved dead
-  4               trouble with the pings of a Node.js module (not yet)
+  4               the command gave no sign of life in time, or a wrong one
   64              usage
 
 Example:

@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
+	"syscall"
 
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
@@ -18,6 +20,7 @@ var Guard *guard.Launched
 
 func init() {
 	populateHeap()
+	keepChannel()
 	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") {
 		Guard = guard.Launch(os.Args)
 	}
@@ -28,6 +31,16 @@ func init() {
 			Guard.Ready() // that goes on beside the initialisation
 			runtime.GOMAXPROCS(1)
 		}()
+	}
+}
+
+// keepChannel keeps a channel to a Node.js process that has started us to ourselves: it is not meant for the command, which
+// would keep it open.
+func keepChannel() {
+	fd, err := strconv.Atoi(os.Getenv("NODE_CHANNEL_FD"))
+	var is syscall.Stat_t
+	if err == nil && fd > 2 && syscall.Fstat(fd, &is) == nil && is.Mode&syscall.S_IFMT == syscall.S_IFSOCK {
+		syscall.CloseOnExec(fd)
 	}
 }
 

@@ -105,7 +105,7 @@ func TestAttested(t *testing.T) {
 }
 
 func TestOrders(t *testing.T) {
-	o := order{validUntil: 1 << 40, by: 7, lease: -5, pgid: 42, first: 3, path: "/bin/x", env: []string{"A=1", "B=", "C=x\ny"}}
+	o := Order{ValidUntil: 1 << 40, By: 7, Lease: -5, pgid: 42, first: 3, path: "/bin/x", interpreter: "x", Env: []string{"A=1", "B=", "C=x\ny"}}
 	got, err := parseOrder(o.message(start))
 	if err != nil || !reflect.DeepEqual(got, o) {
 		t.Errorf("%+v, %v", got, err)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
+	"syscall"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/kernel"
@@ -17,14 +19,16 @@ import (
 type Command interface {
 	supervise.Processes
 
-	// Start starts it, with variables added to our environment, by a moment after which too little is left of the lock's
-	// validity, and before ctx is done, or not at all. If it fails, nothing of the command runs, or the error is ErrUndead. It
-	// has not run, or the error is ErrKilled. After ErrGone another guard can be tried. The lease is the one that the lock
-	// hangs on.
-	Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error
+	// Start starts it before ctx is done, and in time, or not at all. If it fails, nothing of the command runs, or the error is
+	// ErrUndead. It has not run, or the error is ErrKilled. After ErrGone another guard can be tried.
+	Start(ctx context.Context, o Order) error
 
 	// Extend says until when the lock is valid now.
 	Extend(validUntil boottime.Instant)
+
+	// Beside runs a shell's script beside the command, with its output in a descriptor, and returns where it will be heard how
+	// it ended. There is one at a time. It ends with the command.
+	Beside(script string, output int) <-chan supervise.Result
 
 	// PID returns the process id of the command.
 	PID() int
@@ -51,8 +55,18 @@ type because struct{ what, why error }
 func (b because) Error() string   { return b.what.Error() + ": " + b.why.Error() }
 func (b because) Unwrap() []error { return []error{b.what, b.why} }
 
-// Unguarded returns a command that nobody looks after when this process is killed or stopped.
-func Unguarded(path string, args []string) Command { return &unguarded{path: path, args: args} }
+// Unguarded returns a command, as Launched does, that nobody looks after when this process is killed or stopped.
+func Unguarded(path, interpreter string, words []string) Command {
+	return &unguarded{path: path, args: withInterpreter(interpreter, words)}
+}
+
+// withInterpreter returns words with another one before them, unless that is empty.
+func withInterpreter(interpreter string, words []string) []string {
+	if interpreter == "" {
+		return words
+	}
+	return append([]string{interpreter}, words...)
+}
 
 type unguarded struct {
 	*supervise.Tree
@@ -60,12 +74,27 @@ type unguarded struct {
 	args []string
 }
 
-func (u *unguarded) Start(ctx context.Context, by, _ boottime.Instant, _ int64, env []string) (err error) {
-	if ctx.Err() != nil || by.Until() <= 0 {
+func (u *unguarded) Start(ctx context.Context, o Order) (err error) {
+	if ctx.Err() != nil || o.By.Until() <= 0 {
 		return ErrGone
 	}
-	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: environment(os.Environ(), env)})
+	channel := 0
+	if o.Channel > 0 {
+		// The copy is inherited.
+		if channel, err = syscall.Dup(o.Channel); err != nil {
+			return os.NewSyscallError("dup", err)
+		}
+		defer syscall.Close(channel)
+	}
+	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: withChannel(environment(os.Environ(), o.Env), channel)})
 	return err
+}
+
+// Beside is for guards: there is nobody else who could end it in time.
+func (u *unguarded) Beside(string, int) <-chan supervise.Result {
+	ended := make(chan supervise.Result, 1)
+	ended <- supervise.Result{Err: errors.ErrUnsupported}
+	return ended
 }
 
 func (u *unguarded) Extend(boottime.Instant) {}
@@ -78,14 +107,28 @@ func (u *unguarded) Close() {
 	}
 }
 
+// channelNumber is under which name Node.js looks for the number of the channel that it inherits.
+const channelNumber = "NODE_CHANNEL_FD="
+
+// personal are variables that are meant for one process, and not for whatever that one starts: here, for this process.
+var personal = []string{channelNumber, "NODE_CHANNEL_SERIALIZATION_MODE=", "WATCHDOG_PID="}
+
 // environment adds variables to an environment. They come last and replace what had their names.
 func environment(base, add []string) []string {
-	var names []string
+	names := slices.Clone(personal)
 	for _, kv := range add {
 		name, _, _ := kernel.Cut(kv, '=')
 		names = append(names, name+"=")
 	}
 	return append(without(base, names...), add...)
+}
+
+// withChannel returns env with the number of a channel, if it is one.
+func withChannel(env []string, channel int) []string {
+	if channel <= 0 {
+		return env
+	}
+	return append(env[:len(env):len(env)], channelNumber+strconv.Itoa(channel))
 }
 
 // without returns env without some variables, whose names end with the equals sign.

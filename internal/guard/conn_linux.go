@@ -29,18 +29,19 @@ func newConn(fd int) (*conn, error) {
 
 func (c *conn) close() error { return c.file.Close() }
 
-// send sends a message. It does not wait: a guard that does not read is as good as dead, and its deadline passes by itself.
-func (c *conn) send(m []byte) (err error) {
-	if closed := c.raw.Control(func(fd uintptr) { err = sendTo(int(fd), m, -1) }); closed != nil {
+// send sends a message, and another descriptor with it if that is positive. It does not wait: a guard that does not read is as
+// good as dead, and its deadline passes by itself.
+func (c *conn) send(m []byte, with int) (err error) {
+	if closed := c.raw.Control(func(fd uintptr) { err = sendTo(int(fd), m, with) }); closed != nil {
 		return closed
 	}
 	return err
 }
 
-// sendTo sends a message by way of a descriptor, and another descriptor with it unless that is negative. It does not wait.
+// sendTo sends a message by way of a descriptor, and another descriptor with it if that is positive. It does not wait.
 func sendTo(fd int, m []byte, with int) error {
 	var rights []byte
-	if with >= 0 {
+	if with > 0 {
 		rights = syscall.UnixRights(with)
 	}
 	return kernel.Uninterrupted(func() error {
@@ -48,48 +49,40 @@ func sendTo(fd int, m []byte, with int) error {
 	})
 }
 
-// receive waits for a message, which is there until the next call. The other side's end is io.EOF.
-func (c *conn) receive() ([]byte, error) {
-	return c.received(kernel.Read)
-}
-
-// receiveWithDescriptor also returns the descriptor that came with the message, or a negative number.
-func (c *conn) receiveWithDescriptor() (m []byte, fd int, err error) {
-	rights := make([]byte, syscall.CmsgSpace(4))
-	var rn int
-	m, err = c.received(func(own int, buf []byte) (n int, err error) {
-		n, rn, _, _, err = syscall.Recvmsg(own, buf, rights, syscall.MSG_CMSG_CLOEXEC)
-		return n, err
-	})
-	if err != nil {
-		return nil, -1, err
-	}
-	return m, descriptor(rights[:rn]), nil
-}
-
-// received waits until read has something.
-func (c *conn) received(read func(fd int, buf []byte) (int, error)) ([]byte, error) {
+// receive waits for a message, which is there until the next call, and returns the descriptor that came with it, or a negative
+// number. The other side's end is io.EOF.
+func (c *conn) receive() (m []byte, with int, err error) {
 	if c.buf == nil {
 		c.buf = make([]byte, maxMessage)
 	}
 	var n int
-	var err error
 	if closed := c.raw.Read(func(fd uintptr) bool {
-		err = kernel.Uninterrupted(func() (err error) {
-			n, err = read(int(fd), c.buf)
-			return err
-		})
+		n, with, err = receiveFrom(int(fd), c.buf, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_DONTWAIT)
 		return err != syscall.EAGAIN
 	}); closed != nil {
-		return nil, closed
+		return nil, -1, closed
 	}
+	if err != nil {
+		return nil, -1, err
+	}
+	return c.buf[:n], with, nil
+}
+
+// receiveFrom receives a message by way of a descriptor.
+func receiveFrom(fd int, buf []byte, flags int) (n, with int, err error) {
+	rights := make([]byte, syscall.CmsgSpace(4))
+	var rn int
+	err = kernel.Uninterrupted(func() (err error) {
+		n, rn, err = kernel.Receive(fd, buf, rights, flags)
+		return err
+	})
 	switch {
 	case err != nil:
-		return nil, err
+		return 0, -1, err
 	case n == 0:
-		return nil, io.EOF
+		return 0, -1, io.EOF
 	}
-	return c.buf[:n], nil
+	return n, descriptor(rights[:rn]), nil
 }
 
 func descriptor(rights []byte) int {

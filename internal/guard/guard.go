@@ -14,7 +14,8 @@
 //	etcdlocker to guard             guard to etcdlocker
 //	extend: until when              begun: the command is about to be executed
 //	start: until when, lease, ...   started: process id (and a descriptor of it); or failed: why
-//	(end of file: kill everything)  stopped: whether the command is, when that has changed
+//	beside: another command         stopped: whether the command is, when that has changed
+//	(end of file: kill everything)  beside: how that one ended
 //	                                exited: how, and whether something is left
 //	                                (end of file: the guard is gone)
 //
@@ -39,6 +40,7 @@ type kind byte
 const (
 	start   kind = 'S'
 	extend  kind = 'V'
+	beside  kind = 'R'
 	begun   kind = 'B'
 	started kind = 'P'
 	failed  kind = 'F'
@@ -51,38 +53,41 @@ const maxMessage = 128 << 10
 
 var errMessage = errors.New("guard: a message that makes no sense")
 
-// An order says until when the lock is valid, and the one to start what is to be started.
-type order struct {
-	validUntil boottime.Instant
-	by         boottime.Instant // it must be started, or not at all
-	lease      int64            // that the lock hangs on
-	pgid       int              // the process group of the command; 0: the one that the guard was started in
-	first      int              // of etcdlocker's words, the first one of the command
-	path       string           // of the program
-	env        []string         // to add to the environment of the command
+// An Order says until when the lock is valid, and the one to start how the command is to be started.
+type Order struct {
+	ValidUntil boottime.Instant
+	By         boottime.Instant // it must be started, or not at all
+	Lease      int64            // that the lock hangs on
+	Env        []string         // to add to the environment of the command
+	Channel    int              // a descriptor for the command, which finds its number as Node.js does; 0: none
+
+	pgid        int    // the process group of the command; 0: the one that the guard was started in
+	first       int    // of etcdlocker's words, the first one of the command
+	interpreter string // a word to put before those, empty: none
+	path        string // of the program
 }
 
-func (o order) message(k kind) []byte {
+// message does not hold the descriptor, which goes beside it.
+func (o Order) message(k kind) []byte {
 	m := []byte{byte(k)}
-	for _, n := range []uint64{uint64(o.validUntil), uint64(o.by), uint64(o.lease), uint64(o.pgid), uint64(o.first)} {
+	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first)} {
 		m = appendNumber(m, n)
 	}
-	m = append(append(m, o.path...), 0)
-	for _, kv := range o.env {
-		m = append(append(m, kv...), 0)
+	for _, s := range append([]string{o.path, o.interpreter}, o.Env...) {
+		m = append(append(m, s...), 0)
 	}
 	return m
 }
 
 // parseOrder is the reverse of message.
-func parseOrder(m []byte) (o order, err error) {
+func parseOrder(m []byte) (o Order, err error) {
 	const head = 1 + 5*8
 	if len(m) <= head || m[len(m)-1] != 0 {
-		return order{}, errMessage
+		return Order{}, errMessage
 	}
-	o.validUntil = boottime.Instant(number(m[1:]))
-	o.by = boottime.Instant(number(m[9:]))
-	o.lease = int64(number(m[17:]))
+	o.ValidUntil = boottime.Instant(number(m[1:]))
+	o.By = boottime.Instant(number(m[9:]))
+	o.Lease = int64(number(m[17:]))
 	o.pgid = int(number(m[25:]))
 	o.first = int(number(m[33:]))
 	var words []string
@@ -92,7 +97,10 @@ func parseOrder(m []byte) (o order, err error) {
 			begin = i + 1
 		}
 	}
-	o.path, o.env = words[0], words[1:]
+	if len(words) < 2 {
+		return Order{}, errMessage
+	}
+	o.path, o.interpreter, o.Env = words[0], words[1], words[2:]
 	return o, nil
 }
 

@@ -26,21 +26,30 @@ func (r refusal) Unwrap() error { return r.Errno }
 
 // A guarded command is seen from etcdlocker: the guard is its child, and so is whatever the guard may leave.
 type guarded struct {
-	tree  *supervise.Tree // with the guard at its root
-	conn  *conn
-	path  string
-	first int
-	group func() *cgroup // of the command, if it may have one
-	pid   int            // of the command
-	pidfd int            // of the command; negative before the start, and where there are none
+	tree              *supervise.Tree // with the guard at its root
+	conn              *conn
+	path, interpreter string
+	first             int
+	group             func() *cgroup // of the command, if it may have one
+	pid               int            // of the command
+	pidfd             int            // of the command; negative before the start, and where there are none
 
 	frozen []supervise.Process
 
 	started chan beginning
 	exited  chan supervise.Exit
+	beside  chan supervise.Result // of what runs beside the command
 	stopped supervise.Latest
 	heard   chan struct{} // closed when the guard has said all it will ever say
 	begun   bool          // it has begun to execute the command; set before heard is closed
+}
+
+// errorOf returns nil for the number of no error.
+func errorOf(errno syscall.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return errno
 }
 
 // A beginning is the news that the command has started, or why not.
@@ -53,7 +62,7 @@ type beginning struct {
 func (g *guarded) listen() {
 	defer close(g.heard)
 	for {
-		m, fd, err := g.conn.receiveWithDescriptor()
+		m, fd, err := g.conn.receive()
 		if err != nil {
 			break
 		}
@@ -71,6 +80,8 @@ func (g *guarded) listen() {
 			g.started <- beginning{err: refused(syscall.Errno(a))}
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
+		case beside:
+			g.beside <- supervise.Result{Status: syscall.WaitStatus(a), Err: errorOf(syscall.Errno(b))}
 		case stopped:
 			g.stopped.Put(a != 0)
 		}
@@ -82,21 +93,21 @@ func (g *guarded) listen() {
 	g.exited <- supervise.Exit{Status: syscall.WaitStatus(syscall.SIGKILL), Left: true, Unguarded: true}
 }
 
-func (g *guarded) Start(ctx context.Context, by, validUntil boottime.Instant, lease int64, env []string) error {
+func (g *guarded) Start(ctx context.Context, o Order) error {
 	g.group = sync.OnceValue(func() *cgroup {
-		group, err := cgroupOf(lease)
+		group, err := cgroupOf(o.Lease)
 		if err != nil {
 			return &cgroup{}
 		}
 		return group
 	})
-	o := order{by: by, validUntil: validUntil, lease: lease, pgid: syscall.Getpgrp(), first: g.first, path: g.path, env: env}
-	err := g.conn.send(o.message(start))
+	o.pgid, o.first, o.interpreter, o.path = syscall.Getpgrp(), g.first, g.interpreter, g.path
+	err := g.conn.send(o.message(start), o.Channel)
 	if err == syscall.EPIPE || err == syscall.ECONNRESET {
 		err = errGone
 	}
 	if err == nil {
-		err = g.await(ctx, min(by, boottime.Now().Add(answerWithin)))
+		err = g.await(ctx, min(o.By, boottime.Now().Add(answerWithin)))
 	}
 	if err == nil {
 		return nil
@@ -147,7 +158,14 @@ func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 }
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
-	g.conn.send(order{validUntil: validUntil}.message(extend))
+	g.conn.send(Order{ValidUntil: validUntil}.message(extend), 0)
+}
+
+func (g *guarded) Beside(script string, output int) <-chan supervise.Result {
+	if err := g.conn.send(append([]byte{byte(beside)}, script...), output); err != nil {
+		g.beside <- supervise.Result{Err: err}
+	}
+	return g.beside
 }
 
 func (g *guarded) PID() int                      { return g.pid }

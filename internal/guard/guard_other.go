@@ -4,6 +4,9 @@ package guard
 
 import "context"
 
+// Exists says whether there are guards on this system.
+const Exists = false
+
 // A Launched is a guard process that was given no command yet. There is none on this system.
 type Launched struct{ words []string }
 
@@ -13,9 +16,9 @@ func Launch(args []string) *Launched { return &Launched{words: args} }
 // Ready does nothing.
 func (l *Launched) Ready() {}
 
-// Command returns a command: the program at path with the words from first on.
-func (l *Launched) Command(path string, first int) (Command, error) {
-	return Unguarded(path, l.words[first:]), nil
+// Command returns a command: the program at path with the words from first on, before which another one can be put.
+func (l *Launched) Command(path, interpreter string, first int) (Command, error) {
+	return Unguarded(path, interpreter, l.words[first:]), nil
 }
 
 // Close does nothing.

@@ -8,6 +8,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
+// Exists says whether there are guards on this system.
+const Exists = true
+
 // A Launched is a guard process that was given no command yet.
 type Launched struct {
 	ready chan struct{} // closed when the rest is set
@@ -58,9 +61,10 @@ func (l *Launched) Ready() {
 	}
 }
 
-// Command gives the guard the program at path to run, with the words from first on, and waits until the guard is there.
-// From then on every child of this process is reaped here, and nothing else in the process may wait for a child of its own.
-func (l *Launched) Command(path string, first int) (Command, error) {
+// Command gives the guard the program at path to run, with the words from first on, before which another one can be put, and
+// waits until the guard is there. From then on every child of this process is reaped here, and nothing else in the process may
+// wait for a child of its own.
+func (l *Launched) Command(path, interpreter string, first int) (Command, error) {
 	<-l.ready
 	if l.err != nil {
 		return nil, l.err
@@ -71,16 +75,18 @@ func (l *Launched) Command(path string, first int) (Command, error) {
 	}
 	l.taken = true
 	g := &guarded{
-		tree:    tree,
-		conn:    l.conn,
-		path:    path,
-		first:   first,
-		group:   func() *cgroup { return &cgroup{} },
-		pidfd:   -1,
-		started: make(chan beginning, 1),
-		exited:  make(chan supervise.Exit, 2),
-		stopped: make(supervise.Latest, 1),
-		heard:   make(chan struct{}),
+		tree:        tree,
+		conn:        l.conn,
+		path:        path,
+		interpreter: interpreter,
+		first:       first,
+		group:       func() *cgroup { return &cgroup{} },
+		pidfd:       -1,
+		started:     make(chan beginning, 1),
+		exited:      make(chan supervise.Exit, 2),
+		beside:      make(chan supervise.Result, 1),
+		stopped:     make(supervise.Latest, 1),
+		heard:       make(chan struct{}),
 	}
 	go g.listen()
 	return g, nil

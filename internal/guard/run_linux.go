@@ -30,6 +30,7 @@ type warden struct {
 	env    []string               // of the command, but for what comes with the order
 
 	pid, pidfd int // of the command; the descriptor is negative where there are none
+	aside      aside
 	group      cgroup
 	ending     sync.Once
 	alone      atomic.Bool // etcdlocker is gone
@@ -56,22 +57,19 @@ func run() int {
 }
 
 // awaitStart waits for the order to start. The end of validity may move before.
-func awaitStart(socket int) (o order, err error) {
+func awaitStart(socket int) (o Order, err error) {
 	buf := make([]byte, maxMessage)
-	for at := boottime.Instant(0); ; at = o.validUntil {
-		var n int
-		err := kernel.Uninterrupted(func() (err error) {
-			n, err = syscall.Read(socket, buf)
-			return err
-		})
-		if err != nil || n == 0 {
-			return order{}, errGone
+	for at := boottime.Instant(0); ; at = o.ValidUntil {
+		n, channel, err := receiveFrom(socket, buf, 0) // the command inherits the descriptor
+		if err != nil {
+			return Order{}, errGone
 		}
 		if o, err = parseOrder(buf[:n]); err != nil {
-			return order{}, err
+			return Order{}, err
 		}
-		o.validUntil = max(at, o.validUntil)
+		o.ValidUntil = max(at, o.ValidUntil)
 		if kind(buf[0]) == start {
+			o.Channel = channel
 			return o, nil
 		}
 	}
@@ -88,44 +86,50 @@ func newLastResort() func(boottime.Instant) {
 }
 
 // guard runs the command and looks after it until nothing is left.
-func (w *warden) guard(o order) int {
-	w.last(o.validUntil.Add(lastResort)) // before there is a command that could outlive a guard that is stopped
+func (w *warden) guard(o Order) int {
+	w.last(o.ValidUntil.Add(lastResort)) // before there is a command that could outlive a guard that is stopped
 	if err := w.start(o); err != nil {
 		return w.refuse(err)
 	}
-	// What goes to everything that is called like etcdlocker is not for the guard: if it died of that, the command would be
-	// killed instead of being asked to end. It starts nothing more that could inherit this.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Ignore(others...)
 	moved := make(chan boottime.Instant)
 	go w.listen(moved)
-	go w.keep(o.validUntil, moved)
-	time.AfterFunc(settleAfter, func() { w.group.gather(o.lease) })
+	go w.keep(o.ValidUntil, moved)
+	time.AfterFunc(settleAfter, func() { w.group.gather(o.Lease) })
 	w.reap()
 	w.group.remove()
 	if w.alone.Load() {
-		attest(o.lease) // for whoever waits; without it that one waits for the lease to run out
+		attest(o.Lease) // for whoever waits; without it that one waits for the lease to run out
 	}
 	return 0
 }
 
+// others are signals that go to everything that is called like etcdlocker, and not for the guard: if it died of them, the command
+// would be killed instead of being asked to end.
+var others = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
+
 // start starts the command, unless there is no time left for it.
-func (w *warden) start(o order) (err error) {
-	if o.by.Until() <= 0 {
+func (w *warden) start(o Order) (err error) {
+	if o.By.Until() <= 0 {
 		return syscall.ETIME
 	}
 	if o.first >= len(os.Args) {
 		return syscall.EINVAL
 	}
+	w.env = environment(w.env, o.Env)
 	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
 		return err
 	}
-	w.pid, err = syscall.ForkExec(o.path, os.Args[o.first:], &syscall.ProcAttr{
-		Env:   environment(w.env, o.env),
+	w.pid, err = syscall.ForkExec(o.path, withInterpreter(o.interpreter, os.Args[o.first:]), &syscall.ProcAttr{
+		Env:   withChannel(w.env, o.Channel),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: o.pgid != 0, Pgid: o.pgid, PidFD: &w.pidfd},
 	})
 	if err != nil {
 		return err
+	}
+	if o.Channel > 0 {
+		syscall.Close(o.Channel) // or it would stay open when the command has closed it
 	}
 	if o.pgid == 0 {
 		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
@@ -151,6 +155,7 @@ func (w *warden) reap() {
 	for left && pid != w.pid {
 		pid, status, left = w.wait(0)
 	}
+	w.endAside()
 	// Whether it has left something is known when all that have ended as well are out of the way.
 	for pid, left = -1, true; left && pid != 0; {
 		pid, _, left = w.wait(syscall.WNOHANG)
@@ -170,6 +175,7 @@ func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left boo
 			return err
 		})
 		if pid <= 0 || !status.Stopped() && !status.Continued() {
+			w.asideEnded(pid, status)
 			return pid, status, err == nil
 		}
 		if pid == w.pid {
@@ -196,10 +202,17 @@ func (w *warden) listen(moved chan<- boottime.Instant) {
 	c, err := newConn(w.socket)
 	for err == nil {
 		var m []byte
-		if m, err = c.receive(); err == nil {
+		var with int
+		if m, with, err = c.receive(); err != nil {
+			break
+		}
+		switch kind(m[0]) {
+		case extend:
 			if o, err := parseOrder(m); err == nil {
-				moved <- o.validUntil
+				moved <- o.ValidUntil
 			}
+		case beside:
+			w.beside(string(m[1:]), with)
 		}
 	}
 	w.alone.Store(true)

@@ -40,7 +40,7 @@ func TestACommandRunsOnce(t *testing.T) {
 				syscall.Kill(pid, syscall.SIGKILL)
 			}()
 			now := boottime.Now()
-			err := command.Start(context.Background(), now.Add(time.Minute), now.Add(time.Hour), 1, nil)
+			err := command.Start(context.Background(), Order{By: now.Add(time.Minute), ValidUntil: now.Add(time.Hour), Lease: 1})
 			if !errors.Is(err, tt.expect) || errors.Is(err, ErrGone) != tt.again {
 				t.Errorf("%v", err)
 			}
@@ -64,7 +64,7 @@ func TestStartInTimeOrNotAtAll(t *testing.T) {
 			syscall.Close(theirs)
 			defer command.Close()
 			now := boottime.Now()
-			if err := command.Start(tt.ctx, now.Add(tt.by), now.Add(time.Hour), 1, nil); !errors.Is(err, ErrGone) {
+			if err := command.Start(tt.ctx, Order{By: now.Add(tt.by), ValidUntil: now.Add(time.Hour), Lease: 1}); !errors.Is(err, ErrGone) {
 				t.Errorf("%v", err)
 			}
 			if syscall.Kill(pid, 0) == nil {
@@ -87,7 +87,7 @@ func played(t *testing.T) (c Command, pid, theirs int) {
 	}
 	l := &Launched{ready: make(chan struct{}), conn: ours, pid: pid}
 	close(l.ready)
-	if c, err = l.Command("/bin/true", 1); err != nil {
+	if c, err = l.Command("/bin/true", "", 1); err != nil {
 		t.Fatal(err)
 	}
 	return c, pid, theirs

@@ -134,10 +134,24 @@ func Populate(begin, size uintptr) error {
 	return errnoOf(e)
 }
 
-// Read reads from a descriptor that does not block.
-func Read(fd int, b []byte) (n int, err error) {
-	r, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-	return int(r), errnoOf(e)
+// Receive reads a message from a socket, and control messages, of which it returns the length. With MSG_DONTWAIT Go's scheduler
+// is not told: that would wake up threads for nothing.
+func Receive(fd int, b, control []byte, flags int) (n, cn int, err error) {
+	part := syscall.Iovec{Base: unsafe.SliceData(b)}
+	part.SetLen(len(b))
+	m := syscall.Msghdr{Iov: &part, Iovlen: 1, Control: unsafe.SliceData(control)}
+	m.SetControllen(len(control))
+	var r uintptr
+	var e syscall.Errno
+	if flags&syscall.MSG_DONTWAIT != 0 {
+		r, _, e = syscall.RawSyscall(sysRecvmsg, uintptr(fd), uintptr(unsafe.Pointer(&m)), uintptr(flags))
+	} else {
+		r, _, e = syscall.Syscall(sysRecvmsg, uintptr(fd), uintptr(unsafe.Pointer(&m)), uintptr(flags))
+	}
+	if e != 0 {
+		return 0, 0, e
+	}
+	return int(r), int(m.Controllen), nil
 }
 
 // Uninterrupted calls f until it is not interrupted by a signal.

@@ -31,6 +31,7 @@ type Events struct {
 	Doubt   <-chan bool // the lock will be lost unless it is renewed soon; or no longer
 	Lost    <-chan struct{}
 	Expired <-chan struct{}
+	Unwell  <-chan Trouble
 	Signals <-chan os.Signal            // sent to this process
 	Shared  func(s syscall.Signal) bool // whether the command has got a signal already
 	Settle  func()                      // returns when all signals that came before the call can be received
@@ -84,6 +85,8 @@ func Drive(l *Life, p Processes, from Events) {
 		case <-from.Expired:
 			from.Expired = nil
 			l.Expired(time.Now())
+		case t := <-from.Unwell:
+			l.Unwell(time.Now(), t)
 		case e := <-exited:
 			from.settle(l)
 			l.Exited(time.Now(), e)

@@ -6,7 +6,7 @@
 //
 //	Running ──told to stop──▶ Stopping ──it ended, something is left──▶ Ending ──▶ Killing
 //	   │                          │ lost, or --kill-after                 ▲           ▲
-//	   ├──lock lost───────────────┴───────────────────────────────────────┘           │
+//	   ├──lock lost, or not well──┴───────────────────────────────────────┘           │
 //	   ├──validity over───────────────────────────────────────────────────────────────┤
 //	   ├──it ended, what is left is waited for──▶ Lingering ──told to stop, lost──▶ Ending
 //	   └──nothing left──▶ Over                                            (from every state)
@@ -72,6 +72,18 @@ type Exit struct {
 	Unguarded bool // whoever looked after it has died, and it was killed for that
 }
 
+// A Trouble says that the command is not well, though the lock is.
+type Trouble struct {
+	Why    error
+	Silent bool // it gave no sign of life in time
+}
+
+// A Result says how a process beside the command ended, or why there was none.
+type Result struct {
+	Status syscall.WaitStatus
+	Err    error
+}
+
 // A Life decides. It belongs to one goroutine.
 type Life struct {
 	Grace     time.Duration // from the request to end to the killing
@@ -89,6 +101,7 @@ type Life struct {
 	Ended     bool               // it did
 	Unguarded bool               // because its guard was gone
 	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
+	Trouble   *Trouble           // for which it was ended
 	Left      bool               // processes were left to run on
 	Forced    bool               // processes were asked to end, or killed, beyond what was forwarded to the command
 	Undead    bool               // processes were killed and did not die
@@ -176,6 +189,15 @@ func (l *Life) Doubt(in bool) {
 func (l *Life) Lost(now time.Time) {
 	switch l.state {
 	case Running, Stopping, Lingering:
+		l.end(now)
+	}
+}
+
+// Unwell says that the command is not well: it must not hold the lock for ever. While it stops, because it was told to, nothing
+// but silence shows that it hangs.
+func (l *Life) Unwell(now time.Time, t Trouble) {
+	if l.state == Running || l.state == Stopping && t.Silent {
+		l.Trouble = &t
 		l.end(now)
 	}
 }

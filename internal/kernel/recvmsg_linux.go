@@ -1,0 +1,7 @@
+//go:build !386
+
+package kernel
+
+import "syscall"
+
+const sysRecvmsg = syscall.SYS_RECVMSG

@@ -1,0 +1,167 @@
+//go:build unix
+
+package pulse
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
+
+// Command are the ends of a second command that looks after the first one.
+type Command struct {
+	run   func(output int) <-chan supervise.Result
+	log   *slog.Logger
+	signs atomic.Int64
+	last  atomic.Pointer[string] // how the last run ended; nil: none has
+	heard chan News
+	quit  chan struct{}
+	runs  sync.WaitGroup
+}
+
+// NewCommand returns the ends of what run runs, each time with its output in a descriptor.
+func NewCommand(run func(output int) <-chan supervise.Result, log *slog.Logger) *Command {
+	return &Command{run: run, log: log, heard: make(chan News), quit: make(chan struct{})}
+}
+
+// Given returns nothing: the command itself need not know.
+func (c *Command) Given() (env []string, channel int) { return nil, -1 }
+
+// Begin does nothing: it is run when it is asked.
+func (c *Command) Begin() {}
+
+// Ask runs it.
+func (c *Command) Ask() { c.runs.Go(c.once) }
+
+// Heard receives how it ended.
+func (c *Command) Heard() <-chan News { return c.heard }
+
+// Silence says that it has not ended, or never well.
+func (c *Command) Silence(limit time.Duration) error {
+	if last := c.last.Load(); last != nil && c.signs.Load() == 0 {
+		return fmt.Errorf("the pulse command did not succeed within %v of the start; it %s", limit, *last)
+	}
+	return fmt.Errorf("the pulse command did not end within %v", limit)
+}
+
+// Close does not wait for a run: whoever ends the command ends that, too.
+func (c *Command) Close() {
+	close(c.quit)
+	c.runs.Wait()
+}
+
+// once runs it once.
+func (c *Command) once() {
+	output, theirs, err := newOutput()
+	if err != nil {
+		c.tell(supervise.Result{Err: err}, "")
+		return
+	}
+	defer output.close()
+	ended := c.run(theirs)
+	syscall.Close(theirs)
+	select {
+	case r := <-ended:
+		c.tell(r, output.tail())
+	case <-c.quit:
+	}
+}
+
+func (c *Command) tell(r supervise.Result, said string) {
+	how := how(r)
+	if said != "" {
+		how += ": " + said
+	}
+	c.log.Debug("pulse command", "ended", how)
+	var news News
+	if r.Err != nil || r.Status != 0 {
+		c.last.Store(&how)
+		// Before the first success it may be that what it looks after is not ready.
+		news = News{Trouble: errors.New("the pulse command " + how), NotYet: c.signs.Load() == 0}
+	} else {
+		c.signs.Add(1)
+	}
+	select {
+	case c.heard <- news:
+	case <-c.quit:
+	}
+}
+
+// how says how it ended.
+func how(r supervise.Result) string {
+	switch {
+	case r.Err != nil:
+		return fmt.Sprintf("could not be run: %v", r.Err)
+	case r.Status.Signaled():
+		return fmt.Sprintf("died of signal %d", r.Status.Signal())
+	}
+	return fmt.Sprintf("ended with exit code %d", r.Status.ExitStatus())
+}
+
+// output is what a run says: the last of it is kept, to be shown.
+type output struct {
+	pipe *os.File
+	kept []byte
+	done chan struct{}
+}
+
+// maxKept is how much of the output is kept, in bytes.
+const maxKept = 4096
+
+// newOutput returns a pipe to read and the descriptor to write to it.
+func newOutput() (o *output, theirs int, err error) {
+	var fds [2]int
+	syscall.ForkLock.RLock()
+	err = syscall.Pipe(fds[:])
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err == nil {
+		err = syscall.SetNonblock(fds[0], true)
+	}
+	if err != nil {
+		return nil, -1, os.NewSyscallError("a pipe for its output", err)
+	}
+	o = &output{pipe: os.NewFile(uintptr(fds[0]), "output"), done: make(chan struct{})}
+	go o.read()
+	return o, fds[1], nil
+}
+
+func (o *output) read() {
+	defer close(o.done)
+	buf := make([]byte, maxKept)
+	for {
+		n, err := o.pipe.Read(buf)
+		o.kept = append(o.kept, buf[:n]...)
+		o.kept = o.kept[max(0, len(o.kept)-maxKept):]
+		if err != nil {
+			return
+		}
+	}
+}
+
+// lingering is for how long the output of a run that has ended is read, if something that it has left holds it open.
+const lingering = 100 * time.Millisecond
+
+// tail returns the last line of what was said.
+func (o *output) tail() string {
+	o.pipe.SetReadDeadline(time.Now().Add(lingering))
+	<-o.done
+	text := bytes.TrimSpace(o.kept)
+	return shortened(text[bytes.LastIndexByte(text, '\n')+1:])
+}
+
+func (o *output) close() {
+	o.pipe.Close()
+	<-o.done
+}

@@ -1,0 +1,149 @@
+//go:build unix
+
+package pulse
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Notify are the datagrams that a program sends to systemd's watchdog, or to whoever else gives it a NOTIFY_SOCKET.
+type Notify struct {
+	socket *notifySocket
+	log    *slog.Logger
+	every  time.Duration // between two signs, at most
+	start  time.Duration // to the first one, at most
+	signs  atomic.Int64
+	others atomic.Int64 // datagrams of other users, which were ignored
+	heard  chan News
+	quit   chan struct{}
+	reader sync.WaitGroup
+}
+
+// NewNotify returns a socket in a directory that is this user's alone, or where that cannot be in the abstract namespace. The
+// limits are those that its signs are watched with.
+func NewNotify(dir string, limits Limits, log *slog.Logger) (*Notify, error) {
+	socket, err := newNotifySocket(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Notify{
+		socket: socket,
+		log:    log,
+		every:  limits.Next,
+		start:  limits.First,
+		heard:  make(chan News),
+		quit:   make(chan struct{}),
+	}, nil
+}
+
+// Given returns where signs are expected, and how often.
+func (n *Notify) Given() (env []string, channel int) {
+	return []string{"NOTIFY_SOCKET=" + n.socket.name, fmt.Sprintf("WATCHDOG_USEC=%d", n.every.Microseconds())}, -1
+}
+
+// Begin listens.
+func (n *Notify) Begin() { n.reader.Go(n.read) }
+
+// Ask does nothing: signs come unasked.
+func (n *Notify) Ask() {}
+
+// Heard receives what the command says.
+func (n *Notify) Heard() <-chan News { return n.heard }
+
+// Silence says so.
+func (n *Notify) Silence(limit time.Duration) error {
+	ignored := ""
+	if others := n.others.Load(); others > 0 {
+		ignored = fmt.Sprintf(" (%d of other users were ignored)", others)
+	}
+	if n.signs.Load() == 0 {
+		return fmt.Errorf("the command sent neither READY=1 nor WATCHDOG=1 within %v%s", limit, ignored)
+	}
+	return fmt.Errorf("the command did not send WATCHDOG=1 for %v%s", limit, ignored)
+}
+
+// Close closes the socket and leaves nothing of it.
+func (n *Notify) Close() {
+	close(n.quit)
+	n.socket.close()
+	n.reader.Wait()
+}
+
+// read hears what is sent, until the socket is closed.
+func (n *Notify) read() {
+	buf := make([]byte, maxDatagram)
+	for {
+		datagram, ours, err := n.socket.receive(buf)
+		switch {
+		case errors.Is(err, errTooLong):
+			n.log.Debug("notification ignored: it is too long", "limit", maxDatagram)
+		case err != nil:
+			return
+		case !ours:
+			n.others.Add(1)
+			n.log.Debug("notification of another user ignored")
+		default:
+			n.take(parseNotification(datagram))
+		}
+	}
+}
+
+// take takes one notification.
+func (n *Notify) take(said notification) {
+	if said.status != nil {
+		n.log.Debug("status of the command", "text", shortened(said.status))
+	}
+	var news News
+	switch {
+	case said.trigger:
+		news.Trouble = errors.New("the command said that it is not well (WATCHDOG=trigger)")
+	case said.stopping:
+		n.log.Debug("the command is stopping")
+		news.Within = max(n.start, n.every)
+	case said.watchdog, said.ready && n.signs.Load() == 0:
+	default:
+		return
+	}
+	n.signs.Add(1)
+	select {
+	case n.heard <- news:
+	case <-n.quit:
+	}
+}
+
+// maxDatagram is how long a datagram may be, in bytes. systemd takes as much.
+const maxDatagram = 4096
+
+var errTooLong = errors.New("a datagram that is too long")
+
+// A notification is what a datagram says, as far as it matters here.
+type notification struct {
+	ready, watchdog, trigger, stopping bool
+	status                             []byte // nil: it does not say
+}
+
+// parseNotification reads a datagram: lines of the form NAME=VALUE. Others are passed over.
+func parseNotification(datagram []byte) (n notification) {
+	for line := range bytes.SplitSeq(datagram, []byte("\n")) {
+		switch string(line) {
+		case "READY=1":
+			n.ready = true
+		case "WATCHDOG=1":
+			n.watchdog = true
+		case "WATCHDOG=trigger":
+			n.trigger = true
+		case "STOPPING=1":
+			n.stopping = true
+		}
+		if status, ok := bytes.CutPrefix(line, []byte("STATUS=")); ok {
+			n.status = status
+		}
+	}
+	return n
+}
