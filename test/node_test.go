@@ -93,7 +93,7 @@ var rows = []row{
 			process.on('disconnect', () => process.exit(6)); then = n => { if (n == 2) process.disconnect() }`},
 	{name: "late, but in time", args: []string{"-t", "20", "-r", "0.1"},
 		text: `let n = 0; process.on('message', m => setTimeout(() => process.send({pong: m.ping}, () => { if (++n == 2) process.exit(0) }), 1500))`},
-	{name: "never answers", text: lives, code: 4, args: quick, says: []string{"did not answer its first ping within 2s", "docs/node.md"}},
+	{name: "never answers", text: lives, code: 4, args: quick, says: []string{"did not answer its first ping within 2s", "process.send({pong: m.ping})"}},
 	{name: "answers no more", text: `process.once('message', m => process.send({pong: m.ping}));` + lives, code: 4, args: quick, says: []string{"did not answer a ping within 2s"}},
 	{name: "blocks", text: answers + `process.on('SIGTERM', () => {}); then = n => { if (n == 2) for (;;); }`, code: 4, args: quick, says: []string{"did not answer a ping within 2s"}},
 	{name: "wrong number", text: `process.on('message', m => process.send({pong: m.ping + 1}))`, code: 4, says: []string{"answered ping", "with pong"}},
@@ -116,7 +116,10 @@ var rows = []row{
 	{name: "has children of its own", code: 4, args: quick, says: []string{"did not answer"},
 		text: `const {fork, spawn} = require('child_process'); if (process.argv[2]) { process.on('SIGTERM', () => {}); setInterval(() => {}, 1000) } else {
 			fork(__filename, ['child']); spawn('sleep', ['1000'], {detached: true}); ` + lives + `}`},
-	{name: "too long a line", text: answers + `process.send('x'.repeat(2 << 20));` + lives, code: 4, says: []string{"a line of more than 1048576 bytes"}},
+	{name: "writes and does not read", code: 4, args: quick, says: []string{"did not answer"},
+		text: `const fs = require('fs'); const fd = Number(/NODE_CHANNEL_FD=(\d+)/.exec(fs.readFileSync('/proc/self/environ', 'latin1'))[1]);
+			process.once('message', m => process.send({pong: m.ping}, () => { for (;;) try { fs.writeSync(fd, '{"cmd":"NODE_HANDLE"}\n') } catch (e) {} }))`},
+	{name: "too long a line", text: answers + `process.send('x'.repeat(2 << 20));` + lives, code: 4, says: []string{"a message of more than 1048576 bytes"}},
 	{name: "no JSON", code: 4, says: []string{"what is no JSON: garbage"},
 		text: answers + `const fs = require('fs'); const fd = Number(/NODE_CHANNEL_FD=(\d+)/.exec(fs.readFileSync('/proc/self/environ', 'latin1'))[1]); fs.writeSync(fd, 'garbage\n');` + lives},
 }
@@ -146,7 +149,7 @@ func TestNode(t *testing.T) {
 						t.Errorf("it does not say %q: %s", text, p.stderr)
 					}
 				}
-				if r.code == 4 != strings.Contains(p.stderr.String(), "etcdlocker: hint: a module answers each") || r.code != 4 && !r.own && len(r.says) == 0 && p.stderr.String() != "" {
+				if r.code == 4 != strings.Contains(p.stderr.String(), "etcdlocker: hint: ") || r.code != 4 && !r.own && len(r.says) == 0 && p.stderr.String() != "" {
 					t.Errorf("it says %q", p.stderr)
 				}
 				treeGone(t, key)
@@ -160,15 +163,25 @@ func TestNode(t *testing.T) {
 func TestNodeArguments(t *testing.T) {
 	nodes(t)
 	s := etcdtest.Shared(t)
-	file := module(t, "words.cjs", `console.log(JSON.stringify([process.argv.slice(1), process.argv0, process.execArgv])); process.exit(0)`)
+	file := module(t, "index.js", `console.log(JSON.stringify([process.argv.slice(1), process.argv0, process.execArgv])); process.exit(0)`)
 	p := start(t, []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCD_CHILD_IS_NODE=1"}, "etcdlocker", "-k", "/node/words", file, "-n", "007", "a  b", "--")
 	want := fmt.Sprintf("[[%q,\"-n\",\"007\",\"a  b\",\"--\"],\"node\",[]]\n", file)
 	if code := p.code(); code != 0 || p.stdout.String() != want {
 		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
 	}
 	p = locker(t, s.Endpoint(), "-n", "-k", "/node/words", filepath.Join(t.TempDir(), "none.js"))
-	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "Cannot find module") {
+	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "no such module") {
 		t.Errorf("no such module: exit code %d, %q", code, p.stderr)
+	}
+	// What node alone can tell.
+	p = locker(t, s.Endpoint(), "-n", "-k", "/node/words", "--", "--no-warnings", filepath.Join(t.TempDir(), "none.js"))
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "Cannot find module") {
+		t.Errorf("no such module behind an option: exit code %d, %q", code, p.stderr)
+	}
+	for _, name := range []string{strings.TrimSuffix(file, ".js"), filepath.Dir(file)} {
+		if code := locker(t, s.Endpoint(), "-n", "-k", "/node/words", name).code(); code != 0 {
+			t.Errorf("%s: exit code %d", name, code)
+		}
 	}
 	free(t, s.Client(t), "/node/words")
 }
@@ -222,12 +235,13 @@ func TestNodeToldToStop(t *testing.T) {
 		code int
 		says string
 	}{
-		"dies":             {answers + ready, 143, "stopped by SIGTERM"},
-		"says goodbye":     {answers + ready + `process.on('SIGTERM', () => { process.disconnect(); setTimeout(() => process.exit(0), 3000) })`, 143, "stopped by SIGTERM"},
-		"hangs meanwhile":  {answers + ready + `process.on('SIGTERM', () => { for (;;); })`, 4, "did not answer a ping"},
-		"sends rubbish":    {answers + ready + `process.on('SIGTERM', () => { process.send({pong: 'x'}); setTimeout(() => process.exit(0), 500) })`, 143, "stopped by SIGTERM"},
-		"loses its lock":   {answers + ready, 2, "lost"},
-		"is left by force": {answers + ready + lives, -1, ""},
+		"dies":                {answers + ready, 143, "stopped by SIGTERM"},
+		"says goodbye":        {answers + ready + `process.on('SIGTERM', () => { process.disconnect(); setTimeout(() => process.exit(0), 3000) })`, 143, "stopped by SIGTERM"},
+		"hangs meanwhile":     {answers + ready + `process.on('SIGTERM', () => { for (;;); })`, 4, "did not answer a ping"},
+		"sends rubbish":       {answers + ready + `process.on('SIGTERM', () => { process.send({pong: 'x'}); setTimeout(() => process.exit(0), 500) })`, 143, "stopped by SIGTERM"},
+		"rubbish, then hangs": {answers + ready + `process.on('SIGTERM', () => { process.send({pong: 'x'}, () => { for (;;); }) })`, 4, "told to stop by SIGTERM, the module did not answer"},
+		"loses its lock":      {answers + ready, 2, "lost"},
+		"is left by force":    {answers + ready + lives, -1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -339,7 +353,7 @@ func TestChannelOfOurOwn(t *testing.T) {
 
 // TestNodeIsNotThere: it is said before etcd is touched.
 func TestNodeIsNotThere(t *testing.T) {
-	s := etcdtest.Start(t)
+	s, worker := etcdtest.Start(t), module(t, "worker.js", "")
 	for name, tt := range map[string]struct {
 		vars, args []string
 	}{
@@ -348,8 +362,9 @@ func TestNodeIsNotThere(t *testing.T) {
 		"by path":       {nil, []string{"--node-path", "/no/such/node"}},
 		"no executable": {nil, []string{"--node-path", module(t, "node", "")}},
 	} {
-		p := start(t, tt.vars, "etcdlocker", append(append([]string{"-e", s.Endpoint(), "-n", "-k", "/x"}, tt.args...), "worker.js")...)
-		if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "cannot run") || !strings.Contains(p.stderr.String(), "hint: ") {
+		p := start(t, tt.vars, "etcdlocker", append(append([]string{"-e", s.Endpoint(), "-n", "-k", "/x"}, tt.args...), worker)...)
+		if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "cannot run") ||
+			strings.Contains(p.stderr.String(), "--node-path") != (name == "in PATH") {
 			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
 		}
 	}

@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -78,7 +81,7 @@ func TestWatchdog(t *testing.T) {
 				if code := p.code(); code != 9 {
 					t.Errorf("exit code %d, %s%s", code, p.stdout, p.stderr)
 				}
-				if name == "python3" && !strings.Contains(p.stderr.String(), `status of the command text="Ready to serve"`) {
+				if name == "python3" && !strings.Contains(p.stderr.String(), `STATUS=Ready to serve`) {
 					t.Errorf("its status is not shown: %s", p.stderr)
 				}
 				free(t, s.Client(t), key)
@@ -94,11 +97,12 @@ func TestWatchdogBites(t *testing.T) {
 		etcdtest.Missing(t, "systemd-notify")
 	}
 	for name, tt := range map[string]struct{ script, says string }{
-		"never":        {`:`, "sent neither READY=1 nor WATCHDOG=1 within 5s"},
-		"ready, alone": {`systemd-notify --ready`, "did not send WATCHDOG=1 for 1s"},
-		"no more":      {`systemd-notify WATCHDOG=1; sleep 0.5; systemd-notify WATCHDOG=1`, "did not send WATCHDOG=1 for 1s"},
-		"nothing more": {`systemd-notify WATCHDOG=1; systemd-notify STATUS=busy; sleep 0.7; systemd-notify --ready`, "did not send WATCHDOG=1 for 1s"},
-		"trigger":      {`systemd-notify --ready; systemd-notify WATCHDOG=trigger`, "WATCHDOG=trigger"},
+		"never":          {`:`, "sent neither READY=1 nor WATCHDOG=1 within 5s"},
+		"ready, alone":   {`systemd-notify --ready`, "did not send WATCHDOG=1 for 1s"},
+		"no more":        {`systemd-notify WATCHDOG=1; sleep 0.5; systemd-notify WATCHDOG=1`, "did not send WATCHDOG=1 for 1s"},
+		"nothing more":   {`systemd-notify WATCHDOG=1; systemd-notify STATUS=busy; sleep 0.7; systemd-notify --ready`, "did not send WATCHDOG=1 for 1s"},
+		"nothing of use": {`systemd-notify WATCHDOG=yes`, "(other notifications: "},
+		"trigger":        {`systemd-notify --ready --status="db gone"; systemd-notify WATCHDOG=trigger`, "(WATCHDOG=trigger): db gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,7 +110,7 @@ func TestWatchdogBites(t *testing.T) {
 			dir := t.TempDir()
 			p := start(t, []string{"XDG_RUNTIME_DIR=" + dir}, "etcdlocker", "-e", s.Endpoint(), "-t", "5", "--grace", "0.2", "--watchdog", "1s", "-k", key, "--",
 				"sh", "-c", `trap '' TERM; `+tt.script+`; while :; do sleep 0.05; done`)
-			if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), tt.says) || !strings.Contains(p.stderr.String(), "hint: the command has to send") {
+			if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), tt.says) || !strings.Contains(p.stderr.String(), "etcdlocker: hint: ") {
 				t.Errorf("exit code %d, %q", code, p.stderr)
 			}
 			treeGone(t, key)
@@ -129,7 +133,7 @@ func TestStrangersAreIgnored(t *testing.T) {
 		says string
 	}{
 		"path":     {nil, "within 8s; "},
-		"abstract": {[]string{"XDG_RUNTIME_DIR=", "TMPDIR=/proc"}, "of other users were ignored"},
+		"abstract": {[]string{"XDG_RUNTIME_DIR=", "TMPDIR=/proc"}, "notifications of other users: 10, ignored"},
 	} {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
@@ -171,11 +175,14 @@ func TestPulseCommand(t *testing.T) {
 	}{
 		{"well", `true`, `sleep 1; exit 6`, 6, ""},
 		{"slow to start", `[ -e up ]`, `sleep 1; touch up; sleep 1; exit 6`, 6, ""},
-		{"never well", `echo refused; exit 3`, `sleep 1000`, 4, "did not succeed within 5s of the start; it ended with exit code 3: refused"},
+		{"never well", `echo refused; exit 3`, `sleep 1000`, 4, "did not succeed within 5s of the start; at last it ended with exit code 3: refused"},
 		{"no longer well", `[ ! -e down ] || { echo first; echo last >&2; exit 3; }`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command ended with exit code 3: last"},
 		{"dies", `[ ! -e down ] || kill -9 $$`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command died of signal 9"},
 		{"hangs", `trap "" TERM; sleep 1000; true`, `sleep 1000`, 4, "the pulse command did not end within 5s"},
-		{"hangs in the background", `sleep 1000 & exit 0`, `sleep 1; exit 6`, 6, "the command left sleep"},
+		{"leaves something behind", `setsid sleep 1000 & timeout 1000 sleep 1000 & exit 0`, `sleep 1; exit 6`, 6, ""},
+		{"has groups of its own", `touch up; setsid sleep 1000 & timeout 1000 sleep 1000; true`, `until [ -e up ]; do sleep 0.01; done; exit 6`, 6, ""},
+		{"fails as the command ends", `[ ! -e down ]`, `sleep 0.5; touch down; sleep 0.5; exit 6`, 6, ""},
+		{"sees what it has left", `true`, `sleep 1000 & sleep 0.5; exit 6`, 6, "the command left sleep"},
 		{"says a lot", `head -c 3000000 /dev/zero | tr "\0" "a"; [ ! -e down ]`, `sleep 1; touch down; sleep 1000`, 4, "aaaa... (4096 bytes)"},
 		{"runs when the command ends", `touch up; trap "" TERM; sleep 1000; true`, `until [ -e up ]; do sleep 0.01; done; exit 6`, 6, ""},
 		{"knows its command", `[ "$ETCD_LOCK_PID" = "$(cat pid)" ] && [ "$ETCD_LOCK_KEY" = "/pulse/knows-its-command" ] && ! read x && touch seen`,
@@ -191,7 +198,7 @@ func TestPulseCommand(t *testing.T) {
 			if code := p.code(); code != tt.code || !strings.Contains(p.stderr.String(), tt.says) || tt.says == "" && p.stderr.String() != "" {
 				t.Errorf("exit code %d, %q", code, p.stderr)
 			}
-			if left := marked(t, "ETCD_LOCK_KEY="+key); tt.name == "hangs in the background" {
+			if left := marked(t, "ETCD_LOCK_KEY="+key); tt.name == "sees what it has left" {
 				kill(left)
 			} else if len(left) > 0 {
 				t.Errorf("left: %v", left)
@@ -205,11 +212,11 @@ func TestPulseCommand(t *testing.T) {
 func TestPulseCommandIsGuarded(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for hand, uid := range users() {
-		for _, victim := range []string{"etcdlocker", "guard"} {
+		for _, victim := range []string{"etcdlocker", "guard", "both"} {
 			t.Run(hand+"/"+victim, func(t *testing.T) {
 				t.Parallel()
 				client, key, dir := s.Client(t), "/pulse/guarded/"+hand+"/"+victim, openDir(t)
-				p := lockerOf(t, uid, nil, s.Endpoint(), "-t", "300", "-k", key, "--pulse-cmd", `trap "" TERM; setsid sleep 1000 & touch `+dir+`/up; sleep 1000`, "sleep", "1000")
+				p := lockerOf(t, uid, nil, s.Endpoint(), "-t", "300", "-k", key, "--pulse-cmd", `trap "" TERM; setsid sleep 1001 & touch `+dir+`/up; sleep 1001; true`, "sleep", "1000")
 				etcdtest.Await(t, "the pulse command", func(context.Context) error {
 					if _, err := os.Stat(dir + "/up"); err != nil {
 						return err
@@ -220,23 +227,142 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 					return nil
 				})
 				lease := held(t, client, key).Kvs[0].Lease
-				pid := p.cmd.Process.Pid
-				if victim == "guard" {
-					pid = guardOf(t, p)
+				victims := map[string][]int{"etcdlocker": {p.cmd.Process.Pid}, "guard": {guardOf(t, p)}, "both": {p.cmd.Process.Pid, guardOf(t, p)}}[victim]
+				if victim == "both" {
+					if err := syscall.Kill(victims[0], syscall.SIGSTOP); err != nil { // or it would end the rest
+						t.Fatal(err)
+					}
 				}
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
+				for i := len(victims) - 1; i >= 0; i-- {
+					if err := syscall.Kill(victims[i], syscall.SIGKILL); err != nil {
+						t.Fatal(err)
+					}
 				}
-				treeGone(t, key)
+				if victim == "both" {
+					// The command and the check themselves; what they have started is not promised.
+					etcdtest.Await(t, "the command and the check to end", func(context.Context) error {
+						left := marked(t, "ETCD_LOCK_KEY="+key)
+						for _, dir := range left {
+							if words, _ := os.ReadFile(dir + "/cmdline"); !strings.Contains(string(words), "1001") {
+								return fmt.Errorf("running: %v", left)
+							}
+						}
+						kill(left)
+						return nil
+					})
+				} else {
+					treeGone(t, key)
+				}
 				if victim == "guard" {
 					if code := p.code(); code != 137 {
 						t.Errorf("exit code %d, %q", code, p.stderr)
 					}
-				} else if !hasLease(t, client, lease) {
-					t.Error("the lease had run out before")
+					return
+				}
+				// Nobody else is to wait for the lease.
+				if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
+					t.Errorf("the lease had run out before: %v", err)
 				}
 			})
 		}
+	}
+}
+
+// TestPulseCommandStandsStill: a check that is made while the command stands still may fail.
+func TestPulseCommandStandsStill(t *testing.T) {
+	s := etcdtest.Shared(t)
+	dir := t.TempDir()
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "-k", "/pulse/still", "--pulse-cmd",
+		`[ -e still ] || exit 0; touch asked; sleep 3; exit 3`, "--", "sh", "-c", `touch up; until [ -e end ]; do sleep 0.01; done; exit 6`)
+	cmd.Dir = dir
+	p := startCommand(t, nil, cmd)
+	p.says(p.stderr, "pulse command ended=")
+	create(t, filepath.Join(dir, "still"))
+	etcdtest.Await(t, "a check", func(context.Context) error {
+		_, err := os.Stat(filepath.Join(dir, "asked"))
+		return err
+	})
+	p.signal(syscall.SIGTSTP)
+	stopped(t, p.cmd.Process.Pid, true)
+	if err := os.Remove(filepath.Join(dir, "still")); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGCONT)
+	p.says(p.stderr, "exit code 3")
+	p.renews(10) // longer than a command is given to end by itself
+	create(t, filepath.Join(dir, "end"))
+	if code := p.code(); code != 6 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// TestToldToStopUnwell: after that a check may fail and a program may be busy, but not for ever.
+func TestToldToStopUnwell(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for name, tt := range map[string]struct {
+		args   []string
+		script string
+		code   int
+		says   string
+	}{
+		"a check fails":           {[]string{"--pulse-cmd", `[ ! -e down ]`}, `trap 'touch down; sleep 3; exit 0' TERM`, 143, "stopped by SIGTERM"},
+		"a check never went well": {[]string{"--pulse-cmd", `false`}, `trap 'sleep 3; exit 0' TERM`, 143, "stopped by SIGTERM"},
+		"and then one hangs":      {[]string{"--pulse-cmd", `[ ! -e down ] || { touch down2; [ ! -e down3 ] || sleep 1000; exit 3; }`}, `trap 'touch down; until [ -e down2 ]; do sleep 0.01; done; touch down3' TERM`, 4, "told to stop by SIGTERM, the pulse command did not end"},
+		"no more signs":           {[]string{"--watchdog", "1"}, `trap 'sleep 1.5; exit 0' TERM; systemd-notify WATCHDOG=1`, 143, "stopped by SIGTERM"},
+		"no more signs ever":      {[]string{"--watchdog", "1"}, `trap '' TERM; systemd-notify WATCHDOG=1`, 4, "told to stop by SIGTERM, the command did not send WATCHDOG=1 for 4s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := "/pulse/told/" + strings.ReplaceAll(name, " ", "-")
+			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append(append([]string{"-e", s.Endpoint(), "-t", "4", "-r", "0.2", "--grace", "0.2", "-k", key}, tt.args...),
+				"--", "sh", "-c", tt.script+`; echo ready; while :; do sleep 0.05; done`)...)
+			cmd.Dir = t.TempDir()
+			p := startCommand(t, nil, cmd)
+			p.says(p.stdout, "ready")
+			p.signal(syscall.SIGTERM)
+			if code := p.code(); code != tt.code || !strings.Contains(p.stderr.String(), tt.says) {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			treeGone(t, key)
+			free(t, s.Client(t), key)
+		})
+	}
+}
+
+// TestChecker: what runs checks is not needed by anybody else. While it hangs the guard does its work, and when it is killed the
+// command is not known to be well.
+func TestChecker(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for name, sig := range map[string]syscall.Signal{"hangs": syscall.SIGSTOP, "killed": syscall.SIGKILL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, key := s.Client(t), "/pulse/checker/"+name
+			p := locker(t, s.Endpoint(), "-v", "-t", "60", "-r", "0.2", "-k", key, "--pulse-cmd", "true", "sleep", "1000")
+			p.says(p.stderr, "pulse command ended=")
+			for pid, dir := range marked(t, "ETCD_LOCK_KEY="+key) {
+				words, err := os.ReadFile(dir + "/cmdline")
+				if err != nil || !strings.HasPrefix(string(words), "etcdlocker-pulse") {
+					continue
+				}
+				n, err := strconv.Atoi(pid)
+				if err == nil {
+					err = syscall.Kill(n, sig)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			if name == "hangs" {
+				lease := held(t, client, key).Kvs[0].Lease
+				p.signal(syscall.SIGKILL)
+				treeGone(t, key)
+				if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
+					t.Errorf("the lease had run out before: %v", err)
+				}
+			} else if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), "etcdlocker-pulse was killed") {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+		})
 	}
 }
 
@@ -260,6 +386,10 @@ func TestSocketOfAKilledLocker(t *testing.T) {
 	p.code()
 	if len(sockets()) != 1 {
 		t.Fatal("no socket is left, so there is nothing to test")
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(sockets()[0], old, old); err != nil {
+		t.Fatal(err)
 	}
 	if code := locker("true").code(); code != 0 || len(sockets()) != 0 {
 		t.Errorf("exit code %d, left: %q", code, sockets())

@@ -48,6 +48,8 @@ func TestBadInput(t *testing.T) {
 		{"node without a module", nil, []string{"-k", "/x", "-n"}, 64, "--node: there is no command"},
 		{"the same by variable", []string{"ETCD_CHILD_IS_NODE=1"}, []string{"-k", "/x"}, 64, "ETCD_CHILD_IS_NODE"},
 		{"node with too rare pings", nil, []string{"-k", "/x", "-n", "-t", "20", "-r", "20", "worker.js"}, 64, "--refresh"},
+		{"neither yes nor no", nil, []string{"-k", "/x", "--node=maybe", "true"}, 64, "--node"},
+		{"no module", nil, []string{"-k", "/x", "-n", "node", "worker.js"}, 3, "no such module"},
 		{"node-path without node", nil, []string{"-k", "/x", "--node-path", "node", "worker.js"}, 64, "--node-path"},
 		{"empty node-path", nil, []string{"-k", "/x", "-n", "--node-path=", "worker.js"}, 64, "--node-path"},
 		{"two kinds of signs", nil, []string{"-k", "/x", "-n", "--watchdog", "5", "worker.js"}, 64, "--node and --watchdog"},

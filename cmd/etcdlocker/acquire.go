@@ -56,13 +56,17 @@ func (o *options) findCommand() (string, error) {
 	if len(o.command) == 0 {
 		return "", nil
 	}
+	if o.pulse.node && !isModule(o.program(), o.command[0]) {
+		return "", usagef("-n and ETCD_CHILD_IS_NODE=1 are for Node.js modules: name the module's file, without node; nothing was locked",
+			"cannot run %q: there is no such module", o.command[0])
+	}
 	path, err := exec.LookPath(o.program())
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		hint := "check the name and PATH; nothing was locked"
 		switch {
 		case errors.Is(err, os.ErrPermission):
 			hint = "it is a directory or not executable; nothing was locked"
-		case o.pulse.node:
+		case o.pulse.node && o.pulse.nodePath == "":
 			hint = "install Node.js, or name its program with --node-path; nothing was locked"
 		}
 		return "", usagef(hint, "cannot run %q: %w", o.program(), errors.Unwrap(err))

@@ -100,7 +100,7 @@ func (h *holder) supervise() int {
 		h.close()
 		return h.voice.fail(usagef("the lock was released", "cannot look after %q: %w", h.command[0], err), exitNoCommand)
 	}
-	run, err := h.start(watched.given())
+	run, err := h.start(watched)
 	if err != nil {
 		watched.close()
 		return h.notStarted(run, err)
@@ -117,6 +117,7 @@ func (h *holder) supervise() int {
 		watched.monitor.Still(false)
 	}
 	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
+	life.Told = watched.monitor.Stopping
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)
@@ -157,9 +158,11 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	case h.release():
 		return exitLost
 	case life.Trouble != nil:
-		h.voice.errorf("%v; the command was stopped, and lock %q is released", life.Trouble.Why, h.key)
-		h.voice.hintf("%s", h.pulse.hint())
-		return exitUnwell
+		meanwhile := ""
+		if stop != 0 {
+			meanwhile = "told to stop by " + unix.SignalName(stop) + ", "
+		}
+		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and lock %q is released", meanwhile, life.Trouble.Why, h.key), exitUnwell)
 	case stop != 0:
 		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", unix.SignalName(stop), h.key)
 		return exitSignal + int(stop)

@@ -14,6 +14,7 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/pulse"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
@@ -293,7 +294,13 @@ func (p *parser) life() error {
 func (p *parser) pulse() (err error) {
 	o := &p.o.pulse
 	node := p.text("node", p.node, "ETCD_CHILD_IS_NODE")
-	o.node = node.value != "" && node.value != "0" && node.value != "false"
+	switch strings.ToLower(node.value) {
+	case "", "0", "false", "no", "off":
+	case "1", "true", "yes", "on":
+		o.node = true
+	default:
+		return usagef("it is one of 1 and 0, true and false, yes and no", "%s: %q says neither yes nor no", node.name, node.value)
+	}
 	var ways []string
 	if o.node {
 		ways = append(ways, node.name)
@@ -316,11 +323,14 @@ func (p *parser) pulse() (err error) {
 		return usagef("name the command, or leave the option out", "%s: there is no command to look after", ways[0])
 	}
 	if p.flags.Changed("watchdog") {
+		if !guard.Exists {
+			return usagef("use -n", "--watchdog: it needs Linux")
+		}
 		if o.watchdog, err = p.duration("watchdog", p.watchdog, 0); err != nil {
 			return err
 		}
 		if o.watchdog < time.Second || o.watchdog > p.o.ttl {
-			return usagef("give it a time from one second up to the TTL", "--watchdog: %v is not possible with a TTL of %v", o.watchdog, p.o.ttl)
+			return usagef("give it a time from one second up to the TTL, or leave it out", "--watchdog: %v is not possible with a TTL of %v", o.watchdog, p.o.ttl)
 		}
 	}
 	if p.flags.Changed("pulse-cmd") {
@@ -361,6 +371,10 @@ func hintOf(err error) string {
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return usage.hint
+	}
+	var problem *pulse.Problem
+	if errors.As(err, &problem) {
+		return problem.Hint
 	}
 	var option *endpoint.OptionError
 	if errors.As(err, &option) {

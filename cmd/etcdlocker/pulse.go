@@ -1,7 +1,13 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/pulse"
@@ -25,21 +31,25 @@ func (o *pulseOptions) interpreter() string {
 	return ""
 }
 
-// hint says what a command has to do in order to be well.
-func (o *pulseOptions) hint() string {
-	switch {
-	case o.node:
-		return "a module answers each {ping: n} with {pong: n} within the TTL, which needs an open channel and an event loop that is not blocked; docs/node.md has examples"
-	case o.watchdog > 0:
-		return "the command has to send READY=1 or WATCHDOG=1 to its NOTIFY_SOCKET within the TTL, and then WATCHDOG=1 within each --watchdog; allow it more, or see why it hung"
+// isModule reports whether node may find a module by a name: one of its file, with or without an extension, or of its directory.
+// Options and what loads modules from elsewhere are left to node.
+func isModule(program, name string) bool {
+	if filepath.Base(program) != "node" || strings.HasPrefix(name, "-") || os.Getenv("NODE_OPTIONS") != "" {
+		return true
 	}
-	return "the command is not well, or the pulse command does not suit it: run that one by hand"
+	for _, extension := range []string{"", ".js", ".json", ".node"} {
+		if _, err := os.Stat(name + extension); !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return true
+		}
+	}
+	return false
 }
 
 // A pulsing command is watched over. Without one of pulseOptions there is nothing to watch, and nothing is done.
 type pulsing struct {
 	guard.Command
-	source  pulse.Source // nil: none
+	source  pulse.Source  // nil: none
+	checks  *guard.Checks // of a pulse command
 	limits  pulse.Limits
 	monitor *pulse.Monitor
 }
@@ -56,24 +66,31 @@ func (h *holder) newPulsing() (p *pulsing, err error) {
 		dir, _ := rundir.Dir() // without one there is another way
 		p.source, err = pulse.NewNotify(dir, p.limits, log)
 	case h.pulse.pulseCmd != "":
-		p.source = pulse.NewCommand(func(output int) <-chan supervise.Result {
-			return p.Command.Beside(h.pulse.pulseCmd, output)
+		p.checks, err = guard.NewChecks()
+		p.source = pulse.NewCommand(func(output int) supervise.Result {
+			return p.checks.Run(p.PID(), h.pulse.pulseCmd, output)
 		}, log)
 	}
 	return p, err
 }
 
-// given is what the command needs for that.
-func (p *pulsing) given() (env []string, channel int) {
-	if p.source == nil {
-		return nil, -1
+// prepare adds to an order what the command needs for that.
+func (p *pulsing) prepare(o *guard.Order) {
+	switch {
+	case p.checks != nil:
+		o.Channel, o.Checks = p.checks.Channel(), true
+	case p.source != nil:
+		env, channel := p.source.Given()
+		o.Env, o.Channel = append(o.Env, env...), channel
 	}
-	return p.source.Given()
 }
 
 // begin watches over the command, which has started.
 func (p *pulsing) begin(run guard.Command) {
 	p.Command = run
+	if p.checks != nil {
+		p.checks.Begin()
+	}
 	if p.source != nil {
 		p.source.Begin()
 		p.monitor = pulse.Watch(p.source, p.limits)
@@ -82,8 +99,8 @@ func (p *pulsing) begin(run guard.Command) {
 
 // Freeze stops the command. Meanwhile nobody expects signs of it.
 func (p *pulsing) Freeze() {
-	p.monitor.Still(true)
 	p.Command.Freeze()
+	p.monitor.Still(true)
 }
 
 // Thaw lets it go on.
@@ -95,6 +112,9 @@ func (p *pulsing) Thaw() {
 // close ends the watch.
 func (p *pulsing) close() {
 	p.monitor.Close()
+	if p.checks != nil {
+		p.checks.Close()
+	}
 	if p.source != nil {
 		p.source.Close()
 	}

@@ -25,8 +25,8 @@ func (s stopped) Error() string {
 // guardsTried is how many guards may be killed or stopped before their command has started.
 const guardsTried = 3
 
-// start starts the command with more variables and a channel. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
-func (h *holder) start(env []string, channel int) (run guard.Command, err error) {
+// start starts the command, which will be watched. Its guard may have been killed or stopped while we waited for the lock: then another one does it.
+func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	for try := range guardsTried {
 		if try > 0 {
 			if sig := h.toldToStop(); sig != 0 {
@@ -41,7 +41,8 @@ func (h *holder) start(env []string, channel int) (run guard.Command, err error)
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
-		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: append(h.environment(), env...), Channel: channel}
+		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: h.environment()}
+		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)
 		if h.held.Err() != nil || o.By.Until() <= 0 {
 			return nil, errNoTime

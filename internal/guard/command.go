@@ -26,10 +26,6 @@ type Command interface {
 	// Extend says until when the lock is valid now.
 	Extend(validUntil boottime.Instant)
 
-	// Beside runs a shell's script beside the command, with its output in a descriptor, and returns where it will be heard how
-	// it ended. There is one at a time. It ends with the command.
-	Beside(script string, output int) <-chan supervise.Result
-
 	// PID returns the process id of the command.
 	PID() int
 
@@ -88,13 +84,6 @@ func (u *unguarded) Start(ctx context.Context, o Order) (err error) {
 	}
 	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: withChannel(environment(os.Environ(), o.Env), channel)})
 	return err
-}
-
-// Beside is for guards: there is nobody else who could end it in time.
-func (u *unguarded) Beside(string, int) <-chan supervise.Result {
-	ended := make(chan supervise.Result, 1)
-	ended <- supervise.Result{Err: errors.ErrUnsupported}
-	return ended
 }
 
 func (u *unguarded) Extend(boottime.Instant) {}

@@ -14,8 +14,7 @@
 //	etcdlocker to guard             guard to etcdlocker
 //	extend: until when              begun: the command is about to be executed
 //	start: until when, lease, ...   started: process id (and a descriptor of it); or failed: why
-//	beside: another command         stopped: whether the command is, when that has changed
-//	(end of file: kill everything)  beside: how that one ended
+//	(end of file: kill everything)  stopped: whether the command is, when that has changed
 //	                                exited: how, and whether something is left
 //	                                (end of file: the guard is gone)
 //
@@ -40,7 +39,6 @@ type kind byte
 const (
 	start   kind = 'S'
 	extend  kind = 'V'
-	beside  kind = 'R'
 	begun   kind = 'B'
 	started kind = 'P'
 	failed  kind = 'F'
@@ -60,6 +58,7 @@ type Order struct {
 	Lease      int64            // that the lock hangs on
 	Env        []string         // to add to the environment of the command
 	Channel    int              // a descriptor for the command, which finds its number as Node.js does; 0: none
+	Checks     bool             // the channel is that of Checks instead
 
 	pgid        int    // the process group of the command; 0: the one that the guard was started in
 	first       int    // of etcdlocker's words, the first one of the command
@@ -70,7 +69,7 @@ type Order struct {
 // message does not hold the descriptor, which goes beside it.
 func (o Order) message(k kind) []byte {
 	m := []byte{byte(k)}
-	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first)} {
+	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks)} {
 		m = appendNumber(m, n)
 	}
 	for _, s := range append([]string{o.path, o.interpreter}, o.Env...) {
@@ -81,7 +80,7 @@ func (o Order) message(k kind) []byte {
 
 // parseOrder is the reverse of message.
 func parseOrder(m []byte) (o Order, err error) {
-	const head = 1 + 5*8
+	const head = 1 + 6*8
 	if len(m) <= head || m[len(m)-1] != 0 {
 		return Order{}, errMessage
 	}
@@ -90,6 +89,7 @@ func parseOrder(m []byte) (o Order, err error) {
 	o.Lease = int64(number(m[17:]))
 	o.pgid = int(number(m[25:]))
 	o.first = int(number(m[33:]))
+	o.Checks = number(m[41:]) != 0
 	var words []string
 	for begin, i := head, head; i < len(m); i++ {
 		if m[i] == 0 {
@@ -102,6 +102,14 @@ func parseOrder(m []byte) (o Order, err error) {
 	}
 	o.path, o.interpreter, o.Env = words[0], words[1], words[2:]
 	return o, nil
+}
+
+// flag is a truth value in a message.
+func flag(is bool) uint64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // numbers is a message of two numbers.

@@ -38,18 +38,9 @@ type guarded struct {
 
 	started chan beginning
 	exited  chan supervise.Exit
-	beside  chan supervise.Result // of what runs beside the command
 	stopped supervise.Latest
 	heard   chan struct{} // closed when the guard has said all it will ever say
 	begun   bool          // it has begun to execute the command; set before heard is closed
-}
-
-// errorOf returns nil for the number of no error.
-func errorOf(errno syscall.Errno) error {
-	if errno == 0 {
-		return nil
-	}
-	return errno
 }
 
 // A beginning is the news that the command has started, or why not.
@@ -80,8 +71,6 @@ func (g *guarded) listen() {
 			g.started <- beginning{err: refused(syscall.Errno(a))}
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
-		case beside:
-			g.beside <- supervise.Result{Status: syscall.WaitStatus(a), Err: errorOf(syscall.Errno(b))}
 		case stopped:
 			g.stopped.Put(a != 0)
 		}
@@ -159,13 +148,6 @@ func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
 	g.conn.send(Order{ValidUntil: validUntil}.message(extend), 0)
-}
-
-func (g *guarded) Beside(script string, output int) <-chan supervise.Result {
-	if err := g.conn.send(append([]byte{byte(beside)}, script...), output); err != nil {
-		g.beside <- supervise.Result{Err: err}
-	}
-	return g.beside
 }
 
 func (g *guarded) PID() int                      { return g.pid }

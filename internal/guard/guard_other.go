@@ -2,7 +2,12 @@
 
 package guard
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"github.com/etcdlock/etcdlock/internal/supervise"
+)
 
 // Exists says whether there are guards on this system.
 const Exists = false
@@ -32,3 +37,23 @@ func Forget(int64) {}
 
 // OnAttestation does nothing.
 func OnAttestation(context.Context, func()) {}
+
+// Checks are run by a guard. There are none on this system.
+type Checks struct{}
+
+// NewChecks returns an error.
+func NewChecks() (*Checks, error) { return nil, errors.ErrUnsupported }
+
+// Channel returns nothing.
+func (c *Checks) Channel() int { return 0 }
+
+// Begin does nothing.
+func (c *Checks) Begin() {}
+
+// Run returns an error.
+func (c *Checks) Run(int, string, int) supervise.Result {
+	return supervise.Result{Err: errors.ErrUnsupported}
+}
+
+// Close does nothing.
+func (c *Checks) Close() {}

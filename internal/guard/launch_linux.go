@@ -84,7 +84,6 @@ func (l *Launched) Command(path, interpreter string, first int) (Command, error)
 		pidfd:       -1,
 		started:     make(chan beginning, 1),
 		exited:      make(chan supervise.Exit, 2),
-		beside:      make(chan supervise.Result, 1),
 		stopped:     make(supervise.Latest, 1),
 		heard:       make(chan struct{}),
 	}

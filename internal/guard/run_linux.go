@@ -30,7 +30,7 @@ type warden struct {
 	env    []string               // of the command, but for what comes with the order
 
 	pid, pidfd int // of the command; the descriptor is negative where there are none
-	aside      aside
+	checker    int // the process id of what runs checks; 0: there is none
 	group      cgroup
 	ending     sync.Once
 	alone      atomic.Bool // etcdlocker is gone
@@ -91,7 +91,9 @@ func (w *warden) guard(o Order) int {
 	if err := w.start(o); err != nil {
 		return w.refuse(err)
 	}
-	signal.Ignore(others...)
+	// What goes to everything that is called like etcdlocker is not for the guard: if it died of that, the command would be
+	// killed instead of being asked to end. It starts nothing more that could inherit this.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
 	moved := make(chan boottime.Instant)
 	go w.listen(moved)
 	go w.keep(o.ValidUntil, moved)
@@ -104,10 +106,6 @@ func (w *warden) guard(o Order) int {
 	return 0
 }
 
-// others are signals that go to everything that is called like etcdlocker, and not for the guard: if it died of them, the command
-// would be killed instead of being asked to end.
-var others = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
-
 // start starts the command, unless there is no time left for it.
 func (w *warden) start(o Order) (err error) {
 	if o.By.Until() <= 0 {
@@ -117,19 +115,27 @@ func (w *warden) start(o Order) (err error) {
 		return syscall.EINVAL
 	}
 	w.env = environment(w.env, o.Env)
+	channel := o.Channel
+	if channel > 0 {
+		defer syscall.Close(channel) // or it would stay open when the command has closed it
+	}
+	if o.Checks {
+		syscall.CloseOnExec(channel)
+		if err := w.startChecker(channel); err != nil {
+			return err
+		}
+		channel = 0
+	}
 	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
 		return err
 	}
 	w.pid, err = syscall.ForkExec(o.path, withInterpreter(o.interpreter, os.Args[o.first:]), &syscall.ProcAttr{
-		Env:   withChannel(w.env, o.Channel),
+		Env:   withChannel(w.env, channel),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: o.pgid != 0, Pgid: o.pgid, PidFD: &w.pidfd},
 	})
 	if err != nil {
 		return err
-	}
-	if o.Channel > 0 {
-		syscall.Close(o.Channel) // or it would stay open when the command has closed it
 	}
 	if o.pgid == 0 {
 		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
@@ -140,12 +146,17 @@ func (w *warden) start(o Order) (err error) {
 
 // refuse says why the command was not started.
 func (w *warden) refuse(err error) int {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		errno = syscall.EINVAL
-	}
-	sendTo(w.socket, numbers(failed, uint64(errno), 0), -1)
+	sendTo(w.socket, numbers(failed, uint64(errnoOf(err)), 0), -1)
+	w.endChecker()
 	return 0
+}
+
+// errnoOf returns the number of an error, 0 for none.
+func errnoOf(err error) (errno syscall.Errno) {
+	if err != nil && !errors.As(err, &errno) {
+		return syscall.EINVAL
+	}
+	return errno
 }
 
 // reap waits for everything that ends below the guard, reports how the command ended, and returns when the kernel says that
@@ -155,7 +166,7 @@ func (w *warden) reap() {
 	for left && pid != w.pid {
 		pid, status, left = w.wait(0)
 	}
-	w.endAside()
+	w.endChecker()
 	// Whether it has left something is known when all that have ended as well are out of the way.
 	for pid, left = -1, true; left && pid != 0; {
 		pid, _, left = w.wait(syscall.WNOHANG)
@@ -175,7 +186,9 @@ func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left boo
 			return err
 		})
 		if pid <= 0 || !status.Stopped() && !status.Continued() {
-			w.asideEnded(pid, status)
+			if pid > 0 && pid == w.checker {
+				w.checker = 0
+			}
 			return pid, status, err == nil
 		}
 		if pid == w.pid {
@@ -189,30 +202,15 @@ func (w *warden) report(status syscall.WaitStatus, left bool) {
 	sendTo(w.socket, numbers(exited, uint64(status), flag(left)), -1)
 }
 
-// flag is a truth value in a message.
-func flag(is bool) uint64 {
-	if is {
-		return 1
-	}
-	return 0
-}
-
 // listen takes orders until etcdlocker is gone.
 func (w *warden) listen(moved chan<- boottime.Instant) {
 	c, err := newConn(w.socket)
 	for err == nil {
 		var m []byte
-		var with int
-		if m, with, err = c.receive(); err != nil {
-			break
-		}
-		switch kind(m[0]) {
-		case extend:
+		if m, _, err = c.receive(); err == nil {
 			if o, err := parseOrder(m); err == nil {
 				moved <- o.ValidUntil
 			}
-		case beside:
-			w.beside(string(m[1:]), with)
 		}
 	}
 	w.alone.Store(true)

@@ -4,7 +4,6 @@ package pulse
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,8 +17,9 @@ import (
 
 // Command are the ends of a second command that looks after the first one.
 type Command struct {
-	run   func(output int) <-chan supervise.Result
+	run   func(output int) supervise.Result
 	log   *slog.Logger
+	busy  atomic.Bool // a run has not ended
 	signs atomic.Int64
 	last  atomic.Pointer[string] // how the last run ended; nil: none has
 	heard chan News
@@ -28,31 +28,36 @@ type Command struct {
 }
 
 // NewCommand returns the ends of what run runs, each time with its output in a descriptor.
-func NewCommand(run func(output int) <-chan supervise.Result, log *slog.Logger) *Command {
+func NewCommand(run func(output int) supervise.Result, log *slog.Logger) *Command {
 	return &Command{run: run, log: log, heard: make(chan News), quit: make(chan struct{})}
 }
 
 // Given returns nothing: the command itself need not know.
-func (c *Command) Given() (env []string, channel int) { return nil, -1 }
+func (c *Command) Given() (env []string, channel int) { return nil, 0 }
 
 // Begin does nothing: it is run when it is asked.
 func (c *Command) Begin() {}
 
 // Ask runs it.
-func (c *Command) Ask() { c.runs.Go(c.once) }
+func (c *Command) Ask() {
+	if !c.busy.Swap(true) {
+		c.runs.Go(c.once)
+	}
+}
 
 // Heard receives how it ended.
 func (c *Command) Heard() <-chan News { return c.heard }
 
 // Silence says that it has not ended, or never well.
-func (c *Command) Silence(limit time.Duration) error {
+func (c *Command) Silence(limit time.Duration) supervise.Trouble {
 	if last := c.last.Load(); last != nil && c.signs.Load() == 0 {
-		return fmt.Errorf("the pulse command did not succeed within %v of the start; it %s", limit, *last)
+		return supervise.Trouble{Silent: c.busy.Load(), Why: problem("-v shows each run; if the command only is slow to start, a longer --ttl",
+			"the pulse command did not succeed within %v of the start; at last it %s", limit, *last)}
 	}
-	return fmt.Errorf("the pulse command did not end within %v", limit)
+	return supervise.Trouble{Silent: true, Why: problem("a timeout of its own below the TTL would make it say why", "the pulse command did not end within %v", limit)}
 }
 
-// Close does not wait for a run: whoever ends the command ends that, too.
+// Close waits for a run to end, which must have been seen to.
 func (c *Command) Close() {
 	close(c.quit)
 	c.runs.Wait()
@@ -66,16 +71,13 @@ func (c *Command) once() {
 		return
 	}
 	defer output.close()
-	ended := c.run(theirs)
+	result := c.run(theirs)
 	syscall.Close(theirs)
-	select {
-	case r := <-ended:
-		c.tell(r, output.tail())
-	case <-c.quit:
-	}
+	c.tell(result, output.tail())
 }
 
 func (c *Command) tell(r supervise.Result, said string) {
+	c.busy.Store(false)
 	how := how(r)
 	if said != "" {
 		how += ": " + said
@@ -85,7 +87,11 @@ func (c *Command) tell(r supervise.Result, said string) {
 	if r.Err != nil || r.Status != 0 {
 		c.last.Store(&how)
 		// Before the first success it may be that what it looks after is not ready.
-		news = News{Trouble: errors.New("the pulse command " + how), NotYet: c.signs.Load() == 0}
+		hint := "see why the command is not well; a check that may fail now and then has to try again by itself"
+		if r.Err != nil {
+			hint = "it needs /bin/sh, and the process that runs it must be left alone"
+		}
+		news = News{Trouble: problem(hint, "the pulse command %s", how), NotYet: c.signs.Load() == 0, Parting: true}
 	} else {
 		c.signs.Add(1)
 	}
@@ -126,13 +132,15 @@ func newOutput() (o *output, theirs int, err error) {
 		syscall.CloseOnExec(fds[1])
 	}
 	syscall.ForkLock.RUnlock()
-	if err == nil {
-		err = syscall.SetNonblock(fds[0], true)
-	}
 	if err != nil {
 		return nil, -1, os.NewSyscallError("a pipe for its output", err)
 	}
-	o = &output{pipe: os.NewFile(uintptr(fds[0]), "output"), done: make(chan struct{})}
+	pipe, _, err := polled(fds[0], "output")
+	if err != nil {
+		syscall.Close(fds[1])
+		return nil, -1, err
+	}
+	o = &output{pipe: pipe, done: make(chan struct{})}
 	go o.read()
 	return o, fds[1], nil
 }

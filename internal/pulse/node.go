@@ -4,9 +4,7 @@ package pulse
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -15,16 +13,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // maxLine is how long a message of a module may be, in bytes.
 const maxLine = 1 << 20
-
-// parting is how long a module may go on after it has closed its channel: that can be the last but one thing that it does.
-const parting = time.Second
-
-// sendWithin bounds a write. What is written is small, and the other side has room for it if it reads at all.
-const sendWithin = time.Second
 
 // maxNumber is how large the number of a ping may be: JavaScript's numbers are exact so far.
 const maxNumber = 1<<53 - 1
@@ -33,6 +27,7 @@ const maxNumber = 1<<53 - 1
 // pair.
 type Node struct {
 	ours   *os.File
+	raw    syscall.RawConn
 	theirs int // closed when the command has it
 	leave  func()
 	log    *slog.Logger
@@ -56,11 +51,14 @@ func NewNode(log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("a channel to the module", err)
 	}
-	if err := syscall.SetNonblock(fds[0], true); err != nil {
-		return nil, os.NewSyscallError("a channel to the module", err)
+	ours, raw, err := polled(fds[0], "channel")
+	if err != nil {
+		syscall.Close(fds[1])
+		return nil, err
 	}
 	return &Node{
-		ours:   os.NewFile(uintptr(fds[0]), "channel"),
+		ours:   ours,
+		raw:    raw,
 		theirs: fds[1],
 		leave:  sync.OnceFunc(func() { syscall.Close(fds[1]) }),
 		log:    log,
@@ -88,21 +86,21 @@ func (n *Node) Ask() {
 	n.send(fmt.Sprintf(`{"ping":%d}`, number))
 }
 
+// send sends a line, unless the module has not read so much that there is no room for it. It does not wait.
 func (n *Node) send(line string) {
-	n.ours.SetWriteDeadline(time.Now().Add(sendWithin))
-	io.WriteString(n.ours, line+"\n")
+	n.raw.Control(func(fd uintptr) { syscall.Write(int(fd), []byte(line+"\n")) })
 }
 
 // Heard receives what the module says.
 func (n *Node) Heard() <-chan News { return n.heard }
 
 // Silence says so.
-func (n *Node) Silence(limit time.Duration) error {
-	which := "a"
+func (n *Node) Silence(limit time.Duration) supervise.Trouble {
+	which, hint := "a", "its event loop was blocked, or its listener is gone; a longer --ttl allows longer pauses"
 	if n.signs.Load() == 0 {
-		which = "its first"
+		which, hint = "its first", "what it needs is process.on('message', m => process.send({pong: m.ping})); if it only is slow to start, a longer --ttl"
 	}
-	return fmt.Errorf("the module did not answer %s ping within %v", which, limit)
+	return supervise.Trouble{Silent: true, Why: problem(hint, "the module did not answer %s ping within %v", which, limit)}
 }
 
 // Close closes the channel.
@@ -122,31 +120,25 @@ func (n *Node) tell(news News) {
 }
 
 // errClosed says that the module cannot be heard any more.
-var errClosed = errors.New("the module closed its channel and went on")
+var errClosed = problem("process.disconnect() belongs to the end of the work: a module has a second after it",
+	"the module closed its channel and went on")
 
-// read hears what the module says until it has closed the channel, or said what makes no sense.
+// read hears what the module says until it has closed the channel.
 func (n *Node) read() {
 	buf := make([]byte, 64<<10)
-	lines := lineReader{each: n.message}
+	lines := lineReader{each: n.message, wrong: func(err error) { n.tell(News{Trouble: err}) }}
 	for {
 		count, err := n.ours.Read(buf)
-		if wrong := lines.write(buf[:count]); wrong != nil {
-			n.tell(News{Trouble: wrong})
+		lines.write(buf[:count])
+		if err != nil {
+			n.tell(News{Trouble: errClosed, Parting: true, Last: true})
 			return
 		}
-		if err != nil {
-			break
-		}
-	}
-	select {
-	case <-time.After(parting):
-		n.tell(News{Trouble: errClosed})
-	case <-n.quit:
 	}
 }
 
 // message takes one message.
-func (n *Node) message(line []byte, m message) error {
+func (n *Node) message(line []byte, m message) {
 	answered := n.ping.Load()
 	switch {
 	case m.pong == nil:
@@ -156,13 +148,12 @@ func (n *Node) message(line []byte, m message) error {
 			n.send(`{"cmd":"NODE_HANDLE_NACK"}`)
 		}
 	case !isNumber(m.pong, answered):
-		return fmt.Errorf("the module answered ping %d with pong %s", answered, shortened(m.pong))
+		n.tell(News{Trouble: problem("the answer is the number of the ping, as a number: {pong: m.ping}", "the module answered ping %d with pong %s", answered, shortened(m.pong))})
 	case n.asked.Swap(false): // and not for the second time
 		n.log.Debug("ping answered", "number", answered)
 		n.signs.Add(1)
 		n.tell(News{})
 	}
-	return nil
 }
 
 // isNumber reports whether a value is a number with that value.
@@ -173,35 +164,57 @@ func isNumber(value []byte, want int64) bool {
 
 // A lineReader cuts what comes into lines, and reads them.
 type lineReader struct {
-	each   func(line []byte, m message) error
+	each   func(line []byte, m message)
+	wrong  func(error) // called for a line that is no message
 	parser lineParser
 	kept   []byte // the beginning of a line
+	skip   bool   // the line is too long, and passed over to its end
 }
 
-// write takes what has come. The error is that of each, or says what is wrong with a line.
-func (r *lineReader) write(b []byte) error {
+// write takes what has come.
+func (r *lineReader) write(b []byte) {
 	for {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
-		if len(r.kept)+len(line) > maxLine {
-			return fmt.Errorf("the module sent a line of more than %d bytes: %s", maxLine, shortened(append(r.kept, line...)))
+		if !r.skip && len(r.kept)+len(line) > maxLine {
+			r.wrong(problem("the channel is for answers to pings: send the rest in another way", "the module sent a message of more than %d bytes: %s", maxLine, shortened(append(r.kept, line...))))
+			r.skip = true
 		}
-		if !whole {
+		switch {
+		case !whole && r.skip:
+			return
+		case !whole:
 			r.kept = append(r.kept, line...)
-			return nil
+			return
+		case !r.skip:
+			r.line(line)
 		}
-		if len(r.kept) > 0 {
-			r.kept = append(r.kept, line...)
-			line = r.kept
-		}
-		m, ok := r.parser.parse(line)
-		if !ok {
-			return fmt.Errorf("the module sent what is no JSON: %s", shortened(line))
-		}
-		if err := r.each(line, m); err != nil {
-			return err
-		}
-		r.kept, b = r.kept[:0], rest
+		r.kept, r.skip, b = r.kept[:0], false, rest
 	}
+}
+
+// line reads a line, of which the beginning may be kept.
+func (r *lineReader) line(line []byte) {
+	if len(r.kept) > 0 {
+		r.kept = append(r.kept, line...)
+		line = r.kept
+	}
+	m, ok := r.parser.parse(line)
+	if !ok {
+		r.wrong(problem("only process.send may write to the channel", "the module sent what is no JSON: %s", shortened(line)))
+		return
+	}
+	r.each(line, m)
+}
+
+// polled takes over a descriptor, of which reading waits in Go's poller.
+func polled(fd int, name string) (*os.File, syscall.RawConn, error) {
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
+		return nil, nil, os.NewSyscallError(name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	raw, err := f.SyscallConn()
+	return f, raw, err
 }
 
 // maxShown is how much of what a command says is shown, in bytes.

@@ -10,19 +10,24 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // Notify are the datagrams that a program sends to systemd's watchdog, or to whoever else gives it a NOTIFY_SOCKET.
 type Notify struct {
-	socket *notifySocket
-	log    *slog.Logger
-	every  time.Duration // between two signs, at most
-	start  time.Duration // to the first one, at most
-	signs  atomic.Int64
-	others atomic.Int64 // datagrams of other users, which were ignored
-	heard  chan News
-	quit   chan struct{}
-	reader sync.WaitGroup
+	socket   *notifySocket
+	log      *slog.Logger
+	every    time.Duration // between two signs, at most
+	start    time.Duration // to the first one, at most
+	signs    atomic.Int64
+	others   atomic.Int64 // notifications of other users, which were ignored
+	idle     atomic.Int64 // notifications that were no signs
+	status   string       // the last one; this and the next are the reader's
+	stopping bool         // the command has said so
+	heard    chan News
+	quit     chan struct{}
+	reader   sync.WaitGroup
 }
 
 // NewNotify returns a socket in a directory that is this user's alone, or where that cannot be in the abstract namespace. The
@@ -44,7 +49,7 @@ func NewNotify(dir string, limits Limits, log *slog.Logger) (*Notify, error) {
 
 // Given returns where signs are expected, and how often.
 func (n *Notify) Given() (env []string, channel int) {
-	return []string{"NOTIFY_SOCKET=" + n.socket.name, fmt.Sprintf("WATCHDOG_USEC=%d", n.every.Microseconds())}, -1
+	return []string{"NOTIFY_SOCKET=" + n.socket.name, fmt.Sprintf("WATCHDOG_USEC=%d", n.every.Microseconds())}, 0
 }
 
 // Begin listens.
@@ -57,15 +62,20 @@ func (n *Notify) Ask() {}
 func (n *Notify) Heard() <-chan News { return n.heard }
 
 // Silence says so.
-func (n *Notify) Silence(limit time.Duration) error {
-	ignored := ""
-	if others := n.others.Load(); others > 0 {
-		ignored = fmt.Sprintf(" (%d of other users were ignored)", others)
-	}
+func (n *Notify) Silence(limit time.Duration) supervise.Trouble {
+	what, hint := "did not send WATCHDOG=1 for %v", "it hung, or --watchdog is too short for it"
 	if n.signs.Load() == 0 {
-		return fmt.Errorf("the command sent neither READY=1 nor WATCHDOG=1 within %v%s", limit, ignored)
+		what = "sent neither READY=1 nor WATCHDOG=1 within %v"
+		hint = "they go to the socket that NOTIFY_SOCKET names, from a process of etcdlocker's own user; if it only is slow to start, a longer --ttl"
 	}
-	return fmt.Errorf("the command did not send WATCHDOG=1 for %v%s", limit, ignored)
+	if others := n.others.Load(); others > 0 {
+		what += fmt.Sprintf(" (notifications of other users: %d, ignored)", others)
+		hint = "start etcdlocker as the user that the command changes to"
+	} else if idle := n.idle.Load(); idle > 0 && n.signs.Load() == 0 {
+		what += fmt.Sprintf(" (other notifications: %d)", idle)
+		hint = "-v shows what it sends"
+	}
+	return supervise.Trouble{Silent: true, Why: problem(hint, "the command "+what, limit)}
 }
 
 // Close closes the socket and leaves nothing of it.
@@ -89,6 +99,7 @@ func (n *Notify) read() {
 			n.others.Add(1)
 			n.log.Debug("notification of another user ignored")
 		default:
+			n.log.Debug("notification", "text", shortened(datagram))
 			n.take(parseNotification(datagram))
 		}
 	}
@@ -97,17 +108,22 @@ func (n *Notify) read() {
 // take takes one notification.
 func (n *Notify) take(said notification) {
 	if said.status != nil {
-		n.log.Debug("status of the command", "text", shortened(said.status))
+		n.status = shortened(said.status)
 	}
 	var news News
 	switch {
 	case said.trigger:
-		news.Trouble = errors.New("the command said that it is not well (WATCHDOG=trigger)")
-	case said.stopping:
-		n.log.Debug("the command is stopping")
+		status := ""
+		if n.status != "" {
+			status = ": " + n.status
+		}
+		news.Trouble = problem("the reason is the command's: see its log", "the command said that it is not well (WATCHDOG=trigger)%s", status)
+	case said.stopping && !n.stopping:
+		n.stopping = true
 		news.Within = max(n.start, n.every)
 	case said.watchdog, said.ready && n.signs.Load() == 0:
 	default:
+		n.idle.Add(1)
 		return
 	}
 	n.signs.Add(1)

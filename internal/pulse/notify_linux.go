@@ -2,6 +2,7 @@ package pulse
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +27,7 @@ const notifyPrefix = "notify-"
 // newNotifySocket prefers a path: it can be reached from another network namespace, some programs know nothing else, and in a
 // directory of one's own other users cannot even fill the queue. The abstract namespace needs no directory.
 func newNotifySocket(dir string) (s *notifySocket, err error) {
-	id := fmt.Sprintf("%s%d-%d", notifyPrefix, os.Getpid(), unix.Gettid())
+	id := notifyPrefix + rand.Text() // process ids are not unique where a namespace is shared by several of them
 	if dir != "" {
 		removeDead(dir)
 		s, err = listen(filepath.Join(dir, id))
@@ -67,7 +69,7 @@ func (s *notifySocket) receive(buf []byte) (datagram []byte, ours bool, err erro
 	messages, err := unix.ParseSocketControlMessage(s.rights[:rn])
 	for _, m := range messages {
 		sender, err := unix.ParseUnixCredentials(&m)
-		ours = ours || err == nil && int(sender.Uid) == os.Geteuid()
+		ours = ours || err == nil && (int(sender.Uid) == os.Getuid() || int(sender.Uid) == os.Geteuid())
 	}
 	switch {
 	case err != nil || !ours:
@@ -85,10 +87,16 @@ func (s *notifySocket) close() {
 	}
 }
 
+// young is how old a socket is, at most, that may be about to be listened to.
+const young = time.Minute
+
 // removeDead removes the sockets of those who were killed before they could.
 func removeDead(dir string) {
 	names, _ := filepath.Glob(filepath.Join(dir, notifyPrefix+"*"))
 	for _, name := range names {
+		if info, err := os.Lstat(name); err != nil || time.Since(info.ModTime()) < young {
+			continue
+		}
 		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
 		if err == nil {
 			conn.Close()

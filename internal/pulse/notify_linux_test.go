@@ -75,6 +75,7 @@ func TestNotifications(t *testing.T) {
 		send(t, n, "READY=1") // says nothing new
 		send(t, n, "FDSTORE=1\nWATCHDOG=1")
 		send(t, n, "STOPPING=1")
+		send(t, n, "STOPPING=1")
 		send(t, n, "WATCHDOG=trigger")
 		if news := <-n.Heard(); news != (News{}) {
 			t.Errorf("alive: %+v", news)
@@ -100,11 +101,24 @@ func TestSocketsOfTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(fd) // and the name stays
+	tooYoung := filepath.Join(dir, notifyPrefix+"3-3")
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: tooYoung})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
 	other, err := listen(living)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.close()
+	old := time.Now().Add(-2 * young)
+	if err := errors.Join(os.Chtimes(dead, old, old), os.Chtimes(living, old, old)); err != nil {
+		t.Fatal(err)
+	}
 	s, err := newNotifySocket(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +127,8 @@ func TestSocketsOfTheDead(t *testing.T) {
 		_, err := os.Lstat(name)
 		return !errors.Is(err, os.ErrNotExist)
 	}
-	if exists(dead) || !exists(living) || !exists(s.name) {
-		t.Errorf("dead %v, living %v, own %v", exists(dead), exists(living), exists(s.name))
+	if exists(dead) || !exists(living) || !exists(tooYoung) || !exists(s.name) {
+		t.Errorf("dead %v, living %v, too young %v, own %v", exists(dead), exists(living), exists(tooYoung), exists(s.name))
 	}
 	s.close()
 	if exists(s.name) {

@@ -9,10 +9,14 @@
 //	asked ──────────sign──────────▶ at rest
 //	  │  not well yet: asked again after the interval, the limit stays
 //	  ├──limit──▶ silent
-//	  └──a wrong sign, or the end of all signs, also at rest──▶ in trouble
+//	  ├──a wrong sign, also at rest──▶ in trouble
+//	  └──what may be the end of the command, also at rest──▶ parting ──▶ in trouble
+//
+// In trouble the command is ended. If it was told to stop before, only silence counts, and the watch goes on.
 package pulse
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/supervise"
@@ -20,8 +24,8 @@ import (
 
 // A Source is where signs come from.
 type Source interface {
-	// Given returns what the command needs in order to give signs: variables, and a descriptor of a channel, which is negative
-	// if there is none.
+	// Given returns what the command needs in order to give signs: variables, and a descriptor of a channel, which is 0 if
+	// there is none.
 	Given() (env []string, channel int)
 
 	// Begin says that the command has started.
@@ -34,17 +38,29 @@ type Source interface {
 	Heard() <-chan News
 
 	// Silence says that no sign has come within a limit.
-	Silence(limit time.Duration) error
+	Silence(limit time.Duration) supervise.Trouble
 
 	// Close ends it. Nothing is heard any more.
 	Close()
 }
 
-// News is what is heard of a command. Without an error it is a sign of life.
+// News is what is heard of a command. Without a trouble it is a sign of life.
 type News struct {
 	Trouble error         // what shows that the command is not well
 	NotYet  bool          // it need not be before the first limit is over
+	Parting bool          // it may be the end of the command, which then follows soon
+	Last    bool          // nothing more will be heard
 	Within  time.Duration // the limit for the next sign, if it is another one than usual
+}
+
+// A Problem says what is wrong with a command, and the way out.
+type Problem struct{ What, Hint string }
+
+// Error says what is wrong.
+func (p *Problem) Error() string { return p.What }
+
+func problem(hint, format string, args ...any) error {
+	return &Problem{What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // Limits are the times that a command is allowed.
@@ -58,6 +74,9 @@ type Limits struct {
 // run.
 const settle = 100 * time.Millisecond
 
+// parting is for how long a command may go on after what may be its end: a channel or a port is closed before the process is gone.
+const parting = time.Second
+
 // absence is how late the end of a limit must be noticed to show that this process was stopped, or the machine overloaded.
 // Then nobody knows what the command would have done, and it is given the whole limit again.
 const absence = time.Second
@@ -67,15 +86,19 @@ type Monitor struct {
 	source  Source
 	limits  Limits
 	trouble chan supervise.Trouble
-	still   chan bool
+	still   supervise.Latest
+	stop    chan struct{}
 	quit    chan struct{}
 	done    chan struct{}
 
-	limit    time.Duration // that holds now
-	deadline time.Time     // for a sign; zero: none is due
-	ask      time.Time     // when to ask; zero: it was asked
-	settling bool
-	held     bool
+	limit     time.Duration // that holds now
+	deadline  time.Time     // for a sign; zero: none is due
+	ask       time.Time     // when to ask; zero: it was asked
+	settling  bool
+	held      bool  // the command stands still
+	disturbed bool  // it has done so since it was asked
+	pending   *News // trouble that may be the end of the command
+	over      bool  // nothing more will be heard
 }
 
 // Watch begins to watch over a command that has just been started. A nil source gives a monitor that never says anything.
@@ -87,7 +110,8 @@ func Watch(source Source, limits Limits) *Monitor {
 		source:  source,
 		limits:  limits,
 		trouble: make(chan supervise.Trouble, 1),
-		still:   make(chan bool),
+		still:   make(supervise.Latest, 1),
+		stop:    make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 		done:    make(chan struct{}),
 		limit:   limits.First,
@@ -96,7 +120,7 @@ func Watch(source Source, limits Limits) *Monitor {
 	return m
 }
 
-// Trouble receives once, if the command is not well.
+// Trouble receives when the command is not well, perhaps more than once.
 func (m *Monitor) Trouble() <-chan supervise.Trouble {
 	if m == nil {
 		return nil
@@ -104,14 +128,21 @@ func (m *Monitor) Trouble() <-chan supervise.Trouble {
 	return m.trouble
 }
 
-// Still says whether the command stands still, and cannot give signs. When it goes on it has the whole limit again.
+// Still says whether the command stands still, and cannot give signs. When it goes on it has the whole limit again. One
+// goroutine calls it.
 func (m *Monitor) Still(is bool) {
-	if m == nil {
-		return
+	if m != nil {
+		m.still.Put(is)
 	}
-	select {
-	case m.still <- is:
-	case <-m.done:
+}
+
+// Stopping says that the command was told to stop. For that it has the first limit, at least.
+func (m *Monitor) Stopping() {
+	if m != nil {
+		select {
+		case m.stop <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -128,23 +159,27 @@ func (m *Monitor) run() {
 	m.ask = time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for !m.over {
 		m.arm(timer)
-		var trouble *supervise.Trouble
 		select {
 		case <-timer.C:
-			trouble = m.tick(time.Now())
+			m.tick(time.Now())
 		case news := <-m.source.Heard():
-			trouble = m.heard(time.Now(), news)
+			m.heard(time.Now(), news)
 		case m.held = <-m.still:
-			if !m.held && !m.deadline.IsZero() {
+			m.disturbed = true
+			if !m.deadline.IsZero() {
 				m.allow(time.Now())
 			}
+		case <-m.stop:
+			m.limits.Next = max(m.limits.Next, m.limits.First)
+			if m.pending == nil {
+				m.limit = max(m.limit, m.limits.First)
+				if !m.deadline.IsZero() {
+					m.allow(time.Now())
+				}
+			}
 		case <-m.quit:
-			return
-		}
-		if trouble != nil {
-			m.trouble <- *trouble
 			return
 		}
 	}
@@ -166,40 +201,66 @@ func (m *Monitor) arm(timer *time.Timer) {
 // allow gives the command the whole limit from now on.
 func (m *Monitor) allow(now time.Time) { m.deadline, m.settling = now.Add(m.limit), false }
 
+// rest waits for the next question.
+func (m *Monitor) rest(now time.Time) {
+	m.ask, m.limit, m.deadline = now.Add(m.limits.Interval), m.limits.Next, time.Time{}
+}
+
 // tick does what is due.
-func (m *Monitor) tick(now time.Time) *supervise.Trouble {
-	if !m.deadline.IsZero() && !now.Before(m.deadline) {
+func (m *Monitor) tick(now time.Time) {
+	switch {
+	case !m.deadline.IsZero() && !now.Before(m.deadline):
 		switch {
 		case now.Sub(m.deadline) > absence:
 			m.allow(now)
+		case m.pending != nil:
+			news := *m.pending
+			m.pending = nil
+			m.report(supervise.Trouble{Why: news.Trouble}, news.Last)
+			m.rest(now)
 		case !m.settling:
 			m.settling, m.deadline = true, now.Add(settle)
 		default:
-			return &supervise.Trouble{Silent: true, Why: m.source.Silence(m.limit)}
+			trouble := m.source.Silence(m.limit)
+			m.report(trouble, trouble.Silent)
+			m.rest(now)
 		}
-		return nil
-	}
-	if !m.ask.IsZero() && !now.Before(m.ask) {
-		m.ask = time.Time{}
+	case !m.ask.IsZero() && !now.Before(m.ask):
+		m.ask, m.disturbed = time.Time{}, false
 		if m.deadline.IsZero() {
 			m.allow(now)
 		}
 		m.source.Ask()
 	}
-	return nil
+}
+
+// report says what is wrong. Whoever hears it may have good reasons not to care, so the watch goes on unless it is the last.
+func (m *Monitor) report(t supervise.Trouble, last bool) {
+	m.over = last
+	select {
+	case m.trouble <- t:
+	default: // the one before was not heard yet
+	}
 }
 
 // heard takes news.
-func (m *Monitor) heard(now time.Time, news News) *supervise.Trouble {
-	if news.Trouble != nil && !news.NotYet {
-		return &supervise.Trouble{Why: news.Trouble}
-	}
-	m.ask = now.Add(m.limits.Interval)
-	if news.Trouble == nil {
-		m.limit, m.deadline, m.settling = m.limits.Next, time.Time{}, false
+func (m *Monitor) heard(now time.Time, news News) {
+	switch {
+	case m.pending != nil: // nothing takes that back
+	case news.Trouble == nil:
+		m.rest(now)
 		if news.Within > 0 {
 			m.limit = news.Within
 		}
+	case news.NotYet:
+		m.ask = now.Add(m.limits.Interval)
+	case m.disturbed && news.Parting && !news.Last:
+		m.rest(now) // that may be why
+	case news.Parting || m.held:
+		m.pending, m.ask, m.limit = &news, time.Time{}, parting
+		m.allow(now)
+	default:
+		m.report(supervise.Trouble{Why: news.Trouble}, news.Last)
+		m.rest(now)
 	}
-	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // played is a source whose signs the test gives.
@@ -16,12 +18,14 @@ type played struct {
 	asked chan time.Time
 }
 
-func (p *played) Given() ([]string, int)        { return nil, -1 }
-func (p *played) Begin()                        {}
-func (p *played) Ask()                          { p.asked <- time.Now() }
-func (p *played) Heard() <-chan News            { return p.heard }
-func (p *played) Silence(d time.Duration) error { return fmt.Errorf("silent for %v", d) }
-func (p *played) Close()                        {}
+func (p *played) Given() ([]string, int) { return nil, 0 }
+func (p *played) Begin()                 {}
+func (p *played) Ask()                   { p.asked <- time.Now() }
+func (p *played) Heard() <-chan News     { return p.heard }
+func (p *played) Silence(d time.Duration) supervise.Trouble {
+	return supervise.Trouble{Silent: true, Why: fmt.Errorf("silent for %v", d)}
+}
+func (p *played) Close() {}
 
 var limits = Limits{First: 20 * time.Second, Next: 10 * time.Second, Interval: 5 * time.Second}
 
@@ -79,6 +83,7 @@ func TestASignSettles(t *testing.T) {
 	})
 }
 
+// TestTrouble is said at once, in every state, and the watch goes on: whoever hears it may have been told to stop.
 func TestTrouble(t *testing.T) {
 	for _, resting := range []bool{false, true} {
 		play(t, func(t *testing.T, p *played, m *Monitor) {
@@ -86,11 +91,73 @@ func TestTrouble(t *testing.T) {
 				p.heard <- News{}
 			}
 			p.heard <- News{Trouble: errors.New("wrong")}
+			p.heard <- News{Trouble: errors.New("another one, before the first was heard")}
+			synctest.Wait()
 			if trouble := <-m.Trouble(); trouble.Silent || trouble.Why.Error() != "wrong" {
 				t.Errorf("%+v", trouble)
 			}
+			silentAt(t, m, 15*time.Second+settle, "silent for 10s")
 		})
 	}
+}
+
+// TestParting: what may be the end of the command is given some time to be just that.
+func TestParting(t *testing.T) {
+	play(t, func(t *testing.T, p *played, m *Monitor) {
+		begun := time.Now()
+		p.heard <- News{Trouble: errors.New("closed"), Parting: true, Last: true}
+		time.Sleep(parting - 1)
+		m.Still(true) // and that does not count
+		time.Sleep(time.Hour)
+		m.Still(false)
+		if trouble := <-m.Trouble(); trouble.Silent || trouble.Why.Error() != "closed" || time.Since(begun) != time.Hour+2*parting-1 {
+			t.Errorf("%+v after %v", trouble, time.Since(begun))
+		}
+		<-m.done // nothing more can be heard
+	})
+}
+
+// TestDisturbed: a check that did not go well while the command stood still is made again. A wrong answer is one all the same.
+func TestDisturbed(t *testing.T) {
+	play(t, func(t *testing.T, p *played, m *Monitor) {
+		<-p.asked
+		m.Still(true)
+		time.Sleep(time.Minute)
+		p.heard <- News{Trouble: errors.New("no answer"), Parting: true}
+		m.Still(false)
+		<-p.asked
+		p.heard <- News{Trouble: errors.New("no answer"), Parting: true}
+		if trouble := <-m.Trouble(); trouble.Why.Error() != "no answer" {
+			t.Errorf("%+v", trouble)
+		}
+		m.Still(true)
+		synctest.Wait()
+		p.heard <- News{Trouble: errors.New("wrong")}
+		time.Sleep(time.Minute)
+		select {
+		case trouble := <-m.Trouble():
+			t.Errorf("it is in trouble while it stands still: %+v", trouble)
+		default:
+		}
+		m.Still(false)
+		if trouble := <-m.Trouble(); trouble.Why.Error() != "wrong" {
+			t.Errorf("%+v", trouble)
+		}
+	})
+}
+
+// TestStopping: who was told to stop has the first limit, at least, and that again after each sign.
+func TestStopping(t *testing.T) {
+	play(t, func(t *testing.T, p *played, m *Monitor) {
+		<-p.asked
+		p.heard <- News{}
+		<-p.asked
+		time.Sleep(9 * time.Second)
+		m.Stopping()
+		time.Sleep(19 * time.Second)
+		p.heard <- News{}
+		silentAt(t, m, 25*time.Second+settle, "silent for 20s")
+	})
 }
 
 // TestNotYet: what is not well yet is asked again, and does not get more time for that.
@@ -133,14 +200,15 @@ func TestStandingStill(t *testing.T) {
 func TestAbsence(t *testing.T) {
 	start := time.Unix(1000, 0)
 	for late, want := range map[time.Duration]bool{0: true, absence: true, absence + 1: false} {
-		m := &Monitor{source: &played{}, limit: limits.First}
+		m := &Monitor{source: &played{}, limit: limits.First, trouble: make(chan supervise.Trouble, 1)}
 		m.allow(start)
 		at := start.Add(limits.First)
-		if m.tick(at.Add(late)) != nil {
+		m.tick(at.Add(late))
+		if len(m.trouble) != 0 {
 			t.Fatal("trouble before it has settled")
 		}
-		if trouble := m.tick(at.Add(late + settle)); (trouble != nil) != want {
-			t.Errorf("late by %v: %+v", late, trouble)
+		if m.tick(at.Add(late + settle)); len(m.trouble) == 1 != want {
+			t.Errorf("late by %v: %v", late, m.trouble)
 		}
 	}
 }
@@ -153,13 +221,4 @@ func TestNobodyWatches(t *testing.T) {
 	if m.Trouble() != nil {
 		t.Error("it could say something")
 	}
-}
-
-// TestClosedAtAnyTime: Close returns, whether there was trouble or not, and Still does so after that.
-func TestClosedAtAnyTime(t *testing.T) {
-	play(t, func(t *testing.T, p *played, m *Monitor) {
-		p.heard <- News{Trouble: errors.New("x")}
-		synctest.Wait()
-		m.Still(true)
-	})
 }

@@ -86,7 +86,14 @@ func Drive(l *Life, p Processes, from Events) {
 			from.Expired = nil
 			l.Expired(time.Now())
 		case t := <-from.Unwell:
-			l.Unwell(time.Now(), t)
+			// A command that has ended need not be well, though select has not picked that.
+			select {
+			case e := <-exited:
+				from.settle(l)
+				l.Exited(time.Now(), e)
+			default:
+				l.Unwell(time.Now(), t)
+			}
 		case e := <-exited:
 			from.settle(l)
 			l.Exited(time.Now(), e)

@@ -90,6 +90,7 @@ type Life struct {
 	KillAfter time.Duration // from being told to stop to the killing; 0: never
 	Orphans   Orphans
 	Suspend   func() // stops this process, until it is continued
+	Told      func() // called when the command has been told to stop; may be nil
 
 	hands   Hands
 	state   State
@@ -145,6 +146,9 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
 	}
 	if l.Stop == 0 {
 		l.Stop = sig
+		if l.Told != nil {
+			l.Told()
+		}
 	}
 	switch l.state {
 	case Running:

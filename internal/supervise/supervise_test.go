@@ -95,13 +95,15 @@ func TestDoubt(t *testing.T) {
 	r.expect(t, l, Killing, "freeze", "thaw", "freeze", "kill")
 }
 
+// prepare brings a new life into a state.
+var prepare = map[State]func(*Life){
+	Running:   func(*Life) {},
+	Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
+	Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, Exit{Status: 0, Left: true}) },
+	Ending:    func(l *Life) { l.Lost(start) },
+}
+
 func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
-	prepare := map[State]func(*Life){
-		Running:   func(*Life) {},
-		Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
-		Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, Exit{Status: 0, Left: true}) },
-		Ending:    func(l *Life) { l.Lost(start) },
-	}
 	for state, do := range prepare {
 		l, r := newTestLife()
 		do(l)
@@ -111,6 +113,21 @@ func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
 		l.Expired(start)
 		if l.State() != Killing || r.did[len(r.did)-1] != "kill" {
 			t.Errorf("from %v: state %v, did %q", state, l.State(), r.did)
+		}
+	}
+}
+
+// TestUnwell: while the command runs every trouble ends it, while it stops silence alone, and after that none.
+func TestUnwell(t *testing.T) {
+	for _, silent := range []bool{true, false} {
+		for state, do := range prepare {
+			l, _ := newTestLife()
+			do(l)
+			l.Unwell(start, Trouble{Silent: silent})
+			taken := state == Running || state == Stopping && silent
+			if taken != (l.Trouble != nil) || taken && l.State() != Ending || !taken && l.State() != state {
+				t.Errorf("silent %v, from %v: state %v, taken %v", silent, state, l.State(), l.Trouble != nil)
+			}
 		}
 	}
 }
@@ -128,11 +145,13 @@ func TestToldToStop(t *testing.T) {
 	l, r := newTestLife()
 	l.KillAfter = time.Minute
 	l.Signaled(start, syscall.SIGUSR1, true)
+	told := 0
+	l.Told = func() { told++ }
 	l.Signaled(start, syscall.SIGINT, false) // typed: the command has it already
 	l.Signaled(start, syscall.SIGTERM, true)
 	r.expect(t, l, Stopping, "user defined signal 1", "terminated")
-	if l.Stop != syscall.SIGINT {
-		t.Errorf("stopped by %v", l.Stop)
+	if l.Stop != syscall.SIGINT || told != 1 {
+		t.Errorf("stopped by %v, told %d times", l.Stop, told)
 	}
 	l.Tick(start.Add(time.Minute))
 	r.expect(t, l, Killing, "user defined signal 1", "terminated", "kill")

@@ -41,9 +41,15 @@ type Process struct {
 
 // Descendants returns the processes below this one, as far as /proc shows them. If it belongs to another pid namespace the
 // numbers in it are other processes': then it is the children of this one, orphans that have fallen to it among them.
-func Descendants() []Process {
+func Descendants() []Process { return DescendantsOf(os.Getpid()) }
+
+// DescendantsOf returns those below another process. In another pid namespace than that of /proc it knows only of this one.
+func DescendantsOf(top int) []Process {
 	self := os.Getpid()
 	if link, err := os.Readlink("/proc/self"); err != nil || link != strconv.Itoa(self) {
+		if top != self {
+			return nil
+		}
 		return children()
 	}
 	below := make(map[int][]Process)
@@ -64,7 +70,7 @@ func Descendants() []Process {
 		}
 	}
 	var all []Process
-	for next := []int{self}; len(next) > 0; next = next[1:] {
+	for next := []int{top}; len(next) > 0; next = next[1:] {
 		for _, p := range below[next[0]] {
 			all = append(all, p)
 			next = append(next, p.PID)
