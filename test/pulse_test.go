@@ -179,7 +179,7 @@ func TestPulseCommand(t *testing.T) {
 		{"no longer well", `[ ! -e down ] || { echo first; echo last >&2; exit 3; }`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command ended with exit code 3: last"},
 		{"dies", `[ ! -e down ] || kill -9 $$`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command died of signal 9"},
 		{"hangs", `trap "" TERM; sleep 1000; true`, `sleep 1000`, 4, "the pulse command did not end within 5s"},
-		{"leaves something behind", `setsid sleep 1000 & timeout 1000 sleep 1000 & exit 0`, `sleep 1; exit 6`, 6, ""},
+		{"leaves something behind", `[ ! -e pid ] || ! kill -0 $(cat pid) || exit 9; setsid sleep 1000 & echo $! > pid`, `sleep 1; exit 6`, 6, ""},
 		{"has groups of its own", `touch up; setsid sleep 1000 & timeout 1000 sleep 1000; true`, `until [ -e up ]; do sleep 0.01; done; exit 6`, 6, ""},
 		{"fails as the command ends", `[ ! -e down ]`, `sleep 0.5; touch down; sleep 0.5; exit 6`, 6, ""},
 		{"sees what it has left", `true`, `sleep 1000 & sleep 0.5; exit 6`, 6, "the command left sleep"},
@@ -243,7 +243,7 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 					etcdtest.Await(t, "the command and the check to end", func(context.Context) error {
 						left := marked(t, "ETCD_LOCK_KEY="+key)
 						for _, dir := range left {
-							if words, _ := os.ReadFile(dir + "/cmdline"); !strings.Contains(string(words), "1001") {
+							if words, _ := os.ReadFile(dir + "/cmdline"); string(words) != "sleep\x001001\x00" {
 								return fmt.Errorf("running: %v", left)
 							}
 						}
@@ -306,7 +306,7 @@ func TestToldToStopUnwell(t *testing.T) {
 		says   string
 	}{
 		"a check fails":           {[]string{"--pulse-cmd", `[ ! -e down ]`}, `trap 'touch down; sleep 3; exit 0' TERM`, 143, "stopped by SIGTERM"},
-		"a check never went well": {[]string{"--pulse-cmd", `false`}, `trap 'sleep 3; exit 0' TERM`, 143, "stopped by SIGTERM"},
+		"a check never went well": {[]string{"--pulse-cmd", `false`}, `trap 'sleep 6; exit 0' TERM`, 143, "stopped by SIGTERM"},
 		"and then one hangs":      {[]string{"--pulse-cmd", `[ ! -e down ] || { touch down2; [ ! -e down3 ] || sleep 1000; exit 3; }`}, `trap 'touch down; until [ -e down2 ]; do sleep 0.01; done; touch down3' TERM`, 4, "told to stop by SIGTERM, the pulse command did not end"},
 		"no more signs":           {[]string{"--watchdog", "1"}, `trap 'sleep 1.5; exit 0' TERM; systemd-notify WATCHDOG=1`, 143, "stopped by SIGTERM"},
 		"no more signs ever":      {[]string{"--watchdog", "1"}, `trap '' TERM; systemd-notify WATCHDOG=1`, 4, "told to stop by SIGTERM, the command did not send WATCHDOG=1 for 4s"},
