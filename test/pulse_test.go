@@ -179,7 +179,7 @@ func TestPulseCommand(t *testing.T) {
 		{"no longer well", `[ ! -e down ] || { echo first; echo last >&2; exit 3; }`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command ended with exit code 3: last"},
 		{"dies", `[ ! -e down ] || kill -9 $$`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command died of signal 9"},
 		{"hangs", `trap "" TERM; sleep 1000; true`, `sleep 1000`, 4, "the pulse command did not end within 5s"},
-		{"leaves something behind", `[ ! -e pid ] || ! kill -0 $(cat pid) || exit 9; setsid sleep 1000 & echo $! > pid`, `sleep 1; exit 6`, 6, ""},
+		{"leaves something behind", `[ ! -e pid ] || ! kill -0 $(cat pid) || exit 9; setsid sleep 1000 & echo $! > pid`, `sleep 3; exit 6`, 6, ""},
 		{"has groups of its own", `touch up; setsid sleep 1000 & timeout 1000 sleep 1000; true`, `until [ -e up ]; do sleep 0.01; done; exit 6`, 6, ""},
 		{"fails as the command ends", `[ ! -e down ]`, `sleep 0.5; touch down; sleep 0.5; exit 6`, 6, ""},
 		{"sees what it has left", `true`, `sleep 1000 & sleep 0.5; exit 6`, 6, "the command left sleep"},

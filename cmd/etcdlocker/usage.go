@@ -28,14 +28,14 @@ The command:
                           until a renewal succeeds; it is killed when validity ends; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
 
-Signs of life, of which a command gives at most one kind; without them it is stopped, and the lock released:
+Signs of life, one kind of them at most. If those that were asked for do not come, the command is stopped and the lock released:
   -n, --node              the command is a Node.js module, run as node MODULE: it is sent {ping: n} on its channel, at once
                           and each refresh interval, and answers {pong: n} within the TTL [ETCD_CHILD_IS_NODE]
       --node-path PROGRAM  the node to run it with; default: the one in PATH
       --watchdog DURATION  the command sends READY=1 or WATCHDOG=1 to its NOTIFY_SOCKET within the TTL, and then WATCHDOG=1
                           within each DURATION, as programs do under systemd; from 1s up to the TTL
       --pulse-cmd 'CMD'   a shell runs CMD each refresh interval: it must succeed first within the TTL from the start, and
-                          then each time within the TTL
+                          then each time within the TTL; CMD shows in the process list
 
 etcd:
   -e, --etcd LIST         host, host:port or URL, several separated by commas
