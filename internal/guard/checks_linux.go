@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -127,15 +126,10 @@ func (w *warden) endChecker() {
 
 // runChecks is the process. It belongs to the main thread, as a script's death signal goes by the thread that started it.
 func runChecks() int {
-	socket, ok := socketOf(os.Environ())
+	socket, ok := enter(checkerName)
 	if !ok {
 		return 1
 	}
-	syscall.CloseOnExec(socket)
-	if err := kernel.AdoptOrphans(true); err != nil {
-		return 1
-	}
-	kernel.SetName(checkerName)
 	env := commandEnvironment(os.Environ())
 	buf := make([]byte, maxMessage+16)
 	for {

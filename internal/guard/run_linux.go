@@ -38,15 +38,10 @@ type warden struct {
 
 // run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
 func run() int {
-	socket, ok := socketOf(os.Environ())
+	socket, ok := enter(Name)
 	if !ok {
 		return 1
 	}
-	syscall.CloseOnExec(socket)
-	if err := kernel.AdoptOrphans(true); err != nil {
-		return 1
-	}
-	kernel.SetName(Name)
 	// All that can be done before the lock is there.
 	w := &warden{socket: socket, last: newLastResort(), env: commandEnvironment(os.Environ()), pidfd: -1}
 	o, err := awaitStart(socket)
