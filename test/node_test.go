@@ -67,6 +67,10 @@ const answers = `let pings = 0, then = () => {}; process.on('message', m => { if
 const lives = `setInterval(() => {}, 1000);
 `
 
+// channelFD finds the descriptor of the channel, which node hides.
+const channelFD = `const fs = require('fs'); const fd = Number(/NODE_CHANNEL_FD=(\d+)/.exec(fs.readFileSync('/proc/self/environ', 'latin1'))[1]);
+`
+
 // A row is a module with what it is to come to.
 type row struct {
 	name string
@@ -117,11 +121,11 @@ var rows = []row{
 		text: `const {fork, spawn} = require('child_process'); if (process.argv[2]) { process.on('SIGTERM', () => {}); setInterval(() => {}, 1000) } else {
 			fork(__filename, ['child']); spawn('sleep', ['1000'], {detached: true}); ` + lives + `}`},
 	{name: "writes and does not read", code: 4, args: quick, says: []string{"did not answer"},
-		text: `const fs = require('fs'); const fd = Number(/NODE_CHANNEL_FD=(\d+)/.exec(fs.readFileSync('/proc/self/environ', 'latin1'))[1]);
+		text: channelFD + `
 			process.once('message', m => process.send({pong: m.ping}, () => { for (;;) try { fs.writeSync(fd, '{"cmd":"NODE_HANDLE"}\n') } catch (e) {} }))`},
 	{name: "too long a line", text: answers + `process.send('x'.repeat(2 << 20));` + lives, code: 4, says: []string{"a message of more than 1048576 bytes"}},
 	{name: "no JSON", code: 4, says: []string{"what is no JSON: garbage"},
-		text: answers + `const fs = require('fs'); const fd = Number(/NODE_CHANNEL_FD=(\d+)/.exec(fs.readFileSync('/proc/self/environ', 'latin1'))[1]); fs.writeSync(fd, 'garbage\n');` + lives},
+		text: answers + channelFD + `fs.writeSync(fd, 'garbage\n');` + lives},
 }
 
 // TestNode: each kind of module comes to the end that belongs to it, with each version of node, and nothing is left of it.

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// playNotifier sends what stands in a variable, as often as another one says, and ends. It does not return if it is the role.
+// playNotifier sends signs for five seconds, and ends with code 9. It does not return if it is the role.
 func playNotifier(role string) {
 	if role != "notifies" {
 		return

@@ -77,14 +77,10 @@ func (c *Checks) Close() {
 }
 
 // startChecker starts the process, before the command: if that takes too long, etcdlocker gives all of it up.
-func (w *warden) startChecker(channel int) error {
-	inherited, err := syscall.Dup(channel)
-	if err != nil {
-		return err
-	}
-	defer syscall.Close(inherited)
+func (w *warden) startChecker(channel int) (err error) {
+	defer syscall.Close(channel) // the command must not inherit it
 	w.checker, err = syscall.ForkExec(self, []string{checkerName}, &syscall.ProcAttr{
-		Env:   guardEnvironment(w.env, inherited),
+		Env:   guardEnvironment(w.env, channel),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
 	})

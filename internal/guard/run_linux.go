@@ -110,22 +110,20 @@ func (w *warden) start(o Order) (err error) {
 		return syscall.EINVAL
 	}
 	w.env = environment(w.env, o.Env)
-	channel := o.Channel
-	if channel > 0 {
-		defer syscall.Close(channel) // or it would stay open when the command has closed it
-	}
 	if o.Checks {
-		syscall.CloseOnExec(channel)
-		if err := w.startChecker(channel); err != nil {
+		if err := w.startChecker(o.Channel); err != nil {
 			return err
 		}
-		channel = 0
+		o.Channel = 0
+	}
+	if o.Channel > 0 {
+		defer syscall.Close(o.Channel) // or it would stay open when the command has closed it
 	}
 	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
 		return err
 	}
 	w.pid, err = syscall.ForkExec(o.path, withInterpreter(o.interpreter, os.Args[o.first:]), &syscall.ProcAttr{
-		Env:   withChannel(w.env, channel),
+		Env:   withChannel(w.env, o.Channel),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: o.pgid != 0, Pgid: o.pgid, PidFD: &w.pidfd},
 	})

@@ -17,19 +17,18 @@ import (
 
 // Command are the ends of a second command that looks after the first one.
 type Command struct {
+	teller
 	run   func(output int) supervise.Result
 	log   *slog.Logger
 	busy  atomic.Bool // a run has not ended
 	signs atomic.Int64
 	last  atomic.Pointer[string] // how the last run ended; nil: none has
-	heard chan News
-	quit  chan struct{}
 	runs  sync.WaitGroup
 }
 
 // NewCommand returns the ends of what run runs, each time with its output in a descriptor.
 func NewCommand(run func(output int) supervise.Result, log *slog.Logger) *Command {
-	return &Command{run: run, log: log, heard: make(chan News), quit: make(chan struct{})}
+	return &Command{teller: newTeller(), run: run, log: log}
 }
 
 // Given returns nothing: the command itself need not know.
@@ -44,9 +43,6 @@ func (c *Command) Ask() {
 		c.runs.Go(c.once)
 	}
 }
-
-// Heard receives how it ended.
-func (c *Command) Heard() <-chan News { return c.heard }
 
 // Silence says that it has not ended, or never well.
 func (c *Command) Silence(limit time.Duration) supervise.Trouble {
@@ -67,16 +63,17 @@ func (c *Command) Close() {
 func (c *Command) once() {
 	output, theirs, err := newOutput()
 	if err != nil {
-		c.tell(supervise.Result{Err: err}, "")
+		c.ended(supervise.Result{Err: err}, "")
 		return
 	}
 	defer output.close()
 	result := c.run(theirs)
 	syscall.Close(theirs)
-	c.tell(result, output.tail())
+	c.ended(result, output.tail())
 }
 
-func (c *Command) tell(r supervise.Result, said string) {
+// ended tells how it ended, and the last that it said.
+func (c *Command) ended(r supervise.Result, said string) {
 	c.busy.Store(false)
 	how := how(r)
 	if said != "" {
@@ -95,10 +92,7 @@ func (c *Command) tell(r supervise.Result, said string) {
 	} else {
 		c.signs.Add(1)
 	}
-	select {
-	case c.heard <- news:
-	case <-c.quit:
-	}
+	c.tell(news)
 }
 
 // how says how it ended.
@@ -124,25 +118,16 @@ const maxKept = 4096
 
 // newOutput returns a pipe to read and the descriptor to write to it.
 func newOutput() (o *output, theirs int, err error) {
-	var fds [2]int
-	syscall.ForkLock.RLock()
-	err = syscall.Pipe(fds[:])
-	if err == nil {
-		syscall.CloseOnExec(fds[0])
-		syscall.CloseOnExec(fds[1])
-	}
-	syscall.ForkLock.RUnlock()
+	pipe, theirs, err := newPair("a pipe for its output", func() (fds [2]int, err error) {
+		err = syscall.Pipe(fds[:])
+		return fds, err
+	})
 	if err != nil {
-		return nil, -1, os.NewSyscallError("a pipe for its output", err)
-	}
-	pipe, _, err := polled(fds[0], "output")
-	if err != nil {
-		syscall.Close(fds[1])
 		return nil, -1, err
 	}
 	o = &output{pipe: pipe, done: make(chan struct{})}
 	go o.read()
-	return o, fds[1], nil
+	return o, theirs, nil
 }
 
 func (o *output) read() {

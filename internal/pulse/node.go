@@ -26,6 +26,7 @@ const maxNumber = 1<<53 - 1
 // Node are the answers of a Node.js module to pings, on the channel that child_process.fork makes: lines of JSON on a socket
 // pair.
 type Node struct {
+	teller
 	ours   *os.File
 	raw    syscall.RawConn
 	theirs int // closed when the command has it
@@ -34,36 +35,28 @@ type Node struct {
 	ping   atomic.Int64 // the number of the last one
 	asked  atomic.Bool  // it was not answered yet
 	signs  atomic.Int64 // answers that came
-	heard  chan News
-	quit   chan struct{}
 	reader sync.WaitGroup
 }
 
 // NewNode returns a channel. Messages that are no answers are logged.
 func NewNode(log *slog.Logger) (*Node, error) {
-	syscall.ForkLock.RLock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fds[0])
-		syscall.CloseOnExec(fds[1])
-	}
-	syscall.ForkLock.RUnlock()
+	ours, theirs, err := newPair("a channel to the module", func() ([2]int, error) {
+		return syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	})
 	if err != nil {
-		return nil, os.NewSyscallError("a channel to the module", err)
+		return nil, err
 	}
-	ours, raw, err := polled(fds[0], "channel")
+	raw, err := ours.SyscallConn()
 	if err != nil {
-		syscall.Close(fds[1])
 		return nil, err
 	}
 	return &Node{
+		teller: newTeller(),
 		ours:   ours,
 		raw:    raw,
-		theirs: fds[1],
-		leave:  sync.OnceFunc(func() { syscall.Close(fds[1]) }),
+		theirs: theirs,
+		leave:  sync.OnceFunc(func() { syscall.Close(theirs) }),
 		log:    log,
-		heard:  make(chan News),
-		quit:   make(chan struct{}),
 	}, nil
 }
 
@@ -91,9 +84,6 @@ func (n *Node) send(line string) {
 	n.raw.Control(func(fd uintptr) { syscall.Write(int(fd), []byte(line+"\n")) })
 }
 
-// Heard receives what the module says.
-func (n *Node) Heard() <-chan News { return n.heard }
-
 // Silence says so.
 func (n *Node) Silence(limit time.Duration) supervise.Trouble {
 	which, hint := "a", "its event loop was blocked, or its listener is gone; a longer --ttl allows longer pauses"
@@ -109,14 +99,6 @@ func (n *Node) Close() {
 	n.leave()
 	n.ours.Close()
 	n.reader.Wait()
-}
-
-// tell passes news on.
-func (n *Node) tell(news News) {
-	select {
-	case n.heard <- news:
-	case <-n.quit:
-	}
 }
 
 // errClosed says that the module cannot be heard any more.
@@ -206,15 +188,25 @@ func (r *lineReader) line(line []byte) {
 	r.each(line, m)
 }
 
-// polled takes over a descriptor, of which reading waits in Go's poller.
-func polled(fd int, name string) (*os.File, syscall.RawConn, error) {
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
-		return nil, nil, os.NewSyscallError(name, err)
+// newPair makes two connected descriptors that nobody inherits by accident: the first one is ours, and waited for by Go's poller,
+// the other one blocks, and is for somebody else.
+func newPair(name string, pair func() ([2]int, error)) (ours *os.File, theirs int, err error) {
+	syscall.ForkLock.RLock()
+	fds, err := pair()
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
 	}
-	f := os.NewFile(uintptr(fd), name)
-	raw, err := f.SyscallConn()
-	return f, raw, err
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, -1, os.NewSyscallError(name, err)
+	}
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		syscall.Close(fds[0])
+		syscall.Close(fds[1])
+		return nil, -1, os.NewSyscallError(name, err)
+	}
+	return os.NewFile(uintptr(fds[0]), name), fds[1], nil
 }
 
 // maxShown is how much of what a command says is shown, in bytes.

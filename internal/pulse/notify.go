@@ -16,6 +16,7 @@ import (
 
 // Notify are the datagrams that a program sends to systemd's watchdog, or to whoever else gives it a NOTIFY_SOCKET.
 type Notify struct {
+	teller
 	socket   *notifySocket
 	log      *slog.Logger
 	every    time.Duration // between two signs, at most
@@ -25,8 +26,6 @@ type Notify struct {
 	idle     atomic.Int64 // notifications that were no signs
 	status   string       // the last one; this and the next are the reader's
 	stopping bool         // the command has said so
-	heard    chan News
-	quit     chan struct{}
 	reader   sync.WaitGroup
 }
 
@@ -38,12 +37,11 @@ func NewNotify(dir string, limits Limits, log *slog.Logger) (*Notify, error) {
 		return nil, err
 	}
 	return &Notify{
+		teller: newTeller(),
 		socket: socket,
 		log:    log,
 		every:  limits.Next,
 		start:  limits.First,
-		heard:  make(chan News),
-		quit:   make(chan struct{}),
 	}, nil
 }
 
@@ -57,9 +55,6 @@ func (n *Notify) Begin() { n.reader.Go(n.read) }
 
 // Ask does nothing: signs come unasked.
 func (n *Notify) Ask() {}
-
-// Heard receives what the command says.
-func (n *Notify) Heard() <-chan News { return n.heard }
 
 // Silence says so.
 func (n *Notify) Silence(limit time.Duration) supervise.Trouble {
@@ -127,10 +122,7 @@ func (n *Notify) take(said notification) {
 		return
 	}
 	n.signs.Add(1)
-	select {
-	case n.heard <- news:
-	case <-n.quit:
-	}
+	n.tell(news)
 }
 
 // maxDatagram is how long a datagram may be, in bytes. systemd takes as much.

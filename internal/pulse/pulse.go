@@ -53,6 +53,24 @@ type News struct {
 	Within  time.Duration // the limit for the next sign, if it is another one than usual
 }
 
+// A teller passes on what a source hears, until it is closed.
+type teller struct {
+	heard chan News
+	quit  chan struct{}
+}
+
+func newTeller() teller { return teller{heard: make(chan News), quit: make(chan struct{})} }
+
+// Heard receives what is heard.
+func (t *teller) Heard() <-chan News { return t.heard }
+
+func (t *teller) tell(news News) {
+	select {
+	case t.heard <- news:
+	case <-t.quit:
+	}
+}
+
 // A Problem says what is wrong with a command, and the way out.
 type Problem struct{ What, Hint string }
 
