@@ -109,11 +109,14 @@ func (c *contender) enter(ctx context.Context, try bool) error {
 			return err
 		}
 	}
-	if c.lease.validUntil().Until() < c.grace {
+	// A renewal that is overdue, as after an outage, comes before the clock is watched: nothing runs under the lock that
+	// would have to be stopped, and the lock is not lost as long as etcd has the lease.
+	if c.lease.sentAt().Add(c.refresh).Until() <= 0 {
 		if _, err := c.lease.renew(ctx, c.state()...); err != nil {
 			return c.translate(err)
 		}
 	}
+	c.granted()
 	return nil
 }
 
@@ -191,12 +194,8 @@ func (c *contender) join(ctx context.Context) (won bool, before *mvccpb.KeyValue
 
 // win takes note that a revision made the contender the holder.
 func (c *contender) win(create, token int64) {
-	if c.create != 0 {
-		c.granted(token)
-		return
-	}
 	c.create = create
-	c.granted(token, c.renew, c.followPlace)
+	c.token.Store(token)
 }
 
 // write makes a transaction of which the outcome, if unknown, must be fenced: it is not repeated.

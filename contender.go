@@ -94,10 +94,14 @@ func (c *contender) stop() {
 // entered starts what a place in line needs.
 func (c *contender) entered() { c.start(c.renew, c.followPlace) }
 
-// granted starts what a holder needs, and other goroutines with it.
-func (c *contender) granted(token int64, others ...func()) {
-	c.token.Store(token)
-	c.start(append(others, c.keep, c.followKey)...)
+// granted starts what a holder needs, and what its place in line needs if it was never in line.
+func (c *contender) granted() {
+	token := c.token.Load()
+	if c.create == token {
+		c.start(c.renew, c.followPlace, c.keep, c.followKey)
+	} else {
+		c.start(c.keep, c.followKey)
+	}
 	c.log.Debug("lock acquired", "key", c.key, "token", token)
 	select {
 	case <-c.gone: // what the renewer found while the lock was being granted

@@ -3,10 +3,14 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -195,6 +199,78 @@ func TestHeldThroughAnOutage(t *testing.T) {
 	}
 	mustUnlock(t, l)
 	l.Close(etcdtest.Context(t))
+}
+
+// TestGrantedAfterAnOutage: a waiter that could not renew for longer than its TTL, and whose lease etcd has kept all the same (as a
+// new leader does), gets the lock and keeps it.
+func TestGrantedAfterAnOutage(t *testing.T) {
+	etcdtest.NoLeaks(t)
+	s, ctx, key := etcdtest.Shared(t), etcdtest.Context(t), "/after-an-outage"
+	direct := s.Client(t)
+	before, err := etcdlock.New(direct, key, "before", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := before.Lock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var outage atomic.Bool
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+		if _, renewal := request.(*pb.LeaseKeepAliveRequest); renewal && outage.Load() {
+			return etcdtest.Fail
+		}
+		return etcdtest.Pass
+	})
+	config := s.Config()
+	config.Endpoints = []string{gate.Endpoint()}
+	const ttl = 2 * time.Second
+	waiter, err := etcdlock.New(etcdtest.Dial(t, config), key, "waiter", ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outage.Store(true)
+	type result struct {
+		held context.Context
+		err  error
+	}
+	granted := make(chan result, 1)
+	go func() {
+		held, err := waiter.Lock(ctx)
+		granted <- result{held, err}
+	}()
+	awaitKey := func(key string, opts ...clientv3.OpOption) (kv *mvccpb.KeyValue) {
+		etcdtest.Await(t, key, func(context.Context) error {
+			resp, err := direct.Get(ctx, key, opts...)
+			if err == nil && len(resp.Kvs) == 0 {
+				err = errors.New("not there")
+			}
+			if err == nil {
+				kv = resp.Kvs[0]
+			}
+			return err
+		})
+		return kv
+	}
+	place := awaitKey(key+"/", append(clientv3.WithLastCreate(), clientv3.WithMinCreateRev(before.Token()+1))...)
+	for began := time.Now(); time.Since(began) < ttl; time.Sleep(ttl / 10) {
+		if _, err := direct.KeepAliveOnce(ctx, clientv3.LeaseID(place.Lease)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := before.Unlock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	awaitKey(key, clientv3.WithMinCreateRev(place.CreateRevision))
+	outage.Store(false)
+	after := <-granted
+	if after.err != nil {
+		t.Fatal(after.err)
+	}
+	renewed(t, waiter, after.held, 2)
+	if err := waiter.Close(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestUnlockWhileWaitingAndCancel(t *testing.T) {
