@@ -3,14 +3,12 @@
 package test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,39 +21,15 @@ import (
 )
 
 // marked returns the processes that run with a variable in their environment, but none of another run of the tests, and
-// the directory in /proc of a thread of each. Those that are dead and not waited for do not count.
-func marked(t testing.TB, variable string) map[string]string {
-	t.Helper()
-	found := map[string]string{}
-	has := func(environ []byte, variable string) bool {
-		return bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+variable+"\x00"))
-	}
-	// A process whose main thread has ended shows nothing but by way of another one.
-	for _, pattern := range []string{"/proc/[0-9]*", "/proc/[0-9]*/task/*"} {
-		dirs, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, dir := range dirs {
-			environ, err := os.ReadFile(dir + "/environ")
-			if err != nil || !has(environ, variable) || !has(environ, runVariable+"="+programs) {
-				continue
-			}
-			pid, _, _ := strings.Cut(strings.TrimPrefix(dir, "/proc/"), "/")
-			if cmdline, err := os.ReadFile(dir + "/cmdline"); err == nil && len(cmdline) > 0 {
-				found[pid] = dir
-			}
-		}
-	}
-	return found
+// the directory in /proc of a thread of each.
+func marked(variable string) map[int]string {
+	return etcdtest.Processes(variable, runVariable+"="+programs)
 }
 
 // kill kills what marked has found.
-func kill(found map[string]string) {
+func kill(found map[int]string) {
 	for pid := range found {
-		if n, err := strconv.Atoi(pid); err == nil {
-			syscall.Kill(n, syscall.SIGKILL)
-		}
+		syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 
@@ -63,7 +37,7 @@ func kill(found map[string]string) {
 func treeGone(t testing.TB, key string) {
 	t.Helper()
 	etcdtest.Await(t, "the whole tree to end", func(context.Context) error {
-		if left := marked(t, "ETCD_LOCK_KEY="+key); len(left) > 0 {
+		if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
 			return fmt.Errorf("running: %v", left)
 		}
 		return nil
@@ -80,16 +54,12 @@ func guardOf(t testing.TB, p *program) int {
 func childOf(t testing.TB, parent int) (child int) {
 	t.Helper()
 	etcdtest.Await(t, "a child", func(context.Context) error {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
-		if err == nil {
-			_, err = fmt.Sscan(string(children), &child)
+		children := etcdtest.Children(parent)
+		if len(children) == 0 {
+			return errors.New("it has none")
 		}
-		if err != nil {
-			// Children belong to the thread that started them.
-			out, _ := exec.Command("pgrep", "-P", strconv.Itoa(parent)).Output()
-			_, err = fmt.Sscan(string(out), &child)
-		}
-		return err
+		child = children[0]
+		return nil
 	})
 	return child
 }
@@ -123,7 +93,7 @@ func TestGuard(t *testing.T) {
 			p := lockerOf(t, tt.uid, nil, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
 			p.says(p.stdout, "ready")
 			etcdtest.Await(t, "the whole tree", func(context.Context) error {
-				if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 3 {
+				if n := len(marked("ETCD_LOCK_KEY=" + key)); n < 3 {
 					return fmt.Errorf("only %d processes", n)
 				}
 				return nil
@@ -326,7 +296,7 @@ func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) 
 		}
 		return nil
 	})
-	if left := marked(t, "ETCD_LOCK_KEY="+key); len(left) > 0 {
+	if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
 		t.Errorf("the lease is gone, and these run: %v", left)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -198,7 +197,7 @@ func TestPulseCommand(t *testing.T) {
 			if code := p.code(); code != tt.code || !strings.Contains(p.stderr.String(), tt.says) || tt.says == "" && p.stderr.String() != "" {
 				t.Errorf("exit code %d, %q", code, p.stderr)
 			}
-			if left := marked(t, "ETCD_LOCK_KEY="+key); tt.name == "sees what it has left" {
+			if left := marked("ETCD_LOCK_KEY=" + key); tt.name == "sees what it has left" {
 				kill(left)
 			} else if len(left) > 0 {
 				t.Errorf("left: %v", left)
@@ -221,7 +220,7 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 					if _, err := os.Stat(dir + "/up"); err != nil {
 						return err
 					}
-					if n := len(marked(t, "ETCD_LOCK_KEY="+key)); n < 4 {
+					if n := len(marked("ETCD_LOCK_KEY=" + key)); n < 4 {
 						return fmt.Errorf("only %d processes", n)
 					}
 					return nil
@@ -241,7 +240,7 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 				if victim == "both" {
 					// The command and the check themselves; what they have started is not promised.
 					etcdtest.Await(t, "the command and the check to end", func(context.Context) error {
-						left := marked(t, "ETCD_LOCK_KEY="+key)
+						left := marked("ETCD_LOCK_KEY=" + key)
 						for _, dir := range left {
 							if words, _ := os.ReadFile(dir + "/cmdline"); string(words) != "sleep\x001001\x00" {
 								return fmt.Errorf("running: %v", left)
@@ -339,15 +338,12 @@ func TestChecker(t *testing.T) {
 			client, key := s.Client(t), "/pulse/checker/"+name
 			p := locker(t, s.Endpoint(), "-v", "-t", "60", "-r", "0.2", "-k", key, "--pulse-cmd", "true", "sleep", "1000")
 			p.says(p.stderr, "pulse command ended=")
-			for pid, dir := range marked(t, "ETCD_LOCK_KEY="+key) {
+			for pid, dir := range marked("ETCD_LOCK_KEY=" + key) {
 				words, err := os.ReadFile(dir + "/cmdline")
 				if err != nil || !strings.HasPrefix(string(words), "etcdlocker-pulse") {
 					continue
 				}
-				n, err := strconv.Atoi(pid)
-				if err == nil {
-					err = syscall.Kill(n, sig)
-				}
+				err = syscall.Kill(pid, sig)
 				if err != nil {
 					t.Error(err)
 				}

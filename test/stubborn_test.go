@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/stubborn"
 )
 
 // roleVariable makes the test binary play a part in a command's tree that no shell can play.
@@ -28,53 +27,19 @@ const roleVariable = "ETCDLOCK_TEST_ROLE"
 func play(role string) {
 	playScreen(role)
 	playNotifier(role)
-	switch role {
-	case "tracer":
-		runtime.LockOSThread()
-		// Stopped by its tracer from its first instruction on.
-		_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Ptrace: true}})
-		fmt.Println("ready", err)
-		time.Sleep(time.Hour)
-	case "changes its title":
-		// As if it was a zombie, and a child of init, to whoever reads /proc/PID/stat from the left.
-		runtime.LockOSThread()
-		err := os.WriteFile(fmt.Sprintf("/proc/self/task/%d/comm", syscall.Gettid()), []byte("x) Z 1 (y"), 0)
-		signal.Ignore(syscall.SIGTERM)
-		fmt.Println("ready", err)
-		time.Sleep(time.Hour)
-	case "outlives its main thread":
-		signal.Ignore(syscall.SIGTERM)
-		go func() {
-			for {
-				stat, err := os.ReadFile("/proc/self/stat")
-				if err != nil || strings.Contains(string(stat), ") Z ") {
-					fmt.Println("ready", err)
-					time.Sleep(time.Hour)
-				}
-				time.Sleep(time.Millisecond)
-			}
-		}()
-		syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0) // this thread alone
-	}
+	stubborn.Play(role, func(err error) { fmt.Println("ready", err) })
 	os.Exit(1)
 }
 
-// stubbornTrees are commands that do not want to end. They say when they are ready. Those in the second map are played by the
-// test binary.
-var (
-	stubbornTrees = map[string]string{
-		"forks while it is killed": `trap '' TERM; i=0; while [ $i -lt 400 ]; do setsid sh -c 'trap "" TERM; sleep 1000 & sleep 1000' > /dev/null 2>&1 & i=$((i+1)); [ $i = 50 ] && echo ready; done; wait`,
-		"double forks":             `trap '' TERM; for i in 1 2 3; do (setsid sh -c '(setsid sleep 1000 &) ; sleep 1000' > /dev/null 2>&1 &); done; sleep 0.1; echo ready; while :; do sleep 0.01; done`,
-		"closes everything":        `trap '' TERM; echo ready; exec 0<&- 1>&- 2>&-; setsid sleep 1000 & while :; do sleep 0.01; done`,
-		"is stopped":               `sleep 1000 & kill -STOP $!; echo ready; kill -STOP $$; sleep 1000`,
-		"has another name":         `bash -c 'exec -a sshd sleep 1000' & echo ready; exec sleep 1000`,
-	}
-	stubbornRoles = map[string]string{
-		"is traced":                "tracer",
-		"changes its title":        "changes its title",
-		"outlives its main thread": "outlives its main thread",
-	}
-)
+// stubbornTrees are commands that do not want to end. They say when they are ready, as do the parts in package stubborn, which the
+// test binary plays.
+var stubbornTrees = map[string]string{
+	"forks while it is killed": `trap '' TERM; i=0; while [ $i -lt 400 ]; do setsid sh -c 'trap "" TERM; sleep 1000 & sleep 1000' > /dev/null 2>&1 & i=$((i+1)); [ $i = 50 ] && echo ready; done; wait`,
+	"double forks":             `trap '' TERM; for i in 1 2 3; do (setsid sh -c '(setsid sleep 1000 &) ; sleep 1000' > /dev/null 2>&1 &); done; sleep 0.1; echo ready; while :; do sleep 0.01; done`,
+	"closes everything":        `trap '' TERM; echo ready; exec 0<&- 1>&- 2>&-; setsid sleep 1000 & while :; do sleep 0.01; done`,
+	"is stopped":               `sleep 1000 & kill -STOP $!; echo ready; kill -STOP $$; sleep 1000`,
+	"has another name":         `bash -c 'exec -a sshd sleep 1000' & echo ready; exec sleep 1000`,
+}
 
 // A hand is what ends a tree: etcdlocker when the lock is taken away by force, the guard when etcdlocker is killed. Root's
 // trees are in a control group by then. Those of others have none, and are found by the walk over descendants alone.
@@ -94,7 +59,7 @@ func TestStubbornTrees(t *testing.T) {
 	for name, script := range stubbornTrees {
 		commands[name] = []string{"sh", "-c", script}
 	}
-	for name := range stubbornRoles {
+	for name := range stubborn.Parts {
 		commands[name] = []string{"sh", "-c", `"$0" & wait`, self} // not the command itself, which is found without looking
 	}
 	for name, command := range commands {
@@ -114,7 +79,7 @@ func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 	if hand.group {
 		uid = 0
 	}
-	vars := []string{roleVariable + "=" + stubbornRoles[name]}
+	vars := []string{roleVariable + "=" + name}
 	p := lockerOf(t, uid, vars, s.Endpoint(), append([]string{"-t", "300", "-k", key, "--"}, command...)...)
 	p.says(p.stdout, "ready")
 	lease := held(t, client, key).Kvs[0].Lease
@@ -140,11 +105,11 @@ func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 
 // inGroup returns an error unless everything that runs under a lock is in the control group for its lease.
 func inGroup(t testing.TB, key string, lease int64) error {
-	all := marked(t, "ETCD_LOCK_KEY="+key)
+	all := marked("ETCD_LOCK_KEY=" + key)
 	for pid, dir := range all {
 		group, err := os.ReadFile(dir + "/cgroup")
 		if err == nil && !strings.Contains(string(group), fmt.Sprintf("/etcdlocker-%x\n", lease)) {
-			return fmt.Errorf("process %s is in %s", pid, group)
+			return fmt.Errorf("process %d is in %s", pid, group)
 		}
 	}
 	if len(all) == 0 {

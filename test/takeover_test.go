@@ -31,7 +31,7 @@ func crash(t testing.TB, s *etcdtest.Server, runDir, key, ttl string, alsoGuard 
 	p.code()
 	// What a guard leaves that is killed with its etcdlocker is left by the promise: the test ends it.
 	if alsoGuard {
-		kill(marked(t, "ETCD_LOCK_KEY="+key))
+		kill(marked("ETCD_LOCK_KEY=" + key))
 	}
 }
 
@@ -68,7 +68,7 @@ func TestTakeover(t *testing.T) {
 			if took := time.Since(before); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
-			if len(marked(t, "ETCD_LOCK_KEY="+key)) > 0 {
+			if len(marked("ETCD_LOCK_KEY="+key)) > 0 {
 				t.Error("something of the last command still runs")
 			}
 			if err := attestations(runDir, 0); err != nil {
