@@ -59,17 +59,19 @@ func ring(c chan<- struct{}) {
 	}
 }
 
-// poller is the alarm where the kernel offers none on the boot clock: it looks at the clock at least
-// this often, so it may be late by as much after a suspend.
+// pollEvery is how often a poller usually looks at the clock.
 const pollEvery = 100 * time.Millisecond
 
+// poller is the alarm where the kernel offers none on the boot clock: it looks at the clock at least
+// every so often, so it may be late by as much after a suspend.
 type poller struct {
-	at   chan Instant
-	done chan struct{}
+	every time.Duration
+	at    chan Instant
+	done  chan struct{}
 }
 
-func newPoller(c chan<- struct{}) *poller {
-	p := &poller{at: make(chan Instant), done: make(chan struct{})}
+func newPoller(c chan<- struct{}, every time.Duration) *poller {
+	p := &poller{every: every, at: make(chan Instant), done: make(chan struct{})}
 	go p.run(c)
 	return p
 }
@@ -91,7 +93,7 @@ func (p *poller) run(c chan<- struct{}) {
 			ring(c)
 			continue
 		}
-		tick.Reset(min(left, pollEvery))
+		tick.Reset(min(left, p.every))
 	}
 }
 

@@ -11,4 +11,4 @@ func Now() Instant {
 	return Instant(ts.Nano())
 }
 
-func newAlarm(c chan<- struct{}) alarm { return newPoller(c) }
+func newAlarm(c chan<- struct{}) alarm { return newPoller(c, pollEvery) }

@@ -1,3 +1,5 @@
+//go:build !etcdlock_shifted_clock
+
 package boottime
 
 import (
@@ -25,7 +27,7 @@ type timerfd struct {
 func newAlarm(c chan<- struct{}) alarm {
 	fd, err := kernel.NewTimerFD()
 	if err != nil {
-		return newPoller(c) // out of descriptors: the deadline must be kept all the same
+		return newPoller(c, pollEvery) // out of descriptors: the deadline must be kept all the same
 	}
 	t := &timerfd{fd: fd, file: os.NewFile(uintptr(fd), "timerfd")}
 	go func() {

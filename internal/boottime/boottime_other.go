@@ -10,4 +10,4 @@ var start = time.Now()
 // machine may believe in its locks for longer than they last.
 func Now() Instant { return Instant(time.Since(start)) + 1 }
 
-func newAlarm(c chan<- struct{}) alarm { return newPoller(c) }
+func newAlarm(c chan<- struct{}) alarm { return newPoller(c, pollEvery) }

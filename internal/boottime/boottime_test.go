@@ -8,7 +8,7 @@ import (
 func TestTimer(t *testing.T) {
 	alarms := map[string]func(chan<- struct{}) alarm{
 		"system": newAlarm,
-		"poller": func(c chan<- struct{}) alarm { return newPoller(c) },
+		"poller": func(c chan<- struct{}) alarm { return newPoller(c, pollEvery) },
 	}
 	for name, make_ := range alarms {
 		t.Run(name, func(t *testing.T) {
