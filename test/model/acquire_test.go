@@ -13,7 +13,7 @@ func (w *world) begin(x int) {
 			w.late[i].moved = true
 		}
 	}
-	*c = contender{flags: c.flags & (stale | doubtful), phase: w.start[x], turns: c.turns, before: nothing, clock: c.clock.idle()}
+	*c = contender{marks: c.marks & (stale | doubtful), phase: w.start[x], turns: c.turns, before: nothing, clock: c.clock.idle()}
 }
 
 // rename gives the contender's next place a name of its own: what is still on its way cannot hit it.

@@ -163,6 +163,9 @@ func (w *world) endLease(x int) {
 			w.remove(lock)
 		}
 		w.dropLate(y, func(request) bool { return true })
+		if w.who[y].phase == expiring {
+			w.who[y] = contender{phase: idle, before: nothing}
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type violation struct {
 	trace    string
 }
 
+func (v *violation) String() string { return propertyNames[v.property] + " broken:\n" + v.trace }
+
 // A result is what an exploration came to.
 type result struct {
 	states int

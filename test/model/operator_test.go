@@ -48,9 +48,11 @@ func (w *world) takesKeyBack() bool {
 	return w.say(lock, "the operator deletes the K that was put by hand")
 }
 
-// deletesPlace is force: the next one may be at work before this one is dead.
+// deletesPlace is force: the next one may be at work before this one is dead. The place of a contender that does not know
+// yet that it was granted the lock is left alone if its lease serves others, too: see the package's doc.
 func (w *world) deletesPlace(x int) bool {
-	if w.keys[x].create == 0 || !w.strike(force) {
+	unaware := w.keys[x].mod == w.keys[lock].mod && !w.who[x].phase.holds() && w.shared(x)
+	if w.keys[x].create == 0 || unaware || !w.strike(force) {
 		return false
 	}
 	w.set(x, touched|forced)

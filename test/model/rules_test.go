@@ -46,6 +46,7 @@ const (
 	releaseComparesToken
 	refusedReleaseLeaves
 	absentAfterRepeated
+	unknownReleaseIsRepeated
 	releaseIsFinal
 	giveUpRevokes
 	leaveLooks
@@ -54,6 +55,8 @@ const (
 	absentIsNotFinal
 	revokeIsConfirmed
 	notFoundIsDone
+
+	rules
 )
 
 func (s *scenario) lacks(r rule) bool { return s.without == r }

@@ -27,11 +27,11 @@ type item struct {
 	by          uint8
 }
 
-// A flag is something that is true of a contender.
-type flag uint16
+// A mark is something that is true of a contender.
+type mark uint16
 
 const (
-	gone     flag = 1 << iota // its lease is no more, whether it knows or not
+	gone     mark = 1 << iota // its lease is no more, whether it knows or not
 	stale                     // its validity has ended: its lease may run out
 	doubtful                  // a write that names its place was not answered at its first try
 	repeated                  // its release was sent more than once
@@ -46,7 +46,7 @@ const (
 
 // A contender is one of ours: where it is in the protocol, and what it knows.
 type contender struct {
-	flags   flag
+	marks   mark
 	phase   phase
 	then    ending
 	turns   uint8 // left, this one included
@@ -123,9 +123,9 @@ func (w *world) say(x int, text string, key ...uint8) bool {
 	return true
 }
 
-func (w *world) is(x int, f flag) bool { return w.who[x].flags&f != 0 }
-func (w *world) set(x int, f flag)     { w.who[x].flags |= f }
-func (w *world) clear(x int, f flag)   { w.who[x].flags &^= f }
+func (w *world) is(x int, m mark) bool { return w.who[x].marks&m != 0 }
+func (w *world) set(x int, m mark)     { w.who[x].marks |= m }
+func (w *world) clear(x int, m mark)   { w.who[x].marks &^= m }
 
 // settle makes the state canonical: what cannot matter any more is forgotten, revisions are renumbered.
 func (w *world) settle() {

@@ -1,0 +1,97 @@
+package model
+
+import "testing"
+
+// mutations take one rule away each, and name the property that it is good for.
+var mutations = []struct {
+	name     string
+	rule     rule
+	breaks   property
+	scenario scenario
+}{
+	{"K is not bound to the holder's lease", keyHasLease, nobodyStuck, scenario{start: a, lease: own, faults: may(crash)}},
+	{"a place is not bound to a lease", placeHasLease, nobodyStuck, scenario{start: a, lease: own, faults: may(crash)}},
+	{"a place's name is used again though a write that named it may come late", newNameAfterDoubt, oneHolder,
+		scenario{start: a, lease: own, turns: [ours]uint8{2}, locks: 1, faults: may(byHand, late)}},
+	{"a key below K/ that is no place is waited for", placeNamesLease, nobodyStuck, scenario{start: a, lease: own, faults: may(foreigns)}},
+	{"the key of a Mutex is not waited for", waitForMutex, oneHolder, scenario{start: a, lease: own, locks: 1}},
+	{"K and the place are not written in one transaction", oneTransaction, nobodyStuck, scenario{start: ab, lease: own, faults: may(late)}},
+	{"the holder is whose lease K is bound to", holderByRevision, oneHolder, scenario{start: abc, lease: pair, faults: may(giveUp)}},
+	{"the token is the revision at which the place was created", tokenIsModRevision, growing, scenario{start: ab, lease: own, locks: 1}},
+
+	{"acquire does not compare K", acquireComparesKey, oneHolder, scenario{start: a, lease: own, faults: may(byHand)}},
+	{"acquire does not compare all of K/", acquireComparesLine, inOrder, scenario{start: abc, lease: own}},
+	{"acquire gets the newest place after it has put its own", getsComeFirst, nobodyStuck, scenario{start: ab, lease: own}},
+	{"the first half of acquire writes though it is refused", refusedHalfWritesNothing, nobodyStuck, scenario{start: half, try: [ours]bool{true}, lease: own}},
+
+	{"what is waited for is read before the watch is confirmed", watchThenRead, nobodyStuck, scenario{start: ab, lease: own}},
+	{"a key that was created anew counts as still there", createdAnewIsGone, nobodyStuck, scenario{start: a, lease: own, locks: 2}},
+	{"the newest place is waited for, be it older or not", waitForOlder, nobodyStuck, scenario{start: abc, lease: own, locks: 1, faults: may(giveUp)}},
+	{"a watch that is silent is believed", silenceIsNoSign, nobodyStuck, scenario{start: ab, lease: own, rereads: true, faults: may(silence)}},
+
+	{"an event decides", claimDecides, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp)}},
+	{"claim does not compare the place", claimComparesPlace, noGhosts, scenario{start: ab, lease: own, turns: [ours]uint8{1, 2}, faults: may(late)}},
+	{"claim does not compare the place, when another is on the lease", claimComparesPlace, nobodyStuck, scenario{start: abc, lease: pair, faults: may(giveUp)}},
+	{"claim does not compare K", claimComparesKey, oneHolder, scenario{start: ab, lease: own, faults: may(byHand)}},
+	{"claim does not compare all of K/", claimComparesLine, oneHolder, scenario{start: ab, lease: own, locks: 1, faults: may(giveUp)}},
+	{"a claim without the comparison of K/ is made without listing the line", listingTells, inOrder, scenario{start: abc, lease: own, faults: may(foreigns, byHand)}},
+	{"an unknown claim counts as granted", unknownClaimIsRepeated, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp, late)}},
+	{"a claim that is refused is not looked at for an earlier one", repeatedClaimLooks, nobodyStuck, scenario{start: ab, lease: own, faults: may(late)}},
+
+	{"a place that an earlier claim has written counts as lost", lateClaimCounts, inOrder, scenario{start: abc, lease: own, faults: may(giveUp, late)}},
+
+	{"a renewal counts whichever the term", sameTermCounts, oneHolder, scenario{start: ab, lease: own, timed: true, faults: may(elections)}},
+	{"a renewal counts from its answer", countedFromSending, oneHolder, scenario{start: ab, lease: own, timed: true}},
+	{"a lease runs out while its holder counts on it", leaseOutlivesWork, oneHolder, scenario{start: ab, lease: own}},
+	{"who is granted the lock after validity has ended works at once", renewBeforeWork, oneHolder, scenario{start: abc, lease: own, faults: may(cutOff)}},
+	{"that the place is gone is no loss", placeIsJudged, nobodyStuck, scenario{start: a, lease: own, faults: may(force)}},
+	{"that K is gone is no loss", keyIsJudged, nobodyStuck, scenario{start: a, lease: own, faults: may(byHand)}},
+	{"when K is gone the place is left before the work is dead", deadBeforeLeaving, oneHolder, scenario{start: ab, lease: own, faults: may(byHand)}},
+	{"an answer from before the grant is judged", oldAnswersAreNotJudged, noFalseAlarm, scenario{start: ab, lease: own, faults: may(oldReads)}},
+
+	{"release does not compare K with the token", releaseComparesToken, noFalseAlarm, scenario{start: ab, lease: own, faults: may(late)}},
+	{"who is refused the release does not leave the line", refusedReleaseLeaves, nobodyStuck, scenario{start: a, lease: own, faults: may(byHand)}},
+	{"a repeated release that finds nothing is a loss", absentAfterRepeated, noFalseAlarm, scenario{start: a, lease: own, faults: may(late)}},
+	{"an unknown release is not repeated", unknownReleaseIsRepeated, nobodyStuck, scenario{start: a, lease: own, faults: may(late)}},
+	{"the lock counts as held after an unknown release", releaseIsFinal, oneHolder, scenario{start: ab, lease: own, faults: may(late)}},
+	{"who gives up does not revoke its lease", giveUpRevokes, nobodyStuck, scenario{start: ab, lease: own, faults: may(giveUp)}},
+	{"who gives up on a shared lease deletes its place whatever was granted meanwhile", leaveLooks, nobodyStuck, scenario{start: abc, lease: pair, faults: may(giveUp)}},
+
+	{"an unknown acquire is made again", unknownAcquireIsFenced, noGhosts, scenario{start: ab, lease: own, faults: may(late)}},
+	{"an unknown acquire on a shared lease is made again without a change of the session key", unknownAcquireIsFenced, noGhosts,
+		scenario{start: abc, lease: pair, faults: may(late)}},
+	{"a place that reads as absent will not come", absentIsNotFinal, noGhosts, scenario{start: a, lease: own, faults: may(late)}},
+	{"a revocation counts before it is confirmed", revokeIsConfirmed, noGhosts, scenario{start: a, lease: own, faults: may(late)}},
+	{"a lease that is not found is not revoked", notFoundIsDone, nobodyStuck, scenario{start: ab, lease: own, faults: may(cutOff)}},
+}
+
+func TestMutations(t *testing.T) {
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			s := m.scenario
+			if r := explore(&s, s.checked()); r.broken != nil {
+				t.Errorf("with all rules: %v", r.broken)
+			}
+			s.without = m.rule
+			r := explore(&s, m.breaks)
+			if r.broken == nil {
+				t.Fatalf("%d states, and %q holds in all of them", r.states, propertyNames[m.breaks])
+			}
+			t.Logf("%d states until %v", r.states, r.broken)
+		})
+	}
+}
+
+// TestEveryRule: each rule has a mutation.
+func TestEveryRule(t *testing.T) {
+	missing := make(map[rule]bool)
+	for r := everyRule + 1; r < rules; r++ {
+		missing[r] = true
+	}
+	for _, m := range mutations {
+		delete(missing, m.rule)
+	}
+	if len(missing) > 0 {
+		t.Errorf("no mutation takes away %v", missing)
+	}
+}
