@@ -302,17 +302,18 @@ func goneBy(events []*clientv3.Event, kv *mvccpb.KeyValue) bool {
 	return false
 }
 
-// inTheWay reads whether an obstacle is still there, and with it whether our own place is.
+// inTheWay reads whether an obstacle is still there, and with it whether our own place is. If that was written, an
+// earlier claim may have been applied late: then the next one tells.
 func (c *contender) inTheWay(ctx context.Context, before *mvccpb.KeyValue) (bool, error) {
 	resp, err := c.lease.read(ctx, clientv3.OpGet(string(before.Key)), clientv3.OpGet(c.place))
 	if err != nil {
 		return false, c.translateRead(ctx, err)
 	}
-	if own := getOne(resp, 1); own == nil || own.CreateRevision != c.create || own.ModRevision != c.create {
-		return false, fmt.Errorf("%w: deleted or overwritten from outside", errStartOver)
+	kv, own := getOne(resp, 0), getOne(resp, 1)
+	if own == nil || own.CreateRevision != c.create {
+		return false, fmt.Errorf("%w: deleted from outside", errStartOver)
 	}
-	kv := getOne(resp, 0)
-	return kv != nil && kv.CreateRevision == before.CreateRevision, nil
+	return own.ModRevision == c.create && kv != nil && kv.CreateRevision == before.CreateRevision, nil
 }
 
 // translateRead is translate for reads, which have no outcome that could be unknown.

@@ -166,6 +166,63 @@ func TestUnknownOutcomeOfLeaving(t *testing.T) {
 	}
 }
 
+// TestClaimThatComesLate: a claim without an answer is repeated, refused because it is not our turn yet, and the first one is
+// applied after all, when it is. The contender has the lock then, and must not go to the end of the line.
+func TestClaimThatComesLate(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	var claims, granted atomic.Int32
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		switch kind := kindOf(method, request); {
+		case kind == "claim" && claims.Add(1) == 1,
+			kind == "read" && claims.Load() > 1 && granted.Load() == 0:
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	c := s.Config()
+	c.Endpoints = []string{gate.Endpoint()}
+	client, ctx := s.Client(t), etcdtest.Context(t)
+
+	holder := newLock(t, client, "/late", "holder")
+	mustLock(t, holder)
+	leaving, leave := context.WithCancel(ctx)
+	defer leave()
+	waiting, left := make(chan struct{}), make(chan struct{})
+	between := newLock(t, client, "/late", "between")
+	between.OnWait = func() { close(waiting) }
+	go func() {
+		defer close(left)
+		between.Lock(leaving)
+	}()
+	<-waiting
+	waiter := timed(t, etcdtest.Dial(t, c), "/late", "waiter", 10*time.Second)
+	waiter.OnWait = leave
+	locked := make(chan error, 1)
+	go func() {
+		_, err := waiter.Lock(ctx)
+		locked <- err
+	}()
+	claim := gate.AwaitHeld(t)
+	gate.AwaitHeld(t) // the read after the claim that was refused
+	<-left
+	mustUnlock(t, holder)
+	if err := claim.Release(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Get(ctx, "/late")
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatalf("the late claim did nothing: %v, %v", resp, err)
+	}
+	granted.Store(1)
+	if err := <-locked; err != nil {
+		t.Fatal(err)
+	}
+	if token := resp.Kvs[0].ModRevision; waiter.Token() != token {
+		t.Errorf("granted at %d, but the token is %d: it gave the lock back and stood in line again", token, waiter.Token())
+	}
+}
+
 // turns lets two contenders take turns until both are done. The second waits behind the first, so that it claims.
 func turns(t *testing.T, inside *atomic.Int32, clients ...*clientv3.Client) {
 	ctx := etcdtest.Context(t)
