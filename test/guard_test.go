@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,10 +81,8 @@ func TestGuard(t *testing.T) {
 		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0}, // at once, not when validity ends
 		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0},
 		{"guard killed", syscall.SIGKILL, true, "300", 137, 0},
-		{"guard stopped", syscall.SIGSTOP, true, "4", 137, 0},
 		{"etcdlocker killed, no group", syscall.SIGKILL, false, "300", -1, nobody},
 		{"guard killed, no group", syscall.SIGKILL, true, "300", 137, nobody},
-		{"guard stopped, no group", syscall.SIGSTOP, true, "4", 137, nobody},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -187,14 +186,68 @@ func TestStoppedLockerComesBack(t *testing.T) {
 	}
 }
 
-// TestBothAtOnce: etcdlocker and its guard, killed or stopped together, take the command itself with them.
+// TestStoppedGuard: it goes on when validity would have ended by what it knew, learns of the renewals, and nothing else happens.
+func TestStoppedGuard(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	enough := filepath.Join(t.TempDir(), "enough")
+	p := locker(t, s.Endpoint(), "-v", "-t", "3", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	for range 2 {
+		if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		p.renews(3) // more than a TTL
+	}
+	create(t, enough)
+	if code := p.code(); code != 7 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
+// TestStandstill: a guard that could not act when validity ended, because the machine stood still, acts afterwards.
+func TestStandstill(t *testing.T) {
+	t.Parallel()
+	group := testGroup(t)
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), append([]string{"-v", "-t", "6", "-k", "/guard/standstill", "--"}, stubbornTree...)...)
+	p.says(p.stdout, "ready")
+	p.renews(1)
+	p.signal(syscall.SIGSTOP)
+	_, valid, _ := strings.Cut(p.stderr.String(), "valid_for=")
+	left, err := time.ParseDuration(strings.Fields(valid)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(left)
+	for _, w := range [][2]string{{"/cgroup.procs", strconv.Itoa(guardOf(t, p))}, {"/cgroup.freeze", "1"}} {
+		if err := os.WriteFile(group+w[0], []byte(w[1]), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Until(end.Add(300 * time.Millisecond)))
+	if err := os.WriteFile(group+"/cgroup.freeze", []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	treeGone(t, "/guard/standstill")
+	p.signal(syscall.SIGKILL)
+	p.code()
+}
+
+// TestBothAtOnce: etcdlocker and its guard, killed together, take the command itself with them. Stopped together, the guard goes on
+// when validity ends, and takes everything.
 func TestBothAtOnce(t *testing.T) {
+	trees := map[syscall.Signal][]string{
+		syscall.SIGKILL: {"sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`},
+		syscall.SIGSTOP: stubbornTree,
+	}
 	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/both/"+name
-			p := locker(t, s.Endpoint(), "-t", "3", "-k", key, "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`)
+			p := locker(t, s.Endpoint(), append([]string{"-t", "3", "-k", key, "--"}, trees[sig]...)...)
 			p.says(p.stdout, "ready")
 			lease := held(t, client, key).Kvs[0].Lease
 			guard := guardOf(t, p)
@@ -267,8 +320,10 @@ func TestAnyPhase(t *testing.T) {
 						holder.signal(syscall.SIGTERM)
 						if victim == "guard" {
 							p.says(p.stdout, "ready")
-							p.signal(syscall.SIGKILL)
 						}
+					}
+					if victim == "guard" && (holder != nil || sig == syscall.SIGSTOP) {
+						p.signal(syscall.SIGKILL) // a guard that goes on is no reason to end
 					}
 					endsBefore(t, client, key, lease)
 				})

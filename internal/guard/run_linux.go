@@ -14,10 +14,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// lastResort is how long after the end of validity the kernel kills a guard that has not acted: less than the margin that
-// is kept before the lease can run out.
-const lastResort = 100 * time.Millisecond
-
 // settleAfter is how long the command has to last before it gets a control group, which costs as much as all the rest of
 // the guard.
 const settleAfter = 100 * time.Millisecond
@@ -25,9 +21,9 @@ const settleAfter = 100 * time.Millisecond
 // A warden is a guard at work. One thread, the main one, starts the command and waits for what ends below it; everything
 // else is done by goroutines beside it.
 type warden struct {
-	socket int                    // our end of the channel
-	last   func(boottime.Instant) // sets the kernel's timer that kills this process
-	env    []string               // of the command, but for what comes with the order
+	socket int      // our end of the channel
+	alarms alarms   // for when this process is stopped
+	env    []string // of the command, but for what comes with the order
 
 	pid, pidfd int // of the command; the descriptor is negative where there are none
 	checker    int // the process id of what runs checks; 0: there is none
@@ -43,7 +39,7 @@ func run() int {
 		return 1
 	}
 	// All that can be done before the lock is there.
-	w := &warden{socket: socket, last: newLastResort(), env: commandEnvironment(os.Environ()), pidfd: -1}
+	w := &warden{socket: socket, alarms: newAlarms(), env: commandEnvironment(os.Environ()), pidfd: -1}
 	o, err := awaitStart(socket)
 	if err != nil {
 		return 0 // etcdlocker did not get the lock, or is gone
@@ -70,19 +66,9 @@ func awaitStart(socket int) (o Order, err error) {
 	}
 }
 
-// newLastResort returns what sets a timer of the kernel's that kills this process, also while it is stopped. Where there is
-// none to be had it does nothing.
-func newLastResort() func(boottime.Instant) {
-	timer, err := kernel.NewKillTimer()
-	if err != nil {
-		return func(boottime.Instant) {}
-	}
-	return func(at boottime.Instant) { timer.Set(time.Duration(at)) }
-}
-
 // guard runs the command and looks after it until nothing is left.
 func (w *warden) guard(o Order) int {
-	w.last(o.ValidUntil.Add(lastResort)) // before there is a command that could outlive a guard that is stopped
+	w.alarms.set(o.ValidUntil) // before there is a command that could outlive a guard that is stopped
 	if err := w.start(o); err != nil {
 		return w.refuse(err)
 	}
@@ -210,20 +196,31 @@ func (w *warden) listen(moved chan<- boottime.Instant) {
 	w.end()
 }
 
+// newsWithin is for how long a guard that has been stopped, and finds that validity has ended, looks for what it was told
+// meanwhile. Both come to it at the same moment.
+const newsWithin = 5 * time.Millisecond
+
 // keep watches over the end of validity. What has once been ended is not taken back.
 func (w *warden) keep(at boottime.Instant, moved <-chan boottime.Instant) {
 	timer := boottime.NewTimer()
 	for {
-		timer.Reset(at)
+		timer.Reset(at.Add(-newsWithin))
 		select {
 		case at = <-moved:
-			w.last(at.Add(lastResort))
+			w.alarms.set(at)
+			continue
 		case <-timer.C:
-			if at.Until() <= 0 {
-				w.last(0) // who kills must live
-				w.end()
-				for range moved {
-				}
+		}
+		if at.Add(-newsWithin).Until() > 0 {
+			continue
+		}
+		select {
+		case at = <-moved:
+			w.alarms.set(at)
+		case <-time.After(newsWithin):
+			w.alarms.off() // who kills must live
+			w.end()
+			for range moved {
 			}
 		}
 	}

@@ -46,8 +46,8 @@ func SetTimerFD(fd int, when time.Duration) error {
 	return errnoOf(e)
 }
 
-// A KillTimer is a timer of the kernel's that kills this process with SIGKILL, also while it is stopped.
-type KillTimer struct{ id int32 }
+// A SignalTimer is a timer of the kernel's that sends this process a signal, also while it is stopped.
+type SignalTimer struct{ id int32 }
 
 // sigevent is the kernel's struct sigevent, which has 64 bytes.
 type sigevent struct {
@@ -57,15 +57,15 @@ type sigevent struct {
 	_      [64 - 8 - unsafe.Sizeof(uintptr(0))]byte
 }
 
-// NewKillTimer returns a timer that is not set.
-func NewKillTimer() (*KillTimer, error) {
-	t, event := &KillTimer{}, sigevent{signo: int32(syscall.SIGKILL)}
+// NewSignalTimer returns a timer that is not set.
+func NewSignalTimer(sig syscall.Signal) (*SignalTimer, error) {
+	t, event := &SignalTimer{}, sigevent{signo: int32(sig)}
 	_, _, e := syscall.RawSyscall(syscall.SYS_TIMER_CREATE, clockBoottime, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&t.id)))
 	return t, errnoOf(e)
 }
 
 // Set sets it to a time on the boot clock; 0 takes it back.
-func (t *KillTimer) Set(when time.Duration) error {
+func (t *SignalTimer) Set(when time.Duration) error {
 	_, _, e := syscall.RawSyscall6(syscall.SYS_TIMER_SETTIME, uintptr(t.id), absolute, uintptr(unsafe.Pointer(at(when))), 0, 0, 0)
 	return errnoOf(e)
 }

@@ -1,0 +1,50 @@
+package guard
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/kernel"
+)
+
+// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first lets it go on, so that it can
+// act. The second, for one that does not get to that all the same, kills it, and with it the command, but nothing that the command has started.
+// Where there are no such timers to be had, there are no alarms.
+type alarms struct{ wake, kill *kernel.SignalTimer }
+
+// lastResort is the time between the two. It is longer than the margin before the lease can run out: a guard that is late because the
+// whole machine stood still finds both alarms overdue, and alive it ends more than dead.
+const lastResort = time.Second
+
+func newAlarms() (a alarms) {
+	wake, err := kernel.NewSignalTimer(syscall.SIGCONT)
+	if err == nil {
+		a.wake = wake
+	}
+	kill, err := kernel.NewSignalTimer(syscall.SIGKILL)
+	if err == nil {
+		a.kill = kill
+	}
+	return a
+}
+
+// set sets them for the end of validity.
+func (a alarms) set(validUntil boottime.Instant) {
+	if a.wake != nil {
+		a.wake.Set(time.Duration(validUntil))
+	}
+	if a.kill != nil {
+		a.kill.Set(time.Duration(validUntil.Add(lastResort)))
+	}
+}
+
+// off takes them back.
+func (a alarms) off() {
+	if a.wake != nil {
+		a.wake.Set(0)
+	}
+	if a.kill != nil {
+		a.kill.Set(0)
+	}
+}
