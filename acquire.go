@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -217,12 +218,12 @@ func (c *contender) write(ctx context.Context, cmps []clientv3.Cmp, then, els []
 // rewrite makes a transaction that may be applied more than once, until etcd answers it. Repeated says that one try at
 // least has an unknown outcome.
 func (c *contender) rewrite(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (resp *clientv3.TxnResponse, repeated bool, err error) {
-	err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (err error) {
-		resp, err = c.lease.txn(ctx, cmps, then, els)
-		repeated = repeated || err != nil
-		return err
+	var tries atomic.Int32
+	resp, err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		tries.Add(1)
+		return c.lease.txn(ctx, cmps, then, els)
 	})
-	return resp, repeated, err
+	return resp, err != nil || tries.Load() > 1, err
 }
 
 // translate says of an error whether the contender is to start over.

@@ -37,6 +37,12 @@ type lease struct {
 	lastErr  error            // of the last failed renewal since the last counted one
 }
 
+// A sentAnswer is an answer, and when the request that it answers was sent.
+type sentAnswer[T any] struct {
+	answer T
+	sent   boottime.Instant
+}
+
 // grantLease asks for a lease until etcd answers, at most for the given time. A grant whose answer is lost
 // leaves a lease without keys, which runs out by itself.
 func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Duration) (*lease, error) {
@@ -44,18 +50,19 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 	defer cancel()
 	rpc := pb.NewLeaseClient(client.ActiveConnection())
 	var (
-		resp *pb.LeaseGrantResponse
-		sent boottime.Instant
+		mu   sync.Mutex
 		last error
 	)
-	err := persist(ctx, time.Second, isRefused, func(ctx context.Context) (err error) {
-		sent = boottime.Now()
+	granted, err := persist(ctx, time.Second, isRefused, func(ctx context.Context) (a sentAnswer[*pb.LeaseGrantResponse], err error) {
+		a.sent = boottime.Now()
 		// Not waiting for a connection brings the reason why there is none.
-		resp, err = rpc.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, grpc.WaitForReady(false))
+		a.answer, err = rpc.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, grpc.WaitForReady(false))
+		mu.Lock()
+		defer mu.Unlock()
 		if err != nil && (last == nil || code(err) == codes.Unavailable) {
 			last = err
 		}
-		return rpctypes.Error(err)
+		return a, rpctypes.Error(err)
 	})
 	switch {
 	case errors.Is(err, ErrNoAnswer):
@@ -65,10 +72,10 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 	}
 	l := &lease{
 		client:  client,
-		id:      clientv3.LeaseID(resp.ID),
-		ttl:     time.Duration(resp.TTL) * time.Second,
-		cluster: resp.Header.ClusterId,
-		sent:    sent,
+		id:      clientv3.LeaseID(granted.answer.ID),
+		ttl:     time.Duration(granted.answer.TTL) * time.Second,
+		cluster: granted.answer.Header.ClusterId,
+		sent:    granted.sent,
 		places:  1,
 	}
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
@@ -128,12 +135,10 @@ func (l *lease) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []client
 
 // read makes a linearizable read of several keys in one revision, until it is answered.
 func (l *lease) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
-	var resp *clientv3.TxnResponse
-	err := persist(ctx, l.first, func(err error) bool { return errors.Is(err, errHistoryLost) }, func(ctx context.Context) (err error) {
-		resp, err = l.txn(ctx, nil, ops, nil)
-		return err
+	final := func(err error) bool { return errors.Is(err, errHistoryLost) }
+	return persist(ctx, l.first, final, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return l.txn(ctx, nil, ops, nil)
 	})
-	return resp, err
 }
 
 // renew renews the lease and returns the answer to a read made after it. It does not give up before ctx is
@@ -144,32 +149,24 @@ func (l *lease) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResp
 // then whoever acknowledged it was the leader. Otherwise it is made again.
 func (l *lease) renew(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	for {
-		var (
-			sent boottime.Instant
-			term uint64
-		)
 		gone := func(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
-		err := l.noting(persist(ctx, l.first, gone, func(ctx context.Context) error {
-			sent = boottime.Now()
-			resp, err := l.client.KeepAliveOnce(ctx, l.id)
-			if err != nil {
-				return l.noting(err)
-			}
-			term = resp.RaftTerm
-			return nil
-		}))
+		renewal, err := persist(ctx, l.first, gone, func(ctx context.Context) (a sentAnswer[*clientv3.LeaseKeepAliveResponse], err error) {
+			a.sent = boottime.Now()
+			a.answer, err = l.client.KeepAliveOnce(ctx, l.id)
+			return a, l.noting(err)
+		})
 		if err != nil {
 			if gone(err) {
 				return nil, errLeaseGone
 			}
-			return nil, err
+			return nil, l.noting(err)
 		}
 		resp, err := l.read(ctx, ops...)
 		if err != nil {
 			return nil, l.noting(err)
 		}
-		if resp.Header.RaftTerm == term {
-			l.count(sent)
+		if resp.Header.RaftTerm == renewal.answer.RaftTerm {
+			l.count(renewal.sent)
 			return resp, nil
 		}
 		if !sleep(ctx, pauseMin) {

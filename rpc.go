@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -12,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Times between tries of one RPC, and how far the time limit of a try grows.
+// Times between tries of one RPC that fail, and how much longer than the first one the others may take.
 const (
 	pauseMin = 10 * time.Millisecond
 	pauseMax = 250 * time.Millisecond
@@ -59,23 +61,60 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// persist makes an RPC again and again, each try with a time limit of its own that grows from first, until
-// it succeeds, give says of an error that trying again is no use, or ctx is done. One silent member of a
-// cluster costs a try, as the client's round robin brings the next one to another member: that is why single
-// RPCs are repeated here and never groups of them, which could meet the silent member at the same step for ever.
-func persist(ctx context.Context, first time.Duration, give func(error) bool, rpc func(context.Context) error) error {
-	limit, pause := first, pauseMin
+// persist makes an RPC again and again until it succeeds, give says of an error that trying again is no use, or ctx is done.
+// Its answer is that of the try that succeeded. Each try begins when the one before has failed or taken longer than first: one silent member of a
+// cluster costs no more than that, as the client's round robin brings the next one to another member. (That is why single
+// RPCs are repeated here and never groups of them, which could meet the silent member at the same step for ever.) From
+// the second try on a slow one has more time to be answered, while others are made beside it.
+func persist[T any](ctx context.Context, first time.Duration, give func(error) bool, rpc func(context.Context) (T, error)) (T, error) {
+	answer, err := try(ctx, first, rpc)
+	if err == nil || give(err) {
+		return answer, err
+	}
+	return hedge(ctx, first, give, rpc, err)
+}
+
+func try[T any](ctx context.Context, limit time.Duration, rpc func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return rpc(ctx)
+}
+
+// hedge is what persist does once a first try has failed.
+func hedge[T any](ctx context.Context, first time.Duration, give func(error) bool, rpc func(context.Context) (T, error), last error) (none T, _ error) {
+	type result struct {
+		answer T
+		err    error
+	}
+	results := make(chan result)
+	var tries sync.WaitGroup
+	defer tries.Wait()
+	all, stop := context.WithCancel(ctx)
+	defer stop()
+	pause := pauseMin
+	next := time.NewTimer(pause)
+	defer next.Stop()
 	for {
-		try, cancel := context.WithTimeout(ctx, limit)
-		err := rpc(try)
-		cancel()
-		if err == nil || give(err) {
-			return err
+		select {
+		case <-next.C:
+			tries.Go(func() {
+				answer, err := try(all, growth*first, rpc)
+				select {
+				case results <- result{answer, err}:
+				case <-all.Done():
+				}
+			})
+			// Not at regular times: in step with what else this client asks, each try could meet the silent member.
+			next.Reset(first*3/4 + rand.N(first/2))
+		case r := <-results:
+			if r.err == nil || give(r.err) {
+				return r.answer, r.err
+			}
+			last, pause = r.err, min(2*pause, pauseMax)
+			next.Reset(min(pause, first))
+		case <-ctx.Done():
+			return none, ended(ctx, last)
 		}
-		if !sleep(ctx, pause) {
-			return ended(ctx, err)
-		}
-		limit, pause = min(2*limit, growth*first), min(2*pause, pauseMax)
 	}
 }
 
@@ -108,12 +147,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // revoke ends a lease and all its keys, and fences every write that is still on its way under it. Unknown
 // outcomes are asked again: a lease that is not there any more counts as done.
 func revoke(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration) error {
-	err := persist(ctx, first, isRefused, func(ctx context.Context) error {
-		_, err := client.Revoke(ctx, id)
+	_, err := persist(ctx, first, isRefused, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		resp, err := client.Revoke(ctx, id)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return nil
+			return nil, nil
 		}
-		return err
+		return resp, err
 	})
 	if err != nil {
 		return fmt.Errorf("revoking lease %x: %w", int64(id), err)
