@@ -1,0 +1,140 @@
+//go:build linux
+
+// Command broken is a locker with a defect, for the fault suite to notice.
+//
+//	broken DEFECT ENDPOINTS KEY ID TTL COMMAND [ARGUMENT...]
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/etcdlock/etcdlock"
+)
+
+func main() {
+	code, err := run(os.Args[1], os.Args[2:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "broken: error:", err)
+	}
+	os.Exit(code)
+}
+
+const lost = 2
+
+func run(defect string, args []string) (code int, err error) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(args[0], ","), Logger: zap.NewNop()})
+	if err != nil {
+		return 1, err
+	}
+	defer client.Close()
+	seconds, err := strconv.Atoi(args[3])
+	if err != nil {
+		return 1, err
+	}
+	key, id, ttl := args[1], args[2], time.Duration(seconds)*time.Second
+	lock, err := etcdlock.New(client, key, id, ttl)
+	if err != nil {
+		return 1, err
+	}
+	lock.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	ctx := context.Background()
+	held, err := lock.Lock(ctx)
+	if err == nil && defect == "lets others pass" && id == "first" {
+		if err = lock.Close(ctx); err == nil {
+			held, err = lock.Lock(ctx)
+		}
+	}
+	if err != nil {
+		return 1, err
+	}
+	if defect == "starts late" && id != "holder" {
+		time.Sleep(ttl + 8*time.Second)
+	}
+	w := &work{defect: defect, lock: lock, ttl: ttl, ended: make(chan struct{})}
+	if err := w.start(args[4:]); err != nil {
+		return 3, err
+	}
+	return w.hold(held)
+}
+
+// work is a command under a lock.
+type work struct {
+	defect string
+	lock   *etcdlock.Lock
+	ttl    time.Duration
+	cmd    *exec.Cmd
+	ended  chan struct{}
+}
+
+func (w *work) start(words []string) error {
+	token := w.lock.Token()
+	if w.defect == "hands out an old token" {
+		token = 1
+	}
+	w.cmd = exec.Command(words[0], words[1:]...)
+	w.cmd.Env = append(os.Environ(), fmt.Sprintf("ETCD_LOCK_REV=%d", token))
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := w.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		w.cmd.Wait()
+		close(w.ended)
+	}()
+	if w.defect == "leaves a process" {
+		return exec.Command("sleep", "60").Start()
+	}
+	return nil
+}
+
+// hold waits for the end, of the command or of the lock.
+func (w *work) hold(held context.Context) (int, error) {
+	over := held.Done()
+	var early <-chan time.Time
+	switch w.defect {
+	case "ignores loss":
+		over = nil
+	case "waits too long":
+		over = w.lock.Expired()
+	case "gives up":
+		early = time.After(w.ttl * 4 / 5)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	select {
+	case <-w.ended:
+		if w.defect == "leaves its lease" {
+			return 0, nil
+		}
+		return 0, w.lock.Close(ctx)
+	case <-early:
+	case <-over:
+	}
+	cause := context.Cause(held)
+	switch w.defect {
+	case "releases before death":
+		w.lock.Close(ctx)
+		time.Sleep(200 * time.Millisecond)
+	case "waits too long":
+		time.Sleep(400 * time.Millisecond)
+	}
+	w.cmd.Process.Kill()
+	<-w.ended
+	err := errors.Join(cause, w.lock.Close(ctx))
+	if w.defect == "swallows the exit code" {
+		return 0, err
+	}
+	return lost, err
+}

@@ -1,0 +1,44 @@
+//go:build linux
+
+package faults
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// clockFaults are suspends of the machine, as far as its processes can tell: the clock that goes on in suspend is ahead all at once.
+// What etcd does meanwhile they leave out: the lock does not go to anybody before it is released.
+func clockFaults() []Fault {
+	return with([]Fault{
+		{Name: "suspended past the lease", outcome: loses, code: 2, says: unrenewed, hit: sleeps(func(t *trial) time.Duration {
+			return t.ttl + time.Duration(t.rng.Int64N(int64(time.Hour)))
+		})},
+		{Name: "suspended, not for long", outcome: keeps, hit: sleeps(leavesTime)},
+		{Name: "suspended, for some time", hit: sleeps(atRandom)},
+	}, func(f *Fault) { f.what, f.prepare = "the clock", hasClock })
+}
+
+// hasClock gives the holder a clock that can be put forward.
+func hasClock(t *trial) {
+	t.holder.file = t.suite.programs.shifted()
+	t.holder.vars = append(t.holder.vars, "ETCDLOCK_SHIFTED_CLOCK="+t.clock())
+	t.require(os.WriteFile(t.clock(), make([]byte, 8), 0o600))
+}
+
+func (t *trial) clock() string { return filepath.Join(t.dir, "clock") }
+
+func sleeps(long func(*trial) time.Duration) func(*trial) func() {
+	return func(t *trial) func() {
+		f, err := os.OpenFile(t.clock(), os.O_WRONLY, 0)
+		t.require(err)
+		defer f.Close()
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], uint64(long(t)))
+		_, err = f.WriteAt(b[:], 0)
+		t.require(err)
+		return nil
+	}
+}

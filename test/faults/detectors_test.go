@@ -1,0 +1,114 @@
+//go:build linux
+
+package faults
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// TestDetectors: a locker that breaks a promise is noticed, each time for the right reason.
+func TestDetectors(t *testing.T) {
+	if options.Only != "" {
+		t.Skip("-faults.only is about a regular trial")
+	}
+	s := newSuite(t, options, programs)
+	s.patience = 8 * time.Second // what is wrong for good needs no more
+	tests := []struct {
+		defect, fault string
+		notices       string // what one of the problems begins with
+	}{
+		{"ignores loss", "network silent", "overlap: two commands"},
+		{unguarded, "etcdlocker killed", "overlap: two commands"},
+		{unguarded, "etcdlocker killed; the command is stopped", "overlap: not dead yet"},
+		{"releases before death", "key deleted; the command ignores TERM", "overlap: two commands"},
+		{"waits too long", "network silent", "death: "},
+		{"gives up", "network slow (100 ms each way)", "loss: "},
+		{"swallows the exit code", "key deleted", "end: the exit code"},
+		{"starts late", "key deleted", "turn: the next one"},
+		{"lets others pass", "connections reset", "turn: the waiters"},
+		{"leaves its lease", "connections reset", "left: "},
+		{"leaves a process", "command killed", "left: process"},
+		{"hands out an old token", "key deleted", "history: "},
+	}
+	var trials sync.WaitGroup
+	turns := make(chan struct{}, max(options.Parallel, 1))
+	for _, tt := range tests {
+		trials.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			t.Run(tt.defect+", "+tt.fault, func(t *testing.T) {
+				faults, err := parse(tt.fault)
+				if err != nil {
+					t.Fatal(err)
+				}
+				result, trial := s.try(t, Spec{Locker: broken(tt.defect), Faults: faults, Seed: options.Seed})
+				for _, problem := range result.Problems {
+					if strings.HasPrefix(problem, tt.notices) {
+						return
+					}
+				}
+				t.Errorf("it was not noticed; problems: %q", result.Problems)
+				trial.log(t)
+			})
+		})
+	}
+	trials.Wait()
+}
+
+// unguarded is the defect of an etcdlocker whose guard is never started.
+const unguarded = "has no guard"
+
+// broken is a locker with a defect.
+func broken(defect string) Locker {
+	if defect == unguarded {
+		real := programs.Etcdlocker
+		return Locker{Name: defect, ours: true, Command: func(j Job) *exec.Cmd {
+			j.Options = append(j.Options, "--unguarded")
+			return real.Command(j)
+		}}
+	}
+	return Locker{Name: defect, ours: true, Command: func(j Job) *exec.Cmd {
+		args := []string{defect, strings.Join(j.Endpoints, ","), j.Key, j.ID, strconv.Itoa(int(j.TTL / time.Second))}
+		return exec.Command(filepath.Join(programs.dir, "broken"), append(args, j.Command...)...)
+	}}
+}
+
+// TestModels: what is no history of a mutex, of tokens or of a counter is noticed.
+func TestModels(t *testing.T) {
+	op := func(client int, input any, call, end int64, output any) porcupine.Operation {
+		return porcupine.Operation{ClientId: client, Input: input, Call: call, Return: end, Output: output}
+	}
+	tests := []struct {
+		name    string
+		model   porcupine.Model
+		history []porcupine.Operation
+		right   bool
+	}{
+		{"in turn", mutexModel, []porcupine.Operation{op(1, true, 0, 1, nil), op(2, true, 0, 4, nil), op(1, false, 2, 3, nil), op(2, false, 5, 6, nil)}, true},
+		{"both inside", mutexModel, []porcupine.Operation{op(1, true, 0, 1, nil), op(2, true, 0, 2, nil), op(1, false, 3, 4, nil), op(2, false, 5, 6, nil)}, false},
+		{"growing", tokenModel, []porcupine.Operation{op(1, nil, 0, 1, int64(7)), op(2, nil, 0, 2, int64(9))}, true},
+		{"the same twice", tokenModel, []porcupine.Operation{op(1, nil, 0, 1, int64(7)), op(2, nil, 0, 2, int64(7))}, false},
+		{"back", tokenModel, []porcupine.Operation{op(1, nil, 0, 1, int64(7)), op(2, nil, 2, 3, int64(6))}, false},
+		{"counted", counterModel, []porcupine.Operation{op(1, 1, 0, 1, written), op(1, 2, 2, 3, written), op(2, 2, 2, 5, refusal), op(2, 3, 6, 7, written)}, true},
+		{"lost", counterModel, []porcupine.Operation{op(1, 1, 0, 3, written), op(2, 1, 1, 2, written)}, false},
+		{"skipped", counterModel, []porcupine.Operation{op(1, 1, 0, 1, written), op(1, 3, 2, 3, written)}, false},
+		{"unknown, written", counterModel, []porcupine.Operation{op(1, 1, 0, int64(forever), unknown), op(2, 2, 2, 3, written)}, true},
+		{"unknown, never written", counterModel, []porcupine.Operation{op(1, 1, 0, int64(forever), unknown), op(2, 1, 2, 3, written)}, true},
+		{"refused, and written", counterModel, []porcupine.Operation{op(1, 1, 0, 1, refusal), op(2, 2, 2, 3, written)}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := linearizable(tt.name, tt.model, tt.history); (err == nil) != tt.right {
+				t.Error(err)
+			}
+		})
+	}
+}

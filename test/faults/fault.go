@@ -1,0 +1,89 @@
+//go:build linux
+
+package faults
+
+import (
+	"slices"
+	"time"
+)
+
+// An outcome is what becomes of a holder that is hit.
+type outcome int
+
+const (
+	either outcome = iota // it depends on the moment
+	keeps                 // it has the lock all the time
+	loses                 // the lock goes to the next in line, whatever the holder's locker says about that
+)
+
+// A Fault is one way to break things.
+type Fault struct {
+	Name string
+
+	need    need
+	anyone  bool   // it concerns every locker, not only one with a guard, a place in line and so on
+	what    string // of what there is just one: two faults that hit the same do not go together
+	kind    string // of the command; empty: plain
+	bare    bool   // with another fault: what the command has started is not promised to end
+	row     string // in the table, where several share one; empty: the name
+	outcome outcome
+	forced  bool // the lock is taken by force: the next holder may have started before this one can know
+	later   bool // it is force on whoever has the lock by then, as another fault can have made a waiter the holder
+	anew    bool // etcd begins anew: tokens and counters, too
+	waiters bool // it can cost waiters their places, too: they need not be in turn
+	settled bool // while it lasts nobody can start, so that the time to the next start counts from its end
+
+	code int    // the exit code of a holder's locker that loses
+	says string // what it says then
+
+	slower time.Duration // what the next start may take beyond the usual
+
+	prepare func(*trial)               // before anything is started
+	hit     func(*trial) (mend func()) // mend may be nil: there is nothing to mend
+	lasts   func(*trial) time.Duration // until it is mended; nil: until the next holder has started
+}
+
+// All returns all faults.
+func All() []Fault {
+	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults())
+}
+
+// goesWith reports whether two faults can hit in one trial.
+func (f Fault) goesWith(g Fault) bool {
+	_, possible := f.need.with(g.need)
+	alone := func(f Fault) bool { return f.prepare != nil || f.kind != "" }
+	return possible && f.what != g.what && !(alone(f) && alone(g)) && !(f.bare && g.kind != "") && !(g.bare && f.kind != "")
+}
+
+// with returns faults with something changed in each.
+func with(faults []Fault, change func(*Fault)) []Fault {
+	for i := range faults {
+		change(&faults[i])
+	}
+	return faults
+}
+
+// during returns a time that does not depend on the trial.
+func during(d time.Duration) func(*trial) time.Duration {
+	return func(*trial) time.Duration { return d }
+}
+
+// ttls returns a number of TTLs.
+func ttls(n float64) func(*trial) time.Duration {
+	return func(t *trial) time.Duration { return time.Duration(n * float64(t.ttl)) }
+}
+
+// atRandom returns a time that is shorter or longer than what a lock survives.
+func atRandom(t *trial) time.Duration {
+	return time.Duration((0.1 + 1.4*t.rng.Float64()) * float64(t.ttl))
+}
+
+// renewalTime is what a renewal takes at most on a machine that is busy with other trials, with the pauses before it is tried
+// again.
+const renewalTime = 1500 * time.Millisecond
+
+// leavesTime returns a time after which the lock can still be renewed before its command would be asked to end.
+func leavesTime(t *trial) time.Duration {
+	most := t.doubt() - t.now() - renewalTime
+	return time.Duration(t.rng.Float64() * float64(max(most, 0)))
+}

@@ -1,0 +1,277 @@
+//go:build linux
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/validity"
+)
+
+// judge measures what came of the trial, and holds it against what is promised.
+func (t *trial) judge() {
+	t.result.Overlap = t.overlap()
+	t.judgeDeath()
+	t.judgeTurn()
+	if !t.spec.Locker.ours {
+		return
+	}
+	t.judgeOverlap()
+	t.judgeLoss()
+	t.judgeEnds()
+	t.judgeHistories()
+	t.judgeLeftovers()
+}
+
+func (t *trial) forced() bool { return t.spec.forced() }
+
+func (t *trial) any(is func(Fault) bool) bool { return slices.ContainsFunc(t.spec.Faults, is) }
+
+// alone returns the fault, if there is just one.
+func (t *trial) alone() (Fault, bool) { return t.spec.Faults[0], len(t.spec.Faults) == 1 }
+
+// overlap returns for how long commands of two lockers have run at the same time.
+func (t *trial) overlap() (longest time.Duration) {
+	lives := t.lives(nil)
+	for _, a := range lives {
+		for _, b := range lives {
+			if a.Name != b.Name {
+				longest = max(longest, min(a.Last, b.Last)-max(a.First, b.First))
+			}
+		}
+	}
+	return longest
+}
+
+// forcedOverlap is how long two commands may run at once when the lock was taken by force.
+const forcedOverlap = 50 * time.Millisecond
+
+// judgeOverlap: no two commands at once, not even if one of them was stopped, and none whose place in line was gone.
+func (t *trial) judgeOverlap() {
+	if t.forced() {
+		// With another fault it may not even hear of it, and its command goes on until validity ends.
+		_, alone := t.alone()
+		if most := forcedOverlap + t.stalled(t.hitAt); alone && t.result.Overlap > most {
+			t.problem("overlap: two commands ran at once for %v, which is more than %v", t.result.Overlap, most)
+		}
+		return
+	}
+	if t.result.Overlap > 0 {
+		t.problem("overlap: two commands ran at once for %v", t.result.Overlap)
+	}
+	accused, err := os.ReadFile(filepath.Join(t.dir, "accused"))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.require(err)
+		t.problem("overlap: not dead yet: %s", strings.TrimSpace(string(accused)))
+	}
+	standings, holdings := t.line.seen()
+	for _, h := range holdings {
+		for _, s := range standings {
+			if s.mod != h.token || s.gone == 0 {
+				continue
+			}
+			for _, p := range t.players() {
+				if last := t.last(p); p.name == h.id && last > s.gone {
+					t.problem("overlap: the command of %s ran for %v after its place in line was gone", p.name, last-s.gone)
+				}
+			}
+		}
+	}
+}
+
+// judgeDeath: what was running when the fault hit was dead before its lease could run out. Killing begins when validity ends at the latest, a margin
+// before that.
+func (t *trial) judgeDeath() {
+	if t.result.Held {
+		return
+	}
+	t.result.Death = max(0, t.last(t.holder)-t.hitAt)
+	if !t.spec.Locker.ours {
+		return
+	}
+	_, valid := t.holder.stderr.renewed()
+	if valid == 0 { // never renewed; its lease was granted before it started its command
+		valid = t.first(t.holder).First + t.ttl - validity.Margin(t.ttl)
+	}
+	margin := validity.Margin(t.ttl)
+	t.result.Late = t.last(t.holder) - valid
+	if t.result.Late > margin {
+		t.problem("death: the command died %v after the end of validity, when its lease could have run out (margin %v)", t.result.Late, margin)
+	}
+}
+
+// judgeTurn: the next one started in time, and it was the next one.
+func (t *trial) judgeTurn() {
+	f, alone := t.alone()
+	from := t.hitAt
+	if f.settled {
+		from = t.mendedAt
+	}
+	if t.next != nil {
+		t.result.HandOver = max(0, t.next.First-from)
+	}
+	if !alone || !t.spec.Locker.ours {
+		return
+	}
+	if f.outcome == loses {
+		most := t.startsWithin() + t.suite.pace.stalled(from, from+t.result.HandOver)
+		switch {
+		case t.next == nil:
+			t.problem("turn: nobody started within %v", most)
+		case t.result.HandOver > most:
+			t.problem("turn: the next one started after %v, which is more than %v", t.result.HandOver, most)
+		case f.settled && t.next.First < from:
+			t.problem("turn: %s started %v before it could", t.next.Name, from-t.next.First)
+		}
+	}
+	first, second := t.first(t.waiters[0]), t.first(t.waiters[1])
+	if !f.anew && !f.waiters && (first == nil || second == nil || first.First > second.First) {
+		t.problem("turn: the waiters did not run in turn")
+	}
+}
+
+// judgeLoss: a lock is not lost that could be kept.
+func (t *trial) judgeLoss() {
+	f, alone := t.alone()
+	inTime := f.outcome == either && f.lasts != nil && t.mendedAt != 0 && t.mendedAt+renewalTime+t.stalled(t.hitAt) < t.heldUntil
+	if alone && !t.result.Held && (f.outcome == keeps || inTime) {
+		t.result.FalseLoss = true
+		t.problem("loss: the holder lost its lock, and could have kept it")
+	}
+}
+
+// judgeEnds: exit codes and messages.
+func (t *trial) judgeEnds() {
+	f, alone := t.alone()
+	codes := map[int]bool{0: true}
+	switch {
+	case alone && f.outcome == loses:
+		codes = map[int]bool{f.code: true}
+		if !strings.Contains(t.holder.stderr.String(), f.says) {
+			t.problem("end: the holder's locker did not say %q", f.says)
+		}
+	case !t.result.Held:
+		codes[2] = true
+		for _, f := range t.spec.Faults {
+			codes[f.code] = true
+		}
+	}
+	for _, p := range t.players() {
+		if !p.hasEnded() {
+			continue // said already
+		}
+		if status := p.status(); !codes[status] {
+			t.problem("end: the exit code of %s is %d", p.name, status)
+		}
+		if alone {
+			codes = map[int]bool{0: true, 2: f.waiters && f.forced}
+		}
+	}
+}
+
+// judgeHistories: what the three did is what a mutex, a source of tokens and a counter do.
+func (t *trial) judgeHistories() {
+	if t.any(func(f Fault) bool { return f.anew }) {
+		return
+	}
+	var mutex, tokens []porcupine.Operation
+	for i, p := range t.players() {
+		first := t.first(p)
+		if first == nil {
+			continue
+		}
+		mutex = append(mutex,
+			porcupine.Operation{ClientId: i, Input: true, Call: int64(p.started), Return: int64(first.First)},
+			porcupine.Operation{ClientId: i, Input: false, Call: int64(t.last(p)), Return: int64(t.now())})
+		if token := t.ledger.tokenOf(p.name); token != 0 {
+			tokens = append(tokens, porcupine.Operation{ClientId: i, Call: int64(p.started), Output: token, Return: int64(first.First)})
+		}
+	}
+	errs := []error{linearizable("source of tokens", tokenModel, tokens), linearizable("counter", counterModel, t.ledger.history())}
+	if !t.forced() {
+		errs = append(errs, linearizable("mutex", mutexModel, mutex))
+	}
+	for _, err := range errs {
+		if err != nil {
+			t.problem("history: %v", err)
+		}
+	}
+	t.result.Work = len(t.ledger.history())
+}
+
+// judgeLeftovers: nothing is left of anybody.
+func (t *trial) judgeLeftovers() {
+	t.await(time.Second, func() bool { return len(t.marked()) == 0 })
+	for pid, dir := range t.marked() {
+		words, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		t.problem("left: process %d, %q", pid, words)
+	}
+	standings, _ := t.line.seen()
+	within := 2 * time.Second
+	if slices.ContainsFunc(t.players(), func(p *player) bool { return !p.hasEnded() || p.status() != 0 }) {
+		within += t.startsWithin() // what could not be taken away runs out
+	}
+	var left []string
+	if !t.await(within, func() bool { left = t.leftInEtcd(standings); return len(left) == 0 }) {
+		t.problem("left: %s", strings.Join(left, ", "))
+	}
+	for _, s := range standings {
+		// Who kills both leaves an empty one; a later guard removes it.
+		for _, dir := range controlGroups(s.lease) {
+			if !t.any(func(f Fault) bool { return f.bare }) {
+				t.problem("left: %s", dir)
+			}
+		}
+	}
+}
+
+func (t *trial) leftInEtcd(standings []standing) (left []string) {
+	ctx, cancel := context.WithTimeout(t.ctx, ledgerLimit)
+	defer cancel()
+	resp, err := t.client.Get(ctx, t.key, clientv3.WithPrefix())
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, kv := range resp.Kvs {
+		left = append(left, fmt.Sprintf("key %q", kv.Key))
+	}
+	for _, s := range standings {
+		if resp, err := t.client.TimeToLive(ctx, s.lease); err != nil || resp.TTL >= 0 {
+			left = append(left, fmt.Sprintf("lease %x", s.lease))
+		}
+	}
+	return left
+}
+
+// controlGroups returns the directories of the groups that were made for what runs under a lease.
+func controlGroups(lease clientv3.LeaseID) (dirs []string) {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(mounts)) {
+		about, _, second := strings.Cut(line, " - cgroup2 ")
+		if fields := strings.Fields(about); second && len(fields) > 4 {
+			for line := range strings.Lines(string(own)) {
+				if name, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+					found, _ := filepath.Glob(filepath.Join(fields[4], name, fmt.Sprintf("etcdlocker-%x", lease)))
+					dirs = append(dirs, found...)
+				}
+			}
+		}
+	}
+	return dirs
+}
+
+// stalled is for how long the machine has stood still since an instant: bounds that are none of the promise's are longer by that.
+func (t *trial) stalled(since time.Duration) time.Duration {
+	return t.suite.pace.stalled(since, t.now())
+}

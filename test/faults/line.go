@@ -1,0 +1,141 @@
+//go:build linux
+
+package faults
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/test/faults/beat"
+)
+
+// A standing is a place in line, as somebody sees it who only looks on.
+type standing struct {
+	key   string
+	id    string // of its contender; empty for those of other lockers
+	lease clientv3.LeaseID
+	mod   int64         // its revision: that of the lock, if it holds it
+	gone  time.Duration // when that was seen; 0: it is there
+}
+
+// A holding is that somebody had the lock.
+type holding struct {
+	id    string
+	token int64
+	lease clientv3.LeaseID
+}
+
+// line is what was seen of a lock in etcd.
+type line struct {
+	stop    context.CancelFunc
+	stopped chan struct{}
+	key     string
+
+	mu       sync.Mutex
+	all      []*standing
+	holdings []holding
+}
+
+// watch looks on until close.
+func watch(ctx context.Context, client *clientv3.Client, key string) (*line, error) {
+	ctx, stop := context.WithCancel(ctx)
+	l := &line{stop: stop, stopped: make(chan struct{}), key: key}
+	events := client.Watch(ctx, key, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	created, ok := <-events
+	if err := created.Err(); err != nil || !ok {
+		stop()
+		return nil, err
+	}
+	go func() {
+		defer close(l.stopped)
+		for resp := range events {
+			for _, event := range resp.Events {
+				l.see(event)
+			}
+		}
+	}()
+	return l, nil
+}
+
+func (l *line) close() {
+	l.stop()
+	<-l.stopped
+}
+
+func (l *line) see(event *clientv3.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key, kv := string(event.Kv.Key), event.Kv
+	put := event.Type == clientv3.EventTypePut
+	switch {
+	case key == l.key && put:
+		l.holdings = append(l.holdings, holding{string(kv.Value), kv.ModRevision, clientv3.LeaseID(kv.Lease)})
+	case !strings.HasPrefix(key, place.Prefix(l.key)):
+	case !put:
+		if s := l.at(key); s != nil {
+			s.gone = beat.Now()
+		}
+	default:
+		s := l.at(key)
+		if s == nil {
+			s = &standing{key: key, lease: clientv3.LeaseID(kv.Lease)}
+			if record, err := place.Parse(kv.Value); err == nil {
+				s.id = record.ID
+			}
+			l.all = append(l.all, s)
+		}
+		s.mod = kv.ModRevision
+	}
+}
+
+// at returns the standing under a key that is there.
+func (l *line) at(key string) *standing {
+	for _, s := range l.all {
+		if s.key == key && s.gone == 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+// waiting returns how many are in line, the holder among them.
+func (l *line) waiting() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.all {
+		if s.gone == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// of returns the standing of a contender: by its id, or where there are no ids by its number in line.
+func (l *line) of(id string, number int) (standing, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.all {
+		if s.gone == 0 && s.id == id {
+			return *s, true
+		}
+	}
+	if number < len(l.all) && l.all[number].id == "" {
+		return *l.all[number], true
+	}
+	return standing{}, false
+}
+
+// seen returns all that was seen.
+func (l *line) seen() (all []standing, holdings []holding) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.all {
+		all = append(all, *s)
+	}
+	return all, append(holdings, l.holdings...)
+}

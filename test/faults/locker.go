@@ -1,0 +1,76 @@
+//go:build linux
+
+package faults
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Locker is a program that runs a command under a lock.
+type Locker struct {
+	Name string
+	// Command returns the program to run.
+	Command func(Job) *exec.Cmd
+
+	ours bool // it is held to what docs/guarantees.md promises
+}
+
+// A Job is what a locker is to do.
+type Job struct {
+	Endpoints []string
+	Key, ID   string
+	TTL       time.Duration
+	Options   []string // of etcdlocker's, more of them
+	Command   []string
+}
+
+// etcdlocker is the locker in a file.
+func etcdlocker(file string) Locker {
+	return Locker{Name: "etcdlock", ours: true, Command: func(j Job) *exec.Cmd {
+		args := []string{"-v", "-e", strings.Join(j.Endpoints, ","), "-k", j.Key, "-i", j.ID, "-t", strconv.Itoa(int(j.TTL / time.Second))}
+		args = append(append(args, j.Options...), "--")
+		return exec.Command(file, append(args, j.Command...)...)
+	}}
+}
+
+// Programs are what was built for a run of the suite.
+type Programs struct {
+	dir        string
+	Etcdlocker Locker
+}
+
+// Build builds the programs in a directory. dir is that of the main module.
+func Build(module, dir string) (Programs, error) {
+	p := Programs{dir: dir, Etcdlocker: etcdlocker(filepath.Join(dir, "etcdlocker"))}
+	for _, build := range [][]string{
+		{"-o", dir + "/", "./cmd/etcdlocker", "./test/faults/heart", "./test/faults/broken"},
+		{"-o", p.shifted(), "-tags", "etcdlock_shifted_clock", "./cmd/etcdlocker"},
+	} {
+		cmd := exec.Command("go", append([]string{"build"}, build...)...)
+		cmd.Dir = module
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return p, &buildError{string(out), err}
+		}
+	}
+	return p, nil
+}
+
+// A buildError says what the compiler said.
+type buildError struct {
+	out string
+	err error
+}
+
+func (e *buildError) Error() string { return "building: " + e.err.Error() + "\n" + e.out }
+func (e *buildError) Unwrap() error { return e.err }
+
+func (p Programs) heart() string { return filepath.Join(p.dir, "heart") }
+
+// shifted is an etcdlocker with a clock that can be put forward.
+func (p Programs) shifted() string { return filepath.Join(p.dir, "etcdlocker-shifted") }

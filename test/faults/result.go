@@ -1,0 +1,85 @@
+//go:build linux
+
+package faults
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"time"
+)
+
+// A Result is what came of a trial.
+type Result struct {
+	Locker    string        `json:"locker"`
+	Row       string        `json:"row"` // of the table
+	Name      string        `json:"name"`
+	Seed      uint64        `json:"seed"`
+	Outcome   string        `json:"outcome"` // that is expected
+	Forced    bool          `json:"forced,omitempty"`
+	Held      bool          `json:"held"` // the lock was kept
+	Overlap   time.Duration `json:"overlap"`
+	Death     time.Duration `json:"death,omitempty"`     // from the fault to the last sign of life
+	Late      time.Duration `json:"late,omitempty"`      // from the end of validity to the last sign of life; below 0: before
+	HandOver  time.Duration `json:"hand_over,omitempty"` // from the fault, or its end, to the next start
+	Endless   bool          `json:"endless,omitempty"`   // the holder's command ran on when the next one had run for long
+	FalseLoss bool          `json:"false_loss,omitempty"`
+	Work      int           `json:"work,omitempty"` // numbers written, or refused
+	Problems  []string      `json:"problems,omitempty"`
+}
+
+// The rows of all pairs.
+const (
+	Pairs       = "two of these at once"
+	ForcedPairs = "two of these at once, one of them force"
+)
+
+// Rows returns the rows of the table in their order.
+func Rows() (rows []string) {
+	for _, f := range All() {
+		if row := f.inRow(); !slices.Contains(rows, row) {
+			rows = append(rows, row)
+		}
+	}
+	return append(rows, Pairs, ForcedPairs)
+}
+
+func (f Fault) inRow() string {
+	if f.row != "" {
+		return f.row
+	}
+	return f.Name
+}
+
+func (s Spec) row() string {
+	switch {
+	case len(s.Faults) == 1:
+		return s.Faults[0].inRow()
+	case s.forced():
+		return ForcedPairs
+	}
+	return Pairs
+}
+
+// forced reports whether the lock is taken by force.
+func (s Spec) forced() bool {
+	return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.forced || f.later && len(s.Faults) > 1 })
+}
+
+func (s Spec) result() Result {
+	r := Result{Locker: s.Locker.Name, Row: s.row(), Name: s.Name(), Seed: s.Seed, Outcome: "either", Forced: s.forced()}
+	if len(s.Faults) == 1 {
+		r.Outcome = map[outcome]string{either: "either", keeps: "keeps", loses: "loses"}[s.Faults[0].outcome]
+	}
+	return r
+}
+
+// add adds a result to a file.
+func (r Result) add(file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return json.NewEncoder(f).Encode(r)
+}
