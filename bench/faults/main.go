@@ -1,0 +1,101 @@
+//go:build linux
+
+// Command faults makes the tables of docs/faults.md and README.md from the results of trials. The trials are run by this
+// package's test, etcdlock's and those of etcdctl lock in one run:
+//
+//	go -C bench test ./faults -timeout 2h -faults.trials 1000 -faults.record results.jsonl
+//	go -C bench run ./faults [-into FILE]... RESULTS...
+//
+// Results of several runs, also on several machines, add up. Without -into the tables are printed.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/etcdlock/etcdlock/test/faults"
+)
+
+// peer is the name of what etcdlock is compared with.
+const peer = "etcdctl lock"
+
+func main() {
+	var into files
+	flag.Var(&into, "into", "a `file` of which the tables are replaced: what is between <!-- faults: NAME --> and <!-- end -->")
+	flag.Parse()
+	if err := run(into, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+// files are those of a flag that can be given several times.
+type files []string
+
+func (f *files) String() string     { return strings.Join(*f, ", ") }
+func (f *files) Set(s string) error { *f = append(*f, s); return nil }
+
+func run(into files, names []string) error {
+	results, err := read(names)
+	if err != nil {
+		return err
+	}
+	tables := map[string]string{"all": full(results), "short": short(results)}
+	if len(into) == 0 {
+		fmt.Println(tables["all"])
+		fmt.Print(tables["short"])
+	}
+	for _, file := range into {
+		if err := replace(file, tables); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read returns the results in some files.
+func read(names []string) (results []faults.Result, err error) {
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			var r faults.Result
+			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+				return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
+			}
+			results = append(results, r)
+		}
+		f.Close()
+	}
+	if len(results) == 0 {
+		return nil, errors.New("no results")
+	}
+	return results, nil
+}
+
+// replace puts tables into a file, each between its marks.
+func replace(file string, tables map[string]string) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	text, found := string(content), false
+	for name, table := range tables {
+		before, rest, ok := strings.Cut(text, "<!-- faults: "+name+" -->\n")
+		_, after, ended := strings.Cut(rest, "<!-- end -->")
+		if ok && ended {
+			text, found = before+"<!-- faults: "+name+" -->\n"+table+"<!-- end -->"+after, true
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s has no marks for tables", file)
+	}
+	return os.WriteFile(file, []byte(text), 0o644)
+}

@@ -1,0 +1,155 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/etcdlock/etcdlock/test/faults"
+)
+
+// A row is what came of one locker's trials with one fault.
+type row struct {
+	trials, kept             int
+	overlap, death, handOver time.Duration // the worst
+	late                     time.Duration // the worst time from the end of validity to death
+	endless                  int           // how often both ran until the observation ended
+	mustLose                 bool
+}
+
+func (r *row) add(result faults.Result) {
+	r.trials++
+	r.mustLose = result.Outcome == "loses"
+	r.overlap = max(r.overlap, result.Overlap)
+	if result.Endless {
+		r.endless++
+	}
+	if result.Held {
+		r.kept++
+		return
+	}
+	r.death, r.handOver = max(r.death, result.Death), max(r.handOver, result.HandOver)
+	if result.Death > 0 {
+		r.late = max(r.late, result.Late)
+	}
+}
+
+// sum returns the rows of a locker by their names.
+func sum(results []faults.Result, locker string) map[string]*row {
+	rows := map[string]*row{}
+	for _, result := range results {
+		if result.Locker != locker {
+			continue
+		}
+		if rows[result.Row] == nil {
+			rows[result.Row] = &row{}
+		}
+		rows[result.Row].add(result)
+	}
+	return rows
+}
+
+// full is the table with everything, and what it comes to.
+func full(results []faults.Result) string {
+	var b strings.Builder
+	ours, theirs := sum(results, "etcdlock"), sum(results, peer)
+	b.WriteString(totals(results))
+	b.WriteString("\n| fault | trials | kept | worst overlap | worst time to death | worst hand-over | `" + peer + "`: trials | worst overlap | worst time to death | worst hand-over |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, name := range faults.Rows() {
+		if ours[name] == nil {
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, ours[name].cells(true), theirs[name].cells(false))
+	}
+	return b.String()
+}
+
+// totals says what all of etcdlock's trials come to.
+func totals(results []faults.Result) string {
+	var trials, falseLosses, problems, work int
+	var unforced, forced, late time.Duration
+	for _, r := range results {
+		if r.Locker == peer {
+			continue
+		}
+		trials++
+		work += r.Work
+		if r.FalseLoss {
+			falseLosses++
+		}
+		if len(r.Problems) > 0 {
+			problems++
+		}
+		if r.Forced {
+			forced = max(forced, r.Overlap)
+		} else {
+			unforced = max(unforced, r.Overlap)
+			late = max(late, r.Late)
+		}
+	}
+	return fmt.Sprintf("%d trials of etcdlock: overlap %s without force, at most %s with it; last sign of life at most %s after the end of validity; %d false losses; %d trials in which anything was not as promised, or was left behind; %d pieces of work on the guarded counters, none lost.\n",
+		trials, span(unforced), span(forced), span(late), falseLosses, problems, work)
+}
+
+func (r *row) cells(kept bool) string {
+	if r == nil {
+		return "- | - | - | -"
+	}
+	cells := []string{fmt.Sprint(r.trials)}
+	if kept {
+		cells = append(cells, fmt.Sprint(r.kept))
+	}
+	cells = append(cells, r.overlapCell())
+	if r.kept == r.trials {
+		return strings.Join(append(cells, "-", "-"), " | ")
+	}
+	death := span(r.death)
+	if r.endless > 0 {
+		death = "never"
+	}
+	return strings.Join(append(cells, death, span(r.handOver)), " | ")
+}
+
+func (r *row) overlapCell() string {
+	if r.endless > 0 {
+		return "10 s and more"
+	}
+	return span(r.overlap)
+}
+
+// span is a duration as people read it.
+func span(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "0"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", (d+time.Millisecond-1)/time.Millisecond)
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
+// inShort are the rows of the short table.
+var inShort = []string{
+	"network silent", "a command that ignores TERM", "a command that has a child in a session of its own", "etcdlocker killed", "etcdlocker stopped", "key deleted", "lease revoked", "leader killed and restarted", faults.Pairs,
+}
+
+// short is the table for who has little time.
+func short(results []faults.Result) string {
+	var b strings.Builder
+	ours, theirs := sum(results, "etcdlock"), sum(results, peer)
+	b.WriteString("| fault | etcdlock: trials | two ran at once for | `" + peer + "`: trials | two ran at once for |\n|---|---|---|---|---|\n")
+	for _, name := range inShort {
+		if ours[name] == nil {
+			continue
+		}
+		cells := "- | -"
+		if r := theirs[name]; r != nil {
+			cells = fmt.Sprintf("%d | %s", r.trials, r.overlapCell())
+		}
+		fmt.Fprintf(&b, "| %s | %d | %s | %s |\n", name, ours[name].trials, ours[name].overlapCell(), cells)
+	}
+	return b.String()
+}
