@@ -123,14 +123,27 @@ func (c *contender) start(goroutines ...func()) {
 	c.unstarted = append(c.unstarted, begin)
 }
 
-// renew is the renewer.
+// renew is the renewer. It, too, goes by the clock that does not stop in suspend: who has slept renews at once.
 func (c *contender) renew() {
-	for sleep(c.ctx, c.lease.sentAt().Add(c.refresh).Until()) {
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	for c.sleepUntil(timer, c.lease.sentAt().Add(c.refresh)) {
 		resp, err := c.lease.renew(c.ctx, c.state()...)
 		if c.renewed(resp, err) {
 			return
 		}
 		c.log.Debug("lease renewed", "key", c.key, "valid_for", c.lease.validUntil().Until())
+	}
+}
+
+// sleepUntil waits for an instant and reports whether the contender is still at it.
+func (c *contender) sleepUntil(timer *boottime.Timer, at boottime.Instant) bool {
+	timer.Reset(at)
+	select {
+	case <-timer.C:
+		return true
+	case <-c.ctx.Done():
+		return false
 	}
 }
 
@@ -242,10 +255,7 @@ func (c *contender) keep() {
 			if end.Until() <= 0 {
 				return true
 			}
-			timer.Reset(end)
-			select {
-			case <-timer.C:
-			case <-c.ctx.Done():
+			if !c.sleepUntil(timer, end) {
 				return false
 			}
 		}
