@@ -110,9 +110,9 @@ func (c *contender) enter(ctx context.Context, try bool) error {
 			return err
 		}
 	}
-	// A renewal that is overdue, as after an outage, comes before the clock is watched: nothing runs under the lock that
-	// would have to be stopped, and the lock is not lost as long as etcd has the lease.
-	if c.lease.sentAt().Add(c.refresh).Until() <= 0 {
+	// With little validity left, as after an outage, a renewal comes before the clock is watched: nothing runs under the lock
+	// that would have to be stopped, and the lock is not lost as long as etcd has the lease.
+	if c.lease.validUntil().Until() < c.grace+2*c.lease.first {
 		if _, err := c.lease.renew(ctx, c.state()...); err != nil {
 			return c.translate(err)
 		}

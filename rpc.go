@@ -19,6 +19,9 @@ const (
 	pauseMin = 10 * time.Millisecond
 	pauseMax = 250 * time.Millisecond
 	growth   = 4
+
+	// triesAtOnce bounds the load on an etcd that is slow.
+	triesAtOnce = 3
 )
 
 // verdict is what an error says about the request that it answers.
@@ -91,12 +94,16 @@ func hedge[T any](ctx context.Context, first time.Duration, give func(error) boo
 	defer tries.Wait()
 	all, stop := context.WithCancel(ctx)
 	defer stop()
-	pause := pauseMin
+	pause, running := pauseMin, 0
 	next := time.NewTimer(pause)
 	defer next.Stop()
 	for {
 		select {
 		case <-next.C:
+			if running == triesAtOnce {
+				break // the next one begins when one of these has ended
+			}
+			running++
 			tries.Go(func() {
 				answer, err := try(all, growth*first, rpc)
 				select {
@@ -107,6 +114,7 @@ func hedge[T any](ctx context.Context, first time.Duration, give func(error) boo
 			// Not at regular times: in step with what else this client asks, each try could meet the silent member.
 			next.Reset(first*3/4 + rand.N(first/2))
 		case r := <-results:
+			running--
 			if r.err == nil || give(r.err) {
 				return r.answer, r.err
 			}

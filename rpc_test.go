@@ -57,7 +57,7 @@ func TestPersist(t *testing.T) {
 				began := time.Now()
 				give := func(err error) bool { return errors.Is(err, final) }
 				got, err := persist(ctx, time.Second, give, func(ctx context.Context) (int32, error) {
-					if n := running.Add(1); n > 2*growth {
+					if n := running.Add(1); n > triesAtOnce {
 						t.Errorf("%d at once", n)
 					}
 					defer running.Add(-1)

@@ -8,22 +8,25 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first lets it go on, so that it can
-// act. The second, for one that does not get to that all the same, kills it, and with it the command, but nothing that the command has started.
-// Where there are no such timers to be had, there are no alarms.
+// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first lets it go on, again and again, so
+// that it can act. The second, for one that does not get to that all the same, kills it, and with it the command, but nothing that
+// the command has started. Where there are no such timers to be had, there are no alarms.
 type alarms struct{ wake, kill *kernel.SignalTimer }
 
-// lastResort is the time between the two. It is longer than the margin before the lease can run out: a guard that is late because the
-// whole machine stood still finds both alarms overdue, and alive it ends more than dead.
-const lastResort = time.Second
+const (
+	// wakeEvery is the time between two signals to go on.
+	wakeEvery = 10 * time.Millisecond
+
+	// lastResort is the time between the end of validity and the second alarm. It is longer than the margin before the lease can
+	// run out: a guard that is late because the whole machine stood still finds both alarms overdue, and alive it ends more than dead.
+	lastResort = time.Second
+)
 
 func newAlarms() (a alarms) {
-	wake, err := kernel.NewSignalTimer(syscall.SIGCONT)
-	if err == nil {
+	if wake, err := kernel.NewSignalTimer(syscall.SIGCONT); err == nil {
 		a.wake = wake
 	}
-	kill, err := kernel.NewSignalTimer(syscall.SIGKILL)
-	if err == nil {
+	if kill, err := kernel.NewSignalTimer(syscall.SIGKILL); err == nil {
 		a.kill = kill
 	}
 	return a
@@ -32,19 +35,16 @@ func newAlarms() (a alarms) {
 // set sets them for the end of validity.
 func (a alarms) set(validUntil boottime.Instant) {
 	if a.wake != nil {
-		a.wake.Set(time.Duration(validUntil))
+		a.wake.Set(time.Duration(validUntil), wakeEvery)
 	}
 	if a.kill != nil {
-		a.kill.Set(time.Duration(validUntil.Add(lastResort)))
+		a.kill.Set(time.Duration(validUntil.Add(lastResort)), 0)
 	}
 }
 
-// off takes them back.
-func (a alarms) off() {
-	if a.wake != nil {
-		a.wake.Set(0)
-	}
+// spare takes the second one back: who kills must live, and not be stopped.
+func (a alarms) spare() {
 	if a.kill != nil {
-		a.kill.Set(0)
+		a.kill.Set(0, 0)
 	}
 }

@@ -217,8 +217,14 @@ func (w *warden) keep(at boottime.Instant, moved <-chan boottime.Instant) {
 		select {
 		case at = <-moved:
 			w.alarms.set(at)
+			continue
 		case <-time.After(newsWithin):
-			w.alarms.off() // who kills must live
+		}
+		select {
+		case at = <-moved: // both had come
+			w.alarms.set(at)
+		default:
+			w.alarms.spare()
 			w.end()
 			for range moved {
 			}

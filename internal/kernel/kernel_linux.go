@@ -24,7 +24,7 @@ func BootTime() (time.Duration, error) {
 	return time.Duration(ts.Nano()), errnoOf(e)
 }
 
-// itimerspec is the kernel's: a timer without an interval that expires at value.
+// itimerspec is the kernel's: a timer that expires at value, and at each interval after it if there is one.
 type itimerspec struct{ interval, value syscall.Timespec }
 
 func at(when time.Duration) *itimerspec {
@@ -64,9 +64,11 @@ func NewSignalTimer(sig syscall.Signal) (*SignalTimer, error) {
 	return t, errnoOf(e)
 }
 
-// Set sets it to a time on the boot clock; 0 takes it back.
-func (t *SignalTimer) Set(when time.Duration) error {
-	_, _, e := syscall.RawSyscall6(syscall.SYS_TIMER_SETTIME, uintptr(t.id), absolute, uintptr(unsafe.Pointer(at(when))), 0, 0, 0)
+// Set sets it to a time on the boot clock, and again and again after that if every is not 0; when 0 takes it back.
+func (t *SignalTimer) Set(when, every time.Duration) error {
+	spec := at(when)
+	spec.interval = syscall.NsecToTimespec(int64(every))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_TIMER_SETTIME, uintptr(t.id), absolute, uintptr(unsafe.Pointer(spec)), 0, 0, 0)
 	return errnoOf(e)
 }
 
