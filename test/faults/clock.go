@@ -16,9 +16,17 @@ func clockFaults() []Fault {
 		{Name: "suspended past the lease", outcome: loses, code: 2, says: unrenewed, hit: sleeps(func(t *trial) time.Duration {
 			return t.ttl + time.Duration(t.rng.Int64N(int64(time.Hour)))
 		})},
-		{Name: "suspended, not for long", outcome: keeps, hit: sleeps(leavesTime)},
+		{Name: "suspended, not for long", outcome: keeps, prepare: renewsOften, hit: sleeps(leavesTime)},
 		{Name: "suspended, for some time", hit: sleeps(atRandom)},
-	}, func(f *Fault) { f.what, f.prepare = "the clock", hasClock })
+	}, func(f *Fault) {
+		before := f.prepare
+		f.what, f.prepare = "the clock", func(t *trial) {
+			hasClock(t)
+			if before != nil {
+				before(t)
+			}
+		}
+	})
 }
 
 // hasClock gives the holder a clock that can be put forward.
@@ -36,7 +44,8 @@ func sleeps(long func(*trial) time.Duration) func(*trial) func() {
 		t.require(err)
 		defer f.Close()
 		var b [8]byte
-		binary.LittleEndian.PutUint64(b[:], uint64(long(t)))
+		t.shift = long(t)
+		binary.LittleEndian.PutUint64(b[:], uint64(t.shift))
 		_, err = f.WriteAt(b[:], 0)
 		t.require(err)
 		return nil

@@ -31,6 +31,7 @@ func TestDetectors(t *testing.T) {
 		{"releases before death", "key deleted; the command ignores TERM", "overlap: two commands"},
 		{"waits too long", "network silent", "death: "},
 		{"gives up", "network slow (100 ms each way)", "loss: "},
+		{"has no patience", "network silent, not for long", "loss: "},
 		{"swallows the exit code", "key deleted", "end: the exit code"},
 		{"starts late", "key deleted", "turn: the next one"},
 		{"lets others pass", "connections reset", "turn: the waiters"},

@@ -61,7 +61,7 @@ func (t *trial) judgeOverlap() {
 	if t.forced() {
 		// With another fault it may not even hear of it, and its command goes on until validity ends.
 		_, alone := t.alone()
-		if most := forcedOverlap + t.stalled(t.hitAt); alone && t.result.Overlap > most {
+		if most := forcedOverlap + t.suite.pace.stalled(t.hitAt, t.hitAt+t.result.Death); alone && t.result.Overlap > most {
 			t.problem("overlap: two commands ran at once for %v, which is more than %v", t.result.Overlap, most)
 		}
 		return
@@ -74,7 +74,8 @@ func (t *trial) judgeOverlap() {
 		t.require(err)
 		t.problem("overlap: not dead yet: %s", strings.TrimSpace(string(accused)))
 	}
-	standings, holdings := t.line.seen()
+	standings, holdings, err := t.line.seen()
+	t.require(err)
 	for _, h := range holdings {
 		for _, s := range standings {
 			if s.mod != h.token || s.gone == 0 {
@@ -102,6 +103,9 @@ func (t *trial) judgeDeath() {
 	_, valid := t.holder.stderr.renewed()
 	if valid == 0 { // never renewed; its lease was granted before it started its command
 		valid = t.first(t.holder).First + t.ttl - validity.Margin(t.ttl)
+	}
+	if t.holder.stderr.lastRenewed() < t.hitAt {
+		valid = max(t.hitAt, valid-t.shift)
 	}
 	margin := validity.Margin(t.ttl)
 	t.result.Late = t.last(t.holder) - valid
@@ -143,7 +147,7 @@ func (t *trial) judgeTurn() {
 // judgeLoss: a lock is not lost that could be kept.
 func (t *trial) judgeLoss() {
 	f, alone := t.alone()
-	inTime := f.outcome == either && f.lasts != nil && t.mendedAt != 0 && t.mendedAt+renewalTime+t.stalled(t.hitAt) < t.heldUntil
+	inTime := f.outcome == either && f.lasts != nil && t.mendedAt != 0 && t.mendedAt+renewalTime+t.suite.pace.stalled(t.hitAt, t.heldUntil) < t.heldUntil
 	if alone && !t.result.Held && (f.outcome == keeps || inTime) {
 		t.result.FalseLoss = true
 		t.problem("loss: the holder lost its lock, and could have kept it")
@@ -173,9 +177,7 @@ func (t *trial) judgeEnds() {
 		if status := p.status(); !codes[status] {
 			t.problem("end: the exit code of %s is %d", p.name, status)
 		}
-		if alone {
-			codes = map[int]bool{0: true, 2: f.waiters && f.forced}
-		}
+		codes = map[int]bool{0: true, 2: !alone || f.waiters && f.forced}
 	}
 }
 
@@ -194,7 +196,11 @@ func (t *trial) judgeHistories() {
 			porcupine.Operation{ClientId: i, Input: true, Call: int64(p.started), Return: int64(first.First)},
 			porcupine.Operation{ClientId: i, Input: false, Call: int64(t.last(p)), Return: int64(t.now())})
 		if token := t.ledger.tokenOf(p.name); token != 0 {
-			tokens = append(tokens, porcupine.Operation{ClientId: i, Call: int64(p.started), Output: token, Return: int64(first.First)})
+			since := first.First - 1 // one began after the other
+			if t.forced() {
+				since = p.started
+			}
+			tokens = append(tokens, porcupine.Operation{ClientId: i, Call: int64(since), Output: token, Return: int64(first.First)})
 		}
 	}
 	errs := []error{linearizable("source of tokens", tokenModel, tokens), linearizable("counter", counterModel, t.ledger.history())}
@@ -206,7 +212,14 @@ func (t *trial) judgeHistories() {
 			t.problem("history: %v", err)
 		}
 	}
-	t.result.Work = len(t.ledger.history())
+	var refused int
+	t.result.Work, refused = t.ledger.sum()
+	if t.result.Work == 0 {
+		t.problem("history: the holder could not work")
+	}
+	if refused > 0 && !t.forced() && !t.any(func(f Fault) bool { return f.what == "the key" }) {
+		t.problem("history: a token was refused %d times while its holder ran", refused)
+	}
 }
 
 // judgeLeftovers: nothing is left of anybody.
@@ -216,7 +229,8 @@ func (t *trial) judgeLeftovers() {
 		words, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		t.problem("left: process %d, %q", pid, words)
 	}
-	standings, _ := t.line.seen()
+	standings, _, err := t.line.seen()
+	t.require(err)
 	within := 2 * time.Second
 	if slices.ContainsFunc(t.players(), func(p *player) bool { return !p.hasEnded() || p.status() != 0 }) {
 		within += t.startsWithin() // what could not be taken away runs out
@@ -236,7 +250,7 @@ func (t *trial) judgeLeftovers() {
 }
 
 func (t *trial) leftInEtcd(standings []standing) (left []string) {
-	ctx, cancel := context.WithTimeout(t.ctx, ledgerLimit)
+	ctx, cancel := context.WithTimeout(t.ctx, requestLimit)
 	defer cancel()
 	resp, err := t.client.Get(ctx, t.key, clientv3.WithPrefix())
 	if err != nil {
@@ -269,9 +283,4 @@ func controlGroups(lease clientv3.LeaseID) (dirs []string) {
 		}
 	}
 	return dirs
-}
-
-// stalled is for how long the machine has stood still since an instant: bounds that are none of the promise's are longer by that.
-func (t *trial) stalled(since time.Duration) time.Duration {
-	return t.suite.pace.stalled(since, t.now())
 }

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -25,10 +26,13 @@ func keyFaults() []Fault {
 		{Name: "a waiter's place deleted", what: "a waiter", waiters: true, later: true, outcome: keeps, hit: func(t *trial) func() { return t.deletesPlace(t.waiters[0]) }},
 		{Name: "a waiter's lease revoked", what: "a waiter", waiters: true, later: true, outcome: keeps, hit: func(t *trial) func() { return t.revokes(t.waiters[0]) }},
 		{Name: "compaction", what: "the history", need: need{size: 1, alone: true}, outcome: keeps, hit: func(t *trial) func() {
-			resp, err := t.client.Get(t.ctx, t.key)
-			t.require(err)
-			_, err = t.client.Compact(t.ctx, resp.Header.Revision, clientv3.WithCompactPhysical())
-			t.require(err)
+			t.operate(func(ctx context.Context) error {
+				resp, err := t.client.Get(ctx, t.key)
+				if err == nil {
+					_, err = t.client.Compact(ctx, resp.Header.Revision, clientv3.WithCompactPhysical())
+				}
+				return err
+			})
 			return nil
 		}},
 	}
@@ -36,18 +40,20 @@ func keyFaults() []Fault {
 
 func (t *trial) deletesPlace(p *player) func() {
 	if s, ok := t.standingOf(p); ok {
-		_, err := t.client.Delete(t.ctx, s.key)
-		t.operate(err)
+		t.operate(func(ctx context.Context) error { return t.remove(ctx, s.key) })
 	}
 	return nil
 }
 
 func (t *trial) revokes(p *player) func() {
 	if s, ok := t.standingOf(p); ok {
-		_, err := t.client.Revoke(t.ctx, s.lease)
-		if !errors.Is(err, rpctypes.ErrLeaseNotFound) { // it has run out since
-			t.operate(err)
-		}
+		t.operate(func(ctx context.Context) error {
+			_, err := t.client.Revoke(ctx, s.lease)
+			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				return nil // it has run out since
+			}
+			return err
+		})
 	}
 	return nil
 }
@@ -57,24 +63,39 @@ func deletesKey(t *trial) func() {
 	if !t.spec.Locker.ours {
 		return t.deletesPlace(t.holder) // there is no other key
 	}
-	_, err := t.client.Delete(t.ctx, t.key)
-	t.operate(err)
+	t.operate(func(ctx context.Context) error { return t.remove(ctx, t.key) })
 	return nil
 }
 
 // putsKey is an operator who keeps all others out, until he takes his key away.
 func putsKey(t *trial) func() {
-	_, err := t.client.Put(t.ctx, t.key, "an operator")
-	t.operate(err)
+	t.operate(func(ctx context.Context) error {
+		_, err := t.client.Put(ctx, t.key, "an operator")
+		return err
+	})
 	return func() {
-		_, err := t.client.Delete(t.ctx, t.key)
+		if !t.await(settleWithin, func() bool { return t.asking(func(ctx context.Context) error { return t.remove(ctx, t.key) }) == nil }) {
+			t.problem("the operator's key could not be taken away")
+		}
+	}
+}
+
+func (t *trial) remove(ctx context.Context, key string) error {
+	_, err := t.client.Delete(ctx, key)
+	return err
+}
+
+// operate does what an operator does, who in a pair of faults can find that etcd does not answer.
+func (t *trial) operate(do func(context.Context) error) {
+	err := t.asking(do)
+	if _, alone := t.alone(); alone {
 		t.require(err)
 	}
 }
 
-// operate is about what an operator has tried, who cannot do much while etcd does not answer.
-func (t *trial) operate(err error) {
-	if _, alone := t.alone(); alone {
-		t.require(err)
-	}
+// asking bounds a request to etcd.
+func (t *trial) asking(do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(t.ctx, requestLimit)
+	defer cancel()
+	return do(ctx)
 }

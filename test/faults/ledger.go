@@ -74,7 +74,7 @@ func keep(ctx context.Context, client *clientv3.Client, lock, socket string) (*l
 }
 
 func (l *ledger) close() {
-	ctx, cancel := context.WithTimeout(l.ctx, ledgerLimit)
+	ctx, cancel := context.WithTimeout(l.ctx, requestLimit)
 	l.client.Delete(ctx, l.counter)
 	cancel()
 	l.stop()
@@ -82,8 +82,8 @@ func (l *ledger) close() {
 	l.workers.Wait()
 }
 
-// ledgerLimit bounds each request to etcd.
-const ledgerLimit = 3 * time.Second
+// requestLimit bounds each request to etcd of the trial itself.
+const requestLimit = 3 * time.Second
 
 func (l *ledger) serve(conn net.Conn) {
 	e := entry{}
@@ -113,7 +113,7 @@ func (l *ledger) serve(conn net.Conn) {
 }
 
 func (l *ledger) read() (int, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, ledgerLimit)
+	ctx, cancel := context.WithTimeout(l.ctx, requestLimit)
 	defer cancel()
 	resp, err := l.client.Get(ctx, l.counter)
 	if err != nil || len(resp.Kvs) == 0 {
@@ -123,7 +123,7 @@ func (l *ledger) read() (int, error) {
 }
 
 func (l *ledger) write(token int64, number int) string {
-	ctx, cancel := context.WithTimeout(l.ctx, ledgerLimit)
+	ctx, cancel := context.WithTimeout(l.ctx, requestLimit)
 	defer cancel()
 	resp, err := l.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(l.lock), "=", token)).
@@ -148,6 +148,21 @@ func (l *ledger) tokenOf(name string) int64 {
 		}
 	}
 	return 0
+}
+
+// sum returns how many numbers were written, and how many were refused.
+func (l *ledger) sum() (wrote, refused int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.entries {
+		switch e.outcome {
+		case written:
+			wrote++
+		case refusal:
+			refused++
+		}
+	}
+	return wrote, refused
 }
 
 // history returns the work as operations.

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,6 @@ type standing struct {
 type holding struct {
 	id    string
 	token int64
-	lease clientv3.LeaseID
 }
 
 // line is what was seen of a lock in etcd.
@@ -37,6 +37,7 @@ type line struct {
 	key     string
 
 	mu       sync.Mutex
+	broken   bool // it ended by itself
 	all      []*standing
 	holdings []holding
 }
@@ -58,6 +59,9 @@ func watch(ctx context.Context, client *clientv3.Client, key string) (*line, err
 				l.see(event)
 			}
 		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.broken = ctx.Err() == nil
 	}()
 	return l, nil
 }
@@ -74,7 +78,7 @@ func (l *line) see(event *clientv3.Event) {
 	put := event.Type == clientv3.EventTypePut
 	switch {
 	case key == l.key && put:
-		l.holdings = append(l.holdings, holding{string(kv.Value), kv.ModRevision, clientv3.LeaseID(kv.Lease)})
+		l.holdings = append(l.holdings, holding{string(kv.Value), kv.ModRevision})
 	case !strings.HasPrefix(key, place.Prefix(l.key)):
 	case !put:
 		if s := l.at(key); s != nil {
@@ -131,11 +135,14 @@ func (l *line) of(id string, number int) (standing, bool) {
 }
 
 // seen returns all that was seen.
-func (l *line) seen() (all []standing, holdings []holding) {
+func (l *line) seen() (all []standing, holdings []holding, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.broken {
+		err = errors.New("the watch on the line has ended")
+	}
 	for _, s := range l.all {
 		all = append(all, *s)
 	}
-	return all, append(holdings, l.holdings...)
+	return all, append(holdings, l.holdings...), err
 }

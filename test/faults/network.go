@@ -30,7 +30,7 @@ func networkFaults() []Fault {
 	for _, f := range []fate{silent, refused, upLost, downLost} {
 		all = append(all,
 			Fault{Name: "network " + f.name, outcome: loses, code: 2, says: unrenewed, hit: breaks(f, holders)},
-			Fault{Name: "network " + f.name + ", not for long", outcome: keeps, hit: breaks(f, holders), lasts: leavesTime},
+			Fault{Name: "network " + f.name + ", not for long", outcome: keeps, prepare: renewsOften, hit: breaks(f, holders), lasts: leavesTime},
 			Fault{Name: "network " + f.name + ", for some time", hit: breaks(f, holders), lasts: atRandom},
 		)
 	}
@@ -47,7 +47,7 @@ func networkFaults() []Fault {
 		waiters = append(waiters, Fault{Name: "a waiter's network " + f.name, what: "a waiter", waiters: true, outcome: keeps, hit: breaks(f, firstWaiters), lasts: ttls(1.6)})
 	}
 	var members []Fault
-	for _, f := range []fate{silent, refused, slow} {
+	for _, f := range []fate{silent, refused, upLost, downLost, slow} {
 		members = append(members, Fault{Name: "one of three members " + f.name, what: "the holder's network", anyone: true, need: need{size: 3}, outcome: keeps, lasts: ttls(1.6),
 			hit: func(t *trial) func() {
 				member := t.rng.IntN(3)

@@ -29,7 +29,6 @@ type player struct {
 	stderr  *stderr
 	started time.Duration
 	done    chan struct{} // closed when it has ended
-	ended   time.Duration
 }
 
 // endpoints returns where the player finds the members.
@@ -58,7 +57,6 @@ func (p *player) start(cmd *exec.Cmd, env []string) error {
 	}
 	go func() {
 		cmd.Wait()
-		p.ended = beat.Now()
 		close(p.done)
 	}()
 	return nil
@@ -89,6 +87,7 @@ type stderr struct {
 	begun    int // where the line begins that is not complete
 	renewals int
 	validity time.Duration // when the lock was valid until, at the last renewal
+	at       time.Duration // when that was
 }
 
 func (s *stderr) Write(p []byte) (int, error) {
@@ -105,7 +104,8 @@ func (s *stderr) Write(p []byte) (int, error) {
 			_, valid, _ := strings.Cut(rest, "valid_for=")
 			if d, err := time.ParseDuration(valid); err == nil {
 				s.renewals++
-				s.validity = beat.Now() + d
+				s.at = beat.Now()
+				s.validity = s.at + d
 			}
 		}
 	}
@@ -122,4 +122,11 @@ func (s *stderr) renewed() (int, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.renewals, s.validity
+}
+
+// lastRenewed returns when it was renewed last.
+func (s *stderr) lastRenewed() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at
 }

@@ -24,7 +24,7 @@ func processFaults() []Fault {
 	return []Fault{
 		{Name: "etcdlocker killed", anyone: true, what: what, outcome: loses, code: 137, hit: signals(syscall.SIGKILL, theLocker)},
 		{Name: "etcdlocker stopped", anyone: true, what: what, outcome: loses, code: 2, says: leaseOver, hit: signals(syscall.SIGSTOP, theLocker)},
-		{Name: "etcdlocker stopped, not for long", anyone: true, what: what, outcome: keeps, hit: signals(syscall.SIGSTOP, theLocker), lasts: leavesTime},
+		{Name: "etcdlocker stopped, not for long", anyone: true, what: what, outcome: keeps, prepare: renewsOften, hit: signals(syscall.SIGSTOP, theLocker), lasts: leavesTime},
 		{Name: "etcdlocker stopped, for some time", anyone: true, what: what, hit: signals(syscall.SIGSTOP, theLocker), lasts: atRandom},
 		{Name: "guard killed", what: "the guard", bare: true, outcome: loses, code: 137, says: guardKilled, hit: signals(syscall.SIGKILL, theGuard)},
 		{Name: "guard stopped", what: "the guard", outcome: keeps, code: 137, hit: signals(syscall.SIGSTOP, theGuard), lasts: ttls(1.6)},

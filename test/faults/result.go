@@ -24,7 +24,7 @@ type Result struct {
 	HandOver  time.Duration `json:"hand_over,omitempty"` // from the fault, or its end, to the next start
 	Endless   bool          `json:"endless,omitempty"`   // the holder's command ran on when the next one had run for long
 	FalseLoss bool          `json:"false_loss,omitempty"`
-	Work      int           `json:"work,omitempty"` // numbers written, or refused
+	Work      int           `json:"work,omitempty"` // numbers written
 	Problems  []string      `json:"problems,omitempty"`
 }
 

@@ -39,7 +39,8 @@ type trial struct {
 	waiters  []*player
 	line     *line
 	ledger   *ledger
-	through  int // the member that the holder renews through, where it knows just one
+	shift    time.Duration // of the holder's clock
+	through  int           // the member that the holder renews through, where it knows just one
 
 	mends           []*mend
 	hitAt, mendedAt time.Duration
@@ -141,10 +142,10 @@ func (t *trial) prepare(tb testing.TB) {
 
 // answers reports whether etcd, which may have been through another trial, is well.
 func (t *trial) answers() bool {
-	ctx, cancel := context.WithTimeout(t.ctx, ledgerLimit)
-	defer cancel()
-	_, err := t.client.Get(ctx, t.key)
-	return err == nil
+	return t.asking(func(ctx context.Context) error {
+		_, err := t.client.Get(ctx, t.key)
+		return err
+	}) == nil
 }
 
 func (t *trial) player(tb testing.TB, name string) *player {
@@ -168,7 +169,7 @@ func (t *trial) begin() {
 		if err := os.Mkdir(machine, 0o700); !errors.Is(err, os.ErrExist) {
 			t.require(err)
 		}
-		job := Job{Endpoints: p.endpoints(), Key: t.key, ID: p.name, TTL: t.ttl, Options: append([]string{"--orphans", "kill"}, p.options...),
+		job := Job{Endpoints: p.endpoints(), Key: t.key, ID: p.name, TTL: t.ttl, Options: append([]string{"--orphans", "kill", "--wait", "300"}, p.options...),
 			Command: []string{t.suite.programs.heart(), t.dir, p.name, t.kind}}
 		t.require(p.start(t.spec.Locker.Command(job), t.environment("XDG_RUNTIME_DIR="+machine)))
 		if i == 0 && !t.await(settleWithin, func() bool { return t.first(p) != nil }) {
@@ -238,128 +239,6 @@ func (t *trial) doubt() time.Duration {
 		valid = t.holder.started + t.ttl - validity.Margin(t.ttl)
 	}
 	return valid - t.grace
-}
-
-// strike lets the faults hit, the second one some time after the first.
-func (t *trial) strike() {
-	for i, f := range t.spec.Faults {
-		if i > 0 {
-			time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl)))
-		}
-		if i == 0 {
-			t.heldUntil = t.doubt()
-		}
-		undo := f.hit(t)
-		now := t.now()
-		if i == 0 {
-			t.hitAt = now
-		}
-		lasts := f.lasts
-		if len(t.spec.Faults) > 1 {
-			lasts = atRandom // or the two would never be there at the same time
-		}
-		m := &mend{do: undo}
-		t.mends = append(t.mends, m)
-		if lasts != nil {
-			m.at = now + lasts(t)
-		}
-	}
-}
-
-// A mend is how and when a fault ends. Without an instant it is when the next holder has started.
-type mend struct {
-	do   func()
-	at   time.Duration
-	done bool
-}
-
-// mendTimed mends what has an instant, when it comes.
-func (t *trial) mendTimed() {
-	slices.SortFunc(t.mends, func(a, b *mend) int { return int(a.at - b.at) })
-	for _, m := range t.mends {
-		if m.at != 0 {
-			time.Sleep(m.at - t.now())
-			t.mend(m)
-		}
-	}
-}
-
-// mendAll mends what is left.
-func (t *trial) mendAll() {
-	for _, m := range t.mends {
-		t.mend(m)
-	}
-}
-
-func (t *trial) mend(m *mend) {
-	if m.done {
-		return
-	}
-	m.done = true
-	if m.do != nil {
-		m.do()
-	}
-	t.mendedAt = t.now()
-}
-
-// outcome is what is to become of the holder.
-func (t *trial) outcome() outcome {
-	if len(t.spec.Faults) > 1 {
-		return either
-	}
-	return t.spec.Faults[0].outcome
-}
-
-// nextStarted reports whether somebody else has started, and notes who was the first.
-func (t *trial) nextStarted() bool {
-	for _, w := range t.waiters {
-		if life := t.first(w); life != nil && (t.next == nil || life.First < t.next.First) {
-			t.next = life
-		}
-	}
-	return t.next != nil
-}
-
-// observe waits for what becomes of the holder, and mends what was broken.
-func (t *trial) observe() {
-	t.mendTimed()
-	renewals, _ := t.holder.stderr.renewed()
-	kept := func(times int) bool {
-		n, _ := t.holder.stderr.renewed()
-		return n >= renewals+times
-	}
-	switch {
-	case t.outcome() == loses:
-		t.await(t.startsWithin()+t.suite.patience, t.nextStarted)
-	case !t.spec.Locker.ours:
-		t.await(t.ttl, t.nextStarted) // it does not say what it does
-	case t.outcome() == keeps:
-		t.await(2*t.ttl+t.suite.patience, func() bool { return kept(2) || t.holder.hasEnded() })
-	default:
-		// As long as a renewal lasts that should not have been counted.
-		end := t.now() + t.ttl
-		t.await(2*t.ttl+t.suite.patience, func() bool { return t.nextStarted() || kept(1) && t.now() > end || t.holder.hasEnded() })
-	}
-	if t.next != nil && !t.spec.Locker.ours {
-		// How long does the one before go on?
-		t.result.Endless = !t.await(longEnough, func() bool { return t.now()-t.last(t.holder) > 300*time.Millisecond })
-	}
-	t.mendAll()
-	if t.outcome() == loses && t.spec.Locker.ours && !t.await(t.suite.patience, t.holder.hasEnded) {
-		t.problem("the holder's locker did not end")
-	}
-}
-
-// longEnough is for how long two commands are watched that run at once.
-const longEnough = 10 * time.Second
-
-// startsWithin is the time from the hit, or from the mending where nobody can start before, within which the next one in line has to start.
-func (t *trial) startsWithin() time.Duration {
-	within := t.ttl + 2*time.Second
-	for _, f := range t.spec.Faults {
-		within += f.slower
-	}
-	return within
 }
 
 // finish lets everybody end who is left.

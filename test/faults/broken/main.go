@@ -48,6 +48,7 @@ func run(defect string, args []string) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
+	lock.RefreshInterval = time.Second
 	lock.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx := context.Background()
 	held, err := lock.Lock(ctx)
@@ -108,6 +109,15 @@ func (w *work) hold(held context.Context) (int, error) {
 		over = nil
 	case "waits too long":
 		over = w.lock.Expired()
+	case "has no patience":
+		short := make(chan struct{})
+		go func() {
+			for w.lock.Remaining() > w.ttl-2500*time.Millisecond { // a renewal each second, and one has failed
+				time.Sleep(10 * time.Millisecond)
+			}
+			close(short)
+		}()
+		over = short
 	case "gives up":
 		early = time.After(w.ttl * 4 / 5)
 	}
@@ -128,7 +138,7 @@ func (w *work) hold(held context.Context) (int, error) {
 		w.lock.Close(ctx)
 		time.Sleep(200 * time.Millisecond)
 	case "waits too long":
-		time.Sleep(400 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
 	w.cmd.Process.Kill()
 	<-w.ended
