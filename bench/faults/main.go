@@ -10,11 +10,11 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -65,14 +65,16 @@ func read(names []string) (results []faults.Result, err error) {
 		if err != nil {
 			return nil, err
 		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
+		for in := json.NewDecoder(f); err == nil; {
 			var r faults.Result
-			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-				return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
+			if err = in.Decode(&r); err == nil {
+				results = append(results, r)
 			}
-			results = append(results, r)
 		}
 		f.Close()
+		if err != io.EOF {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	if len(results) == 0 {
 		return nil, errors.New("no results")

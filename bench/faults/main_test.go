@@ -57,11 +57,11 @@ func etcdctl() faults.Locker {
 	}}
 }
 
-// TestFaults runs the trials of both, mixed: for each ten of ours one of the peer's.
+// TestFaults runs the trials of both, mixed: for each six of ours one of the peer's.
 func TestFaults(t *testing.T) {
 	ours, err1 := faults.Plan(options, programs.Etcdlocker)
 	fewer := options
-	fewer.Trials = options.Trials / 10
+	fewer.Trials = options.Trials / 6
 	theirs, err2 := faults.Plan(fewer, etcdctl())
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)

@@ -14,14 +14,11 @@ import (
 type row struct {
 	trials, kept             int
 	overlap, death, handOver time.Duration // the worst
-	late                     time.Duration // the worst time from the end of validity to death
 	endless                  int           // how often both ran until the observation ended
-	mustLose                 bool
 }
 
 func (r *row) add(result faults.Result) {
 	r.trials++
-	r.mustLose = result.Outcome == "loses"
 	r.overlap = max(r.overlap, result.Overlap)
 	if result.Endless {
 		r.endless++
@@ -31,9 +28,6 @@ func (r *row) add(result faults.Result) {
 		return
 	}
 	r.death, r.handOver = max(r.death, result.Death), max(r.handOver, result.HandOver)
-	if result.Death > 0 {
-		r.late = max(r.late, result.Late)
-	}
 }
 
 // sum returns the rows of a locker by their names.
@@ -70,7 +64,7 @@ func full(results []faults.Result) string {
 // totals says what all of etcdlock's trials come to.
 func totals(results []faults.Result) string {
 	var trials, falseLosses, problems, work int
-	var unforced, forced, late time.Duration
+	var unforced, forced time.Duration
 	for _, r := range results {
 		if r.Locker == peer {
 			continue
@@ -87,11 +81,10 @@ func totals(results []faults.Result) string {
 			forced = max(forced, r.Overlap)
 		} else {
 			unforced = max(unforced, r.Overlap)
-			late = max(late, r.Late)
 		}
 	}
-	return fmt.Sprintf("%d trials of etcdlock: overlap %s without force, at most %s with it; last sign of life at most %s after the end of validity; %d false losses; %d trials in which anything was not as promised, or was left behind; %d pieces of work on the guarded counters, none lost.\n",
-		trials, span(unforced), span(forced), span(late), falseLosses, problems, work)
+	return fmt.Sprintf("%d trials of etcdlock: overlap %s without force, at most %s with it; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost.\n",
+		trials, span(unforced), span(forced), falseLosses, problems, work)
 }
 
 func (r *row) cells(kept bool) string {

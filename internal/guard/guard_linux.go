@@ -205,9 +205,10 @@ func (g *guarded) Thaw() {
 }
 
 // Kill kills the guard with all the rest: it may be stopped.
+// Kill kills everything that is there, and then the group: see warden.kill.
 func (g *guarded) Kill() {
-	g.group().kill()
 	g.tree.Kill()
+	g.group().kill()
 }
 
 func (g *guarded) Others() []supervise.Process {

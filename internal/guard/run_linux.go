@@ -239,13 +239,13 @@ func (w *warden) end() { w.ending.Do(func() { go w.kill() }) }
 // not die is etcdlocker's to report, if there is one.
 func (w *warden) kill() {
 	for begun := time.Now(); ; time.Sleep(supervise.KillEvery) {
-		w.group.kill()
 		for _, p := range supervise.Descendants() {
 			p.Signal(syscall.SIGKILL)
 		}
 		if w.pidfd >= 0 {
 			kernel.PidfdSignal(w.pidfd, syscall.SIGKILL) // also where /proc shows nothing
 		}
+		w.group.kill() // last: it waits for whatever else the machine does with groups
 		if time.Since(begun) > supervise.Patience {
 			time.Sleep(supervise.Patience) // stuck in the kernel, or somebody else's: there is no hurry any more
 		}

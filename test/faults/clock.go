@@ -44,7 +44,7 @@ func sleeps(long func(*trial) time.Duration) func(*trial) func() {
 		t.require(err)
 		defer f.Close()
 		var b [8]byte
-		t.shift = long(t)
+		t.shift, t.shiftedAt = long(t), t.now()
 		binary.LittleEndian.PutUint64(b[:], uint64(t.shift))
 		_, err = f.WriteAt(b[:], 0)
 		t.require(err)

@@ -104,8 +104,8 @@ func (t *trial) judgeDeath() {
 	if valid == 0 { // never renewed; its lease was granted before it started its command
 		valid = t.first(t.holder).First + t.ttl - validity.Margin(t.ttl)
 	}
-	if t.holder.stderr.lastRenewed() < t.hitAt {
-		valid = max(t.hitAt, valid-t.shift)
+	if t.shift > 0 && t.holder.stderr.lastRenewed() < t.shiftedAt {
+		valid = max(t.shiftedAt, valid-t.shift)
 	}
 	margin := validity.Margin(t.ttl)
 	t.result.Late = t.last(t.holder) - valid
@@ -119,7 +119,7 @@ func (t *trial) judgeTurn() {
 	f, alone := t.alone()
 	from := t.hitAt
 	if f.settled {
-		from = t.mendedAt
+		from = t.mended
 	}
 	if t.next != nil {
 		t.result.HandOver = max(0, t.next.First-from)
@@ -134,8 +134,8 @@ func (t *trial) judgeTurn() {
 			t.problem("turn: nobody started within %v", most)
 		case t.result.HandOver > most:
 			t.problem("turn: the next one started after %v, which is more than %v", t.result.HandOver, most)
-		case f.settled && t.next.First < from:
-			t.problem("turn: %s started %v before it could", t.next.Name, from-t.next.First)
+		case f.settled && t.next.First < t.mending:
+			t.problem("turn: %s started %v before it could", t.next.Name, t.mending-t.next.First)
 		}
 	}
 	first, second := t.first(t.waiters[0]), t.first(t.waiters[1])
@@ -147,7 +147,7 @@ func (t *trial) judgeTurn() {
 // judgeLoss: a lock is not lost that could be kept.
 func (t *trial) judgeLoss() {
 	f, alone := t.alone()
-	inTime := f.outcome == either && f.lasts != nil && t.mendedAt != 0 && t.mendedAt+renewalTime+t.suite.pace.stalled(t.hitAt, t.heldUntil) < t.heldUntil
+	inTime := f.outcome == either && f.lasts != nil && t.mended != 0 && t.mended+renewalTime+t.suite.pace.stalled(t.hitAt, t.heldUntil) < t.heldUntil
 	if alone && !t.result.Held && (f.outcome == keeps || inTime) {
 		t.result.FalseLoss = true
 		t.problem("loss: the holder lost its lock, and could have kept it")
@@ -165,7 +165,8 @@ func (t *trial) judgeEnds() {
 			t.problem("end: the holder's locker did not say %q", f.says)
 		}
 	case !t.result.Held:
-		codes[2] = true
+		// 3: with two faults, on a busy machine, what is dead may not be proved dead in time. Then the lock is not released.
+		codes[2], codes[3] = true, !alone
 		for _, f := range t.spec.Faults {
 			codes[f.code] = true
 		}
@@ -177,7 +178,7 @@ func (t *trial) judgeEnds() {
 		if status := p.status(); !codes[status] {
 			t.problem("end: the exit code of %s is %d", p.name, status)
 		}
-		codes = map[int]bool{0: true, 2: !alone || f.waiters && f.forced}
+		codes = map[int]bool{0: true, 2: !alone || f.waiters && f.forced, 3: !alone}
 	}
 }
 

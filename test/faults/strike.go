@@ -62,11 +62,11 @@ func (t *trial) mend(m *mend) {
 	if m.done {
 		return
 	}
-	m.done = true
+	m.done, t.mending = true, t.now()
 	if m.do != nil {
 		m.do()
 	}
-	t.mendedAt = t.now()
+	t.mended = t.now()
 }
 
 // outcome is what is to become of the holder.

@@ -39,11 +39,13 @@ type trial struct {
 	waiters  []*player
 	line     *line
 	ledger   *ledger
-	shift    time.Duration // of the holder's clock
+	shift    time.Duration // of the holder's clock, since shiftedAt
 	through  int           // the member that the holder renews through, where it knows just one
 
 	mends           []*mend
-	hitAt, mendedAt time.Duration
+	hitAt           time.Duration
+	shiftedAt       time.Duration
+	mending, mended time.Duration // when what was mended last began to be, and was
 	heldUntil       time.Duration // at the hit: when the lock would be doubtful without a renewal
 	next            *beat.Life    // the command that started after the hit, if one did before the end
 	result          Result
