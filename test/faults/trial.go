@@ -280,6 +280,12 @@ func (t *trial) clear() {
 	}
 	if t.line != nil {
 		t.line.close()
+		standings, _, _ := t.line.seen()
+		for _, s := range standings {
+			for _, dir := range controlGroups(s.lease) {
+				os.Remove(dir) // nobody is in it
+			}
+		}
 	}
 	os.RemoveAll(t.dir)
 }
