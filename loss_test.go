@@ -207,13 +207,8 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s, ctx, key := etcdtest.Shared(t), etcdtest.Context(t), "/after-an-outage"
 	direct := s.Client(t)
-	before, err := etcdlock.New(direct, key, "before", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := before.Lock(ctx); err != nil {
-		t.Fatal(err)
-	}
+	before := timed(t, direct, key, "before", time.Minute)
+	mustLock(t, before)
 	var outage atomic.Bool
 	gate := etcdtest.NewGate(t, s.Endpoint())
 	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
@@ -225,10 +220,7 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 	config := s.Config()
 	config.Endpoints = []string{gate.Endpoint()}
 	const ttl = 2 * time.Second
-	waiter, err := etcdlock.New(etcdtest.Dial(t, config), key, "waiter", ttl)
-	if err != nil {
-		t.Fatal(err)
-	}
+	waiter := timed(t, etcdtest.Dial(t, config), key, "waiter", ttl)
 	outage.Store(true)
 	type result struct {
 		held context.Context
@@ -258,9 +250,7 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := before.Unlock(ctx); err != nil {
-		t.Fatal(err)
-	}
+	mustUnlock(t, before)
 	awaitKey(key, clientv3.WithMinCreateRev(place.CreateRevision))
 	outage.Store(false)
 	after := <-granted
