@@ -204,8 +204,7 @@ func (g *guarded) Thaw() {
 	g.group().freeze(false)
 }
 
-// Kill kills the guard with all the rest: it may be stopped.
-// Kill kills everything that is there, and then the group: see warden.kill.
+// Kill kills the guard with all the rest, as it may be stopped, and the group last: see warden.kill.
 func (g *guarded) Kill() {
 	g.tree.Kill()
 	g.group().kill()
