@@ -34,15 +34,14 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
-		programs, err = faults.Build("../..", dir)
+		if programs, err = faults.Build("../..", dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		build := exec.Command("go", "build", "-o", filepath.Join(dir, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "building etcdctl: %v\n%s", err, out)
-			return 1
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return runner.Run()

@@ -251,19 +251,23 @@ func (t *trial) judgeLeftovers() {
 }
 
 func (t *trial) leftInEtcd(standings []standing) (left []string) {
-	ctx, cancel := context.WithTimeout(t.ctx, requestLimit)
-	defer cancel()
-	resp, err := t.client.Get(ctx, t.key, clientv3.WithPrefix())
+	err := t.asking(func(ctx context.Context) error {
+		resp, err := t.client.Get(ctx, t.key, clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		for _, kv := range resp.Kvs {
+			left = append(left, fmt.Sprintf("key %q", kv.Key))
+		}
+		for _, s := range standings {
+			if resp, err := t.client.TimeToLive(ctx, s.lease); err != nil || resp.TTL >= 0 {
+				left = append(left, fmt.Sprintf("lease %x", s.lease))
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return []string{err.Error()}
-	}
-	for _, kv := range resp.Kvs {
-		left = append(left, fmt.Sprintf("key %q", kv.Key))
-	}
-	for _, s := range standings {
-		if resp, err := t.client.TimeToLive(ctx, s.lease); err != nil || resp.TTL >= 0 {
-			left = append(left, fmt.Sprintf("lease %x", s.lease))
-		}
 	}
 	return left
 }

@@ -19,9 +19,12 @@ func memberFaults() []Fault {
 		{waiters: true, Name: "leader stopped while the holder renews through it", need: three, prepare: renewsThroughLeader, lasts: fooled, hit: func(t *trial) func() { return t.stop(t.through) }},
 		{Name: "leader stopped for longer than the TTL", forced: true, waiters: true, need: three, lasts: ttls(1.4), hit: func(t *trial) func() { return t.stop(t.world.leader()) }},
 		{Name: "leader and etcdlocker killed", need: three, outcome: loses, code: 137, slower: elections + time.Second, hit: func(t *trial) func() {
-			undo := t.kill(t.world.leader())
-			signals(syscall.SIGKILL, theLocker)(t)
-			return undo
+			restart := t.kill(t.world.leader())
+			forget := signals(syscall.SIGKILL, theLocker)(t)
+			return func() {
+				forget()
+				restart()
+			}
 		}},
 		{Name: "leader killed, for good", need: three, slower: elections, hit: func(t *trial) func() { return t.kill(t.world.leader()) }, lasts: ttls(1.5)},
 		{Name: "another member stopped for some elections", need: three, outcome: keeps, lasts: during(elections), hit: func(t *trial) func() { return t.stop((t.world.leader() + 1) % 3) }},

@@ -29,8 +29,8 @@ func processFaults() []Fault {
 		{Name: "guard killed", what: "the guard", bare: true, outcome: loses, code: 137, says: guardKilled, hit: signals(syscall.SIGKILL, theGuard)},
 		{Name: "guard stopped", what: "the guard", outcome: keeps, code: 137, hit: signals(syscall.SIGSTOP, theGuard), lasts: ttls(1.6)},
 		{Name: "guard stopped, for some time", what: "the guard", outcome: keeps, code: 137, hit: signals(syscall.SIGSTOP, theGuard), lasts: atRandom},
-		{Name: "etcdlocker and guard stopped", what: "the holder's processes", outcome: loses, code: 2, says: leaseOver, hit: signals(syscall.SIGSTOP, theLocker, theGuard)},
-		{Name: "etcdlocker and guard killed", what: "the holder's processes", bare: true, outcome: loses, code: 137, hit: signals(syscall.SIGKILL, theLocker, theGuard)},
+		{Name: "etcdlocker and guard stopped", what: what, outcome: loses, code: 2, says: leaseOver, hit: signals(syscall.SIGSTOP, theLocker, theGuard)},
+		{Name: "etcdlocker and guard killed", what: what, bare: true, outcome: loses, code: 137, hit: signals(syscall.SIGKILL, theLocker, theGuard)},
 		{Name: "command killed", anyone: true, what: "the command", outcome: loses, code: 137, says: "the command died of SIGKILL", hit: signals(syscall.SIGKILL, theCommand)},
 		{Name: "command stopped", anyone: true, what: "the command", outcome: keeps, hit: signals(syscall.SIGSTOP, theCommand), lasts: ttls(1.4)},
 	}
