@@ -8,50 +8,44 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/place"
 )
-
-// startAfter is how long a contender has to last before goroutines look after it: long enough that short holdings do
-// without, short enough to notice an operator's hand within 50 ms.
-const startAfter = 25 * time.Millisecond
 
 // errUnlocked is why the contexts handed out end when the holder unlocks.
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 
-// A contender is one place in line under a lease, from the request to join until nothing of it is left. Three
-// kinds of goroutines work for it, all ended by stop: the renewer, which makes RPCs and may hang; once it holds the
-// lock the keeper, which does nothing but watch the clock; and one follower for each of its keys.
+// A contender is one place in line under a lease, from the request to join until nothing of it is left. It has no goroutine of
+// its own: whoever waits for the lock drives it while it waits, and those of its lease look after it.
 type contender struct {
 	settings
+	owner   *Lock
 	key, id string
 	lease   *lease
 	place   string // its key in the line
 	record  string // the value of place
-	create  int64  // the CreateRevision of place
-	strays  bool   // writes that name place may still be on their way
+	linked  bool   // its place is on the tail's chain
 	alone   bool   // nobody was met the last time
+	strays  bool   // writes that name place may still be on their way
 
 	token atomic.Int64 // 0 while waiting
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
+	unseen bool // the state is about to be read; guarded by lease.crowd
 
-	unstarted []*time.Timer // of goroutines that may not have begun; guarded by Lock.turn
-
-	news chan struct{} // while waiting: something may have happened, look
-	gone chan struct{} // while waiting: the lease is gone
-
+	news    chan struct{} // something has happened that who waits must know
 	expired chan struct{} // the lock may be somebody else's
 	over    chan struct{} // the holding has been unlocked
 
-	mu    sync.Mutex
-	lost  *LostError
-	holds map[*holding]struct{}
+	mu      sync.Mutex
+	left    bool        // nothing is to be concluded any more
+	settler *time.Timer // has it looked after, once it has lasted for long enough
+	lost    *LostError
+	holds   map[*holding]struct{}
+	line    standing
 }
 
 // A holding is one context handed out by Lock.
@@ -63,117 +57,74 @@ type holding struct {
 func newContender(l *Lock, s settings, ls *lease) *contender {
 	c := &contender{
 		settings: s,
+		owner:    l,
 		key:      l.key,
 		id:       l.id,
 		lease:    ls,
-		place:    place.Key(l.key, ls.id, ls.places),
+		place:    l.nextPlace(ls),
 		record:   l.record(s.command),
+		linked:   !l.unlinked,
 		alone:    l.alone,
+		seat:     -1,
 		news:     make(chan struct{}, 1),
-		gone:     make(chan struct{}),
 		expired:  make(chan struct{}),
 		over:     make(chan struct{}),
-		holds:    make(map[*holding]struct{}),
 	}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if err := ls.attach(c); err != nil {
+		c.line.doom = fmt.Errorf("%w: %w", errStartOver, err)
+	}
 	return c
 }
 
-// stop ends the contender's goroutines. What they had sent may still be applied.
+// stop ends what is done for the contender. What was sent for it may still be applied.
 func (c *contender) stop() {
-	c.cancel()
-	for _, begin := range c.unstarted {
-		if begin.Stop() {
-			c.wg.Done()
-		}
+	c.mu.Lock()
+	c.left = true
+	if c.settler != nil {
+		c.settler.Stop()
 	}
-	c.unstarted = nil
-	c.wg.Wait()
+	watches := c.line.end()
+	c.mu.Unlock()
+	unwatch(c.lease.client, watches...)
+	c.lease.detach(c)
 }
 
-// entered starts what a place in line needs.
-func (c *contender) entered() { c.start(c.renew, c.followPlace) }
-
-// granted starts what a holder needs, and what its place in line needs if it was never in line.
-func (c *contender) granted() {
-	token := c.token.Load()
-	if c.create == token {
-		c.start(c.renew, c.followPlace, c.keep, c.followKey)
-	} else {
-		c.start(c.keep, c.followKey)
-	}
-	c.log.Debug("lock acquired", "key", c.key, "token", token)
-	select {
-	case <-c.gone: // what the renewer found while the lock was being granted
-		c.lose(LeaseLost, nil)
-	default:
-	}
-}
-
-// start runs goroutines after startAfter, or when the keeper has something to do if that is sooner. A holding that is
-// over by then does without them.
-func (c *contender) start(goroutines ...func()) {
-	c.wg.Add(1)
-	begin := time.AfterFunc(min(startAfter, c.lease.validUntil().Add(-c.grace).Until()), func() {
-		defer c.wg.Done()
-		for _, g := range goroutines {
-			c.wg.Go(g)
-		}
-	})
-	c.unstarted = append(c.unstarted, begin)
-}
-
-// renew is the renewer. It, too, goes by the clock that does not stop in suspend: who has slept renews at once.
-func (c *contender) renew() {
-	timer := boottime.NewTimer()
-	defer timer.Close()
-	for c.sleepUntil(timer, c.lease.sentAt().Add(c.refresh)) {
-		resp, err := c.lease.renew(c.ctx, c.state()...)
-		if c.renewed(resp, err) {
-			return
-		}
-		c.log.Debug("lease renewed", "key", c.key, "valid_for", c.lease.validUntil().Until())
-	}
-}
-
-// sleepUntil waits for an instant and reports whether the contender is still at it.
-func (c *contender) sleepUntil(timer *boottime.Timer, at boottime.Instant) bool {
-	timer.Reset(at)
-	select {
-	case <-timer.C:
-		return true
-	case <-c.ctx.Done():
-		return false
-	}
-}
-
-func (c *contender) followPlace() { c.follow(c.place) }
-func (c *contender) followKey()   { c.follow(c.key) }
-
-// follow is a follower: it watches one key from now on, and looks when something happens to it. What it may
-// miss, the read behind each renewal finds.
-func (c *contender) follow(key string) {
-	for {
-		w, ok := openWatch(c.ctx, c.lease, key)
-		for ok {
-			c.look()
-			_, ok = <-w.events
-		}
-		w.close()
-		if !sleep(c.ctx, pauseMax) {
-			return
-		}
-	}
-}
-
-// look reads the contender's keys and draws conclusions. While waiting that is the waiter's own business.
-func (c *contender) look() {
-	if c.token.Load() == 0 {
-		c.wake()
+// settle has the contender looked after, once it has lasted for startAfter, or when the keeper has something to do if that is sooner.
+func (c *contender) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settler != nil || c.left {
 		return
 	}
-	resp, err := c.lease.read(c.ctx, c.state()...)
-	c.learn(resp, err)
+	due := c.lease.validUntil().Add(-c.grace).Until()
+	c.settler = time.AfterFunc(min(startAfter, due), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.left {
+			return
+		}
+		c.lease.maintain()
+		if c.token.Load() != 0 {
+			c.watchHeld()
+		}
+	})
+}
+
+// granted starts what a holder needs.
+func (c *contender) granted() {
+	c.log.Debug("lock acquired", "key", c.key, "token", c.token.Load())
+	c.mu.Lock()
+	settled := c.settler != nil && !c.left
+	if settled {
+		c.watchHeld() // it has waited, and may have been looked after since
+	}
+	c.mu.Unlock()
+	if !settled {
+		c.settle()
+	}
+	if err := c.lease.gone(); err != nil {
+		c.bereft(err)
+	}
 }
 
 func (c *contender) wake() {
@@ -183,48 +134,101 @@ func (c *contender) wake() {
 	}
 }
 
-// state is the read that shows whether a contender is what it believes to be.
-func (c *contender) state() []clientv3.Op {
-	return []clientv3.Op{clientv3.OpGet(c.key), clientv3.OpGet(c.place)}
+// win takes note that a revision made the contender the holder.
+func (c *contender) win(create, token int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.line.create = create
+	c.token.Store(token)
 }
 
-// learn draws conclusions from the answer to a read of state, or from a renewal's failure. It reports whether the
-// lease is of no use any more.
-func (c *contender) learn(resp *clientv3.TxnResponse, err error) (dead bool) {
-	holds := c.token.Load() != 0
-	switch {
-	case errors.Is(err, errLeaseGone), errors.Is(err, errHistoryLost):
-		reason := LeaseLost
-		if errors.Is(err, errHistoryLost) {
-			reason = HistoryLost
-		}
-		if holds {
-			c.lose(reason, nil)
-		} else {
-			close(c.gone)
+// confirmed is told of a watch that etcd has confirmed. What came before that is only seen by reading.
+func (c *contender) confirmed(w *watch, since int64, again bool) {
+	c.mu.Lock()
+	look := !c.left && c.line.confirmed(w, since, again)
+	c.mu.Unlock()
+	if look {
+		c.lease.look(c)
+	}
+}
+
+// told is told of what happened to a key that is watched.
+func (c *contender) told(_ *watch, events []*mvccpb.Event, h *pb.ResponseHeader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		return
+	}
+	look := h.ClusterId != c.lease.cluster
+	for _, e := range events {
+		look = c.see(e) || look
+	}
+	if look {
+		c.lease.look(c)
+	}
+	c.wake()
+}
+
+// see draws conclusions from an event, and reports whether it is only a hint. It is called with mu locked.
+func (c *contender) see(e *mvccpb.Event) (look bool) {
+	kv, token := e.Kv, c.token.Load()
+	switch key := string(kv.Key); {
+	case key == place.Tail(c.key):
+		c.line.follow(c.key, e)
+		return false
+	case token != 0: // held: only what made it so is no news
+		return kv.ModRevision > token && (key == c.key || key == c.place)
+	case key == c.place:
+		// Nobody but a pass or a claim writes a place as it is.
+		if e.Type == mvccpb.PUT && kv.Lease == int64(c.lease.id) && string(kv.Value) == c.record {
+			c.line.written = kv.ModRevision
+			return false
 		}
 		return true
-	case err != nil:
-		return c.ctx.Err() != nil
-	case !holds:
-		c.wake()
+	default:
+		c.line.passed(e)
 		return false
-	case resp.Header.Revision < c.token.Load():
-		return false // read before the lock was granted, answered after
 	}
-	if reason := c.whatIsLost(getOne(resp, 0), getOne(resp, 1)); reason != 0 {
-		c.lose(reason, nil)
-	}
-	return false
 }
 
-// renewed draws conclusions from the answer to a renewal.
-func (c *contender) renewed(resp *clientv3.TxnResponse, err error) (dead bool) {
-	dead = c.learn(resp, err)
-	if err == nil && c.token.Load() != 0 && !c.isLost() {
+// bereft is told that the lease is of no use any more.
+func (c *contender) bereft(err error) {
+	if c.token.Load() == 0 {
+		c.mu.Lock()
+		c.line.doom = fmt.Errorf("%w: %w", errStartOver, err)
+		c.mu.Unlock()
+		c.wake()
+		return
+	}
+	reason := LeaseLost
+	if errors.Is(err, errHistoryLost) {
+		reason = HistoryLost
+	}
+	c.lose(reason, nil)
+}
+
+// renewed is told of a renewal.
+func (c *contender) renewed() {
+	if c.token.Load() != 0 && !c.isLost() {
 		c.onRenew()
 	}
-	return dead
+}
+
+// endangered is told that validity ends within the grace.
+func (c *contender) endangered() {
+	if c.token.Load() != 0 {
+		c.lose(Unrenewed, c.lease.lastError())
+	}
+}
+
+// outlived is told that validity has ended, and reports whether the lock was held.
+func (c *contender) outlived() bool {
+	if c.token.Load() == 0 {
+		return false
+	}
+	c.lose(Unrenewed, c.lease.lastError())
+	c.expire()
+	return true
 }
 
 // whatIsLost compares the lock's key and the holder's place with what they were when the lock was acquired:
@@ -234,7 +238,7 @@ func (c *contender) whatIsLost(key, own *mvccpb.KeyValue) Reason {
 	switch {
 	case own == nil && key == nil:
 		return LeaseLost
-	case own == nil || own.CreateRevision != c.create || own.ModRevision != token:
+	case own == nil || own.CreateRevision != c.create() || own.ModRevision != token:
 		return PlaceLost
 	case key == nil:
 		return KeyDeleted
@@ -244,34 +248,19 @@ func (c *contender) whatIsLost(key, own *mvccpb.KeyValue) Reason {
 	return 0
 }
 
-// keep is the keeper. It is apart from the renewer because that one may hang.
-func (c *contender) keep() {
-	timer := boottime.NewTimer()
-	defer timer.Close()
-	// wait returns once validity ends within the given time, however often renewals move its end.
-	wait := func(within time.Duration) bool {
-		for {
-			end := c.lease.validUntil().Add(-within)
-			if end.Until() <= 0 {
-				return true
-			}
-			if !c.sleepUntil(timer, end) {
-				return false
-			}
-		}
-	}
-	if !wait(c.grace) {
-		return
-	}
-	c.lose(Unrenewed, c.lease.lastError())
-	if wait(0) {
-		c.expire()
-	}
+func (c *contender) create() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.line.create
 }
 
 // lose ends the contexts handed out. The first reason stays; a forced one ends validity, too.
 func (c *contender) lose(reason Reason, cause error) {
 	c.mu.Lock()
+	if c.left && c.lost == nil { // it was given back meanwhile
+		c.mu.Unlock()
+		return
+	}
 	if c.lost == nil {
 		c.lost = c.loss(reason, cause)
 		c.log.Info("lock lost", "key", c.key, "reason", reason)
@@ -280,6 +269,7 @@ func (c *contender) lose(reason Reason, cause error) {
 	c.mu.Unlock()
 	if reason.Forced() {
 		c.expire()
+		c.lease.bereaved(c, reason)
 	}
 }
 
@@ -296,7 +286,7 @@ func (c *contender) endHolds(cause error) {
 	}
 }
 
-// expire says that validity is over, and ends the goroutines: there is nothing left to renew.
+// expire says that validity is over.
 func (c *contender) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,7 +295,6 @@ func (c *contender) expire() {
 	default:
 		close(c.expired)
 	}
-	c.cancel()
 }
 
 func (c *contender) isExpired() bool {
@@ -322,14 +311,21 @@ func (c *contender) isLost() bool { return c.lostError() != nil }
 // lostError returns nil as long as the lock is held. The end of validity counts even before the keeper has
 // noticed it.
 func (c *contender) lostError() *LostError {
-	c.mu.Lock()
-	lost := c.lost
-	c.mu.Unlock()
-	if lost == nil && c.lease.validUntil().Until() <= 0 {
-		c.lose(Unrenewed, c.lease.lastError())
-		return c.lostError()
+	lost := c.knownLoss()
+	if lost != nil || c.lease.validUntil().Until() > 0 {
+		return lost
 	}
-	return lost
+	c.lose(Unrenewed, c.lease.lastError())
+	if lost = c.knownLoss(); lost != nil {
+		return lost
+	}
+	return c.loss(Unrenewed, c.lease.lastError())
+}
+
+func (c *contender) knownLoss() *LostError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
 }
 
 // hold makes a context that lasts as long as both ctx and the lock.
@@ -341,6 +337,9 @@ func (c *contender) hold(ctx context.Context) context.Context {
 	if c.lost != nil {
 		cancel(c.lost)
 		return held
+	}
+	if c.holds == nil {
+		c.holds = make(map[*holding]struct{})
 	}
 	c.holds[h] = struct{}{}
 	h.forget = context.AfterFunc(held, func() {
@@ -357,6 +356,20 @@ func (c *contender) released() {
 	c.endHolds(errUnlocked)
 	c.mu.Unlock()
 	c.expire()
+}
+
+// dismiss ends a contender of a session that is closed. Its lease goes.
+func (c *contender) dismiss() {
+	if c.token.Load() == 0 {
+		c.mu.Lock()
+		c.line.doom = ErrSessionClosed
+		c.mu.Unlock()
+		c.wake()
+		return
+	}
+	c.released()
+	c.stop()
+	c.owner.forget(c)
 }
 
 // getOne returns the key that the i-th operation of a transaction got, if it is there.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -22,19 +23,23 @@ var (
 	errHistoryLost = errors.New("etcd's history is not the one seen before")
 )
 
-// A lease is one lease of etcd's with what is known of its life.
+// A lease is one lease of etcd's with what is known of its life, and the contenders that hang on it.
 type lease struct {
 	client  *clientv3.Client
 	id      clientv3.LeaseID
 	ttl     time.Duration // as granted, which may be more than was asked for
 	cluster uint64
 	first   time.Duration // time limit of an RPC's first try
-	places  int64         // the number of the next place in line taken under it; guarded by Lock.turn
+	places  atomic.Int64  // the number of the last place in line that was named after it
 
 	mu       sync.Mutex
 	sent     boottime.Instant // when the last counted grant or renewal was sent
 	revision int64            // the newest seen
 	lastErr  error            // of the last failed renewal since the last counted one
+
+	counted chan struct{} // a renewal has been counted
+
+	tenants
 }
 
 // A sentAnswer is an answer, and when the request that it answers was sent.
@@ -76,7 +81,7 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
 		sent:    granted.sent,
-		places:  1,
+		counted: make(chan struct{}, 1),
 	}
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
 	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)
@@ -192,4 +197,8 @@ func (l *lease) count(sent boottime.Instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent, l.lastErr = max(l.sent, sent), nil
+	select {
+	case l.counted <- struct{}{}:
+	default:
+	}
 }

@@ -49,14 +49,20 @@ type Lock struct {
 	OnRenew func()
 
 	client  *clientv3.Client
+	session *Session // nil with a lease of its own
 	key, id string
 
 	turn chan struct{} // holds one token for the method that may change the lock's state in etcd
 
-	mu     sync.Mutex
-	at     *contender // holds the lock, or lost it and was not unlocked yet
-	atHand *lease     // without a place in line; guarded by turn
-	alone  bool       // the lock was acquired at once the last time; guarded by turn
+	mu sync.Mutex
+	at *contender // holds the lock, or lost it and was not unlocked yet
+
+	// Guarded by turn:
+	atHand   *lease // of its own, without a place in line
+	alone    bool   // the lock was acquired at once the last time
+	unlinked bool   // the tail may not be written
+	place    string // the name of the last place in line
+	under    *lease // whose name it bears; nil if it must not be used again
 
 	stamp   func() string // makes our record in the line; guarded by turn
 	stamped string        // the command that it names
@@ -166,18 +172,35 @@ func (l *Lock) Prepare(ctx context.Context) error {
 	if l.current() != nil {
 		return nil
 	}
-	return l.prepare(ctx, s)
+	_, err = l.prepare(ctx, s)
+	return err
 }
 
-// prepare sees to it that the lease at hand has at least half of its life before it.
-func (l *Lock) prepare(ctx context.Context, s settings) error {
+// prepare returns the lease to stand in line with: the session's, or one of its own that has at least half of its life before it.
+func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
+	if l.session != nil {
+		return l.session.prepare(ctx, s)
+	}
 	if ls := l.atHand; ls != nil && ls.validUntil().Until() > ls.ttl/2 && ls.ttl >= s.ttl {
-		return nil
+		return ls, nil
 	}
 	l.atHand = nil // without keys, it runs out by itself
 	ls, err := grantLease(ctx, l.client, s.ttl, s.connect)
 	l.atHand = ls
-	return err
+	return ls, err
+}
+
+// nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when
+// somebody joins: so the next place takes the same name, unless a late write could hit it.
+func (l *Lock) nextPlace(ls *lease) string {
+	if l.under != ls {
+		n := ls.places.Add(1)
+		l.under = ls
+		if l.place = place.Key(l.key, ls.id, n); l.unlinked {
+			l.place = place.Unlinked(l.key, ls.id, n)
+		}
+	}
+	return l.place
 }
 
 // Lock waits for its turn, first come first served, and returns a context that is done when the lock is about to
@@ -217,7 +240,7 @@ func (l *Lock) lock(ctx context.Context, try bool) (context.Context, error) {
 	l.mu.Lock()
 	l.at, l.token, l.atHand = c, c.token.Load(), nil
 	l.mu.Unlock()
-	l.alone = c.create == c.token.Load()
+	l.alone = c.create() == c.token.Load()
 	return c.hold(ctx), nil
 }
 
@@ -225,9 +248,21 @@ func (l *Lock) lock(ctx context.Context, try bool) (context.Context, error) {
 func (c *contender) again(ctx context.Context) (context.Context, error) {
 	rpc, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(c.ctx, func() { cancel(ErrNotHeld) })()
-	resp, err := c.lease.renew(rpc, c.state()...)
-	c.renewed(resp, err)
+	go func() {
+		select {
+		case <-c.expired:
+			cancel(ErrNotHeld)
+		case <-rpc.Done():
+		}
+	}()
+	glances, ops := c.lease.glance([]*contender{c})
+	resp, err := c.lease.renew(rpc, ops...)
+	if err != nil {
+		c.lease.failed(rpc, err)
+	} else {
+		judgeAll(glances, resp)
+		c.renewed()
+	}
 	if lost := c.lostError(); lost != nil {
 		return nil, lost
 	}

@@ -251,7 +251,7 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 		}
 	}
 	mustUnlock(t, before)
-	awaitKey(key, clientv3.WithMinCreateRev(place.CreateRevision))
+	awaitKey(key, clientv3.WithMinModRev(place.CreateRevision)) // passed on, or claimed
 	outage.Store(false)
 	after := <-granted
 	if after.err != nil {

@@ -6,21 +6,34 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/place"
 )
 
+// fenceLimit bounds what is done to clean up after the caller's context has ended.
+const fenceLimit = time.Second
+
 // Unlock releases the lock. Once is enough, however often Lock was called. The contexts that Lock returned are done
-// before anybody else can get the lock. The lease stays at hand for the next Lock, without keys, until it runs out.
+// before anybody else can get the lock. It goes to who is next in line at once, if that is known. The lease stays at hand for the next
+// Lock, without keys, until it runs out.
 //
 // It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock still waits: what
 // ends that is its context. If the lock was lost, Unlock removes what is left of it and returns the *LostError. It
 // returns at the latest when validity ends, or when ctx is done, and then with ErrUnconfirmed.
 func (l *Lock) Unlock(ctx context.Context) error { return l.end(ctx, (*contender).release) }
 
-// Close releases the lock if it is held, and leaves nothing in etcd, not even a lease. Its errors are those of
-// Unlock, but nothing to unlock is no error. The Lock can be used again.
+// Close releases the lock if it is held, and leaves nothing in etcd, not even a lease (that of a session stays with it). Its errors are
+// those of Unlock, but nothing to unlock is no error. The Lock can be used again.
 func (l *Lock) Close(ctx context.Context) error {
-	err := l.end(ctx, (*contender).withdraw)
+	defer endIdle(l.client)
+	way := (*contender).withdraw
+	if l.session != nil {
+		way = (*contender).release
+	}
+	err := l.end(ctx, way)
 	if err != ErrNotHeld {
 		return err
 	}
@@ -59,8 +72,11 @@ func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (b
 	defer cancel()
 	c.released()
 	reusable, err := way(c, ctx)
-	if reusable {
+	if reusable && !c.lease.shared {
 		l.atHand = c.lease
+	}
+	if c.strays {
+		l.under = nil
 	}
 	return err
 }
@@ -80,30 +96,31 @@ func (l *Lock) drop(ctx context.Context, c *contender) {
 	l.forget(c)
 	c.released()
 	c.stop()
-	if c.lease.validUntil().Until() > 0 {
+	switch {
+	case c.lease.validUntil().Until() <= 0:
+	case c.lease.shared:
+		c.takeBack(ctx)
+	default:
 		c.fence(ctx)
 	}
 }
 
-// release gives the lock back with one transaction and keeps the lease. A transaction that is applied late does no
+// release gives the lock to who is next in line, or back, with one transaction, and keeps the lease. A transaction that is applied late does no
 // harm: it names our token and our place, and then neither ever comes again.
 func (c *contender) release(ctx context.Context) (reusable bool, err error) {
-	ours := clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())
-	leave := clientv3.OpDelete(c.place)
-	resp, repeated, err := c.rewrite(ctx, []clientv3.Cmp{ours}, []clientv3.Op{clientv3.OpDelete(c.key), leave}, nil)
-	if err == nil && !resp.Succeeded {
-		var more bool
-		resp, more, err = c.rewrite(ctx, nil, append(c.state(), leave), nil)
+	done, repeated, err := c.handOver(ctx)
+	if err == nil && !done {
+		var (
+			resp *clientv3.TxnResponse
+			more bool
+		)
+		resp, more, err = c.rewrite(ctx, nil, append(c.state(), clientv3.OpDelete(c.place)), nil)
 		if err == nil && !(repeated && getOne(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
 			err = c.lostAtLast(resp)
 		}
 		repeated = repeated || more
 	}
-	// Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when somebody
-	// joins: so the next place takes the same name, unless a late write could hit it.
-	if c.strays || repeated {
-		c.lease.places++
-	}
+	c.strays = c.strays || repeated
 	switch {
 	case errors.Is(err, errHistoryLost):
 		return false, c.loss(HistoryLost, nil)
@@ -113,17 +130,171 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	return true, err
 }
 
-// withdraw gives the lock back by revoking the lease. A read before it tells whether it was still ours.
+// handOver passes the lock on to the successor, if one is known, else gives it back. It is done unless the lock is not ours any more.
+func (c *contender) handOver(ctx context.Context) (done, repeated bool, err error) {
+	ours := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())}
+	free := append([]clientv3.Op{clientv3.OpDelete(c.key), clientv3.OpDelete(c.place)}, c.dropTail()...)
+	next := c.successor()
+	if next == nil {
+		resp, repeated, err := c.rewrite(ctx, ours, free, nil)
+		return err == nil && resp.Succeeded, repeated, err
+	}
+	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), []clientv3.Op{clientv3.OpTxn(ours, free, nil)})
+	if errors.Is(err, rpctypes.ErrPermissionDenied) { // we may not write under that lease: its other keys are none of our business
+		c.noSuccessor()
+		return c.handOver(ctx)
+	}
+	return err == nil && (resp.Succeeded || resp.Responses[0].GetResponseTxn().Succeeded), repeated, err
+}
+
+// mayPass compares that the lock is ours, that the successor stands where it joined, and that no stranger is in line: one could be
+// between us, and would take itself for the holder once we are gone.
+func (c *contender) mayPass(next *successor) []clientv3.Cmp {
+	token := c.token.Load()
+	return append([]clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(c.key), "=", token),
+		clientv3.Compare(clientv3.ModRevision(c.place), "=", token),
+		clientv3.Compare(clientv3.ModRevision(next.Place), "=", next.joined),
+	}, place.NoStrangers(c.key)...)
+}
+
+// pass makes the successor's place the holder's, as it is: only its revision changes.
+func (c *contender) pass(next *successor) []clientv3.Op {
+	return []clientv3.Op{
+		clientv3.OpPut(c.key, next.ID, clientv3.WithLease(next.Lease)),
+		clientv3.OpPut(next.Place, "", clientv3.WithIgnoreValue(), clientv3.WithIgnoreLease()),
+		clientv3.OpDelete(c.place),
+	}
+}
+
+func (c *contender) successor() *successor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.line.next
+}
+
+func (c *contender) noSuccessor() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.line.next = nil
+}
+
+// dropTail deletes the tail if it names the contender's place. Only those whom it ever named ask.
+func (c *contender) dropTail() []clientv3.Op {
+	if c.mu.Lock(); !c.line.tail {
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	return []clientv3.Op{clientv3.OpTxn(c.isTail(), []clientv3.Op{clientv3.OpDelete(place.Tail(c.key))}, nil)}
+}
+
+func (c *contender) isTail() []clientv3.Cmp {
+	return []clientv3.Cmp{clientv3.Compare(clientv3.Value(place.Tail(c.key)), "=", c.link())}
+}
+
+// leave takes the place out of the line. If the lock was granted to it meanwhile, it is given on, not back to nobody.
+func (c *contender) leave(ctx context.Context, before obstacle) error {
+	mine := clientv3.Compare(clientv3.ModRevision(c.place), "=", c.create())
+	for {
+		resp, _, err := c.rewrite(ctx, []clientv3.Cmp{mine}, append([]clientv3.Op{clientv3.OpDelete(c.place)}, c.tailBack(before)...), c.state())
+		if errors.Is(err, rpctypes.ErrPermissionDenied) && before.link != "" {
+			before.link = ""
+			continue
+		}
+		if err != nil || resp.Succeeded {
+			return err
+		}
+		return c.removeAs(ctx, getOne(resp, 0), getOne(resp, 1))
+	}
+}
+
+// tailBack has the tail name the place before ours again, or nobody, if it names ours.
+func (c *contender) tailBack(before obstacle) []clientv3.Op {
+	link, ok := place.ParseLink(c.key, before.link)
+	if !ok || !before.seen {
+		return c.dropTail()
+	}
+	there := clientv3.Compare(clientv3.CreateRevision(link.Place), "=", before.create)
+	return []clientv3.Op{clientv3.OpTxn(c.isTail(), []clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{there},
+		[]clientv3.Op{c.putTail(before.link, link.Lease)},
+		[]clientv3.Op{clientv3.OpDelete(place.Tail(c.key))})}, nil)}
+}
+
+// removeAs removes a place that is not as it was created: as a holder does if it was granted the lock, else as it is.
+func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) error {
+	switch {
+	case own == nil:
+		return nil
+	case key != nil && key.ModRevision == own.ModRevision:
+		c.win(own.CreateRevision, own.ModRevision)
+		_, _, err := c.handOver(ctx)
+		return err
+	}
+	as := clientv3.Compare(clientv3.ModRevision(c.place), "=", own.ModRevision)
+	_, _, err := c.rewrite(ctx, []clientv3.Cmp{as}, append([]clientv3.Op{clientv3.OpDelete(c.place)}, c.dropTail()...), nil)
+	return err
+}
+
+// giveUp takes back the place of a contender that waits no more, also when ctx has ended, and the lock if it was granted meanwhile. What
+// cannot be taken back runs out, or the session takes it back later.
+func (c *contender) giveUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
+	defer cancel()
+	before := c.lastBefore()
+	c.stop()
+	left := errUnknown
+	if c.create() > 0 {
+		// The rest of the time is for the lease.
+		try, cancel := context.WithTimeout(ctx, fenceLimit/2)
+		left = c.leave(try, before)
+		cancel()
+	}
+	switch {
+	case !c.lease.shared:
+		c.fence(ctx)
+	case left != nil:
+		c.haunt()
+	}
+}
+
+// errUnknown stands for the error of a request whose outcome is unknown.
+var errUnknown = errors.New("outcome unknown")
+
+func (c *contender) lastBefore() obstacle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.line.ahead
+}
+
+// fence revokes the lease of a contender that gives up, also when ctx has ended, and thereby takes back its place,
+// and the lock if it was granted meanwhile. What cannot be revoked runs out.
+func (c *contender) fence(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
+	defer cancel()
+	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
+		c.log.Warn("the place in line stays until its lease runs out", "key", c.key, "cause", err)
+	}
+}
+
+// withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.
 func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
 	var lost error
-	switch resp, err := c.lease.read(ctx, c.state()...); {
-	case errors.Is(err, errHistoryLost):
-		lost = c.loss(HistoryLost, nil)
-	case err == nil:
-		lost = c.lostAtLast(resp)
+	if c.successor() != nil {
+		_, lost = c.release(ctx)
+	} else {
+		switch resp, err := c.lease.read(ctx, c.state()...); {
+		case errors.Is(err, errHistoryLost):
+			lost = c.loss(HistoryLost, nil)
+		case err == nil:
+			lost = c.lostAtLast(resp)
+		}
 	}
 	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
 		return false, c.unconfirmed(err)
+	}
+	if errors.Is(lost, ErrUnconfirmed) { // the revocation says more
+		lost = nil
 	}
 	return false, lost
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/etcdlock/etcdlock/internal/place"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
@@ -30,6 +31,8 @@ func checkNames(key, id string) error {
 		return errors.New("the lock's key is empty")
 	case len(key) > MaxKeyBytes:
 		return fmt.Errorf("the lock's key has %d bytes, %d are the most", len(key), MaxKeyBytes)
+	case place.IsTail(key):
+		return fmt.Errorf("the lock's key %q ends in what names the end of another lock's line: choose another end", key)
 	case len(id) > MaxIDBytes:
 		return fmt.Errorf("the holder's id has %d bytes, %d are the most", len(id), MaxIDBytes)
 	case !utf8.ValidString(id):
@@ -49,6 +52,9 @@ func checkTTL(ttl time.Duration) error {
 }
 
 func (l *Lock) settings() (settings, error) {
+	if l.session != nil {
+		return l.session.settingsFor(l)
+	}
 	if err := checkTTL(l.TTL); err != nil {
 		return settings{}, err
 	}

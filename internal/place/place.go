@@ -1,5 +1,5 @@
 // Package place describes a place in line: the key that each contender for a lock K keeps under K/,
-// bound to its lease, and the record in it that says who waits there.
+// bound to its lease, and the record in it that says who waits there; and the tail, which names the newest place.
 package place
 
 import (
@@ -98,22 +98,46 @@ func Parse(value []byte) (Record, error) {
 // Prefix is what all places in line for a lock start with.
 func Prefix(lock string) string { return lock + "/" }
 
-// Key is the n-th place that a lease takes in line for a lock.
+// linked is what the names of the places that are on the tail's chain begin with. It is greater than any hex digit: the places
+// of strangers come before it.
+const linked = "~"
+
+// Key is the n-th place that a lease takes in line for a lock. Whoever writes it anew behind another one swaps the tail.
 func Key(lock string, lease clientv3.LeaseID, n int64) string {
-	return fmt.Sprintf("%s%x-%d", Prefix(lock), int64(lease), n)
+	return Prefix(lock) + linked + name(lease, n)
+}
+
+// Unlinked is the same for who may not write the tail. It looks like a stranger's place to those who do.
+func Unlinked(lock string, lease clientv3.LeaseID, n int64) string {
+	return Prefix(lock) + name(lease, n)
+}
+
+func name(lease clientv3.LeaseID, n int64) string {
+	return strconv.FormatInt(int64(lease), 16) + "-" + strconv.FormatInt(n, 10)
+}
+
+// NoStrangers compares true if nothing is below K/ but what may be a linked place, at a cost that does not depend on how many of those
+// there are.
+func NoStrangers(lock string) []clientv3.Cmp {
+	below, above := Prefix(lock)+linked, Prefix(lock)+string(linked[0]+1)
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.CreateRevision(Prefix(lock)), "=", 0).WithRange(below),
+		clientv3.Compare(clientv3.CreateRevision(above), "=", 0).WithRange(clientv3.GetPrefixRangeEnd(Prefix(lock))),
+	}
 }
 
 // Is reports whether a key below K/ is a place in line for K: its name is the hex of its own lease, as
-// etcd's Mutex writes it, or that with a number behind it, as Key does. Anything else is no business of
+// etcd's Mutex writes it, or that with a number behind it, as Unlinked and (with a ~ before it) Key do. Anything else is no business of
 // this lock's (a/2024-10 is a lock of its own).
 func Is(lock string, kv *mvccpb.KeyValue) bool {
 	name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock))
 	if !ok || kv.Lease == 0 {
 		return false
 	}
+	name, ours := strings.CutPrefix(name, linked)
 	rest, ok := strings.CutPrefix(name, strconv.FormatInt(kv.Lease, 16))
 	if !ok || rest == "" {
-		return ok
+		return ok && !ours
 	}
 	n, ok := strings.CutPrefix(rest, "-")
 	if !ok {

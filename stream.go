@@ -1,0 +1,324 @@
+package etcdlock
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// linger is how long a stream without watches is kept: the next turn may come soon.
+const linger = time.Second
+
+// A stream is the one watch stream that all locks of a client share. What it tells is a hint, what it does not tell may have
+// happened all the same: a member that fell silent leaves its streams open and empty.
+//
+// All watches are from now and never from a past revision: etcd serves those from a loop that runs every 100 ms, and a lock
+// handed over would wait for it.
+type stream struct {
+	client *clientv3.Client
+	ctx    context.Context
+	stop   context.CancelFunc
+
+	mu       sync.Mutex
+	watches  map[int64]*watch
+	last     int64              // the newest watch's number
+	requests []*pb.WatchRequest // to be sent
+	wake     chan struct{}      // there are some
+	created  []int64            // watches that etcd was asked for and has not confirmed, in that order
+	patience time.Duration      // after which an answer that does not come means silence
+	silence  *time.Timer        // runs while an answer is due
+	restart  context.CancelFunc // ends the present connection
+	idle     *time.Timer        // runs while there are no watches
+
+	progress   int64         // all that happened up to this revision has been told
+	progressed chan struct{} // closed when progress is
+}
+
+// A watch is one key that is watched. All but since is set before it begins.
+type watch struct {
+	key   string
+	owner watcher
+	id    int64
+	since int64 // nothing that comes after this revision is missed; 0 as long as etcd has not confirmed it; guarded by stream.mu
+}
+
+// A watcher is told what happens to the keys that it watches, in order, by a goroutine that it must not hold up.
+type watcher interface {
+	// confirmed says that nothing that comes after a revision will be missed. Again says that something may have been before it.
+	confirmed(w *watch, since int64, again bool)
+	told(w *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
+}
+
+// streams are those of this process.
+var streams = struct {
+	sync.Mutex
+	of map[*clientv3.Client]*stream
+}{of: make(map[*clientv3.Client]*stream)}
+
+// watchKey begins to watch a key. It does not block: the owner hears when etcd has confirmed it. Patience is how long that may take.
+func watchKey(client *clientv3.Client, key string, owner watcher, patience time.Duration) *watch {
+	streams.Lock()
+	defer streams.Unlock()
+	s := streams.of[client]
+	if s == nil {
+		s = &stream{
+			client:     client,
+			watches:    make(map[int64]*watch),
+			wake:       make(chan struct{}, 1),
+			patience:   patience,
+			progressed: make(chan struct{}),
+		}
+		s.ctx, s.stop = context.WithCancel(client.Ctx())
+		streams.of[client] = s
+		go s.run()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
+	s.patience = min(s.patience, patience)
+	s.last++
+	w := &watch{key: key, owner: owner, id: s.last}
+	s.watches[w.id] = w
+	s.create(w)
+	return w
+}
+
+// unwatch ends watches. Their owner may be told one thing more.
+func unwatch(client *clientv3.Client, watches ...*watch) {
+	streams.Lock()
+	s := streams.of[client]
+	streams.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range watches {
+		if w == nil || s.watches[w.id] != w {
+			continue
+		}
+		delete(s.watches, w.id)
+		s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+	}
+	if len(s.watches) == 0 && s.idle == nil {
+		s.idle = time.AfterFunc(linger, func() { endIdle(client) })
+	}
+}
+
+// endIdle ends a client's stream if it has no watches.
+func endIdle(client *clientv3.Client) {
+	streams.Lock()
+	defer streams.Unlock()
+	s := streams.of[client]
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.watches) == 0 {
+		s.stop()
+		delete(streams.of, client)
+	}
+}
+
+// reach waits until the stream of a client has told all that happened up to a revision. If it does not within its patience it is
+// opened anew, and all owners hear of that.
+func reach(ctx context.Context, client *clientv3.Client, revision int64) {
+	streams.Lock()
+	s := streams.of[client]
+	streams.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	limit := time.NewTimer(s.patience)
+	s.mu.Unlock()
+	defer limit.Stop()
+	for {
+		s.mu.Lock()
+		done, progressed := s.progress >= revision, s.progressed
+		if !done {
+			s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+		}
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		// Etcd does not answer while a watch is behind: it is asked again.
+		again := time.NewTimer(pauseMax)
+		select {
+		case <-progressed:
+		case <-again.C:
+		case <-limit.C:
+			s.mu.Lock()
+			s.reopen()
+			s.mu.Unlock()
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// create asks for a watch. It is called with mu locked, like the following.
+func (s *stream) create(w *watch) {
+	s.created = append(s.created, w.id)
+	s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(w.key), WatchId: w.id}}})
+	if s.silence == nil {
+		s.silence = time.AfterFunc(s.patience, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.reopen()
+		})
+	}
+}
+
+func (s *stream) request(r *pb.WatchRequest) {
+	s.requests = append(s.requests, r)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) reopen() {
+	if s.restart != nil {
+		s.restart()
+	}
+}
+
+// run keeps the stream open until it is ended.
+func (s *stream) run() {
+	for pause := pauseMin; ; {
+		if s.connect() {
+			pause = pauseMin
+		}
+		if !sleep(s.ctx, pause) {
+			return
+		}
+		pause = min(2*pause, pauseMax)
+	}
+}
+
+// connect opens the stream, asks for all watches, and tells their owners until it breaks. It reports whether etcd has said anything.
+func (s *stream) connect() (heard bool) {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.ctx))
+	defer cancel()
+	conn, err := pb.NewWatchClient(s.client.ActiveConnection()).Watch(ctx)
+	if err != nil {
+		return false
+	}
+	s.begin(cancel)
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer cancel()
+	sender.Go(func() {
+		defer cancel()
+		s.send(ctx, conn)
+	})
+	for {
+		resp, err := conn.Recv()
+		if err != nil || s.receive(resp) != nil {
+			return heard
+		}
+		heard = true
+	}
+}
+
+// begin asks for all watches anew.
+func (s *stream) begin(restart context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restart = restart
+	s.requests, s.created, s.progress = nil, nil, 0
+	if s.silence != nil {
+		s.silence.Stop()
+		s.silence = nil
+	}
+	for _, w := range s.watches {
+		s.create(w)
+	}
+}
+
+func (s *stream) send(ctx context.Context, conn pb.Watch_WatchClient) {
+	for {
+		s.mu.Lock()
+		requests := s.requests
+		s.requests = nil
+		s.mu.Unlock()
+		for _, r := range requests {
+			if conn.Send(r) != nil {
+				return
+			}
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+var errWatchRefused = errors.New("etcd refuses a watch")
+
+// receive passes an answer on. It fails if the stream is of no use any more.
+func (s *stream) receive(resp *pb.WatchResponse) error {
+	w, again, err := s.sort(resp)
+	switch {
+	case w == nil || err != nil:
+		return err
+	case resp.Created:
+		w.owner.confirmed(w, resp.Header.Revision, again)
+	default:
+		w.owner.told(w, resp.Events, resp.Header)
+	}
+	return nil
+}
+
+// sort finds out what an answer is about: a watch that goes on, or nothing that anybody is to be told.
+func (s *stream) sort(resp *pb.WatchResponse) (w *watch, again bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.silence != nil {
+		s.silence.Reset(s.patience)
+	}
+	switch {
+	case resp.Created:
+		if len(s.created) == 0 {
+			return nil, false, errWatchRefused
+		}
+		w = s.watches[s.created[0]]
+		if s.created = s.created[1:]; len(s.created) == 0 {
+			s.created = nil
+			s.silence.Stop()
+			s.silence = nil
+		}
+		if w == nil || resp.Canceled && resp.CancelReason == rpctypes.ErrGRPCPermissionDenied.Error() {
+			return nil, false, nil // it is done without
+		}
+		if resp.Canceled {
+			return nil, false, errWatchRefused // for example because a token of etcd's users has run out: the next stream has a new one
+		}
+		again, w.since = w.since != 0, resp.Header.Revision
+	case resp.Canceled:
+		if s.watches[resp.WatchId] != nil {
+			return nil, false, errWatchRefused
+		}
+	case resp.WatchId == clientv3.InvalidWatchID:
+		s.progress = max(s.progress, resp.Header.Revision)
+		close(s.progressed)
+		s.progressed = make(chan struct{})
+	default:
+		w = s.watches[resp.WatchId]
+	}
+	return w, again, nil
+}

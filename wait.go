@@ -1,0 +1,218 @@
+package etcdlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/place"
+)
+
+// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has the line read.
+const stepsBack = 8
+
+// wait waits in line until the lock is held. Before is what stands in the way, nothing if that is not known. Who only tries does not wait.
+func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err error) {
+	if before.key == "" {
+		if before, err = c.lookUp(ctx); err != nil {
+			return err
+		}
+	}
+	waits, steps := false, 0
+	for {
+		won := false
+		if before.key == "" {
+			won, before, err = c.claim(ctx, steps > stepsBack)
+			steps = 0
+		} else if try {
+			return ErrBusy
+		} else {
+			if !waits {
+				waits = true
+				c.onWait()
+			}
+			c.log.Debug("waiting", "key", c.key, "behind", before.key)
+			won, before, err = c.outlast(ctx, before)
+			if steps++; before.seen {
+				steps = 0
+			}
+			if !won && err == nil {
+				before, err = c.predecessor(ctx, before, steps)
+			}
+		}
+		if won || err != nil {
+			return err
+		}
+	}
+}
+
+// outlast waits until the lock is granted, or what stands in the way is gone: its key absent, or created anew. (A Mutex that locks
+// again does so under the same key, behind us. To take that for the old one would be to wait for each other for ever.)
+func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, after obstacle, err error) {
+	c.mu.Lock()
+	c.line.ahead = before
+	w := c.watch(before.key)
+	c.line.onAhead = w
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.line.onAhead = nil
+		c.mu.Unlock()
+		unwatch(c.lease.client, w)
+	}()
+	for {
+		c.mu.Lock()
+		create, written, doom := c.line.create, c.line.written, c.line.doom
+		after = c.line.ahead
+		c.mu.Unlock()
+		switch {
+		case doom != nil:
+			return false, after, doom
+		case written > create:
+			c.win(create, written)
+			return true, after, nil
+		case after.gone:
+			return false, after, nil
+		}
+		select {
+		case <-c.news:
+		case <-ctx.Done():
+			return false, after, context.Cause(ctx)
+		}
+	}
+}
+
+// predecessor finds out who stood before a place that is gone: the history of the tail tells, so that nobody has to read the line when
+// it loses thousands of places at once. It returns nothing if it may be our turn, or nobody knows.
+func (c *contender) predecessor(ctx context.Context, gone obstacle, steps int) (obstacle, error) {
+	if gone.held || gone.link == "" || steps > stepsBack {
+		return obstacle{}, nil
+	}
+	resp, err := persist(ctx, c.lease.first, isCompacted, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return c.lease.client.Get(ctx, place.Tail(c.key), clientv3.WithRev(gone.create-1))
+	})
+	switch {
+	case isCompacted(err):
+		return obstacle{}, nil
+	case err != nil:
+		return obstacle{}, c.translateRead(ctx, err)
+	case len(resp.Kvs) == 0:
+		return obstacle{}, nil
+	}
+	return behind(c.key, resp.Kvs[0]), nil
+}
+
+// isCompacted says of an error that to ask for that revision again is no use.
+func isCompacted(err error) bool {
+	return errors.Is(err, rpctypes.ErrCompacted) || errors.Is(err, rpctypes.ErrFutureRev)
+}
+
+// behind is the place that a tail names, as what stands in the way. Its creation is the tail's revision, unless the tail was put back: the first
+// reading tells.
+func behind(lock string, tail *mvccpb.KeyValue) obstacle {
+	link, ok := place.ParseLink(lock, string(tail.Value))
+	if !ok {
+		return obstacle{}
+	}
+	return obstacle{key: link.Place, create: tail.ModRevision, link: string(tail.Value)}
+}
+
+// lookUp reads the line for what stands in the way of a place: the newest older place, else the lock's key, else nothing.
+func (c *contender) lookUp(ctx context.Context) (obstacle, error) {
+	resp, err := c.lease.read(ctx, append(c.state(), c.newestPlace(c.create()))...)
+	if err != nil {
+		return obstacle{}, c.translateRead(ctx, err)
+	}
+	key, newest := getOne(resp, 0), getOne(resp, 2)
+	if newest != nil && !place.Is(c.key, newest) {
+		if newest, err = c.older(ctx); err != nil {
+			return obstacle{}, err
+		}
+	}
+	if newest == nil {
+		newest = key
+	}
+	if newest == nil {
+		return obstacle{}, nil
+	}
+	return obstacle{key: string(newest.Key), create: newest.CreateRevision}, nil
+}
+
+// newestPlace gets the newest key below K/ that is older than a revision. Etcd sorts all of them for that.
+func (c *contender) newestPlace(than int64) clientv3.Op {
+	return clientv3.OpGet(place.Prefix(c.key), append(clientv3.WithLastCreate(), clientv3.WithMaxCreateRev(than-1))...)
+}
+
+// older lists the line for the newest older place: a key that is none says nothing of what is behind it.
+func (c *contender) older(ctx context.Context) (*mvccpb.KeyValue, error) {
+	resp, err := c.lease.read(ctx, clientv3.OpGet(place.Prefix(c.key), clientv3.WithPrefix(), clientv3.WithMaxCreateRev(c.create()-1)))
+	if err != nil {
+		return nil, c.translateRead(ctx, err)
+	}
+	if line := place.Filter(c.key, resp.Responses[0].GetResponseRange().Kvs); len(line) > 0 {
+		return line[len(line)-1], nil
+	}
+	return nil, nil
+}
+
+// claim takes the lock if it is our turn. If it is not, before says what stands in the way. To repeat a claim whose
+// outcome is unknown is safe: it requires our place as it was created, so once one of them was applied, the others
+// are refused, and the answer shows that the lock is ours. In a crowd that lost its neighbours, those whose turn it is not do not all
+// read the line at once.
+func (c *contender) claim(ctx context.Context, crowd bool) (won bool, before obstacle, err error) {
+	mine := clientv3.Compare(clientv3.ModRevision(c.place), "=", c.create())
+	free := clientv3.Compare(clientv3.CreateRevision(c.key), "=", 0)
+	first := clientv3.Compare(clientv3.CreateRevision(place.Prefix(c.key)).WithPrefix(), ">", c.create()-1)
+	won, err = c.claimIf(ctx, mine, free, first)
+	if won || err != nil {
+		return won, obstacle{}, err
+	}
+	if crowd && !sleep(ctx, rand.N(time.Second)) {
+		return false, obstacle{}, context.Cause(ctx)
+	}
+	if before, err = c.lookUp(ctx); before.key != "" || err != nil {
+		return false, before, err
+	}
+	// What is below the key and older than our place is none of the line, and nothing older can come any more.
+	if won, err = c.claimIf(ctx, mine, free); won || err != nil {
+		return won, obstacle{}, err
+	}
+	before, err = c.lookUp(ctx)
+	return false, before, err
+}
+
+func (c *contender) claimIf(ctx context.Context, cmps ...clientv3.Cmp) (won bool, err error) {
+	resp, repeated, err := c.rewrite(ctx, cmps, c.winning(), c.state())
+	c.strays = c.strays || repeated
+	if err != nil {
+		return false, c.translateRead(ctx, err)
+	}
+	create := c.create()
+	if resp.Succeeded {
+		c.win(create, resp.Header.Revision)
+		return true, nil
+	}
+	key, own := getOne(resp, 0), getOne(resp, 1)
+	switch {
+	case own == nil || own.CreateRevision != create:
+		return false, errDeleted
+	case key != nil && key.ModRevision == own.ModRevision:
+		c.win(create, own.ModRevision)
+		return true, nil
+	case own.ModRevision != create:
+		return false, errOverwritten
+	}
+	return false, nil
+}
+
+// What an operator's hand does to a place in line.
+var (
+	errDeleted     = fmt.Errorf("%w: deleted from outside", errStartOver)
+	errOverwritten = fmt.Errorf("%w: overwritten from outside", errStartOver)
+)
