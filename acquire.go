@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -108,29 +106,16 @@ func (c *contender) enter(ctx context.Context, try bool) error {
 }
 
 // winning is what makes a place the holder's: the lock's key and the place, written in one revision.
-func (c *contender) winning() []clientv3.Op {
-	return []clientv3.Op{
-		clientv3.OpPut(c.key, c.id, clientv3.WithLease(c.lease.id)),
-		c.putPlace(),
-	}
+func (c *contender) winning() []*operation {
+	return []*operation{put(c.key, c.id, c.lease.id), c.putPlace()}
 }
 
-func (c *contender) putPlace() clientv3.Op {
-	return clientv3.OpPut(c.place, c.record, clientv3.WithLease(c.lease.id))
-}
-
-// nobody compares true when neither the lock's key nor anything below it is there. The cheap comparison comes first.
-func (c *contender) nobody() []clientv3.Cmp {
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(c.key), "=", 0),
-		clientv3.Compare(clientv3.CreateRevision(place.Prefix(c.key)).WithPrefix(), "=", 0),
-	}
-}
+func (c *contender) putPlace() *operation { return put(c.place, c.record, c.lease.id) }
 
 // joinAlone takes the lock if nobody is there at all, and writes nothing if somebody is. It asks for less than join does,
 // so it is what a contender begins with that met nobody the last time.
 func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
-	resp, err := c.write(ctx, c.nobody(), c.winning(), nil)
+	resp, err := c.write(ctx, nobody(c.key), c.winning(), nil)
 	if err != nil {
 		c.doubt()
 		return false, err
@@ -143,14 +128,14 @@ func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
 
 // busy returns an ErrBusy that names who is there, nil if what is there is no place in line.
 func (c *contender) busy(ctx context.Context) error {
-	resp, err := c.lease.read(ctx, clientv3.OpGet(c.key))
+	resp, err := c.lease.read(ctx, get(c.key))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
 	if key := getOne(resp, 0); key != nil {
 		return &busyError{fmt.Sprintf("lock %q is held by %q", c.key, key.Value)}
 	}
-	newest, err := c.lease.read(ctx, clientv3.OpGet(place.Prefix(c.key), clientv3.WithLastCreate()...))
+	newest, err := c.lease.read(ctx, newestBelow(c.key, ever))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
@@ -165,11 +150,11 @@ func (c *contender) busy(ctx context.Context) error {
 func (c *contender) join(ctx context.Context) (won bool, before obstacle, err error) {
 	c.watchPlace()
 	// Gets before a put in one transaction see the line as it was before it.
-	newest, swap := clientv3.OpGet(place.Tail(c.key)), []clientv3.Op{c.putTail(c.link(), c.lease.id)}
+	newest, swap := get(place.Tail(c.key)), []*operation{c.putTail(c.link(), c.lease.id)}
 	if !c.linked {
-		newest, swap = c.newestPlace(math.MaxInt64), nil
+		newest, swap = newestBelow(c.key, ever), nil
 	}
-	resp, err := c.write(ctx, c.nobody(), c.winning(), append([]clientv3.Op{clientv3.OpGet(c.key), newest, c.putPlace()}, swap...))
+	resp, err := c.write(ctx, nobody(c.key), c.winning(), append([]*operation{get(c.key), newest, c.putPlace()}, swap...))
 	if err != nil {
 		c.doubt()
 		return false, obstacle{}, err
@@ -198,8 +183,8 @@ func (c *contender) link() string {
 	return place.Link{Place: c.place, ID: c.id}.Marshal(c.key)
 }
 
-func (c *contender) putTail(link string, lease clientv3.LeaseID) clientv3.Op {
-	return clientv3.OpPut(place.Tail(c.key), link, clientv3.WithLease(lease))
+func (c *contender) putTail(link string, lease clientv3.LeaseID) *operation {
+	return put(place.Tail(c.key), link, lease)
 }
 
 // entered takes note of where the contender stands, and whether the tail names it.
@@ -211,7 +196,7 @@ func (c *contender) entered(create int64, tail bool) {
 	if look {
 		c.lease.look(c)
 	}
-	c.settle()
+	c.lease.ripen(c)
 }
 
 // doubt says that it is not known whether the contender has a place.
@@ -222,11 +207,11 @@ func (c *contender) doubt() {
 }
 
 // write makes a transaction of which the outcome, if unknown, must be fenced: it is not repeated.
-func (c *contender) write(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
+func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (*answer, error) {
 	for {
-		try, cancel := context.WithTimeout(ctx, growth*c.lease.first)
-		resp, err := c.lease.txn(try, cmps, then, els)
-		cancel()
+		resp, err := try(ctx, growth*c.lease.first, func(ctx context.Context) (*answer, error) {
+			return c.lease.txn(ctx, cmps, then, els)
+		})
 		if err == nil {
 			return resp, nil
 		}
@@ -239,13 +224,22 @@ func (c *contender) write(ctx context.Context, cmps []clientv3.Cmp, then, els []
 
 // rewrite makes a transaction that may be applied more than once, until etcd answers it. Repeated says that one try at
 // least has an unknown outcome.
-func (c *contender) rewrite(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (resp *clientv3.TxnResponse, repeated bool, err error) {
-	var tries atomic.Int32
-	resp, err = persist(ctx, c.lease.first, isFinal, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		tries.Add(1)
-		return c.lease.txn(ctx, cmps, then, els)
-	})
-	return resp, err != nil || tries.Load() > 1, err
+func (c *contender) rewrite(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
+	rpc := func(ctx context.Context) (*answer, error) { return c.lease.txn(ctx, cmps, then, els) }
+	first := c.lease.first
+	if c.ends {
+		first = min(first, c.lease.validUntil().Until())
+	}
+	if resp, err = try(ctx, first, rpc); err == nil || isFinal(err) {
+		return resp, err != nil, err
+	}
+	if c.ends {
+		var cancel context.CancelFunc
+		ctx, cancel = c.lease.whileValid(ctx)
+		defer cancel()
+	}
+	resp, err = hedge(ctx, c.lease.first, isFinal, rpc, err)
+	return resp, true, err
 }
 
 // translate says of an error whether the contender is to start over.

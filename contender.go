@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 )
@@ -30,21 +29,23 @@ type contender struct {
 	linked  bool   // its place is on the tail's chain
 	alone   bool   // nobody was met the last time
 	strays  bool   // writes that name place may still be on their way
+	ends    bool   // what is asked of etcd is of no use any more when validity has ended
 
 	token atomic.Int64 // 0 while waiting
 
 	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
 	unseen bool // the state is about to be read; guarded by lease.crowd
+	ripens bool // it is about to be looked after; guarded by lease.crowd
 
 	news    chan struct{} // something has happened that who waits must know
 	expired chan struct{} // the lock may be somebody else's
 	over    chan struct{} // the holding has been unlocked
 
 	mu      sync.Mutex
-	left    bool        // nothing is to be concluded any more
-	settler *time.Timer // has it looked after, once it has lasted for long enough
+	left    bool // nothing is to be concluded any more
+	settled bool // it is looked after
 	lost    *LostError
-	holds   map[*holding]struct{}
+	holds   []*holding
 	line    standing
 }
 
@@ -80,47 +81,37 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 func (c *contender) stop() {
 	c.mu.Lock()
 	c.left = true
-	if c.settler != nil {
-		c.settler.Stop()
-	}
 	watches := c.line.end()
 	c.mu.Unlock()
 	unwatch(c.lease.client, watches...)
 	c.lease.detach(c)
 }
 
-// settle has the contender looked after, once it has lasted for startAfter, or when the keeper has something to do if that is sooner.
+// settle has the contender looked after: it has lasted for long enough.
 func (c *contender) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.settler != nil || c.left {
+	if c.left {
 		return
 	}
-	due := c.lease.validUntil().Add(-c.grace).Until()
-	c.settler = time.AfterFunc(min(startAfter, due), func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.left {
-			return
-		}
-		c.lease.maintain()
-		if c.token.Load() != 0 {
-			c.watchHeld()
-		}
-	})
+	c.settled = true
+	c.lease.maintain()
+	if c.token.Load() != 0 {
+		c.watchHeld()
+	}
 }
 
 // granted starts what a holder needs.
 func (c *contender) granted() {
 	c.log.Debug("lock acquired", "key", c.key, "token", c.token.Load())
 	c.mu.Lock()
-	settled := c.settler != nil && !c.left
-	if settled {
-		c.watchHeld() // it has waited, and may have been looked after since
+	settled := c.settled
+	if settled { // it has waited
+		c.watchHeld()
 	}
 	c.mu.Unlock()
 	if !settled {
-		c.settle()
+		c.lease.ripen(c)
 	}
 	if err := c.lease.gone(); err != nil {
 		c.bereft(err)
@@ -209,7 +200,7 @@ func (c *contender) bereft(err error) {
 
 // renewed is told of a renewal.
 func (c *contender) renewed() {
-	if c.token.Load() != 0 && !c.isLost() {
+	if c.onRenew != nil && c.token.Load() != 0 && !c.isLost() {
 		c.onRenew()
 	}
 }
@@ -279,11 +270,11 @@ func (c *contender) loss(reason Reason, cause error) *LostError {
 
 // endHolds is called with mu locked.
 func (c *contender) endHolds(cause error) {
-	for h := range c.holds {
+	for _, h := range c.holds {
 		h.forget()
 		h.cancel(cause)
-		delete(c.holds, h)
 	}
+	c.holds = nil
 }
 
 // expire says that validity is over.
@@ -338,14 +329,11 @@ func (c *contender) hold(ctx context.Context) context.Context {
 		cancel(c.lost)
 		return held
 	}
-	if c.holds == nil {
-		c.holds = make(map[*holding]struct{})
-	}
-	c.holds[h] = struct{}{}
+	c.holds = append(c.holds, h)
 	h.forget = context.AfterFunc(held, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.holds, h)
+		c.holds = slices.DeleteFunc(c.holds, func(one *holding) bool { return one == h })
 	})
 	return held
 }
@@ -370,12 +358,4 @@ func (c *contender) dismiss() {
 	c.released()
 	c.stop()
 	c.owner.forget(c)
-}
-
-// getOne returns the key that the i-th operation of a transaction got, if it is there.
-func getOne(resp *clientv3.TxnResponse, i int) *mvccpb.KeyValue {
-	if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
-		return kvs[0]
-	}
-	return nil
 }

@@ -6,9 +6,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdlock/etcdlock/internal/place"
 )
 
 // A ghost is a place in line of which nobody knows whether it is there or will be: what was sent to create or to delete it was not
@@ -68,12 +65,10 @@ func (c *contender) takeBack(ctx context.Context) {
 // removeOrphan deletes the lock's key if no place was written with it: somebody deleted that place before it was known that the lock was granted
 // to it, and the lease, which serves others, would keep the key.
 func (c *contender) removeOrphan(ctx context.Context, key *mvccpb.KeyValue) error {
-	resp, err := c.lease.read(ctx, clientv3.OpGet(place.Prefix(c.key), clientv3.WithPrefix(),
-		clientv3.WithMinModRev(key.ModRevision), clientv3.WithMaxModRev(key.ModRevision), clientv3.WithKeysOnly()))
+	resp, err := c.lease.read(ctx, writtenBelow(c.key, key.ModRevision))
 	if err != nil || len(resp.Responses[0].GetResponseRange().Kvs) > 0 {
 		return err
 	}
-	_, _, err = c.rewrite(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(c.key), "=", key.ModRevision)},
-		[]clientv3.Op{clientv3.OpDelete(c.key)}, nil)
+	_, _, err = c.rewrite(ctx, []*comparison{modIs(c.key, key.ModRevision)}, []*operation{remove(c.key)}, nil)
 	return err
 }

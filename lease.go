@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ var (
 // A lease is one lease of etcd's with what is known of its life, and the contenders that hang on it.
 type lease struct {
 	client  *clientv3.Client
+	kv      pb.KVClient
 	id      clientv3.LeaseID
 	ttl     time.Duration // as granted, which may be more than was asked for
 	cluster uint64
@@ -58,10 +60,11 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 		mu   sync.Mutex
 		last error
 	)
-	granted, err := persist(ctx, time.Second, isRefused, func(ctx context.Context) (a sentAnswer[*pb.LeaseGrantResponse], err error) {
+	granted, err := persist(ctx, time.Second, isRefused, func(try context.Context) (a sentAnswer[*pb.LeaseGrantResponse], err error) {
 		a.sent = boottime.Now()
 		// Not waiting for a connection brings the reason why there is none.
-		a.answer, err = rpc.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, grpc.WaitForReady(false))
+		a.answer, err = rpc.LeaseGrant(try, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, grpc.WaitForReady(false))
+		err = inTime(ctx, try, err)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil && (last == nil || code(err) == codes.Unavailable) {
@@ -77,6 +80,7 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 	}
 	l := &lease{
 		client:  client,
+		kv:      pb.NewKVClient(client.ActiveConnection()),
 		id:      clientv3.LeaseID(granted.answer.ID),
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
@@ -126,22 +130,22 @@ func (l *lease) newest() int64 {
 }
 
 // txn makes one try of a transaction and holds its answer against what was seen before.
-func (l *lease) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
+func (l *lease) txn(ctx context.Context, cmps []*comparison, then, els []*operation) (*answer, error) {
 	before := l.newest()
-	resp, err := l.client.Txn(ctx).If(cmps...).Then(then...).Else(els...).Commit()
+	resp, err := l.kv.Txn(ctx, &pb.TxnRequest{Compare: cmps, Success: then, Failure: els}, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
-		return nil, err
+		return nil, clientv3.ContextError(ctx, err)
 	}
-	if err := l.seen((*pb.ResponseHeader)(resp.Header), before); err != nil {
+	if err := l.seen(resp.Header, before); err != nil {
 		return nil, err
 	}
 	return resp, nil
 }
 
 // read makes a linearizable read of several keys in one revision, until it is answered.
-func (l *lease) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
+func (l *lease) read(ctx context.Context, ops ...*operation) (*answer, error) {
 	final := func(err error) bool { return errors.Is(err, errHistoryLost) }
-	return persist(ctx, l.first, final, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	return persist(ctx, l.first, final, func(ctx context.Context) (*answer, error) {
 		return l.txn(ctx, nil, ops, nil)
 	})
 }
@@ -152,13 +156,13 @@ func (l *lease) read(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResp
 // A leader that was stopped or cut off may still acknowledge renewals that its successor never hears of. So
 // a renewal counts only when a linearizable read, sent after its answer, comes back with the same raft term:
 // then whoever acknowledged it was the leader. Otherwise it is made again.
-func (l *lease) renew(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
+func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 	for {
 		gone := func(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
-		renewal, err := persist(ctx, l.first, gone, func(ctx context.Context) (a sentAnswer[*clientv3.LeaseKeepAliveResponse], err error) {
+		renewal, err := persist(ctx, l.first, gone, func(try context.Context) (a sentAnswer[*clientv3.LeaseKeepAliveResponse], err error) {
 			a.sent = boottime.Now()
-			a.answer, err = l.client.KeepAliveOnce(ctx, l.id)
-			return a, l.noting(err)
+			a.answer, err = l.client.KeepAliveOnce(try, l.id)
+			return a, l.noting(inTime(ctx, try, err))
 		})
 		if err != nil {
 			if gone(err) {

@@ -8,7 +8,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 )
@@ -68,9 +67,8 @@ func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (b
 		return lost
 	}
 	c.stop()
-	ctx, cancel := context.WithDeadlineCause(ctx, time.Now().Add(c.lease.validUntil().Until()), errors.New("validity has ended"))
-	defer cancel()
 	c.released()
+	c.ends = true
 	reusable, err := way(c, ctx)
 	if reusable && !c.lease.shared {
 		l.atHand = c.lease
@@ -111,10 +109,10 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	done, repeated, err := c.handOver(ctx)
 	if err == nil && !done {
 		var (
-			resp *clientv3.TxnResponse
+			resp *answer
 			more bool
 		)
-		resp, more, err = c.rewrite(ctx, nil, append(c.state(), clientv3.OpDelete(c.place)), nil)
+		resp, more, err = c.rewrite(ctx, nil, append(c.state(), remove(c.place)), nil)
 		if err == nil && !(repeated && getOne(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
 			err = c.lostAtLast(resp)
 		}
@@ -132,14 +130,14 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 
 // handOver passes the lock on to the successor, if one is known, else gives it back. It is done unless the lock is not ours any more.
 func (c *contender) handOver(ctx context.Context) (done, repeated bool, err error) {
-	ours := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())}
-	free := append([]clientv3.Op{clientv3.OpDelete(c.key), clientv3.OpDelete(c.place)}, c.dropTail()...)
+	ours := []*comparison{modIs(c.key, c.token.Load())}
+	free := append([]*operation{remove(c.key), remove(c.place)}, c.dropTail()...)
 	next := c.successor()
 	if next == nil {
 		resp, repeated, err := c.rewrite(ctx, ours, free, nil)
 		return err == nil && resp.Succeeded, repeated, err
 	}
-	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), []clientv3.Op{clientv3.OpTxn(ours, free, nil)})
+	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), []*operation{within(ours, free, nil)})
 	if errors.Is(err, rpctypes.ErrPermissionDenied) { // we may not write under that lease: its other keys are none of our business
 		c.noSuccessor()
 		return c.handOver(ctx)
@@ -149,21 +147,21 @@ func (c *contender) handOver(ctx context.Context) (done, repeated bool, err erro
 
 // mayPass compares that the lock is ours, that the successor stands where it joined, and that no stranger is in line: one could be
 // between us, and would take itself for the holder once we are gone.
-func (c *contender) mayPass(next *successor) []clientv3.Cmp {
+func (c *contender) mayPass(next *successor) []*comparison {
 	token := c.token.Load()
-	return append([]clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(c.key), "=", token),
-		clientv3.Compare(clientv3.ModRevision(c.place), "=", token),
-		clientv3.Compare(clientv3.ModRevision(next.Place), "=", next.joined),
-	}, place.NoStrangers(c.key)...)
+	return append([]*comparison{
+		modIs(c.key, token),
+		modIs(c.place, token),
+		modIs(next.Place, next.joined),
+	}, noStrangers(c.key)...)
 }
 
 // pass makes the successor's place the holder's, as it is: only its revision changes.
-func (c *contender) pass(next *successor) []clientv3.Op {
-	return []clientv3.Op{
-		clientv3.OpPut(c.key, next.ID, clientv3.WithLease(next.Lease)),
-		clientv3.OpPut(next.Place, "", clientv3.WithIgnoreValue(), clientv3.WithIgnoreLease()),
-		clientv3.OpDelete(c.place),
+func (c *contender) pass(next *successor) []*operation {
+	return []*operation{
+		put(c.key, next.ID, next.Lease),
+		touch(next.Place),
+		remove(c.place),
 	}
 }
 
@@ -180,24 +178,24 @@ func (c *contender) noSuccessor() {
 }
 
 // dropTail deletes the tail if it names the contender's place. Only those whom it ever named ask.
-func (c *contender) dropTail() []clientv3.Op {
+func (c *contender) dropTail() []*operation {
 	if c.mu.Lock(); !c.line.tail {
 		c.mu.Unlock()
 		return nil
 	}
 	c.mu.Unlock()
-	return []clientv3.Op{clientv3.OpTxn(c.isTail(), []clientv3.Op{clientv3.OpDelete(place.Tail(c.key))}, nil)}
+	return []*operation{within(c.isTail(), []*operation{remove(place.Tail(c.key))}, nil)}
 }
 
-func (c *contender) isTail() []clientv3.Cmp {
-	return []clientv3.Cmp{clientv3.Compare(clientv3.Value(place.Tail(c.key)), "=", c.link())}
+func (c *contender) isTail() []*comparison {
+	return []*comparison{valueIs(place.Tail(c.key), c.link())}
 }
 
 // leave takes the place out of the line. If the lock was granted to it meanwhile, it is given on, not back to nobody.
 func (c *contender) leave(ctx context.Context, before obstacle) error {
-	mine := clientv3.Compare(clientv3.ModRevision(c.place), "=", c.create())
+	mine := modIs(c.place, c.create())
 	for {
-		resp, _, err := c.rewrite(ctx, []clientv3.Cmp{mine}, append([]clientv3.Op{clientv3.OpDelete(c.place)}, c.tailBack(before)...), c.state())
+		resp, _, err := c.rewrite(ctx, []*comparison{mine}, append([]*operation{remove(c.place)}, c.tailBack(before)...), c.state())
 		if errors.Is(err, rpctypes.ErrPermissionDenied) && before.link != "" {
 			before.link = ""
 			continue
@@ -210,15 +208,15 @@ func (c *contender) leave(ctx context.Context, before obstacle) error {
 }
 
 // tailBack has the tail name the place before ours again, or nobody, if it names ours.
-func (c *contender) tailBack(before obstacle) []clientv3.Op {
+func (c *contender) tailBack(before obstacle) []*operation {
 	link, ok := place.ParseLink(c.key, before.link)
 	if !ok || !before.seen {
 		return c.dropTail()
 	}
-	there := clientv3.Compare(clientv3.CreateRevision(link.Place), "=", before.create)
-	return []clientv3.Op{clientv3.OpTxn(c.isTail(), []clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{there},
-		[]clientv3.Op{c.putTail(before.link, link.Lease)},
-		[]clientv3.Op{clientv3.OpDelete(place.Tail(c.key))})}, nil)}
+	there := createIs(link.Place, before.create)
+	return []*operation{within(c.isTail(), []*operation{within([]*comparison{there},
+		[]*operation{c.putTail(before.link, link.Lease)},
+		[]*operation{remove(place.Tail(c.key))})}, nil)}
 }
 
 // removeAs removes a place that is not as it was created: as a holder does if it was granted the lock, else as it is.
@@ -231,8 +229,8 @@ func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) err
 		_, _, err := c.handOver(ctx)
 		return err
 	}
-	as := clientv3.Compare(clientv3.ModRevision(c.place), "=", own.ModRevision)
-	_, _, err := c.rewrite(ctx, []clientv3.Cmp{as}, append([]clientv3.Op{clientv3.OpDelete(c.place)}, c.dropTail()...), nil)
+	as := modIs(c.place, own.ModRevision)
+	_, _, err := c.rewrite(ctx, []*comparison{as}, append([]*operation{remove(c.place)}, c.dropTail()...), nil)
 	return err
 }
 
@@ -277,8 +275,15 @@ func (c *contender) fence(ctx context.Context) {
 	}
 }
 
+// whileValid is ctx until validity ends.
+func (l *lease) whileValid(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, time.Now().Add(l.validUntil().Until()), errors.New("validity has ended"))
+}
+
 // withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.
 func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
+	ctx, cancel := c.lease.whileValid(ctx)
+	defer cancel()
 	var lost error
 	if c.successor() != nil {
 		_, lost = c.release(ctx)
@@ -304,7 +309,7 @@ func (c *contender) unconfirmed(err error) error {
 }
 
 // lostAtLast is the loss, if any, that a read at the very end shows.
-func (c *contender) lostAtLast(resp *clientv3.TxnResponse) error {
+func (c *contender) lostAtLast(resp *answer) error {
 	if reason := c.whatIsLost(getOne(resp, 0), getOne(resp, 1)); reason != 0 {
 		return c.loss(reason, nil)
 	}

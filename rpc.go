@@ -77,10 +77,23 @@ func persist[T any](ctx context.Context, first time.Duration, give func(error) b
 	return hedge(ctx, first, give, rpc, err)
 }
 
+// try makes an RPC that is given up after some time. Etcd need not know of that limit: a deadline of the context's would be sent with the
+// request, and cost both sides more than a timer does.
 func try[T any](ctx context.Context, limit time.Duration, rpc func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return rpc(ctx)
+	timer := time.AfterFunc(limit, cancel)
+	defer timer.Stop()
+	answer, err := rpc(limited)
+	return answer, inTime(ctx, limited, err)
+}
+
+// inTime says of the error of a try that was given up while its RPC goes on that its time ran out.
+func inTime(rpc, try context.Context, err error) error {
+	if err != nil && try.Err() != nil && rpc.Err() == nil {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // hedge is what persist does once a first try has failed.

@@ -68,23 +68,14 @@ func (s *Session) New(key, id string) (*Lock, error) {
 	return l, nil
 }
 
-// settings are the session's, as those of a lock.
-func (s *Session) settings() (settings, error) {
-	return (&Lock{TTL: s.TTL, RefreshInterval: s.RefreshInterval, Grace: s.Grace, ConnectTimeout: s.ConnectTimeout, Logger: s.Logger}).settings()
-}
-
-// settingsFor are the session's with what a lock has of its own.
-func (s *Session) settingsFor(l *Lock) (settings, error) {
-	return (&Lock{
-		TTL: s.TTL, RefreshInterval: s.RefreshInterval, Grace: s.Grace, ConnectTimeout: s.ConnectTimeout,
-		Logger: l.Logger, Command: l.Command, OnWait: l.OnWait, OnRenew: l.OnRenew,
-	}).settings()
+func (s *Session) timing() timing {
+	return timing{s.TTL, s.RefreshInterval, s.Grace, s.ConnectTimeout}
 }
 
 // Prepare grants the lease, so that the first Lock needs one round trip only. It fails with ErrNoAnswer if etcd does not answer within
 // ConnectTimeout. Without need it does nothing.
 func (s *Session) Prepare(ctx context.Context) error {
-	set, err := s.settings()
+	set, err := settings{timing: s.timing(), log: s.Logger}.complete()
 	if err != nil {
 		return err
 	}
@@ -168,7 +159,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if ls.validUntil().Until() <= 0 {
 		return nil
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, time.Now().Add(ls.validUntil().Until()), errors.New("validity has ended"))
+	ctx, cancel := ls.whileValid(ctx)
 	defer cancel()
 	if err := revoke(ctx, s.client, ls.id, ls.first); err != nil {
 		return errors.Join(ErrUnconfirmed, err)

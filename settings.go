@@ -19,10 +19,15 @@ const (
 
 // settings are a Lock's fields as they were when a method read them, with the defaults filled in.
 type settings struct {
+	timing
+	command         string
+	log             *slog.Logger
+	onWait, onRenew func() // or nil
+}
+
+// timing is the part of the settings that the locks of a session have in common.
+type timing struct {
 	ttl, refresh, grace, connect time.Duration
-	command                      string
-	log                          *slog.Logger
-	onWait, onRenew              func()
 }
 
 func checkNames(key, id string) error {
@@ -52,21 +57,23 @@ func checkTTL(ttl time.Duration) error {
 }
 
 func (l *Lock) settings() (settings, error) {
-	if l.session != nil {
-		return l.session.settingsFor(l)
-	}
-	if err := checkTTL(l.TTL); err != nil {
-		return settings{}, err
-	}
 	s := settings{
-		ttl:     l.TTL,
-		refresh: l.RefreshInterval,
-		grace:   l.Grace,
-		connect: l.ConnectTimeout,
+		timing:  timing{l.TTL, l.RefreshInterval, l.Grace, l.ConnectTimeout},
 		command: l.Command,
 		log:     l.Logger,
 		onWait:  l.OnWait,
 		onRenew: l.OnRenew,
+	}
+	if l.session != nil {
+		s.timing = l.session.timing()
+	}
+	return s.complete()
+}
+
+// complete checks settings and fills in the defaults.
+func (s settings) complete() (settings, error) {
+	if err := checkTTL(s.ttl); err != nil {
+		return settings{}, err
 	}
 	if s.grace == 0 {
 		s.grace = validity.DefaultGrace(s.ttl)
@@ -78,13 +85,9 @@ func (l *Lock) settings() (settings, error) {
 		s.connect = 5 * time.Second
 	}
 	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.onWait == nil {
-		s.onWait = func() {}
-	}
-	if s.onRenew == nil {
-		s.onRenew = func() {}
+		s.log = silent
 	}
 	return s, validity.Check(s.ttl, s.refresh, s.grace)
 }
+
+var silent = slog.New(slog.DiscardHandler)

@@ -2,7 +2,6 @@ package etcdlock
 
 import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 )
@@ -174,28 +173,28 @@ type glance struct {
 	tail  bool
 }
 
-func (c *contender) glance() (glance, []clientv3.Op) {
+func (c *contender) glance() (glance, []*operation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := glance{c: c}
 	ops := c.state()
 	if c.token.Load() == 0 && c.line.ahead.key != "" && !c.line.ahead.gone {
 		g.ahead = c.line.ahead.key
-		ops = append(ops, clientv3.OpGet(g.ahead))
+		ops = append(ops, get(g.ahead))
 	}
 	if g.tail = c.line.tailSince > 0 && c.line.create > 0 && !c.line.sure && c.line.next == nil; g.tail {
-		ops = append(ops, clientv3.OpGet(place.Tail(c.key)))
+		ops = append(ops, get(place.Tail(c.key)))
 	}
 	return g, ops
 }
 
 // state is the read that shows whether a contender is what it believes to be.
-func (c *contender) state() []clientv3.Op {
-	return []clientv3.Op{clientv3.OpGet(c.key), clientv3.OpGet(c.place)}
+func (c *contender) state() []*operation {
+	return []*operation{get(c.key), get(c.place)}
 }
 
 // learn draws conclusions from the answers from the n-th on, and returns how many there are up to the next contender's.
-func (g glance) learn(resp *clientv3.TxnResponse, n int) int {
+func (g glance) learn(resp *answer, n int) int {
 	c := g.c
 	key, own := getOne(resp, n), getOne(resp, n+1)
 	n += 2

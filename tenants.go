@@ -7,12 +7,10 @@ import (
 	"sync"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
-// startAfter is how long a contender has to last before it is looked after: long enough that short holdings do
+// startAfter is how long a contender has to last, at most, before it is looked after: long enough that short holdings do
 // without, short enough to notice an operator's hand within 50 ms.
 const startAfter = 25 * time.Millisecond
 
@@ -33,6 +31,8 @@ type tenants struct {
 	all     []*contender
 	next    int // whose state is read at the next renewal
 	unseen  []*contender
+	young   []*contender // who may not last for long enough to be looked after
+	older   []*contender // who were young before them
 	ghosts  []*ghost
 	looks   bool  // the looker runs
 	renews  bool  // the renewer and the keeper run
@@ -128,6 +128,39 @@ func (l *lease) halt() {
 	l.ctx, l.renews, l.looks, l.unseen = nil, false, false, nil
 }
 
+// ripen has a contender looked after once it has lasted for about startAfter, or when the keeper has something to do if that is sooner. One timer
+// serves all: to set one for each holding costs more than all else that is done for a short one.
+func (l *lease) ripen(c *contender) {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	switch {
+	case c.ripens:
+		return
+	case l.validUntil().Until() < c.grace+startAfter:
+		go c.settle()
+	case len(l.young)+len(l.older) == 0:
+		time.AfterFunc(startAfter/2, l.ripe)
+		fallthrough
+	default:
+		l.young = append(l.young, c)
+	}
+	c.ripens = true
+}
+
+// ripe has those looked after who were young the last time.
+func (l *lease) ripe() {
+	l.crowd.Lock()
+	old := l.older
+	l.older, l.young = l.young, nil
+	if len(l.older) > 0 {
+		time.AfterFunc(startAfter/2, l.ripe)
+	}
+	l.crowd.Unlock()
+	for _, c := range old {
+		c.settle()
+	}
+}
+
 // maintain starts the renewer and the keeper, unless they run.
 func (l *lease) maintain() {
 	l.crowd.Lock()
@@ -200,7 +233,7 @@ func (l *lease) haunters() []*ghost {
 }
 
 // glance is the read of several contenders' states in one revision.
-func (l *lease) glance(some []*contender) (glances []glance, ops []clientv3.Op) {
+func (l *lease) glance(some []*contender) (glances []glance, ops []*operation) {
 	for _, c := range some {
 		g, o := c.glance()
 		glances, ops = append(glances, g), append(ops, o...)
@@ -208,13 +241,13 @@ func (l *lease) glance(some []*contender) (glances []glance, ops []clientv3.Op) 
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
 	if len(ops) == 0 && l.probe != "" {
-		ops = append(ops, clientv3.OpGet(l.probe, clientv3.WithCountOnly()))
+		ops = append(ops, exists(l.probe))
 	}
 	return glances, ops
 }
 
 // judgeAll gives each contender its part of the answer.
-func judgeAll(glances []glance, resp *clientv3.TxnResponse) {
+func judgeAll(glances []glance, resp *answer) {
 	n := 0
 	for _, g := range glances {
 		n = g.learn(resp, n)

@@ -35,7 +35,9 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 		} else {
 			if !waits {
 				waits = true
-				c.onWait()
+				if c.onWait != nil {
+					c.onWait()
+				}
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
 			won, before, err = c.outlast(ctx, before)
@@ -125,7 +127,7 @@ func behind(lock string, tail *mvccpb.KeyValue) obstacle {
 
 // lookUp reads the line for what stands in the way of a place: the newest older place, else the lock's key, else nothing.
 func (c *contender) lookUp(ctx context.Context) (obstacle, error) {
-	resp, err := c.lease.read(ctx, append(c.state(), c.newestPlace(c.create()))...)
+	resp, err := c.lease.read(ctx, append(c.state(), newestBelow(c.key, c.create()))...)
 	if err != nil {
 		return obstacle{}, c.translateRead(ctx, err)
 	}
@@ -144,14 +146,9 @@ func (c *contender) lookUp(ctx context.Context) (obstacle, error) {
 	return obstacle{key: string(newest.Key), create: newest.CreateRevision}, nil
 }
 
-// newestPlace gets the newest key below K/ that is older than a revision. Etcd sorts all of them for that.
-func (c *contender) newestPlace(than int64) clientv3.Op {
-	return clientv3.OpGet(place.Prefix(c.key), append(clientv3.WithLastCreate(), clientv3.WithMaxCreateRev(than-1))...)
-}
-
 // older lists the line for the newest older place: a key that is none says nothing of what is behind it.
 func (c *contender) older(ctx context.Context) (*mvccpb.KeyValue, error) {
-	resp, err := c.lease.read(ctx, clientv3.OpGet(place.Prefix(c.key), clientv3.WithPrefix(), clientv3.WithMaxCreateRev(c.create()-1)))
+	resp, err := c.lease.read(ctx, allBelow(c.key, c.create()))
 	if err != nil {
 		return nil, c.translateRead(ctx, err)
 	}
@@ -166,9 +163,9 @@ func (c *contender) older(ctx context.Context) (*mvccpb.KeyValue, error) {
 // are refused, and the answer shows that the lock is ours. In a crowd that lost its neighbours, those whose turn it is not do not all
 // read the line at once.
 func (c *contender) claim(ctx context.Context, crowd bool) (won bool, before obstacle, err error) {
-	mine := clientv3.Compare(clientv3.ModRevision(c.place), "=", c.create())
-	free := clientv3.Compare(clientv3.CreateRevision(c.key), "=", 0)
-	first := clientv3.Compare(clientv3.CreateRevision(place.Prefix(c.key)).WithPrefix(), ">", c.create()-1)
+	mine := modIs(c.place, c.create())
+	free := createIs(c.key, 0)
+	first := noneOlder(c.key, c.create())
 	won, err = c.claimIf(ctx, mine, free, first)
 	if won || err != nil {
 		return won, obstacle{}, err
@@ -187,7 +184,7 @@ func (c *contender) claim(ctx context.Context, crowd bool) (won bool, before obs
 	return false, before, err
 }
 
-func (c *contender) claimIf(ctx context.Context, cmps ...clientv3.Cmp) (won bool, err error) {
+func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won bool, err error) {
 	resp, repeated, err := c.rewrite(ctx, cmps, c.winning(), c.state())
 	c.strays = c.strays || repeated
 	if err != nil {

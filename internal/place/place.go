@@ -116,14 +116,10 @@ func name(lease clientv3.LeaseID, n int64) string {
 	return strconv.FormatInt(int64(lease), 16) + "-" + strconv.FormatInt(n, 10)
 }
 
-// NoStrangers compares true if nothing is below K/ but what may be a linked place, at a cost that does not depend on how many of those
-// there are.
-func NoStrangers(lock string) []clientv3.Cmp {
-	below, above := Prefix(lock)+linked, Prefix(lock)+string(linked[0]+1)
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(Prefix(lock)), "=", 0).WithRange(below),
-		clientv3.Compare(clientv3.CreateRevision(above), "=", 0).WithRange(clientv3.GetPrefixRangeEnd(Prefix(lock))),
-	}
+// Linked returns the range of keys, from one up to another, in which all linked places are and no stranger's: whether there are any
+// strangers can be found out without going through ours.
+func Linked(lock string) (from, to string) {
+	return Prefix(lock) + linked, Prefix(lock) + string(linked[0]+1)
 }
 
 // Is reports whether a key below K/ is a place in line for K: its name is the hex of its own lease, as

@@ -1,0 +1,126 @@
+package etcdlock
+
+import (
+	"math"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/place"
+)
+
+// What transactions are made of. They are sent as they are: the client's own forms of them cost a twentieth of the time of a lock that nobody
+// else wants.
+type (
+	operation  = pb.RequestOp
+	comparison = pb.Compare
+	answer     = pb.TxnResponse
+)
+
+func get(key string) *operation { return ranged(&pb.RangeRequest{Key: []byte(key)}) }
+
+// exists asks for no more than whether a key is there.
+func exists(key string) *operation {
+	return ranged(&pb.RangeRequest{Key: []byte(key), CountOnly: true})
+}
+
+// newestBelow gets the newest key below a lock's K/ that is older than a revision. Etcd sorts all of them for that.
+func newestBelow(lock string, than int64) *operation {
+	r := below(lock)
+	r.MaxCreateRevision, r.Limit = than-1, 1
+	r.SortOrder, r.SortTarget = pb.RangeRequest_DESCEND, pb.RangeRequest_CREATE
+	return ranged(r)
+}
+
+// allBelow gets all keys below a lock's K/ that are older than a revision.
+func allBelow(lock string, than int64) *operation {
+	r := below(lock)
+	r.MaxCreateRevision = than - 1
+	return ranged(r)
+}
+
+// writtenBelow gets the names of the keys below a lock's K/ that were last written in a revision.
+func writtenBelow(lock string, in int64) *operation {
+	r := below(lock)
+	r.MinModRevision, r.MaxModRevision, r.KeysOnly = in, in, true
+	return ranged(r)
+}
+
+func below(lock string) *pb.RangeRequest {
+	prefix := place.Prefix(lock)
+	return &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))}
+}
+
+func ranged(r *pb.RangeRequest) *operation {
+	return &operation{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
+}
+
+func put(key, value string, lease clientv3.LeaseID) *operation {
+	return putting(&pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: int64(lease)})
+}
+
+// touch writes a key as it is, value and lease: only its revision changes.
+func touch(key string) *operation {
+	return putting(&pb.PutRequest{Key: []byte(key), IgnoreValue: true, IgnoreLease: true})
+}
+
+func putting(r *pb.PutRequest) *operation {
+	return &operation{Request: &pb.RequestOp_RequestPut{RequestPut: r}}
+}
+
+func remove(key string) *operation {
+	return &operation{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+}
+
+// within is a transaction in a transaction.
+func within(cmps []*comparison, then, els []*operation) *operation {
+	return &operation{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Compare: cmps, Success: then, Failure: els}}}
+}
+
+func createIs(key string, revision int64) *comparison {
+	return &comparison{Key: []byte(key), Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision}}
+}
+
+func modIs(key string, revision int64) *comparison {
+	return &comparison{Key: []byte(key), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
+}
+
+func valueIs(key, value string) *comparison {
+	return &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(value)}}
+}
+
+// nobody compares true when neither the lock's key nor anything below it is there. The cheap comparison comes first.
+func nobody(lock string) []*comparison {
+	return []*comparison{createIs(lock, 0), noneIn(place.Prefix(lock), clientv3.GetPrefixRangeEnd(place.Prefix(lock)))}
+}
+
+// noStrangers compares true if nothing is below K/ but what may be a linked place.
+func noStrangers(lock string) []*comparison {
+	from, to := place.Linked(lock)
+	return []*comparison{noneIn(place.Prefix(lock), from), noneIn(to, clientv3.GetPrefixRangeEnd(place.Prefix(lock)))}
+}
+
+func noneIn(from, to string) *comparison {
+	c := createIs(from, 0)
+	c.RangeEnd = []byte(to)
+	return c
+}
+
+// noneOlder compares true if all that is below K/ was created in a revision or later.
+func noneOlder(lock string, revision int64) *comparison {
+	c := noneIn(place.Prefix(lock), clientv3.GetPrefixRangeEnd(place.Prefix(lock)))
+	c.Result, c.TargetUnion = pb.Compare_GREATER, &pb.Compare_CreateRevision{CreateRevision: revision - 1}
+	return c
+}
+
+// ever is newer than all revisions.
+const ever = math.MaxInt64
+
+// getOne returns the key that the i-th operation of a transaction got, if it is there.
+func getOne(resp *answer, i int) *mvccpb.KeyValue {
+	if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+		return kvs[0]
+	}
+	return nil
+}
