@@ -38,7 +38,7 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool) (*contender, e
 		l.under = nil
 		if errors.Is(err, errStartOver) && ctx.Err() == nil {
 			s.log.Warn("place in line lost, taking another", "key", l.key, "cause", err)
-			ls, err = l.startOver(ctx, c, s)
+			ls, err = l.startOver(ctx, c, s, err)
 			continue
 		}
 		c.giveUp(ctx)
@@ -51,10 +51,11 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool) (*contender, e
 }
 
 // startOver fences off what a contender may have left, and prepares for the next. It waits for etcd as long as it takes.
-func (l *Lock) startOver(ctx context.Context, c *contender, s settings) (*lease, error) {
+func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err error) (*lease, error) {
 	l.atHand = nil
 	if c.lease.shared {
-		c.haunt()
+		c.doom(err)
+		c.retreat()
 	} else {
 		c.stop()
 		if err := revoke(ctx, l.client, c.lease.id, c.lease.first); err != nil {
@@ -117,7 +118,6 @@ func (c *contender) putPlace() *operation { return put(c.place, c.record, c.leas
 func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
 	resp, err := c.write(ctx, nobody(c.key), c.winning(), nil)
 	if err != nil {
-		c.doubt()
 		return false, err
 	}
 	if resp.Succeeded {
@@ -156,7 +156,6 @@ func (c *contender) join(ctx context.Context) (won bool, before obstacle, err er
 	}
 	resp, err := c.write(ctx, nobody(c.key), c.winning(), append([]*operation{get(c.key), newest, c.putPlace()}, swap...))
 	if err != nil {
-		c.doubt()
 		return false, obstacle{}, err
 	}
 	rev := resp.Header.Revision
@@ -192,11 +191,19 @@ func (c *contender) entered(create int64, tail bool) {
 	c.mu.Lock()
 	c.line.tail = tail
 	look := c.line.joined(create)
+	c.forgetTail()
 	c.mu.Unlock()
 	if look {
 		c.lease.look(c)
 	}
 	c.lease.ripen(c)
+}
+
+// doom says why the place is of no use any more.
+func (c *contender) doom(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.line.doom = why
 }
 
 // doubt says that it is not known whether the contender has a place.
@@ -215,8 +222,13 @@ func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*
 		if err == nil {
 			return resp, nil
 		}
-		if judge(err) == notNow && sleep(ctx, pauseMin) {
-			continue
+		switch judge(err) {
+		case notNow:
+			if sleep(ctx, pauseMin) {
+				continue
+			}
+		case unknown:
+			c.doubt()
 		}
 		return nil, c.translate(err)
 	}
@@ -244,6 +256,9 @@ func (c *contender) rewrite(ctx context.Context, cmps []*comparison, then, els [
 
 // translate says of an error whether the contender is to start over.
 func (c *contender) translate(err error) error {
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		c.lease.finish(errLeaseGone) // for all who hang on it
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound), errors.Is(err, errLeaseGone), errors.Is(err, errHistoryLost):
 		return fmt.Errorf("%w: %w", errStartOver, err)

@@ -137,6 +137,7 @@ func (c *contender) win(create, token int64) {
 func (c *contender) confirmed(w *watch, since int64, again bool) {
 	c.mu.Lock()
 	look := !c.left && c.line.confirmed(w, since, again)
+	c.forgetTail()
 	c.mu.Unlock()
 	if look {
 		c.lease.look(c)
@@ -154,10 +155,20 @@ func (c *contender) told(_ *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 	for _, e := range events {
 		look = c.see(e) || look
 	}
+	c.forgetTail()
 	if look {
 		c.lease.look(c)
 	}
 	c.wake()
+}
+
+// forgetTail ends the watch on the tail once it has told who is next, or cannot any more: the others who join are none of our business. It is
+// called with mu locked.
+func (c *contender) forgetTail() {
+	if s := &c.line; s.onTail != nil && (s.next != nil || s.lost) {
+		unwatch(c.lease.client, s.onTail)
+		s.onTail = nil
+	}
 }
 
 // see draws conclusions from an event, and reports whether it is only a hint. It is called with mu locked.
@@ -185,9 +196,7 @@ func (c *contender) see(e *mvccpb.Event) (look bool) {
 // bereft is told that the lease is of no use any more.
 func (c *contender) bereft(err error) {
 	if c.token.Load() == 0 {
-		c.mu.Lock()
-		c.line.doom = fmt.Errorf("%w: %w", errStartOver, err)
-		c.mu.Unlock()
+		c.doom(fmt.Errorf("%w: %w", errStartOver, err))
 		c.wake()
 		return
 	}
@@ -349,9 +358,7 @@ func (c *contender) released() {
 // dismiss ends a contender of a session that is closed. Its lease goes.
 func (c *contender) dismiss() {
 	if c.token.Load() == 0 {
-		c.mu.Lock()
-		c.line.doom = ErrSessionClosed
-		c.mu.Unlock()
+		c.doom(ErrSessionClosed)
 		c.wake()
 		return
 	}

@@ -47,6 +47,12 @@ func writtenBelow(lock string, in int64) *operation {
 	return ranged(r)
 }
 
+// someLinked gets the names of some linked places of a lock's, and how many there are.
+func someLinked(lock string, limit int64) *operation {
+	from, to := place.Linked(lock)
+	return ranged(&pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(to), Limit: limit, KeysOnly: true})
+}
+
 func below(lock string) *pb.RangeRequest {
 	prefix := place.Prefix(lock)
 	return &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))}
@@ -84,6 +90,13 @@ func createIs(key string, revision int64) *comparison {
 
 func modIs(key string, revision int64) *comparison {
 	return &comparison{Key: []byte(key), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
+}
+
+// createdWithin compares true if a key was created after one revision and before another.
+func createdWithin(key string, after, before int64) []*comparison {
+	a, b := createIs(key, after), createIs(key, before)
+	a.Result, b.Result = pb.Compare_GREATER, pb.Compare_LESS
+	return []*comparison{a, b}
 }
 
 func valueIs(key, value string) *comparison {

@@ -97,7 +97,7 @@ func (l *Lock) drop(ctx context.Context, c *contender) {
 	switch {
 	case c.lease.validUntil().Until() <= 0:
 	case c.lease.shared:
-		c.takeBack(ctx)
+		await(ctx, c.retreat())
 	default:
 		c.fence(ctx)
 	}
@@ -192,7 +192,8 @@ func (c *contender) isTail() []*comparison {
 }
 
 // leave takes the place out of the line. If the lock was granted to it meanwhile, it is given on, not back to nobody.
-func (c *contender) leave(ctx context.Context, before obstacle) error {
+func (c *contender) leave(ctx context.Context) error {
+	before := c.lastBefore()
 	mine := modIs(c.place, c.create())
 	for {
 		resp, _, err := c.rewrite(ctx, []*comparison{mine}, append([]*operation{remove(c.place)}, c.tailBack(before)...), c.state())
@@ -210,11 +211,10 @@ func (c *contender) leave(ctx context.Context, before obstacle) error {
 // tailBack has the tail name the place before ours again, or nobody, if it names ours.
 func (c *contender) tailBack(before obstacle) []*operation {
 	link, ok := place.ParseLink(c.key, before.link)
-	if !ok || !before.seen {
+	if !ok {
 		return c.dropTail()
 	}
-	there := createIs(link.Place, before.create)
-	return []*operation{within(c.isTail(), []*operation{within([]*comparison{there},
+	return []*operation{within(c.isTail(), []*operation{within(createdWithin(link.Place, 0, c.create()),
 		[]*operation{c.putTail(before.link, link.Lease)},
 		[]*operation{remove(place.Tail(c.key))})}, nil)}
 }
@@ -235,30 +235,41 @@ func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) err
 }
 
 // giveUp takes back the place of a contender that waits no more, also when ctx has ended, and the lock if it was granted meanwhile. What
-// cannot be taken back runs out, or the session takes it back later.
+// cannot be taken back in time runs out, or the session takes it back later.
 func (c *contender) giveUp(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
-	defer cancel()
-	before := c.lastBefore()
+	if c.lease.shared {
+		await(context.WithoutCancel(ctx), c.retreat())
+		return
+	}
 	c.stop()
-	left := errUnknown
 	if c.create() > 0 {
-		// The rest of the time is for the lease.
-		try, cancel := context.WithTimeout(ctx, fenceLimit/2)
-		left = c.leave(try, before)
+		// The lease goes in any case; to leave first gives on what was granted meanwhile.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit/2)
+		c.leave(ctx)
 		cancel()
 	}
-	switch {
-	case !c.lease.shared:
-		c.fence(ctx)
-	case left != nil:
-		c.haunt()
+	c.fence(ctx)
+}
+
+// await waits for something for as long as the caller's context, which may have ended, lets us clean up.
+func await(ctx context.Context, done <-chan struct{}) {
+	limit := time.NewTimer(fenceLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+	case <-ctx.Done():
 	}
 }
 
-// errUnknown stands for the error of a request whose outcome is unknown.
-var errUnknown = errors.New("outcome unknown")
+// wasRobbed reports whether the place was taken away from outside.
+func (c *contender) wasRobbed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Is(c.line.doom, errDeleted)
+}
 
+// lastBefore is what the contender waited for.
 func (c *contender) lastBefore() obstacle {
 	c.mu.Lock()
 	defer c.mu.Unlock()

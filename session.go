@@ -86,7 +86,7 @@ func (s *Session) Prepare(ctx context.Context) error {
 // prepare returns the lease. One that has not been renewed for long is renewed first, to see whether etcd answers.
 func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 	ls, err := s.present()
-	if err != nil || ls != nil && ls.gone() == nil && ls.validUntil().Until() > ls.grace+2*ls.first {
+	if err != nil || ls.isReady() {
 		return ls, err
 	}
 	select {
@@ -95,8 +95,8 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 		return nil, context.Cause(ctx)
 	}
 	defer func() { <-s.turn }()
-	if ls, err = s.present(); err != nil {
-		return nil, err
+	if ls, err = s.present(); err != nil || ls.isReady() {
+		return ls, err
 	}
 	if ls != nil && ls.gone() == nil {
 		limited, cancel := context.WithTimeoutCause(ctx, set.connect, ErrNoAnswer)
@@ -112,6 +112,11 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 		return nil, err
 	}
 	return ls, s.adopt(ctx, ls, set)
+}
+
+// isReady reports whether a session's lease can serve without more ado.
+func (l *lease) isReady() bool {
+	return l != nil && l.gone() == nil && l.validUntil().Until() > l.grace+2*l.first
 }
 
 func (s *Session) present() (*lease, error) {

@@ -1,6 +1,7 @@
 package etcdlock
 
 import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/etcdlock/etcdlock/internal/place"
@@ -17,6 +18,7 @@ type standing struct {
 
 	next    *successor // nil if nobody is known to stand behind
 	sure    bool       // all changes of the tail since the place was created are told
+	lost    bool       // they are not, and cannot be found out any more
 	changes []*successor
 
 	onPlace, onKey, onTail, onAhead *watch
@@ -77,7 +79,7 @@ func (s *standing) confirmed(w *watch, since int64, again bool) (look bool) {
 		}
 		s.sure = !again && since < s.create
 		s.choose()
-		return !s.sure
+		return !s.sure && !s.lost
 	case s.onKey, s.onAhead:
 		return true
 	}
@@ -95,21 +97,24 @@ func (s *standing) follow(lock string, e *mvccpb.Event) {
 	}
 }
 
-// readTail draws conclusions from the tail, read after its watch was confirmed.
-func (s *standing) readTail(lock string, tail *mvccpb.KeyValue) {
-	if s.sure || s.next != nil {
-		return
-	}
+// readTail draws conclusions from the tail and, for who was alone, from the linked places, read after the tail's watch was confirmed.
+func (s *standing) readTail(lock string, tail *mvccpb.KeyValue, line *pb.RangeResponse) {
 	switch {
-	case tail == nil || tail.ModRevision <= s.create:
-		s.sure = true // nobody has joined, or whoever did has left
+	case s.sure || s.next != nil:
+		return
+	case tail != nil && tail.ModRevision <= s.create, line != nil && line.Count == 1:
+		s.sure = true // nobody has joined
 		s.choose()
-	case tail.CreateRevision > s.create && tail.Version == 1:
-		if link, ok := place.ParseLink(lock, string(tail.Value)); ok {
-			s.next = &successor{link, tail.ModRevision}
+	case line != nil && line.Count == 2 && tail != nil:
+		link, ok := place.ParseLink(lock, string(tail.Value))
+		for _, kv := range line.Kvs {
+			if ok && string(kv.Key) == link.Place && kv.CreateRevision == tail.ModRevision {
+				s.next = &successor{link, tail.ModRevision}
+			}
 		}
 	}
 	// Otherwise who was first is not known, and the release passes nothing on.
+	s.lost = !s.sure && s.next == nil
 }
 
 // passed takes note of an event of what stands in the way.
@@ -166,11 +171,12 @@ func (s *standing) end() []*watch {
 	return watches
 }
 
-// A glance is what is read of a contender in one revision: the lock's key and its place, and if need be what stands in its way and the tail.
+// A glance is what is read of a contender in one revision: the lock's key and its place, and if need be what stands in its way, and the tail with
+// the line of who was alone when it joined.
 type glance struct {
-	c     *contender
-	ahead string
-	tail  bool
+	c          *contender
+	ahead      string
+	tail, line bool
 }
 
 func (c *contender) glance() (glance, []*operation) {
@@ -182,8 +188,11 @@ func (c *contender) glance() (glance, []*operation) {
 		g.ahead = c.line.ahead.key
 		ops = append(ops, get(g.ahead))
 	}
-	if g.tail = c.line.tailSince > 0 && c.line.create > 0 && !c.line.sure && c.line.next == nil; g.tail {
+	if g.tail = c.line.tailSince > 0 && c.line.create > 0 && !c.line.sure && !c.line.lost && c.line.next == nil; g.tail {
 		ops = append(ops, get(place.Tail(c.key)))
+	}
+	if g.line = g.tail && c.line.create == c.token.Load(); g.line {
+		ops = append(ops, someLinked(c.key, 2))
 	}
 	return g, ops
 }
@@ -207,11 +216,18 @@ func (g glance) learn(resp *answer, n int) int {
 		n++
 	}
 	if g.tail {
-		if !old {
-			c.line.readTail(c.key, getOne(resp, n))
-		}
+		tail := getOne(resp, n)
 		n++
+		var line *pb.RangeResponse
+		if g.line {
+			line = resp.Responses[n].GetResponseRange()
+			n++
+		}
+		if !old {
+			c.line.readTail(c.key, tail, line)
+		}
 	}
+	c.forgetTail()
 	waits := c.token.Load() == 0
 	if !old && waits {
 		c.line.read(key, own)
@@ -247,7 +263,7 @@ func (c *contender) watchHeld() {
 	if s.onPlace == nil {
 		s.onPlace = c.watch(c.place)
 	}
-	if s.onTail == nil && s.next == nil && c.linked {
+	if s.onTail == nil && s.next == nil && !s.lost && c.linked {
 		s.onTail = c.watch(place.Tail(c.key))
 	}
 }

@@ -15,7 +15,7 @@ import (
 const startAfter = 25 * time.Millisecond
 
 // readAtOnce is of how many contenders one transaction reads the state: etcd takes 128 operations, each needs up to four.
-const readAtOnce = 30
+const readAtOnce = 32
 
 // tenants are the contenders that hang on a lease, and what is done for all of them together. Three goroutines work for them: the
 // renewer, which makes RPCs and may hang; the keeper, which does nothing but watch the clock; and now and then the looker,
@@ -225,6 +225,18 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	return false
 }
 
+// inBackground runs something for as long as it takes, at most until the lease is not looked after any more. It reports whether it does.
+func (l *lease) inBackground(do func(context.Context)) bool {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	if l.ctx == nil || l.ctx.Err() != nil {
+		return false
+	}
+	ctx := l.ctx
+	l.running.Go(func() { do(ctx) })
+	return true
+}
+
 // haunters returns the places that the session takes back.
 func (l *lease) haunters() []*ghost {
 	l.crowd.Lock()
@@ -259,13 +271,20 @@ func (l *lease) failed(ctx context.Context, err error) bool {
 	if !errors.Is(err, errLeaseGone) && !errors.Is(err, errHistoryLost) {
 		return ctx.Err() != nil
 	}
+	l.finish(err)
+	return true
+}
+
+// finish says that the lease is of no use any more, and why.
+func (l *lease) finish(err error) {
 	l.crowd.Lock()
-	l.over = err
+	if l.over == nil {
+		l.over = err
+	}
 	l.crowd.Unlock()
 	for _, c := range l.everybody() {
 		c.bereft(err)
 	}
-	return true
 }
 
 // bereaved is told that a lock was lost by force. A lease of its own is not renewed any more. That of a session serves others: what is left of the
@@ -275,7 +294,7 @@ func (l *lease) bereaved(c *contender, reason Reason) {
 	case !l.shared:
 		l.abandon()
 	case reason == PlaceLost:
-		c.haunt()
+		c.retreat()
 	}
 }
 

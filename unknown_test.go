@@ -25,19 +25,30 @@ func kindOf(method string, request proto.Message) string {
 	case *pb.LeaseRevokeRequest:
 		return "revoke"
 	case *pb.TxnRequest:
-		switch {
-		case len(r.Compare) == 0 && r.Success[len(r.Success)-1].GetRequestDeleteRange() != nil:
-			return "leave"
-		case len(r.Compare) == 0:
-			return "read"
-		case len(r.Success) == 2 && r.Success[0].GetRequestDeleteRange() != nil:
-			return "release"
-		case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL:
-			return "acquire"
-		}
-		return "claim"
+		return kindOfTxn(r)
 	}
 	return method
+}
+
+func kindOfTxn(r *pb.TxnRequest) string {
+	removes := func(op *pb.RequestOp) bool { return op.GetRequestDeleteRange() != nil }
+	switch last := r.Success[len(r.Success)-1]; {
+	case len(r.Compare) == 0 && removes(last):
+		return "leave"
+	case len(r.Compare) == 0:
+		return "read"
+	case len(r.Success) == 3 && removes(last) && !removes(r.Success[0]):
+		return "pass"
+	case len(r.Success) >= 2 && removes(r.Success[0]) && removes(r.Success[1]):
+		return "release"
+	case removes(r.Success[0]):
+		return "leave the line"
+	case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL && len(r.Failure) == 0:
+		return "try"
+	case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL:
+		return "acquire"
+	}
+	return "claim"
 }
 
 // once gives the first write of a kind the verdict, and says when it came.
@@ -77,13 +88,18 @@ var verdicts = map[string]etcdtest.Verdict{
 // TestUnknownOutcomes loses the request or the answer of each kind of write, for good or until later, while two
 // contenders take turns: never both inside, nothing left, no lock that comes back after its release.
 func TestUnknownOutcomes(t *testing.T) {
-	for _, kind := range []string{"grant", "acquire", "claim", "release", "revoke"} {
+	for _, kind := range []string{"grant", "acquire", "claim", "release", "pass", "revoke"} {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				s, gate, behind, hit := startGated(t, kind, verdict)
 				var inside atomic.Int32
-				turns(t, &inside, s.Client(t), behind)
+				if kind == "pass" {
+					turns(t, &inside, knowsNext, behind, s.Client(t))
+				} else {
+					forgets := func(_ testing.TB, l *etcdlock.Lock) { l.ForgetNext() }
+					turns(t, &inside, forgets, s.Client(t), behind)
+				}
 				select {
 				case <-hit:
 				default:
@@ -223,8 +239,8 @@ func TestClaimThatComesLate(t *testing.T) {
 	}
 }
 
-// turns lets two contenders take turns until both are done. The second waits behind the first, so that it claims.
-func turns(t *testing.T, inside *atomic.Int32, clients ...*clientv3.Client) {
+// turns lets two contenders take turns until both are done. The second waits behind the first, which is made to pass the lock on, or not to.
+func turns(t *testing.T, inside *atomic.Int32, before func(testing.TB, *etcdlock.Lock), clients ...*clientv3.Client) {
 	ctx := etcdtest.Context(t)
 	first := newLock(t, clients[0], "/unknown", "first")
 	mustLock(t, first)
@@ -264,6 +280,7 @@ func turns(t *testing.T, inside *atomic.Int32, clients ...*clientv3.Client) {
 	}
 	inside.Add(1)
 	inside.Add(-1)
+	before(t, first)
 	mustUnlock(t, first)
 	wg.Wait()
 	if err := first.Close(ctx); err != nil {

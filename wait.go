@@ -14,8 +14,12 @@ import (
 	"github.com/etcdlock/etcdlock/internal/place"
 )
 
+// inPassing is how long the news that a holder has gone may come before the news that it passed the lock on: they are of one revision, but of two
+// watches. Who does not wait for it makes a claim in vain.
+const inPassing = time.Millisecond
+
 // stepsBack is how many places that are gone a waiter goes back in the tail's history before it has the line read.
-const stepsBack = 8
+const stepsBack = 64
 
 // wait waits in line until the lock is held. Before is what stands in the way, nothing if that is not known. Who only tries does not wait.
 func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err error) {
@@ -24,12 +28,12 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			return err
 		}
 	}
-	waits, steps := false, 0
+	waits, searched := false, false
 	for {
 		won := false
 		if before.key == "" {
-			won, before, err = c.claim(ctx, steps > stepsBack)
-			steps = 0
+			won, before, err = c.claim(ctx, searched)
+			searched = false
 		} else if try {
 			return ErrBusy
 		} else {
@@ -41,11 +45,8 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
 			won, before, err = c.outlast(ctx, before)
-			if steps++; before.seen {
-				steps = 0
-			}
 			if !won && err == nil {
-				before, err = c.predecessor(ctx, before, steps)
+				before, searched, err = c.predecessor(ctx, before)
 			}
 		}
 		if won || err != nil {
@@ -68,6 +69,7 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 		c.mu.Unlock()
 		unwatch(c.lease.client, w)
 	}()
+	var soon <-chan time.Time
 	for {
 		c.mu.Lock()
 		create, written, doom := c.line.create, c.line.written, c.line.doom
@@ -79,35 +81,50 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 		case written > create:
 			c.win(create, written)
 			return true, after, nil
-		case after.gone:
+		case after.gone && !after.held:
 			return false, after, nil
+		case after.gone && soon == nil:
+			soon = time.After(inPassing)
 		}
 		select {
 		case <-c.news:
+		case <-soon:
+			return false, after, nil
 		case <-ctx.Done():
 			return false, after, context.Cause(ctx)
 		}
 	}
 }
 
-// predecessor finds out who stood before a place that is gone: the history of the tail tells, so that nobody has to read the line when
-// it loses thousands of places at once. It returns nothing if it may be our turn, or nobody knows.
-func (c *contender) predecessor(ctx context.Context, gone obstacle, steps int) (obstacle, error) {
-	if gone.held || gone.link == "" || steps > stepsBack {
-		return obstacle{}, nil
+// predecessor finds out who stands before a place that is gone: the history of the tail tells, so that nobody has to read the line when
+// it loses thousands of places at once. It returns nothing if it may be our turn, or nobody knows; then it says whether it has searched.
+func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obstacle, searched bool, err error) {
+	for range stepsBack {
+		if gone.held || gone.link == "" {
+			return obstacle{}, searched, nil
+		}
+		searched = true
+		resp, err := persist(ctx, c.lease.first, isCompacted, func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return c.lease.client.Get(ctx, place.Tail(c.key), clientv3.WithRev(gone.create-1))
+		})
+		if err != nil && !isCompacted(err) {
+			return obstacle{}, searched, c.translateRead(ctx, err)
+		}
+		if err != nil || len(resp.Kvs) == 0 {
+			return obstacle{}, searched, nil
+		}
+		before := behind(c.key, resp.Kvs[0])
+		there, err := c.lease.read(ctx, get(before.key))
+		if err != nil {
+			return obstacle{}, searched, c.translateRead(ctx, err)
+		}
+		if kv := getOne(there, 0); kv != nil && kv.CreateRevision < c.create() {
+			before.create = kv.CreateRevision
+			return before, searched, nil
+		}
+		gone = before
 	}
-	resp, err := persist(ctx, c.lease.first, isCompacted, func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.lease.client.Get(ctx, place.Tail(c.key), clientv3.WithRev(gone.create-1))
-	})
-	switch {
-	case isCompacted(err):
-		return obstacle{}, nil
-	case err != nil:
-		return obstacle{}, c.translateRead(ctx, err)
-	case len(resp.Kvs) == 0:
-		return obstacle{}, nil
-	}
-	return behind(c.key, resp.Kvs[0]), nil
+	return obstacle{}, searched, nil
 }
 
 // isCompacted says of an error that to ask for that revision again is no use.

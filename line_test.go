@@ -1,0 +1,340 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// A census counts what clients ask of etcd behind a gate.
+type census struct {
+	ranges, writes, reads, renewals atomic.Int64 // ranges: how often a whole line was gone through
+}
+
+// behindCensus returns a client whose requests are counted.
+func behindCensus(t testing.TB, s *etcdtest.Server) (*clientv3.Client, *census) {
+	t.Helper()
+	gate, n := etcdtest.NewGate(t, s.Endpoint()), &census{}
+	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+		switch r := request.(type) {
+		case *pb.LeaseKeepAliveRequest:
+			n.renewals.Add(1)
+		case *pb.TxnRequest:
+			if len(r.Compare) > 0 {
+				n.writes.Add(1)
+			} else {
+				n.reads.Add(1)
+			}
+			for _, op := range r.Success {
+				if get := op.GetRequestRange(); get != nil && get.RangeEnd != nil {
+					n.ranges.Add(1)
+				}
+			}
+		case *pb.RangeRequest:
+			n.reads.Add(1)
+		}
+		return etcdtest.Pass
+	})
+	config := s.Config()
+	config.Endpoints = []string{gate.Endpoint()}
+	return etcdtest.Dial(t, config), n
+}
+
+// crowd lets n locks of a session stand in line for a key, one after the other.
+func crowd(t testing.TB, session *etcdlock.Session, key string, n int) (all []*waiter) {
+	t.Helper()
+	for i := range n {
+		l, err := session.New(key, fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, queue(t, l))
+	}
+	return all
+}
+
+func newSession(t testing.TB, client *clientv3.Client) *etcdlock.Session {
+	t.Helper()
+	session, err := etcdlock.NewSession(client, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		session.Close(ctx)
+	})
+	return session
+}
+
+// TestNobodyReadsTheLine: to join a line, to be next, and to leave it, in any order and by hundreds at once, costs a number of requests that does not
+// depend on how long it is, and none that goes through it. Those who stay have their turns in the order in which they came.
+func TestNobodyReadsTheLine(t *testing.T) {
+	const n = 300
+	s := etcdtest.Start(t)
+	client, counted := behindCensus(t, s)
+	holder := newLock(t, s.Client(t), "/crowd", "holder")
+	mustLock(t, holder)
+	session := newSession(t, client)
+	all := crowd(t, session, "/crowd", n)
+	if got := counted.ranges.Load(); got > 1 { // the first one finds no tail
+		t.Errorf("%d waiters read the line %d times", n, got)
+	}
+	if got := counted.writes.Load(); got != n {
+		t.Errorf("%d waiters made %d writes", n, got)
+	}
+	counted.reads.Store(0)
+	var stay, leave []*waiter
+	for i, w := range all {
+		if i%3 == 0 {
+			stay = append(stay, w)
+		} else {
+			leave = append(leave, w)
+		}
+	}
+	rand.Shuffle(len(leave), func(i, j int) { leave[i], leave[j] = leave[j], leave[i] })
+	for _, w := range leave {
+		w.leave()
+	}
+	for _, w := range leave {
+		if err := <-w.got; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	etcdtest.Await(t, "those who gave up to leave", func(context.Context) error {
+		if got := inLine(t, s.Client(t), "/crowd"); got != int64(1+len(stay)) {
+			return fmt.Errorf("%d in line, want %d", got, 1+len(stay))
+		}
+		return nil
+	})
+	var last int64
+	mustUnlock(t, holder)
+	for _, w := range stay {
+		w.mustGet(t)
+		if w.Token() <= last {
+			t.Errorf("token %d after %d", w.Token(), last)
+		}
+		last = w.Token()
+		mustUnlock(t, w.Lock)
+	}
+	if got := counted.ranges.Load(); got > 1 {
+		t.Errorf("after %d had left, the line was read %d times", len(leave), got)
+	}
+	if got := counted.reads.Load(); got > 8*n {
+		t.Errorf("%d reads", got)
+	}
+	noKeys(t, s.Client(t))
+}
+
+// TestCrash: waiters that crash by hundreds, every second in line, leave a line that goes on in order, and is read by hardly anybody.
+func TestCrash(t *testing.T) {
+	const n = 100
+	s := etcdtest.Start(t)
+	client, counted := behindCensus(t, s)
+	holder := newLock(t, s.Client(t), "/crash", "holder")
+	mustLock(t, holder)
+	stays, crashes := newSession(t, client), newSession(t, s.Client(t))
+	var stay []*waiter
+	for range n {
+		stay = append(stay, crowd(t, stays, "/crash", 1)...)
+		crowd(t, crashes, "/crash", 1)
+	}
+	crowd(t, crashes, "/crash", 50) // the newest place, and so the tail, goes with them
+	before := counted.ranges.Load()
+	if err := crashes.Close(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := inLine(t, s.Client(t), "/crash"); got != 1+n {
+		t.Errorf("%d in line, want %d", got, 1+n)
+	}
+	stay = append(stay, crowd(t, stays, "/crash", 2)...)
+	mustUnlock(t, holder)
+	for _, w := range stay {
+		w.mustGet(t)
+		mustUnlock(t, w.Lock)
+	}
+	if got := counted.ranges.Load() - before; got > 3 {
+		t.Errorf("the line was read %d times", got)
+	}
+	noKeys(t, s.Client(t))
+}
+
+// TestCompactedCrowd: where the tail's history is gone, those who lost their neighbours ask whether it is their turn, read the line,
+// and go on in order.
+func TestCompactedCrowd(t *testing.T) {
+	const n = 30
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder := newLock(t, client, "/forgotten", "holder")
+	mustLock(t, holder)
+	all := crowd(t, newSession(t, client), "/forgotten", n)
+	if _, err := client.Compact(ctx, revisionOf(t, client), clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	var stay []*waiter
+	for i, w := range all {
+		if i%2 == 0 {
+			stay = append(stay, w)
+			continue
+		}
+		w.leave()
+		<-w.got
+	}
+	mustUnlock(t, holder)
+	for _, w := range stay {
+		w.mustGet(t)
+		mustUnlock(t, w.Lock)
+	}
+	noKeys(t, client)
+}
+
+// TestTailIsPutBack: who was the newest and leaves does not make the next one read the line.
+func TestTailIsPutBack(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, counted := behindCensus(t, s)
+	holder := newLock(t, s.Client(t), "/tail", "holder")
+	mustLock(t, holder)
+	session := newSession(t, client)
+	stay := crowd(t, session, "/tail", 3)
+	before := counted.ranges.Load()
+	for range 20 {
+		w := crowd(t, session, "/tail", 1)[0]
+		w.leave()
+		<-w.got
+	}
+	stay = append(stay, crowd(t, session, "/tail", 1)...)
+	if got := counted.ranges.Load() - before; got != 0 {
+		t.Errorf("the line was read %d times", got)
+	}
+	mustUnlock(t, holder)
+	for _, w := range stay {
+		w.mustGet(t)
+		mustUnlock(t, w.Lock)
+	}
+	noKeys(t, s.Client(t))
+}
+
+// TestWithoutTheTail: who may not write the tail stands in line all the same, between those who may, first come first served.
+func TestWithoutTheTail(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.EnableAuth(t, "secret")
+	s.AddUser(t, "narrow", "pass", "/narrow")
+	config := s.Config()
+	config.Username, config.Password = "narrow", "pass"
+	client, narrow := s.Client(t), etcdtest.Dial(t, config)
+	holder := newLock(t, client, "/narrow", "holder")
+	mustLock(t, holder)
+	var line []*waiter
+	for i := range 6 {
+		c := client
+		if i%2 == 0 {
+			c = narrow
+		}
+		line = append(line, queue(t, newLock(t, c, "/narrow", fmt.Sprint(i))))
+	}
+	mustUnlock(t, holder)
+	for i, w := range line {
+		w.mustGet(t)
+		for _, later := range line[i+1:] {
+			select {
+			case err := <-later.got:
+				t.Fatalf("two have the lock: %v", err)
+			default:
+			}
+		}
+		mustUnlock(t, w.Lock)
+	}
+	alone := newLock(t, narrow, "/narrow", "alone")
+	for range 3 {
+		held := mustLock(t, alone)
+		if again := mustLock(t, alone); again.Err() != nil || held.Err() != nil {
+			t.Error(context.Cause(held))
+		}
+		mustUnlock(t, alone)
+	}
+}
+
+// TestNamesOfTails: a lock whose key another lock's tail would have is refused.
+func TestNamesOfTails(t *testing.T) {
+	if _, err := etcdlock.New(etcdtest.Shared(t).Client(t), "/a~tail", "me", ttl); err == nil {
+		t.Error("the key of a tail was taken for a lock")
+	}
+}
+
+// TestTurnsInDisorder: contenders of sessions and with leases of their own, that come, try, leave early and crash as they like: never two inside,
+// all get done, and nothing is left.
+func TestTurnsInDisorder(t *testing.T) {
+	etcdtest.NoLeaks(t)
+	s := etcdtest.Start(t)
+	ctx := etcdtest.Context(t)
+	sessions := []*etcdlock.Session{newSession(t, s.Client(t)), newSession(t, s.Client(t))}
+	var (
+		inside atomic.Int32
+		last   atomic.Int64
+		wg     sync.WaitGroup
+	)
+	for i := range 12 {
+		l := newLock(t, s.Client(t), "/disorder", fmt.Sprint(i))
+		if i%3 != 0 {
+			var err error
+			if l, err = sessions[i%2].New("/disorder", fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wg.Go(func() {
+			for done := 0; done < 20; {
+				wait, cancel := context.WithTimeout(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond))))
+				if rand.N(3) > 0 {
+					wait = ctx
+				}
+				var err error
+				if rand.N(4) == 0 {
+					_, err = l.TryLock(wait)
+				} else {
+					_, err = l.Lock(wait)
+				}
+				cancel()
+				if err != nil {
+					if ctx.Err() != nil {
+						t.Error(err)
+						return
+					}
+					continue
+				}
+				if inside.Add(1) != 1 {
+					t.Error("two inside")
+				}
+				if before := last.Swap(l.Token()); before >= l.Token() {
+					t.Errorf("token %d after %d", l.Token(), before)
+				}
+				inside.Add(-1)
+				if err := l.Unlock(ctx); err != nil {
+					t.Error(err)
+				}
+				done++
+			}
+			if err := l.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	noKeys(t, s.Client(t))
+	for _, session := range sessions {
+		if err := session.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}
