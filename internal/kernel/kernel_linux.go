@@ -127,12 +127,21 @@ func SetName(name string) {
 	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b)), 0, 0, 0, 0)
 }
 
-// madvPopulateWrite is of madvise(2).
-const madvPopulateWrite = 23
+// Of madvise(2).
+const (
+	madvPopulateWrite = 23
+	madvCollapse      = 25
+)
 
 // Populate provides the pages of memory that may be written to, without changing what is in them.
 func Populate(begin, size uintptr) error {
 	_, _, e := syscall.RawSyscall(syscall.SYS_MADVISE, begin, size, madvPopulateWrite)
+	return errnoOf(e)
+}
+
+// Collapse puts memory into huge pages, whether or not it has pages yet.
+func Collapse(begin, size uintptr) error {
+	_, _, e := syscall.RawSyscall(syscall.SYS_MADVISE, begin, size, madvCollapse)
 	return errnoOf(e)
 }
 
