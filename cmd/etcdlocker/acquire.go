@@ -99,6 +99,9 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 
 // acquireOnce gets the lock. Meanwhile the command, which is found at path, is prepared.
 func (l *locker) acquireOnce(ctx context.Context, path string) (*holder, error) {
+	if l.embedded || l.etcd.DiscoverySRV != "" {
+		<-l.caught() // what comes next may take long
+	}
 	config, err := l.config(ctx)
 	if err != nil {
 		return nil, err
@@ -170,9 +173,11 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	if len(h.command) > 0 {
 		h.lock.Command = h.command[0]
 	}
+	caught := h.caught() // while that round trip is waited for
 	if err := h.lock.Prepare(ctx); err != nil {
 		return h.explain(err)
 	}
+	<-caught // what kills us from here on would leave something in etcd
 	if err := h.checkNesting(ctx); err != nil {
 		h.close()
 		return err

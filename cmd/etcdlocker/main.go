@@ -41,7 +41,8 @@ func run() int {
 		fmt.Println("etcdlocker", buildinfo.Version())
 		return 0
 	}
-	return (&locker{options: o, voice: v, signals: catchSignals(), launched: early.Guard}).run()
+	signals := make(chan os.Signal, 64)
+	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()
 }
 
 // fail says what went wrong and what to do, and returns the exit code.
@@ -58,7 +59,8 @@ type locker struct {
 	*options
 	voice    *voice
 	signals  chan os.Signal
-	launched *guard.Launched // that has got no command yet, nil if there is none
+	caught   func() <-chan struct{} // begins to catch them, and returns a channel that is closed when that is done
+	launched *guard.Launched        // that has got no command yet, nil if there is none
 }
 
 func (l *locker) run() int {

@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,17 +18,28 @@ var passed = []syscall.Signal{
 	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
 }
 
-// catchSignals returns a channel of the signals to pass on. A SIGHUP or SIGINT that we were started to ignore, as by nohup or
+// catchSignals returns a function that begins to send the signals to pass on to c, and returns a channel that is closed when all
+// of them are caught. That is done a little at a time: for each of them Go's runtime changes threads and back, and all together
+// take as long as a round trip to etcd, but can be done while one is waited for. A SIGHUP or SIGINT that we were started to ignore, as by nohup or
 // in the background of a script, stays ignored, by the command as well. Of others Go's runtime does not tell: it has replaced
 // that by its own handler.
-func catchSignals() chan os.Signal {
-	c := make(chan os.Signal, 64)
-	for _, sig := range passed {
-		if !signal.Ignored(sig) {
-			signal.Notify(c, sig)
-		}
-	}
-	return c
+func catchSignals(c chan os.Signal) func() <-chan struct{} {
+	return sync.OnceValue(func() <-chan struct{} {
+		caught := make(chan struct{})
+		go func() {
+			defer close(caught)
+			runtime.Gosched()
+			for _, sig := range passed {
+				if !signal.Ignored(sig) {
+					signal.Notify(c, sig)
+				}
+				// What etcd is asked meanwhile goes first. It may hand on from goroutine to goroutine once.
+				runtime.Gosched()
+				runtime.Gosched()
+			}
+		}()
+		return caught
+	})
 }
 
 // settle returns when the signals that were sent before are in the channel of catchSignals. Signals are handled in the order
