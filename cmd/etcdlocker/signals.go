@@ -20,15 +20,16 @@ var passed = []syscall.Signal{
 
 // catchSignals returns a function that begins to send the signals to pass on to c, and returns a channel that is closed when all
 // of them are caught. That is done a little at a time: for each of them Go's runtime changes threads and back, and all together
-// take as long as a round trip to etcd, but can be done while one is waited for. A SIGHUP or SIGINT that we were started to ignore, as by nohup or
-// in the background of a script, stays ignored, by the command as well. Of others Go's runtime does not tell: it has replaced
-// that by its own handler.
+// take as long as a round trip to etcd, but can be done while one is waited for. A SIGHUP or SIGINT that we were started to
+// ignore, as by nohup or in the background of a script, stays ignored, by the command as well. Of others Go's runtime does not
+// tell: it has replaced that by its own handler.
 func catchSignals(c chan os.Signal) func() <-chan struct{} {
 	return sync.OnceValue(func() <-chan struct{} {
 		caught := make(chan struct{})
 		go func() {
 			defer close(caught)
 			runtime.Gosched()
+			signal.Notify(continues, unix.SIGCONT)
 			for _, sig := range passed {
 				if !signal.Ignored(sig) {
 					signal.Notify(c, sig)
@@ -46,16 +47,20 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 // of their numbers, and one of ours that comes behind all that matter tells when they have been.
 func settle() { continued(unix.SIGCONT, 100*time.Millisecond) }
 
+// continues receives SIGCONT once signals are caught.
+var continues = make(chan os.Signal, 1)
+
 // continued sends a signal to this process, and waits until SIGCONT comes, or for so long: somebody may have blocked it.
 func continued(sig syscall.Signal, limit time.Duration) {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, unix.SIGCONT)
-	defer signal.Stop(c)
+	select {
+	case <-continues: // an earlier one
+	default:
+	}
 	if unix.Kill(os.Getpid(), sig) != nil {
 		return
 	}
 	select {
-	case <-c:
+	case <-continues:
 	case <-time.After(limit):
 	}
 }
