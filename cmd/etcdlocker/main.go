@@ -84,7 +84,7 @@ func (l *locker) run() int {
 	if err != nil {
 		return l.voice.fail(err, codeOf(err))
 	}
-	defer h.leave()
+	defer h.run.close() // the client is closed with the process
 	if len(l.command) == 0 {
 		return h.holdOnly()
 	}
