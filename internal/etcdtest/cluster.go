@@ -20,6 +20,7 @@ type Cluster struct {
 	Access
 	t       testing.TB
 	members []*Process
+	links   []*Link // to the members, for each other
 }
 
 // StartCluster starts size members, waits until each answers, and kills them when the test is over.
@@ -54,7 +55,13 @@ func (c *Cluster) prepare(size int, common config) (err error) {
 			return err
 		}
 		c.members = append(c.members, p)
-		peers = append(peers, config.Name+"=http://"+p.config.PeerAddr)
+		p.config.PeerVia = p.config.PeerAddr
+		if config.PeerLinks {
+			link := NewLink(c.t, p.config.PeerAddr)
+			c.links = append(c.links, link)
+			p.config.PeerVia = link.Endpoint()
+		}
+		peers = append(peers, config.Name+"=http://"+p.config.PeerVia)
 	}
 	var configs []*config
 	for _, p := range c.members {
@@ -106,6 +113,10 @@ func (p *Process) servesPeers(ctx context.Context) error {
 
 // Member returns the member that answers at Endpoints()[i].
 func (c *Cluster) Member(i int) *Process { return c.members[i] }
+
+// PeerLink returns the way to Member(i) of the others, in a cluster [WithPeerLinks]. It carries both directions of the
+// connections that they open to it; those that it opens to them go through theirs.
+func (c *Cluster) PeerLink(i int) *Link { return c.links[i] }
 
 // Leader waits until the members that answer agree on a leader that answers too, and returns it.
 func (c *Cluster) Leader() *Process {

@@ -64,3 +64,19 @@ func TestClusterRestartsAfterLosingAll(t *testing.T) {
 		t.Errorf("endpoints %q", sorted)
 	}
 }
+
+// TestClusterPeerLinks: a write is not confirmed before it was with another member and back.
+func TestClusterPeerLinks(t *testing.T) {
+	c := StartCluster(t, 3, WithPeerLinks())
+	client := c.Client(t)
+	mustPut(t, client, "a", "1")
+	const delay = 40 * time.Millisecond
+	for i := range 3 {
+		c.PeerLink(i).Delay(delay)
+	}
+	began := time.Now()
+	mustPut(t, client, "a", "2")
+	if took := time.Since(began); took < 2*delay {
+		t.Errorf("a write took %v with a delay of %v each way between the members", took, delay)
+	}
+}

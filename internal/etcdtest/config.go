@@ -26,16 +26,28 @@ func WithClientCerts() Option {
 	return func(c *config) { c.TLS, c.ClientCerts = true, true }
 }
 
+// WithSync lets etcd sync what it writes to disk, as it does by default.
+func WithSync() Option {
+	return func(c *config) { c.Sync = true }
+}
+
+// WithPeerLinks leads what the members of a cluster send to each other through links: see [Cluster.PeerLink].
+func WithPeerLinks() Option {
+	return func(c *config) { c.PeerLinks = true }
+}
+
 // config is everything a member must be told; it travels to another process as JSON.
 type config struct {
 	Name       string
 	Dir        string
 	ClientAddr string
 	PeerAddr   string // empty: no peer listener
+	PeerVia    string // where the other members find it
 	Cluster    string // all members as name=url,...; empty: the only one
 
 	TickMs, ElectionMs uint
 	TLS, ClientCerts   bool
+	Sync, PeerLinks    bool
 	Certs              *Certs
 	LogLevel           string
 }
@@ -76,7 +88,7 @@ func (c *config) embed() *embed.Config {
 	e.Name = c.Name
 	e.Dir = c.dataDir()
 	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
-	e.UnsafeNoFsync = true
+	e.UnsafeNoFsync = !c.Sync
 	e.EnableGRPCGateway = false
 	e.BcryptCost = 4 // the lowest: every login pays for it
 	e.LogLevel = c.LogLevel
@@ -89,7 +101,7 @@ func (c *config) embed() *embed.Config {
 	e.AdvertiseClientUrls = e.ListenClientUrls
 	if c.PeerAddr != "" {
 		e.ListenPeerUrls = []url.URL{{Scheme: "http", Host: c.PeerAddr}}
-		e.AdvertisePeerUrls = e.ListenPeerUrls
+		e.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: c.PeerVia}}
 		e.InitialCluster = c.Cluster
 	} else {
 		e.ListenPeerUrls = nil
