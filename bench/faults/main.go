@@ -16,8 +16,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
+	"github.com/etcdlock/etcdlock/bench/marks"
 	"github.com/etcdlock/etcdlock/test/faults"
 )
 
@@ -25,7 +25,7 @@ import (
 const peer = "etcdctl lock"
 
 func main() {
-	var into files
+	var into marks.Files
 	flag.Var(&into, "into", "a `file` of which the tables are replaced: what is between <!-- faults: NAME --> and <!-- end -->")
 	flag.Parse()
 	if err := run(into, flag.Args()); err != nil {
@@ -34,13 +34,7 @@ func main() {
 	}
 }
 
-// files are those of a flag that can be given several times.
-type files []string
-
-func (f *files) String() string     { return strings.Join(*f, ", ") }
-func (f *files) Set(s string) error { *f = append(*f, s); return nil }
-
-func run(into files, names []string) error {
+func run(into []string, names []string) error {
 	results, err := read(names)
 	if err != nil {
 		return err
@@ -51,7 +45,7 @@ func run(into files, names []string) error {
 		fmt.Print(tables["short"])
 	}
 	for _, file := range into {
-		if err := replace(file, tables); err != nil {
+		if err := marks.Replace(file, "faults", tables); err != nil {
 			return err
 		}
 	}
@@ -80,24 +74,4 @@ func read(names []string) (results []faults.Result, err error) {
 		return nil, errors.New("no results")
 	}
 	return results, nil
-}
-
-// replace puts tables into a file, each between its marks.
-func replace(file string, tables map[string]string) error {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	text, found := string(content), false
-	for name, table := range tables {
-		before, rest, ok := strings.Cut(text, "<!-- faults: "+name+" -->\n")
-		_, after, ended := strings.Cut(rest, "<!-- end -->")
-		if ok && ended {
-			text, found = before+"<!-- faults: "+name+" -->\n"+table+"<!-- end -->"+after, true
-		}
-	}
-	if !found {
-		return fmt.Errorf("%s has no marks for tables", file)
-	}
-	return os.WriteFile(file, []byte(text), 0o644)
 }
