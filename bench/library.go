@@ -2,126 +2,119 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
-	"go.uber.org/zap"
 
 	"github.com/etcdlock/etcdlock"
 )
 
-// A contender gets the lock and gives it back, with a lease at hand.
-type contender struct {
-	lock, unlock func(context.Context) error
-	close        func()
+// ttl is what both sides ask for, and Mutex's default.
+const ttl = 60 * time.Second
+
+// A library makes sessions on a client.
+type library struct {
+	name string
+	open func(context.Context, *clientv3.Client, time.Duration) (session, error)
 }
 
-func (b *bench) ours(key string) (contender, error) {
-	client, err := b.client()
+var (
+	ours  = library{"etcdlock", openOurs}
+	mutex = library{"Mutex", openMutexes}
+	// oneSession is for Mutexes on different keys, which can share a lease.
+	oneSession = library{"Mutex", openOneSession}
+)
+
+// A session makes contenders, each of which can take its turn at once: what needs a lease has it.
+type session interface {
+	contender(ctx context.Context, key string) (contender, error)
+	close(context.Context) error
+}
+
+// A contender gets the lock and gives it back.
+type contender struct {
+	lock, unlock func(context.Context) error
+}
+
+// ourSession shares one lease among its locks.
+type ourSession struct{ *etcdlock.Session }
+
+func openOurs(ctx context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	s, err := etcdlock.NewSession(client, ttl)
 	if err != nil {
-		return contender{}, err
+		return nil, err
 	}
-	l, err := etcdlock.New(client, key, "bench", time.Minute)
+	return ourSession{s}, s.Prepare(ctx)
+}
+
+func (s ourSession) contender(_ context.Context, key string) (contender, error) {
+	l, err := s.New(key, "bench")
 	if err != nil {
 		return contender{}, err
 	}
 	return contender{
 		lock:   func(ctx context.Context) error { _, err := l.Lock(ctx); return err },
 		unlock: l.Unlock,
-		close:  func() { l.Close(context.Background()); client.Close() },
-	}, l.Prepare(context.Background())
+	}, nil
 }
 
-func (b *bench) mutex(key string) (contender, error) {
-	client, err := b.client()
+func (s ourSession) close(ctx context.Context) error { return s.Session.Close(ctx) }
+
+// mutexes have a lease each: two of one lease take each other for themselves.
+type mutexes struct {
+	client   *clientv3.Client
+	ttl      time.Duration
+	sessions []*concurrency.Session
+}
+
+func openMutexes(_ context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	return &mutexes{client: client, ttl: ttl}, nil
+}
+
+func (m *mutexes) contender(_ context.Context, key string) (contender, error) {
+	s, err := newMutexSession(m.client, m.ttl)
 	if err != nil {
 		return contender{}, err
 	}
-	s, err := concurrency.NewSession(client)
-	if err != nil {
-		return contender{}, err
+	m.sessions = append(m.sessions, s)
+	return mutexOf(s, key), nil
+}
+
+func (m *mutexes) close(context.Context) (err error) {
+	for _, s := range m.sessions {
+		err = errors.Join(err, s.Close())
 	}
+	return err
+}
+
+// mutexSession is one lease for Mutexes on different keys.
+type mutexSession struct{ *concurrency.Session }
+
+func openOneSession(_ context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	s, err := newMutexSession(client, ttl)
+	return mutexSession{s}, err
+}
+
+func (s mutexSession) contender(_ context.Context, key string) (contender, error) {
+	return mutexOf(s.Session, key), nil
+}
+
+func (s mutexSession) close(context.Context) error { return s.Session.Close() }
+
+func newMutexSession(client *clientv3.Client, ttl time.Duration) (*concurrency.Session, error) {
+	return concurrency.NewSession(client, concurrency.WithTTL(int(ttl/time.Second)))
+}
+
+func mutexOf(s *concurrency.Session, key string) contender {
 	m := concurrency.NewMutex(s, key)
-	return contender{m.Lock, m.Unlock, func() { s.Close(); client.Close() }}, nil
+	return contender{m.Lock, m.Unlock}
 }
 
-func (b *bench) client() (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: []string{b.endpoint}, Logger: zap.NewNop()})
-}
+var keys atomic.Int64
 
-// uncontended returns locks and unlocks per second.
-func (b *bench) uncontended(make func(string) (contender, error)) (float64, error) {
-	const n = 1000
-	c, err := make(b.key())
-	if err != nil {
-		return 0, err
-	}
-	defer c.close()
-	ctx := context.Background()
-	start := time.Now()
-	for range n {
-		if err := c.lock(ctx); err != nil {
-			return 0, err
-		}
-		if err := c.unlock(ctx); err != nil {
-			return 0, err
-		}
-	}
-	return n / time.Since(start).Seconds(), nil
-}
-
-// handOvers lets contenders take turns and returns the times from the beginning of an unlock to the next lock, in ms, and
-// the turns per second.
-func (b *bench) handOvers(make func(string) (contender, error), contenders, turns int, hold time.Duration) ([]float64, float64, error) {
-	var (
-		mu       sync.Mutex
-		released time.Time
-		times    []float64
-		failed   error
-		wg       sync.WaitGroup
-	)
-	key, ctx := b.key(), context.Background()
-	begin := time.Now()
-	for range contenders {
-		c, err := make(key)
-		if err != nil {
-			return nil, 0, err
-		}
-		defer c.close()
-		wg.Go(func() {
-			for range turns {
-				err := c.lock(ctx)
-				got := time.Now()
-				if err == nil {
-					mu.Lock()
-					if !released.IsZero() {
-						times = append(times, milliseconds(got.Sub(released)))
-					}
-					mu.Unlock()
-					time.Sleep(hold)
-					mu.Lock()
-					released = time.Now()
-					mu.Unlock()
-					err = c.unlock(ctx)
-				}
-				if err != nil {
-					mu.Lock()
-					failed = err
-					mu.Unlock()
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return times, float64(contenders*turns) / time.Since(begin).Seconds(), failed
-}
-
-// key returns one that was not used before.
-func (b *bench) key() string {
-	b.keys++
-	return fmt.Sprintf("/bench/%d", b.keys)
-}
+// newKey returns one that was not used before.
+func newKey() string { return fmt.Sprintf("/bench/%d", keys.Add(1)) }

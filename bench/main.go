@@ -1,111 +1,135 @@
-// Command bench measures etcdlock and its peers in turn, in one run, on one etcd, and prints a table with the ratios.
+// Command bench measures etcdlock and its peers in turn, in one run, and prints tables with the ratios as it goes on:
 //
-//	go -C bench run . [-rounds 5] [-only uncontended]
+//	go -C bench run . [-rounds 5] [-only hand-over] [-quick]
+//	go -C bench run . -into ../docs/performance.md -plots ../docs/performance
+//
+// docs/performance.md says what is measured, and how.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
+	"os/signal"
+	"syscall"
 	"time"
 
-	"github.com/etcdlock/etcdlock/internal/embedded"
+	"github.com/etcdlock/etcdlock/bench/marks"
+	"github.com/etcdlock/etcdlock/test/slow"
 )
 
+// An order is what the command line says.
+type order struct {
+	rounds int
+	only   string
+	quick  bool
+	into   marks.Files
+	plots  string
+}
+
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each side is measured; medians are printed")
-	only := flag.String("only", "", "measure only what has this in its name")
+	slow.Member()
+	var o order
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each side has its turn")
+	flag.StringVar(&o.only, "only", "", "measure only what has this `text` in its name")
+	flag.BoolVar(&o.quick, "quick", false, "measure little, to see that everything works")
+	flag.Var(&o.into, "into", "a `file` of which the tables are replaced: what is between <!-- bench: NAME --> and <!-- end -->")
+	flag.StringVar(&o.plots, "plots", "", "a `directory` for the plots")
 	flag.Parse()
-	if err := run(*rounds, *only); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := o.run(ctx, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, only string) error {
+func (o order) run(ctx context.Context, out io.Writer) error {
+	if o.only != "" && (len(o.into) > 0 || o.plots != "") {
+		return errors.New("-into and -plots need everything: they do not go with -only")
+	}
+	if o.rounds < 1 {
+		return errors.New("-rounds: one at least")
+	}
 	dir, err := os.MkdirTemp("", "etcdlock-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for _, build := range [][]string{
-		{"build", "-C", "..", "-o", dir, "./cmd/etcdlocker"},
-		{"build", "-o", filepath.Join(dir, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3"},
-	} {
-		if out, err := buildCommand(build).CombinedOutput(); err != nil {
-			return fmt.Errorf("building: %w: %s", err, out)
-		}
+	if err := buildPrograms(ctx, dir); err != nil {
+		return err
 	}
-	server, err := embedded.Start(context.Background(), filepath.Join(dir, "etcd"))
+	server, err := startServer(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	b := &bench{dir: dir, endpoint: server.Endpoint, rounds: rounds}
-	fmt.Printf("%-52s %12s %12s %8s   %s\n", "what (median of rounds)", "etcdlock", "peer", "ratio", "target")
-	for _, m := range b.all() {
-		if !strings.Contains(m.what, only) {
-			continue
+	defer server.close()
+	three := &members{dir: dir}
+	defer three.close()
+	x := full
+	if o.quick {
+		x = quick
+	}
+	began := time.Now()
+	one := arena{"", func() (etcd, error) { return server.etcd, nil }}
+	onOne, onSlow := plan(x, programs{dir, server.endpoints[0]}, one, arena{"cluster: ", three.open})
+	fmt.Fprintf(out, "One server\n")
+	first, err := o.measure(ctx, out, x, onOne)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nThree members, %v of network delay each way\n", delay)
+	second, err := o.measure(ctx, out, x, onSlow)
+	if err != nil {
+		return err
+	}
+	said := conditions(began, dir, o.rounds)
+	fmt.Fprintf(out, "\n%s", said)
+	return o.write(x, said, first, second)
+}
+
+// measure runs what was asked for, and shows each result.
+func (o order) measure(ctx context.Context, out io.Writer, x extent, all []measurement) (results []result, err error) {
+	show(out, header)
+	for _, m := range with(all, o.only) {
+		r, err := m.run(ctx, o.rounds)
+		if err != nil {
+			return nil, err
 		}
-		if err := b.measure(m); err != nil {
-			return fmt.Errorf("%s: %w", m.what, err)
+		for _, row := range r.rows {
+			show(out, r.outcome(row).cells())
+		}
+		if m.name == growthName {
+			fmt.Fprintf(out, "\n%s\n", lengths(r, x.growth.sizes))
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// write puts the tables and the plots where they are wanted. What is on one server ends with the growth of lines.
+func (o order) write(x extent, said string, onOne, onSlow []result) error {
+	if o.only != "" {
+		return nil
+	}
+	growth := onOne[len(onOne)-1]
+	tables := map[string]string{
+		"machine": said,
+		"single":  comparison(onOne),
+		"growth":  lengths(growth, x.growth.sizes),
+		"cluster": comparison(onSlow),
+	}
+	for _, file := range o.into {
+		if err := marks.Replace(file, "bench", tables); err != nil {
+			return err
 		}
 	}
-	return nil
-}
-
-// A measurement compares one figure of ours with one of a peer's.
-type measurement struct {
-	what, unit, target string
-	ours, peer         func() (float64, error)
-}
-
-// bench is one run.
-type bench struct {
-	dir, endpoint string
-	rounds        int
-	keys          int
-}
-
-// measure takes turns, so that whatever else the machine does hits both sides. The ratio is the median of those of the
-// rounds: what changes slowly does not change it.
-func (b *bench) measure(m measurement) error {
-	var ours, peer, ratios []float64
-	for range b.rounds {
-		for _, side := range []struct {
-			f   func() (float64, error)
-			out *[]float64
-		}{{m.ours, &ours}, {m.peer, &peer}} {
-			v, err := side.f()
-			if err != nil {
-				return err
-			}
-			*side.out = append(*side.out, v)
-		}
-		ratios = append(ratios, ours[len(ours)-1]/peer[len(peer)-1])
+	if o.plots == "" {
+		return nil
 	}
-	o, p := median(ours), median(peer)
-	fmt.Printf("%-52s %9.2f %-3s %8.2f %-3s %7.2fx   %s\n", m.what, o, m.unit, p, m.unit, median(ratios), m.target)
-	return nil
-}
-
-func median(v []float64) float64 { return quantile(v, 0.5) }
-
-func quantile(v []float64, q float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[min(len(v)-1, int(q*float64(len(v))))]
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// buildCommand builds both sides as they are released: without cgo.
-func buildCommand(args []string) *exec.Cmd {
-	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	return cmd
+	return drawAll(o.plots, growth, x.growth.sizes)
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/test/slow"
+)
+
+func TestMain(m *testing.M) {
+	slow.Member()
+	os.Exit(m.Run())
+}
+
+// TestQuickRun measures a little of everything, and looks at what is written.
+func TestQuickRun(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	page, plots := filepath.Join(dir, "page.md"), filepath.Join(dir, "plots")
+	var template strings.Builder
+	names := []string{"machine", "single", "growth", "cluster"}
+	for _, name := range names {
+		template.WriteString("<!-- bench: " + name + " -->\n<!-- end -->\n")
+	}
+	if err := os.WriteFile(page, []byte(template.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	o := order{rounds: 1, quick: true, into: []string{page}, plots: plots}
+	if err := o.run(t.Context(), &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	content, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkTables(t, string(content))
+	for _, p := range pictures {
+		checkSVG(t, filepath.Join(plots, p.file))
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "etcdlock-bench-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// checkTables checks that each row has a figure.
+func checkTables(t *testing.T, page string) {
+	t.Helper()
+	for section := range strings.SplitSeq(page, "<!-- end -->") {
+		name := strings.TrimSpace(section)
+		rows := 0
+		for line := range strings.Lines(section) {
+			if !strings.HasPrefix(line, "| ") {
+				continue
+			}
+			if rows++; rows == 1 {
+				continue // the header
+			}
+			if cells := strings.Split(line, " | "); !strings.ContainsAny(cells[1], "0123456789") {
+				t.Errorf("a row without a figure: %s", line)
+			}
+		}
+		if rows < 4 && name != "" && !strings.Contains(section, "machine") {
+			t.Errorf("a table with %d rows: %s", rows, section)
+		}
+	}
+}
+
+func checkSVG(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	elements := 0
+	for in := xml.NewDecoder(f); ; elements++ {
+		if _, err := in.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	if elements < 50 {
+		t.Errorf("%s has %d elements", file, elements)
+	}
+}
+
+func TestOnlyDoesNotGoWithInto(t *testing.T) {
+	if err := (order{rounds: 1, only: "x", into: []string{"y"}}).run(t.Context(), io.Discard); err == nil {
+		t.Error("a page would have lost what was not measured")
+	}
+}
+
+// TestOutcome: the ratio is the median of those of the rounds, not that of the medians.
+func TestOutcome(t *testing.T) {
+	r := result{rounds: map[string][]figures{
+		"a": {{"x": 1}, {"x": 2}, {"x": 30}},
+		"b": {{"x": 10}, {"x": 4}, {"x": 100}},
+	}}
+	o := r.outcome(row{figure: "x", ours: "a", peer: "b", target: atMost(0.3)})
+	if o.value != 2 || o.peerValue != 10 || o.ratio != 0.3 || o.low != 0.1 || o.high != 0.5 || o.verdict() != "yes" {
+		t.Errorf("%+v, %s", o, o.verdict())
+	}
+	if o.target = atLeast(0.4); o.verdict() != "no" {
+		t.Error("a target that was missed is met")
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for v, want := range map[float64]string{0.123: "0.12", 12.34: "12.3", 123.4: "123", 12345: "12,345"} {
+		if got := number(v); got != want {
+			t.Errorf("%v: %q, not %q", v, got, want)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// figures are what one side's turn came to, by name.
+type figures map[string]float64
+
+// A side takes its turn in each round.
+type side struct {
+	name string
+	turn func(context.Context) (figures, error)
+}
+
+// A measurement lets its sides take turns, so that whatever else the machine does hits all of them.
+type measurement struct {
+	name  string
+	sides []side
+	rows  []row
+}
+
+// A row of a table compares a figure of one side with the same one of another.
+type row struct {
+	what, unit, figure string
+	ours, peer         string // sides; without a peer the figure stands alone
+	target             target
+}
+
+// A result is what all rounds came to: by side, for each round.
+type result struct {
+	measurement
+	rounds map[string][]figures
+}
+
+// run measures. Every other round goes backwards, so that nobody always comes first.
+func (m measurement) run(ctx context.Context, rounds int) (result, error) {
+	r := result{m, map[string][]figures{}}
+	for i := range rounds {
+		sides := slices.Clone(m.sides)
+		if i%2 == 1 {
+			slices.Reverse(sides)
+		}
+		for _, s := range sides {
+			f, err := s.turn(ctx)
+			if ctx.Err() != nil {
+				return r, context.Cause(ctx)
+			}
+			if err != nil {
+				return r, fmt.Errorf("%s, %s: %w", m.name, s.name, err)
+			}
+			r.rounds[s.name] = append(r.rounds[s.name], f)
+		}
+	}
+	return r, nil
+}
+
+// median returns the median of a side's figure.
+func (r result) median(side, figure string) float64 {
+	var v []float64
+	for _, f := range r.rounds[side] {
+		v = append(v, f[figure])
+	}
+	return median(v)
+}
+
+// ratios returns ours to the peer's in each round, in order of size. What changes slowly does not change them.
+func (r result) ratios(ours, peer, figure string) []float64 {
+	var v []float64
+	for i, f := range r.rounds[ours] {
+		v = append(v, f[figure]/r.rounds[peer][i][figure])
+	}
+	slices.Sort(v)
+	return v
+}
+
+// An outcome is a row with its figures.
+type outcome struct {
+	row
+	value, peerValue float64
+	ratio, low, high float64 // 0 without a peer
+}
+
+func (r result) outcome(of row) outcome {
+	o := outcome{row: of, value: r.median(of.ours, of.figure)}
+	if of.peer != "" {
+		ratios := r.ratios(of.ours, of.peer, of.figure)
+		o.peerValue = r.median(of.peer, of.figure)
+		o.ratio, o.low, o.high = median(ratios), ratios[0], ratios[len(ratios)-1]
+	}
+	return o
+}
+
+// A target is what an outcome is held against.
+type target struct {
+	text string
+	met  func(outcome) bool // nil: there is none
+}
+
+func atMost(ratio float64) target {
+	return target{fmt.Sprintf("≤ %g x", ratio), func(o outcome) bool { return o.ratio <= ratio }}
+}
+
+func atLeast(ratio float64) target {
+	return target{fmt.Sprintf("≥ %g x", ratio), func(o outcome) bool { return o.ratio >= ratio }}
+}
+
+// below is a target for the figure itself.
+func below(value float64, unit string) target {
+	return target{fmt.Sprintf("≤ %g %s", value, unit), func(o outcome) bool { return o.value <= value }}
+}
+
+// verdict says whether the target is met.
+func (o outcome) verdict() string {
+	switch {
+	case o.target.met == nil:
+		return ""
+	case o.target.met(o):
+		return "yes"
+	}
+	return "no"
+}

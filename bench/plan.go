@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Sides that are no library.
+const (
+	rawFloor  = "raw floor"
+	guarded   = "etcdlocker"
+	unguarded = "etcdlocker --unguarded"
+	etcdctl   = "etcdctl lock"
+	busy      = "etcdlock beside writes"
+)
+
+// An extent says how much is measured.
+type extent struct {
+	alone, floor, commands int
+	tenTurns, twoTurns     int // of each of so many contenders that hold 20 ms
+	quickTurns             int // of each of ten that hold 0
+	settle, watched        time.Duration
+	locks, refreshes       int
+	growth                 growth
+}
+
+var (
+	full = extent{
+		alone: 1000, floor: 200, commands: 15, tenTurns: 20, twoTurns: 100, quickTurns: 60,
+		settle: time.Second, watched: 4 * time.Second, locks: 10_000, refreshes: 3,
+		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, arrivals: 20, handOvers: 200, hold: 5 * time.Millisecond},
+	}
+	quick = extent{
+		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 5,
+		settle: 400 * time.Millisecond, watched: 400 * time.Millisecond, locks: 50, refreshes: 1,
+		growth: growth{sizes: []int{5, 20, 40}, arrivals: 2, handOvers: 60, hold: time.Millisecond},
+	}
+)
+
+// An arena is an etcd that is there when it is needed.
+type arena struct {
+	prefix string // of the names of what is measured there
+	open   func() (etcd, error)
+}
+
+// in returns a side's turn in an arena.
+func (a arena) in(turn func(context.Context, etcd) (figures, error)) func(context.Context) (figures, error) {
+	return func(ctx context.Context) (figures, error) {
+		e, err := a.open()
+		if err != nil {
+			return nil, err
+		}
+		return turn(ctx, e)
+	}
+}
+
+// libraries returns a side for each of two libraries.
+func (a arena) libraries(ours, peer library, turn func(context.Context, etcd, library) (figures, error)) (sides []side) {
+	for _, lib := range []library{ours, peer} {
+		sides = append(sides, side{lib.name, a.in(func(ctx context.Context, e etcd) (figures, error) { return turn(ctx, e, lib) })})
+	}
+	return sides
+}
+
+// against is a row that compares with Mutex.
+func against(what, unit, figure string, t target) row {
+	return row{what, unit, figure, ours.name, mutex.name, t}
+}
+
+func (x extent) uncontended(a arena, t target) measurement {
+	const name = "uncontended lock and unlock, ready session"
+	return measurement{a.prefix + name, a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
+		return uncontended(ctx, e, lib, x.alone)
+	}), []row{against(name, "/s", "rate", t)}}
+}
+
+// ten compares with Mutex and with the floor.
+func (x extent) ten(a arena, t, ofFloor target) measurement {
+	const name = "hand-over, 10 contenders holding 20 ms"
+	sides := a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
+		return handOvers(ctx, e, lib, 10, x.tenTurns, 20*time.Millisecond)
+	})
+	sides = append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) { return floor(ctx, e, x.floor) })})
+	return measurement{a.prefix + name, sides, []row{
+		against(name+", p50", "ms", "p50", t),
+		{"the same", "ms", "p50", ours.name, rawFloor, ofFloor},
+		against("p95", "ms", "p95", target{}),
+		against("p99", "ms", "p99", target{}),
+	}}
+}
+
+func (x extent) two(a arena, p50, p99 target) measurement {
+	const name = "hand-over, 2 contenders holding 20 ms"
+	return measurement{a.prefix + name, a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
+		return handOvers(ctx, e, lib, 2, x.twoTurns, 20*time.Millisecond)
+	}), []row{
+		against(name+", p50", "ms", "p50", p50),
+		against("p95", "ms", "p95", target{}),
+		against("p99", "ms", "p99", p99),
+	}}
+}
+
+func (x extent) rate(ctx context.Context, e etcd, lib library) (figures, error) {
+	return handOvers(ctx, e, lib, 10, x.quickTurns, 0)
+}
+
+func (x extent) rates(a arena, t target) measurement {
+	const name = "hand-overs per second, 10 contenders holding 0"
+	return measurement{a.prefix + name, a.libraries(ours, mutex, x.rate), []row{
+		against(name, "/s", "rate", t),
+		against("time of one, p50", "ms", "p50", target{}),
+		against("p95", "ms", "p95", target{}),
+		against("p99", "ms", "p99", target{}),
+	}}
+}
+
+// besideWrites compares with the same in peace.
+func (x extent) besideWrites(a arena) measurement {
+	name := fmt.Sprintf("the same while another client writes %d keys/s", writes)
+	quiet := func(ctx context.Context, e etcd) (figures, error) { return x.rate(ctx, e, ours) }
+	return measurement{a.prefix + name, []side{
+		{busy, a.in(func(ctx context.Context, e etcd) (figures, error) {
+			return besideWrites(ctx, e, func(ctx context.Context) (figures, error) { return quiet(ctx, e) })
+		})},
+		{ours.name, a.in(quiet)},
+	}, []row{
+		{name + ", time of one, p50", "ms", "p50", busy, ours.name, target{}},
+		{"p95", "ms", "p95", busy, ours.name, target{}},
+		{"p99", "ms", "p99", busy, ours.name, atMost(2)},
+		{"hand-overs per second beside the writes", "/s", "rate", busy, ours.name, target{}},
+		{"writes that were answered", "/s", "writes", busy, "", target{}},
+	}}
+}
+
+func (x extent) held(a arena) measurement {
+	name := fmt.Sprintf("%s locks held in one session", thousands(x.locks))
+	return measurement{a.prefix + name, a.libraries(ours, oneSession, func(ctx context.Context, e etcd, lib library) (figures, error) {
+		return held(ctx, e, lib, x.locks, x.refreshes)
+	}), []row{
+		against(name+": heap for each", "KiB", "heap", below(4, "KiB")),
+		against("goroutines for all", "", "goroutines", target{}),
+		against("messages sent per refresh, for all", "", "messages", target{}),
+	}}
+}
+
+func (x extent) running(p programs) measurement {
+	const name = "etcdlocker -- true"
+	of := func(name string, make program) side {
+		return side{name, func(ctx context.Context) (figures, error) { return running(ctx, make, x.commands) }}
+	}
+	return measurement{name, []side{of(guarded, p.locker), of(unguarded, p.unguarded), of(etcdctl, p.etcdctl)}, []row{
+		{"`" + name + "`, wall", "ms", "wall", guarded, etcdctl, atMost(0.95)},
+		{"`" + name + "`, CPU", "ms", "cpu", guarded, etcdctl, atMost(0.95)},
+		{"without its guard, wall", "ms", "wall", unguarded, etcdctl, atMost(1)},
+		{"without its guard, CPU", "ms", "cpu", unguarded, etcdctl, atMost(0.8)},
+		{"with and without its guard, wall", "ms", "wall", guarded, unguarded, atMost(1.05)},
+	}}
+}
+
+func (x extent) memory(p programs) measurement {
+	const name = "resident memory while holding (Pss)"
+	of := func(name string, make program) side {
+		return side{name, func(ctx context.Context) (figures, error) { return memory(ctx, make) }}
+	}
+	return measurement{name, []side{of(guarded, p.locker), of(etcdctl, p.etcdctl)}, []row{
+		{name, "MiB", "pss", guarded, etcdctl, atMost(0.85)},
+	}}
+}
+
+func (x extent) guard(p programs) measurement {
+	const name = "the guard"
+	return measurement{name, []side{{guarded, func(ctx context.Context) (figures, error) {
+		return p.guard(ctx, x.settle, x.watched)
+	}}}, []row{
+		{name + ": anonymous memory", "MiB", "guard", guarded, "", below(1.5, "MiB")},
+		{"etcdlocker beside it: anonymous memory", "MiB", "locker", guarded, "", below(4.5, "MiB")},
+		{name + ": wake-ups for each renewal", "", "wake-ups", guarded, "", below(1, "")},
+	}}
+}
+
+// waiters names the side of a library with so many waiters.
+func waiters(lib library, n int) string { return fmt.Sprintf("%s, %s waiting", lib.name, thousands(n)) }
+
+// growthName is that of the measurement of lines.
+const growthName = "growth"
+
+func (x extent) lines(p programs) measurement {
+	var sides []side
+	for _, n := range x.growth.sizes {
+		for _, lib := range []library{ours, mutex} {
+			sides = append(sides, side{waiters(lib, n), func(ctx context.Context) (figures, error) {
+				return x.growth.measure(ctx, p.dir, lib, n)
+			}})
+		}
+	}
+	few, many, most := x.growth.sizes[0], x.growth.sizes[len(x.growth.sizes)-2], x.growth.sizes[len(x.growth.sizes)-1]
+	return measurement{growthName, sides, []row{
+		{fmt.Sprintf("enqueue with %s waiting", thousands(many)), "ms", "enqueue", waiters(ours, many), waiters(mutex, many), atMost(0.1)},
+		{fmt.Sprintf("server CPU per hand-over at %s waiters, against that at %s", thousands(most), thousands(few)), "ms", "cpu",
+			waiters(ours, most), waiters(ours, few), atMost(1.5)},
+	}}
+}
+
+// plan returns all that is measured on one server, and on a slow cluster.
+func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
+	onOne = []measurement{
+		x.uncontended(one, atLeast(0.95)),
+		x.ten(one, atMost(0.6), atMost(1.25)),
+		x.two(one, atMost(0.1), atMost(0.1)),
+		x.rates(one, atLeast(5)),
+		x.besideWrites(one),
+		x.running(p),
+		x.memory(p),
+		x.guard(p),
+		x.held(one),
+		x.lines(p),
+	}
+	onSlow = []measurement{
+		x.ten(slow, atMost(0.5), target{}),
+		x.two(slow, target{}, target{}),
+		x.rates(slow, target{}),
+		x.uncontended(slow, target{}),
+	}
+	return onOne, onSlow
+}
+
+// thousands is a number as people read it.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// with returns the measurements that have a text in their names.
+func with(all []measurement, text string) (some []measurement) {
+	for _, m := range all {
+		if strings.Contains(m.name, text) {
+			some = append(some, m)
+		}
+	}
+	return some
+}

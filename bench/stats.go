@@ -1,0 +1,24 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+func median(v []float64) float64 { return quantile(v, 0.5) }
+
+// quantile returns NaN-free 0 for nothing: who has measured nothing has failed before.
+func quantile(v []float64, q float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	return v[min(len(v)-1, int(q*float64(len(v))))]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// spread returns the percentiles that are shown of times in ms.
+func spread(times []float64) figures {
+	return figures{"p50": quantile(times, 0.5), "p95": quantile(times, 0.95), "p99": quantile(times, 0.99)}
+}
