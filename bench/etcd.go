@@ -41,7 +41,7 @@ func startServer(ctx context.Context, programs string) (*server, error) {
 		return nil, err
 	}
 	s := &server{cmd: exec.Command(filepath.Join(programs, "etcdlockctl"), "serve", "--dir", dir, "--idle-exit", "20s")}
-	s.cmd.Stderr = os.Stderr
+	// Nobody reads its log: it speaks of clients that have gone in the middle of a request.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us; we end it
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -95,4 +95,21 @@ func (s *server) cpu() (time.Duration, error) {
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
+}
+
+// settle waits until the server has little to do: what came before is not to be measured with what comes next.
+func (s *server) settle(ctx context.Context) error {
+	const look, little = 300 * time.Millisecond, 15 * time.Millisecond
+	before, err := s.cpu()
+	for err == nil {
+		if !sleep(ctx, look) {
+			return context.Cause(ctx)
+		}
+		var now time.Duration
+		if now, err = s.cpu(); now-before <= little {
+			break
+		}
+		before = now
+	}
+	return err
 }

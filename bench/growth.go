@@ -56,11 +56,17 @@ func (g growth) measure(ctx context.Context, programs string, lib library, waite
 	if err != nil {
 		return nil, err
 	}
+	if err := s.settle(l.ctx); err != nil {
+		return nil, err
+	}
 	enqueue, err := l.arrive(lib)
 	if err != nil {
 		return nil, err
 	}
 	l.places.close()
+	if err := s.settle(l.ctx); err != nil {
+		return nil, err
+	}
 	used, err := l.goOn(s, holder)
 	if err != nil {
 		return nil, err
@@ -218,16 +224,13 @@ func (l *line) leave(lib library) (err error) {
 	if l.places != nil {
 		l.places.close()
 	}
-	if lib.name == mutex.name {
-		for _, client := range l.clients {
-			client.Close()
-		}
-		l.cancel(nil)
-	} else {
-		l.cancel(nil)
-		l.waiting.Wait()
+	if lib.name != mutex.name {
 		err = l.close()
 	}
+	for _, client := range l.clients {
+		client.Close()
+	}
+	l.cancel(nil)
 	l.waiting.Wait()
 	return err
 }

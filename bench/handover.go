@@ -125,9 +125,7 @@ const closing = 30 * time.Second
 func (c *crowd) close() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), closing)
 	defer cancel()
-	for _, s := range c.sessions {
-		err = errors.Join(err, s.close(ctx))
-	}
+	err = inParallel(len(c.sessions), func(i int) error { return c.sessions[i].close(ctx) })
 	for _, client := range c.clients {
 		client.Close()
 	}

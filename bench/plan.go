@@ -33,7 +33,7 @@ var (
 		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, arrivals: 20, handOvers: 200, hold: 5 * time.Millisecond},
 	}
 	quick = extent{
-		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 5,
+		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 6,
 		settle: 400 * time.Millisecond, watched: 400 * time.Millisecond, locks: 50, refreshes: 1,
 		growth: growth{sizes: []int{5, 20, 40}, arrivals: 2, handOvers: 60, hold: time.Millisecond},
 	}
@@ -217,6 +217,7 @@ func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 		x.held(one),
 		x.lines(p),
 	}
+	x.alone, x.quickTurns = x.alone/5, x.quickTurns/3 // each of them takes ten times as long
 	onSlow = []measurement{
 		x.ten(slow, atMost(0.5), target{}),
 		x.two(slow, target{}, target{}),
