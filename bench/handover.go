@@ -182,8 +182,9 @@ func uncontended(ctx context.Context, e etcd, lib library, n int) (_ figures, er
 	return figures{"rate": float64(n) / time.Since(start).Seconds()}, nil
 }
 
-// floor is what no lock on etcd can be faster than: a key is deleted, and another client's watch sees it.
-func floor(ctx context.Context, e etcd, n int) (figures, error) {
+// floor is what no lock on etcd can be faster than: a key is deleted, and another client's watch sees it. The key is there
+// for as long as a lock is held that is compared with it: after a pause everything takes longer.
+func floor(ctx context.Context, e etcd, n int, hold time.Duration) (figures, error) {
 	writer, err := e.client()
 	if err != nil {
 		return nil, err
@@ -205,6 +206,9 @@ func floor(ctx context.Context, e etcd, n int) (figures, error) {
 	for range n {
 		if _, err := writer.Put(ctx, key, ""); err != nil {
 			return nil, err
+		}
+		if !sleep(ctx, hold) {
+			return nil, context.Cause(ctx)
 		}
 		start := time.Now()
 		deleted := make(chan error, 1)

@@ -78,11 +78,11 @@ func (x extent) uncontended(a arena, t target) measurement {
 
 // ten compares with Mutex and with the floor.
 func (x extent) ten(a arena, t, ofFloor target) measurement {
-	const name = "hand-over, 10 contenders holding 20 ms"
+	const name, hold = "hand-over, 10 contenders holding 20 ms", 20 * time.Millisecond
 	sides := a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
-		return handOvers(ctx, e, lib, 10, x.tenTurns, 20*time.Millisecond)
+		return handOvers(ctx, e, lib, 10, x.tenTurns, hold)
 	})
-	sides = append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) { return floor(ctx, e, x.floor) })})
+	sides = append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) { return floor(ctx, e, x.floor, hold) })})
 	return measurement{a.prefix + name, sides, []row{
 		against(name+", p50", "ms", "p50", t),
 		{"the same", "ms", "p50", ours.name, rawFloor, ofFloor},
