@@ -7,7 +7,7 @@ import (
 
 func median(v []float64) float64 { return quantile(v, 0.5) }
 
-// quantile returns NaN-free 0 for nothing: who has measured nothing has failed before.
+// quantile returns 0 for no values.
 func quantile(v []float64, q float64) float64 {
 	if len(v) == 0 {
 		return 0
