@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -151,10 +152,14 @@ func (c *contender) join(ctx context.Context) (won bool, before obstacle, err er
 	c.watchPlace()
 	// Gets before a put in one transaction see the line as it was before it.
 	newest, swap := get(place.Tail(c.key)), []*operation{c.putTail(c.link(), c.lease.id)}
-	if !c.linked {
+	nobody := nobody(c.key)
+	if c.linked {
+		// With a tail somebody waits, whatever K says just now: then the line is not gone through.
+		nobody = slices.Insert(nobody, 1, createIs(place.Tail(c.key), 0))
+	} else {
 		newest, swap = newestBelow(c.key, ever), nil
 	}
-	resp, err := c.write(ctx, nobody(c.key), c.winning(), append([]*operation{get(c.key), newest, c.putPlace()}, swap...))
+	resp, err := c.write(ctx, nobody, c.winning(), append([]*operation{get(c.key), newest, c.putPlace()}, swap...))
 	if err != nil {
 		return false, obstacle{}, err
 	}
@@ -190,7 +195,10 @@ func (c *contender) putTail(link string, lease clientv3.LeaseID) *operation {
 func (c *contender) entered(create int64, tail bool) {
 	c.mu.Lock()
 	c.line.tail = tail
-	look := c.line.joined(create)
+	look, missed := c.line.joined(create)
+	if missed {
+		c.rewatchTail()
+	}
 	c.forgetTail()
 	c.mu.Unlock()
 	if look {

@@ -136,8 +136,14 @@ func (c *contender) win(create, token int64) {
 // confirmed is told of a watch that etcd has confirmed. What came before that is only seen by reading.
 func (c *contender) confirmed(w *watch, since int64, again bool) {
 	c.mu.Lock()
-	look := !c.left && c.line.confirmed(w, since, again)
-	c.forgetTail()
+	look := false
+	if !c.left {
+		var missed bool
+		if look, missed = c.line.confirmed(w, since, again); missed {
+			c.rewatchTail()
+		}
+		c.forgetTail()
+	}
 	c.mu.Unlock()
 	if look {
 		c.lease.look(c)
@@ -162,13 +168,20 @@ func (c *contender) told(_ *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 	c.wake()
 }
 
-// forgetTail ends the watch on the tail once it has told who is next, or cannot any more: the others who join are none of our business. It is
-// called with mu locked.
+// forgetTail ends the watch on the tail once it has told who is next: the others who join are none of our business. It is called with mu locked.
 func (c *contender) forgetTail() {
-	if s := &c.line; s.onTail != nil && (s.next != nil || s.lost) {
+	if s := &c.line; s.onTail != nil && s.next != nil {
 		unwatch(c.lease.client, s.onTail)
 		s.onTail = nil
 	}
+}
+
+// rewatchTail watches the tail from the revision on after which the place was created. That takes etcd up to 100 ms, and nobody waits for it.
+// It is called with mu locked.
+func (c *contender) rewatchTail() {
+	unwatch(c.lease.client, c.line.onTail)
+	c.line.changes, c.line.tailSince = nil, 0
+	c.watchTail(c.line.create + 1)
 }
 
 // see draws conclusions from an event, and reports whether it is only a hint. It is called with mu locked.

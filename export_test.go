@@ -11,7 +11,7 @@ func (l *Lock) ForgetNext() {
 	c := l.current()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line.next, c.line.lost, c.line.sure, c.line.changes = nil, true, false, nil
+	c.line.next, c.line.tailSince, c.line.changes = nil, 0, nil
 }
 
 // WaiterKnowsNext is KnowsNext for a Lock that waits.

@@ -91,7 +91,7 @@ func (c *contender) haunt() {
 	c.lease.crowd.Lock()
 	c.lease.ghosts = append(c.lease.ghosts, g)
 	c.lease.crowd.Unlock()
-	watchKey(c.lease.client, c.place, g, growth*c.lease.first)
+	watchKey(c.lease.client, c.place, 0, g, growth*c.lease.first)
 	g.seek()
 }
 

@@ -47,12 +47,6 @@ func writtenBelow(lock string, in int64) *operation {
 	return ranged(r)
 }
 
-// someLinked gets the names of some linked places of a lock's, and how many there are.
-func someLinked(lock string, limit int64) *operation {
-	from, to := place.Linked(lock)
-	return ranged(&pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(to), Limit: limit, KeysOnly: true})
-}
-
 func below(lock string) *pb.RangeRequest {
 	prefix := place.Prefix(lock)
 	return &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))}

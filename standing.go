@@ -1,7 +1,6 @@
 package etcdlock
 
 import (
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/etcdlock/etcdlock/internal/place"
@@ -16,10 +15,8 @@ type standing struct {
 	tail  bool // the tail named it when it was created
 	ahead obstacle
 
-	next    *successor // nil if nobody is known to stand behind
-	sure    bool       // all changes of the tail since the place was created are told
-	lost    bool       // they are not, and cannot be found out any more
-	changes []*successor
+	next    *successor   // nil if nobody is known to stand behind
+	changes []*successor // of the tail, as long as it is not known which of them came after the place was created
 
 	onPlace, onKey, onTail, onAhead *watch
 	placeSince, tailSince           int64 // from when on the watches miss nothing
@@ -44,17 +41,17 @@ type successor struct {
 	joined int64
 }
 
-// joined takes note of the revision that created the place. It reports whether something may have happened to the place before it was watched.
-func (s *standing) joined(create int64) (look bool) {
+// joined takes note of the revision that created the place. It reports whether something may have happened to the place, or to the
+// tail, before it was watched.
+func (s *standing) joined(create int64) (lookPlace, lookTail bool) {
 	s.create = create
-	s.sure = s.tailSince > 0 && s.tailSince < create
 	s.choose()
-	return s.placeSince >= create || s.tailSince >= create
+	return s.placeSince > create, s.tailSince > create
 }
 
-// choose finds the successor: who changed the tail first.
+// choose finds the successor: who changed the tail first. As long as something may have been missed, that is not known.
 func (s *standing) choose() {
-	if s.create <= 0 || !s.sure || s.next != nil {
+	if s.create <= 0 || s.next != nil || s.tailSince == 0 || s.tailSince > s.create {
 		return
 	}
 	for _, change := range s.changes {
@@ -66,24 +63,24 @@ func (s *standing) choose() {
 	s.changes = nil
 }
 
-// confirmed takes note of a watch that is confirmed, and reports whether what it watches has to be read.
-func (s *standing) confirmed(w *watch, since int64, again bool) (look bool) {
+// confirmed takes note of a watch that is confirmed, and reports whether what it watches has to be read, and whether the tail is to be
+// watched from an earlier revision on.
+func (s *standing) confirmed(w *watch, since int64, again bool) (look, lookTail bool) {
 	switch w {
 	case s.onPlace:
 		s.placeSince = since
-		return again || s.create != 0 && since >= s.create
+		return again || s.create > 0 && since > s.create, false
 	case s.onTail:
-		s.tailSince = since
-		if s.create == 0 || s.next != nil {
-			return false
+		if w.from > 0 {
+			since = w.from - 1
 		}
-		s.sure = !again && since < s.create
+		s.tailSince = max(since, 1)
 		s.choose()
-		return !s.sure && !s.lost
+		return false, s.create > 0 && since > s.create
 	case s.onKey, s.onAhead:
-		return true
+		return true, false
 	}
-	return false
+	return false, false
 }
 
 // follow takes note of a change of the tail.
@@ -95,26 +92,6 @@ func (s *standing) follow(lock string, e *mvccpb.Event) {
 		s.changes = append(s.changes, &successor{link, e.Kv.ModRevision})
 		s.choose()
 	}
-}
-
-// readTail draws conclusions from the tail and, for who was alone, from the linked places, read after the tail's watch was confirmed.
-func (s *standing) readTail(lock string, tail *mvccpb.KeyValue, line *pb.RangeResponse) {
-	switch {
-	case s.sure || s.next != nil:
-		return
-	case tail != nil && tail.ModRevision <= s.create, line != nil && line.Count == 1:
-		s.sure = true // nobody has joined
-		s.choose()
-	case line != nil && line.Count == 2 && tail != nil:
-		link, ok := place.ParseLink(lock, string(tail.Value))
-		for _, kv := range line.Kvs {
-			if ok && string(kv.Key) == link.Place && kv.CreateRevision == tail.ModRevision {
-				s.next = &successor{link, tail.ModRevision}
-			}
-		}
-	}
-	// Otherwise who was first is not known, and the release passes nothing on.
-	s.lost = !s.sure && s.next == nil
 }
 
 // passed takes note of an event of what stands in the way.
@@ -171,12 +148,10 @@ func (s *standing) end() []*watch {
 	return watches
 }
 
-// A glance is what is read of a contender in one revision: the lock's key and its place, and if need be what stands in its way, and the tail with
-// the line of who was alone when it joined.
+// A glance is what is read of a contender in one revision: the lock's key and its place, and what stands in its way, if anything does.
 type glance struct {
-	c          *contender
-	ahead      string
-	tail, line bool
+	c     *contender
+	ahead string
 }
 
 func (c *contender) glance() (glance, []*operation) {
@@ -187,12 +162,6 @@ func (c *contender) glance() (glance, []*operation) {
 	if c.token.Load() == 0 && c.line.ahead.key != "" && !c.line.ahead.gone {
 		g.ahead = c.line.ahead.key
 		ops = append(ops, get(g.ahead))
-	}
-	if g.tail = c.line.tailSince > 0 && c.line.create > 0 && !c.line.sure && !c.line.lost && c.line.next == nil; g.tail {
-		ops = append(ops, get(place.Tail(c.key)))
-	}
-	if g.line = g.tail && c.line.create == c.token.Load(); g.line {
-		ops = append(ops, someLinked(c.key, 2))
 	}
 	return g, ops
 }
@@ -215,19 +184,6 @@ func (g glance) learn(resp *answer, n int) int {
 		}
 		n++
 	}
-	if g.tail {
-		tail := getOne(resp, n)
-		n++
-		var line *pb.RangeResponse
-		if g.line {
-			line = resp.Responses[n].GetResponseRange()
-			n++
-		}
-		if !old {
-			c.line.readTail(c.key, tail, line)
-		}
-	}
-	c.forgetTail()
 	waits := c.token.Load() == 0
 	if !old && waits {
 		c.line.read(key, own)
@@ -250,7 +206,7 @@ func (c *contender) watchPlace() {
 	defer c.mu.Unlock()
 	c.line.onPlace = c.watch(c.place)
 	if c.linked {
-		c.line.onTail = c.watch(place.Tail(c.key))
+		c.watchTail(0)
 	}
 }
 
@@ -263,11 +219,16 @@ func (c *contender) watchHeld() {
 	if s.onPlace == nil {
 		s.onPlace = c.watch(c.place)
 	}
-	if s.onTail == nil && s.next == nil && !s.lost && c.linked {
-		s.onTail = c.watch(place.Tail(c.key))
+	if s.onTail == nil && s.next == nil && c.linked {
+		c.watchTail(s.create + 1)
 	}
 }
 
 func (c *contender) watch(key string) *watch {
-	return watchKey(c.lease.client, key, c, growth*c.lease.first)
+	return watchKey(c.lease.client, key, 0, c, growth*c.lease.first)
+}
+
+// watchTail watches the tail from a revision on, 0: from now.
+func (c *contender) watchTail(from int64) {
+	c.line.onTail = watchKey(c.lease.client, place.Tail(c.key), from, c, growth*c.lease.first)
 }

@@ -18,8 +18,8 @@ const linger = time.Second
 // A stream is the one watch stream that all locks of a client share. What it tells is a hint, what it does not tell may have
 // happened all the same: a member that fell silent leaves its streams open and empty.
 //
-// All watches are from now and never from a past revision: etcd serves those from a loop that runs every 100 ms, and a lock
-// handed over would wait for it.
+// The watches that somebody waits for are from now and not from a past revision: etcd serves those from a loop that runs every 100 ms, and
+// a lock handed over would wait for it.
 type stream struct {
 	client *clientv3.Client
 	ctx    context.Context
@@ -44,6 +44,7 @@ type stream struct {
 type watch struct {
 	key   string
 	owner watcher
+	from  int64 // the first revision that is to be told of; 0: from now
 	id    int64
 	since int64 // nothing that comes after this revision is missed; 0 as long as etcd has not confirmed it; guarded by stream.mu
 }
@@ -61,8 +62,9 @@ var streams = struct {
 	of map[*clientv3.Client]*stream
 }{of: make(map[*clientv3.Client]*stream)}
 
-// watchKey begins to watch a key. It does not block: the owner hears when etcd has confirmed it. Patience is how long that may take.
-func watchKey(client *clientv3.Client, key string, owner watcher, patience time.Duration) *watch {
+// watchKey begins to watch a key from a revision on, or from now if that is 0. It does not block: the owner hears when etcd has confirmed it.
+// Patience is how long that may take.
+func watchKey(client *clientv3.Client, key string, from int64, owner watcher, patience time.Duration) *watch {
 	streams.Lock()
 	defer streams.Unlock()
 	s := streams.of[client]
@@ -86,7 +88,7 @@ func watchKey(client *clientv3.Client, key string, owner watcher, patience time.
 	}
 	s.patience = min(s.patience, patience)
 	s.last++
-	w := &watch{key: key, owner: owner, id: s.last}
+	w := &watch{key: key, from: from, owner: owner, id: s.last}
 	s.watches[w.id] = w
 	s.create(w)
 	return w
@@ -172,7 +174,9 @@ func reach(ctx context.Context, client *clientv3.Client, revision int64) {
 // create asks for a watch. It is called with mu locked, like the following.
 func (s *stream) create(w *watch) {
 	s.created = append(s.created, w.id)
-	s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(w.key), WatchId: w.id}}})
+	s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key: []byte(w.key), StartRevision: w.from, WatchId: w.id,
+	}}})
 	if s.silence == nil {
 		s.silence = time.AfterFunc(s.patience, func() {
 			s.mu.Lock()
@@ -309,6 +313,8 @@ func (s *stream) sort(resp *pb.WatchResponse) (w *watch, again bool, err error) 
 			return nil, false, errWatchRefused // for example because a token of etcd's users has run out: the next stream has a new one
 		}
 		again, w.since = w.since != 0, resp.Header.Revision
+	case resp.CompactRevision != 0:
+		delete(s.watches, resp.WatchId) // what it was to tell of is forgotten
 	case resp.Canceled:
 		if s.watches[resp.WatchId] != nil {
 			return nil, false, errWatchRefused

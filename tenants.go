@@ -14,7 +14,7 @@ import (
 // without, short enough to notice an operator's hand within 50 ms.
 const startAfter = 25 * time.Millisecond
 
-// readAtOnce is of how many contenders one transaction reads the state: etcd takes 128 operations, each needs up to four.
+// readAtOnce is of how many contenders one transaction reads the state: etcd takes 128 operations, each needs up to three.
 const readAtOnce = 32
 
 // tenants are the contenders that hang on a lease, and what is done for all of them together. Three goroutines work for them: the

@@ -45,7 +45,7 @@ func kindOfTxn(r *pb.TxnRequest) string {
 		return "leave the line"
 	case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL && len(r.Failure) == 0:
 		return "try"
-	case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL:
+	case len(r.Failure) > 2 && r.Failure[2].GetRequestPut() != nil:
 		return "acquire"
 	}
 	return "claim"

@@ -28,12 +28,12 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			return err
 		}
 	}
-	waits, searched := false, false
+	waits, searched, gone := false, false, obstacle{}
 	for {
 		won := false
 		if before.key == "" {
-			won, before, err = c.claim(ctx, searched)
-			searched = false
+			won, before, err = c.claim(ctx, gone, searched)
+			searched, gone = false, obstacle{}
 		} else if try {
 			return ErrBusy
 		} else {
@@ -44,9 +44,8 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 				}
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
-			won, before, err = c.outlast(ctx, before)
-			if !won && err == nil {
-				before, searched, err = c.predecessor(ctx, before)
+			if won, gone, err = c.outlast(ctx, before); !won && err == nil {
+				before, searched, err = c.predecessor(ctx, gone)
 			}
 		}
 		if won || err != nil {
@@ -177,14 +176,18 @@ func (c *contender) older(ctx context.Context) (*mvccpb.KeyValue, error) {
 
 // claim takes the lock if it is our turn. If it is not, before says what stands in the way. To repeat a claim whose
 // outcome is unknown is safe: it requires our place as it was created, so once one of them was applied, the others
-// are refused, and the answer shows that the lock is ours. In a crowd that lost its neighbours, those whose turn it is not do not all
-// read the line at once.
-func (c *contender) claim(ctx context.Context, crowd bool) (won bool, before obstacle, err error) {
-	mine := modIs(c.place, c.create())
-	free := createIs(c.key, 0)
-	first := noneOlder(c.key, c.create())
-	won, err = c.claimIf(ctx, mine, free, first)
-	if won || err != nil {
+// are refused, and the answer shows that the lock is ours.
+//
+// Who stood directly behind a holder that is gone is next if no stranger is in line, and need not have etcd go through the line. In a crowd that lost
+// its neighbours, those whose turn it is not do not all read the line at once.
+func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won bool, before obstacle, err error) {
+	mine, free := modIs(c.place, c.create()), createIs(c.key, 0)
+	if gone.held {
+		if won, err = c.claimIf(ctx, append([]*comparison{mine, free}, noStrangers(c.key)...)...); won || err != nil {
+			return won, obstacle{}, err
+		}
+	}
+	if won, err = c.claimIf(ctx, mine, free, noneOlder(c.key, c.create())); won || err != nil {
 		return won, obstacle{}, err
 	}
 	if crowd && !sleep(ctx, rand.N(time.Second)) {

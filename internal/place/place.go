@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -43,10 +44,17 @@ func Self(id string) Record {
 	if len(os.Args) > 0 {
 		r.Command = filepath.Base(os.Args[0])
 	}
+	us := process()
+	r.Host, r.Boot, r.PIDNS, r.Start = us.Host, us.Boot, us.PIDNS, us.Start
+	return r
+}
+
+// process is what there is to say of the running process, whatever lock it wants. It does not change, and takes a while to find out.
+var process = sync.OnceValue(func() (r Record) {
 	r.Host, _ = os.Hostname()
 	r.readProc()
 	return r
-}
+})
 
 func (r *Record) readProc() {
 	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
@@ -188,8 +196,7 @@ func Filter(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 
 // Ahead returns how many places, the holder's among them, are before that of a process of this host; -1 if it has none.
 func (l Line) Ahead(pid int) int {
-	self := Record{}
-	self.readProc()
+	self := process()
 	for i, kv := range l.Places {
 		if r, err := Parse(kv.Value); err == nil && r.PID == pid && r.Boot == self.Boot && r.PIDNS == self.PIDNS {
 			return i
