@@ -24,6 +24,14 @@
 // Turns are first come first served, by the order in which etcd saw the contenders. A contender that loses its place
 // (etcd away for longer than the TTL, an operator's hand) takes a new one at the end.
 //
+// # Many locks
+//
+// Each [Lock] that [New] returns has a lease of its own, which is renewed while it waits or is held. Locks of a [Session] share one, and what
+// looks after it: thousands of them cost little more than one. They are lost together, too, if the lease is.
+//
+// All locks of one client share a stream of watches. It is opened when it is first needed, and closed a second after the last need for it. A lock's
+// keys are taken as they are: wrappers of the client's KV and Watcher, as etcd's namespace package makes them, do not count.
+//
 // # Fencing
 //
 // [Lock.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder to holder within

@@ -14,7 +14,8 @@ import (
 // growth says how lines of waiters are measured.
 type growth struct {
 	sizes     []int // waiters
-	arrivals  int   // one after the other, behind all waiters
+	rushes    int   // how often some more join, behind all waiters
+	arrivals  int   // how many those are
 	handOvers int
 	hold      time.Duration
 }
@@ -163,8 +164,8 @@ func (l *line) pretend(e etcd, n int) error {
 	return nil
 }
 
-// arrive lets contenders join and leave the line again, and returns how long it took until each had its place, in ms.
-// Their session ends with that: a Mutex that is told to leave before it has heard of its place leaves it behind.
+// arrive lets contenders join at once, and leave the line again, some times. It returns how long it took until all had their places, for each of
+// them, in ms. Their session ends with that: a Mutex that is told to leave before it has heard of its place leaves it behind.
 func (l *line) arrive(lib library) (times []float64, err error) {
 	s, err := lib.open(l.ctx, l.clients[0], ttl)
 	if err != nil {
@@ -175,28 +176,35 @@ func (l *line) arrive(lib library) (times []float64, err error) {
 		defer cancel()
 		err = errors.Join(err, s.close(ctx))
 	}()
-	for range l.arrivals {
-		c, err := s.contender(l.ctx, l.key)
+	for range l.rushes {
+		took, err := l.rush(s)
 		if err != nil {
 			return nil, err
 		}
-		ctx, leave := context.WithCancel(l.ctx)
-		left := make(chan struct{})
-		before := l.places.count()
-		start := time.Now()
-		go func() {
-			defer close(left)
-			c.lock(ctx) // until it leaves
-		}()
-		err = l.places.await(l.ctx, before+1)
-		times = append(times, milliseconds(time.Since(start)))
-		leave()
-		<-left
-		if err != nil {
-			return nil, err
-		}
+		times = append(times, milliseconds(took)/float64(l.arrivals))
 	}
 	return times, nil
+}
+
+// rush lets contenders of one session join at once, and leave again, and returns how long it took until all had places.
+func (l *line) rush(s session) (took time.Duration, err error) {
+	contenders := make([]contender, l.arrivals)
+	for i := range contenders {
+		if contenders[i], err = s.contender(l.ctx, l.key); err != nil {
+			return 0, err
+		}
+	}
+	ctx, leave := context.WithCancel(l.ctx)
+	var gone sync.WaitGroup
+	defer gone.Wait()
+	defer leave()
+	before := l.places.count()
+	start := time.Now()
+	for _, c := range contenders {
+		gone.Go(func() { c.lock(ctx) }) // until it leaves
+	}
+	err = l.places.await(l.ctx, before+l.arrivals)
+	return time.Since(start), err
 }
 
 // goOn lets the line go on until there were enough hand-overs, and returns what each has cost the server, in ms.

@@ -30,12 +30,12 @@ var (
 	full = extent{
 		alone: 1000, floor: 200, commands: 15, tenTurns: 20, twoTurns: 100, quickTurns: 60,
 		settle: time.Second, watched: 4 * time.Second, locks: 10_000, refreshes: 3,
-		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, arrivals: 20, handOvers: 200, hold: 5 * time.Millisecond},
+		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, rushes: 5, arrivals: 40, handOvers: 200, hold: 5 * time.Millisecond},
 	}
 	quick = extent{
 		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 6,
 		settle: 400 * time.Millisecond, watched: 400 * time.Millisecond, locks: 50, refreshes: 1,
-		growth: growth{sizes: []int{5, 20, 40}, arrivals: 2, handOvers: 60, hold: time.Millisecond},
+		growth: growth{sizes: []int{5, 20, 40}, rushes: 2, arrivals: 2, handOvers: 60, hold: time.Millisecond},
 	}
 )
 
