@@ -32,6 +32,7 @@ type contender struct {
 	ends    bool   // what is asked of etcd is of no use any more when validity has ended
 
 	token atomic.Int64 // 0 while waiting
+	holds atomic.Bool  // the lock is held, and there was time to use it
 
 	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
 	unseen bool // the state is about to be read; guarded by lease.crowd
@@ -45,7 +46,7 @@ type contender struct {
 	left    bool // nothing is to be concluded any more
 	settled bool // it is looked after
 	lost    *LostError
-	holds   []*holding
+	handed  []*holding // the contexts
 	line    standing
 }
 
@@ -104,6 +105,7 @@ func (c *contender) settle() {
 // granted starts what a holder needs.
 func (c *contender) granted() {
 	c.log.Debug("lock acquired", "key", c.key, "token", c.token.Load())
+	c.holds.Store(true)
 	c.mu.Lock()
 	settled := c.settled
 	if settled { // it has waited
@@ -157,9 +159,9 @@ func (c *contender) told(_ *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 	if c.left {
 		return
 	}
-	look := h.ClusterId != c.lease.cluster
+	look := h.ClusterId != c.lease.cluster // etcd has been wiped: its events are not those of our place
 	for _, e := range events {
-		look = c.see(e) || look
+		look = look || c.see(e)
 	}
 	c.forgetTail()
 	if look {
@@ -229,14 +231,14 @@ func (c *contender) renewed() {
 
 // endangered is told that validity ends within the grace.
 func (c *contender) endangered() {
-	if c.token.Load() != 0 {
+	if c.holds.Load() {
 		c.lose(Unrenewed, c.lease.lastError())
 	}
 }
 
 // outlived is told that validity has ended, and reports whether the lock was held.
 func (c *contender) outlived() bool {
-	if c.token.Load() == 0 {
+	if !c.holds.Load() {
 		return false
 	}
 	c.lose(Unrenewed, c.lease.lastError())
@@ -292,11 +294,11 @@ func (c *contender) loss(reason Reason, cause error) *LostError {
 
 // endHolds is called with mu locked.
 func (c *contender) endHolds(cause error) {
-	for _, h := range c.holds {
+	for _, h := range c.handed {
 		h.forget()
 		h.cancel(cause)
 	}
-	c.holds = nil
+	c.handed = nil
 }
 
 // expire says that validity is over.
@@ -351,11 +353,11 @@ func (c *contender) hold(ctx context.Context) context.Context {
 		cancel(c.lost)
 		return held
 	}
-	c.holds = append(c.holds, h)
+	c.handed = append(c.handed, h)
 	h.forget = context.AfterFunc(held, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.holds = slices.DeleteFunc(c.holds, func(one *holding) bool { return one == h })
+		c.handed = slices.DeleteFunc(c.handed, func(one *holding) bool { return one == h })
 	})
 	return held
 }

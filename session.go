@@ -157,7 +157,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if ls == nil {
 		return nil
 	}
-	for _, c := range ls.everybody() {
+	for _, c := range ls.retire(ErrSessionClosed) {
 		c.dismiss()
 	}
 	ls.halt()

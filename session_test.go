@@ -384,3 +384,39 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 		}
 	}
 }
+
+// TestSessionClosedUnderway: whoever gets a lock of a session while that is closed does not keep it beside the next holder.
+func TestSessionClosedUnderway(t *testing.T) {
+	etcdtest.NoLeaks(t)
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	for i := range 30 {
+		session := newSession(t, client)
+		if err := session.Prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for j := range 8 {
+			l, err := session.New(fmt.Sprintf("/underway/%d/%d", i, j), "me")
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() {
+				held, err := l.Lock(ctx)
+				if err != nil {
+					return
+				}
+				select {
+				case <-held.Done():
+				case <-ctx.Done():
+					t.Errorf("held on, with %v left", l.Remaining())
+				}
+			})
+		}
+		if err := session.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+	s.Empty(t)
+}

@@ -277,14 +277,19 @@ func (l *lease) failed(ctx context.Context, err error) bool {
 
 // finish says that the lease is of no use any more, and why.
 func (l *lease) finish(err error) {
-	l.crowd.Lock()
-	if l.over == nil {
-		l.over = err
-	}
-	l.crowd.Unlock()
-	for _, c := range l.everybody() {
+	for _, c := range l.retire(err) {
 		c.bereft(err)
 	}
+}
+
+// retire says why the lease is of no use any more, and returns who has to be told. Whoever comes later finds out by itself.
+func (l *lease) retire(why error) []*contender {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	if l.over == nil {
+		l.over = why
+	}
+	return append([]*contender(nil), l.all...)
 }
 
 // bereaved is told that a lock was lost by force. A lease of its own is not renewed any more. That of a session serves others: what is left of the
@@ -342,16 +347,14 @@ func (l *lease) outlived() {
 		return
 	}
 	l.abandon()
-	for _, c := range l.everybody() {
-		c.bereft(errLeaseGone)
-	}
+	l.finish(errLeaseGone)
 }
 
 // abandon ends the renewals, and does not wait for that.
 func (l *lease) abandon() {
+	l.retire(errLeaseGone)
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
-	l.over = errLeaseGone
 	if l.cancel != nil {
 		l.cancel()
 	}

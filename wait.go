@@ -2,13 +2,11 @@ package etcdlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/place"
@@ -103,14 +101,14 @@ func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obst
 			return obstacle{}, searched, nil
 		}
 		searched = true
-		resp, err := persist(ctx, c.lease.first, isCompacted, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		resp, err := persist(ctx, c.lease.first, isRefused, func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return c.lease.client.Get(ctx, place.Tail(c.key), clientv3.WithRev(gone.create-1))
 		})
-		if err != nil && !isCompacted(err) {
-			return obstacle{}, searched, c.translateRead(ctx, err)
-		}
-		if err != nil || len(resp.Kvs) == 0 {
+		if isRefused(err) || err == nil && len(resp.Kvs) == 0 { // compacted, or nobody stood there
 			return obstacle{}, searched, nil
+		}
+		if err != nil {
+			return obstacle{}, searched, c.translateRead(ctx, err)
 		}
 		before := behind(c.key, resp.Kvs[0])
 		there, err := c.lease.read(ctx, get(before.key))
@@ -124,11 +122,6 @@ func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obst
 		gone = before
 	}
 	return obstacle{}, searched, nil
-}
-
-// isCompacted says of an error that to ask for that revision again is no use.
-func isCompacted(err error) bool {
-	return errors.Is(err, rpctypes.ErrCompacted) || errors.Is(err, rpctypes.ErrFutureRev)
 }
 
 // behind is the place that a tail names, as what stands in the way. Its creation is the tail's revision, unless the tail was put back: the first
