@@ -95,6 +95,12 @@ func TestNobodyReadsTheLine(t *testing.T) {
 	if got := counted.writes.Load(); got != n {
 		t.Errorf("%d waiters made %d writes", n, got)
 	}
+	etcdtest.Await(t, "all but the newest to know who is next, and to watch no more than themselves and who is before", func(context.Context) error {
+		if got := all[0].Watches(); got > 2*n+1 {
+			return fmt.Errorf("%d watches", got)
+		}
+		return nil
+	})
 	counted.reads.Store(0)
 	var stay, leave []*waiter
 	for i, w := range all {

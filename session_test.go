@@ -250,6 +250,7 @@ func TestSessionLosesItsLease(t *testing.T) {
 	holder := newLock(t, client, "/other", "holder")
 	mustLock(t, holder)
 	session := newSession(t, client)
+	session.TTL = time.Hour // no renewal will tell
 	locks, held := lockMany(t, session, 40)
 	waiting, err := session.New("/other", "waits")
 	if err != nil {
@@ -385,38 +386,33 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 	}
 }
 
-// TestSessionClosedUnderway: whoever gets a lock of a session while that is closed does not keep it beside the next holder.
+// TestSessionClosedUnderway: whoever gets a lock of a session, and hears of it when the session has been closed, does not keep it beside the next holder.
 func TestSessionClosedUnderway(t *testing.T) {
-	etcdtest.NoLeaks(t)
-	s := etcdtest.Start(t)
-	client, ctx := s.Client(t), etcdtest.Context(t)
-	for i := range 30 {
-		session := newSession(t, client)
-		if err := session.Prepare(ctx); err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		for j := range 8 {
-			l, err := session.New(fmt.Sprintf("/underway/%d/%d", i, j), "me")
-			if err != nil {
-				t.Fatal(err)
-			}
-			wg.Go(func() {
-				held, err := l.Lock(ctx)
-				if err != nil {
-					return
-				}
-				select {
-				case <-held.Done():
-				case <-ctx.Done():
-					t.Errorf("held on, with %v left", l.Remaining())
-				}
-			})
-		}
-		if err := session.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		wg.Wait()
+	s, gate, behind, _ := startGated(t, "acquire", etcdtest.HoldAnswer)
+	ctx := etcdtest.Context(t)
+	session := newSession(t, behind)
+	l, err := session.New("/underway", "me")
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.Empty(t)
+	type result struct {
+		held context.Context
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() {
+		held, err := l.Lock(ctx)
+		got <- result{held, err}
+	}()
+	acquired := gate.AwaitHeld(t)
+	if err := session.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	mustLock(t, newLock(t, s.Client(t), "/underway", "next"))
+	if err := acquired.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-got; r.err == nil && r.held.Err() == nil {
+		t.Error("two hold the lock")
+	}
 }
