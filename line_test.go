@@ -344,3 +344,29 @@ func TestTurnsInDisorder(t *testing.T) {
 		}
 	}
 }
+
+// TestOverwrittenWhileWaiting: only a write that leaves a place as it is grants the lock.
+func TestOverwrittenWhileWaiting(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	holder := newLock(t, client, "/overwritten", "holder")
+	mustLock(t, holder)
+	w := queue(t, newLock(t, client, "/overwritten", "waiter"))
+	if _, err := client.Put(etcdtest.Context(t), placeWith(t, client, "/overwritten/", "waiter"), "by hand", clientv3.WithIgnoreLease()); err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "another place in line", func(context.Context) error {
+		select {
+		case err := <-w.got:
+			t.Fatalf("two hold the lock: %v", err)
+		default:
+		}
+		resp, err := client.Get(etcdtest.Context(t), "/overwritten/", clientv3.WithPrefix())
+		if err == nil && (len(resp.Kvs) != 2 || string(resp.Kvs[0].Value) == "by hand" || string(resp.Kvs[1].Value) == "by hand") {
+			err = fmt.Errorf("%v", resp.Kvs)
+		}
+		return err
+	})
+	mustUnlock(t, holder)
+	w.mustGet(t)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,8 +143,10 @@ func awaitRenewals(t testing.TB, c *census, n int64) {
 	})
 }
 
-// TestSilentWatches: the locks of a session of which no read looks at all are not left to a stream of watches that is open and says nothing.
+// TestSilentWatches: the locks of a session of which no read looks at all are not left to a stream of watches that is open and says nothing. To
+// read all of them in turn would take fifty renewals.
 func TestSilentWatches(t *testing.T) {
+	const n = 1600
 	s := etcdtest.Start(t)
 	gate := etcdtest.NewGate(t, s.Endpoint())
 	config := s.Config()
@@ -152,11 +155,11 @@ func TestSilentWatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session.RefreshInterval = 300 * time.Millisecond
+	session.RefreshInterval = time.Second
 	t.Cleanup(func() { session.Close(context.Background()) })
-	locks, held := lockMany(t, session, 150)
+	locks, held := lockMany(t, session, n)
 	etcdtest.Await(t, "all to be watched", func(context.Context) error {
-		if got := locks[0].Watches(); got < 450 {
+		if got := locks[0].Watches(); got < 3*n {
 			return fmt.Errorf("%d watches", got)
 		}
 		return nil
@@ -169,16 +172,26 @@ func TestSilentWatches(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
+	var renewals atomic.Int64
+	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+		if _, ok := request.(*pb.LeaseKeepAliveRequest); ok {
+			renewals.Add(1)
+		}
+		return etcdtest.Pass
+	})
 	client := s.Client(t)
-	for i := 0; i < len(locks); i += 10 {
+	for i := 0; i < n; i += n / 16 {
 		if _, err := client.Delete(etcdtest.Context(t), locks[i].Key()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for i := 0; i < len(locks); i += 10 {
+	for i := 0; i < n; i += n / 16 {
 		if lost := causeOf(t, held[i]); lost.Reason != etcdlock.KeyDeleted {
 			t.Errorf("lock %d: %v", i, lost)
 		}
+	}
+	if got := renewals.Load(); got > 20 {
+		t.Errorf("noticed after %d renewals", got)
 	}
 	if held[1].Err() != nil {
 		t.Error(context.Cause(held[1]))
