@@ -296,6 +296,35 @@ func TestGivenOn(t *testing.T) {
 	}
 }
 
+// TestSuccessorBeforeTheWatch: who joins before the watch on the tail of the one before is confirmed is known to it all the same.
+func TestSuccessorBeforeTheWatch(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	config := s.Config()
+	config.Endpoints = []string{gate.Endpoint()}
+	client := s.Client(t)
+	holder := newLock(t, client, "/late-watch", "holder")
+	mustLock(t, holder)
+	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+		if _, watch := request.(*pb.WatchRequest); watch {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	second := newLock(t, etcdtest.Dial(t, config), "/late-watch", "second")
+	waits := queue(t, second)
+	held := gate.AwaitHeld(t)
+	queue(t, newLock(t, client, "/late-watch", "third"))
+	queue(t, newLock(t, client, "/late-watch", "fourth"))
+	gate.Intercept(nil)
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	mustUnlock(t, holder)
+	waits.mustGet(t)
+	knowsNext(t, second)
+}
+
 // TestSuccessorOfWhoWasAlone: a holder whose place was not watched from the start finds out who joined first.
 func TestSuccessorOfWhoWasAlone(t *testing.T) {
 	s := etcdtest.Start(t)

@@ -56,6 +56,9 @@ func heap() uint64 {
 
 // TestTenThousandLocks: what they cost while they are held. The etcd is a process of its own, so the memory is the client's alone.
 func TestTenThousandLocks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("memory is measured without the race detector")
+	}
 	const n, most = 10_000, 4096
 	p := etcdtest.StartProcess(t)
 	client := p.Client(t)
@@ -322,6 +325,7 @@ func TestSessionGoesSilent(t *testing.T) {
 		t.Errorf("etcd had freed locks before their holder gave them up: %d keys are left", resp.Count)
 	}
 	link.Restore()
+	noKeys(t, direct) // whether anybody unlocks or not
 	for _, l := range locks {
 		if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
 			t.Errorf("Unlock: %v", err)
