@@ -218,7 +218,7 @@ func (c *contender) doom(why error) {
 func (c *contender) doubt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line.create = unknownRevision
+	c.line.create, c.line.tail = unknownRevision, c.linked
 }
 
 // write makes a transaction of which the outcome, if unknown, must be fenced: it is not repeated.

@@ -115,6 +115,10 @@ func (c *contender) granted() {
 	if !settled {
 		c.lease.ripen(c)
 	}
+	if c.lease.validUntil().Until() <= c.grace { // time has stood still for us, and the keeper may have passed us over
+		c.lease.ring()
+	}
+	c.lease.setProbe(c.key)
 	if err := c.lease.gone(); err != nil {
 		c.bereft(err)
 	}
@@ -305,6 +309,11 @@ func (c *contender) endHolds(cause error) {
 func (c *contender) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closeExpired()
+}
+
+// closeExpired is called with mu locked.
+func (c *contender) closeExpired() {
 	select {
 	case <-c.expired:
 	default:
@@ -353,6 +362,12 @@ func (c *contender) hold(ctx context.Context) context.Context {
 		cancel(c.lost)
 		return held
 	}
+	select {
+	case <-c.expired: // given back already, with its session
+		cancel(errUnlocked)
+		return held
+	default:
+	}
 	c.handed = append(c.handed, h)
 	h.forget = context.AfterFunc(held, func() {
 		c.mu.Lock()
@@ -365,9 +380,9 @@ func (c *contender) hold(ctx context.Context) context.Context {
 // released ends the contexts handed out because the holder itself wants to be rid of the lock.
 func (c *contender) released() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.endHolds(errUnlocked)
-	c.mu.Unlock()
-	c.expire()
+	c.closeExpired()
 }
 
 // dismiss ends a contender of a session that is closed. Its lease goes.

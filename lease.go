@@ -39,7 +39,7 @@ type lease struct {
 	revision int64            // the newest seen
 	lastErr  error            // of the last failed renewal since the last counted one
 
-	counted chan struct{} // a renewal has been counted
+	keeper chan struct{} // rings for the keeper
 
 	tenants
 }
@@ -85,7 +85,7 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
 		sent:    granted.sent,
-		counted: make(chan struct{}, 1),
+		keeper:  make(chan struct{}, 1),
 	}
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
 	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)
@@ -151,7 +151,7 @@ func (l *lease) read(ctx context.Context, ops ...*operation) (*answer, error) {
 }
 
 // renew renews the lease and returns the answer to a read made after it. It does not give up before ctx is
-// done, or the lease is known to be gone (errLeaseGone), or history is not what it was (errHistoryLost).
+// done, or the lease is known to be gone (errLeaseGone), or history is not what it was (errHistoryLost), or the read is refused.
 //
 // A leader that was stopped or cut off may still acknowledge renewals that its successor never hears of. So
 // a renewal counts only when a linearizable read, sent after its answer, comes back with the same raft term:
@@ -170,7 +170,7 @@ func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 			}
 			return nil, l.noting(err)
 		}
-		resp, err := l.read(ctx, ops...)
+		resp, err := persist(ctx, l.first, isFinal, func(ctx context.Context) (*answer, error) { return l.txn(ctx, nil, ops, nil) })
 		if err != nil {
 			return nil, l.noting(err)
 		}
@@ -201,8 +201,13 @@ func (l *lease) count(sent boottime.Instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent, l.lastErr = max(l.sent, sent), nil
+	l.ring()
+}
+
+// ring has the keeper look at the clock.
+func (l *lease) ring() {
 	select {
-	case l.counted <- struct{}{}:
+	case l.keeper <- struct{}{}:
 	default:
 	}
 }

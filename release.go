@@ -73,7 +73,7 @@ func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (b
 	if reusable && !c.lease.shared {
 		l.atHand = c.lease
 	}
-	if c.strays {
+	if c.strays || !reusable {
 		l.under = nil
 	}
 	return err
@@ -92,6 +92,7 @@ func (l *Lock) forget(c *contender) {
 // drop removes what is left of a lock that was lost, as long as that can matter to anybody.
 func (l *Lock) drop(ctx context.Context, c *contender) {
 	l.forget(c)
+	l.under = nil // what is on its way to remove the place must not hit the next one
 	c.released()
 	c.stop()
 	switch {
@@ -123,6 +124,9 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	case errors.Is(err, errHistoryLost):
 		return false, c.loss(HistoryLost, nil)
 	case err != nil && !errors.Is(err, ErrNotHeld):
+		if c.lease.shared {
+			c.retreat() // its lease will not run out
+		}
 		return false, c.unconfirmed(err)
 	}
 	return true, err
@@ -221,8 +225,8 @@ func (c *contender) tailBack(before obstacle) []*operation {
 
 // removeAs removes a place that is not as it was created: as a holder does if it was granted the lock, else as it is.
 func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) error {
-	switch {
-	case own == nil:
+	switch created := c.create(); {
+	case own == nil, created > 0 && own.CreateRevision != created: // gone, or another one
 		return nil
 	case key != nil && key.ModRevision == own.ModRevision:
 		c.win(own.CreateRevision, own.ModRevision)

@@ -36,7 +36,6 @@ type Session struct {
 
 	mu     sync.Mutex
 	lease  *lease
-	probe  string
 	closed bool
 }
 
@@ -59,12 +58,6 @@ func (s *Session) New(key, id string) (*Lock, error) {
 		return nil, err
 	}
 	l.session, l.Logger = s, s.Logger
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.probe = key
-	if s.lease != nil {
-		s.lease.setProbe(key)
-	}
 	return l, nil
 }
 
@@ -135,7 +128,7 @@ func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 		s.mu.Unlock()
 		return errors.Join(ErrSessionClosed, revoke(ctx, s.client, ls.id, ls.first))
 	}
-	ls.share(upkeep{set.refresh, set.grace, set.log}, s.probe)
+	ls.share(upkeep{set.refresh, set.grace, set.log})
 	old := s.lease
 	s.lease = ls
 	s.mu.Unlock()

@@ -151,6 +151,7 @@ func (s *standing) end() []*watch {
 // A glance is what is read of a contender in one revision: the lock's key and its place, and what stands in its way, if anything does.
 type glance struct {
 	c     *contender
+	none  bool // it has no place yet
 	ahead string
 }
 
@@ -158,6 +159,10 @@ func (c *contender) glance() (glance, []*operation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := glance{c: c}
+	if c.line.create <= 0 {
+		g.none = true
+		return g, nil
+	}
 	ops := c.state()
 	if c.token.Load() == 0 && c.line.ahead.key != "" && !c.line.ahead.gone {
 		g.ahead = c.line.ahead.key
@@ -174,6 +179,9 @@ func (c *contender) state() []*operation {
 // learn draws conclusions from the answers from the n-th on, and returns how many there are up to the next contender's.
 func (g glance) learn(resp *answer, n int) int {
 	c := g.c
+	if g.none {
+		return n
+	}
 	key, own := getOne(resp, n), getOne(resp, n+1)
 	n += 2
 	c.mu.Lock()

@@ -25,7 +25,7 @@ const readAtOnce = 32
 type tenants struct {
 	upkeep
 	shared bool   // of a session
-	probe  string // a key that may be read, if there is nobody of whom to read the state
+	probe  string // a key that may be read, if there is nobody of whom to read the state: that of the last lock that was acquired
 
 	crowd   sync.Mutex
 	all     []*contender
@@ -62,9 +62,9 @@ func (l *lease) attach(c *contender) error {
 }
 
 // share makes the lease a session's. It is looked after from now on.
-func (l *lease) share(u upkeep, probe string) {
+func (l *lease) share(u upkeep) {
 	l.crowd.Lock()
-	l.upkeep, l.shared, l.probe = u, true, probe
+	l.upkeep, l.shared = u, true
 	l.revive()
 	l.crowd.Unlock()
 	l.maintain()
@@ -208,8 +208,12 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	some, all := l.some()
 	glances, ops := l.glance(some)
 	resp, err := l.renew(ctx, ops...)
+	for i := 0; isRefused(err) && i < len(some) && len(some) > 1; i++ { // one that may not be read must not cost the others their lease
+		glances, ops = l.glance(some[i : i+1])
+		resp, err = l.renew(ctx, ops...)
+	}
 	if err != nil {
-		return l.failed(ctx, err)
+		return l.failed(ctx, err) || !sleep(ctx, pauseMax)
 	}
 	l.log.Debug("lease renewed", "lease", int64(l.id), "valid_for", l.validUntil().Until())
 	judgeAll(glances, resp)
@@ -329,7 +333,7 @@ func (l *lease) keeping(ctx context.Context) {
 		}
 		select {
 		case <-timer.C:
-		case <-l.counted:
+		case <-l.keeper:
 		case <-ctx.Done():
 			return
 		}

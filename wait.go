@@ -19,6 +19,9 @@ const inPassing = time.Millisecond
 // stepsBack is how many places that are gone a waiter goes back in the tail's history before it has the line read.
 const stepsBack = 64
 
+// spread is the time over which those read the line who have searched in vain: there may be thousands of them.
+const spread = 500 * time.Millisecond
+
 // wait waits in line until the lock is held. Before is what stands in the way, nothing if that is not known. Who only tries does not wait.
 func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err error) {
 	if before.key == "" {
@@ -26,12 +29,12 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			return err
 		}
 	}
-	waits, searched, gone := false, false, obstacle{}
+	waits, inVain, gone := false, false, obstacle{}
 	for {
 		won := false
 		if before.key == "" {
-			won, before, err = c.claim(ctx, gone, searched)
-			searched, gone = false, obstacle{}
+			won, before, err = c.claim(ctx, gone, inVain)
+			inVain, gone = false, obstacle{}
 		} else if try {
 			return ErrBusy
 		} else {
@@ -43,7 +46,7 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
 			if won, gone, err = c.outlast(ctx, before); !won && err == nil {
-				before, searched, err = c.predecessor(ctx, gone)
+				before, inVain, err = c.predecessor(ctx, gone)
 			}
 		}
 		if won || err != nil {
@@ -94,34 +97,36 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 }
 
 // predecessor finds out who stands before a place that is gone: the history of the tail tells, so that nobody has to read the line when
-// it loses thousands of places at once. It returns nothing if it may be our turn, or nobody knows; then it says whether it has searched.
-func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obstacle, searched bool, err error) {
+// it loses thousands of places at once. It returns nothing if it may be our turn, or if it has searched in vain, as many others may.
+func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obstacle, inVain bool, err error) {
 	for range stepsBack {
 		if gone.held || gone.link == "" {
-			return obstacle{}, searched, nil
+			return obstacle{}, false, nil
 		}
-		searched = true
 		resp, err := persist(ctx, c.lease.first, isRefused, func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return c.lease.client.Get(ctx, place.Tail(c.key), clientv3.WithRev(gone.create-1))
 		})
-		if isRefused(err) || err == nil && len(resp.Kvs) == 0 { // compacted, or nobody stood there
-			return obstacle{}, searched, nil
+		if err == nil && len(resp.Kvs) == 0 { // nobody that it named
+			return obstacle{}, false, nil
+		}
+		if isRefused(err) { // forgotten
+			return obstacle{}, true, nil
 		}
 		if err != nil {
-			return obstacle{}, searched, c.translateRead(ctx, err)
+			return obstacle{}, false, c.translateRead(ctx, err)
 		}
 		before := behind(c.key, resp.Kvs[0])
 		there, err := c.lease.read(ctx, get(before.key))
 		if err != nil {
-			return obstacle{}, searched, c.translateRead(ctx, err)
+			return obstacle{}, false, c.translateRead(ctx, err)
 		}
 		if kv := getOne(there, 0); kv != nil && kv.CreateRevision < c.create() {
 			before.create = kv.CreateRevision
-			return before, searched, nil
+			return before, false, nil
 		}
 		gone = before
 	}
-	return obstacle{}, searched, nil
+	return obstacle{}, true, nil
 }
 
 // behind is the place that a tail names, as what stands in the way. Its creation is the tail's revision, unless the tail was put back: the first
@@ -183,7 +188,7 @@ func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won b
 	if won, err = c.claimIf(ctx, mine, free, noneOlder(c.key, c.create())); won || err != nil {
 		return won, obstacle{}, err
 	}
-	if crowd && !sleep(ctx, rand.N(time.Second)) {
+	if crowd && !sleep(ctx, rand.N(spread)) {
 		return false, obstacle{}, context.Cause(ctx)
 	}
 	if before, err = c.lookUp(ctx); before.key != "" || err != nil {
