@@ -31,10 +31,12 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool) (*contender, e
 			c.stop()
 			return nil, err // nothing was written: the lease can serve again
 		}
-		if isRefused(err) && c.linked && errors.Is(err, rpctypes.ErrPermissionDenied) {
-			c.stop()
-			l.unlinked, l.under, err = true, nil, nil // refused as a whole: nothing was written
-			continue
+		if errors.Is(err, rpctypes.ErrPermissionDenied) && c.create() == 0 {
+			if l.unlinked, l.under = c.linked, nil; l.unlinked {
+				c.stop() // refused as a whole: nothing was written
+				err = nil
+				continue
+			}
 		}
 		l.under = nil
 		if errors.Is(err, errStartOver) && ctx.Err() == nil {
@@ -57,6 +59,10 @@ func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err erro
 	if c.lease.shared {
 		c.doom(err)
 		c.retreat()
+		// Each join whose outcome is unknown leaves something to look after: the next one waits until etcd answers.
+		if _, err := c.lease.read(ctx, exists(c.key)); err != nil && !errors.Is(err, errHistoryLost) {
+			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
+		}
 	} else {
 		c.stop()
 		if err := revoke(ctx, l.client, c.lease.id, c.lease.first); err != nil {
@@ -247,13 +253,13 @@ func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*
 func (c *contender) rewrite(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
 	rpc := func(ctx context.Context) (*answer, error) { return c.lease.txn(ctx, cmps, then, els) }
 	first := c.lease.first
-	if c.ends {
+	if c.ends.Load() {
 		first = min(first, c.lease.validUntil().Until())
 	}
 	if resp, err = try(ctx, first, rpc); err == nil || isFinal(err) {
 		return resp, err != nil, err
 	}
-	if c.ends {
+	if c.ends.Load() {
 		var cancel context.CancelFunc
 		ctx, cancel = c.lease.whileValid(ctx)
 		defer cancel()
@@ -264,8 +270,11 @@ func (c *contender) rewrite(ctx context.Context, cmps []*comparison, then, els [
 
 // translate says of an error whether the contender is to start over.
 func (c *contender) translate(err error) error {
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		c.lease.finish(errLeaseGone) // for all who hang on it
+	switch { // for all who hang on the lease
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		c.lease.finish(errLeaseGone)
+	case errors.Is(err, errHistoryLost):
+		c.lease.finish(errHistoryLost)
 	}
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound), errors.Is(err, errLeaseGone), errors.Is(err, errHistoryLost):

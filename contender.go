@@ -29,10 +29,10 @@ type contender struct {
 	linked  bool   // its place is on the tail's chain
 	alone   bool   // nobody was met the last time
 	strays  bool   // writes that name place may still be on their way
-	ends    bool   // what is asked of etcd is of no use any more when validity has ended
 
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it
+	ends  atomic.Bool  // what is asked of etcd is of no use any more when validity has ended
 
 	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
 	unseen bool // the state is about to be read; guarded by lease.crowd
@@ -157,7 +157,7 @@ func (c *contender) confirmed(w *watch, since int64, again bool) {
 }
 
 // told is told of what happened to a key that is watched.
-func (c *contender) told(_ *watch, events []*mvccpb.Event, h *pb.ResponseHeader) {
+func (c *contender) told(w *watch, events []*mvccpb.Event, h *pb.ResponseHeader) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left {
@@ -165,7 +165,7 @@ func (c *contender) told(_ *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 	}
 	look := h.ClusterId != c.lease.cluster // etcd has been wiped: its events are not those of our place
 	for _, e := range events {
-		look = look || c.see(e)
+		look = look || c.see(w, e)
 	}
 	c.forgetTail()
 	if look {
@@ -191,11 +191,13 @@ func (c *contender) rewatchTail() {
 }
 
 // see draws conclusions from an event, and reports whether it is only a hint. It is called with mu locked.
-func (c *contender) see(e *mvccpb.Event) (look bool) {
+func (c *contender) see(w *watch, e *mvccpb.Event) (look bool) {
 	kv, token := e.Kv, c.token.Load()
 	switch key := string(kv.Key); {
 	case key == place.Tail(c.key):
-		c.line.follow(c.key, e)
+		if w == c.line.onTail { // not of one that missed something
+			c.line.follow(c.key, e)
+		}
 		return false
 	case token != 0: // held: only what made it so is no news
 		return kv.ModRevision > token && (key == c.key || key == c.place)

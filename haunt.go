@@ -2,10 +2,13 @@ package etcdlock
 
 import (
 	"context"
-	"sync/atomic"
+	"slices"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdlock/etcdlock/internal/place"
 )
 
 // A lease of its own is revoked when a contender gives up. That of a session serves others, so the session takes back what there is of the
@@ -14,6 +17,7 @@ import (
 // retreat has a session's contender taken out of the line. It does not block; done is closed when nothing is left, or the lease has gone.
 func (c *contender) retreat() (done <-chan struct{}) {
 	c.stop()
+	c.ends.Store(false)
 	gone := make(chan struct{})
 	if !c.lease.inBackground(func(ctx context.Context) {
 		defer close(gone)
@@ -34,37 +38,51 @@ func (c *contender) clear(ctx context.Context) error {
 		if err != nil || done {
 			return err
 		}
-		return c.takeBack(ctx)
+		_, err = c.takeBack(ctx)
+		return err
 	case create == unknownRevision:
 		c.haunt()
 		return nil
 	case create == 0:
 		return nil
 	}
-	if err := c.leave(ctx); err != nil {
+	absent, err := c.leave(ctx)
+	if err != nil || !absent {
 		return err
 	}
 	return c.removeOrphan(ctx)
 }
 
-// takeBack removes a place that is there, in whatever state it is.
-func (c *contender) takeBack(ctx context.Context) error {
-	resp, err := c.lease.read(ctx, c.state()...)
-	if err != nil {
-		return err
+// takeBack removes a place if it is there, in whatever state it is, and what it may have left.
+func (c *contender) takeBack(ctx context.Context) (there bool, err error) {
+	for {
+		resp, err := c.lease.read(ctx, c.state()...)
+		if err != nil {
+			return there, err
+		}
+		key, own := getOne(resp, 0), getOne(resp, 1)
+		if own == nil {
+			return there, c.removeOrphan(ctx)
+		}
+		there = true
+		if done, err := c.removeAs(ctx, key, own); done || err != nil {
+			return there, err
+		}
 	}
-	return c.removeAs(ctx, getOne(resp, 0), getOne(resp, 1))
 }
 
-// removeOrphan deletes the lock's key if it is under our lease and no place was written with it: somebody deleted that place before it was
-// known that the lock was granted to it, and the lease, which serves others, would keep the key.
+// removeOrphan deletes what somebody who deleted our place has left: the tail if it names that place, and the lock's key if it is under our lease
+// and no place was written with it. That is so if the place went before it was known that the lock was granted to it. The lease serves others, and
+// would keep both.
 func (c *contender) removeOrphan(ctx context.Context) error {
-	if !c.wasRobbed() {
-		return nil
-	}
-	resp, err := c.lease.read(ctx, get(c.key))
+	resp, err := c.lease.read(ctx, get(c.key), get(place.Tail(c.key)))
 	if err != nil {
 		return err
+	}
+	if tail := getOne(resp, 1); tail != nil && string(tail.Value) == c.link() {
+		if _, _, err := c.rewrite(ctx, c.isTail(), []*operation{remove(place.Tail(c.key))}, nil); err != nil {
+			return err
+		}
 	}
 	key := getOne(resp, 0)
 	if key == nil || key.Lease != int64(c.lease.id) {
@@ -79,19 +97,22 @@ func (c *contender) removeOrphan(ctx context.Context) error {
 }
 
 // A ghost is a place in line of which nobody knows whether it is there or will be: what was sent to create it was not answered. Its name is not
-// used again, and the session takes it back whenever it appears, as long as the lease lasts.
+// used again, and the session takes it back when it appears, as long as the lease lasts. It appears once at most.
 type ghost struct {
 	*contender
-	busy atomic.Bool
+	watched *watch
+
+	mu          sync.Mutex
+	busy, again bool
 }
 
 // haunt leaves a place to the session.
 func (c *contender) haunt() {
 	g := &ghost{contender: c}
+	g.watched = watchKey(c.lease.client, c.place, 0, g, growth*c.lease.first)
 	c.lease.crowd.Lock()
 	c.lease.ghosts = append(c.lease.ghosts, g)
 	c.lease.crowd.Unlock()
-	watchKey(c.lease.client, c.place, 0, g, growth*c.lease.first)
 	g.seek()
 }
 
@@ -100,15 +121,37 @@ func (g *ghost) told(_ *watch, _ []*mvccpb.Event, _ *pb.ResponseHeader) { g.seek
 
 // seek looks for the place, and takes it back. It does not block.
 func (g *ghost) seek() {
-	if !g.busy.CompareAndSwap(false, true) {
-		return
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.again = true
+	if !g.busy {
+		g.busy = g.lease.inBackground(g.exorcise)
 	}
-	if !g.lease.inBackground(func(ctx context.Context) {
-		defer g.busy.Store(false)
-		if err := g.takeBack(ctx); err != nil {
+}
+
+func (g *ghost) exorcise(ctx context.Context) {
+	for g.more() {
+		there, err := g.takeBack(ctx)
+		if err != nil {
 			g.log.Warn("cannot take back a place in line yet", "key", g.key, "place", g.place, "cause", err)
+		} else if there {
+			g.lease.forget(g)
 		}
-	}) {
-		g.busy.Store(false)
 	}
+}
+
+// more reports whether the place is to be looked for again.
+func (g *ghost) more() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy, g.again = g.again, false
+	return g.busy
+}
+
+// forget lets a ghost go.
+func (l *lease) forget(g *ghost) {
+	l.crowd.Lock()
+	l.ghosts = slices.DeleteFunc(l.ghosts, func(one *ghost) bool { return one == g })
+	l.crowd.Unlock()
+	unwatch(l.client, g.watched)
 }

@@ -155,7 +155,7 @@ func (l *lease) read(ctx context.Context, ops ...*operation) (*answer, error) {
 //
 // A leader that was stopped or cut off may still acknowledge renewals that its successor never hears of. So
 // a renewal counts only when a linearizable read, sent after its answer, comes back with the same raft term:
-// then whoever acknowledged it was the leader. Otherwise it is made again.
+// then whoever acknowledged it was the leader. Otherwise it is made again. Without anything to read it does not count, and there is no answer.
 func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 	for {
 		gone := func(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
@@ -169,6 +169,9 @@ func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 				return nil, errLeaseGone
 			}
 			return nil, l.noting(err)
+		}
+		if len(ops) == 0 {
+			return nil, nil
 		}
 		resp, err := persist(ctx, l.first, isFinal, func(ctx context.Context) (*answer, error) { return l.txn(ctx, nil, ops, nil) })
 		if err != nil {

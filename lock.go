@@ -237,6 +237,10 @@ func (l *Lock) lock(ctx context.Context, try bool) (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
+	if errors.Is(c.lease.gone(), ErrSessionClosed) {
+		c.stop()
+		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrSessionClosed)
+	}
 	l.mu.Lock()
 	l.at, l.token, l.atHand = c, c.token.Load(), nil
 	l.mu.Unlock()

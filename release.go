@@ -68,7 +68,7 @@ func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (b
 	}
 	c.stop()
 	c.released()
-	c.ends = true
+	c.ends.Store(true)
 	reusable, err := way(c, ctx)
 	if reusable && !c.lease.shared {
 		l.atHand = c.lease
@@ -96,9 +96,9 @@ func (l *Lock) drop(ctx context.Context, c *contender) {
 	c.released()
 	c.stop()
 	switch {
-	case c.lease.validUntil().Until() <= 0:
 	case c.lease.shared:
 		await(ctx, c.retreat())
+	case c.lease.validUntil().Until() <= 0:
 	default:
 		c.fence(ctx)
 	}
@@ -113,7 +113,7 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 			resp *answer
 			more bool
 		)
-		resp, more, err = c.rewrite(ctx, nil, append(c.state(), remove(c.place)), nil)
+		resp, more, err = c.rewrite(ctx, nil, append(append(c.state(), remove(c.place)), c.dropTail()...), nil)
 		if err == nil && !(repeated && getOne(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
 			err = c.lostAtLast(resp)
 		}
@@ -195,8 +195,9 @@ func (c *contender) isTail() []*comparison {
 	return []*comparison{valueIs(place.Tail(c.key), c.link())}
 }
 
-// leave takes the place out of the line. If the lock was granted to it meanwhile, it is given on, not back to nobody.
-func (c *contender) leave(ctx context.Context) error {
+// leave takes the place out of the line. If the lock was granted to it meanwhile, it is given on, not back to nobody. Absent says that the place
+// was not there any more.
+func (c *contender) leave(ctx context.Context) (absent bool, err error) {
 	before := c.lastBefore()
 	mine := modIs(c.place, c.create())
 	for {
@@ -206,9 +207,14 @@ func (c *contender) leave(ctx context.Context) error {
 			continue
 		}
 		if err != nil || resp.Succeeded {
-			return err
+			return false, err
 		}
-		return c.removeAs(ctx, getOne(resp, 0), getOne(resp, 1))
+		key, own := getOne(resp, 0), getOne(resp, 1)
+		if done, err := c.removeAs(ctx, key, own); done || err != nil {
+			return own == nil, err
+		}
+		_, err = c.takeBack(ctx)
+		return false, err
 	}
 }
 
@@ -223,19 +229,20 @@ func (c *contender) tailBack(before obstacle) []*operation {
 		[]*operation{remove(place.Tail(c.key))})}, nil)}
 }
 
-// removeAs removes a place that is not as it was created: as a holder does if it was granted the lock, else as it is.
-func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) error {
+// removeAs removes a place that is not as it was created: as a holder does if it was granted the lock, else as it is. It is done unless something
+// has come between.
+func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) (done bool, err error) {
 	switch created := c.create(); {
 	case own == nil, created > 0 && own.CreateRevision != created: // gone, or another one
-		return nil
+		return true, nil
 	case key != nil && key.ModRevision == own.ModRevision:
 		c.win(own.CreateRevision, own.ModRevision)
-		_, _, err := c.handOver(ctx)
-		return err
+		done, _, err = c.handOver(ctx)
+		return done, err
 	}
-	as := modIs(c.place, own.ModRevision)
-	_, _, err := c.rewrite(ctx, []*comparison{as}, append([]*operation{remove(c.place)}, c.dropTail()...), nil)
-	return err
+	resp, repeated, err := c.rewrite(ctx, []*comparison{modIs(c.place, own.ModRevision)},
+		append([]*operation{remove(c.place)}, c.dropTail()...), nil)
+	return err == nil && resp.Succeeded && !repeated, err
 }
 
 // giveUp takes back the place of a contender that waits no more, also when ctx has ended, and the lock if it was granted meanwhile. What
@@ -264,13 +271,6 @@ func await(ctx context.Context, done <-chan struct{}) {
 	case <-limit.C:
 	case <-ctx.Done():
 	}
-}
-
-// wasRobbed reports whether the place was taken away from outside.
-func (c *contender) wasRobbed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return errors.Is(c.line.doom, errDeleted)
 }
 
 // lastBefore is what the contender waited for.

@@ -148,66 +148,6 @@ func (s *standing) end() []*watch {
 	return watches
 }
 
-// A glance is what is read of a contender in one revision: the lock's key and its place, and what stands in its way, if anything does.
-type glance struct {
-	c     *contender
-	none  bool // it has no place yet
-	ahead string
-}
-
-func (c *contender) glance() (glance, []*operation) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g := glance{c: c}
-	if c.line.create <= 0 {
-		g.none = true
-		return g, nil
-	}
-	ops := c.state()
-	if c.token.Load() == 0 && c.line.ahead.key != "" && !c.line.ahead.gone {
-		g.ahead = c.line.ahead.key
-		ops = append(ops, get(g.ahead))
-	}
-	return g, ops
-}
-
-// state is the read that shows whether a contender is what it believes to be.
-func (c *contender) state() []*operation {
-	return []*operation{get(c.key), get(c.place)}
-}
-
-// learn draws conclusions from the answers from the n-th on, and returns how many there are up to the next contender's.
-func (g glance) learn(resp *answer, n int) int {
-	c := g.c
-	if g.none {
-		return n
-	}
-	key, own := getOne(resp, n), getOne(resp, n+1)
-	n += 2
-	c.mu.Lock()
-	old := c.left || c.line.create <= 0 || resp.Header.Revision < max(c.line.create, c.token.Load()) // read before, answered after
-	if g.ahead != "" {
-		if !old {
-			c.line.readAhead(g.ahead, key, getOne(resp, n))
-		}
-		n++
-	}
-	waits := c.token.Load() == 0
-	if !old && waits {
-		c.line.read(key, own)
-	}
-	c.mu.Unlock()
-	if old {
-		return n
-	}
-	if waits {
-		c.wake()
-	} else if reason := c.whatIsLost(key, own); reason != 0 {
-		c.lose(reason, nil)
-	}
-	return n
-}
-
 // watchPlace watches one's own place and the tail, before the place is taken.
 func (c *contender) watchPlace() {
 	c.mu.Lock()

@@ -3,6 +3,7 @@ package etcdlock
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 )
 
 // linger is how long a stream without watches is kept: the next turn may come soon.
@@ -200,8 +202,15 @@ func (s *stream) reopen() {
 	}
 }
 
-// run keeps the stream open until it is ended.
+// run keeps the stream open until it is ended, or the client is closed.
 func (s *stream) run() {
+	defer func() {
+		streams.Lock()
+		defer streams.Unlock()
+		if streams.of[s.client] == s {
+			delete(streams.of, s.client)
+		}
+	}()
 	for pause := pauseMin; ; {
 		if s.connect() {
 			pause = pauseMin
@@ -217,7 +226,7 @@ func (s *stream) run() {
 func (s *stream) connect() (heard bool) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.ctx))
 	defer cancel()
-	conn, err := pb.NewWatchClient(s.client.ActiveConnection()).Watch(ctx)
+	conn, err := pb.NewWatchClient(s.client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return false
 	}
@@ -314,6 +323,9 @@ func (s *stream) sort(resp *pb.WatchResponse) (w *watch, again bool, err error) 
 		}
 		again, w.since = w.since != 0, resp.Header.Revision
 	case resp.CompactRevision != 0:
+		if w := s.watches[resp.WatchId]; w != nil && w.from == 0 {
+			return nil, false, errWatchRefused // it was left behind; from now on is good enough for it
+		}
 		delete(s.watches, resp.WatchId) // what it was to tell of is forgotten
 	case resp.Canceled:
 		if s.watches[resp.WatchId] != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -33,11 +34,31 @@ func buildPrograms(ctx context.Context, dir string) error {
 			return fmt.Errorf("building: %w: %s", err, out)
 		}
 	}
-	return nil
+	return errors.Join(copyProgram(dir, "etcdlocker"), copyProgram(dir, "etcdctl"))
+}
+
+// copies is how many copies of a program take turns: how the kernel has laid out one file in its cache makes a tenth of what a start takes.
+const copies = 4
+
+var started atomic.Int64
+
+// next is one of the copies of a program.
+func (p programs) next(name string) string {
+	return filepath.Join(p.dir, fmt.Sprint(name, started.Add(1)%copies))
+}
+
+func copyProgram(dir, name string) error {
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	for i := range copies {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, fmt.Sprint(name, i)), content, 0o755)
+		}
+	}
+	return err
 }
 
 func (p programs) locker(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, filepath.Join(p.dir, "etcdlocker"), append([]string{"-e", p.endpoint, "-k", newKey()}, args...)...)
+	return exec.CommandContext(ctx, p.next("etcdlocker"), append([]string{"-e", p.endpoint, "-k", newKey()}, args...)...)
 }
 
 func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
@@ -45,7 +66,7 @@ func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 func (p programs) etcdctl(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, filepath.Join(p.dir, "etcdctl"), append([]string{"--endpoints", p.endpoint, "lock", newKey()}, args...)...)
+	return exec.CommandContext(ctx, p.next("etcdctl"), append([]string{"--endpoints", p.endpoint, "lock", newKey()}, args...)...)
 }
 
 // running runs true under the lock several times and returns the medians of what it takes, in ms.

@@ -1,0 +1,139 @@
+package etcdlock
+
+import (
+	"context"
+)
+
+// readAtOnce is of how many contenders one transaction reads the state: etcd takes 128 operations, each needs up to three.
+const readAtOnce = 32
+
+// glance is the read of several contenders' states in one revision.
+func (l *lease) glance(some []*contender) (glances []glance, ops []*operation) {
+	for _, c := range some {
+		g, o := c.glance()
+		glances, ops = append(glances, g), append(ops, o...)
+	}
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	if len(ops) == 0 && l.probe != "" {
+		ops = append(ops, exists(l.probe))
+	}
+	return glances, ops
+}
+
+// judgeAll gives each contender its part of the answer.
+func judgeAll(glances []glance, resp *answer) {
+	n := 0
+	for _, g := range glances {
+		n = g.learn(resp, n)
+	}
+}
+
+// look has a contender's state read, soon.
+func (l *lease) look(c *contender) {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	if l.ctx == nil || l.ctx.Err() != nil || c.unseen || c.seat < 0 {
+		return
+	}
+	c.unseen = true
+	l.unseen = append(l.unseen, c)
+	if !l.looks {
+		l.looks = true
+		ctx := l.ctx
+		l.running.Go(func() { l.looking(ctx) })
+	}
+}
+
+// looking is the looker.
+func (l *lease) looking(ctx context.Context) {
+	for {
+		some := l.nextUnseen()
+		if len(some) == 0 {
+			return
+		}
+		glances, ops := l.glance(some)
+		resp, err := l.read(ctx, ops...)
+		if err != nil {
+			l.failed(ctx, err)
+			return
+		}
+		judgeAll(glances, resp)
+	}
+}
+
+// nextUnseen returns contenders that are to be looked at; with none, the looker has ended.
+func (l *lease) nextUnseen() []*contender {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	n := min(len(l.unseen), readAtOnce)
+	some := l.unseen[:n:n]
+	l.unseen = l.unseen[n:]
+	for _, c := range some {
+		c.unseen = false
+	}
+	if l.looks = n > 0; !l.looks {
+		l.unseen = nil
+	}
+	return some
+}
+
+// A glance is what is read of a contender in one revision: the lock's key and its place, and what stands in its way, if anything does.
+type glance struct {
+	c     *contender
+	none  bool // it has no place yet
+	ahead string
+}
+
+func (c *contender) glance() (glance, []*operation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := glance{c: c}
+	if c.line.create <= 0 {
+		g.none = true
+		return g, nil
+	}
+	ops := c.state()
+	if c.token.Load() == 0 && c.line.ahead.key != "" && !c.line.ahead.gone {
+		g.ahead = c.line.ahead.key
+		ops = append(ops, get(g.ahead))
+	}
+	return g, ops
+}
+
+// state is the read that shows whether a contender is what it believes to be.
+func (c *contender) state() []*operation {
+	return []*operation{get(c.key), get(c.place)}
+}
+
+// learn draws conclusions from the answers from the n-th on, and returns how many there are up to the next contender's.
+func (g glance) learn(resp *answer, n int) int {
+	c := g.c
+	if g.none {
+		return n
+	}
+	key, own := getOne(resp, n), getOne(resp, n+1)
+	n += 2
+	c.mu.Lock()
+	old := c.left || c.line.create <= 0 || resp.Header.Revision < max(c.line.create, c.token.Load()) // read before, answered after
+	if g.ahead != "" {
+		if !old {
+			c.line.readAhead(g.ahead, key, getOne(resp, n))
+		}
+		n++
+	}
+	waits := c.token.Load() == 0
+	if !old && waits {
+		c.line.read(key, own)
+	}
+	c.mu.Unlock()
+	if old {
+		return n
+	}
+	if waits {
+		c.wake()
+	} else if reason := c.whatIsLost(key, own); reason != 0 {
+		c.lose(reason, nil)
+	}
+	return n
+}

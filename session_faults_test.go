@@ -1,0 +1,228 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// A listener is a logger that does something when a message comes: that is how a test gets between two steps of a lock.
+type listener struct {
+	message string
+	do      func()
+}
+
+func (*listener) Enabled(context.Context, slog.Level) bool { return true }
+func (l *listener) WithAttrs([]slog.Attr) slog.Handler     { return l }
+func (l *listener) WithGroup(string) slog.Handler          { return l }
+func (l *listener) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == l.message {
+		l.do()
+	}
+	return nil
+}
+
+// sessionLock returns a session, ready, and a lock of it.
+func sessionLock(t testing.TB, client *clientv3.Client, key string, ttl time.Duration) (*etcdlock.Session, *etcdlock.Lock) {
+	t.Helper()
+	session := newSession(t, client)
+	session.TTL = ttl
+	if err := session.Prepare(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := session.New(key, "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session, l
+}
+
+// TestSessionClosedAsALockIsGranted: a lock that has been won already is not handed out as if it were held.
+func TestSessionClosedAsALockIsGranted(t *testing.T) {
+	s := etcdtest.Start(t)
+	session, l := sessionLock(t, s.Client(t), "/granted", ttl)
+	l.Logger = slog.New(&listener{"lock acquired", func() {
+		if err := session.Close(etcdtest.Context(t)); err != nil {
+			t.Error(err)
+		}
+	}})
+	if held, err := l.Lock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrSessionClosed) && held.Err() == nil {
+		t.Errorf("Lock: %v, and its context goes on", err)
+	}
+	mustLock(t, newLock(t, s.Client(t), "/granted", "next"))
+}
+
+// TestPausedAsALockIsGranted: a pause between the look at the clock and the grant, after which etcd cannot be reached, does not cost the keeper's attention.
+func TestPausedAsALockIsGranted(t *testing.T) {
+	s := etcdtest.Start(t)
+	link := etcdtest.NewLink(t, s.Endpoint())
+	config := s.Config()
+	config.Endpoints = []string{link.Endpoint()}
+	_, l := sessionLock(t, etcdtest.Dial(t, config), "/paused", 2*time.Second)
+	l.Logger = slog.New(&listener{"lock acquired", func() {
+		link.Silence()
+		time.Sleep(2 * time.Second) // the pause
+	}})
+	held, err := l.Lock(etcdtest.Context(t))
+	link.Restore()
+	if err != nil {
+		return
+	}
+	expired := l.Expired()
+	mustLock(t, newLock(t, s.Client(t), "/paused", "next"))
+	select {
+	case <-held.Done():
+		<-expired
+	case <-time.After(time.Second): // it had to be done before the other one got the lock
+		t.Error("two hold the lock, and one is not told")
+	}
+}
+
+// TestUnlockInVain: an Unlock that could not do anything, in a session whose lease lives on, does not leave the lock behind.
+func TestUnlockInVain(t *testing.T) {
+	s := etcdtest.Start(t)
+	_, l := sessionLock(t, s.Client(t), "/vain", ttl)
+	mustLock(t, l)
+	ended, end := context.WithCancel(etcdtest.Context(t))
+	end()
+	if err := l.Unlock(ended); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+		t.Errorf("Unlock: %v", err)
+	}
+	mustLock(t, newLock(t, s.Client(t), "/vain", "next"))
+}
+
+// TestClearedUpLate: what removes a lost lock of a session, and comes late, does not hit the next holding of the same Lock.
+func TestClearedUpLate(t *testing.T) {
+	s, gate, behind, hit := startGated(t, "release", etcdtest.HoldRequest)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	_, l := sessionLock(t, behind, "/late-clearing", ttl)
+	held := mustLock(t, l)
+	if _, err := client.Delete(ctx, "/late-clearing", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	if lost := causeOf(t, held); !lost.Reason.Forced() {
+		t.Error(lost)
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if err := l.Unlock(ended); !errors.Is(err, etcdlock.ErrNotHeld) {
+		t.Errorf("Unlock: %v", err)
+	}
+	<-hit
+	again := mustLock(t, l)
+	gate.AwaitHeld(t).Release()
+	next := queue(t, newLock(t, client, "/late-clearing", "next"))
+	select {
+	case <-again.Done():
+		t.Errorf("lost: %v", context.Cause(again))
+	case <-next.got:
+		t.Error("two hold the lock")
+	case <-time.After(2 * time.Second): // the repetition of what was held comes after one
+	}
+	mustUnlock(t, l)
+	next.mustGet(t)
+}
+
+// TestNoKeyOfAGhost: of a place in line of which its contender has never heard nothing is left, not even the tail.
+func TestNoKeyOfAGhost(t *testing.T) {
+	s, _, behind, hit := startGated(t, "acquire", etcdtest.FailApplied)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	_, l := sessionLock(t, behind, "/ghost", ttl)
+	holder := newLock(t, client, "/ghost", "holder")
+	mustLock(t, holder)
+	waiting, leave := context.WithCancel(ctx)
+	go func() {
+		<-hit
+		leave()
+	}()
+	if _, err := l.Lock(waiting); err == nil {
+		t.Error("two hold the lock")
+	}
+	mustUnlock(t, holder)
+	noKeys(t, client)
+}
+
+// TestRefusedForAWhile: a session that etcd refuses for a time does not try to join again and again, each time with something to clear up.
+func TestRefusedForAWhile(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	config := s.Config()
+	config.Endpoints = []string{gate.Endpoint()}
+	_, l := sessionLock(t, etcdtest.Dial(t, config), "/refused", ttl)
+	var joins atomic.Int64
+	began := time.Now()
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		if kindOf(method, request) == "acquire" {
+			joins.Add(1)
+		}
+		if time.Since(began) < time.Second {
+			return etcdtest.Fail
+		}
+		return etcdtest.Pass
+	})
+	mustLock(t, l)
+	if got := joins.Load(); got > 3 {
+		t.Errorf("joined %d times", got)
+	}
+	mustUnlock(t, l)
+	if err := l.Close(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	noKeys(t, s.Client(t))
+}
+
+// TestForbiddenKeyInASession: a lock that may not be touched does not cost the others of its session their lease.
+func TestForbiddenKeyInASession(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.EnableAuth(t, "secret")
+	s.AddUser(t, "narrow", "pass", "/allowed")
+	config := s.Config()
+	config.Username, config.Password = "narrow", "pass"
+	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 3*time.Second)
+	if _, err := forbidden.Lock(etcdtest.Context(t)); err == nil {
+		t.Error("a lock that may not be touched was acquired")
+	}
+	allowed, err := session.New("/allowed", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := mustLock(t, allowed)
+	renewed(t, allowed, held, 3)
+}
+
+// TestNotIdleAfterALeave: the lock does not lie idle because somebody behind the holder has left.
+func TestNotIdleAfterALeave(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	var idle time.Duration
+	const turns = 10
+	for range turns {
+		holder := newLock(t, client, "/idle", "holder")
+		mustLock(t, holder)
+		leaver, next := queue(t, newLock(t, client, "/idle", "leaver")), queue(t, newLock(t, client, "/idle", "next"))
+		knowsNext(t, holder)
+		leaver.leave()
+		if err := <-leaver.got; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		began := time.Now()
+		mustUnlock(t, holder)
+		next.mustGet(t)
+		idle += time.Since(began)
+		mustUnlock(t, next.Lock)
+	}
+	// With half a second to wait for in each it would be seconds.
+	if idle > turns*100*time.Millisecond {
+		t.Errorf("%v on average", idle/turns)
+	}
+	t.Logf("%v on average", idle/turns)
+}
