@@ -100,14 +100,15 @@ func (e *exploration) expand(i int32) (v *violation) {
 
 // successors yields each step that can be made from a state.
 func (e *exploration) successors(from state, yield func(*world) bool) {
+	w := new(world)
 	for _, s := range steps {
 		for x := range s.times {
-			w := world{state: from, scenario: e.scenario}
-			if !s.make(&w, x) {
+			*w = world{state: from, scenario: e.scenario}
+			if !s.make(w, x) {
 				continue
 			}
 			w.settle()
-			if !yield(&w) {
+			if !yield(w) {
 				return
 			}
 		}
