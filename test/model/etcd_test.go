@@ -5,14 +5,18 @@ type answer struct {
 	done     bool
 	noLease  bool // refused because of a put under a lease that is no more
 	key, own item
-	newest   uint8 // the newest place that was asked for
+	tail     uint8
 }
 
 // newest returns the newest key below K/ that is older than a revision.
 func (s *state) newest(than rev) uint8 {
+	return s.newestOf(than, func(uint8) bool { return true })
+}
+
+func (s *state) newestOf(than rev, kind func(uint8) bool) uint8 {
 	newest := uint8(nothing)
 	for k := range uint8(lock) {
-		if c := s.keys[k].create; c != 0 && c < than && (newest == nothing || c > s.keys[newest].create) {
+		if c := s.keys[k].create; c != 0 && c < than && (newest == nothing || c > s.keys[newest].create) && kind(k) {
 			newest = k
 		}
 	}
@@ -23,7 +27,6 @@ func (s *state) newest(than rev) uint8 {
 func (w *world) put(k int, by uint8) {
 	if w.keys[k].create == 0 {
 		w.keys[k].create = w.now
-		w.tell(k, w.now)
 	}
 	w.keys[k].mod, w.keys[k].by = w.now, by
 }
@@ -33,27 +36,30 @@ func (w *world) remove(k int) {
 		return
 	}
 	w.keys[k] = item{}
-	w.tell(k, 0)
+	w.spend(uint8(k))
+	w.tell(k)
+	if k < ours {
+		w.clear(k, unbound)
+	}
 	if w.mutex.phase == blocked && w.mutex.before == uint8(k) {
 		w.mutex.event = 1
 	}
 }
 
-// tell lets watches know that a key is not the one that was waited for any more. What happened before a watch was
-// confirmed it does not tell.
-func (w *world) tell(k int, create rev) {
+// tell lets watches know that a key is gone. What happened before a watch was confirmed it does not tell.
+func (w *world) tell(k int) {
 	for x := range w.who {
-		if c := &w.who[x]; w.is(x, watching) && !w.is(x, silent) && c.before == uint8(k) && c.behind != create {
+		if c := &w.who[x]; w.is(x, watching) && !w.is(x, silent) && c.before == uint8(k) {
 			w.set(x, event)
 		}
 	}
 }
 
-// acquire is the first transaction; of the half that TryLock begins with, nothing is put if it is refused.
-func (w *world) acquire(x int, half bool) (a answer) {
+// acquire is the first transaction for a place of a contender's; of the half that TryLock begins with, nothing is put if it is refused.
+func (w *world) acquire(x, place int, half bool) (a answer) {
 	free := w.keys[lock].create == 0 || w.lacks(acquireComparesKey)
 	alone := w.newest(w.now+1) == nothing || w.lacks(acquireComparesLine)
-	a = answer{done: free && alone, key: w.keys[lock], newest: w.newest(w.now + 1)}
+	a = answer{done: free && alone, key: w.keys[lock], tail: w.tail}
 	puts := a.done || !half || w.lacks(refusedHalfWritesNothing)
 	if a.noLease = puts && w.is(x, gone); !puts || a.noLease {
 		a.done = false
@@ -61,33 +67,32 @@ func (w *world) acquire(x int, half bool) (a answer) {
 	}
 	w.now++
 	if a.done {
-		w.putLock(x)
+		w.putLock(place)
 	}
-	w.put(x, 0)
+	w.put(place, 0)
+	if w.linked(uint8(place)) && !a.done {
+		w.swapTail(uint8(place))
+	}
 	if w.lacks(getsComeFirst) {
-		a.newest = w.newest(w.now + 1)
+		a.tail = w.tail
 	}
 	return a
 }
 
-// putLock writes K for a contender. There must not be one, whoever made it.
-func (w *world) putLock(x int) {
+// putLock writes K for who has a place. There must not be one, whoever made it.
+func (w *world) putLock(place int) {
 	if w.keys[lock].create != 0 {
 		w.broken |= oneHolder
 	}
-	w.put(lock, uint8(x)+1)
+	w.put(lock, uint8(place)+1)
 }
 
 // claim is made for the place created at r; after a listing without the comparison of the whole line.
 func (w *world) claim(x int, own item, r rev, afterListing bool) answer {
-	older := w.newest(r)
 	mine := own.mod == r || w.lacks(claimComparesPlace)
 	free := w.keys[lock].create == 0 || w.lacks(claimComparesKey)
-	first := older == nothing || afterListing || w.lacks(claimComparesLine)
-	a := answer{done: mine && free && first, key: w.keys[lock], own: own, newest: older}
-	if w.lacks(waitForOlder) {
-		a.newest = w.newestOther(x)
-	}
+	first := w.newest(r) == nothing || afterListing || w.lacks(claimComparesLine)
+	a := answer{done: mine && free && first, key: w.keys[lock], own: own}
 	if !a.done {
 		return a
 	}
@@ -98,50 +103,45 @@ func (w *world) claim(x int, own item, r rev, afterListing bool) answer {
 	w.now++
 	w.putLock(x)
 	if !w.lacks(oneTransaction) {
-		w.put(x, 0)
+		w.grantTo(uint8(x))
 	}
 	return a
 }
 
-// newestOther returns the newest key below K/ but for one's own.
-func (s *state) newestOther(x int) uint8 {
-	k := s.newest(s.now + 1)
-	if k == uint8(x) {
-		return s.newest(s.keys[x].create)
+// grantTo writes a place, in the revision that gives K to it. The watch on it tells, sooner or later.
+func (w *world) grantTo(place uint8) {
+	w.put(int(place), 0)
+	w.spend(place)
+	if x := int(place); x < ours && w.who[x].phase.waits() && !w.is(x, silent) {
+		w.who[x].token = w.now
+		w.set(x, told)
 	}
-	return k
-}
-
-// release deletes K and the place if K's revision is the token. The place may have had another name.
-func (w *world) release(x int, token rev, renamed bool) (done bool) {
-	if w.keys[lock].mod != token && !w.lacks(releaseComparesToken) {
-		return false
-	}
-	w.now++
-	w.remove(lock)
-	if !renamed {
-		w.remove(x)
-	}
-	return true
 }
 
 // leave deletes the place, and shows what was there.
 func (w *world) leave(x int) answer {
 	a := answer{done: true, key: w.keys[lock], own: w.keys[x]}
-	if a.own.create != 0 {
+	if a.own.create != 0 || w.tail == uint8(x) {
 		w.now++
 		w.remove(x)
+		w.dropTail(uint8(x))
 	}
 	return a
 }
 
 // withdraw deletes the place if it is still as it was created, which means that it was not granted the lock.
-func (w *world) withdraw(x int, r rev) answer {
+func (w *world) withdraw(x int, r rev, before uint8) answer {
 	a := answer{done: w.keys[x].mod == r || w.lacks(leaveLooks), key: w.keys[lock], own: w.keys[x]}
-	if a.done {
-		w.now++
-		w.remove(x)
+	if !a.done {
+		return a
 	}
+	if a.noLease = w.tail == uint8(x) && w.lacks(putBackComparesPlace) && before < ours && w.is(int(before), gone); a.noLease {
+		a.done = false
+		return a
+	}
+	w.now++
+	w.remove(x)
+	w.putBackTail(uint8(x), before)
 	return a
 }
 
@@ -150,22 +150,36 @@ func (w *world) withdraw(x int, r rev) answer {
 func (w *world) endLease(x int) {
 	w.now++
 	for y := range w.who {
-		if w.lease[y] != w.lease[x] || w.is(y, gone) {
-			continue
+		if w.lease[y] == w.lease[x] && !w.is(y, gone) {
+			w.endLeaseOf(y)
 		}
-		if p := w.who[y].phase; p != idle && p != quit {
-			w.set(y, gone)
-		}
-		if !w.lacks(placeHasLease) {
-			w.remove(y)
-		}
-		if w.keys[lock].by == uint8(y)+1 && !w.lacks(keyHasLease) {
-			w.remove(lock)
-		}
-		w.dropLate(y, func(request) bool { return true })
-		if w.who[y].phase == expiring {
-			w.who[y] = contender{phase: idle, before: nothing}
-		}
+	}
+	if w.shared(x) {
+		w.removeUnder(ghost)
+	}
+}
+
+func (w *world) endLeaseOf(y int) {
+	if p := w.who[y].phase; p != idle && p != quit {
+		w.set(y, gone)
+	}
+	w.removeUnder(y)
+	w.dropLate(y, func(request) bool { return true })
+	if w.who[y].phase == expiring {
+		w.who[y] = somebody(idle)
+	}
+}
+
+// removeUnder removes what is bound to the lease of a place: it, K if the place has it, and the tail if that names it.
+func (w *world) removeUnder(place int) {
+	if !w.lacks(placeHasLease) && (place == ghost || !w.is(place, unbound)) {
+		w.remove(place)
+	}
+	if w.keys[lock].by == uint8(place)+1 && !w.lacks(keyHasLease) {
+		w.remove(lock)
+	}
+	if w.tail == uint8(place) && !w.lacks(tailHasLease) {
+		w.tail = nothing
 	}
 }
 

@@ -36,8 +36,8 @@ func (w *world) strike(f fault) bool {
 // leaveLine: who waits gives up.
 func (w *world) leaveLine(x int) bool {
 	c := &w.who[x]
-	cleaning := c.then == again && (c.phase == revoking || c.phase == fencing || c.phase == recalling)
-	if !c.phase.acquires() && !cleaning || !w.strike(giveUp) {
+	cleaning := c.then == again && (c.phase == revoking || c.phase == recalling || c.phase == clearing)
+	if !c.phase.acquires() && !cleaning || w.unseen(x) || !w.strike(giveUp) {
 		return false
 	}
 	w.say(x, "@ gives up")
@@ -45,21 +45,23 @@ func (w *world) leaveLine(x int) bool {
 	if cleaning {
 		return true
 	}
+	before := c.phase
 	w.abandon(x)
-	w.clear(x, watching|event|silent|listed)
-	c.before, c.behind = nothing, 0
+	w.clear(x, watching|event|told|silent)
 	switch {
-	case w.lacks(giveUpRevokes):
+	case w.lacks(giveUpLeaves):
 		c.phase = quit
-	case !w.shared(x):
-		c.phase = revoking
-	case c.phase == trying || c.phase == joining:
-		w.set(x, doubtful)
-		c.phase = fencing
-	case c.phase == renewing:
-		c.phase = releasing
-	default:
+	case before == asking:
+		w.end(x)
+	case before != trying && before != joining && before != renewing:
 		c.phase = withdrawing
+	case before == renewing:
+		w.sendRelease(x)
+	case w.shared(x):
+		w.haunt(x)
+		w.end(x)
+	default:
+		c.phase = revoking
 	}
 	return true
 }
@@ -73,7 +75,9 @@ func (w *world) dies(x int) bool {
 	for y := range w.who {
 		if w.lease[y] == w.lease[x] && !w.who[y].phase.over() {
 			w.abandon(y)
-			w.who[y] = contender{marks: w.who[y].marks & gone, phase: crashed, before: nothing, clock: w.who[y].clock.idle()}
+			marks, clock := w.who[y].marks&(gone|unbound), w.who[y].clock.idle()
+			w.who[y] = somebody(crashed)
+			w.who[y].marks, w.who[y].clock = marks, clock
 		}
 	}
 	return true
@@ -87,19 +91,22 @@ func (w *world) mutexDies() bool {
 	return w.say(mutex, "@'s process is killed")
 }
 
-// fallSilent: the member behind a watch is silent, and its stream stays open and empty.
+// fallSilent: the member behind the watches is silent, and their stream stays open and empty.
 func (w *world) fallSilent(x int) bool {
 	if !w.is(x, watching) || w.is(x, silent) || !w.strike(silence) {
 		return false
 	}
-	w.clear(x, event)
+	w.clear(x, event|told)
 	w.set(x, silent)
-	return w.say(x, "@'s watch falls silent")
+	if c := &w.who[x]; c.next == nothing {
+		c.next = spent // cannot be known any more
+	}
+	return w.say(x, "@'s watches fall silent")
 }
 
 // readBefore: the renewer's read shows the place as it is before the grant, and is answered later.
 func (w *world) readBefore(x int) bool {
-	if w.who[x].phase != claiming || w.is(x, looking) || !w.strike(oldReads) {
+	if p := w.who[x].phase; p != claiming && p != blocked || w.is(x, looking) || !w.strike(oldReads) {
 		return false
 	}
 	w.set(x, looking)
@@ -107,7 +114,7 @@ func (w *world) readBefore(x int) bool {
 }
 
 func (w *world) answeredAfter(x int) bool {
-	if !w.is(x, looking) || w.who[x].phase == claiming {
+	if !w.is(x, looking) || w.who[x].phase.waits() {
 		return false
 	}
 	w.clear(x, looking)

@@ -11,13 +11,16 @@ func (w *world) startOver(x int, own item) {
 	case !w.shared(x):
 		c.phase = revoking
 	case own.create == c.created && own.create != 0:
-		c.phase, c.token = releasing, own.mod
+		c.token = own.mod
+		w.sendRelease(x)
+	case c.created != 0:
+		c.phase = clearing
 	default:
 		w.end(x)
 	}
 }
 
-// doubt: the outcome of acquire is not known. It is fenced before anything is built on it.
+// doubt: the outcome of acquire is not known. Nothing is built on it before it is fenced: its lease is revoked, or its name given up.
 func (w *world) doubt(x int) {
 	c := &w.who[x]
 	c.then = again
@@ -30,8 +33,8 @@ func (w *world) doubt(x int) {
 		w.set(x, gone)
 		w.begin(x)
 	case w.shared(x):
-		w.set(x, doubtful)
-		c.phase = fencing
+		w.haunt(x)
+		w.end(x)
 	default:
 		c.phase = revoking
 	}
@@ -51,36 +54,13 @@ func (w *world) revoked(x int) {
 	w.end(x)
 }
 
-// fenced: the session key is changed, so an acquire that named its old revision is refused, however late it comes.
-func (w *world) fenced(x int) {
-	w.say(x, "etcd changes @'s session key")
-	w.dropLate(x, func(q request) bool { return q.kind == trying || q.kind == joining })
-	w.who[x].phase = recalling
-}
-
-// recalled: it is read what has become of the fenced acquire.
+// recalled: it is read what has become of the unknown acquire.
 func (w *world) recalled(x int) {
-	c := &w.who[x]
-	key, own := w.keys[lock], w.keys[x]
-	switch {
-	case own.create == 0:
+	if w.keys[x].create == 0 {
 		w.say(x, "@ reads that it has no place")
 		w.end(x)
-	case key.mod == own.mod && c.then == never:
-		w.say(x, "@ reads that it has the lock; sends release")
-		c.phase, c.created, c.token = releasing, own.create, own.mod
-	case key.mod == own.mod:
-		w.say(x, "@ reads that it has the lock")
-		c.then = next
-		w.grant(x, own.create, own.mod)
-	case c.then == never:
-		w.say(x, "@ reads that it has a place; gives it up")
-		c.phase, c.created = withdrawing, own.create
-	case own.mod == own.create:
-		w.say(x, "@ reads that it has a place; sends claim")
-		c.phase, c.created, c.then = claiming, own.create, next
-	default:
-		w.say(x, "@ reads that its place is overwritten")
-		c.phase, c.created, c.token = releasing, own.create, own.mod
+		return
 	}
+	w.say(x, "@ reads that it has a place; revokes its lease")
+	w.who[x].phase = revoking
 }

@@ -7,13 +7,15 @@ func (w *world) abandon(x int) {
 	if w.is(x, gone) {
 		return
 	}
-	q := request{kind: c.phase, who: uint8(x)}
+	q := request{kind: c.phase, who: uint8(x), other: nothing}
 	switch c.phase {
 	case trying, joining, leaving:
-	case claiming, claimingListed, withdrawing:
+	case claiming, claimingListed:
 		q.rev = c.created
+	case withdrawing:
+		q.rev, q.other = c.created, c.before
 	case releasing:
-		q.rev = c.token
+		q.rev, q.other = c.token, c.next
 	default:
 		return
 	}
@@ -29,7 +31,7 @@ func (w *world) abandon(x int) {
 // timeOut: a contender gives up on its request, and does what it does when an outcome is unknown.
 func (w *world) timeOut(x int) bool {
 	c := &w.who[x]
-	if phaseNames[c.phase] == "" || !w.strike(late) {
+	if phaseNames[c.phase] == "" || w.unseen(x) || !w.strike(late) {
 		return false
 	}
 	w.abandon(x)
@@ -50,10 +52,21 @@ func (w *world) timeOut(x int) bool {
 		if w.lacks(releaseIsFinal) {
 			c.phase = working
 		}
+	case withdrawing:
+		w.set(x, doubtful)
+		if !w.shared(x) {
+			c.phase = revoking
+		}
 	default:
 		w.set(x, doubtful)
 	}
 	return true
+}
+
+// unseen: one more place would have to be given up than the exploration allows.
+func (w *world) unseen(x int) bool {
+	p := w.who[x].phase
+	return (p == trying || p == joining) && w.shared(x) && w.haunted()
 }
 
 // applyLate: a write of which nobody awaits the answer reaches etcd. It must not do anything that its sender does not reckon with.
@@ -73,17 +86,17 @@ func (w *world) applyLate(i int) bool {
 	done := false
 	switch q.kind {
 	case trying:
-		done = w.acquire(x, true).done
+		done = w.acquire(x, x, true).done
 	case joining:
-		done = !w.acquire(x, false).noLease
+		done = !w.acquire(x, x, false).noLease
 	case claiming, claimingListed:
 		done = w.claim(x, w.keys[x], q.rev, q.kind == claimingListed).done
 	case releasing:
-		w.release(x, q.rev, false)
+		w.release(x, q.rev, false, q.other)
 	case leaving:
 		w.leave(x)
 	case withdrawing:
-		w.withdraw(x, q.rev)
+		w.withdraw(x, q.rev, q.other)
 	}
 	if done && q.moved {
 		w.broken |= noGhosts
@@ -91,19 +104,24 @@ func (w *world) applyLate(i int) bool {
 	return true
 }
 
-// applyRenamed: what a late write names is a place that its sender has done with. What it would put would be a ghost.
+// applyRenamed: what a late write names is a place that its sender has done with. What it would put nobody reckons with, but the session with
+// a place of which it has given up the name.
 func (w *world) applyRenamed(q request) {
 	x := int(q.who)
 	switch q.kind {
 	case trying, joining:
-		w.broken |= noGhosts
+		if !w.shared(x) {
+			w.broken |= noGhosts
+			return
+		}
+		w.acquire(x, ghost, q.kind == trying)
 	case claiming, claimingListed:
 		before := w.state
 		if w.claim(x, item{}, q.rev, q.kind == claimingListed).done {
 			w.state, w.broken = before, w.broken|noGhosts
 		}
 	case releasing:
-		w.release(x, q.rev, true)
+		w.release(x, q.rev, true, q.other)
 	}
 }
 

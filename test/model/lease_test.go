@@ -19,12 +19,12 @@ func (w *world) validityEnds(x int) {
 	w.set(x, stale)
 	switch {
 	case c.phase != renewing && c.phase.holds() && w.is(x, gone):
-		*c = contender{phase: idle, before: nothing}
+		*c = somebody(idle)
 	case c.phase != renewing && c.phase.holds() && !w.shared(x):
 		w.abandon(x)
 		c.phase = expiring
 	case c.phase.works():
-		c.phase = releasing
+		w.sendRelease(x)
 	}
 }
 

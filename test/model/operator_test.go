@@ -48,17 +48,25 @@ func (w *world) takesKeyBack() bool {
 	return w.say(lock, "the operator deletes the K that was put by hand")
 }
 
-// deletesPlace is force: the next one may be at work before this one is dead. The place of a contender that does not know
-// yet that it was granted the lock is left alone if its lease serves others, too: see the package's doc.
+// deletesPlace is force: the next one may be at work before this one is dead.
 func (w *world) deletesPlace(x int) bool {
-	unaware := w.keys[x].mod == w.keys[lock].mod && !w.who[x].phase.holds() && w.shared(x)
-	if w.keys[x].create == 0 || unaware || !w.strike(force) {
+	if w.keys[x].create == 0 || !w.strike(force) {
 		return false
 	}
 	w.set(x, touched|forced)
 	w.now++
 	w.remove(x)
 	return w.say(x, "the operator deletes @'s place")
+}
+
+// deletesGhost: nobody is at work there.
+func (w *world) deletesGhost() bool {
+	if w.keys[ghost].create == 0 || !w.strike(force) {
+		return false
+	}
+	w.now++
+	w.remove(ghost)
+	return w.say(ghost, "the operator deletes @")
 }
 
 // revokesLease is force, too.

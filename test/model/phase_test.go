@@ -14,7 +14,7 @@ const (
 	reading        // whether that is still there
 	blocked        // no request: waits for the watch to tell
 	claiming       // claim
-	listing        // the line, because a key that is no place is in it
+	listing        // the line, because a claim was refused, or because no tail said who is before it
 	claimingListed // claim without the comparison of the line
 	renewing       // granted when validity was over: renew first
 
@@ -24,10 +24,10 @@ const (
 
 	releasing
 	leaving     // the release was refused: delete the place
-	withdrawing // give up, on a shared lease: delete the place if nothing was granted
+	withdrawing // leave: delete the place if nothing was granted
+	clearing    // the place is gone, on a shared lease: delete what was left of it
 	revoking    // the lease
-	fencing     // change the session key, on a shared lease
-	recalling   // read whether the fenced write was applied before
+	recalling   // read whether an unknown write was applied
 
 	expiring // sends nothing any more: its lease runs out
 	quit     // gave up

@@ -7,8 +7,57 @@ func (w *world) finish(x int) bool {
 		return false
 	}
 	w.aside = w.keys[lock].mod != c.token || w.keys[x].mod != c.token
+	w.sendRelease(x)
+	if c.next == spent {
+		return w.say(x, "@'s work ends; sends release")
+	}
+	return w.say(x, "@'s work ends; passes to #", c.next)
+}
+
+// finishUnknowing: the work ends before the watch on the tail has told who comes next, or it was interrupted and never will.
+func (w *world) finishUnknowing(x int) bool {
+	c := &w.who[x]
+	if c.phase != working || c.next >= nothing {
+		return false
+	}
+	w.aside = w.keys[lock].mod != c.token || w.keys[x].mod != c.token
+	c.next = spent
+	w.sendRelease(x)
+	return w.say(x, "@'s work ends; does not know its successor, sends release")
+}
+
+// learnsByReading: who was alone when it joined, and has no watch that tells from before that, reads the tail and the linked places in one
+// revision. If there is one besides its own, and the tail names it as it joined, it is the successor. Nobody may rely on that.
+func (w *world) learnsByReading(x int) bool {
+	c := &w.who[x]
+	if c.phase != working || c.created != c.token || c.next != spent || !w.linked(uint8(x)) || w.tail == nothing || w.others(x) != 1 {
+		return false
+	}
+	if to := w.keys[w.tail]; int(w.tail) == x || to.create == 0 || to.mod != to.create {
+		return false
+	}
+	w.aside = true
+	c.next = w.tail
+	return w.say(x, "@ reads that # is the only one behind it", c.next)
+}
+
+// others is how many linked places there are besides one's own.
+func (w *world) others(x int) (n int) {
+	for k := range uint8(lock) {
+		if w.linked(k) && int(k) != x && w.keys[k].create != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// sendRelease: what is not known by now is not known.
+func (w *world) sendRelease(x int) {
+	c := &w.who[x]
 	c.phase = releasing
-	return w.say(x, "@'s work ends; sends release")
+	if c.next == nothing {
+		c.next = spent
+	}
 }
 
 // look reads K and the place while the work goes on.
@@ -56,7 +105,7 @@ func (w *world) die(x int) bool {
 func (w *world) drop(x int) {
 	switch {
 	case w.shared(x):
-		w.who[x].phase = releasing
+		w.sendRelease(x)
 	case w.is(x, stale):
 		w.who[x].phase = expiring
 	default:
@@ -66,8 +115,9 @@ func (w *world) drop(x int) {
 
 // released: release is applied and answered.
 func (w *world) released(x int) {
+	c := w.who[x]
 	switch {
-	case w.release(x, w.who[x].token, false):
+	case w.release(x, c.token, false, c.next):
 		w.say(x, "etcd applies @'s release")
 		w.end(x)
 	case w.lacks(refusedReleaseLeaves):
@@ -98,26 +148,39 @@ func (w *world) end(x int) {
 	}
 	switch {
 	case c.then == never:
-		*c = contender{phase: quit, before: nothing}
+		*c = somebody(quit)
 	case c.then == again:
 		w.begin(x)
 	case c.turns > 1:
 		c.turns--
 		w.begin(x)
 	default:
-		*c = contender{phase: idle, before: nothing}
+		*c = somebody(idle)
 	}
 }
 
-// withdrawn: a place on a shared lease is given up, unless it had been granted the lock meanwhile.
+// withdrawn: a place is given up, unless it was granted the lock meanwhile. Then that is given on as a holder gives it on.
 func (w *world) withdrawn(x int) {
-	a := w.withdraw(x, w.who[x].created)
+	c := &w.who[x]
+	a := w.withdraw(x, c.created, c.before)
 	switch {
-	case a.done || a.own.create == 0:
+	case a.noLease:
+		w.say(x, "etcd refuses @'s leave, the lease of the place before is gone")
+	case a.done:
 		w.say(x, "etcd applies @'s leave")
 		w.end(x)
-	default:
+	case a.own.create != 0 && w.lacks(refusedLeaveGivesOn):
+		w.say(x, "etcd refuses @'s leave")
+		w.end(x)
+	case a.own.create != 0:
 		w.say(x, "etcd refuses @'s leave: it has the lock; sends release")
-		w.who[x].phase, w.who[x].token = releasing, a.own.mod
+		c.token = a.own.mod
+		w.sendRelease(x)
+	case w.shared(x):
+		w.say(x, "etcd refuses @'s leave: its place is gone")
+		c.phase = clearing
+	default:
+		w.say(x, "etcd refuses @'s leave: its place is gone")
+		c.phase = revoking
 	}
 }

@@ -8,6 +8,7 @@ const (
 
 	keyHasLease
 	placeHasLease
+	tailHasLease
 	newNameAfterDoubt
 	placeNamesLease
 	waitForMutex
@@ -20,10 +21,25 @@ const (
 	getsComeFirst
 	refusedHalfWritesNothing
 
+	firstChangeNames
+	tailIsFollowedFromBefore
+	unlinkedIsAStranger
+	tailGoesWithPlace
+	putBackComparesPlace
+
 	watchThenRead
 	createdAnewIsGone
 	waitForOlder
 	silenceIsNoSign
+	grantIsAWrite
+	historyIsRead
+
+	passComparesKey
+	passComparesSuccessor
+	passComparesStrangers
+	passFallsBack
+	passedKeyHasLease
+	touchKeepsLease
 
 	claimDecides
 	claimComparesPlace
@@ -31,7 +47,6 @@ const (
 	claimComparesLine
 	listingTells
 	unknownClaimIsRepeated
-	repeatedClaimLooks
 	lateClaimCounts
 
 	sameTermCounts
@@ -48,13 +63,18 @@ const (
 	absentAfterRepeated
 	unknownReleaseIsRepeated
 	releaseIsFinal
-	giveUpRevokes
+	giveUpLeaves
 	leaveLooks
+	refusedLeaveGivesOn
 
 	unknownAcquireIsFenced
 	absentIsNotFinal
 	revokeIsConfirmed
 	notFoundIsDone
+
+	ghostIsTakenOut
+	ghostComparesKey
+	orphanIsDeleted
 
 	rules
 )

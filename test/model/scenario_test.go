@@ -2,15 +2,16 @@ package model
 
 // A scenario is who takes part, and what may happen to them.
 type scenario struct {
-	without rule
-	start   [ours]phase // joining, or trying to begin with the first half alone; idle: does not take part
-	try     [ours]bool  // TryLock
-	turns   [ours]uint8 // 1 if not given
-	lease   [ours]uint8 // contenders with one number share a lease
-	locks   uint8       // how often the Mutex locks
-	rereads bool        // waiters read again after renewals; without, only watches tell
-	timed   bool        // leases have clocks
-	faults  [faults]uint8
+	without  rule
+	start    [ours]phase // joining, or trying to begin with the first half alone; idle: does not take part
+	try      [ours]bool  // TryLock
+	unlinked [ours]bool  // may not write the tail
+	turns    [ours]uint8 // 1 if not given
+	lease    [ours]uint8 // contenders with one number share a lease
+	locks    uint8       // how often the Mutex locks
+	rereads  bool        // waiters read again after renewals; without, only watches tell
+	timed    bool        // leases have clocks
+	faults   [faults]uint8
 }
 
 // own is the leases of contenders that do not share any; shared is those of two that do.
@@ -35,9 +36,9 @@ func (s *scenario) checked() property {
 
 // initial is the state in which all have sent their first request.
 func (s *scenario) initial() state {
-	w := world{state: state{budget: s.faults}, scenario: s}
+	w := world{state: state{budget: s.faults, tail: nothing}, scenario: s}
 	for x := range w.who {
-		w.who[x] = contender{phase: s.start[x], before: nothing}
+		w.who[x] = somebody(s.start[x])
 		if s.start[x] != idle {
 			w.who[x].turns, w.who[x].clock = max(s.turns[x], 1), newClock(s)
 		}
@@ -49,6 +50,9 @@ func (s *scenario) initial() state {
 	w.settle()
 	return w.state
 }
+
+// somebody is a contender that knows nothing yet, or any more.
+func somebody(p phase) contender { return contender{phase: p, before: nothing, next: nothing} }
 
 // crowd checks that at most one is at work. Who lost the lock by force does not count: it is told, and stops.
 func (w *world) crowd() {
@@ -73,6 +77,9 @@ func (s *state) finished() bool {
 			return false
 		}
 	}
+	if s.keys[ghost].create != 0 || s.tail != nothing {
+		return false
+	}
 	return (s.mutex.phase == idle || s.mutex.phase == crashed) && s.keys[mutex].create == 0 && s.keys[lock].create == 0
 }
 
@@ -81,17 +88,19 @@ var steps = []struct {
 	times int
 	make  func(w *world, x int) bool
 }{
-	{ours, (*world).request}, {ours, (*world).wake}, {ours, (*world).reread}, {ours, (*world).renew},
-	{ours, (*world).look}, {ours, (*world).finish}, {ours, (*world).die}, {ours, (*world).expire},
+	{ours, (*world).request}, {ours, (*world).wake}, {ours, (*world).looksBack}, {ours, (*world).hears}, {ours, (*world).reread}, {ours, (*world).renew},
+	{ours, (*world).look}, {ours, (*world).finish}, {ours, (*world).finishUnknowing}, {ours, (*world).learnsByReading}, {ours, (*world).die}, {ours, (*world).expire},
 	{ours, (*world).readBefore}, {ours, (*world).answeredAfter},
 	{1, alone((*world).mutexRequest)}, {1, alone((*world).mutexWakes)}, {1, alone((*world).mutexFinishes)}, {1, alone((*world).mutexExpires)},
+
+	{1, alone((*world).takesOut)}, {1, alone((*world).sweeps)}, {1, alone((*world).sessionExpires)},
 
 	{ours, (*world).timeOut}, {slots, (*world).applyLate},
 	{ours, (*world).leaveLine}, {ours, (*world).dies}, {1, alone((*world).mutexDies)},
 	{ours, (*world).loseTouch}, {ours, (*world).fallSilent},
 
 	{1, alone((*world).deletesKey)}, {1, alone((*world).overwritesKey)}, {1, alone((*world).putsKey)}, {1, alone((*world).takesKeyBack)},
-	{ours, (*world).deletesPlace}, {ours, (*world).revokesLease}, {1, alone((*world).putForeign)},
+	{ours, (*world).deletesPlace}, {1, alone((*world).deletesGhost)}, {ours, (*world).revokesLease}, {1, alone((*world).putForeign)},
 
 	{1, alone((*world).tick)}, {1, alone((*world).elect)},
 	{ours, (*world).sendRenewal}, {ours, (*world).acknowledge}, {ours, (*world).acknowledgeInVain}, {ours, (*world).countRenewal},
@@ -108,7 +117,7 @@ var requests = [phases]func(*world, int){
 	trying: (*world).tried, asking: (*world).asked, joining: (*world).joined, opening: (*world).opened, reading: (*world).read,
 	claiming: (*world).claimed, listing: (*world).listedLine, claimingListed: (*world).claimed, renewing: (*world).renewed,
 	releasing: (*world).released, leaving: (*world).left, withdrawing: (*world).withdrawn,
-	revoking: (*world).revoked, fencing: (*world).fenced, recalling: (*world).recalled,
+	clearing: (*world).cleared, revoking: (*world).revoked, recalling: (*world).recalled,
 }
 
 func (w *world) request(x int) bool {

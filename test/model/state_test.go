@@ -13,15 +13,17 @@ type rev = uint8
 const (
 	ours    = 3 // contenders of our kind
 	mutex   = 3 // the Mutex, and its key
-	foreign = 4 // a key below K/ that is no place
-	lock    = 5 // K
-	nothing = 6 // no key
+	ghost   = 4 // a place of which the name was given up, on the lease that two share
+	foreign = 5 // a key below K/ that is no place
+	lock    = 6 // K
+	nothing = 7 // no key
+	spent   = 8 // as a successor: there was one, but it does not stand there as it did, or it cannot be known
 )
 
-const names = "ABCMFK"
+const names = "ABCMGFK"
 
 // An item is one key with what etcd knows of it; not there if create is 0. By says whose it is, of K: 1 + the index of a
-// contender, 0 for the operator.
+// place, 0 for the operator.
 type item struct {
 	create, mod rev
 	by          uint8
@@ -35,13 +37,15 @@ const (
 	stale                     // its validity has ended: its lease may run out
 	doubtful                  // a write that names its place was not answered at its first try
 	repeated                  // its release was sent more than once
-	watching                  // its watch is confirmed
-	event                     // the watch has something to tell
-	silent                    // the watch has fallen silent
-	listed                    // it is listing the line because a claim was refused, not because it has just joined
+	watching                  // its watch on what it waits for is confirmed
+	event                     // that watch has something to tell
+	told                      // the watch on its own place has something to tell
+	silent                    // its watches have fallen silent
 	touched                   // the operator did something to its holding
 	forced                    // the operator took the lock away from it by force
 	looking                   // the answer to a read from before the grant is still under way
+	missed                    // the first change of the tail was not told
+	unbound                   // its place has lost its lease
 )
 
 // A contender is one of ours: where it is in the protocol, and what it knows.
@@ -51,9 +55,9 @@ type contender struct {
 	then    ending
 	turns   uint8 // left, this one included
 	before  uint8 // the key it waits for
-	behind  rev   // and that key's CreateRevision
+	next    uint8 // its successor, as it was when it joined
 	created rev   // the CreateRevision of its place
-	token   rev
+	token   rev   // while it waits: of the write to its place that the watch has to tell
 	clock   clock
 }
 
@@ -70,20 +74,22 @@ type neighbour struct {
 type request struct {
 	kind    phase // in which it was sent
 	who     uint8
-	rev     rev  // which it names
-	renamed bool // the sender's place has another name by now
-	moved   bool // the sender has begun anew since
+	rev     rev   // which it names
+	other   uint8 // the place it names besides its own: a release the successor's, a leave the one before
+	renamed bool  // the sender's place has another name by now
+	moved   bool  // the sender has begun anew since
 }
 
 // slots is how many late requests there can be: scenarios see to it that they suffice.
-const slots = 4
+const slots = 5
 
 // A state is all there is, canonical and comparable.
 type state struct {
 	who       [ours]contender
 	now, last rev // etcd's revision; the last token
 	term      uint8
-	keys      [6]item
+	keys      [7]item
+	tail      uint8 // the place that it names
 	mutex     neighbour
 	late      [slots]request
 	budget    [faults]uint8
@@ -129,12 +135,11 @@ func (w *world) clear(x int, m mark)   { w.who[x].marks &^= m }
 
 // settle makes the state canonical: what cannot matter any more is forgotten, revisions are renumbered.
 func (w *world) settle() {
-	if w.budget[anyFault] == 0 {
-		for f := range counted {
-			w.budget[f] = 0
-		}
+	for f := range counted {
+		w.budget[f] = min(w.budget[f], w.budget[anyFault])
 	}
 	w.forgetLate()
+	w.forgetOthers()
 	w.forgetLast()
 	var used uint64
 	w.revisions(func(r *rev) { used |= 1 << *r })
@@ -158,12 +163,26 @@ func (w *world) forgetLast() {
 	w.now = newest
 }
 
+// forgetOthers forgets what contenders knew of their neighbours and have no use for.
+func (w *world) forgetOthers() {
+	for x := range w.who {
+		c := &w.who[x]
+		if !w.stands(x) && c.phase != releasing {
+			c.next = nothing
+			w.clear(x, missed)
+		}
+		if !c.phase.waits() && c.phase != withdrawing {
+			c.before = nothing
+		}
+	}
+}
+
 func (q request) isOf(x int) bool { return q.kind != idle && int(q.who) == x }
 
 // before puts requests in an order, the empty ones last.
 func (q request) before(p request) bool {
 	order := func(q request) int {
-		n := int(q.kind)<<16 | int(q.who)<<12 | int(q.rev)<<4
+		n := int(q.kind)<<20 | int(q.who)<<16 | int(q.rev)<<8 | int(q.other)<<4
 		if q.renamed {
 			n |= 1
 		}
@@ -184,7 +203,6 @@ func (s *state) revisions(visit func(*rev)) {
 		visit(&s.keys[i].mod)
 	}
 	for i := range s.who {
-		visit(&s.who[i].behind)
 		visit(&s.who[i].created)
 		visit(&s.who[i].token)
 	}
@@ -217,5 +235,9 @@ func (s *state) String() string {
 			holder = names[k.by-1 : k.by]
 		}
 	}
-	return "K " + holder + ", line " + strings.Join(line, " ")
+	tail := "-"
+	if s.tail != nothing {
+		tail = names[s.tail : s.tail+1]
+	}
+	return "K " + holder + ", tail " + tail + ", line " + strings.Join(line, " ")
 }
