@@ -57,7 +57,7 @@ func (w *world) tell(k int) {
 
 // acquire is the first transaction for a place of a contender's; of the half that TryLock begins with, nothing is put if it is refused.
 func (w *world) acquire(x, place int, half bool) (a answer) {
-	free := w.keys[lock].create == 0 || w.lacks(acquireComparesKey)
+	free := w.keys[lock].create == 0 && (half || w.tail == nothing) || w.lacks(acquireComparesKey)
 	alone := w.newest(w.now+1) == nothing || w.lacks(acquireComparesLine)
 	a = answer{done: free && alone, key: w.keys[lock], tail: w.tail}
 	puts := a.done || !half || w.lacks(refusedHalfWritesNothing)
@@ -87,11 +87,18 @@ func (w *world) putLock(place int) {
 	w.put(lock, uint8(place)+1)
 }
 
-// claim is made for the place created at r; after a listing without the comparison of the whole line.
-func (w *world) claim(x int, own item, r rev, afterListing bool) answer {
+// claim is made for the place created at r: with the comparison of the whole line; directly behind a holder that is gone only of the strangers;
+// after a listing with neither.
+func (w *world) claim(x int, own item, r rev, kind phase) answer {
 	mine := own.mod == r || w.lacks(claimComparesPlace)
 	free := w.keys[lock].create == 0 || w.lacks(claimComparesKey)
-	first := w.newest(r) == nothing || afterListing || w.lacks(claimComparesLine)
+	first := true
+	switch kind {
+	case claimingNext:
+		first = !w.strangers() || w.lacks(nextComparesStrangers)
+	case claiming:
+		first = w.newest(r) == nothing || w.lacks(claimComparesLine)
+	}
 	a := answer{done: mine && free && first, key: w.keys[lock], own: own}
 	if !a.done {
 		return a
@@ -102,6 +109,7 @@ func (w *world) claim(x int, own item, r rev, afterListing bool) answer {
 	}
 	w.now++
 	w.putLock(x)
+	w.overtakes(r)
 	if !w.lacks(oneTransaction) {
 		w.grantTo(uint8(x))
 	}
@@ -112,6 +120,11 @@ func (w *world) claim(x int, own item, r rev, afterListing bool) answer {
 func (w *world) grantTo(place uint8) {
 	w.put(int(place), 0)
 	w.spend(place)
+	for x := range w.who { // only a grant writes a place
+		if w.who[x].before == place && w.is(x, watching) && !w.is(x, silent) {
+			w.set(x, behindHolder)
+		}
+	}
 	if x := int(place); x < ours && w.who[x].phase.waits() && !w.is(x, silent) {
 		w.who[x].token = w.now
 		w.set(x, told)

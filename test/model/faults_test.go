@@ -47,7 +47,7 @@ func (w *world) leaveLine(x int) bool {
 	}
 	before := c.phase
 	w.abandon(x)
-	w.clear(x, watching|event|told|silent)
+	w.clear(x, watching|event|told|silent|behindHolder)
 	switch {
 	case w.lacks(giveUpLeaves):
 		c.phase = quit
@@ -106,7 +106,7 @@ func (w *world) fallSilent(x int) bool {
 
 // readBefore: the renewer's read shows the place as it is before the grant, and is answered later.
 func (w *world) readBefore(x int) bool {
-	if p := w.who[x].phase; p != claiming && p != blocked || w.is(x, looking) || !w.strike(oldReads) {
+	if p := w.who[x].phase; p != claimingNext && p != claiming && p != blocked || w.is(x, looking) || !w.strike(oldReads) {
 		return false
 	}
 	w.set(x, looking)

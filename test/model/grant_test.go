@@ -3,7 +3,7 @@ package model
 // claimed: claim is applied and answered.
 func (w *world) claimed(x int) {
 	c := &w.who[x]
-	a := w.claim(x, w.keys[x], c.created, c.phase == claimingListed)
+	a := w.claim(x, w.keys[x], c.created, c.phase)
 	won := a.key.create != 0 && a.key.mod == a.own.mod ||
 		a.key.by != 0 && w.leaseOf(a.key.by-1) == w.lease[x] && w.lacks(holderByRevision)
 	switch {
@@ -27,6 +27,9 @@ func (w *world) claimed(x int) {
 	case a.own.mod != c.created:
 		w.say(x, "etcd refuses @'s claim: its place is overwritten")
 		w.startOver(x, a.own)
+	case c.phase == claimingNext:
+		w.say(x, "etcd refuses @'s claim; @ sends one that compares the line")
+		c.phase = claiming
 	case w.lacks(listingTells):
 		w.say(x, "etcd refuses @'s claim")
 		c.phase = claimingListed
@@ -40,7 +43,7 @@ func (w *world) claimed(x int) {
 func (w *world) grant(x int, created, token rev) {
 	c := &w.who[x]
 	c.created, c.token, c.phase = created, token, working
-	w.clear(x, watching|event|told|silent)
+	w.clear(x, watching|event|told|silent|behindHolder)
 	if w.is(x, stale) && !w.lacks(renewBeforeWork) {
 		c.phase = renewing
 	}

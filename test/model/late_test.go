@@ -10,7 +10,7 @@ func (w *world) abandon(x int) {
 	q := request{kind: c.phase, who: uint8(x), other: nothing}
 	switch c.phase {
 	case trying, joining, leaving:
-	case claiming, claimingListed:
+	case claimingNext, claiming, claimingListed:
 		q.rev = c.created
 	case withdrawing:
 		q.rev, q.other = c.created, c.before
@@ -39,7 +39,7 @@ func (w *world) timeOut(x int) bool {
 	switch c.phase {
 	case trying, joining:
 		w.doubt(x)
-	case claiming, claimingListed:
+	case claimingNext, claiming, claimingListed:
 		w.set(x, doubtful)
 		if w.lacks(unknownClaimIsRepeated) {
 			w.grant(x, c.created, w.now)
@@ -89,8 +89,8 @@ func (w *world) applyLate(i int) bool {
 		done = w.acquire(x, x, true).done
 	case joining:
 		done = !w.acquire(x, x, false).noLease
-	case claiming, claimingListed:
-		done = w.claim(x, w.keys[x], q.rev, q.kind == claimingListed).done
+	case claimingNext, claiming, claimingListed:
+		done = w.claim(x, w.keys[x], q.rev, q.kind).done
 	case releasing:
 		w.release(x, q.rev, false, q.other)
 	case leaving:
@@ -115,9 +115,9 @@ func (w *world) applyRenamed(q request) {
 			return
 		}
 		w.acquire(x, ghost, q.kind == trying)
-	case claiming, claimingListed:
+	case claimingNext, claiming, claimingListed:
 		before := w.state
-		if w.claim(x, item{}, q.rev, q.kind == claimingListed).done {
+		if w.claim(x, item{}, q.rev, q.kind).done {
 			w.state, w.broken = before, w.broken|noGhosts
 		}
 	case releasing:
@@ -131,7 +131,7 @@ func (w *world) forgetLate() {
 		x := int(q.who)
 		useless := false
 		switch q.kind {
-		case claiming, claimingListed:
+		case claimingNext, claiming, claimingListed:
 			useless = (q.renamed || w.keys[x].mod != q.rev) && !w.lacks(claimComparesPlace)
 		case releasing:
 			useless = w.keys[lock].mod != q.rev && !w.lacks(releaseComparesToken)

@@ -9,9 +9,9 @@
 // a lease, as in a session: see below.
 //
 // Whoever stands in line learns from the first change of the tail after its own place who its successor is, and keeps to that, also if
-// the successor has left. When it releases it may know that, or not yet, or not any more. Who was alone when it joined may also read it,
-// if there is just one behind it. The history of the tail names the newest older place that swapped the tail, or nothing: where it is compacted,
-// and where the tail was deleted in between.
+// the successor has left. When it releases it may know that, or not yet, or not any more. The history of the tail names the newest older place that swapped the tail, or nothing: where it is compacted,
+// and where the tail was deleted in between. Who saw that it stood behind the holder claims without the comparison of the line, so what the tail
+// and its history say is more than a hint then: that nobody is overtaken is judged when etcd applies a claim, also a late one.
 //
 // Faults: a sender gives up on a write, which is applied at any later time or never (an answer that is lost is the same as
 // a write that is applied at once and late); a process is killed; who waits gives up; a lease is not renewed in time and
@@ -26,8 +26,8 @@
 //     where all have had their turn or are gone, and no key is left, not the tail either. The number of states is finite, so once faults cease every run that
 //     is fair gets there. The end of its work cannot be relied on of a holder that has lost the lock: it has to be told. A
 //     watch has to suffice where watches work: waiters read again after renewals only in the exploration of silent watches.
-//   - In order: nobody is granted the lock while an older place waits, and nobody who stays loses its place of itself. A pass
-//     is judged when etcd applies it: then no older key below K/ may be there, waiting or not. That is so for those who do not write the tail, too.
+//   - In order: nobody is granted the lock while an older place waits, and nobody who stays loses its place of itself. A pass and
+//     a claim are judged when etcd applies them: then no older key below K/ may be there, waiting or not. That is so for those who do not write the tail, too.
 //   - The tail put back, when who it named leaves, is never the first change that somebody sees.
 //   - Tokens grow from holder to holder, the Mutex's (the revision of the answer that showed that it holds) included.
 //   - No ghosts: no late write puts a key after its sender has begun anew. (A session reckons with a place of which it has given up the name.)

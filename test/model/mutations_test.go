@@ -21,7 +21,7 @@ var mutations = []struct {
 	{"the token is the revision at which the place was created", tokenIsModRevision, growing, scenario{start: ab, lease: own, locks: 1}},
 
 	{"acquire does not compare K", acquireComparesKey, oneHolder, scenario{start: a, lease: own, faults: may(byHand)}},
-	{"acquire does not compare all of K/", acquireComparesLine, inOrder, scenario{start: abc, lease: own}},
+	{"acquire does not compare all of K/", acquireComparesLine, oneHolder, scenario{start: a, lease: own, locks: 1}},
 	{"acquire gets the tail after it has put its own place there", getsComeFirst, nobodyStuck, scenario{start: ab, lease: own}},
 	{"the first half of acquire writes though it is refused", refusedHalfWritesNothing, nobodyStuck, scenario{start: half, try: [ours]bool{true}, lease: own}},
 
@@ -53,6 +53,8 @@ var mutations = []struct {
 	{"claim does not compare the place, when another is on the lease", claimComparesPlace, nobodyStuck, scenario{start: abc, lease: pair, faults: may(giveUp)}},
 	{"claim does not compare K", claimComparesKey, oneHolder, scenario{start: ab, lease: own, faults: may(byHand)}},
 	{"claim does not compare all of K/", claimComparesLine, oneHolder, scenario{start: ab, lease: own, locks: 1, faults: may(giveUp)}},
+	{"who did not stand behind a holder claims as if it had", nextFollowsHolder, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp, byHand)}},
+	{"a claim behind a holder that is gone does not look for strangers", nextComparesStrangers, oneHolder, scenario{start: abc, lease: own, locks: 1}},
 	{"a claim without the comparison of K/ is made without listing the line", listingTells, inOrder,
 		scenario{start: abc, lease: own, locks: 1, faults: may(giveUp)}},
 	{"an unknown claim counts as granted", unknownClaimIsRepeated, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp, late)}},

@@ -13,6 +13,7 @@ const (
 	opening        // a watch on what it waits for
 	reading        // whether that is still there
 	blocked        // no request: waits for the watch to tell
+	claimingNext   // claim with the comparison of strangers, as the holder that it was behind is gone
 	claiming       // claim
 	listing        // the line, because a claim was refused, or because no tail said who is before it
 	claimingListed // claim without the comparison of the line
@@ -37,7 +38,7 @@ const (
 )
 
 var phaseNames = [phases]string{
-	trying: "first half of acquire", joining: "acquire", claiming: "claim", claimingListed: "claim", releasing: "release",
+	trying: "first half of acquire", joining: "acquire", claimingNext: "claim", claiming: "claim", claimingListed: "claim", releasing: "release",
 	leaving: "leave", withdrawing: "leave",
 }
 

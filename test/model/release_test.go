@@ -26,31 +26,6 @@ func (w *world) finishUnknowing(x int) bool {
 	return w.say(x, "@'s work ends; does not know its successor, sends release")
 }
 
-// learnsByReading: who was alone when it joined, and has no watch that tells from before that, reads the tail and the linked places in one
-// revision. If there is one besides its own, and the tail names it as it joined, it is the successor. Nobody may rely on that.
-func (w *world) learnsByReading(x int) bool {
-	c := &w.who[x]
-	if c.phase != working || c.created != c.token || c.next != spent || !w.linked(uint8(x)) || w.tail == nothing || w.others(x) != 1 {
-		return false
-	}
-	if to := w.keys[w.tail]; int(w.tail) == x || to.create == 0 || to.mod != to.create {
-		return false
-	}
-	w.aside = true
-	c.next = w.tail
-	return w.say(x, "@ reads that # is the only one behind it", c.next)
-}
-
-// others is how many linked places there are besides one's own.
-func (w *world) others(x int) (n int) {
-	for k := range uint8(lock) {
-		if w.linked(k) && int(k) != x && w.keys[k].create != 0 {
-			n++
-		}
-	}
-	return n
-}
-
 // sendRelease: what is not known by now is not known.
 func (w *world) sendRelease(x int) {
 	c := &w.who[x]

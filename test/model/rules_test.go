@@ -45,6 +45,8 @@ const (
 	claimComparesPlace
 	claimComparesKey
 	claimComparesLine
+	nextFollowsHolder
+	nextComparesStrangers
 	listingTells
 	unknownClaimIsRepeated
 	lateClaimCounts

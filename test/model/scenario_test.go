@@ -89,7 +89,7 @@ var steps = []struct {
 	make  func(w *world, x int) bool
 }{
 	{ours, (*world).request}, {ours, (*world).wake}, {ours, (*world).looksBack}, {ours, (*world).hears}, {ours, (*world).reread}, {ours, (*world).renew},
-	{ours, (*world).look}, {ours, (*world).finish}, {ours, (*world).finishUnknowing}, {ours, (*world).learnsByReading}, {ours, (*world).die}, {ours, (*world).expire},
+	{ours, (*world).look}, {ours, (*world).finish}, {ours, (*world).finishUnknowing}, {ours, (*world).die}, {ours, (*world).expire},
 	{ours, (*world).readBefore}, {ours, (*world).answeredAfter},
 	{1, alone((*world).mutexRequest)}, {1, alone((*world).mutexWakes)}, {1, alone((*world).mutexFinishes)}, {1, alone((*world).mutexExpires)},
 
@@ -115,7 +115,7 @@ func alone(step func(*world) bool) func(*world, int) bool {
 // the request that follows is applied.
 var requests = [phases]func(*world, int){
 	trying: (*world).tried, asking: (*world).asked, joining: (*world).joined, opening: (*world).opened, reading: (*world).read,
-	claiming: (*world).claimed, listing: (*world).listedLine, claimingListed: (*world).claimed, renewing: (*world).renewed,
+	claimingNext: (*world).claimed, claiming: (*world).claimed, listing: (*world).listedLine, claimingListed: (*world).claimed, renewing: (*world).renewed,
 	releasing: (*world).released, leaving: (*world).left, withdrawing: (*world).withdrawn,
 	clearing: (*world).cleared, revoking: (*world).revoked, recalling: (*world).recalled,
 }

@@ -33,19 +33,20 @@ type item struct {
 type mark uint16
 
 const (
-	gone     mark = 1 << iota // its lease is no more, whether it knows or not
-	stale                     // its validity has ended: its lease may run out
-	doubtful                  // a write that names its place was not answered at its first try
-	repeated                  // its release was sent more than once
-	watching                  // its watch on what it waits for is confirmed
-	event                     // that watch has something to tell
-	told                      // the watch on its own place has something to tell
-	silent                    // its watches have fallen silent
-	touched                   // the operator did something to its holding
-	forced                    // the operator took the lock away from it by force
-	looking                   // the answer to a read from before the grant is still under way
-	missed                    // the first change of the tail was not told
-	unbound                   // its place has lost its lease
+	gone         mark = 1 << iota // its lease is no more, whether it knows or not
+	stale                         // its validity has ended: its lease may run out
+	doubtful                      // a write that names its place was not answered at its first try
+	repeated                      // its release was sent more than once
+	watching                      // its watch on what it waits for is confirmed
+	event                         // that watch has something to tell
+	behindHolder                  // what it waits for holds the lock
+	told                          // the watch on its own place has something to tell
+	silent                        // its watches have fallen silent
+	touched                       // the operator did something to its holding
+	forced                        // the operator took the lock away from it by force
+	looking                       // the answer to a read from before the grant is still under way
+	missed                        // the first change of the tail was not told
+	unbound                       // its place has lost its lease
 )
 
 // A contender is one of ours: where it is in the protocol, and what it knows.

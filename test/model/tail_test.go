@@ -74,16 +74,20 @@ func (w *world) putBackTail(place, before uint8) {
 	}
 }
 
-// mayPass compares, for a pass, that the lock is ours, that the successor stands where it joined, and that no stranger is between us.
+// strangers reports whether there are keys below K/ that are not in the range of those who swap the tail. One comparison finds that out.
+func (w *world) strangers() bool {
+	return nothing != w.newestOf(w.now+1, func(k uint8) bool {
+		return !w.linked(k) && (k >= mutex || !w.lacks(unlinkedIsAStranger))
+	})
+}
+
+// mayPass compares, for a pass, that the lock is ours, that the successor stands where it joined, and that no stranger is in line.
 // (That the passing one's place is compared, too, is good for nothing that this model knows: all holds without it.)
 func (w *world) mayPass(x int, token rev, renamed bool, to uint8) bool {
 	ours := w.keys[lock].mod == token || w.lacks(passComparesKey)
 	ours = ours && !renamed && w.keys[x].mod == token
 	there := w.keys[to].create != 0 && w.keys[to].mod == w.keys[to].create || w.lacks(passComparesSuccessor)
-	between := w.newestOf(w.keys[to].create, func(k uint8) bool {
-		return !w.linked(k) && (k >= mutex || !w.lacks(unlinkedIsAStranger))
-	})
-	return ours && there && (between == nothing || w.lacks(passComparesStrangers))
+	return ours && there && (!w.strangers() || w.lacks(passComparesStrangers))
 }
 
 // pass gives K to the successor, and touches its place. The successor must be the next in line, and K the passing one's.
@@ -102,7 +106,12 @@ func (w *world) pass(x int, to uint8) {
 	if to < ours && w.lacks(touchKeepsLease) {
 		w.set(int(to), unbound)
 	}
-	if w.newestOf(w.keys[to].create, func(k uint8) bool { return k != foreign }) != nothing {
+	w.overtakes(w.keys[to].create)
+}
+
+// overtakes: the lock is granted to the place created at r. Nobody may have an older one.
+func (w *world) overtakes(r rev) {
+	if w.newestOf(r, func(k uint8) bool { return k != foreign }) != nothing {
 		w.broken |= inOrder
 	}
 }

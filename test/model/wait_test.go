@@ -56,17 +56,24 @@ func (w *world) read(x int) {
 		c.phase = opening
 	default:
 		w.say(x, "@ reads that # is still there", c.before)
+		if w.keys[c.before].mod == w.keys[lock].mod {
+			w.set(x, behindHolder)
+		}
 		c.phase = blocked
 	}
 }
 
 // unblock: what stood in the way is gone.
 func (w *world) unblock(x int) {
-	w.clear(x, watching|event|silent)
-	w.who[x].before, w.who[x].phase = nothing, claiming
+	w.who[x].phase = claiming
+	if w.is(x, behindHolder) || w.lacks(nextFollowsHolder) {
+		w.who[x].phase = claimingNext
+	}
+	w.clear(x, watching|event|silent|behindHolder)
+	w.who[x].before = nothing
 }
 
-// wake: what stood in the way is gone, and nobody knows who is before that: a claim tells whether it is our turn.
+// wake: what stood in the way is gone. If it was the holder it is our turn, else a claim tells, unless the tail's history does.
 func (w *world) wake(x int) bool {
 	c := &w.who[x]
 	if c.phase != blocked || !w.is(x, event) {
@@ -100,7 +107,7 @@ func (w *world) looksBack(x int) bool {
 // the tail. History may be compacted, and it ends where the tail was deleted: nobody can count on it.
 func (w *world) inHistory(x int) uint8 {
 	c := &w.who[x]
-	if !w.linked(uint8(x)) || !w.linked(c.before) {
+	if !w.linked(uint8(x)) || !w.linked(c.before) || w.is(x, behindHolder) {
 		return nothing
 	}
 	if w.lacks(historyIsRead) && x > 0 {
