@@ -27,7 +27,8 @@ type census struct {
 // behindCensus returns a client whose requests are counted.
 func behindCensus(t testing.TB, s *etcdtest.Server) (*clientv3.Client, *census) {
 	t.Helper()
-	gate, n := etcdtest.NewGate(t, s.Endpoint()), &census{}
+	gate, client := gated(t, s)
+	n := &census{}
 	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
 		switch r := request.(type) {
 		case *pb.LeaseKeepAliveRequest:
@@ -51,9 +52,7 @@ func behindCensus(t testing.TB, s *etcdtest.Server) (*clientv3.Client, *census) 
 		}
 		return etcdtest.Pass
 	})
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
-	return etcdtest.Dial(t, config), n
+	return client, n
 }
 
 // crowd lets n locks of a session stand in line for a key, one after the other.

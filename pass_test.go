@@ -47,6 +47,22 @@ func (w *waiter) mustGet(t testing.TB) {
 	}
 }
 
+// gated returns a client of a server's that is behind a gate.
+func gated(t testing.TB, s *etcdtest.Server) (*etcdtest.Gate, *clientv3.Client) {
+	t.Helper()
+	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
+	config.Endpoints = []string{gate.Endpoint()}
+	return gate, etcdtest.Dial(t, config)
+}
+
+// linked returns a client of a server's that is behind a link.
+func linked(t testing.TB, s *etcdtest.Server) (*etcdtest.Link, *clientv3.Client) {
+	t.Helper()
+	link, config := etcdtest.NewLink(t, s.Endpoint()), s.Config()
+	config.Endpoints = []string{link.Endpoint()}
+	return link, etcdtest.Dial(t, config)
+}
+
 // knowsNext waits until a holder knows who is next.
 func knowsNext(t testing.TB, l *etcdlock.Lock) {
 	t.Helper()
@@ -261,13 +277,11 @@ func TestNotPassedOverAStranger(t *testing.T) {
 // TestGivenOn: a waiter that leaves, and to whom the lock was passed before it knew, gives it on to the next, and not back to nobody.
 func TestGivenOn(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate := etcdtest.NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
+	gate, behind := gated(t, s)
 	client := s.Client(t)
 	holder := newLock(t, client, "/given", "holder")
 	mustLock(t, holder)
-	leaver := newLock(t, etcdtest.Dial(t, config), "/given", "leaver")
+	leaver := newLock(t, behind, "/given", "leaver")
 	leaver.RefreshInterval = 40 * time.Second
 	left := queue(t, leaver)
 	began := revisionOf(t, client)
@@ -299,9 +313,7 @@ func TestGivenOn(t *testing.T) {
 // TestSuccessorBeforeTheWatch: who joins before the watch on the tail of the one before is confirmed is known to it all the same.
 func TestSuccessorBeforeTheWatch(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate := etcdtest.NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
+	gate, behind := gated(t, s)
 	client := s.Client(t)
 	holder := newLock(t, client, "/late-watch", "holder")
 	mustLock(t, holder)
@@ -311,7 +323,7 @@ func TestSuccessorBeforeTheWatch(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	second := newLock(t, etcdtest.Dial(t, config), "/late-watch", "second")
+	second := newLock(t, behind, "/late-watch", "second")
 	waits := queue(t, second)
 	held := gate.AwaitHeld(t)
 	queue(t, newLock(t, client, "/late-watch", "third"))
@@ -328,11 +340,9 @@ func TestSuccessorBeforeTheWatch(t *testing.T) {
 // TestSuccessorOfWhoWasAlone: a holder whose place was not watched from the start finds out who joined first.
 func TestSuccessorOfWhoWasAlone(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate := etcdtest.NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
+	gate, behind := gated(t, s)
 	client := s.Client(t)
-	holder := newLock(t, etcdtest.Dial(t, config), "/alone", "holder")
+	holder := newLock(t, behind, "/alone", "holder")
 	mustLock(t, holder)
 	mustUnlock(t, holder)
 	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {

@@ -64,10 +64,8 @@ func TestSessionClosedAsALockIsGranted(t *testing.T) {
 // TestPausedAsALockIsGranted: a pause between the look at the clock and the grant, after which etcd cannot be reached, does not cost the keeper's attention.
 func TestPausedAsALockIsGranted(t *testing.T) {
 	s := etcdtest.Start(t)
-	link := etcdtest.NewLink(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{link.Endpoint()}
-	_, l := sessionLock(t, etcdtest.Dial(t, config), "/paused", 2*time.Second)
+	link, behind := linked(t, s)
+	_, l := sessionLock(t, behind, "/paused", 2*time.Second)
 	l.Logger = slog.New(&listener{"lock acquired", func() {
 		link.Silence()
 		time.Sleep(2 * time.Second) // the pause
@@ -154,10 +152,8 @@ func TestNoKeyOfAGhost(t *testing.T) {
 // TestRefusedForAWhile: a session that etcd refuses for a time does not try to join again and again, each time with something to clear up.
 func TestRefusedForAWhile(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate := etcdtest.NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
-	_, l := sessionLock(t, etcdtest.Dial(t, config), "/refused", ttl)
+	gate, behind := gated(t, s)
+	_, l := sessionLock(t, behind, "/refused", ttl)
 	var joins atomic.Int64
 	began := time.Now()
 	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {

@@ -80,7 +80,7 @@ func TestTenThousandLocks(t *testing.T) {
 		}
 		return nil
 	})
-	time.Sleep(1500 * time.Millisecond) // a renewal, so that whatever it leaves behind is counted
+	renewed(t, locks[0], held[0], 2) // so that whatever a renewal leaves behind is counted
 	if each := (heap() - before) / n; each > most {
 		t.Errorf("a held lock takes %d bytes, at most %d are wanted", each, most)
 	} else {
@@ -151,10 +151,8 @@ func awaitRenewals(t testing.TB, c *census, n int64) {
 func TestSilentWatches(t *testing.T) {
 	const n = 1600
 	s := etcdtest.Start(t)
-	gate := etcdtest.NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
-	session, err := etcdlock.NewSession(etcdtest.Dial(t, config), 8*time.Second)
+	gate, behind := gated(t, s)
+	session, err := etcdlock.NewSession(behind, 8*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,11 +296,9 @@ func TestSessionLosesItsLease(t *testing.T) {
 // TestSessionGoesSilent: validity ends for all locks at once, before the lease does, and the session works again after the outage.
 func TestSessionGoesSilent(t *testing.T) {
 	s := etcdtest.Start(t)
-	link := etcdtest.NewLink(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{link.Endpoint()}
+	link, behind := linked(t, s)
 	direct, ctx := s.Client(t), etcdtest.Context(t)
-	session, err := etcdlock.NewSession(etcdtest.Dial(t, config), 3*time.Second)
+	session, err := etcdlock.NewSession(behind, 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
