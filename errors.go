@@ -20,6 +20,9 @@ var (
 	// lock, and the lock frees itself when its lease runs out, at the latest one TTL after the last renewal
 	// (later by a TTL and an election if etcd elects a new leader).
 	ErrUnconfirmed = errors.New("the release is not confirmed")
+
+	// ErrSessionClosed is what the locks of a session that was closed fail with.
+	ErrSessionClosed = errors.New("the session is closed")
 )
 
 // A busyError is an ErrBusy that says who has the lock.

@@ -109,7 +109,7 @@ type ghost struct {
 // haunt leaves a place to the session.
 func (c *contender) haunt() {
 	g := &ghost{contender: c}
-	g.watched = watchKey(c.lease.client, c.place, 0, g, growth*c.lease.first)
+	g.watched = c.lease.watch(c.place, 0, g)
 	c.lease.crowd.Lock()
 	c.lease.ghosts = append(c.lease.ghosts, g)
 	c.lease.crowd.Unlock()

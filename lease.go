@@ -99,6 +99,11 @@ func (l *lease) validUntil() boottime.Instant {
 	return l.sent.Add(l.ttl - validity.Margin(l.ttl))
 }
 
+// whileValid is ctx until validity ends.
+func (l *lease) whileValid(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, time.Now().Add(l.validUntil().Until()), errors.New("validity has ended"))
+}
+
 func (l *lease) sentAt() boottime.Instant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,10 +149,19 @@ func (l *lease) txn(ctx context.Context, cmps []*comparison, then, els []*operat
 
 // read makes a linearizable read of several keys in one revision, until it is answered.
 func (l *lease) read(ctx context.Context, ops ...*operation) (*answer, error) {
-	final := func(err error) bool { return errors.Is(err, errHistoryLost) }
+	return l.readUntil(ctx, func(err error) bool { return errors.Is(err, errHistoryLost) }, ops...)
+}
+
+// readUntil is read for which more errors are final.
+func (l *lease) readUntil(ctx context.Context, final func(error) bool, ops ...*operation) (*answer, error) {
 	return persist(ctx, l.first, final, func(ctx context.Context) (*answer, error) {
 		return l.txn(ctx, nil, ops, nil)
 	})
+}
+
+// watch begins to watch a key, see watchKey.
+func (l *lease) watch(key string, from int64, owner watcher) *watch {
+	return watchKey(l.client, key, from, owner, growth*l.first)
 }
 
 // renew renews the lease and returns the answer to a read made after it. It does not give up before ctx is
@@ -173,7 +187,7 @@ func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 		if len(ops) == 0 {
 			return nil, nil
 		}
-		resp, err := persist(ctx, l.first, isFinal, func(ctx context.Context) (*answer, error) { return l.txn(ctx, nil, ops, nil) })
+		resp, err := l.readUntil(ctx, isFinal, ops...)
 		if err != nil {
 			return nil, l.noting(err)
 		}

@@ -122,12 +122,7 @@ func TestNobodyReadsTheLine(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	etcdtest.Await(t, "those who gave up to leave", func(context.Context) error {
-		if got := inLine(t, s.Client(t), "/crowd"); got != int64(1+len(stay)) {
-			return fmt.Errorf("%d in line, want %d", got, 1+len(stay))
-		}
-		return nil
-	})
+	awaitInLine(t, s.Client(t), "/crowd", 1+len(stay))
 	var last int64
 	mustUnlock(t, holder)
 	for _, w := range stay {

@@ -20,6 +20,11 @@ type (
 
 func get(key string) *operation { return ranged(&pb.RangeRequest{Key: []byte(key)}) }
 
+// getAt gets a key as it was in a revision.
+func getAt(key string, revision int64) *operation {
+	return ranged(&pb.RangeRequest{Key: []byte(key), Revision: revision})
+}
+
 // exists asks for no more than whether a key is there.
 func exists(key string) *operation {
 	return ranged(&pb.RangeRequest{Key: []byte(key), CountOnly: true})

@@ -63,12 +63,12 @@ func linked(t testing.TB, s *etcdtest.Server) (*etcdtest.Link, *clientv3.Client)
 	return link, etcdtest.Dial(t, config)
 }
 
-// knowsNext waits until a holder knows who is next.
+// knowsNext waits until somebody in line knows who is next.
 func knowsNext(t testing.TB, l *etcdlock.Lock) {
 	t.Helper()
-	etcdtest.Await(t, "the holder to know who is next", func(context.Context) error {
+	etcdtest.Await(t, "it to be known who is next", func(context.Context) error {
 		if !l.KnowsNext() {
-			return errors.New("it does not")
+			return errors.New("not yet")
 		}
 		return nil
 	})
@@ -251,12 +251,7 @@ func TestNotPassedOverAStranger(t *testing.T) {
 	mustLock(t, holder)
 	m, got := newMutex(t, s.Client(t), "/stranger"), make(chan error, 1)
 	go func() { _, err := m.lock(ctx); got <- err }()
-	etcdtest.Await(t, "the Mutex to stand in line", func(context.Context) error {
-		if n := inLine(t, client, "/stranger"); n != 2 {
-			return fmt.Errorf("%d in line", n)
-		}
-		return nil
-	})
+	awaitInLine(t, client, "/stranger", 2)
 	next := queue(t, newLock(t, client, "/stranger", "next"))
 	knowsNext(t, holder)
 	mustUnlock(t, holder)
@@ -287,12 +282,7 @@ func TestGivenOn(t *testing.T) {
 	began := revisionOf(t, client)
 	last := queue(t, newLock(t, client, "/given", "last"))
 	knowsNext(t, holder)
-	etcdtest.Await(t, "the leaver to know who is next", func(context.Context) error {
-		if !leaver.WaiterKnowsNext() {
-			return errors.New("it does not")
-		}
-		return nil
-	})
+	knowsNext(t, leaver)
 	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
 		if _, watched := answer.(*pb.WatchResponse); watched {
 			return etcdtest.Drop // it does not hear that its turn has come

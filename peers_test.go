@@ -108,6 +108,17 @@ func inLine(t testing.TB, client *clientv3.Client, key string) int64 {
 	return resp.Count
 }
 
+// awaitInLine waits until there are so many places.
+func awaitInLine(t testing.TB, client *clientv3.Client, key string, n int) {
+	t.Helper()
+	etcdtest.Await(t, fmt.Sprintf("%d to be in line", n), func(context.Context) error {
+		if got := inLine(t, client, key); got != int64(n) {
+			return fmt.Errorf("%d are", got)
+		}
+		return nil
+	})
+}
+
 // TestFirstComeFirstServedAcrossPeers starts contenders of all kinds one after the other and lets them go in turn.
 func TestFirstComeFirstServedAcrossPeers(t *testing.T) {
 	s := etcdtest.Shared(t)
@@ -144,12 +155,7 @@ func TestFirstComeFirstServedAcrossPeers(t *testing.T) {
 				t.Errorf("contender %d: %v", i, err)
 			}
 		})
-		etcdtest.Await(t, "the place in line", func(context.Context) error {
-			if got := inLine(t, client, key); got != int64(i+2) {
-				return fmt.Errorf("%d in line", got)
-			}
-			return nil
-		})
+		awaitInLine(t, client, key, i+2)
 	}
 	if err := first.unlock(ctx); err != nil {
 		t.Fatal(err)
@@ -357,12 +363,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 	for _, cancel := range gone {
 		cancel()
 	}
-	etcdtest.Await(t, "those who gave up to leave", func(context.Context) error {
-		if got := inLine(t, client, key); got != int64(1+n-len(gone)) {
-			return fmt.Errorf("%d in line", got)
-		}
-		return nil
-	})
+	awaitInLine(t, client, key, 1+n-len(gone))
 	mustUnlock(t, first)
 	wg.Wait()
 	want := 0

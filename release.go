@@ -290,11 +290,6 @@ func (c *contender) fence(ctx context.Context) {
 	}
 }
 
-// whileValid is ctx until validity ends.
-func (l *lease) whileValid(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithDeadlineCause(ctx, time.Now().Add(l.validUntil().Until()), errors.New("validity has ended"))
-}
-
 // withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.
 func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
 	ctx, cancel := c.lease.whileValid(ctx)

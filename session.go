@@ -10,9 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// ErrSessionClosed is what the locks of a session that was closed fail with.
-var ErrSessionClosed = errors.New("the session is closed")
-
 // A Session shares one lease, one renewal and one watch stream among any number of locks. Apart from that its locks are
 // independent: each stands in its own line, two of them with one key keep each other out.
 //

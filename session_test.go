@@ -46,6 +46,17 @@ func lockMany(t testing.TB, session *etcdlock.Session, n int) (locks []*etcdlock
 	return locks, held
 }
 
+// awaitWatches waits until the client of a lock watches so many keys at least.
+func awaitWatches(t testing.TB, l *etcdlock.Lock, n int) {
+	t.Helper()
+	etcdtest.Await(t, "all to be watched", func(context.Context) error {
+		if got := l.Watches(); got < n {
+			return fmt.Errorf("%d watches", got)
+		}
+		return nil
+	})
+}
+
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -74,12 +85,7 @@ func TestTenThousandLocks(t *testing.T) {
 	}
 	before, goroutines := heap(), runtime.NumGoroutine()
 	locks, held := lockMany(t, session, n)
-	etcdtest.Await(t, "all to be watched", func(context.Context) error {
-		if got := locks[0].Watches(); got < 3*n {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
-	})
+	awaitWatches(t, locks[0], 3*n)
 	renewed(t, locks[0], held[0], 2) // so that whatever a renewal leaves behind is counted
 	if each := (heap() - before) / n; each > most {
 		t.Errorf("a held lock takes %d bytes, at most %d are wanted", each, most)
@@ -114,12 +120,7 @@ func TestOneRenewalForAll(t *testing.T) {
 	session := newSession(t, client)
 	session.RefreshInterval = 200 * time.Millisecond
 	locks, held := lockMany(t, session, 200)
-	etcdtest.Await(t, "all to be watched", func(context.Context) error {
-		if got := locks[0].Watches(); got < 600 {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
-	})
+	awaitWatches(t, locks[0], 600)
 	awaitRenewals(t, counted, 2)
 	renewals, reads := counted.renewals.Load(), counted.reads.Load()
 	awaitRenewals(t, counted, 5)
@@ -159,12 +160,7 @@ func TestSilentWatches(t *testing.T) {
 	session.RefreshInterval = time.Second
 	t.Cleanup(func() { session.Close(context.Background()) })
 	locks, held := lockMany(t, session, n)
-	etcdtest.Await(t, "all to be watched", func(context.Context) error {
-		if got := locks[0].Watches(); got < 3*n {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
-	})
+	awaitWatches(t, locks[0], 3*n)
 	anew := false
 	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
 		w, ok := answer.(*pb.WatchResponse)

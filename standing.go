@@ -128,17 +128,21 @@ func (o *obstacle) is(kv *mvccpb.KeyValue, than int64) {
 	o.gone = o.gone || kv.CreateRevision != o.create
 }
 
-// read draws conclusions from the state of a place that waits.
-func (s *standing) read(key, own *mvccpb.KeyValue) {
+// read draws conclusions from the state of a place that waits, in one revision with the lock's key. It returns the token, 0 if the lock was not
+// granted.
+func (s *standing) read(key, own *mvccpb.KeyValue) (token int64, doom error) {
 	switch {
 	case own == nil || own.CreateRevision != s.create:
 		s.doom = errDeleted
 	case own.ModRevision == s.create:
+		return 0, nil
 	case key != nil && key.ModRevision == own.ModRevision:
 		s.written = own.ModRevision
+		return own.ModRevision, nil
 	default:
 		s.doom = errOverwritten
 	}
+	return 0, s.doom
 }
 
 // end returns the watches that are left.
@@ -172,11 +176,9 @@ func (c *contender) watchHeld() {
 	}
 }
 
-func (c *contender) watch(key string) *watch {
-	return watchKey(c.lease.client, key, 0, c, growth*c.lease.first)
-}
+func (c *contender) watch(key string) *watch { return c.lease.watch(key, 0, c) }
 
 // watchTail watches the tail from a revision on, 0: from now.
 func (c *contender) watchTail(from int64) {
-	c.line.onTail = watchKey(c.lease.client, place.Tail(c.key), from, c, growth*c.lease.first)
+	c.line.onTail = c.lease.watch(place.Tail(c.key), from, c)
 }

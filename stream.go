@@ -64,6 +64,13 @@ var streams = struct {
 	of map[*clientv3.Client]*stream
 }{of: make(map[*clientv3.Client]*stream)}
 
+// streamOf returns a client's stream, nil if it has none.
+func streamOf(client *clientv3.Client) *stream {
+	streams.Lock()
+	defer streams.Unlock()
+	return streams.of[client]
+}
+
 // watchKey begins to watch a key from a revision on, or from now if that is 0. It does not block: the owner hears when etcd has confirmed it.
 // Patience is how long that may take.
 func watchKey(client *clientv3.Client, key string, from int64, owner watcher, patience time.Duration) *watch {
@@ -98,9 +105,7 @@ func watchKey(client *clientv3.Client, key string, from int64, owner watcher, pa
 
 // unwatch ends watches. Their owner may be told one thing more.
 func unwatch(client *clientv3.Client, watches ...*watch) {
-	streams.Lock()
-	s := streams.of[client]
-	streams.Unlock()
+	s := streamOf(client)
 	if s == nil {
 		return
 	}
@@ -137,9 +142,7 @@ func endIdle(client *clientv3.Client) {
 // reach waits until the stream of a client has told all that happened up to a revision. If it does not within its patience it is
 // opened anew, and all owners hear of that.
 func reach(ctx context.Context, client *clientv3.Client, revision int64) {
-	streams.Lock()
-	s := streams.of[client]
-	streams.Unlock()
+	s := streamOf(client)
 	if s == nil {
 		return
 	}
@@ -193,6 +196,15 @@ func (s *stream) request(r *pb.WatchRequest) {
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// answered says that no watch is waited for.
+func (s *stream) answered() {
+	s.created = nil
+	if s.silence != nil {
+		s.silence.Stop()
+		s.silence = nil
 	}
 }
 
@@ -252,11 +264,8 @@ func (s *stream) begin(restart context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.restart = restart
-	s.requests, s.created, s.progress = nil, nil, 0
-	if s.silence != nil {
-		s.silence.Stop()
-		s.silence = nil
-	}
+	s.requests, s.progress = nil, 0
+	s.answered()
 	for _, w := range s.watches {
 		s.create(w)
 	}
@@ -311,9 +320,7 @@ func (s *stream) sort(resp *pb.WatchResponse) (w *watch, again bool, err error) 
 		}
 		w = s.watches[s.created[0]]
 		if s.created = s.created[1:]; len(s.created) == 0 {
-			s.created = nil
-			s.silence.Stop()
-			s.silence = nil
+			s.answered()
 		}
 		if w == nil || resp.Canceled && resp.CancelReason == rpctypes.ErrGRPCPermissionDenied.Error() {
 			return nil, false, nil // it is done without

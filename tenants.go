@@ -2,6 +2,7 @@ package etcdlock
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -109,7 +110,7 @@ func (l *lease) halt() {
 func (l *lease) everybody() []*contender {
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
-	return append([]*contender(nil), l.all...)
+	return slices.Clone(l.all)
 }
 
 // inBackground runs something for as long as it takes, at most until the lease is not looked after any more. It reports whether it does.
@@ -128,7 +129,7 @@ func (l *lease) inBackground(do func(context.Context)) bool {
 func (l *lease) haunters() []*ghost {
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
-	return append([]*ghost(nil), l.ghosts...)
+	return slices.Clone(l.ghosts)
 }
 
 // finish says that the lease is of no use any more, and why.
@@ -145,7 +146,7 @@ func (l *lease) retire(why error) []*contender {
 	if l.over == nil {
 		l.over = why
 	}
-	return append([]*contender(nil), l.all...)
+	return slices.Clone(l.all)
 }
 
 // gone returns why the lease is of no use any more, nil if it is, as far as is known.

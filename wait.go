@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 )
@@ -103,19 +102,18 @@ func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obst
 		if gone.held || gone.link == "" {
 			return obstacle{}, false, nil
 		}
-		resp, err := persist(ctx, c.lease.first, isRefused, func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return c.lease.client.Get(ctx, place.Tail(c.key), clientv3.WithRev(gone.create-1))
-		})
-		if err == nil && len(resp.Kvs) == 0 { // nobody that it named
-			return obstacle{}, false, nil
-		}
+		resp, err := c.lease.readUntil(ctx, isFinal, getAt(place.Tail(c.key), gone.create-1))
 		if isRefused(err) { // forgotten
 			return obstacle{}, true, nil
 		}
 		if err != nil {
 			return obstacle{}, false, c.translateRead(ctx, err)
 		}
-		before := behind(c.key, resp.Kvs[0])
+		tail := getOne(resp, 0)
+		if tail == nil { // it named nobody
+			return obstacle{}, false, nil
+		}
+		before := behind(c.key, tail)
 		there, err := c.lease.read(ctx, get(before.key))
 		if err != nil {
 			return obstacle{}, false, c.translateRead(ctx, err)
@@ -208,22 +206,16 @@ func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won bool,
 	if err != nil {
 		return false, c.translateRead(ctx, err)
 	}
-	create := c.create()
-	if resp.Succeeded {
-		c.win(create, resp.Header.Revision)
-		return true, nil
+	token := resp.Header.Revision
+	if !resp.Succeeded {
+		c.mu.Lock()
+		token, err = c.line.read(getOne(resp, 0), getOne(resp, 1))
+		c.mu.Unlock()
 	}
-	key, own := getOne(resp, 0), getOne(resp, 1)
-	switch {
-	case own == nil || own.CreateRevision != create:
-		return false, errDeleted
-	case key != nil && key.ModRevision == own.ModRevision:
-		c.win(create, own.ModRevision)
-		return true, nil
-	case own.ModRevision != create:
-		return false, errOverwritten
+	if token != 0 {
+		c.win(c.create(), token)
 	}
-	return false, nil
+	return token != 0, err
 }
 
 // What an operator's hand does to a place in line.
