@@ -1,13 +1,19 @@
 package etcdtest
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 )
 
 // Runner runs the tests of a package, as testing.M does.
-type Runner struct{ m *testing.M }
+type Runner struct {
+	m        *testing.M
+	timed    bool
+	parallel int // 0: as many as the testing package wants
+}
 
 // Main is the hook for TestMain that [Shared], [StartProcess] and [StartCluster] need:
 //
@@ -24,15 +30,52 @@ func Main(m *testing.M) *Runner {
 	shared.Lock()
 	defer shared.Unlock()
 	shared.hooked = true
-	return &Runner{m}
+	return &Runner{m: m}
 }
 
-// Run runs the tests, stops the shared server and returns the exit code.
+// Timed says that the tests are about time. On one machine, only one package of that kind runs its tests at a time.
+// Waiting for the others counts against the time limit of go test, so all of them together must stay well below it.
+func (r *Runner) Timed() *Runner {
+	r.timed = true
+	return r
+}
+
+// Parallel lets n parallel tests run at once, however few processors there are. It is for tests that mostly wait. The
+// flag -parallel has precedence.
+func (r *Runner) Parallel(n int) *Runner {
+	r.parallel = n
+	return r
+}
+
+// Run runs the tests, stops the shared server, prints which tests were skipped for what, and returns the exit code.
 func (r *Runner) Run() int {
+	if !flag.Parsed() {
+		flag.Parse()
+	}
+	if r.parallel > 0 {
+		setUnlessGiven(flag.CommandLine, "test.parallel", strconv.Itoa(r.parallel))
+	}
+	if listing := flag.Lookup("test.list").Value.String() != ""; r.timed && !listing {
+		return inTurn(r.run)
+	}
+	return r.run()
+}
+
+func (r *Runner) run() int {
 	code := r.m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintf(os.Stderr, "etcdtest: %v\n", err)
 		code = max(code, 1)
 	}
+	skips.print(os.Stderr)
 	return code
+}
+
+// setUnlessGiven sets a flag that the command line has not set.
+func setUnlessGiven(flags *flag.FlagSet, name, value string) {
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if !given {
+		flags.Set(name, value)
+	}
 }
