@@ -34,6 +34,7 @@ func renewed(t *testing.T, l *etcdlock.Lock, held context.Context, n int) {
 // TestOneSilentMember: of three members one falls silent, connections and all. A holder whose client knows all three
 // keeps its lock, and a waiter gets its turn.
 func TestOneSilentMember(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
 	var links []*etcdtest.Link
 	config := c.Config()
@@ -67,6 +68,7 @@ func TestOneSilentMember(t *testing.T) {
 
 // TestLeaderStopped: renewals that a stopped leader acknowledges do not count, those of its successor do.
 func TestLeaderStopped(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
 	l := timed(t, c.Client(t), "/leader", "me", 20*time.Second)
 	l.RefreshInterval = time.Second
@@ -81,6 +83,7 @@ func TestLeaderStopped(t *testing.T) {
 
 // TestRestart: a server that is killed and comes back in time costs nothing, for a holder or a waiter.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	p := etcdtest.StartProcess(t)
 	ctx := etcdtest.Context(t)
 	l, w := timed(t, p.Client(t), "/restart", "me", 30*time.Second), timed(t, p.Client(t), "/restart", "next", 30*time.Second)
@@ -101,6 +104,7 @@ func TestRestart(t *testing.T) {
 
 // TestWiped: a server that comes back empty has forgotten the lock: a holder loses it, a waiter joins again.
 func TestWiped(t *testing.T) {
+	t.Parallel()
 	p := etcdtest.StartProcess(t)
 	ctx := etcdtest.Context(t)
 	l, w := timed(t, p.Client(t), "/wiped", "me", 60*time.Second), timed(t, p.Client(t), "/wiped", "next", 60*time.Second)

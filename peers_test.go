@@ -171,6 +171,7 @@ func TestFirstComeFirstServedAcrossPeers(t *testing.T) {
 // TestTokensOverManyHandOvers checks 1,000 turns of 10 contenders, among them Mutexes that lock again and again under
 // their session's one key, and what an old token is worth.
 func TestTokensOverManyHandOvers(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	const key, contenders, turns = "/many", 10, 100

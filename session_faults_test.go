@@ -100,6 +100,7 @@ func TestUnlockInVain(t *testing.T) {
 
 // TestClearedUpLate: what removes a lost lock of a session, and comes late, does not hit the next holding of the same Lock.
 func TestClearedUpLate(t *testing.T) {
+	t.Parallel()
 	s, gate, behind, hit := startGated(t, "release", etcdtest.HoldRequest)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	_, l := sessionLock(t, behind, "/late-clearing", ttl)
@@ -151,6 +152,7 @@ func TestNoKeyOfAGhost(t *testing.T) {
 
 // TestRefusedForAWhile: a session that etcd refuses for a time does not try to join again and again, each time with something to clear up.
 func TestRefusedForAWhile(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
 	_, l := sessionLock(t, behind, "/refused", ttl)
@@ -178,6 +180,7 @@ func TestRefusedForAWhile(t *testing.T) {
 
 // TestForbiddenKeyInASession: a lock that may not be touched does not cost the others of its session their lease.
 func TestForbiddenKeyInASession(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	s.EnableAuth(t, "secret")
 	s.AddUser(t, "narrow", "pass", "/allowed")

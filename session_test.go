@@ -68,7 +68,7 @@ func heap() uint64 {
 // TestTenThousandLocks: what they cost while they are held. The etcd is a process of its own, so the memory is the client's alone.
 func TestTenThousandLocks(t *testing.T) {
 	if testing.Short() {
-		t.Skip("memory is measured without the race detector")
+		etcdtest.Skip(t, "with -short, for the race detector: memory is measured without it")
 	}
 	const n, most = 10_000, 4096
 	p := etcdtest.StartProcess(t)
@@ -115,6 +115,7 @@ func TestTenThousandLocks(t *testing.T) {
 
 // TestOneRenewalForAll counts what a session asks of etcd while its locks are idle: per refresh one renewal and one read.
 func TestOneRenewalForAll(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, counted := behindCensus(t, s)
 	session := newSession(t, client)
@@ -150,6 +151,7 @@ func awaitRenewals(t testing.TB, c *census, n int64) {
 // TestSilentWatches: the locks of a session of which no read looks at all are not left to a stream of watches that is open and says nothing. To
 // read all of them in turn would take fifty renewals.
 func TestSilentWatches(t *testing.T) {
+	t.Parallel()
 	const n = 1600
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)

@@ -97,6 +97,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 }
 
 func TestHoldAtLeast(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	p := locker(t, s.Endpoint(), "-k", "/least", "--hold-at-least", "1s", "echo", "ran")
 	p.says(p.stdout, "ran")
@@ -127,6 +128,7 @@ func TestNestedOnItsOwnLock(t *testing.T) {
 }
 
 func TestNotReached(t *testing.T) {
+	t.Parallel()
 	refused, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +198,7 @@ func TestAuthentication(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	s, mutual := etcdtest.Start(t, etcdtest.WithTLS()), etcdtest.Start(t, etcdtest.WithClientCerts())
 	if p := locker(t, mutual.Endpoint(), "--cacert", mutual.Certs().CA, "--cert", mutual.Certs().Cert, "--cert-key", mutual.Certs().Key,
 		"-k", "/tls", "true"); p.code() != 0 {

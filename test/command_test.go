@@ -73,14 +73,14 @@ func TestScriptWithoutInterpreter(t *testing.T) {
 func TestSignalsReachTheCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-		p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'echo got; exit 5' TERM INT QUIT HUP; echo ready; while :; do sleep 0.01; done`)
+		p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'echo got; exit 5' TERM INT QUIT HUP; echo ready; while :; do sleep 0.05; done`)
 		p.says(p.stdout, "ready")
 		p.signal(sig)
 		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stdout.String(), "got") {
 			t.Errorf("%v: exit code %d, %q", sig, code, p.stdout)
 		}
 	}
-	p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.01; done`)
+	p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
 	p.signal(syscall.SIGUSR1)
 	if code := p.code(); code != 6 {
@@ -101,7 +101,7 @@ func TestIgnoredFromTheStart(t *testing.T) {
 			try = "kill -" + name + " $$; "
 		}
 		p := startCommand(t, nil, exec.Command("sh", "-c", `trap "" `+name+`; exec "$@"`, "sh", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/ignored",
-			"--", "sh", "-c", try+`trap 'exit 6' USR1; echo ready; while :; do sleep 0.01; done`))
+			"--", "sh", "-c", try+`trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`))
 		p.says(p.stdout, "ready")
 		p.signal(sig)
 		if want == 6 {
@@ -118,7 +118,7 @@ func TestIgnoredFromTheStart(t *testing.T) {
 func TestStoppedByHand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	file := filepath.Join(t.TempDir(), "go")
-	p := locker(t, s.Endpoint(), "-t", "60", "-k", "/by-hand", "--", "sh", "-c", `echo "pid $$."; while [ ! -e `+file+` ]; do sleep 0.01; done; exit 7`)
+	p := locker(t, s.Endpoint(), "-t", "60", "-k", "/by-hand", "--", "sh", "-c", `echo "pid $$."; while [ ! -e `+file+` ]; do sleep 0.05; done; exit 7`)
 	p.says(p.stdout, ".\n")
 	var pid int
 	if _, err := fmt.Sscanf(p.stdout.String(), "pid %d.", &pid); err != nil {
@@ -137,7 +137,7 @@ func TestStoppedByHand(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
 	// A command that does not stop goes on under its lock.
-	p = locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "2", "-k", "/by-hand", "--", "sh", "-c", `trap '' TSTP; echo ready; exec sleep 1000`)
+	p = locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/by-hand", "--", "sh", "-c", `trap '' TSTP; echo ready; exec sleep 1000`)
 	p.says(p.stdout, "ready")
 	p.signal(syscall.SIGTSTP)
 	p.renews(3)
@@ -164,8 +164,8 @@ func stopped(t *testing.T, pid int, want bool) {
 func TestIgnoredTerm(t *testing.T) {
 	s := etcdtest.Shared(t)
 	file := filepath.Join(t.TempDir(), "go")
-	p := locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "2", "-k", "/patient", "--", "sh", "-c",
-		`trap 'echo asked' TERM; echo ready; while [ ! -e `+file+` ]; do sleep 0.01; done; exit 5`)
+	p := locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/patient", "--", "sh", "-c",
+		`trap 'echo asked' TERM; echo ready; while [ ! -e `+file+` ]; do sleep 0.05; done; exit 5`)
 	p.says(p.stdout, "ready")
 	p.signal(syscall.SIGTERM)
 	p.says(p.stdout, "asked")
@@ -198,7 +198,7 @@ func TestSignalToTheGroup(t *testing.T) {
 
 func TestStubbornCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`)
+	p := locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 143 {
@@ -212,7 +212,7 @@ func TestToldToStopLeavesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pid")
 	// The shell dies of TERM, its worker in a session of its own does not hear of it.
 	p := locker(t, s.Endpoint(), "-k", "/tree", "--grace", "0.3", "--", "sh", "-c",
-		`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.01; done' `+file+` & echo ready; wait`)
+		`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.05; done' `+file+` & echo ready; wait`)
 	worker := content(t, file)
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 143 {
@@ -225,7 +225,7 @@ func TestToldToStopLeavesNothing(t *testing.T) {
 func TestOrphans(t *testing.T) {
 	s := etcdtest.Shared(t)
 	script := func(file string) string {
-		return `setsid sh -c 'echo $$ > "$0"; while [ ! -e "$0.end" ]; do sleep 0.01; done' ` + file + ` > /dev/null 2>&1 & while [ ! -s ` + file + ` ]; do sleep 0.01; done`
+		return `setsid sh -c 'echo $$ > "$0"; while [ ! -e "$0.end" ]; do sleep 0.05; done' ` + file + ` > /dev/null 2>&1 & while [ ! -s ` + file + ` ]; do sleep 0.05; done`
 	}
 	t.Run("leave", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "pid")
@@ -284,7 +284,8 @@ func TestPID1Standby(t *testing.T) {
 	// Somebody comes into the container and leaves an orphan.
 	in := exec.Command("nsenter", "--pid", "--target", strconv.Itoa(firstOf(t, p)), "sh", "-c", `sh -c 'echo $$; exec sleep 0.1' & sleep 0.05`)
 	if out, err := in.CombinedOutput(); err != nil {
-		etcdtest.Missing(t, "nsenter: "+string(out))
+		t.Logf("nsenter: %v, %s", err, out)
+		etcdtest.Missing(t, "nsenter and the right to enter pid namespaces")
 	}
 	etcdtest.Await(t, "no zombies", func(context.Context) error {
 		out, err := exec.Command("ps", "-o", "stat=,comm=", "--ppid", strconv.Itoa(firstOf(t, p))).Output()
@@ -329,7 +330,7 @@ func TestPID1Adopts(t *testing.T) {
 	treeGone(t, "/pid1/guard")
 	free(t, s.Client(t), "/pid1/guard")
 
-	p = pid1("/pid1/signal", "sh", "-c", `trap 'echo asked; exit 6' USR1; echo ready; while :; do sleep 0.01; done`)
+	p = pid1("/pid1/signal", "sh", "-c", `trap 'echo asked; exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
 	if err := syscall.Kill(firstOf(t, p), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
@@ -422,6 +423,6 @@ func TestForeignProc(t *testing.T) {
 func needsNamespaces(t *testing.T) {
 	t.Helper()
 	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
-		etcdtest.Missing(t, "unshare and the right to use it: "+err.Error())
+		etcdtest.Missing(t, "unshare and the right to make pid namespaces")
 	}
 }

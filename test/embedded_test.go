@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // serverIn returns a directory for an embedded etcd. Its server is stopped when the test ends.
@@ -86,6 +88,7 @@ func TestEmbeddedLongPath(t *testing.T) {
 
 // TestEmbeddedLeavesWhenIdle: not while somebody holds a lock, and soon after.
 func TestEmbeddedLeavesWhenIdle(t *testing.T) {
+	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
 	server := start(t, nil, "etcdlockctl", "serve", "--dir", dir, "--idle-exit", "200ms")
 	server.says(server.stdout, "answers")
@@ -109,19 +112,24 @@ func TestEmbeddedUnusable(t *testing.T) {
 	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o770), os.WriteFile(file, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	tests := map[string]struct{ dir, says, hint string }{
-		"open":   {open, "can be written by others", "yours alone"},
-		"a file": {file, "not a directory", "yours alone"},
-	}
-	if os.Geteuid() == 0 {
-		foreign := filepath.Join(dir, "foreign")
-		if err := errors.Join(os.Mkdir(foreign, 0o700), os.Chown(foreign, 65534, 65534)); err != nil {
-			t.Fatal(err)
-		}
-		tests["foreign"] = struct{ dir, says, hint string }{foreign, "belongs to another user", "yours alone"}
+	tests := map[string]struct {
+		dir, says, hint string
+		owner           int
+	}{
+		"open":    {open, "can be written by others", "yours alone", 0},
+		"a file":  {file, "not a directory", "yours alone", 0},
+		"foreign": {filepath.Join(dir, "foreign"), "belongs to another user", "yours alone", nobody},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			if tt.owner != 0 {
+				if os.Geteuid() != 0 {
+					etcdtest.Missing(t, "root")
+				}
+				if err := errors.Join(os.Mkdir(tt.dir, 0o700), os.Chown(tt.dir, tt.owner, tt.owner)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			p := start(t, nil, "etcdlocker", "--embedded="+tt.dir, "-k", "/x", "echo", "ran")
 			if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), tt.says) || !strings.Contains(p.stderr.String(), "hint: ") ||
 				!strings.Contains(p.stderr.String(), tt.hint) {

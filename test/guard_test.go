@@ -66,10 +66,11 @@ func childOf(t testing.TB, parent int) (child int) {
 }
 
 // stubbornTree is a command with a child and a grandchild in a session of its own, which all ignore TERM.
-var stubbornTree = []string{"sh", "-c", `trap '' TERM; setsid sh -c 'sleep 1000 & wait' > /dev/null 2>&1 & sleep 1000 & echo ready; while :; do sleep 0.01; done`}
+var stubbornTree = []string{"sh", "-c", `trap '' TERM; setsid sh -c 'sleep 1000 & wait' > /dev/null 2>&1 & sleep 1000 & echo ready; while :; do sleep 0.05; done`}
 
 // TestGuard: whichever one process is killed or stopped, nothing of the tree runs when the lease runs out.
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		sig    syscall.Signal
@@ -79,7 +80,7 @@ func TestGuard(t *testing.T) {
 		uid    uint32 // nobody's commands have no control group
 	}{
 		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0}, // at once, not when validity ends
-		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0},
+		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0},  // before the lease ends
 		{"guard killed", syscall.SIGKILL, true, "300", 137, 0},
 		{"etcdlocker killed, no group", syscall.SIGKILL, false, "300", -1, nobody},
 		{"guard killed, no group", syscall.SIGKILL, true, "300", 137, nobody},
@@ -106,6 +107,10 @@ func TestGuard(t *testing.T) {
 			if err := syscall.Kill(pid, tt.sig); err != nil {
 				t.Fatal(err)
 			}
+			if tt.sig == syscall.SIGSTOP {
+				endsBefore(t, client, key, lease)
+				return
+			}
 			treeGone(t, key)
 			if took := time.Since(before); took > time.Minute {
 				t.Errorf("it took %v", took)
@@ -127,7 +132,7 @@ func TestGuard(t *testing.T) {
 // TestTheGuardSleeps: while all is well it wakes up once for each renewal.
 func TestTheGuardSleeps(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-v", "-t", "4", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	p := locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; exec sleep 1000")
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
 	p.renews(5) // it has settled by then
@@ -167,7 +172,7 @@ func wakeUps(t testing.TB, pid int) (n int) {
 func TestLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-t", "2", "-k", "/longer", "--", "sh", "-c", "sleep 4; exit 4")
+	p := locker(t, s.Endpoint(), "-t", "4", "-k", "/longer", "--", "sh", "-c", "sleep 6; exit 4")
 	if code := p.code(); code != 4 {
 		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
@@ -175,6 +180,7 @@ func TestLongerThanTheTTL(t *testing.T) {
 
 // TestStoppedLockerComesBack: it finds that the lock is lost, and says so.
 func TestStoppedLockerComesBack(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	p := locker(t, s.Endpoint(), append([]string{"-t", "2", "-k", "/back", "--"}, stubbornTree...)...)
 	p.says(p.stdout, "ready")
@@ -191,7 +197,7 @@ func TestStoppedGuard(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	enough := filepath.Join(t.TempDir(), "enough")
-	p := locker(t, s.Endpoint(), "-v", "-t", "3", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
+	p := locker(t, s.Endpoint(), "-v", "-t", "5", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
 	for range 2 {
@@ -238,8 +244,9 @@ func TestStandstill(t *testing.T) {
 // TestBothAtOnce: etcdlocker and its guard, killed together, take the command itself with them. Stopped together, the guard goes on
 // when validity ends, and takes everything.
 func TestBothAtOnce(t *testing.T) {
+	t.Parallel()
 	trees := map[syscall.Signal][]string{
-		syscall.SIGKILL: {"sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`},
+		syscall.SIGKILL: {"sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.05; done`},
 		syscall.SIGSTOP: stubbornTree,
 	}
 	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
@@ -256,10 +263,7 @@ func TestBothAtOnce(t *testing.T) {
 			if sig == syscall.SIGKILL {
 				p.signal(sig)
 			}
-			treeGone(t, key)
-			if !hasLease(t, client, lease) {
-				t.Error("the lease had run out before the command was dead")
-			}
+			endsBefore(t, client, key, lease)
 		})
 	}
 }
@@ -271,7 +275,7 @@ type phase struct {
 }
 
 // says on TERM that it was asked to end, and does not; as does its child in a session of its own.
-var askedTree = []string{"sh", "-c", `trap 'echo asked' TERM; setsid sh -c 'trap "" TERM; while :; do sleep 0.01; done' > /dev/null 2>&1 & echo ready; while :; do sleep 0.01; done`}
+var askedTree = []string{"sh", "-c", `trap 'echo asked' TERM; setsid sh -c 'trap "" TERM; while :; do sleep 0.05; done' > /dev/null 2>&1 & echo ready; while :; do sleep 0.05; done`}
 
 var phases = []phase{
 	{"waiting", func(t *testing.T, s *etcdtest.Server, p *program, key string) { p.says(p.stderr, "place 1 in line") }},
@@ -293,6 +297,7 @@ var phases = []phase{
 // TestAnyPhase: whichever of the two is killed or stopped, and whenever, nothing of the tree runs when the lease is gone. A
 // guard that had not started its command yet is replaced.
 func TestAnyPhase(t *testing.T) {
+	t.Parallel()
 	for _, phase := range phases {
 		for _, victim := range []string{"etcdlocker", "guard"} {
 			for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
@@ -345,12 +350,22 @@ func newestPlace(t testing.TB, client *clientv3.Client, key string) *mvccpb.KeyV
 // endsBefore waits until a lease is gone, and nothing of the lock's command may be there when it is.
 func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) {
 	t.Helper()
-	etcdtest.Await(t, "the lease to go", func(context.Context) error {
-		if hasLease(t, client, lease) {
-			return errors.New("it is there")
+	for ctx := etcdtest.Context(t); ; {
+		about, err := client.TimeToLive(ctx, clientv3.LeaseID(lease), clientv3.WithAttachedKeys())
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
+		if about.TTL < 0 {
+			break
+		}
+		if len(about.Keys) == 0 {
+			continue // it is about to be revoked
+		}
+		// The keys go with it.
+		watching, stop := context.WithCancel(ctx)
+		<-client.Watch(watching, string(about.Keys[0]), clientv3.WithRev(about.Revision+1))
+		stop()
+	}
 	if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
 		t.Errorf("the lease is gone, and these run: %v", left)
 	}
@@ -359,6 +374,7 @@ func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) 
 // TestAnyMoment: the same at moments that nobody has chosen, most of them while the command is being started. The command is
 // one process: a guard that is stopped and etcdlocker killed are both at once, and then that is what is promised.
 func TestAnyMoment(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for i := range 24 {
 		key := fmt.Sprint("/moment/", i)
@@ -367,7 +383,7 @@ func TestAnyMoment(t *testing.T) {
 		t.Run(fmt.Sprint(victim, sig, i), func(t *testing.T) {
 			t.Parallel()
 			client := s.Client(t)
-			p := locker(t, s.Endpoint(), "-t", "2", "-k", key, "--", "sh", "-c", `trap '' TERM; while :; do sleep 0.01; done`)
+			p := locker(t, s.Endpoint(), "-t", "2", "-k", key, "--", "sh", "-c", `trap '' TERM; while :; do sleep 0.05; done`)
 			lease := held(t, client, key).Kvs[0].Lease
 			time.Sleep(time.Duration(i) * time.Millisecond) // the moment
 			pid := p.cmd.Process.Pid

@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(func() int {
-		runner := etcdtest.Main(m)
+		// Most of them wait for leases to end.
+		runner := etcdtest.Main(m).Timed().Parallel(8)
 		dir, err := os.MkdirTemp("", "etcdlock-test-")
 		if err != nil {
 			panic(err)

@@ -32,20 +32,15 @@ func nodes(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	found := map[string]string{strings.TrimSpace(string(out)): path}
-	t.Run("other versions", func(t *testing.T) {
-		var missing []string
-		for _, version := range []string{"18", "22", "24"} {
+	for _, version := range []string{"18", "22", "24"} {
+		t.Run("node "+version, func(t *testing.T) {
 			other := filepath.Join(os.Getenv(nodesVariable), version, "bin", "node")
 			if exec.Command(other, "-e", "").Run() != nil {
-				missing = append(missing, version)
-				continue
+				etcdtest.Missing(t, "node "+version+" in the directory that "+nodesVariable+" names; .ci/run installs it from the npm registry")
 			}
 			found["v"+version] = other
-		}
-		if len(missing) > 0 {
-			t.Skipf("no node %s: %s names the directory with what .ci/run gets from the npm registry", strings.Join(missing, ", "), nodesVariable)
-		}
-	})
+		})
+	}
 	return found
 }
 
@@ -83,7 +78,7 @@ type row struct {
 }
 
 // quick are options for modules that are to be given up soon.
-var quick = []string{"-t", "2", "-r", "0.1", "--grace", "0.2"}
+var quick = []string{"-t", "4", "-r", "0.1", "--grace", "0.2"}
 
 var rows = []row{
 	{name: "answers, ends 0", text: answers + `then = n => { if (n == 5) process.exit(0) }`},
@@ -97,9 +92,9 @@ var rows = []row{
 			process.on('disconnect', () => process.exit(6)); then = n => { if (n == 2) process.disconnect() }`},
 	{name: "late, but in time", args: []string{"-t", "20", "-r", "0.1"},
 		text: `let n = 0; process.on('message', m => setTimeout(() => process.send({pong: m.ping}, () => { if (++n == 2) process.exit(0) }), 1500))`},
-	{name: "never answers", text: lives, code: 4, args: quick, says: []string{"did not answer its first ping within 2s", "process.send({pong: m.ping})"}},
-	{name: "answers no more", text: `process.once('message', m => process.send({pong: m.ping}));` + lives, code: 4, args: quick, says: []string{"did not answer a ping within 2s"}},
-	{name: "blocks", text: answers + `process.on('SIGTERM', () => {}); then = n => { if (n == 2) for (;;); }`, code: 4, args: quick, says: []string{"did not answer a ping within 2s"}},
+	{name: "never answers", text: lives, code: 4, args: quick, says: []string{"did not answer its first ping within 4s", "process.send({pong: m.ping})"}},
+	{name: "answers no more", text: `process.once('message', m => process.send({pong: m.ping}));` + lives, code: 4, args: quick, says: []string{"did not answer a ping within 4s"}},
+	{name: "blocks", text: answers + `process.on('SIGTERM', () => {}); then = n => { if (n == 2) for (;;); }`, code: 4, args: quick, says: []string{"did not answer a ping within 4s"}},
 	{name: "wrong number", text: `process.on('message', m => process.send({pong: m.ping + 1}))`, code: 4, says: []string{"answered ping", "with pong"}},
 	{name: "right number as a string", text: `process.on('message', m => process.send({pong: String(m.ping)}))`, code: 4, says: []string{`with pong "`}},
 	{name: "answers with undefined", text: `process.on('message', m => process.send({pong: undefined}))`, code: 4, args: quick, says: []string{"did not answer"}},
@@ -130,6 +125,7 @@ var rows = []row{
 
 // TestNode: each kind of module comes to the end that belongs to it, with each version of node, and nothing is left of it.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for version, node := range nodes(t) {
 		for _, r := range rows {
@@ -165,6 +161,7 @@ func TestNode(t *testing.T) {
 
 // TestNodeArguments: the module gets its words as they are, and without a module there is nothing to run.
 func TestNodeArguments(t *testing.T) {
+	t.Parallel()
 	nodes(t)
 	s := etcdtest.Shared(t)
 	file := module(t, "index.js", `console.log(JSON.stringify([process.argv.slice(1), process.argv0, process.execArgv])); process.exit(0)`)
@@ -192,6 +189,7 @@ func TestNodeArguments(t *testing.T) {
 
 // TestNodeDocs: the modules in docs/node.md do what it says.
 func TestNodeDocs(t *testing.T) {
+	t.Parallel()
 	nodes(t)
 	s := etcdtest.Shared(t)
 	page, err := os.ReadFile("../docs/node.md")
@@ -215,6 +213,7 @@ func TestNodeDocs(t *testing.T) {
 
 // TestNodeByTheOriginal: a module as one was written for the npm package's etcdlocker.
 func TestNodeByTheOriginal(t *testing.T) {
+	t.Parallel()
 	nodes(t)
 	s := etcdtest.Shared(t)
 	p := locker(t, s.Endpoint(), "-r", "0.1", "-n", "-k", "/node/original", "--", module(t, "worker.js", `"use strict";
@@ -231,6 +230,7 @@ func TestNodeByTheOriginal(t *testing.T) {
 
 // TestNodeToldToStop: the module may take its time and close its channel, but not hang.
 func TestNodeToldToStop(t *testing.T) {
+	t.Parallel()
 	nodes(t)
 	s := etcdtest.Shared(t)
 	ready := `then = n => { if (n == 2) console.log('ready') };`
@@ -240,7 +240,7 @@ func TestNodeToldToStop(t *testing.T) {
 		says string
 	}{
 		"dies":                {answers + ready, 143, "stopped by SIGTERM"},
-		"says goodbye":        {answers + ready + `process.on('SIGTERM', () => { process.disconnect(); setTimeout(() => process.exit(0), 3000) })`, 143, "stopped by SIGTERM"},
+		"says goodbye":        {answers + ready + `process.on('SIGTERM', () => { process.disconnect(); setTimeout(() => process.exit(0), 6000) })`, 143, "stopped by SIGTERM"},
 		"hangs meanwhile":     {answers + ready + `process.on('SIGTERM', () => { for (;;); })`, 4, "did not answer a ping"},
 		"sends rubbish":       {answers + ready + `process.on('SIGTERM', () => { process.send({pong: 'x'}); setTimeout(() => process.exit(0), 500) })`, 143, "stopped by SIGTERM"},
 		"rubbish, then hangs": {answers + ready + `process.on('SIGTERM', () => { process.send({pong: 'x'}, () => { for (;;); }) })`, 4, "told to stop by SIGTERM, the module did not answer"},
@@ -378,6 +378,7 @@ func TestNodeIsNotThere(t *testing.T) {
 // TestNodeStandsStill: what was stopped has the whole time again when it goes on: in doubt, and by Ctrl-Z. The module answers
 // two pings and no more.
 func TestNodeStandsStill(t *testing.T) {
+	t.Parallel()
 	nodes(t)
 	s := etcdtest.Start(t)
 	text := `let n = 0; process.on('message', m => { if (++n <= 2) process.send({pong: m.ping}); if (n == 3) console.log('ready') })`

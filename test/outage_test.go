@@ -20,11 +20,11 @@ import (
 var outages = map[string]func(*etcdtest.Link){"silent": (*etcdtest.Link).Silence, "refused": (*etcdtest.Link).Refuse}
 
 // slack is what a loaded machine may add to the times that are promised.
-const slack = 3 * time.Second
+const slack = 20 * time.Second
 
 // untilFile is a command that runs until a file is there, and then ends with code 4.
 func untilFile(file string) []string {
-	return []string{"sh", "-c", `echo started; while [ ! -e ` + file + ` ]; do sleep 0.01; done; exit 4`}
+	return []string{"sh", "-c", `echo started; while [ ! -e ` + file + ` ]; do sleep 0.05; done; exit 4`}
 }
 
 func create(t testing.TB, file string) {
@@ -36,22 +36,21 @@ func create(t testing.TB, file string) {
 
 // TestSilence: etcd goes away for good; the stubborn command is dead before etcd frees the lock, and the code is 2.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/silence/"+name
 			file := filepath.Join(t.TempDir(), "beat")
-			p := locker(t, link.Endpoint(), "-k", key, "-t", "4", "--", "sh", "-c", `trap '' TERM; echo $$ > `+file+`; while :; do sleep 0.01; done`)
+			p := locker(t, link.Endpoint(), "-k", key, "-t", "4", "--", "sh", "-c", `trap '' TERM; echo $$ > `+file+`; while :; do sleep 0.05; done`)
 			pid := content(t, file)
 			lease := held(t, client, key).Kvs[0].Lease
 			fault(link)
+			endsBefore(t, client, key, lease)
+			gone(t, pid)
 			if code := p.code(); code != 2 {
 				t.Errorf("exit code %d: %s", code, p.stderr)
-			}
-			gone(t, pid)
-			if !hasLease(t, client, lease) {
-				t.Error("the lease had run out before the command was dead")
 			}
 		})
 	}
@@ -59,6 +58,7 @@ func TestSilence(t *testing.T) {
 
 // TestEndsWhileEtcdIsDown: the command's code, in time, and a word on when the lock will be free.
 func TestEndsWhileEtcdIsDown(t *testing.T) {
+	t.Parallel()
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,6 +82,7 @@ func TestEndsWhileEtcdIsDown(t *testing.T) {
 
 // TestAwayWhileWaiting: etcd is away for so long that the place in line is lost, and then it is back.
 func TestAwayWhileWaiting(t *testing.T) {
+	t.Parallel()
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,6 +117,7 @@ func TestAwayWhileWaiting(t *testing.T) {
 
 // TestHeldThroughARestart: 3 s without etcd cost nothing with a TTL of 10 s.
 func TestHeldThroughARestart(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.StartProcess(t)
 	file := filepath.Join(t.TempDir(), "go")
 	p := locker(t, etcd.Endpoint(), append([]string{"-v", "-t", "10", "-r", "1", "-k", "/restart", "--"}, untilFile(file)...)...)
@@ -140,7 +142,7 @@ func TestHeldThroughARestart(t *testing.T) {
 func TestWiped(t *testing.T) {
 	etcd := etcdtest.StartProcess(t)
 	file := filepath.Join(t.TempDir(), "pid")
-	holder := locker(t, etcd.Endpoint(), "-k", "/wiped", "--", "sh", "-c", `trap '' TERM; echo $$ > `+file+`; while :; do sleep 0.01; done`)
+	holder := locker(t, etcd.Endpoint(), "-k", "/wiped", "--", "sh", "-c", `trap '' TERM; echo $$ > `+file+`; while :; do sleep 0.05; done`)
 	pid := content(t, file)
 	waiter := locker(t, etcd.Endpoint(), "-k", "/wiped", "echo", "ran")
 	waiter.says(waiter.stderr, "place 1 in line")
@@ -197,6 +199,7 @@ func TestCompacted(t *testing.T) {
 
 // TestSilenceWithAStoppedGuard: the guard cannot act, so etcdlocker ends the tree, also what is in a session of its own.
 func TestSilenceWithAStoppedGuard(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	link, client := etcdtest.NewLink(t, s.Endpoint()), s.Client(t)
 	p := locker(t, link.Endpoint(), append([]string{"-t", "4", "-k", "/stopped-guard", "--"}, stubbornTree...)...)
@@ -214,6 +217,7 @@ func TestSilenceWithAStoppedGuard(t *testing.T) {
 
 // TestFreeze: in doubt the command stands still, and goes on when the doubt is over.
 func TestFreeze(t *testing.T) {
+	t.Parallel()
 	for name, uid := range users() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -261,13 +265,14 @@ func unchanged(file string) error {
 // TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock, without going on for a
 // moment: it would do what it does when it is asked to end. With the control group that root's commands have, and without.
 func TestFreezeForGood(t *testing.T) {
+	t.Parallel()
 	for name, uid := range users() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, asked := etcdtest.Shared(t), filepath.Join(openDir(t), "asked")
 			link, client, key := etcdtest.NewLink(t, s.Endpoint()), s.Client(t), "/frozen/"+name
 			p := lockerOf(t, uid, nil, link.Endpoint(), "-k", key, "-t", "4", "--on-doubt=freeze", "--", "sh", "-c",
-				`trap 'echo > "$0"' TERM; echo ready; while :; do sleep 0.01; done`, asked)
+				`trap 'echo > "$0"' TERM; echo ready; while :; do sleep 0.05; done`, asked)
 			p.says(p.stdout, "ready")
 			lease := held(t, client, key).Kvs[0].Lease
 			link.Silence()
@@ -286,13 +291,14 @@ func TestFreezeForGood(t *testing.T) {
 // TestFreezeLeavesTheStopped: what was stopped before is stopped after, and what tells the command to stop meanwhile reaches
 // it when it goes on.
 func TestFreezeLeavesTheStopped(t *testing.T) {
+	t.Parallel()
 	for name, uid := range users() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, file := etcdtest.Shared(t), filepath.Join(openDir(t), "pid")
 			link := etcdtest.NewLink(t, s.Endpoint())
 			p := lockerOf(t, uid, nil, link.Endpoint(), "-k", "/freeze-stopped/"+name, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--", "sh", "-c",
-				`trap 'grep State "/proc/$!/status"; kill -KILL $!; exit 5' TERM; sleep 1000 & kill -STOP $!; echo $! > "$0"; while :; do sleep 0.01; done`, file)
+				`trap 'grep State "/proc/$!/status"; kill -KILL $!; exit 5' TERM; sleep 1000 & kill -STOP $!; echo $! > "$0"; while :; do sleep 0.05; done`, file)
 			content(t, file)
 			link.Silence()
 			p.says(p.stderr, "the command stands still")

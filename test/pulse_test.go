@@ -58,6 +58,7 @@ sys.exit(9)`},
 
 // TestWatchdog: programs in several languages are heard, at a path and in the abstract namespace.
 func TestWatchdog(t *testing.T) {
+	t.Parallel()
 	s, self := etcdtest.Shared(t), reachable(t)
 	places := map[string][]string{"path": nil, "abstract": {"XDG_RUNTIME_DIR=", "TMPDIR=/proc"}}
 	for name, words := range notifiers {
@@ -72,7 +73,7 @@ func TestWatchdog(t *testing.T) {
 					command, needs = []string{self}, "true"
 				}
 				if _, err := exec.LookPath(needs); err != nil {
-					t.Skip("no " + needs)
+					etcdtest.Missing(t, needs)
 				}
 				key := "/watchdog/" + name + "/" + place
 				vars := append([]string{roleVariable + "=notifies", "WATCHDOG_PID=1", "NOTIFY_SOCKET=/run/systemd/notify"}, vars...)
@@ -91,6 +92,7 @@ func TestWatchdog(t *testing.T) {
 
 // TestWatchdogBites: commands that are not well are ended, and nothing is left of them, nor of the socket.
 func TestWatchdogBites(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	if _, err := exec.LookPath("systemd-notify"); err != nil {
 		etcdtest.Missing(t, "systemd-notify")
@@ -123,6 +125,7 @@ func TestWatchdogBites(t *testing.T) {
 
 // TestStrangersAreIgnored: another user's datagrams are no signs. At a path they do not even arrive.
 func TestStrangersAreIgnored(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		etcdtest.Missing(t, "root")
 	}
@@ -166,6 +169,7 @@ func TestInheritedSocket(t *testing.T) {
 
 // TestPulseCommand: a second command says whether the first one is well.
 func TestPulseCommand(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for _, tt := range []struct {
 		name, pulse, script string
@@ -179,14 +183,14 @@ func TestPulseCommand(t *testing.T) {
 		{"dies", `[ ! -e down ] || kill -9 $$`, `sleep 1; touch down; sleep 1000`, 4, "the pulse command died of signal 9"},
 		{"hangs", `trap "" TERM; sleep 1000; true`, `sleep 1000`, 4, "the pulse command did not end within 5s"},
 		{"leaves something behind", `[ ! -e pid ] || ! kill -0 $(cat pid) || exit 9; setsid sleep 1000 & echo $! > pid`, `sleep 3; exit 6`, 6, ""},
-		{"has groups of its own", `touch up; setsid sleep 1000 & timeout 1000 sleep 1000; true`, `until [ -e up ]; do sleep 0.01; done; exit 6`, 6, ""},
+		{"has groups of its own", `touch up; setsid sleep 1000 & timeout 1000 sleep 1000; true`, `until [ -e up ]; do sleep 0.05; done; exit 6`, 6, ""},
 		{"fails as the command ends", `[ ! -e down ]`, `sleep 0.5; touch down; sleep 0.5; exit 6`, 6, ""},
 		{"sees what it has left", `true`, `sleep 1000 & sleep 0.5; exit 6`, 6, "the command left sleep"},
 		{"says a lot", `head -c 3000000 /dev/zero | tr "\0" "a"; [ ! -e down ]`, `sleep 1; touch down; sleep 1000`, 4, "aaaa... (4096 bytes)"},
-		{"runs when the command ends", `touch up; trap "" TERM; sleep 1000; true`, `until [ -e up ]; do sleep 0.01; done; exit 6`, 6, ""},
+		{"runs when the command ends", `touch up; trap "" TERM; sleep 1000; true`, `until [ -e up ]; do sleep 0.05; done; exit 6`, 6, ""},
 		{"knows its command", `[ "$ETCD_LOCK_PID" = "$(cat pid)" ] && [ "$ETCD_LOCK_KEY" = "/pulse/knows-its-command" ] && ! read x && touch seen`,
-			`echo $$ > pid; until [ -e seen ]; do sleep 0.01; done; exit 6`, 6, ""},
-		{"has its signals", `sh -c 'kill -TERM $$'; [ $? = 143 ] && touch seen`, `until [ -e seen ]; do sleep 0.01; done; exit 6`, 6, ""},
+			`echo $$ > pid; until [ -e seen ]; do sleep 0.05; done; exit 6`, 6, ""},
+		{"has its signals", `sh -c 'kill -TERM $$'; [ $? = 143 ] && touch seen`, `until [ -e seen ]; do sleep 0.05; done; exit 6`, 6, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -209,6 +213,7 @@ func TestPulseCommand(t *testing.T) {
 
 // TestPulseCommandIsGuarded: it ends with everything else, whoever is killed.
 func TestPulseCommandIsGuarded(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for hand, uid := range users() {
 		for _, victim := range []string{"etcdlocker", "guard", "both"} {
@@ -269,10 +274,11 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 
 // TestPulseCommandStandsStill: a check that is made while the command stands still may fail.
 func TestPulseCommandStandsStill(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	dir := t.TempDir()
 	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "-k", "/pulse/still", "--pulse-cmd",
-		`[ -e still ] || exit 0; touch asked; sleep 3; exit 3`, "--", "sh", "-c", `touch up; until [ -e end ]; do sleep 0.01; done; exit 6`)
+		`[ -e still ] || exit 0; touch asked; sleep 3; exit 3`, "--", "sh", "-c", `touch up; until [ -e end ]; do sleep 0.05; done; exit 6`)
 	cmd.Dir = dir
 	p := startCommand(t, nil, cmd)
 	p.says(p.stderr, "pulse command ended=")
@@ -297,6 +303,7 @@ func TestPulseCommandStandsStill(t *testing.T) {
 
 // TestToldToStopUnwell: after that a check may fail and a program may be busy, but not for ever.
 func TestToldToStopUnwell(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for name, tt := range map[string]struct {
 		args   []string
@@ -306,7 +313,7 @@ func TestToldToStopUnwell(t *testing.T) {
 	}{
 		"a check fails":           {[]string{"--pulse-cmd", `[ ! -e down ]`}, `trap 'touch down; sleep 3; exit 0' TERM`, 143, "stopped by SIGTERM"},
 		"a check never went well": {[]string{"--pulse-cmd", `false`}, `trap 'sleep 6; exit 0' TERM`, 143, "stopped by SIGTERM"},
-		"and then one hangs":      {[]string{"--pulse-cmd", `[ ! -e down ] || { touch down2; [ ! -e down3 ] || sleep 1000; exit 3; }`}, `trap 'touch down; until [ -e down2 ]; do sleep 0.01; done; touch down3' TERM`, 4, "told to stop by SIGTERM, the pulse command did not end"},
+		"and then one hangs":      {[]string{"--pulse-cmd", `[ ! -e down ] || { touch down2; [ ! -e down3 ] || sleep 1000; exit 3; }`}, `trap 'touch down; until [ -e down2 ]; do sleep 0.05; done; touch down3' TERM`, 4, "told to stop by SIGTERM, the pulse command did not end"},
 		"no more signs":           {[]string{"--watchdog", "1"}, `trap 'sleep 1.5; exit 0' TERM; systemd-notify WATCHDOG=1`, 143, "stopped by SIGTERM"},
 		"no more signs ever":      {[]string{"--watchdog", "1"}, `trap '' TERM; systemd-notify WATCHDOG=1`, 4, "told to stop by SIGTERM, the command did not send WATCHDOG=1 for 4s"},
 	} {
@@ -331,6 +338,7 @@ func TestToldToStopUnwell(t *testing.T) {
 // TestChecker: what runs checks is not needed by anybody else. While it hangs the guard does its work, and when it is killed the
 // command is not known to be well.
 func TestChecker(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for name, sig := range map[string]syscall.Signal{"hangs": syscall.SIGSTOP, "killed": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {

@@ -39,6 +39,7 @@ const tookOver = "nothing of its command is left: not waiting for its TTL"
 
 // TestTakeover: a killed holder's lock is taken at once by whoever waits on the same machine, or comes later.
 func TestTakeover(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{"waiting": nil, "trying later": {"--try"}, "coming later": {"--wait", "1m"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,6 +82,7 @@ func TestTakeover(t *testing.T) {
 
 // TestNoTakeover: where nobody can attest that nothing is left, the TTL is waited for.
 func TestNoTakeover(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		alsoGuard bool
 		spoil     func(t *testing.T, file string)

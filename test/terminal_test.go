@@ -165,6 +165,7 @@ func (t *terminal) plain(want bool) {
 }
 
 func TestWaitingLineOnATerminal(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	holder := locker(t, s.Endpoint(), "-k", "/line", "-i", "the-holder")
 	held(t, s.Client(t), "/line")
@@ -191,6 +192,7 @@ func TestWaitingLineOnATerminal(t *testing.T) {
 }
 
 func TestWaitingLineOnANarrowTerminal(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	locker(t, s.Endpoint(), "-k", "/narrow", "-i", "the-holder")
 	held(t, s.Client(t), "/narrow")
@@ -215,7 +217,7 @@ func TestWaitingLineOnANarrowTerminal(t *testing.T) {
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	s := etcdtest.Shared(t)
 	p := onTerminal(t, 80, s.Endpoint(), "-k", "/ctrl-c", "--", "sh", "-c",
-		`trap 'echo interrupted' INT; trap 'echo asked; exit 5' USR1; echo ready; while :; do sleep 0.01; done`)
+		`trap 'echo interrupted' INT; trap 'echo asked; exit 5' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
 	p.types(ctrlC)
 	p.says(p.stdout, "interrupted")
@@ -230,6 +232,7 @@ func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 }
 
 func TestTheCommandReadsFromTheTerminal(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	p := onTerminal(t, 80, s.Endpoint(), "-k", "/prompt", "--", "sh", "-c",
 		`stty -echo; printf 'password: '; read -r word; stty echo; echo; [ -t 0 ] && [ -t 1 ] && echo "it is ${#word} long"`)
@@ -270,6 +273,7 @@ func TestCtrlZ(t *testing.T) {
 
 // TestCtrlZTooLong: the command is dead before the lock can go to somebody else, and fg says that it was lost.
 func TestCtrlZTooLong(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	sh := shell(t, s.Endpoint())
@@ -278,10 +282,7 @@ func TestCtrlZTooLong(t *testing.T) {
 	lease := held(t, client, "/too-long").Kvs[0].Lease
 	sh.types(ctrlZ)
 	sh.says(sh.stdout, "Stopped")
-	treeGone(t, "/too-long")
-	if !hasLease(t, client, lease) {
-		t.Error("the lease had run out before the command was dead")
-	}
+	endsBefore(t, client, "/too-long", lease)
 	sh.types("fg; echo co''de $?\r")
 	sh.says(sh.stdout, "code 2")
 	sh.ends()
@@ -290,6 +291,7 @@ func TestCtrlZTooLong(t *testing.T) {
 // TestScreens: programs that have the terminal to themselves work under a shell with job control as they do without
 // etcdlocker. Ctrl-Z brings the prompt back, fg in time resumes them, and the terminal is set as before when they have ended.
 func TestScreens(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for name, tt := range map[string]struct {
 		line string // that starts it
@@ -377,6 +379,7 @@ func usePrompt(_ *testing.T, sh *terminal) {
 
 // TestCtrlCAtAPrompt: the prompt dies of it, and cannot undo what it did to the terminal.
 func TestCtrlCAtAPrompt(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for name, line := range map[string]string{
 		"alone":         `etcdlocker -k /interrupted -- $PROMPT; echo code $?`,
@@ -402,6 +405,7 @@ func TestCtrlCAtAPrompt(t *testing.T) {
 
 // TestTerminalSignalsComeOnce: what the terminal sends to the whole foreground group is not sent to the command again.
 func TestTerminalSignalsComeOnce(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for where, line := range map[string]string{
 		"alone":         `etcdlocker -k /once -- $COUNTER`,
@@ -497,16 +501,17 @@ func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 
 // TestTerminalIsRestored: a command that is killed cannot undo what it did to the terminal.
 func TestTerminalIsRestored(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
-	const spoils = `trap "" TERM; stty raw -echo < /dev/tty; echo spoi""led; while :; do sleep 0.01; done`
+	const spoils = `trap "" TERM; stty raw -echo < /dev/tty; echo spoi""led; while :; do sleep 0.05; done`
 	for name, script := range map[string]string{
 		"alone":         `etcdlocker -k /raw --grace 0.1 -- sh -c '` + spoils + `'`,
 		"in a pipeline": `echo fed | etcdlocker -k /raw --grace 0.1 -- sh -c '` + spoils + `' | cat`,
 		// The command is a shell, and the terminal listens to its job.
 		"job of the command": `etcdlocker -k /raw --grace 0.1 -- bash -c 'set -m; trap "" TERM; sh -c '\''` + spoils + `'\''; :'`,
 		// What the command leaves is killed after it has ended by itself.
-		"child of the command": `etcdlocker -k /raw --grace 0.1 -- sh -c 'trap "exit 5" TERM; (` + spoils + `) & while :; do sleep 0.01; done'`,
+		"child of the command": `etcdlocker -k /raw --grace 0.1 -- sh -c 'trap "exit 5" TERM; (` + spoils + `) & while :; do sleep 0.05; done'`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-c", script+`; echo "co""de"; read -r x; echo "got $x."`)...)
@@ -565,6 +570,7 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 
 // TestTooLateForTheTerminal: the command was killed while all were stopped, and this shell does not look after the terminal.
 func TestTooLateForTheTerminal(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	sh := commandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
 	sh.shows("$ ")

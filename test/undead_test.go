@@ -3,6 +3,8 @@
 package test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +22,9 @@ import (
 // TestNotProvedDead: a process that became root's may not be signalled by an unprivileged etcdlocker. The lock is not
 // released while it may run, and the code says so.
 func TestNotProvedDead(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
-		etcdtest.Missing(t, "root, to run as somebody else")
+		etcdtest.Missing(t, "root")
 	}
 	become := setuidRoot(t, "setpriv")
 	s := etcdtest.Shared(t)
@@ -34,6 +37,13 @@ func TestNotProvedDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
+	etcdtest.Await(t, "sleep to be executed", func(context.Context) error {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err == nil && string(name) != "sleep\n" {
+			err = fmt.Errorf("it is %q", name)
+		}
+		return err
+	})
 
 	if _, err := client.Delete(ctx, "/undead"); err != nil {
 		t.Fatal(err)
@@ -58,7 +68,7 @@ func setuidRoot(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		etcdtest.Missing(t, err.Error())
+		etcdtest.Missing(t, name)
 	}
 	program, err := os.ReadFile(path)
 	if err != nil {

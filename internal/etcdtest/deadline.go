@@ -25,10 +25,11 @@ func Await(t testing.TB, what string, done func(context.Context) error) {
 }
 
 // poll calls done until it returns nil or ctx ends, and returns the last error that says more than that ctx ended.
+// The longer it has waited, the longer it pauses: tests that wait side by side must not load the machine.
 func poll(ctx context.Context, done func(context.Context) error) error {
-	const pause = 2 * time.Millisecond
+	const shortest, longest = 2 * time.Millisecond, 25 * time.Millisecond
 	var last error
-	for {
+	for began := time.Now(); ; {
 		err := done(ctx)
 		if err == nil {
 			return nil
@@ -39,7 +40,7 @@ func poll(ctx context.Context, done func(context.Context) error) error {
 		select {
 		case <-ctx.Done():
 			return last
-		case <-time.After(pause):
+		case <-time.After(min(max(time.Since(began)/20, shortest), longest)):
 		}
 	}
 }

@@ -18,7 +18,7 @@ var (
 
 func TestMain(m *testing.M) {
 	options.Register(flag.CommandLine)
-	runner := etcdtest.Main(m)
+	runner := etcdtest.Main(m).Timed()
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "etcdlock-faults-")
 		if err != nil {
