@@ -20,7 +20,7 @@ type Command struct {
 	teller
 	run   func(output int) supervise.Result
 	log   *slog.Logger
-	busy  atomic.Bool // a run has not ended
+	began atomic.Pointer[time.Time] // when the run began that has not ended; nil: all have
 	signs atomic.Int64
 	last  atomic.Pointer[string] // how the last run ended; nil: none has
 	runs  sync.WaitGroup
@@ -39,7 +39,7 @@ func (c *Command) Begin() {}
 
 // Ask runs it.
 func (c *Command) Ask() {
-	if !c.busy.Swap(true) {
+	if now := time.Now(); c.began.CompareAndSwap(nil, &now) {
 		c.runs.Go(c.once)
 	}
 }
@@ -47,7 +47,9 @@ func (c *Command) Ask() {
 // Silence says that it has not ended, or never well.
 func (c *Command) Silence(limit time.Duration) supervise.Trouble {
 	if last := c.last.Load(); last != nil && c.signs.Load() == 0 {
-		return supervise.Trouble{Silent: c.busy.Load(), Why: problem("-v shows each run; if the command only is slow to start, a longer --ttl",
+		// A run that has just begun is not silent.
+		began := c.began.Load()
+		return supervise.Trouble{Silent: began != nil && time.Since(*began) >= limit, Why: problem("-v shows each run; if the command only is slow to start, a longer --ttl",
 			"the pulse command did not succeed within %v of the start; at last it %s", limit, *last)}
 	}
 	return supervise.Trouble{Silent: true, Why: problem("a timeout of its own below the TTL would make it say why", "the pulse command did not end within %v", limit)}
@@ -74,7 +76,7 @@ func (c *Command) once() {
 
 // ended tells how it ended, and the last that it said.
 func (c *Command) ended(r supervise.Result, said string) {
-	c.busy.Store(false)
+	c.began.Store(nil)
 	how := how(r)
 	if said != "" {
 		how += ": " + said
