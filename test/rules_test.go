@@ -3,9 +3,11 @@
 package test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -121,5 +123,44 @@ func TestHelpNamesEveryOption(t *testing.T) {
 	}
 	if found < 20 {
 		t.Errorf("only %d options found in the source", found)
+	}
+}
+
+// TestSkipsAreCounted: tests are skipped with etcdtest.Missing and etcdtest.Skip alone, in packages that print the counts.
+func TestSkipsAreCounted(t *testing.T) {
+	skip := regexp.MustCompile(`\b(t|tb|b)\.(Skip|Skipf|SkipNow)\(`)
+	counted := regexp.MustCompile(`\betcdtest\.(Missing|Skip)\(`)
+	hook := regexp.MustCompile(`\betcdtest\.Main\(m\)`)
+	// About what the command line asks for.
+	allowed := map[string]bool{"test/faults/detectors_test.go": true}
+	counting, hooked := map[string]bool{}, map[string]bool{}
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		name = strings.TrimPrefix(name, "../")
+		if dir := filepath.Dir(name); dir != "internal/etcdtest" {
+			counting[dir] = counting[dir] || counted.Match(source)
+			hooked[dir] = hooked[dir] || hook.Match(source)
+			if found := skip.Find(source); found != nil && !allowed[name] {
+				t.Errorf("%s calls %s): call etcdtest.Missing or etcdtest.Skip", name, found)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, counts := range counting {
+		if counts && !hooked[dir] {
+			t.Errorf("%s skips tests, and its TestMain does not call etcdtest.Main", dir)
+		}
+	}
+	if !counting["test"] || !counting["internal/guard"] {
+		t.Errorf("counted skips were found in %v", counting)
 	}
 }
