@@ -90,7 +90,7 @@ func TestEmbeddedLongPath(t *testing.T) {
 func TestEmbeddedLeavesWhenIdle(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
-	server := start(t, nil, "etcdlockctl", "serve", "--dir", dir, "--idle-exit", "200ms")
+	server := start(t, nil, "etcdlockctl", "serve", "--dir", dir, "--idle-exit", "5s")
 	server.says(server.stdout, "answers")
 	p := start(t, nil, "etcdlocker", "-v", "-r", "0.3", "--embedded="+dir, "-k", "/idle")
 	p.says(p.stdout, "/idle")
@@ -101,7 +101,7 @@ func TestEmbeddedLeavesWhenIdle(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, server.stderr)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "endpoint")); err == nil {
-		t.Error("it left its endpoint behind")
+		t.Errorf("it left its endpoint behind; etcdlocker says %q", p.stderr)
 	}
 }
 

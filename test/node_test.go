@@ -274,7 +274,7 @@ func TestNodeToldToStop(t *testing.T) {
 	}
 }
 
-// TestNodeFlood: a module that sends 100 MB costs no memory, its lease is renewed meanwhile, and its answers are heard.
+// TestNodeFlood: a module that sends 30 MB costs no memory, its lease is renewed meanwhile, and its answers are heard.
 func TestNodeFlood(t *testing.T) {
 	nodes(t)
 	s := etcdtest.Shared(t)
@@ -282,12 +282,12 @@ func TestNodeFlood(t *testing.T) {
 		message string
 		bytes   int
 	}{
-		"long":    {`'x'.repeat(1000000)`, 100e6},
-		"members": {`Object.fromEntries(Array.from({length: 50000}, (_, i) => ['k' + i, i]))`, 100e6},
+		"long":    {`'x'.repeat(1000000)`, 30e6},
+		"members": {`Object.fromEntries(Array.from({length: 50000}, (_, i) => ['k' + i, i]))`, 30e6},
 		"short":   {`{a: 1}`, 1e6},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := locker(t, s.Endpoint(), "-t", "10", "-r", "0.2", "-n", "-v", "-k", "/node/flood", "--", module(t, "worker.cjs", answers+`
+			p := locker(t, s.Endpoint(), "-t", "60", "-r", "0.2", "-n", "-v", "-k", "/node/flood", "--", module(t, "worker.cjs", answers+`
 				const message = `+tt.message+`, size = JSON.stringify(message).length + 1;
 				let sent = 0;
 				const more = () => { if (sent > `+strconv.Itoa(tt.bytes)+`) return console.log('sent'); sent += size; process.send(message, more) };
