@@ -367,11 +367,16 @@ func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) 
 		<-client.Watch(watching, string(about.Keys[0]), clientv3.WithRev(about.Revision+1))
 		stop()
 	}
-	left := marked("ETCD_LOCK_KEY=" + key)
-	maps.DeleteFunc(left, func(_ int, dir string) bool { return doomed(dir) })
-	if len(left) > 0 {
+	if left := alive("ETCD_LOCK_KEY=" + key); len(left) > 0 {
 		t.Errorf("the lease is gone, and these run: %v", left)
 	}
+}
+
+// alive returns what marked returns, without the processes that execute nothing any more.
+func alive(variable string) map[int]string {
+	found := marked(variable)
+	maps.DeleteFunc(found, func(_ int, dir string) bool { return doomed(dir) })
+	return found
 }
 
 // doomed reports whether SIGKILL was sent to a process: it executes nothing any more, but a busy machine may need some time
