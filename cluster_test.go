@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -36,33 +37,31 @@ func renewed(t *testing.T, l *etcdlock.Lock, held context.Context, n int) {
 func TestOneSilentMember(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
-	var links []*etcdtest.Link
-	config := c.Config()
-	config.Endpoints = nil
-	for _, e := range c.Endpoints() {
-		link := etcdtest.NewLink(t, e)
-		links, config.Endpoints = append(links, link), append(config.Endpoints, link.Endpoint())
-	}
-	ctx := etcdtest.Context(t)
-	for i, link := range links {
-		holder := timed(t, etcdtest.Dial(t, config), "/silent", "holder", 15*time.Second)
-		holder.RefreshInterval = time.Second
-		held := mustLock(t, holder)
-		waiter := timed(t, etcdtest.Dial(t, config), "/silent", "waiter", 15*time.Second)
-		waiter.RefreshInterval = time.Second
-		waits, got := make(chan struct{}, 8), make(chan error, 1)
-		waiter.OnWait = func() { waits <- struct{}{} }
-		go func() { _, err := waiter.Lock(ctx); got <- err }()
-		<-waits
+	for silent, member := range c.Endpoints() {
+		t.Run(fmt.Sprint("member ", silent), func(t *testing.T) {
+			t.Parallel()
+			link := etcdtest.NewLink(t, member)
+			config := c.Config()
+			config.Endpoints[silent] = link.Endpoint()
+			key, ctx := fmt.Sprint("/silent/", silent), etcdtest.Context(t)
+			holder := timed(t, etcdtest.Dial(t, config), key, "holder", 15*time.Second)
+			holder.RefreshInterval = time.Second
+			held := mustLock(t, holder)
+			waiter := timed(t, etcdtest.Dial(t, config), key, "waiter", 15*time.Second)
+			waiter.RefreshInterval = time.Second
+			waits, got := make(chan struct{}, 8), make(chan error, 1)
+			waiter.OnWait = func() { waits <- struct{}{} }
+			go func() { _, err := waiter.Lock(ctx); got <- err }()
+			<-waits
 
-		link.Silence()
-		renewed(t, holder, held, 3)
-		mustUnlock(t, holder)
-		if err := <-got; err != nil {
-			t.Fatalf("member %d silent: the waiter: %v", i, err)
-		}
-		mustUnlock(t, waiter)
-		link.Restore()
+			link.Silence()
+			renewed(t, holder, held, 3)
+			mustUnlock(t, holder)
+			if err := <-got; err != nil {
+				t.Fatalf("the waiter: %v", err)
+			}
+			mustUnlock(t, waiter)
+		})
 	}
 }
 

@@ -174,7 +174,7 @@ func TestTokensOverManyHandOvers(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	const key, contenders, turns = "/many", 10, 100
+	const key, contenders, turns = "/many", 10, 40 // -count=3 for more
 	var (
 		mu     sync.Mutex
 		inside int
