@@ -99,7 +99,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 func TestHoldAtLeast(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/least", "--hold-at-least", "1s", "echo", "ran")
+	p := locker(t, s.Endpoint(), "-k", "/least", "--hold-at-least", "8s", "echo", "ran")
 	p.says(p.stdout, "ran")
 	if code := locker(t, s.Endpoint(), "-k", "/least", "--try", "true").code(); code != 1 {
 		t.Errorf("the lock was free before its time: exit code %d", code)

@@ -322,9 +322,10 @@ func TestToldToStopUnwell(t *testing.T) {
 	}{
 		"a check fails":           {[]string{"--pulse-cmd", `[ ! -e down ]`}, `trap 'touch down; sleep 3; exit 0' TERM`, 143, "stopped by SIGTERM"},
 		"a check never went well": {[]string{"--pulse-cmd", `false`}, `trap 'sleep 6; exit 0' TERM`, 143, "stopped by SIGTERM"},
-		"and then one hangs":      {[]string{"--pulse-cmd", `[ ! -e down ] || { touch down2; [ ! -e down3 ] || sleep 1000; exit 3; }`}, `trap 'touch down; until [ -e down2 ]; do sleep 0.05; done; touch down3' TERM`, 4, "told to stop by SIGTERM, the pulse command did not end"},
-		"no more signs":           {[]string{"--watchdog", "1"}, `trap 'sleep 1.5; exit 0' TERM; systemd-notify WATCHDOG=1`, 143, "stopped by SIGTERM"},
-		"no more signs ever":      {[]string{"--watchdog", "1"}, `trap '' TERM; systemd-notify WATCHDOG=1`, 4, "told to stop by SIGTERM, the command did not send WATCHDOG=1 for 4s"},
+		"and then one hangs": {[]string{"--pulse-cmd", `[ ! -e down ] || { touch down2; [ ! -e down3 ] || sleep 1000; exit 3; }; [ ! -e well ] || touch second; touch well`},
+			`trap 'touch down; until [ -e down2 ]; do sleep 0.05; done; touch down3' TERM; until [ -e second ]; do sleep 0.05; done`, 4, "told to stop by SIGTERM, the pulse command did not end"},
+		"no more signs":      {[]string{"--watchdog", "2"}, `trap 'sleep 3; exit 0' TERM; systemd-notify WATCHDOG=1`, 143, "stopped by SIGTERM"},
+		"no more signs ever": {[]string{"--watchdog", "2"}, `trap '' TERM; systemd-notify WATCHDOG=1`, 4, "told to stop by SIGTERM, the command did not send WATCHDOG=1 for 4s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
