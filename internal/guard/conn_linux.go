@@ -45,7 +45,7 @@ func sendTo(fd int, m []byte, with int) error {
 		rights = syscall.UnixRights(with)
 	}
 	return kernel.Uninterrupted(func() error {
-		return syscall.Sendmsg(fd, m, rights, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+		return kernel.Send(fd, m, rights, syscall.MSG_NOSIGNAL)
 	})
 }
 

@@ -92,16 +92,26 @@ func PidfdSignal(fd int, sig syscall.Signal) error {
 
 // Of waitid(2).
 const (
-	pPID    = 1
-	wExited = 4
-	wNoWait = 0x01000000
-	wAll    = 0x40000000
+	pAll       = 0
+	pPID       = 1
+	wStopped   = 2
+	wExited    = 4
+	wContinued = 8
+	wNoWait    = 0x01000000
+	wAll       = 0x40000000
 )
 
 // IsChild reports whether a process is a child of this one, also one that has ended and was not waited for.
 func IsChild(pid int) bool {
 	_, _, e := syscall.RawSyscall6(syscall.SYS_WAITID, pPID, uintptr(pid), 0, wExited|wNoWait|wAll|syscall.WNOHANG, 0, 0)
 	return e == 0
+}
+
+// AwaitChild waits until a child has ended, has stopped or goes on, and leaves that to be told by
+// wait4. ECHILD: there is no child.
+func AwaitChild() error {
+	_, _, e := syscall.Syscall6(syscall.SYS_WAITID, pAll, 0, 0, wExited|wStopped|wContinued|wNoWait, 0, 0)
+	return errnoOf(e)
 }
 
 // Of prctl(2).
@@ -163,6 +173,33 @@ func Receive(fd int, b, control []byte, flags int) (n, cn int, err error) {
 		return 0, 0, e
 	}
 	return int(r), int(m.Controllen), nil
+}
+
+// Send sends a message, with control messages, to a socket that is not waited for (MSG_DONTWAIT).
+func Send(fd int, b, control []byte, flags int) error {
+	part := syscall.Iovec{Base: unsafe.SliceData(b)}
+	part.SetLen(len(b))
+	m := syscall.Msghdr{Iov: &part, Iovlen: 1}
+	if len(control) > 0 {
+		m.Control = unsafe.SliceData(control)
+		m.SetControllen(len(control))
+	}
+	_, _, e := syscall.RawSyscall(sysSendmsg, uintptr(fd), uintptr(unsafe.Pointer(&m)), uintptr(flags|syscall.MSG_DONTWAIT))
+	return errnoOf(e)
+}
+
+// pollfd is the kernel's.
+type pollfd struct {
+	fd              int32
+	events, revents int16
+}
+
+// Readable waits until a descriptor can be read, at most for so long, and reports whether it can.
+func Readable(fd int, within time.Duration) bool {
+	const pollIn = 1
+	p, timeout := pollfd{fd: int32(fd), events: pollIn}, syscall.NsecToTimespec(int64(within))
+	r, _, _ := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	return r == 1
 }
 
 // Uninterrupted calls f until it is not interrupted by a signal.

@@ -1,14 +1,6 @@
 package kernel
 
-import "os"
-
 // What the kernel writes into its files is cut up here, as package strings would do it.
-
-// ReadFile returns what a file of the kernel's says.
-func ReadFile(name string) (string, error) {
-	content, err := os.ReadFile(name)
-	return string(content), err
-}
 
 // Fields returns the parts of s between blanks and ends of lines.
 func Fields(s string) (fields []string) {

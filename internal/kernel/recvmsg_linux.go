@@ -1,7 +1,0 @@
-//go:build !386
-
-package kernel
-
-import "syscall"
-
-const sysRecvmsg = syscall.SYS_RECVMSG
