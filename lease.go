@@ -34,8 +34,12 @@ type lease struct {
 	first   time.Duration // time limit of an RPC's first try
 	places  atomic.Int64  // the number of the last place in line that was named after it
 
+	margin func() time.Duration // beyond the usual one; nil: none
+
 	mu       sync.Mutex
 	sent     boottime.Instant // when the last counted grant or renewal was sent
+	sooner   time.Duration    // by which the usual margin was exceeded then
+	valid    boottime.Instant // the end of validity
 	revision int64            // the newest seen
 	lastErr  error            // of the last failed renewal since the last counted one
 
@@ -52,7 +56,8 @@ type sentAnswer[T any] struct {
 
 // grantLease asks for a lease until etcd answers, at most for the given time. A grant whose answer is lost
 // leaves a lease without keys, which runs out by itself.
-func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Duration) (*lease, error) {
+func grantLease(ctx context.Context, client *clientv3.Client, t timing) (*lease, error) {
+	ttl, limit := t.ttl, t.connect
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrNoAnswer)
 	defer cancel()
 	rpc := pb.NewLeaseClient(client.ActiveConnection())
@@ -84,9 +89,10 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 		id:      clientv3.LeaseID(granted.answer.ID),
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
-		sent:    granted.sent,
+		margin:  t.margin,
 		keeper:  make(chan struct{}, 1),
 	}
+	l.count(granted.sent)
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
 	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)
 	return l, nil
@@ -96,7 +102,14 @@ func grantLease(ctx context.Context, client *clientv3.Client, ttl, limit time.Du
 func (l *lease) validUntil() boottime.Instant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.sent.Add(l.ttl - validity.Margin(l.ttl))
+	return l.valid
+}
+
+// wholeMargin is the part of the TTL that was not relied on at the last grant or renewal that counts.
+func (l *lease) wholeMargin() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return validity.Margin(l.ttl) + l.sooner
 }
 
 // whileValid is ctx until validity ends.
@@ -104,10 +117,12 @@ func (l *lease) whileValid(ctx context.Context) (context.Context, context.Cancel
 	return context.WithDeadlineCause(ctx, time.Now().Add(l.validUntil().Until()), errors.New("validity has ended"))
 }
 
-func (l *lease) sentAt() boottime.Instant {
+// renewAt is the instant at which the lease is to be renewed. If validity ends sooner than usual, the
+// renewal is due as much sooner.
+func (l *lease) renewAt() boottime.Instant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.sent
+	return l.sent.Add(max(l.refresh-l.sooner, l.refresh/2))
 }
 
 func (l *lease) lastError() error {
@@ -214,10 +229,16 @@ func (l *lease) noting(err error) error {
 	return err
 }
 
+// count takes note of a grant or renewal that counts. The end of validity never moves back.
 func (l *lease) count(sent boottime.Instant) {
+	sooner := time.Duration(0)
+	if l.margin != nil {
+		sooner = min(max(l.margin(), 0), validity.MaxExtra(l.ttl))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent, l.lastErr = max(l.sent, sent), nil
+	l.sent, l.sooner, l.lastErr = max(l.sent, sent), sooner, nil
+	l.valid = max(l.valid, l.sent.Add(l.ttl-validity.Margin(l.ttl)-sooner))
 	l.ring()
 }
 

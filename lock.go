@@ -48,6 +48,12 @@ type Lock struct {
 	// OnRenew, if set, is called each time that the validity of a lock that is held has been extended. It must not block.
 	OnRenew func()
 
+	// Margin, if set, returns how much sooner than usual validity is to end, because the work takes that
+	// long to end by force: 0 or more, at most an eighth of the TTL counts. It is called at each renewal,
+	// and counts from that renewal on: the end of validity never moves back. It must not block. The locks
+	// of a Session do without.
+	Margin func() time.Duration
+
 	client  *clientv3.Client
 	session *Session // nil with a lease of its own
 	key, id string
@@ -185,7 +191,7 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
 		return ls, nil
 	}
 	l.atHand = nil // without keys, it runs out by itself
-	ls, err := grantLease(ctx, l.client, s.ttl, s.connect)
+	ls, err := grantLease(ctx, l.client, s.timing)
 	l.atHand = ls
 	return ls, err
 }

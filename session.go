@@ -59,7 +59,7 @@ func (s *Session) New(key, id string) (*Lock, error) {
 }
 
 func (s *Session) timing() timing {
-	return timing{s.TTL, s.RefreshInterval, s.Grace, s.ConnectTimeout}
+	return timing{ttl: s.TTL, refresh: s.RefreshInterval, grace: s.Grace, connect: s.ConnectTimeout}
 }
 
 // Prepare grants the lease, so that the first Lock needs one round trip only. It fails with ErrNoAnswer if etcd does not answer within
@@ -98,7 +98,7 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 			return nil, err
 		}
 	}
-	if ls, err = grantLease(ctx, s.client, set.ttl, set.connect); err != nil {
+	if ls, err = grantLease(ctx, s.client, set.timing); err != nil {
 		return nil, err
 	}
 	return ls, s.adopt(ctx, ls, set)

@@ -28,6 +28,7 @@ type settings struct {
 // timing is the part of the settings that the locks of a session have in common.
 type timing struct {
 	ttl, refresh, grace, connect time.Duration
+	margin                       func() time.Duration // or nil
 }
 
 func checkNames(key, id string) error {
@@ -58,7 +59,7 @@ func checkTTL(ttl time.Duration) error {
 
 func (l *Lock) settings() (settings, error) {
 	s := settings{
-		timing:  timing{l.TTL, l.RefreshInterval, l.Grace, l.ConnectTimeout},
+		timing:  timing{l.TTL, l.RefreshInterval, l.Grace, l.ConnectTimeout, l.Margin},
 		command: l.Command,
 		log:     l.Logger,
 		onWait:  l.OnWait,

@@ -90,7 +90,7 @@ func (l *lease) some() (some []*contender) {
 func (l *lease) renewing(ctx context.Context) {
 	timer := boottime.NewTimer()
 	defer timer.Close()
-	for sleepUntil(ctx, timer, l.sentAt().Add(l.refresh)) {
+	for sleepUntil(ctx, timer, l.renewAt()) {
 		if l.refreshed(ctx) {
 			return
 		}
@@ -112,7 +112,7 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	case resp == nil: // nobody to look after
 		return !sleep(ctx, l.refresh)
 	}
-	l.log.Debug("lease renewed", "lease", int64(l.id), "valid_for", l.validUntil().Until())
+	l.log.Debug("lease renewed", "lease", int64(l.id), "margin", l.wholeMargin(), "valid_for", l.validUntil().Until())
 	judgeAll(glances, resp)
 	for _, c := range l.everybody() {
 		c.renewed()
