@@ -21,6 +21,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -130,6 +131,22 @@ func (p *program) end() {
 	case <-time.After(2 * time.Second):
 		p.cmd.Process.Kill()
 		<-p.done
+	}
+	p.removeGroups()
+}
+
+// removeGroups removes the control group of an etcdlocker that a test has killed together with its
+// guard. Else the next guard would do that, a minute later.
+func (p *program) removeGroups() {
+	mount, err := cgroupMount()
+	if err != nil {
+		return
+	}
+	for _, above := range []string{"", "/*", "/*/*"} {
+		left, _ := filepath.Glob(fmt.Sprintf("%s%s/%s%d-*", mount, above, cgroup.Prefix, p.cmd.Process.Pid)) // the pattern is right
+		for _, dir := range left {
+			cgroup.Open(dir + "\x00").Remove()
+		}
 	}
 }
 

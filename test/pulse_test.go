@@ -167,9 +167,6 @@ func TestInheritedSocket(t *testing.T) {
 	}
 }
 
-// tooSlow is what etcdlocker says of a process that has ended before it could be named.
-const tooSlow = "warning: the command left a process running without the lock"
-
 // TestPulseCommand: a second command says whether the first one is well.
 func TestPulseCommand(t *testing.T) {
 	t.Parallel()
@@ -202,11 +199,6 @@ func TestPulseCommand(t *testing.T) {
 			cmd.Dir = t.TempDir()
 			p := startCommand(t, nil, cmd)
 			code, said := p.code(), p.stderr.String()
-			// On a busy machine the guard gives up waiting for the end of a check, and takes it for something of the command's.
-			if strings.Contains(said, tooSlow) && strings.Count(said, "\n") == 1 && tt.says == "" {
-				t.Logf("slow: %s", said)
-				said = ""
-			}
 			if code != tt.code || !strings.Contains(said, tt.says) || tt.says == "" && said != "" {
 				t.Errorf("exit code %d, %q", code, said)
 			}

@@ -160,7 +160,7 @@ func TestSkipsAreCounted(t *testing.T) {
 			t.Errorf("%s skips tests, and its TestMain does not call etcdtest.Main", dir)
 		}
 	}
-	if !counting["test"] || !counting["internal/guard"] {
+	if !counting["test"] || !counting["internal/cgroup"] {
 		t.Errorf("counted skips were found in %v", counting)
 	}
 }

@@ -93,7 +93,7 @@ func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 	p.says(p.stdout, "ready")
 	lease := held(t, client, key).Kvs[0].Lease
 	if hand.group {
-		etcdtest.Await(t, "the tree to be in its group", func(context.Context) error { return inGroup(t, key, lease) })
+		etcdtest.Await(t, "the tree to be in its group", func(context.Context) error { return inGroup(t, key, p.cmd.Process.Pid) })
 	}
 	before := time.Now()
 	if hand.guard {
@@ -115,12 +115,13 @@ func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 	}
 }
 
-// inGroup returns an error unless everything that runs under a lock is in the control group for its lease.
-func inGroup(t testing.TB, key string, lease int64) error {
+// inGroup returns an error unless everything that runs under a lock is in the control group that is
+// named after its etcdlocker.
+func inGroup(t testing.TB, key string, locker int) error {
 	all := marked("ETCD_LOCK_KEY=" + key)
 	for pid, dir := range all {
 		group, err := os.ReadFile(dir + "/cgroup")
-		if err == nil && !strings.Contains(string(group), fmt.Sprintf("/etcdlocker-%x\n", lease)) {
+		if err == nil && !strings.Contains(string(group), fmt.Sprintf("/etcdlocker-%d-", locker)) {
 			return fmt.Errorf("process %d is in %s", pid, group)
 		}
 	}
@@ -144,8 +145,8 @@ func reachable(t *testing.T) string {
 	return file
 }
 
-// TestControlGroup: a command that lasts is put into a control group of its own where that is possible: as root, and as a
-// user to whom a group was delegated. Nothing is left of it afterwards.
+// TestControlGroup: a command is born in a control group of its own where that is possible: as root,
+// and as a user to whom a group was delegated. Nothing is left of it afterwards.
 func TestControlGroup(t *testing.T) {
 	parent := testGroup(t)
 	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control"} {
@@ -177,26 +178,16 @@ func TestControlGroup(t *testing.T) {
 				cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
 			}
 			p := startCommand(t, nil, cmd)
-			if tt.group {
-				name := fmt.Sprintf("/etcdlocker-%x\n", held(t, s.Client(t), key).Kvs[0].Lease)
-				p.says(p.stdout, name+"/proc/") // the command's
-				etcdtest.Await(t, "both in the group", func(context.Context) error {
-					lines := strings.SplitAfter(p.stdout.String(), "\n")
-					if n := len(lines); n < 4 || !strings.HasSuffix(lines[n-2], name) || !strings.HasSuffix(lines[n-3], name) {
-						return errors.New(p.stdout.String())
-					}
-					return nil
-				})
-			} else {
-				// Long enough for a group to appear.
-				etcdtest.Await(t, "some rounds", func(context.Context) error {
-					if strings.Count(p.stdout.String(), "\n") < 20 {
-						return errors.New(p.stdout.String())
-					}
-					return nil
-				})
-				if strings.Contains(p.stdout.String(), "etcdlocker-") {
-					t.Errorf("it has a group: %q", p.stdout)
+			name := fmt.Sprintf("/etcdlocker-%d-", cmd.Process.Pid)
+			etcdtest.Await(t, "some rounds", func(context.Context) error {
+				if strings.Count(p.stdout.String(), "\n") < 20 {
+					return errors.New(p.stdout.String())
+				}
+				return nil
+			})
+			for line := range strings.Lines(p.stdout.String()) {
+				if strings.Contains(line, name) != tt.group && strings.HasSuffix(line, "\n") {
+					t.Errorf("it has a group: %v, want %v: %s", !tt.group, tt.group, line)
 				}
 			}
 			p.signal(syscall.SIGKILL)
@@ -218,20 +209,28 @@ func testGroup(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		etcdtest.Missing(t, "root")
 	}
+	mount, err := cgroupMount()
+	if err != nil {
+		etcdtest.Missing(t, err.Error())
+	}
+	dir, err := os.MkdirTemp(mount, "test-")
+	if err != nil {
+		etcdtest.Missing(t, "the right to make control groups")
+	}
+	t.Cleanup(func() { syscall.Rmdir(dir) })
+	return dir
+}
+
+// cgroupMount returns where the second version's hierarchy of control groups is mounted.
+func cgroupMount() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	for _, line := range strings.Split(string(mounts), "\n") {
+	for line := range strings.Lines(string(mounts)) {
 		if about, _, ok := strings.Cut(line, " - cgroup2 "); ok {
-			dir, err := os.MkdirTemp(strings.Fields(about)[4], "test-")
-			if err != nil {
-				etcdtest.Missing(t, "the right to make control groups")
-			}
-			t.Cleanup(func() { syscall.Rmdir(dir) })
-			return dir
+			return strings.Fields(about)[4], nil
 		}
 	}
-	etcdtest.Missing(t, "control groups of the second version")
-	return ""
+	return "", errors.New("control groups of the second version")
 }

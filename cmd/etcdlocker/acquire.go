@@ -85,6 +85,8 @@ type holder struct {
 	renewed  chan struct{} // receives after a renewal
 	since    time.Time
 	endpoint string // for the command's environment
+
+	tight sync.Once // the margin has been found to be too small
 }
 
 // acquire gets the lock, or says why not. An embedded etcd that died between the moment it was found and its first answer
@@ -169,7 +171,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	if h.freeze {
 		h.lock.Grace = time.Nanosecond // in doubt, the end is not the lock's to announce
 	}
-	h.lock.OnRenew = h.onRenew
+	h.lock.OnRenew, h.lock.Margin = h.onRenew, h.margin
 	if len(h.command) > 0 {
 		h.lock.Command = h.command[0]
 	}

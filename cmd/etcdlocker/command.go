@@ -17,6 +17,8 @@ type command struct {
 	mu       sync.Mutex
 	launched *guard.Launched // nil: nobody looks after it
 	run      guard.Command   // nil: not ready
+
+	measures // of what it would take to end it
 }
 
 // prepare begins to prepare the command at path.
@@ -43,6 +45,7 @@ func (c *command) await() (_ guard.Command, err error) {
 	default:
 		c.run, err = c.launched.Command(c.path, c.interpreter, len(os.Args)-len(c.words))
 	}
+	c.of(c.run)
 	return c.run, err
 }
 

@@ -34,6 +34,7 @@ type options struct {
 	orphans             supervise.Orphans
 	freeze              bool // in doubt, instead of ending the command
 	pulse               pulseOptions
+	noTimers            bool // if the kernel has none
 	unguarded           bool // for measurements
 
 	etcd           endpoint.Options
@@ -106,6 +107,7 @@ func newParser(getenv func(string) string) *parser {
 	f.StringVar(&p.embedded, "embedded", "", "")
 	f.Lookup("embedded").NoOptDefVal = defaultDir
 	f.StringVar(&p.connect, "connect-timeout", "", "")
+	f.BoolVar(&p.o.noTimers, "no-kernel-timers", false, "")
 	f.BoolVar(&p.o.unguarded, "unguarded", false, "")
 	p.o.etcd.AddFlags(f)
 	return p

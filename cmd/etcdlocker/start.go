@@ -42,7 +42,7 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
-		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: h.environment()}
+		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: h.environment(), NoTimers: h.noTimers}
 		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)
 		if h.held.Err() != nil || o.By.Until() <= 0 {
@@ -96,6 +96,13 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 }
 
 func (h *holder) explainStart(err error) error {
+	switch {
+	case errors.Is(err, guard.ErrNoTimers):
+		return usagef("raise the limit (ulimit -i), or accept with --no-kernel-timers that the command runs on if etcdlocker and its guard are both stopped; the lock was released",
+			"cannot run %q: %w", h.program(), err)
+	case errors.Is(err, guard.ErrLowest):
+		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); the lock was released", "cannot run %q: %w", h.program(), err)
+	}
 	if errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError)) {
 		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.program(), err)
 	}

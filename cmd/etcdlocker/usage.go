@@ -27,6 +27,8 @@ The command:
       --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
                           until a renewal succeeds; it is killed when validity ends; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
+      --no-kernel-timers  run the command even if the kernel refuses its timers (RLIMIT_SIGPENDING): with both etcdlocker
+                          and its guard stopped, the command then runs on
 
 Signs of life, one kind of them at most. If those that were asked for do not come, the command is stopped and the lock released:
   -n, --node              the command is a Node.js module, run as node MODULE: it is sent {ping: n} on its channel, at once

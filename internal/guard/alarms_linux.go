@@ -8,32 +8,40 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first lets it go on, again and again, so
-// that it can act. The second, for one that does not get to that all the same, kills it, and with it the command, but nothing that
-// the command has started. Where there are no such timers to be had, there are no alarms.
+// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first lets
+// it go on, again and again, so that it can act. The second, for one that does not get to that all
+// the same, kills it, and with it the command, but nothing that the command has started.
 type alarms struct{ wake, kill *kernel.SignalTimer }
 
 const (
 	// wakeEvery is the time between two signals to go on.
 	wakeEvery = 10 * time.Millisecond
 
-	// lastResort is the time between the end of validity and the second alarm. It is longer than the margin before the lease can
-	// run out: a guard that is late because the whole machine stood still finds both alarms overdue, and alive it ends more than dead.
+	// lastResort is the time between the end of validity and the second alarm. It is longer than the
+	// margin before the lease can run out: a guard that is late because the whole machine stood still
+	// finds both alarms overdue, and alive it ends more than dead.
 	lastResort = time.Second
 )
 
-func newAlarms() (a alarms) {
-	if wake, err := kernel.NewSignalTimer(syscall.SIGCONT); err == nil {
-		a.wake = wake
+// prepare makes those that are not there yet. It fails where the user has used up what the kernel
+// allows (RLIMIT_SIGPENDING).
+func (a *alarms) prepare() (err error) {
+	if a.wake == nil {
+		if a.wake, err = kernel.NewSignalTimer(syscall.SIGCONT); err != nil {
+			a.wake = nil
+			return err
+		}
 	}
-	if kill, err := kernel.NewSignalTimer(syscall.SIGKILL); err == nil {
-		a.kill = kill
+	if a.kill == nil {
+		if a.kill, err = kernel.NewSignalTimer(syscall.SIGKILL); err != nil {
+			a.kill = nil
+		}
 	}
-	return a
+	return err
 }
 
 // set sets them for the end of validity.
-func (a alarms) set(validUntil boottime.Instant) {
+func (a *alarms) set(validUntil boottime.Instant) {
 	if a.wake != nil {
 		a.wake.Set(time.Duration(validUntil), wakeEvery)
 	}
@@ -43,7 +51,7 @@ func (a alarms) set(validUntil boottime.Instant) {
 }
 
 // spare takes the second one back: who kills must live, and not be stopped.
-func (a alarms) spare() {
+func (a *alarms) spare() {
 	if a.kill != nil {
 		a.kill.Set(0, 0)
 	}

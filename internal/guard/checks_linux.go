@@ -79,17 +79,13 @@ func (c *Checks) Close() {
 // startChecker starts the process, before the command: if that takes too long, etcdlocker gives all of it up.
 func (w *warden) startChecker(channel int) (err error) {
 	defer syscall.Close(channel) // the command must not inherit it
-	w.checker, err = syscall.ForkExec(self, []string{checkerName}, &syscall.ProcAttr{
-		Env:   guardEnvironment(w.env, channel),
-		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
-	})
+	w.checker, err = w.fork(self, []string{checkerName}, guardEnvironment(w.env, channel), &syscall.SysProcAttr{Setpgid: true})
 	return err
 }
 
-// endWithin bounds how long the end of the checks holds up the report that the command has ended. What is left then counts as
-// left by the command.
-const endWithin = 200 * time.Millisecond
+// endWithin bounds how long the end of the checks holds up the report that the command has ended. It
+// takes milliseconds where a processor is free. What is left then counts as left by the command.
+const endWithin = 5 * time.Second
 
 // endChecker ends the process and all below it.
 func (w *warden) endChecker() {
@@ -112,12 +108,17 @@ func (w *warden) endChecker() {
 		}
 	}
 	syscall.Kill(w.checker, syscall.SIGKILL)
-	for time.Now().Before(until) {
-		if pid, err := syscall.Wait4(w.checker, nil, syscall.WNOHANG, nil); pid != 0 && err != syscall.EINTR {
-			return
-		}
+	for time.Now().Before(until) && !w.checkerEnded() {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// checkerEnded reports whether the process has ended, after it was killed.
+func (w *warden) checkerEnded() bool {
+	w.reaping.Lock()
+	defer w.reaping.Unlock()
+	pid, err := syscall.Wait4(w.checker, nil, syscall.WNOHANG, nil)
+	return pid != 0 && err != syscall.EINTR
 }
 
 // runChecks is the process. It belongs to the main thread, as a script's death signal goes by the thread that started it.

@@ -26,6 +26,10 @@ type Command interface {
 	// Extend says until when the lock is valid now.
 	Extend(validUntil boottime.Instant)
 
+	// Measured returns what it would have taken to kill everything at the last Extend or before, if
+	// that is known.
+	Measured() (m Measure, ok bool)
+
 	// PID returns the process id of the command.
 	PID() int
 
@@ -44,6 +48,14 @@ var ErrGone = errors.New("the guard process did not start the command")
 
 // ErrKilled says that the guard process was killed or stopped while it started the command, which was killed.
 var ErrKilled = errors.New("the guard process was killed, and the command with it")
+
+// ErrNoTimers says that the kernel has no timers for the guard process: the user has used up what
+// RLIMIT_SIGPENDING allows.
+var ErrNoTimers = errors.New("the kernel refuses the timers that guard a stopped etcdlocker (RLIMIT_SIGPENDING)")
+
+// ErrLowest says that the command would run at the guard's own real-time priority, as nothing lower is
+// left for it, and no higher one allowed for the guard.
+var ErrLowest = errors.New("at real-time priority 1, without the right to a higher one, no command can run below its guard process")
 
 // because is an error with its cause.
 type because struct{ what, why error }
@@ -87,6 +99,8 @@ func (u *unguarded) Start(ctx context.Context, o Order) (err error) {
 }
 
 func (u *unguarded) Extend(boottime.Instant) {}
+
+func (u *unguarded) Measured() (m Measure, ok bool) { return m, false }
 
 func (u *unguarded) Others() []supervise.Process { return supervise.Descendants() }
 

@@ -12,9 +12,12 @@
 // that one has started is then not reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
-//	extend: until when              begun: the command is about to be executed
-//	start: until when, lease, ...   started: process id (and a descriptor of it); or failed: why
-//	(end of file: kill everything)  stopped: whether the command is, when that has changed
+//	extend: until when              ready: where the command's control group is
+//	start: until when, lease, ...   begun: the command is about to be executed
+//	hold: whether it stands still   started: process id (and a descriptor of it); or failed: why
+//	end: kill everything            stopped: whether the command is, when that has changed
+//	(end of file: the same)         measured: what it takes to kill everything, if that has changed
+//	                                end: everything is being killed
 //	                                exited: how, and whether something is left
 //	                                (end of file: the guard is gone)
 //
@@ -26,6 +29,7 @@ package guard
 
 import (
 	"errors"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
@@ -37,13 +41,25 @@ const Name = "etcdlocker-guard"
 type kind byte
 
 const (
-	start   kind = 'S'
-	extend  kind = 'V'
-	begun   kind = 'B'
-	started kind = 'P'
-	failed  kind = 'F'
-	exited  kind = 'E'
-	stopped kind = 'T'
+	start    kind = 'S'
+	extend   kind = 'V'
+	hold     kind = 'H'
+	end      kind = 'K'
+	ready    kind = 'G'
+	begun    kind = 'B'
+	started  kind = 'P'
+	failed   kind = 'F'
+	exited   kind = 'E'
+	stopped  kind = 'T'
+	measured kind = 'M'
+)
+
+// Why a command was not started, beside the number of the kernel's error.
+const (
+	cannotExecute  = iota
+	cannotAlarm    // the kernel has no timers for this user
+	cannotBeBelow  // the command would run at the guard's own real-time priority
+	tooLateToStart // too little validity is left
 )
 
 // maxMessage bounds a packet. The largest has a key, an id and a list of endpoints in it.
@@ -59,6 +75,7 @@ type Order struct {
 	Env        []string         // to add to the environment of the command
 	Channel    int              // a descriptor for the command, which finds its number as Node.js does; 0: none
 	Checks     bool             // the channel is that of Checks instead
+	NoTimers   bool             // the kernel's timers are done without if there are none to be had
 
 	pgid        int    // the process group of the command; 0: the one that the guard was started in
 	first       int    // of etcdlocker's words, the first one of the command
@@ -69,7 +86,7 @@ type Order struct {
 // message does not hold the descriptor, which goes beside it.
 func (o Order) message(k kind) []byte {
 	m := []byte{byte(k)}
-	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks)} {
+	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks), flag(o.NoTimers)} {
 		m = appendNumber(m, n)
 	}
 	for _, s := range append([]string{o.path, o.interpreter}, o.Env...) {
@@ -80,7 +97,7 @@ func (o Order) message(k kind) []byte {
 
 // parseOrder is the reverse of message.
 func parseOrder(m []byte) (o Order, err error) {
-	const head = 1 + 6*8
+	const head = 1 + 7*8
 	if len(m) <= head || m[len(m)-1] != 0 {
 		return Order{}, errMessage
 	}
@@ -90,6 +107,7 @@ func parseOrder(m []byte) (o Order, err error) {
 	o.pgid = int(number(m[25:]))
 	o.first = int(number(m[33:]))
 	o.Checks = number(m[41:]) != 0
+	o.NoTimers = number(m[49:]) != 0
 	var words []string
 	for begin, i := head, head; i < len(m); i++ {
 		if m[i] == 0 {
@@ -110,6 +128,25 @@ func flag(is bool) uint64 {
 		return 1
 	}
 	return 0
+}
+
+// A Measure is what it would take to kill everything.
+type Measure struct {
+	WakeUp    time.Duration // from when the guard should have run to when it did
+	Walk      time.Duration // to find all processes of the command
+	Processes int           // how many these are
+}
+
+func (m Measure) message() []byte {
+	return appendNumber(numbers(measured, uint64(m.WakeUp), uint64(m.Walk)), uint64(m.Processes))
+}
+
+// parseMeasure is the reverse of message.
+func parseMeasure(m []byte) (Measure, error) {
+	if len(m) != 1+3*8 {
+		return Measure{}, errMessage
+	}
+	return Measure{time.Duration(number(m[1:])), time.Duration(number(m[9:])), int(number(m[17:]))}, nil
 }
 
 // numbers is a message of two numbers.

@@ -3,12 +3,14 @@ package guard
 import (
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/kernel"
+	"github.com/etcdlock/etcdlock/internal/sched"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -30,17 +32,23 @@ type guarded struct {
 	conn              *conn
 	path, interpreter string
 	first             int
-	group             func() *cgroup // of the command, if it may have one
-	pid               int            // of the command
-	pidfd             int            // of the command; negative before the start, and where there are none
+	pid               int // of the command
+	pidfd             int // of the command; negative before the start, and where there are none
 
-	frozen []supervise.Process
+	group   atomic.Pointer[cgroup.Group] // of the command, if it has one
+	measure atomic.Pointer[Measure]      // the last one
+	frozen  []supervise.Process
+	killer  *supervise.Killer // nil: nothing is killed yet
+	killing time.Time         // since when
+	dying   supervise.Progress
+	died    time.Time   // when something did last
+	ending  atomic.Bool // the guard has said that it kills everything
 
 	started chan beginning
 	exited  chan supervise.Exit
 	stopped supervise.Latest
 	heard   chan struct{} // closed when the guard has said all it will ever say
-	begun   bool          // it has begun to execute the command; set before heard is closed
+	begun   atomic.Bool   // it has begun to execute the command; set before heard is closed
 }
 
 // A beginning is the news that the command has started, or why not.
@@ -57,22 +65,35 @@ func (g *guarded) listen() {
 		if err != nil {
 			break
 		}
+		switch kind(m[0]) {
+		case ready:
+			g.group.Store(cgroup.Open(string(m[1:])))
+			continue
+		case measured:
+			if measure, err := parseMeasure(m); err == nil {
+				g.measure.Store(&measure)
+			}
+			continue
+		}
 		a, b, err := parseNumbers(m)
 		if err != nil {
 			break
 		}
 		switch kind(m[0]) {
 		case begun:
-			g.begun = true
+			g.begun.Store(true)
 		case started:
+			g.measure.CompareAndSwap(nil, &Measure{WakeUp: time.Duration(b)})
 			g.started <- beginning{pid: int(a), pidfd: fd}
 		case failed:
-			g.begun = false
-			g.started <- beginning{err: refused(syscall.Errno(a))}
+			g.begun.Store(false)
+			g.started <- beginning{err: refused(syscall.Errno(a), b)}
 		case exited:
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
 		case stopped:
 			g.stopped.Put(a != 0)
+		case end:
+			g.ending.Store(true)
 		}
 	}
 	select {
@@ -82,23 +103,33 @@ func (g *guarded) listen() {
 	g.exited <- supervise.Exit{Status: syscall.WaitStatus(syscall.SIGKILL), Left: true, Unguarded: true}
 }
 
-func (g *guarded) Start(ctx context.Context, o Order) error {
-	g.group = sync.OnceValue(func() *cgroup {
-		group, err := cgroupOf(o.Lease)
-		if err != nil {
-			return &cgroup{}
-		}
-		return group
-	})
+func (g *guarded) Start(ctx context.Context, o Order) (err error) {
+	given, _ := sched.Inherited()
+	if given.RealTime() {
+		// Once the command runs, who has its priority may never get a processor again.
+		given.Above().Raise()
+		defer func() {
+			if err != nil {
+				given.Raise() // for what is started next
+			}
+		}()
+	}
 	o.pgid, o.first, o.interpreter, o.path = syscall.Getpgrp(), g.first, g.interpreter, g.path
-	err := g.conn.send(o.message(start), o.Channel)
+	err = g.conn.send(o.message(start), o.Channel)
 	if err == syscall.EPIPE || err == syscall.ECONNRESET {
 		err = errGone
 	}
 	if err == nil {
-		err = g.await(ctx, min(o.By, boottime.Now().Add(answerWithin)))
+		err = g.await(ctx, o.By)
 	}
 	if err == nil {
+		if !given.RealTime() {
+			time.AfterFunc(settleAfter, func() {
+				if !given.Above().Raise() {
+					sched.ShortSlices()
+				}
+			})
+		}
 		return nil
 	}
 	life := supervise.NewLife(g)
@@ -109,17 +140,22 @@ func (g *guarded) Start(ctx context.Context, o Order) error {
 	}
 	<-g.heard // all of it is dead, and with it the other end of the channel
 	switch {
-	case errors.As(err, new(refusal)):
+	case errors.As(err, new(refusal)), errors.Is(err, ErrNoTimers), errors.Is(err, ErrLowest):
 		return err
-	case g.begun:
+	case g.begun.Load():
 		return because{ErrKilled, err}
 	}
 	return because{ErrGone, err}
 }
 
-func refused(errno syscall.Errno) error {
-	if errno == syscall.ETIME {
+func refused(errno syscall.Errno, why uint64) error {
+	switch why {
+	case tooLateToStart:
 		return errLate
+	case cannotAlarm:
+		return because{ErrNoTimers, errno}
+	case cannotBeBelow:
+		return ErrLowest
 	}
 	return refusal{errno}
 }
@@ -128,26 +164,41 @@ func refused(errno syscall.Errno) error {
 // does not come from a file system that hangs.
 const answerWithin = 10 * time.Second
 
-// await waits until the guard has started the command.
+// await waits until the guard has started the command. A guard that has not begun to do so when it
+// must have been started is given up: it will not begin any more. One that has begun hears of
+// renewals, and has as long as the lock is held.
 func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
+	limit := boottime.Now().Add(answerWithin)
 	timer := boottime.NewTimer()
 	defer timer.Close()
-	timer.Reset(by)
-	select {
-	case b := <-g.started:
-		if b.err == nil {
-			g.pid, g.pidfd = b.pid, b.pidfd
+	timer.Reset(min(by, limit))
+	for {
+		select {
+		case b := <-g.started:
+			if b.err == nil {
+				g.pid, g.pidfd = b.pid, b.pidfd
+			}
+			return b.err
+		case <-timer.C:
+			if !g.begun.Load() || limit.Until() <= 0 {
+				return errLate
+			}
+			timer.Reset(limit)
+		case <-ctx.Done():
+			return errLost
 		}
-		return b.err
-	case <-timer.C:
-		return errLate
-	case <-ctx.Done():
-		return errLost
 	}
 }
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
-	g.conn.send(Order{ValidUntil: validUntil}.message(extend), 0)
+	g.conn.send(numbers(extend, uint64(validUntil), uint64(boottime.Now())), 0)
+}
+
+func (g *guarded) Measured() (m Measure, ok bool) {
+	if last := g.measure.Load(); last != nil {
+		return *last, true
+	}
+	return Measure{}, false
 }
 
 func (g *guarded) PID() int                      { return g.pid }
@@ -180,11 +231,12 @@ func (g *guarded) Terminate() {
 
 // Freeze has the group stand still, and what is not in it one by one. Where /proc shows nothing it is the command alone.
 func (g *guarded) Freeze() {
-	group := g.group()
-	group.freeze(true)
+	g.conn.send(numbers(hold, 1, 0), 0)
+	group := g.group.Load()
+	group.Freeze()
 	g.frozen = supervise.Freeze(func() (outside []supervise.Process) {
 		for _, p := range g.Others() {
-			if !group.has(p.PID) {
+			if !group.Has(p.PID) {
 				outside = append(outside, p)
 			}
 		}
@@ -196,18 +248,42 @@ func (g *guarded) Freeze() {
 }
 
 func (g *guarded) Thaw() {
+	g.conn.send(numbers(hold, 0, 0), 0)
 	if len(g.Others()) == 0 {
 		g.Signal(syscall.SIGCONT)
 	}
 	supervise.Thaw(g.frozen)
 	g.frozen = nil
-	g.group().freeze(false)
+	g.group.Load().Thaw()
 }
 
-// Kill kills the guard with all the rest, as it may be stopped, and the group last: see warden.kill.
-func (g *guarded) Kill() {
-	g.tree.Kill()
-	g.group().kill()
+// While everything is killed, the guard does it: orphans fall to it.
+const (
+	answersWithin = 10 * time.Millisecond  // it says so. Else it may be stopped, and this process does it, too
+	killsWithin   = 150 * time.Millisecond // it is alone with it
+	stuckAfter    = time.Second            // nothing has died. Then it may be held by a debugger, and is killed as well
+)
+
+// Kill has everything below the guard killed, and in the end the guard.
+func (g *guarded) Kill() (progress bool) {
+	now := time.Now()
+	if g.killer == nil {
+		g.killer = supervise.NewKiller(g.group.Load(), g.tree.Reaping(), g.tree.PID())
+		g.killing, g.died = now, now
+		g.conn.send(numbers(end, 0, 0), 0)
+		g.tree.Signal(syscall.SIGCONT)
+	}
+	took := now.Sub(g.killing)
+	if took > killsWithin || took > answersWithin && !g.ending.Load() || !g.begun.Load() {
+		g.killer.Begin()
+	}
+	if progress = g.dying.Made(); progress {
+		g.died = now
+	}
+	if now.Sub(g.died) > stuckAfter || !g.begun.Load() {
+		g.killer.SpareNobody()
+	}
+	return progress
 }
 
 func (g *guarded) Others() []supervise.Process {
@@ -222,11 +298,15 @@ func (g *guarded) Others() []supervise.Process {
 
 // Close ends the guard. What it has adopted falls to this process.
 func (g *guarded) Close() {
+	if g.killer != nil {
+		g.killer.End()
+	}
 	g.tree.Signal(syscall.SIGKILL)
 	select {
 	case e := <-g.tree.Exited():
+		<-g.heard
 		if !e.Status.Exited() {
-			g.group().remove()
+			g.group.Load().Remove()
 		}
 	case <-time.After(supervise.Patience): // a debugger holds it
 	}

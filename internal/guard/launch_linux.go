@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -80,7 +81,6 @@ func (l *Launched) Command(path, interpreter string, first int) (Command, error)
 		path:        path,
 		interpreter: interpreter,
 		first:       first,
-		group:       func() *cgroup { return &cgroup{} },
 		pidfd:       -1,
 		started:     make(chan beginning, 1),
 		exited:      make(chan supervise.Exit, 2),
@@ -97,13 +97,21 @@ func (l *Launched) Close() {
 		return
 	}
 	l.taken = true
-	l.conn.close()
+	defer l.conn.close()
+	defer l.removeGroup()
 	syscall.Kill(l.pid, syscall.SIGKILL)
 	// One that a debugger holds is not reported.
 	for begun := time.Now(); time.Since(begun) < supervise.Patience; time.Sleep(time.Millisecond) {
 		if pid, err := syscall.Wait4(l.pid, nil, syscall.WNOHANG, nil); pid != 0 && err != syscall.EINTR {
 			return
 		}
+	}
+}
+
+// removeGroup removes the control group that the guard, which has ended, made for a command.
+func (l *Launched) removeGroup() {
+	if m, _, err := l.conn.receive(); err == nil && kind(m[0]) == ready {
+		cgroup.Open(string(m[1:])).Remove()
 	}
 }
 

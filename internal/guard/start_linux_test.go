@@ -20,7 +20,7 @@ func TestACommandRunsOnce(t *testing.T) {
 		again  bool
 	}{
 		"killed before":      {nil, errGone, true},
-		"refused for time":   {[][]byte{numbers(failed, uint64(syscall.ETIME), 0)}, errLate, true},
+		"refused for time":   {[][]byte{numbers(failed, uint64(syscall.ETIME), tooLateToStart)}, errLate, true},
 		"killed meanwhile":   {[][]byte{numbers(begun, 0, 0)}, ErrKilled, false},
 		"cannot be executed": {[][]byte{numbers(begun, 0, 0), numbers(failed, uint64(syscall.ENOEXEC), 0)}, syscall.ENOEXEC, false},
 		"nonsense":           {[][]byte{[]byte("x")}, errGone, true},
@@ -69,6 +69,52 @@ func TestStartInTimeOrNotAtAll(t *testing.T) {
 			}
 			if syscall.Kill(pid, 0) == nil {
 				t.Error("the guard lives")
+			}
+		})
+	}
+}
+
+// TestBegunIsInTime: a guard that has begun to execute the command is waited for beyond the instant by
+// which it had to begin, as its lock is renewed meanwhile.
+func TestBegunIsInTime(t *testing.T) {
+	command, pid, theirs := played(t)
+	defer command.Close()
+	by := boottime.Now().Add(50 * time.Millisecond)
+	go func() {
+		defer syscall.Close(theirs)
+		syscall.Read(theirs, make([]byte, maxMessage)) // the order
+		sendTo(theirs, numbers(begun, 0, 0), -1)
+		time.Sleep(by.Add(50 * time.Millisecond).Until())
+		sendTo(theirs, numbers(started, uint64(pid), 0), -1)
+	}()
+	if err := command.Start(context.Background(), Order{By: by, ValidUntil: by.Add(time.Hour), Lease: 1}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefusals: the guard's reasons arrive as what they are.
+func TestRefusals(t *testing.T) {
+	for name, tt := range map[string]struct {
+		errno, why uint64
+		expect     error
+	}{
+		"no timers":       {uint64(syscall.EAGAIN), cannotAlarm, ErrNoTimers},
+		"lowest priority": {uint64(syscall.EINVAL), cannotBeBelow, ErrLowest},
+		"not executable":  {uint64(syscall.EACCES), cannotExecute, syscall.EACCES},
+	} {
+		t.Run(name, func(t *testing.T) {
+			command, pid, theirs := played(t)
+			defer command.Close()
+			go func() {
+				defer syscall.Close(theirs)
+				syscall.Read(theirs, make([]byte, maxMessage)) // the order
+				sendTo(theirs, numbers(failed, tt.errno, tt.why), -1)
+				syscall.Kill(pid, syscall.SIGKILL)
+			}()
+			now := boottime.Now()
+			err := command.Start(context.Background(), Order{By: now.Add(time.Minute), ValidUntil: now.Add(time.Hour), Lease: 1})
+			if !errors.Is(err, tt.expect) || errors.Is(err, ErrGone) {
+				t.Errorf("%v, want %v", err, tt.expect)
 			}
 		})
 	}

@@ -44,19 +44,36 @@ func (e *Events) signaled(l *Life, sig os.Signal) {
 	}
 }
 
+// sameSignalWithin is for how long a signal is awaited that has ended the command, and may have been
+// sent to this process at the same time: a thread that has taken it may not get a processor at once.
+const sameSignalWithin = 20 * time.Millisecond
+
 // settle takes the signals that came before the command ended, though they may be known only after: one that went to the
 // command and to us at the same time may have ended it.
-func (e *Events) settle(l *Life) {
+func (e *Events) settle(l *Life, status syscall.WaitStatus) {
 	if e.Settle == nil {
 		return
 	}
 	e.Settle()
+	var late <-chan time.Time
+	if status.Signaled() && IsStop(status.Signal()) {
+		late = time.After(sameSignalWithin)
+	}
 	for {
 		select {
 		case sig := <-e.Signals:
 			e.signaled(l, sig)
+			continue
 		default:
+		}
+		if late == nil || l.Stop != 0 {
 			return
+		}
+		select {
+		case sig := <-e.Signals:
+			e.signaled(l, sig)
+		case <-late:
+			late = nil
 		}
 	}
 }
@@ -89,13 +106,13 @@ func Drive(l *Life, p Processes, from Events) {
 			// A command that has ended need not be well, though select has not picked that.
 			select {
 			case e := <-exited:
-				from.settle(l)
+				from.settle(l, e.Status)
 				l.Exited(time.Now(), e)
 			default:
 				l.Unwell(time.Now(), t)
 			}
 		case e := <-exited:
-			from.settle(l)
+			from.settle(l, e.Status)
 			l.Exited(time.Now(), e)
 		case <-empty:
 			empty = nil

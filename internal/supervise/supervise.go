@@ -45,11 +45,11 @@ const (
 	KillOrphans                 // they are ended
 )
 
-// Patience is for how long processes that do not die are killed before they are reported.
+// Patience is for how long processes are killed, after the last one of them has died, before those
+// that do not die are reported.
 const Patience = 5 * time.Second
 
-// KillEvery is the time between two rounds of killing. A process that forks while it is being killed can only win
-// as long as it is faster than that.
+// KillEvery is the time between two rounds of killing.
 const KillEvery = 5 * time.Millisecond
 
 // followWithin is for how long a request to stop for a while is remembered. A command that takes longer does not stop because
@@ -60,7 +60,7 @@ const followWithin = 5 * time.Second
 type Hands interface {
 	Signal(syscall.Signal) // to the command itself
 	Terminate()            // asks the command and all its descendants to end, stopped ones as well
-	Kill()                 // kills the command and all its descendants that can be found now
+	Kill() (progress bool) // kills the command and all its descendants, and reports whether some have died since the last call
 	Freeze()               // stops the command and all its descendants
 	Thaw()                 // lets those go on that Freeze has stopped
 }
@@ -256,11 +256,13 @@ func (l *Life) Tick(now time.Time) {
 		l.kill(now)
 		return
 	}
-	if now.After(l.giveUp) {
+	switch {
+	case l.hands.Kill():
+		l.giveUp = now.Add(Patience)
+	case now.After(l.giveUp):
 		l.state, l.Undead, l.killAt = Over, true, time.Time{}
 		return
 	}
-	l.hands.Kill()
 	l.killAt = now.Add(KillEvery)
 }
 

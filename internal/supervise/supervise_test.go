@@ -8,13 +8,20 @@ import (
 )
 
 // recorder takes note of what a Life wants done.
-type recorder struct{ did []string }
+type recorder struct {
+	did      []string
+	progress bool // of the killing
+}
 
 func (r *recorder) Signal(s syscall.Signal) { r.did = append(r.did, s.String()) }
 func (r *recorder) Terminate()              { r.did = append(r.did, "terminate") }
-func (r *recorder) Kill()                   { r.did = append(r.did, "kill") }
 func (r *recorder) Freeze()                 { r.did = append(r.did, "freeze") }
 func (r *recorder) Thaw()                   { r.did = append(r.did, "thaw") }
+
+func (r *recorder) Kill() (progress bool) {
+	r.did = append(r.did, "kill")
+	return r.progress
+}
 
 func newTestLife() (*Life, *recorder) {
 	r := &recorder{}
@@ -208,6 +215,23 @@ func TestWhatTheCommandLeaves(t *testing.T) {
 		if l.State() != tt.state || l.Left != tt.left {
 			t.Errorf("%+v: state %v, left %v", tt, l.State(), l.Left)
 		}
+	}
+}
+
+// TestPatienceCountsFromTheLastDeath: as long as processes die, the rest are waited for.
+func TestPatienceCountsFromTheLastDeath(t *testing.T) {
+	l, r := newTestLife()
+	l.Expired(start)
+	r.progress = true
+	l.Tick(start.Add(Patience + time.Second))
+	r.progress = false
+	l.Tick(start.Add(2 * Patience))
+	if l.State() != Killing {
+		t.Fatalf("gave up too early: %v", l.State())
+	}
+	l.Tick(start.Add(2*Patience + 2*time.Second))
+	if l.State() != Over || !l.Undead {
+		t.Errorf("state %v, undead %v", l.State(), l.Undead)
 	}
 }
 

@@ -3,6 +3,7 @@
 package supervise
 
 import (
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,20 @@ func attributes() *syscall.SysProcAttr {
 		return nil
 	}
 	return &syscall.SysProcAttr{Setpgid: true}
+}
+
+// A killer is not needed: each call of Kill sends a signal.
+type killer struct{}
+
+func newKiller(sync.Locker) killer { return killer{} }
+
+// End does nothing.
+func (killer) End() {}
+
+// Kill kills what can be reached. Whether something has died is not known.
+func (t *Tree) Kill() (progress bool) {
+	t.signalAll(syscall.SIGKILL)
+	return false
 }
 
 func inForeground() bool {

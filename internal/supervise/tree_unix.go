@@ -26,9 +26,10 @@ type Tree struct {
 	stopped Latest
 
 	pid    int
-	mu     sync.Mutex
-	reaped bool // the command's pid may belong to somebody else by now
+	mu     sync.Mutex // held while children are waited for
+	reaped bool       // the command's pid may belong to somebody else by now
 	frozen []Process
+	killer killer // has not begun
 	stop   chan struct{}
 	done   chan struct{}
 }
@@ -65,16 +66,21 @@ func newTree(pid int) *Tree {
 	signal.Notify(children, syscall.SIGCHLD) // what has ended before is found all the same
 	exited, empty := make(chan Exit, 1), make(chan struct{})
 	t := &Tree{exited: exited, empty: empty, stopped: make(Latest, 1), pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
+	t.killer = newKiller(&t.mu)
 	go t.reap(children, exited, empty)
 	return t
 }
 
 // Close stops reaping. Processes that are left are not touched, and belong to init.
 func (t *Tree) Close() {
+	t.killer.End()
 	close(t.stop)
 	<-t.done
 	release()
 }
+
+// Reaping is held while children of this process are waited for.
+func (t *Tree) Reaping() sync.Locker { return &t.mu }
 
 // PID returns the process id of the command.
 func (t *Tree) PID() int { return t.pid }
@@ -148,9 +154,6 @@ func (t *Tree) Terminate() {
 	t.signalAll(syscall.SIGTERM)
 	t.signalAll(syscall.SIGCONT)
 }
-
-// Kill kills everything that can be found now. What a process forks meanwhile is found the next time.
-func (t *Tree) Kill() { t.signalAll(syscall.SIGKILL) }
 
 // Freeze stops everything that can be found. Thaw lets it go on.
 func (t *Tree) Freeze() { t.frozen = Freeze(Descendants) }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/validity"
+)
+
+// measuresKept is how many of the last measures count. A processor that was waited for once may have
+// to be waited for again.
+const measuresKept = 8
+
+// measures are what a guard has found that it would take to end its command.
+type measures struct {
+	source atomic.Pointer[guard.Command]
+
+	mu   sync.Mutex
+	kept []guard.Measure
+}
+
+// of has the measures come from a command, unless it is nil.
+func (m *measures) of(c guard.Command) {
+	if c != nil {
+		m.source.Store(&c)
+	}
+}
+
+// last returns the last measure, with the longest times of those kept, if there is one.
+func (m *measures) last() (last guard.Measure, ok bool) {
+	if source := m.source.Load(); source != nil {
+		last, ok = (*source).Measured()
+	}
+	if !ok {
+		return last, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = append(m.kept, last)
+	m.kept = m.kept[max(0, len(m.kept)-measuresKept):]
+	for _, k := range m.kept {
+		last.WakeUp, last.Walk = max(last.WakeUp, k.WakeUp), max(last.Walk, k.Walk)
+	}
+	return last, true
+}
+
+// margin returns by how much sooner than usual the command has to be ended. It says so once if that is
+// more than the TTL has room for.
+func (h *holder) margin() time.Duration {
+	if h.run.path == "" {
+		return 0
+	}
+	m, ok := h.run.last()
+	extra := validity.Extra(m.WakeUp, m.Walk, m.Processes)
+	if !ok {
+		return extra
+	}
+	h.voice.logger(h.verbose).Debug("measured", "processes", m.Processes, "walk", m.Walk, "wait_for_processor", m.WakeUp, "margin_beyond_usual", extra)
+	if extra > validity.MaxExtra(h.ttl) {
+		h.tight.Do(func() {
+			h.voice.warnf("lock %q: ending %d processes may take longer than a TTL of %v allows (the guard waited %v for a processor); use a longer --ttl",
+				h.key, m.Processes, h.ttl, m.WakeUp.Round(time.Millisecond))
+		})
+	}
+	return extra
+}

@@ -1,0 +1,177 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestGroup: the control group alone finds everything that was born in it and what that has started,
+// kills it, and stops it without anybody noticing. When it is removed, what is left goes on where it
+// would be without.
+func TestGroup(t *testing.T) {
+	g := testGroup(t)
+	fd, ok := g.FD()
+	if !ok {
+		t.Fatal("whoever has made the group has no descriptor of it")
+	}
+	// What runs under a lock sees neither the descriptor nor the lock on it.
+	script := `trap '' TERM; setsid sh -c 'while :; do sleep 0.01; done' & while :; do sleep 0.01; done`
+	cmd := exec.Command("sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	await(t, "two in the group", func() bool { return len(g.Members()) >= 2 && g.Has(cmd.Process.Pid) })
+	if g.Has(os.Getpid()) {
+		t.Error("the test itself is said to be in the group")
+	}
+
+	same := Open(g.Path())
+	same.Freeze()
+	await(t, "all to stand still", func() bool { return isFrozen(t, g) })
+	if !g.Frozen() {
+		t.Error("not said to be frozen")
+	}
+	same.Thaw()
+	if g.Frozen() {
+		t.Error("said to be frozen")
+	}
+
+	left := exec.Command("sleep", "1000")
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { left.Process.Kill(); left.Wait() }()
+	g.Freeze() // what stands still can be killed
+	g.Kill()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it lives")
+	}
+	await(t, "the group to be empty", func() bool { return len(g.Members()) == 0 })
+	if err := g.write("cgroup.procs", strconv.Itoa(left.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
+	g.Remove()
+	if g.Has(left.Process.Pid) {
+		t.Error("what was left is in the group")
+	}
+	if _, err := os.Stat(g.dir); err == nil {
+		t.Error("the group is there")
+	}
+}
+
+// TestNested: groups below a group are removed with it, and those of etcdlockers among them stand
+// still when it goes on.
+func TestNested(t *testing.T) {
+	g := testGroup(t)
+	inner, own := g.dir+"/"+Prefix+"inner", g.dir+"/of-the-command"
+	for _, dir := range []string{inner, inner + "/" + Prefix + "innermost", own} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.Freeze()
+	g.Thaw()
+	for dir, want := range map[string]bool{g.dir: false, inner: true, inner + "/" + Prefix + "innermost": true, own: false} {
+		if got := (&Group{dir: dir}).Frozen(); got != want {
+			t.Errorf("%s: frozen %v, want %v", path.Base(dir), got, want)
+		}
+	}
+	g.Remove()
+	if _, err := os.Stat(g.dir); err == nil {
+		t.Error("the group is there")
+	}
+}
+
+// TestSweep: what others have left behind goes, at whatever depth, and what is in use stays.
+func TestSweep(t *testing.T) {
+	g := testGroup(t)
+	parent := path.Dir(g.dir)
+	abandoned := parent + "/" + Prefix + "abandoned-" + strconv.Itoa(os.Getpid())
+	young := abandoned + "-young"
+	used := testGroup(t)
+	for _, dir := range []string{abandoned, abandoned + "/" + Prefix + "inner", young} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer syscall.Rmdir(young)
+	old := time.Now().Add(-2 * newborn)
+	for _, dir := range []string{abandoned, used.dir} {
+		if err := os.Chtimes(dir, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.Sweep()
+	for dir, want := range map[string]bool{abandoned: false, young: true, used.dir: true} {
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", path.Base(dir), err == nil, want)
+		}
+	}
+}
+
+// TestNone: what has no group does without.
+func TestNone(t *testing.T) {
+	var g *Group
+	g.Freeze()
+	g.Thaw()
+	g.Kill()
+	g.Sweep()
+	g.Remove()
+	if _, ok := g.FD(); ok || g.Has(os.Getpid()) || g.Frozen() || len(g.Members()) > 0 || Open(g.Path()) != nil {
+		t.Error("it is there")
+	}
+}
+
+// await polls, as the kernel tells nobody.
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	etcdtest.Await(t, what, func(context.Context) error {
+		if !is() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
+func isFrozen(t *testing.T, g *Group) bool {
+	t.Helper()
+	events, err := os.ReadFile(g.dir + "/cgroup.events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(events), "frozen 1")
+}
+
+// testGroup makes a control group, or skips the test where that is not possible.
+func testGroup(t *testing.T) *Group {
+	t.Helper()
+	g, err := Make("test-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 16))
+	if err != nil {
+		etcdtest.Missing(t, err.Error())
+	}
+	t.Cleanup(g.Remove)
+	return g
+}
+
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{`/sys/fs/cgroup`: `/sys/fs/cgroup`, `a\040b\134c`: `a b\c`, `\04`: `\04`, `\999`: `\999`, ``: ``} {
+		if got := unescape(in); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
+		}
+	}
+}

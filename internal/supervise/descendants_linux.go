@@ -1,0 +1,262 @@
+package supervise
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/etcdlock/etcdlock/internal/kernel"
+)
+
+// A Process is one that was seen in /proc.
+type Process struct {
+	PID  int
+	Name string
+
+	Zombie  bool // its main thread has ended; other threads may go on
+	Stopped bool
+
+	parent  int
+	threads int    // 0: not known
+	start   string // when it started: tells it from a later one with the same id; empty for a child that /proc does not show
+}
+
+// Descendants returns the processes below this one, as far as /proc shows them. If it belongs to
+// another pid namespace the numbers in it are other processes': then it is the children of this one,
+// orphans that have fallen to it among them.
+func Descendants() []Process { return DescendantsOf(os.Getpid()) }
+
+// DescendantsOf returns those below another process. In another pid namespace than that of /proc it knows only of this one.
+func DescendantsOf(top int) []Process {
+	self := os.Getpid()
+	switch {
+	case !ownProc():
+		if top != self {
+			return nil
+		}
+		return children()
+	case listsChildren():
+		var all []Process
+		descend(top, func(p Process, _ int) { all = append(all, p) })
+		return all
+	}
+	return amongAll(top)
+}
+
+// ownProc reports whether the numbers in /proc are those of this process's pid namespace.
+func ownProc() bool {
+	link, err := os.Readlink("/proc/self")
+	return err == nil && link == strconv.Itoa(os.Getpid())
+}
+
+// listsChildren reports whether the kernel lists the children of each thread (CONFIG_PROC_CHILDREN).
+func listsChildren() bool {
+	_, listed := childrenOf(os.Getpid(), 1)
+	return listed
+}
+
+// childrenOf returns the ids of a process's children, and whether the kernel lists them. They
+// belong to the thread that started them; orphans fall to the main one, as long as it lives.
+func childrenOf(pid, threads int) (pids []int, listed bool) {
+	main := strconv.Itoa(pid)
+	task, tids := "/proc/"+main+"/task/", []string{main}
+	if threads != 1 {
+		if all, err := kernel.Names(task); err == nil {
+			tids = all
+		}
+	}
+	for _, tid := range tids {
+		content, err := kernel.ReadFile(task + tid + "/children")
+		if err != nil {
+			continue
+		}
+		listed = true
+		for _, word := range kernel.Fields(content) {
+			if child, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids, listed
+}
+
+// descend goes down from parent to child, and calls found for each process that it finds below top,
+// with a descriptor of it, which is negative where none is to be had. It costs what the tree is large,
+// and not the machine. What becomes an orphan meanwhile may be missed, and is found the next time.
+func descend(top int, found func(p Process, fd int)) {
+	for next := []Process{{PID: top}}; len(next) > 0; next = next[1:] {
+		pids, _ := childrenOf(next[0].PID, next[0].threads)
+		for _, pid := range pids {
+			if p, ok := find(pid, found, next[0].PID, top); ok {
+				next = append(next, p)
+			}
+		}
+	}
+}
+
+// find calls found if a process has one of two parents. It may be an orphan by now, or its number may
+// have gone to another process: so it is looked at after the descriptor was opened.
+func find(pid int, found func(p Process, fd int), parents ...int) (p Process, ok bool) {
+	fd, err := kernel.PidfdOpen(pid)
+	if err == nil {
+		defer syscall.Close(fd)
+	} else {
+		fd = -1
+	}
+	if p, ok = readProcess(pid); ok && slices.Contains(parents, p.parent) {
+		found(p, fd)
+		return p, true
+	}
+	return p, false
+}
+
+// amongAll looks at all processes of the machine.
+func amongAll(top int) []Process {
+	below := make(map[int][]Process)
+	names, err := kernel.Names("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			if p, ok := readProcess(pid); ok {
+				below[p.parent] = append(below[p.parent], p)
+			}
+		}
+	}
+	var all []Process
+	for next := []int{top}; len(next) > 0; next = next[1:] {
+		for _, p := range below[next[0]] {
+			all = append(all, p)
+			next = append(next, p.PID)
+		}
+	}
+	return all
+}
+
+// children asks the kernel of each possible process id whether it is a child of this process: first up to the one that was
+// given last, and if none of those is, of all, as they may have begun anew.
+func children() []Process {
+	const most = 1 << 22 // the kernel's own limit
+	last := lastPID()
+	if found := childrenAmong(2, last); len(found) > 0 {
+		return found
+	}
+	return childrenAmong(last+1, most)
+}
+
+func childrenAmong(from, to int) (found []Process) {
+	for pid := from; pid <= to; pid++ {
+		// The first question is the cheaper one.
+		if syscall.Kill(pid, 0) != syscall.ESRCH && kernel.IsChild(pid) {
+			found = append(found, Process{PID: pid, Name: "a process"})
+		}
+	}
+	return found
+}
+
+// lastPID returns the process id that was given last in our namespace, which is what /proc/loadavg tells to whoever reads it,
+// also where the rest of /proc belongs to another one.
+func lastPID() int {
+	content, err := kernel.ReadFile("/proc/loadavg")
+	fields := kernel.Fields(content)
+	if err != nil || len(fields) == 0 {
+		return 1
+	}
+	pid, err := strconv.Atoi(fields[len(fields)-1])
+	if err != nil {
+		return 1
+	}
+	return pid
+}
+
+// readProcess reads /proc/PID/stat.
+func readProcess(pid int) (Process, bool) {
+	stat, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return Process{}, false
+	}
+	// The name stands in parentheses and may hold any others.
+	_, stat, _ = kernel.Cut(stat, '(')
+	name, rest, _ := kernel.CutLast(stat, ')')
+	fields := kernel.Fields(rest)
+	if len(fields) < 20 {
+		return Process{}, false
+	}
+	parent, err := strconv.Atoi(fields[1])
+	threads, _ := strconv.Atoi(fields[17])
+	return Process{
+		PID:     pid,
+		Name:    name,
+		Zombie:  fields[0] == "Z",
+		Stopped: fields[0] == "T",
+		parent:  parent,
+		threads: threads,
+		start:   fields[19],
+	}, err == nil
+}
+
+// Signal sends a signal to the very process that was seen: through a descriptor, opened before it is looked at
+// again, as its id may have gone to another one.
+func (p Process) Signal(sig syscall.Signal) {
+	fd, err := kernel.PidfdOpen(p.PID)
+	if err == syscall.ESRCH {
+		return
+	}
+	if err == nil {
+		defer syscall.Close(fd)
+	}
+	if !p.isStill() {
+		return
+	}
+	if err == nil {
+		err = kernel.PidfdSignal(fd, sig)
+	}
+	if err != nil && err != syscall.ESRCH {
+		syscall.Kill(p.PID, sig) // an old kernel, or a sandbox that does not know the calls, or no descriptors left
+	}
+}
+
+// freezeRounds bounds how often Freeze looks for what has been started meanwhile. A tree that forks without end is killed
+// when validity ends.
+const freezeRounds = 50
+
+// Freeze stops the processes that list returns, and what they have started meanwhile, but for those that are stopped
+// already. It returns those that it has stopped.
+func Freeze(list func() []Process) (frozen []Process) {
+	seen := make(map[int]string) // by process id: when it started
+	for range freezeRounds {
+		more := false
+		for _, p := range list() {
+			if start, ok := seen[p.PID]; ok && start == p.start {
+				continue
+			}
+			seen[p.PID], more = p.start, true
+			if !p.Stopped {
+				p.Signal(syscall.SIGSTOP)
+				frozen = append(frozen, p)
+			}
+		}
+		if !more {
+			break
+		}
+	}
+	return frozen
+}
+
+// Thaw lets processes go on that were frozen.
+func Thaw(frozen []Process) {
+	for _, p := range frozen {
+		p.Signal(syscall.SIGCONT)
+	}
+}
+
+// isStill reports whether the very process that was seen is there.
+func (p Process) isStill() bool {
+	if p.start == "" {
+		return kernel.IsChild(p.PID)
+	}
+	now, ok := readProcess(p.PID)
+	return ok && now.start == p.start
+}

@@ -1,0 +1,242 @@
+package supervise
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/cgroup"
+	"github.com/etcdlock/etcdlock/internal/kernel"
+)
+
+// A Killer kills everything below this process, until somebody stops it. Three threads do it side
+// by side, so that none waits for another:
+//
+//   - the group: everything in the control group is frozen, so that nothing forks any more, and then
+//     killed;
+//   - the tree: everything below this process is stopped, parents first, until no other process is
+//     found, and then killed. To stop a process costs it microseconds, to die a hundred times more,
+//     and while thousands die nobody else gets the processor;
+//   - the children: what forks and exits at once is never found by a walk, as none of it lives for so
+//     long. But each of its generations falls to this process as an orphan: who does nothing but kill
+//     its own children catches one of them.
+//
+// A process to which SIGKILL was sent executes nothing of its own any more, though it may take the
+// kernel a while to take it down.
+type Killer struct {
+	group   *cgroup.Group
+	reaping sync.Locker // held while children are waited for: else their numbers are theirs
+
+	prepare sync.Once
+	begin   sync.Once
+	begun   chan struct{}
+	over    chan struct{}
+	end     sync.Once
+	running sync.WaitGroup // those that find what to kill by themselves
+	spared  atomic.Int64   // the id of a child that is not killed, 0: none
+}
+
+// NewKiller returns a Killer that has not begun. Whoever waits for children of this process must
+// hold reaping at the time. Spared is the id of a child that is left to live, 0: none.
+func NewKiller(group *cgroup.Group, reaping sync.Locker, spared int) *Killer {
+	k := &Killer{group: group, reaping: reaping, begun: make(chan struct{}), over: make(chan struct{})}
+	k.spared.Store(int64(spared))
+	return k
+}
+
+// Prepare starts the threads and does what is slow the first time, so that Begin need not: on a busy
+// machine each of that may have to wait for a processor.
+func (k *Killer) Prepare() {
+	k.prepare.Do(func() {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(k.processors())) // there and back
+		k.visit(map[int]string{}, 0)
+		thread := func(kill func()) func() {
+			return func() {
+				runtime.LockOSThread()
+				select {
+				case <-k.begun:
+					kill()
+				case <-k.over:
+				}
+			}
+		}
+		if k.group != nil {
+			go thread(k.killGroup)() // it can hang in the kernel
+		}
+		k.running.Go(thread(k.killTree))
+		k.running.Go(thread(k.killChildren))
+	})
+}
+
+// processors is how many the threads need so as not to take turns.
+func (k *Killer) processors() int { return max(runtime.GOMAXPROCS(0), runtime.NumCPU(), 3) }
+
+// Begin begins the killing, the first time that it is called. It does not wait.
+func (k *Killer) Begin() {
+	k.begin.Do(func() {
+		k.Prepare()
+		runtime.GOMAXPROCS(k.processors())
+		close(k.begun)
+	})
+}
+
+// SpareNobody has the child killed as well that was spared.
+func (k *Killer) SpareNobody() { k.spared.Store(0) }
+
+// End ends the killing. When it returns, children that are started next are safe.
+func (k *Killer) End() {
+	k.end.Do(func() { close(k.over) })
+	k.running.Wait()
+}
+
+// A pace is the time between two rounds. It grows while there is nothing new to kill: what dies needs
+// the processor, and the priority of this thread may be higher.
+type pace struct{ first, next time.Duration }
+
+const longestPause = 100 * time.Millisecond
+
+// wait waits between two rounds, the last of which took so long and found others to kill, or did not.
+// It reports whether there is to be another one.
+func (p *pace) wait(over <-chan struct{}, took time.Duration, others bool) bool {
+	switch {
+	case !others:
+		p.next = min(max(2*p.next, shortestPause), longestPause)
+	case took > time.Millisecond:
+		p.next = took
+	default:
+		p.next = p.first
+	}
+	if p.next > 0 {
+		select {
+		case <-over:
+		case <-time.After(p.next):
+		}
+	}
+	select {
+	case <-over:
+		return false
+	default:
+		return true
+	}
+}
+
+const shortestPause = 100 * time.Microsecond
+
+func (k *Killer) killGroup() {
+	k.group.Freeze()
+	for p := (pace{next: KillEvery}); ; {
+		k.group.Kill() // again for what is put into it meanwhile
+		if !p.wait(k.over, 0, false) {
+			return
+		}
+	}
+}
+
+// stopFor bounds how long the tree is stopped before it is killed. A tree that grows faster than it
+// is stopped may shrink as it is killed.
+const stopFor = 100 * time.Millisecond
+
+func (k *Killer) killTree() {
+	seen := make(map[int]string) // by process id: when it started
+	for begun := time.Now(); k.visit(seen, syscall.SIGSTOP) && time.Since(begun) < stopFor; {
+	}
+	clear(seen)
+	for p := (pace{first: KillEvery}); ; {
+		begun := time.Now()
+		others := k.visit(seen, syscall.SIGKILL)
+		if !p.wait(k.over, time.Since(begun), others) {
+			return
+		}
+	}
+}
+
+// visit sends a signal to all processes below this one that were not seen yet, as soon as each is
+// found, and reports whether there are any.
+func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others bool) {
+	signal := func(p Process, fd int) {
+		if start, before := seen[p.PID]; before && start == p.start || p.PID == int(k.spared.Load()) {
+			return
+		}
+		seen[p.PID] = p.start
+		others = true
+		if fd < 0 || kernel.PidfdSignal(fd, sig) != nil {
+			p.Signal(sig)
+		}
+	}
+	if ownProc() && listsChildren() {
+		descend(os.Getpid(), signal)
+		return others
+	}
+	for _, p := range Descendants() {
+		signal(p, -1)
+	}
+	return others
+}
+
+func (k *Killer) killChildren() {
+	if !ownProc() || !listsChildren() {
+		return // the walk has to do
+	}
+	killed := map[int]bool{}
+	for p := (pace{}); ; {
+		begun := time.Now()
+		threads := 1 // what forks and exits at once falls to the main one
+		if p.next > time.Millisecond {
+			threads = 0
+		}
+		others := false
+		killed, others = k.killOwn(killed, threads)
+		if !p.wait(k.over, time.Since(begun), others) {
+			return
+		}
+	}
+}
+
+// killOwn kills the children of this process that were not killed yet, and reports whether there are
+// any. It returns all that are there: the others are gone, and others may have their numbers.
+func (k *Killer) killOwn(killed map[int]bool, threads int) (now map[int]bool, others bool) {
+	k.reaping.Lock()
+	defer k.reaping.Unlock()
+	now = make(map[int]bool)
+	pids, _ := childrenOf(os.Getpid(), threads)
+	for _, pid := range pids {
+		switch {
+		case pid == int(k.spared.Load()):
+			continue
+		case !killed[pid]:
+			others = true
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		now[pid] = true
+	}
+	return now, others
+}
+
+// countEvery is the time between two counts of what is left, for Progress.
+const countEvery = 250 * time.Millisecond
+
+// Progress tells whether some of what is killed have died.
+type Progress struct {
+	at     time.Time
+	living int
+}
+
+// Made reports whether some have died, or others appeared, since the last call. It counts them now
+// and then.
+func (p *Progress) Made() bool {
+	if time.Since(p.at) < countEvery {
+		return false
+	}
+	living := 0
+	for _, d := range Descendants() {
+		if !d.Zombie {
+			living++
+		}
+	}
+	made := living != p.living
+	p.at, p.living = time.Now(), living
+	return made
+}

@@ -1,0 +1,94 @@
+package supervise
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// These have the test binary run a script as etcdlocker runs a command, and kill it in one of ways.
+const (
+	scriptVariable = "ETCDLOCK_TEST_SCRIPT"
+	wayVariable    = "ETCDLOCK_TEST_WAY"
+)
+
+// ways are what kills: each of the threads is enough by itself where there is no hurry.
+var ways = map[string]func(*Tree){
+	"all":      func(t *Tree) { t.Kill() },
+	"tree":     func(t *Tree) { go t.killer.killTree() },
+	"children": func(t *Tree) { go t.killer.killChildren() },
+}
+
+func TestMain(m *testing.M) {
+	if script := os.Getenv(scriptVariable); script != "" {
+		os.Exit(killScript(script, ways[os.Getenv(wayVariable)]))
+	}
+	os.Exit(etcdtest.Main(m).Run())
+}
+
+// killScript runs a script until it says that it is ready, and then kills it and all that it has
+// started until nothing is left.
+func killScript(script string, kill func(*Tree)) int {
+	ready, wake, err := os.Pipe()
+	if err != nil {
+		return 1
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 1
+	}
+	t, err := Start(Command{
+		Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: os.Environ(),
+		Files: []uintptr{null.Fd(), wake.Fd(), null.Fd()},
+	})
+	if err != nil {
+		return 1
+	}
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		return 1
+	}
+	kill(t)
+	select {
+	case <-t.Empty():
+	case <-time.After(time.Minute):
+		return 2
+	}
+	t.Close()
+	return 0
+}
+
+// TestKiller: what runs below a process dies, however it resists, and the kernel says that nothing
+// is left. Each generation of the chain lives for some hundred microseconds.
+func TestKiller(t *testing.T) {
+	for name, script := range map[string]string{
+		"chain":          `trap '' TERM; link() { link & }; link; echo ready; exec sleep 1000`,
+		"chain of chain": `trap '' TERM; link() { link & }; link; link; link; echo ready; exec sleep 1000`,
+		"sessions":       `for i in 1 2 3 4 5 6 7 8; do setsid sh -c 'trap "" TERM; sleep 1000 & wait' & done; echo ready; wait`,
+		"deep":           `down() { [ "$1" = 0 ] || { (down $(($1 - 1))) & }; sleep 1000; }; down 30 & echo ready; wait`,
+		"stopped":        `sh -c 'kill -STOP $$' & echo ready; kill -STOP $$`,
+	} {
+		for way := range ways {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				t.Parallel()
+				mark := "ETCDLOCK_TEST_MARK=" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(t.Name(), " ", "-")
+				cmd := exec.Command("/proc/self/exe")
+				cmd.Env = append(os.Environ(), scriptVariable+"="+script, wayVariable+"="+way, mark)
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+				for pid := range etcdtest.Processes(mark) {
+					t.Errorf("process %d is left", pid)
+					if p, err := os.FindProcess(pid); err == nil {
+						p.Kill()
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,85 @@
+//go:build linux
+
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestPolicy: the command runs under the scheduling policy that etcdlocker was started with, below the
+// guard's, and is not started where that is not possible.
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		etcdtest.Missing(t, "root")
+	}
+	if _, err := exec.LookPath("chrt"); err != nil {
+		etcdtest.Missing(t, "chrt")
+	}
+	s := etcdtest.Shared(t)
+	for name, tt := range map[string]struct {
+		start []string // what comes before etcdlocker
+		code  int
+		says  []string
+	}{
+		"ordinary":                 {nil, 0, []string{"SCHED_OTHER"}},
+		"batch":                    {[]string{"chrt", "-b", "0"}, 0, []string{"SCHED_BATCH"}},
+		"real time":                {[]string{"chrt", "-f", "10"}, 0, []string{"SCHED_FIFO", "priority: 10"}},
+		"real time, round robin":   {[]string{"chrt", "-r", "10"}, 0, []string{"SCHED_RR", "priority: 10"}},
+		"no right to go higher":    {append([]string{"chrt", "-f", "10"}, asNobody...), 0, []string{"SCHED_FIFO", "priority: 9"}},
+		"no right, and the lowest": {append([]string{"chrt", "-f", "1"}, asNobody...), 3, []string{"real-time priority 1", "chrt"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := "/policy/" + strings.ReplaceAll(name, " ", "-")
+			words := append(tt.start, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", "chrt -p $$")
+			p := startCommand(t, nil, exec.Command(words[0], words[1:]...))
+			code := p.code()
+			for _, text := range tt.says {
+				if code != tt.code || !strings.Contains(p.stdout.String()+p.stderr.String(), text) {
+					t.Errorf("exit code %d, %q, %q: want %d, %q", code, p.stdout, p.stderr, tt.code, text)
+				}
+			}
+			free(t, s.Client(t), key)
+		})
+	}
+}
+
+// asNobody has the rest of a command line run as an ordinary user without rights to real time.
+var asNobody = []string{"prlimit", "--rtprio=0", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+
+// TestNoKernelTimers: a user who has used up what the kernel allows gets no command, unless that is
+// accepted. Then a stopped etcdlocker has its command killed in time all the same, by its guard.
+func TestNoKernelTimers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		etcdtest.Missing(t, "root")
+	}
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	run := func(key string, options ...string) *program {
+		words := append([]string{"--sigpending=0", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+			filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key}, options...)
+		return startCommand(t, nil, exec.Command("prlimit", append(words, "--", "sh", "-c", `echo ready; while :; do sleep 0.05; done`)...))
+	}
+	p := run("/timers/refused")
+	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "RLIMIT_SIGPENDING") || !strings.Contains(p.stderr.String(), "--no-kernel-timers") || p.stdout.String() != "" {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+	free(t, client, "/timers/refused")
+
+	p = run("/timers/accepted", "--no-kernel-timers")
+	p.says(p.stdout, "ready")
+	lease := held(t, client, "/timers/accepted").Kvs[0].Lease
+	p.signal(syscall.SIGSTOP)
+	endsBefore(t, client, "/timers/accepted", lease)
+	p.signal(syscall.SIGKILL)
+	p.code()
+}
