@@ -102,7 +102,7 @@ func (n *Node) Close() {
 }
 
 // errClosed says that the module cannot be heard any more.
-var errClosed = problem("process.disconnect() belongs to the end of the work: a module has a second after it",
+var errClosed = problem("process.disconnect() belongs to the end of the work: a module has five seconds after it",
 	"the module closed its channel and went on")
 
 // read hears what the module says until it has closed the channel.

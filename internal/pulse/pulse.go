@@ -93,7 +93,7 @@ type Limits struct {
 const settle = 100 * time.Millisecond
 
 // parting is for how long a command may go on after what may be its end: a channel or a port is closed before the process is gone.
-const parting = time.Second
+const parting = 5 * time.Second
 
 // absence is how late the end of a limit must be noticed to show that this process was stopped, or the machine overloaded.
 // Then nobody knows what the command would have done, and it is given the whole limit again.
