@@ -34,6 +34,7 @@ func hasClock(t *trial) {
 	t.holder.file = t.suite.programs.shifted()
 	t.holder.vars = append(t.holder.vars, "ETCDLOCK_SHIFTED_CLOCK="+t.clock())
 	t.require(os.WriteFile(t.clock(), make([]byte, 8), 0o600))
+	t.own(t.clock())
 }
 
 func (t *trial) clock() string { return filepath.Join(t.dir, "clock") }

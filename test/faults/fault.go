@@ -21,10 +21,15 @@ type Fault struct {
 	Name string
 
 	need    need
+	demand  demand
 	anyone  bool   // it concerns every locker, not only one with a guard, a place in line and so on
 	what    string // of what there is just one: two faults that hit the same do not go together
 	kind    string // of the command; empty: plain
+	forks   bool   // the command forks all the time: what is dead must be waited for all the time
+	parent  bool   // who waits for what is dead stands still
 	bare    bool   // with another fault: what the command has started is not promised to end
+	exempt  bool   // docs/guarantees.md lists it as not guaranteed
+	frozen  bool   // the command stands still for some time, and may do so beside another one
 	row     string // in the table, where several share one; empty: the name
 	outcome outcome
 	forced  bool // the lock is taken by force: the next holder may have started before this one can know
@@ -33,7 +38,12 @@ type Fault struct {
 	waiters bool // it can cost waiters their places, too: they need not be in turn
 	settled bool // while it lasts nobody can start, so that the time to the next start counts from its end
 
+	load  load
+	units int  // its part of loadUnits; 0: it does not load the machine
+	heavy bool // it is for -faults.heavy alone
+
 	code int    // the exit code of a holder's locker that loses
+	also int    // another one that is as good
 	says string // what it says then
 
 	slower time.Duration // what the next start may take beyond the usual
@@ -43,16 +53,25 @@ type Fault struct {
 	lasts   func(*trial) time.Duration // until it is mended; nil: until the next holder has started
 }
 
+// loadUnits bounds how much load there is at a time. Who loads the machine does not run beside who does not.
+const loadUnits = 6
+
 // All returns all faults.
 func All() []Fault {
-	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults())
+	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults(), crowdFaults(), exemptFaults())
 }
 
 // goesWith reports whether two faults can hit in one trial.
 func (f Fault) goesWith(g Fault) bool {
 	_, possible := f.need.with(g.need)
-	alone := func(f Fault) bool { return f.prepare != nil || f.kind != "" }
-	return possible && f.what != g.what && !(alone(f) && alone(g)) && !(f.bare && g.kind != "") && !(g.bare && f.kind != "")
+	d := f.demand.with(g.demand)
+	special := func(f Fault) bool { return f.prepare != nil || f.kind != "" }
+	excludes := func(f, g Fault) bool { return f.bare && g.kind != "" || f.forks && (g.parent || g.bare) }
+	switch {
+	case !possible, d.root && d.ordinary, f.what == g.what, special(f) && special(g), excludes(f, g), excludes(g, f):
+		return false
+	}
+	return f.load.busy == 0 || g.load.busy == 0
 }
 
 // with returns faults with something changed in each.

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,6 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // judge measures what came of the trial, and holds it against what is promised.
@@ -50,6 +49,10 @@ func (t *trial) overlap() (longest time.Duration) {
 			}
 		}
 	}
+	if t.any(func(f Fault) bool { return f.frozen }) && longest > 0 && t.next != nil {
+		// From the first to the last beat the old command stood still, but for what came after that.
+		longest = max(0, t.last(t.holder)-max(t.thawed, t.mending, t.next.First))
+	}
 	return longest
 }
 
@@ -58,6 +61,14 @@ const forcedOverlap = 50 * time.Millisecond
 
 // judgeOverlap: no two commands at once, not even if one of them was stopped, and none whose place in line was gone.
 func (t *trial) judgeOverlap() {
+	if t.spec.exempt() {
+		if most := thawedFor + t.suite.pace.stalled(t.thawed, t.now()); t.thawed != 0 && t.result.Overlap > most {
+			if _, alone := t.alone(); alone {
+				t.problem("overlap: what was frozen ran for %v when it went on, which is more than %v", t.result.Overlap, most)
+			}
+		}
+		return
+	}
 	if t.forced() {
 		// With another fault it may not even hear of it, and its command goes on until validity ends.
 		_, alone := t.alone()
@@ -70,7 +81,8 @@ func (t *trial) judgeOverlap() {
 		t.problem("overlap: two commands ran at once for %v", t.result.Overlap)
 	}
 	accused, err := os.ReadFile(filepath.Join(t.dir, "accused"))
-	if !errors.Is(err, os.ErrNotExist) {
+	frozen := t.any(func(f Fault) bool { return f.frozen }) // that it stands still beside the next one is the fault
+	if !errors.Is(err, os.ErrNotExist) && !frozen {
 		t.require(err)
 		t.problem("overlap: not dead yet: %s", strings.TrimSpace(string(accused)))
 	}
@@ -90,8 +102,9 @@ func (t *trial) judgeOverlap() {
 	}
 }
 
-// judgeDeath: what was running when the fault hit was dead before its lease could run out. Killing begins when validity ends at the latest, a margin
-// before that.
+// judgeDeath: what was running when the fault hit was dead before its lease could run out. That is its whole TTL after
+// the last counted renewal was sent, which was before the locker said so, and the margin after the end of validity
+// where the locker says what that is.
 func (t *trial) judgeDeath() {
 	if t.result.Held {
 		return
@@ -100,17 +113,18 @@ func (t *trial) judgeDeath() {
 	if !t.spec.Locker.ours {
 		return
 	}
-	_, valid := t.holder.stderr.renewed()
-	if valid == 0 { // never renewed; its lease was granted before it started its command
-		valid = t.first(t.holder).First + t.ttl - validity.Margin(t.ttl)
+	r := t.valid()
+	freed := r.at + t.ttl
+	if r.margin > 0 {
+		freed = min(freed, r.valid+r.margin)
 	}
-	if t.shift > 0 && t.holder.stderr.lastRenewed() < t.shiftedAt {
-		valid = max(t.shiftedAt, valid-t.shift)
+	if t.shift > 0 && r.at < t.shiftedAt {
+		r.valid, freed = max(t.shiftedAt, r.valid-t.shift), max(t.shiftedAt+leastMargin, freed-t.shift)
 	}
-	margin := validity.Margin(t.ttl)
-	t.result.Late = t.last(t.holder) - valid
-	if t.result.Late > margin {
-		t.problem("death: the command died %v after the end of validity, when its lease could have run out (margin %v)", t.result.Late, margin)
+	t.result.Late = t.last(t.holder) - r.valid
+	if late := t.last(t.holder) - freed; late > 0 && !t.spec.exempt() {
+		t.result.Overdue = true
+		t.problem("death: the command died %v after the end of validity, %v after etcd could free the lock", t.result.Late, late)
 	}
 }
 
@@ -160,7 +174,7 @@ func (t *trial) judgeEnds() {
 	codes := map[int]bool{0: true}
 	switch {
 	case alone && f.outcome == loses:
-		codes = map[int]bool{f.code: true}
+		codes = map[int]bool{f.code: true, cmp.Or(f.also, f.code): true}
 		if !strings.Contains(t.holder.stderr.String(), f.says) {
 			t.problem("end: the holder's locker did not say %q", f.says)
 		}
@@ -240,12 +254,10 @@ func (t *trial) judgeLeftovers() {
 	if !t.await(within, func() bool { left = t.leftInEtcd(standings); return len(left) == 0 }) {
 		t.problem("left: %s", strings.Join(left, ", "))
 	}
-	for _, s := range standings {
-		// Who kills both leaves an empty one; a later guard removes it.
-		for _, dir := range controlGroups(s.lease) {
-			if !t.any(func(f Fault) bool { return f.bare }) {
-				t.problem("left: %s", dir)
-			}
+	// Who kills both leaves an empty group; a later guard removes it.
+	if !t.any(func(f Fault) bool { return f.bare }) {
+		for _, dir := range t.group.left() {
+			t.problem("left: %s", dir)
 		}
 	}
 }
@@ -270,22 +282,4 @@ func (t *trial) leftInEtcd(standings []standing) (left []string) {
 		return []string{err.Error()}
 	}
 	return left
-}
-
-// controlGroups returns the directories of the groups that were made for what runs under a lease.
-func controlGroups(lease clientv3.LeaseID) (dirs []string) {
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	own, _ := os.ReadFile("/proc/self/cgroup")
-	for line := range strings.Lines(string(mounts)) {
-		about, _, second := strings.Cut(line, " - cgroup2 ")
-		if fields := strings.Fields(about); second && len(fields) > 4 {
-			for line := range strings.Lines(string(own)) {
-				if name, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-					found, _ := filepath.Glob(filepath.Join(fields[4], name, fmt.Sprintf("etcdlocker-%x", lease)))
-					dirs = append(dirs, found...)
-				}
-			}
-		}
-	}
-	return dirs
 }

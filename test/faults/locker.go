@@ -17,7 +17,8 @@ type Locker struct {
 	// Command returns the program to run.
 	Command func(Job) *exec.Cmd
 
-	ours bool // it is held to what docs/guarantees.md promises
+	ours  bool // it is held to what docs/guarantees.md promises
+	flags bool // it has etcdlocker's options
 }
 
 // A Job is what a locker is to do.
@@ -31,7 +32,7 @@ type Job struct {
 
 // etcdlocker is the locker in a file.
 func etcdlocker(file string) Locker {
-	return Locker{Name: "etcdlock", ours: true, Command: func(j Job) *exec.Cmd {
+	return Locker{Name: "etcdlock", ours: true, flags: true, Command: func(j Job) *exec.Cmd {
 		args := []string{"-v", "-e", strings.Join(j.Endpoints, ","), "-k", j.Key, "-i", j.ID, "-t", strconv.Itoa(int(j.TTL / time.Second))}
 		args = append(append(args, j.Options...), "--")
 		return exec.Command(file, append(args, j.Command...)...)
@@ -41,6 +42,7 @@ func etcdlocker(file string) Locker {
 // Programs are what was built for a run of the suite.
 type Programs struct {
 	dir        string
+	hasCrowd   bool // there was a C compiler
 	Etcdlocker Locker
 }
 
@@ -48,7 +50,7 @@ type Programs struct {
 func Build(module, dir string) (Programs, error) {
 	p := Programs{dir: dir, Etcdlocker: etcdlocker(filepath.Join(dir, "etcdlocker"))}
 	for _, build := range [][]string{
-		{"-o", dir + "/", "./cmd/etcdlocker", "./test/faults/heart", "./test/faults/broken"},
+		{"-o", dir + "/", "./cmd/etcdlocker", "./test/faults/heart", "./test/faults/broken", "./test/faults/launch"},
 		{"-o", p.shifted(), "-tags", "etcdlock_shifted_clock", "./cmd/etcdlocker"},
 	} {
 		cmd := exec.Command("go", append([]string{"build"}, build...)...)
@@ -58,7 +60,15 @@ func Build(module, dir string) (Programs, error) {
 			return p, &buildError{string(out), err}
 		}
 	}
-	return p, nil
+	compiler, err := exec.LookPath("cc")
+	if err == nil {
+		out, err := exec.Command(compiler, "-O2", "-o", p.crowd(), filepath.Join(module, "test/faults/crowd/crowd.c")).CombinedOutput()
+		if err != nil {
+			return p, &buildError{string(out), err}
+		}
+		p.hasCrowd = true
+	}
+	return p, os.Chmod(dir, 0o755) // other users execute them
 }
 
 // A buildError says what the compiler said.
@@ -70,7 +80,9 @@ type buildError struct {
 func (e *buildError) Error() string { return "building: " + e.err.Error() + "\n" + e.out }
 func (e *buildError) Unwrap() error { return e.err }
 
-func (p Programs) heart() string { return filepath.Join(p.dir, "heart") }
+func (p Programs) heart() string  { return filepath.Join(p.dir, "heart") }
+func (p Programs) crowd() string  { return filepath.Join(p.dir, "crowd") }
+func (p Programs) launch() string { return filepath.Join(p.dir, "launch") }
 
 // shifted is an etcdlocker with a clock that can be put forward.
 func (p Programs) shifted() string { return filepath.Join(p.dir, "etcdlocker-shifted") }

@@ -17,6 +17,8 @@ type Options struct {
 	Parallel int    // trials at a time; they mostly wait
 	Only     string // the name of a fault, or of a pair
 	Record   string // a file to add the results to
+	User     string // whose lockers: Root or Ordinary; empty: the seed says so, where the suite is root's
+	Heavy    bool   // also what takes the whole machine
 }
 
 // Register defines the flags for the options.
@@ -25,6 +27,8 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.Uint64Var(&o.Seed, "faults.seed", uint64(time.Now().UnixNano())%1e9, "the `seed` of the first trial; each one after it has the next")
 	flags.IntVar(&o.Parallel, "faults.parallel", 8, "trials at a time")
 	flags.StringVar(&o.Only, "faults.only", "", "the `name` of a fault, or of a pair as \"one + another\"; regular trials if empty")
+	flags.StringVar(&o.User, "faults.user", "", "whose lockers, \"root\" or \"ordinary\"; empty: as the seed says, if you are root")
+	flags.BoolVar(&o.Heavy, "faults.heavy", false, "also 1,000 and 2,500 processes, and processors that are busy many times over")
 	flags.StringVar(&o.Record, "faults.record", "", "a `file` to add the results to, a line of JSON for each trial")
 }
 
@@ -33,6 +37,7 @@ type Spec struct {
 	Locker Locker
 	Faults []Fault
 	Seed   uint64
+	User   string // whose the lockers are
 }
 
 // between joins the names of the faults in a pair.
@@ -49,6 +54,9 @@ func (s Spec) Name() string {
 
 // Plan lists trials for a locker.
 func Plan(o Options, locker Locker) ([]Spec, error) {
+	if o.User != "" && o.User != Root && o.User != Ordinary {
+		return nil, fmt.Errorf("%q is not a user: %q or %q", o.User, Root, Ordinary)
+	}
 	if o.Only != "" {
 		faults, err := parse(o.Only)
 		if err != nil {
@@ -56,21 +64,27 @@ func Plan(o Options, locker Locker) ([]Spec, error) {
 		}
 		var plan []Spec
 		for i := range max(o.Trials, 1) {
-			plan = append(plan, Spec{locker, faults, o.Seed + uint64(i)})
+			plan = append(plan, newSpec(o, locker, faults, i))
 		}
 		return plan, nil
 	}
 	rng := rand.New(rand.NewPCG(o.Seed, 0))
 	var plan []Spec
 	for len(plan) < o.Trials || len(plan) == 0 {
-		for _, faults := range deal(rng, locker) {
-			plan = append(plan, Spec{locker, faults, o.Seed + uint64(len(plan))})
+		for _, faults := range deal(rng, o, locker) {
+			plan = append(plan, newSpec(o, locker, faults, len(plan)))
 		}
 	}
 	if o.Trials > 0 {
 		plan = plan[:o.Trials]
 	}
 	return plan, nil
+}
+
+func newSpec(o Options, locker Locker, faults []Fault, number int) Spec {
+	s := Spec{Locker: locker, Faults: faults, Seed: o.Seed + uint64(number)}
+	s.User = s.user(o.User)
+	return s
 }
 
 // parse finds a fault, or a pair, by its name.
@@ -91,23 +105,25 @@ func parse(name string) ([]Fault, error) {
 }
 
 // deal returns the faults that can hit a locker, and for each four of them a pair, in random order.
-func deal(rng *rand.Rand, locker Locker) (deck [][]Fault) {
-	var all []Fault
-	rows := map[string]int{} // how many faults share one
+func deal(rng *rand.Rand, o Options, locker Locker) (deck [][]Fault) {
+	rows := map[string][]Fault{}
+	var names []string
 	for _, f := range All() {
-		if locker.ours || f.anyone {
-			all = append(all, f)
-			rows[f.row]++
+		if (locker.ours || f.anyone) && (o.Heavy || !f.heavy) {
+			row := f.inRow()
+			if rows[row] == nil {
+				names = append(names, row)
+			}
+			rows[row] = append(rows[row], f)
 		}
 	}
 	// Those that share a row take turns.
-	for _, f := range all {
-		if f.row == "" || rng.IntN(rows[f.row]) == 0 {
-			deck = append(deck, []Fault{f})
-		}
+	draw := func(row string) Fault { return rows[row][rng.IntN(len(rows[row]))] }
+	for _, row := range names {
+		deck = append(deck, []Fault{draw(row)})
 	}
 	for pairs := len(deck) / 4; locker.ours && pairs > 0; {
-		a, b := all[rng.IntN(len(all))], all[rng.IntN(len(all))]
+		a, b := draw(names[rng.IntN(len(names))]), draw(names[rng.IntN(len(names))])
 		if a.goesWith(b) {
 			deck = append(deck, []Fault{a, b})
 			pairs--

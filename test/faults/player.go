@@ -18,12 +18,15 @@ import (
 
 // A player is one contender: a locker, its command, and its own ways to the members.
 type player struct {
-	name    string
-	links   []*etcdtest.Link // by member
-	knows   []int            // the members that it is told of; nil: all
-	options []string         // more of them, for this one
-	file    string           // another etcdlocker than the suite's
-	vars    []string         // more of them
+	name     string
+	links    []*etcdtest.Link // by member
+	knows    []int            // the members that it is told of; nil: all
+	options  []string         // more of them, for this one
+	file     string           // another etcdlocker than the suite's
+	vars     []string         // more of them
+	launched []string         // options of launch
+
+	outer func(*exec.Cmd) *exec.Cmd // nil, or what its locker is started by
 
 	cmd     *exec.Cmd
 	stderr  *stderr
@@ -41,18 +44,22 @@ func (p *player) endpoints() (all []string) {
 	return all
 }
 
-// start runs the locker.
-func (p *player) start(cmd *exec.Cmd, env []string) error {
+// start runs the locker as a user, in a control group of its own if there are any.
+func (t *trial) start(p *player, cmd *exec.Cmd, env []string) error {
 	if p.file != "" {
 		cmd.Path = p.file
 	}
+	cmd = exec.Command(t.suite.programs.launch(), append(append(slices.Clone(p.launched), cmd.Path), cmd.Args[1:]...)...)
 	p.cmd, p.stderr, p.done = cmd, &stderr{}, make(chan struct{})
 	cmd.Env = append(env, p.vars...)
 	cmd.Stdout, cmd.Stderr = p.stderr, p.stderr
 	cmd.WaitDelay = 100 * time.Millisecond // what is left behind may have it open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if t.user != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(t.user), Gid: uint32(t.user)}
+	}
 	p.started = beat.Now()
-	if err := cmd.Start(); err != nil {
+	if err := t.startIn(p.name, t.delegate, cmd); err != nil {
 		return fmt.Errorf("starting %s: %w", p.name, err)
 	}
 	go func() {
@@ -82,12 +89,18 @@ func (p *player) status() int {
 
 // stderr is what a locker has written, and what it has said of its renewals.
 type stderr struct {
-	mu       sync.Mutex
-	all      bytes.Buffer
-	begun    int // where the line begins that is not complete
-	renewals int
-	validity time.Duration // when the lock was valid until, at the last renewal
-	at       time.Duration // when that was
+	mu    sync.Mutex
+	all   bytes.Buffer
+	begun int // where the line begins that is not complete
+	last  renewal
+}
+
+// A renewal is what a locker has said of one.
+type renewal struct {
+	number int           // how many there were
+	at     time.Duration // when it said so
+	valid  time.Duration // until when the lock was valid. That is a little late: by the time until the line arrived.
+	margin time.Duration // from then until etcd may free the lock; 0: it did not say
 }
 
 func (s *stderr) Write(p []byte) (int, error) {
@@ -101,14 +114,24 @@ func (s *stderr) Write(p []byte) (int, error) {
 		}
 		s.begun += len(line) + 1
 		if _, rest, ok := strings.Cut(string(line), "lease renewed"); ok {
-			_, valid, _ := strings.Cut(rest, "valid_for=")
-			if d, err := time.ParseDuration(valid); err == nil {
-				s.renewals++
-				s.at = beat.Now()
-				s.validity = s.at + d
+			if valid, ok := attribute(rest, "valid_for"); ok {
+				margin, _ := attribute(rest, "margin")
+				now := beat.Now()
+				s.last = renewal{s.last.number + 1, now, now + valid, margin}
 			}
 		}
 	}
+}
+
+// attribute returns a duration that a line has under a name.
+func attribute(line, name string) (time.Duration, bool) {
+	for word := range strings.FieldsSeq(line) {
+		if value, ok := strings.CutPrefix(word, name+"="); ok {
+			d, err := time.ParseDuration(value)
+			return d, err == nil
+		}
+	}
+	return 0, false
 }
 
 func (s *stderr) String() string {
@@ -117,16 +140,9 @@ func (s *stderr) String() string {
 	return s.all.String()
 }
 
-// renewed returns how often the lock was renewed, and until when it is valid by that. That is a little late: by the time until the line arrived.
-func (s *stderr) renewed() (int, time.Duration) {
+// renewed returns the last renewal that the locker has counted.
+func (s *stderr) renewed() renewal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.renewals, s.validity
-}
-
-// lastRenewed returns when it was renewed last.
-func (s *stderr) lastRenewed() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.at
+	return s.last
 }

@@ -15,7 +15,10 @@ type Result struct {
 	Row       string        `json:"row"` // of the table
 	Name      string        `json:"name"`
 	Seed      uint64        `json:"seed"`
-	Outcome   string        `json:"outcome"` // that is expected
+	User      string        `json:"user"`             // whose the lockers were
+	Groups    bool          `json:"groups,omitempty"` // they could make control groups
+	Exempt    bool          `json:"exempt,omitempty"` // no promise covers it
+	Outcome   string        `json:"outcome"`          // that is expected
 	Forced    bool          `json:"forced,omitempty"`
 	Held      bool          `json:"held"` // the lock was kept
 	Overlap   time.Duration `json:"overlap"`
@@ -23,6 +26,7 @@ type Result struct {
 	Late      time.Duration `json:"late,omitempty"`      // from the end of validity to the last sign of life; below 0: before
 	HandOver  time.Duration `json:"hand_over,omitempty"` // from the fault, or its end, to the next start
 	Endless   bool          `json:"endless,omitempty"`   // the holder's command ran on when the next one had run for long
+	Overdue   bool          `json:"overdue,omitempty"`   // something lived when etcd may have freed the lock
 	FalseLoss bool          `json:"false_loss,omitempty"`
 	Work      int           `json:"work,omitempty"` // numbers written
 	Problems  []string      `json:"problems,omitempty"`
@@ -32,6 +36,7 @@ type Result struct {
 const (
 	Pairs       = "two of these at once"
 	ForcedPairs = "two of these at once, one of them force"
+	ExemptPairs = "two of these at once, one of them exempt"
 )
 
 // Rows returns the rows of the table in their order.
@@ -41,7 +46,7 @@ func Rows() (rows []string) {
 			rows = append(rows, row)
 		}
 	}
-	return append(rows, Pairs, ForcedPairs)
+	return append(rows, Pairs, ForcedPairs, ExemptPairs)
 }
 
 func (f Fault) inRow() string {
@@ -55,6 +60,8 @@ func (s Spec) row() string {
 	switch {
 	case len(s.Faults) == 1:
 		return s.Faults[0].inRow()
+	case s.exempt():
+		return ExemptPairs
 	case s.forced():
 		return ForcedPairs
 	}
@@ -66,8 +73,13 @@ func (s Spec) forced() bool {
 	return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.forced || f.later && len(s.Faults) > 1 })
 }
 
+// exempt reports whether no promise covers the trial.
+func (s Spec) exempt() bool {
+	return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.exempt })
+}
+
 func (s Spec) result() Result {
-	r := Result{Locker: s.Locker.Name, Row: s.row(), Name: s.Name(), Seed: s.Seed, Outcome: "either", Forced: s.forced()}
+	r := Result{Locker: s.Locker.Name, Row: s.row(), Name: s.Name(), Seed: s.Seed, User: s.User, Outcome: "either", Forced: s.forced(), Exempt: s.exempt()}
 	if len(s.Faults) == 1 {
 		r.Outcome = map[outcome]string{either: "either", keeps: "keeps", loses: "loses"}[s.Faults[0].outcome]
 	}

@@ -90,11 +90,8 @@ func (t *trial) nextStarted() bool {
 // observe waits for what becomes of the holder, and mends what was broken.
 func (t *trial) observe() {
 	t.mendTimed()
-	renewals, _ := t.holder.stderr.renewed()
-	kept := func(times int) bool {
-		n, _ := t.holder.stderr.renewed()
-		return n >= renewals+times
-	}
+	renewals := t.holder.stderr.renewed().number
+	kept := func(times int) bool { return t.holder.stderr.renewed().number >= renewals+times }
 	switch {
 	case t.outcome() == loses:
 		t.await(t.startsWithin()+t.suite.patience, t.nextStarted)

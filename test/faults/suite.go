@@ -16,6 +16,7 @@ type suite struct {
 	options  Options
 	programs Programs
 	worlds   *worlds
+	groups   string // where control groups can be made; empty: nowhere
 	pace     *pace
 	patience time.Duration // how much longer than it should take anything is waited for, to see it at all
 
@@ -24,30 +25,63 @@ type suite struct {
 }
 
 func newSuite(t *testing.T, o Options, programs Programs) *suite {
-	s := &suite{options: o, programs: programs, worlds: newWorlds(t), pace: newPace(), patience: 20 * time.Second}
+	raise()
+	s := &suite{groups: groupsOf(), options: o, programs: programs, worlds: newWorlds(t), pace: newPace(), patience: 20 * time.Second}
 	t.Cleanup(s.pace.close)
 	return s
 }
 
-// Run runs trials, several at a time, each as a subtest, and returns the results in no particular order. The processes of
-// etcd need etcdtest.Main in TestMain.
+// Run runs trials, several at a time, each as a subtest, and returns the results in no particular order. Those that
+// load the machine come last. What the machine lacks is logged with the number of trials that it costs. The processes
+// of etcd need etcdtest.Main in TestMain.
 func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
 	s := newSuite(t, o, programs)
-	next := make(chan Spec)
-	var workers sync.WaitGroup
-	for range max(o.Parallel, 1) {
-		workers.Go(func() {
-			for spec := range next {
-				t.Run(spec.Locker.Name+"/"+strings.ReplaceAll(spec.Name(), " ", "_"), func(t *testing.T) { s.trial(t, spec) })
-			}
+	missing := map[string]int{}
+	var light, loading []Spec
+	for _, spec := range plan {
+		switch what := s.missing(spec); {
+		case what != "":
+			missing[what]++
+		case spec.units() > 0:
+			loading = append(loading, spec)
+		default:
+			light = append(light, spec)
+		}
+	}
+	for what, n := range missing {
+		t.Logf("missing: %s, for %d of %d trials", what, n, len(plan))
+	}
+	s.run(t, light, max(o.Parallel, 1), func(Spec) int { return 1 })
+	s.run(t, loading, loadUnits, Spec.units)
+	return s.results
+}
+
+// units is the part of loadUnits that the trial takes.
+func (s Spec) units() (n int) {
+	for _, f := range s.Faults {
+		n = max(n, f.units)
+	}
+	return n
+}
+
+// run runs trials, as many at a time as there are units for.
+func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) {
+	var trials sync.WaitGroup
+	free := make(chan struct{}, units)
+	for _, spec := range plan {
+		for range takes(spec) {
+			free <- struct{}{}
+		}
+		trials.Go(func() {
+			defer func() {
+				for range takes(spec) {
+					<-free
+				}
+			}()
+			t.Run(spec.Locker.Name+"/"+strings.ReplaceAll(spec.Name(), " ", "_"), func(t *testing.T) { s.trial(t, spec) })
 		})
 	}
-	for _, spec := range plan {
-		next <- spec
-	}
-	close(next)
-	workers.Wait()
-	return s.results
+	trials.Wait()
 }
 
 // trial runs a trial, records what came of it, and fails if it is not as promised.
@@ -68,7 +102,7 @@ func (s *suite) trial(t *testing.T, spec Spec) {
 		t.Error(problem)
 	}
 	trial.log(t)
-	t.Logf("once more: go test ./test/faults -run TestFaults -faults.only=%q -faults.seed=%d", spec.Name(), spec.Seed)
+	t.Logf("once more: go test ./test/faults -run TestFaults -faults.only=%q -faults.seed=%d -faults.user=%s", spec.Name(), spec.Seed, spec.User)
 }
 
 // try runs a trial.

@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -32,8 +33,13 @@ type trial struct {
 	dir, key string
 	ttl      time.Duration
 	grace    time.Duration // of the holder
-	kind     string        // of the commands
+	kind     string        // of the commands, or of the holder's alone if that is a crowd
+	user     int           // whose lockers they are; 0: the suite's
+	delegate int           // the user who can make control groups; 0: none but root
+	group    group         // the trial's; none if there are none
+	loads    []*exec.Cmd   // what keeps the machine busy
 	world    *world
+	other    func(name string) *player // makes another player
 	client   *clientv3.Client
 	holder   *player
 	waiters  []*player
@@ -42,6 +48,7 @@ type trial struct {
 	shift    time.Duration // of the holder's clock, since shiftedAt
 	through  int           // the member that the holder renews through, where it knows just one
 
+	thawed          time.Duration // when the holder went on that had been frozen
 	mends           []*mend
 	hitAt           time.Duration
 	shiftedAt       time.Duration
@@ -116,13 +123,26 @@ func (t *trial) prepare(tb testing.TB) {
 	var err error
 	t.dir, err = os.MkdirTemp("", "faults-") // short: there is a socket in it
 	t.require(err)
+	if t.suite.groups != "" {
+		t.group, err = newGroup(filepath.Join(t.suite.groups, filepath.Base(t.dir)), 0)
+		t.require(err)
+	}
+	if t.spec.User == Ordinary && isRoot() {
+		t.user = ordinaryID
+		if t.rng.IntN(3) == 0 {
+			t.delegate = t.user
+		}
+	}
+	t.result.Groups = t.group.dir != "" && (t.user == 0 || t.delegate != 0)
+	t.own(t.dir)
 	t.key = "/faults/" + filepath.Base(t.dir)
 	t.client = etcdtest.Dial(tb, t.world.config)
 	if !t.await(settleWithin, t.answers) {
 		t.require(errors.New("etcd does not answer"))
 	}
-	t.holder = t.player(tb, "holder")
-	t.waiters = []*player{t.player(tb, "first"), t.player(tb, "second")}
+	t.other = func(name string) *player { return t.player(tb, name) }
+	t.holder = t.other("holder")
+	t.waiters = []*player{t.other("first"), t.other("second")}
 	for _, f := range t.spec.Faults {
 		if f.kind != "" {
 			t.kind = f.kind
@@ -139,6 +159,14 @@ func (t *trial) prepare(tb testing.TB) {
 	if t.spec.Locker.ours {
 		t.ledger, err = keep(t.ctx, t.client, t.key, filepath.Join(t.dir, "ledger"))
 		t.require(err)
+		t.own(filepath.Join(t.dir, "ledger"))
+	}
+}
+
+// own gives a file to the user of the lockers.
+func (t *trial) own(file string) {
+	if t.user != 0 {
+		t.require(os.Chown(file, t.user, t.user))
 	}
 }
 
@@ -171,9 +199,24 @@ func (t *trial) begin() {
 		if err := os.Mkdir(machine, 0o700); !errors.Is(err, os.ErrExist) {
 			t.require(err)
 		}
+		t.own(machine)
+		kind := t.kind
+		if i > 0 && isCrowd(kind) {
+			kind = "plain"
+		}
 		job := Job{Endpoints: p.endpoints(), Key: t.key, ID: p.name, TTL: t.ttl, Options: append([]string{"--orphans", "kill", "--wait", "300"}, p.options...),
-			Command: []string{t.suite.programs.heart(), t.dir, p.name, t.kind}}
-		t.require(p.start(t.spec.Locker.Command(job), t.environment("XDG_RUNTIME_DIR="+machine)))
+			Command: []string{t.heart(p), t.dir, p.name, kind}}
+		if p.outer != nil {
+			job.Endpoints = nil
+			for _, m := range t.world.members {
+				job.Endpoints = append(job.Endpoints, m.Endpoint())
+			}
+		}
+		cmd := t.spec.Locker.Command(job)
+		if p.outer != nil {
+			cmd = p.outer(cmd)
+		}
+		t.require(t.start(p, cmd, t.environment("XDG_RUNTIME_DIR="+machine, "ETCDLOCK_FAULTS_PLAYER="+p.name)))
 		if i == 0 && !t.await(settleWithin, func() bool { return t.first(p) != nil }) {
 			t.require(fmt.Errorf("the holder did not get the lock: %s", p.stderr))
 		}
@@ -183,6 +226,12 @@ func (t *trial) begin() {
 	}
 	if t.kind != "plain" {
 		time.Sleep(200 * time.Millisecond) // for the rest of the tree; that it is complete is not part of the trial
+	}
+	if isCrowd(t.kind) {
+		t.awaitReady(t.holder.name)
+	}
+	for _, f := range t.spec.Faults {
+		t.bear(f.load)
 	}
 	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2)) // any moment between two renewals
 }
@@ -235,13 +284,24 @@ func (t *trial) last(p *player) (last time.Duration) {
 }
 
 // doubt is when the holder asks its command to end unless it can renew the lock before.
-func (t *trial) doubt() time.Duration {
-	_, valid := t.holder.stderr.renewed()
-	if valid == 0 { // not renewed yet
-		valid = t.holder.started + t.ttl - validity.Margin(t.ttl)
+func (t *trial) doubt() time.Duration { return t.valid().valid - t.grace }
+
+// valid returns the last renewal of the holder's. Where there was none it is as its locker would have said it when it
+// started its command: the lease was granted before that.
+func (t *trial) valid() renewal {
+	r := t.holder.stderr.renewed()
+	if r.number == 0 {
+		r.at = t.holder.started
+		if first := t.first(t.holder); first != nil {
+			r.at = first.First
+		}
+		r.valid = r.at + t.ttl - leastMargin
 	}
-	return valid - t.grace
+	return r
 }
+
+// leastMargin is what lies at least between the end of validity and the moment when etcd may free the lock.
+const leastMargin = 250 * time.Millisecond
 
 // finish lets everybody end who is left.
 func (t *trial) finish() {
@@ -252,6 +312,7 @@ func (t *trial) finish() {
 			syscall.Kill(pid, syscall.SIGCONT)
 		}
 	}
+	t.unload()
 	for _, p := range t.players() {
 		if !t.await(3*t.startsWithin()+t.suite.patience, p.hasEnded) {
 			t.problem("%s did not end", p.name)
@@ -264,7 +325,14 @@ func (t *trial) marked() map[int]string { return etcdtest.Processes(t.mark()) }
 
 // clear ends whatever is left.
 func (t *trial) clear() {
+	os.WriteFile(filepath.Join(t.dir, "finish"), nil, 0o600) // what cannot be killed fast enough ends by that
 	t.mendAll()
+	t.unload()
+	if t.group.dir != "" {
+		if err := t.group.remove(); err != nil {
+			t.problem("left: %v", err)
+		}
+	}
 	for range 100 {
 		left := t.marked()
 		if len(left) == 0 {
@@ -280,12 +348,6 @@ func (t *trial) clear() {
 	}
 	if t.line != nil {
 		t.line.close()
-		standings, _, _ := t.line.seen()
-		for _, s := range standings {
-			for _, dir := range controlGroups(s.lease) {
-				os.Remove(dir) // nobody is in it
-			}
-		}
 	}
 	os.RemoveAll(t.dir)
 }

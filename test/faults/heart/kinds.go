@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A tree is what a command starts.
@@ -28,6 +31,23 @@ func (t tree) resist(kind string) error {
 		return t.start(leaf + " " + part)
 	}
 	switch kind {
+	case "has no death signal": // it may be setgid, and have none anyway
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0); err != nil {
+			return err
+		}
+		return t.start(leaf)
+	case "forks and exits without pause":
+		return t.crowd("chain", 1)
+	case "is a fork bomb":
+		return t.crowd("bomb", 400)
+	case "has 200 processes":
+		return t.crowd("many", 200)
+	case "has 1,000 processes":
+		return t.crowd("many", 1000)
+	case "has 2,500 processes":
+		return t.crowd("many", 2500)
+	case "never sleeps, at a real-time priority":
+		return t.crowd("fifo", 10)
 	case "ignores TERM":
 		return nil
 	case "has a child in a session of its own":
@@ -57,6 +77,19 @@ func (t tree) resist(kind string) error {
 		return err
 	}
 	return fmt.Errorf("no command is of the kind %q", kind)
+}
+
+// crowd starts what package crowd is about, in this session.
+func (t tree) crowd(kind string, n int) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(filepath.Join(filepath.Dir(self), "crowd"), kind, strconv.Itoa(n), t.dir, t.name)
+	cmd.Stderr = os.Stderr
+	err = cmd.Start()
+	go cmd.Wait()
+	return err
 }
 
 func (t tree) start(kind string) error {

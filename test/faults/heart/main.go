@@ -63,6 +63,10 @@ func run(dir, name, kind string) error {
 		signal.Ignore(syscall.SIGTERM)
 		return t.live()
 	}
+	heart, err := beat.New(t.dir, t.name) // it runs from here on
+	if err != nil {
+		return err
+	}
 	if err := t.accuse(); err != nil {
 		return err
 	}
@@ -75,7 +79,7 @@ func run(dir, name, kind string) error {
 			return err
 		}
 	}
-	return t.live()
+	return t.beatWith(heart)
 }
 
 // pause is the time between two beats.
@@ -87,6 +91,10 @@ func (t tree) live() error {
 	if err != nil {
 		return err
 	}
+	return t.beatWith(heart)
+}
+
+func (t tree) beatWith(heart *beat.Heart) error {
 	for n := 0; ; n++ {
 		if err := heart.Beat(); err != nil {
 			return err
@@ -117,21 +125,28 @@ func (t tree) leads() bool {
 	return others && first.PID == os.Getpid()
 }
 
-// accuse notes all processes of other commands that are not dead, also those that are stopped and show it by nothing else.
+// accuse notes all processes of other commands that are not dead, also those that are stopped and show it by nothing
+// else.
 func (t tree) accuse() error {
 	lives, err := beat.Lives(t.dir)
 	if err != nil {
 		return err
 	}
+	members := crowd(t.dir)
 	for _, life := range lives {
-		if life.Name == t.name || !alive(life.PID) {
+		if life.Name != t.name && alive(life.PID) && !isStranger(life.PID, t.dir) {
+			members[life.PID] = life.Name
+		}
+	}
+	for pid, name := range members {
+		if name == t.name || !alive(pid) {
 			continue
 		}
 		f, err := os.OpenFile(filepath.Join(t.dir, "accused"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(f, "process %d of %s when %s started\n", life.PID, life.Name, t.name)
+		fmt.Fprintf(f, "process %d of %s when %s started\n", pid, name, t.name)
 		f.Close()
 	}
 	return nil

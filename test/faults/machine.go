@@ -1,0 +1,92 @@
+//go:build linux
+
+package faults
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A demand is what a fault demands of the machine that it runs on, and of the user whose lockers it hits.
+type demand struct {
+	root     bool // the lockers are root's
+	ordinary bool // they are an ordinary user's
+	groups   bool // the suite can make control groups
+	crowd    bool // there is a C compiler, for package crowd
+}
+
+func (d demand) with(e demand) demand {
+	return demand{d.root || e.root, d.ordinary || e.ordinary, d.groups || e.groups, d.crowd || e.crowd}
+}
+
+// The users whose lockers a trial runs.
+const (
+	Root     = "root"
+	Ordinary = "ordinary"
+)
+
+// ordinaryID is the user and the group of lockers that root's suite runs as an ordinary user's. No user has to be called so.
+const ordinaryID = 54321
+
+// isRoot reports whether the suite can be any user.
+func isRoot() bool { return os.Geteuid() == 0 }
+
+// demand is what all faults of a trial demand.
+func (s Spec) demand() (d demand) {
+	for _, f := range s.Faults {
+		d = d.with(f.demand)
+	}
+	return d
+}
+
+// user returns whose lockers the trial runs: the faults, the options or the seed say so.
+func (s Spec) user(wanted string) string {
+	switch d := s.demand(); {
+	case d.root:
+		return Root
+	case d.ordinary || !isRoot():
+		return Ordinary
+	case wanted != "":
+		return wanted
+	}
+	return []string{Root, Ordinary}[s.Seed/2%2] // the lowest bit is that of the world
+}
+
+// missing says what a trial would need that is not here, empty if it can run.
+func (s *suite) missing(spec Spec) string {
+	d := spec.demand()
+	switch {
+	case d.root && d.ordinary:
+		return "two users at once"
+	case (d.root || s.options.User == Root) && !isRoot():
+		return "root"
+	case d.root && s.options.User == Ordinary, d.ordinary && s.options.User == Root:
+		return "the other user, by -faults.user"
+	case d.groups && s.groups == "":
+		return "control groups of the second version, and the right to make some"
+	case d.crowd && !s.programs.hasCrowd:
+		return "a C compiler"
+	}
+	return ""
+}
+
+// above is by how much the suite and its etcd are above the ordinary priority: they stand for other machines, which do not get busy when
+// that of the lockers does. Only root can have that; see launch for the way back.
+const above = -10
+
+func raise() {
+	if !isRoot() {
+		return
+	}
+	for range 2 { // a thread that is started meanwhile has the priority of the one that starts it
+		tasks, _ := filepath.Glob("/proc/self/task/*") // the pattern is right
+		for _, task := range tasks {
+			if tid, err := strconv.Atoi(filepath.Base(task)); err == nil {
+				unix.Setpriority(unix.PRIO_PROCESS, tid, above) // it may have ended
+			}
+		}
+	}
+}
