@@ -14,6 +14,7 @@ import (
 type row struct {
 	trials, kept             int
 	overlap, death, handOver time.Duration // the worst
+	late                     time.Duration // the worst, of those that lost their lock; below 0: before the end of validity
 	endless                  int           // how often both ran until the observation ended
 }
 
@@ -27,7 +28,10 @@ func (r *row) add(result faults.Result) {
 		r.kept++
 		return
 	}
-	r.death, r.handOver = max(r.death, result.Death), max(r.handOver, result.HandOver)
+	if r.trials == r.kept+1 { // the first one
+		r.late = result.Late
+	}
+	r.death, r.handOver, r.late = max(r.death, result.Death), max(r.handOver, result.HandOver), max(r.late, result.Late)
 }
 
 // sum returns the rows of a locker by their names.
@@ -50,8 +54,8 @@ func full(results []faults.Result) string {
 	var b strings.Builder
 	ours, theirs := sum(results, "etcdlock"), sum(results, peer)
 	b.WriteString(totals(results))
-	b.WriteString("\n| fault | trials | kept | worst overlap | worst time to death | worst hand-over | `" + peer + "`: trials | worst overlap | worst time to death | worst hand-over |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n| fault | trials | kept | worst overlap | worst time to death | worst, after the end of validity | worst hand-over | `" + peer + "`: trials | worst overlap | worst time to death | worst hand-over |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, name := range faults.Rows() {
 		if ours[name] == nil {
 			continue
@@ -63,47 +67,69 @@ func full(results []faults.Result) string {
 
 // totals says what all of etcdlock's trials come to.
 func totals(results []faults.Result) string {
-	var trials, falseLosses, problems, work int
-	var unforced, forced time.Duration
+	var trials, falseLosses, overdue, problems, work int
+	var unforced, forced, exempt time.Duration
+	users := map[string]int{}
 	for _, r := range results {
 		if r.Locker == peer {
 			continue
 		}
 		trials++
+		users[r.User]++
 		work += r.Work
 		if r.FalseLoss {
 			falseLosses++
 		}
+		if r.Overdue {
+			overdue++
+		}
 		if len(r.Problems) > 0 {
 			problems++
 		}
-		if r.Forced {
+		switch {
+		case r.Exempt:
+			exempt = max(exempt, r.Overlap)
+		case r.Forced:
 			forced = max(forced, r.Overlap)
-		} else {
+		default:
 			unforced = max(unforced, r.Overlap)
 		}
 	}
-	return fmt.Sprintf("%d trials of etcdlock: overlap %s without force, at most %s with it; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost.\n",
-		trials, span(unforced), span(forced), falseLosses, problems, work)
+	return fmt.Sprintf("%d trials of etcdlock, %d with root's lockers and %d with an ordinary user's: overlap %s without force, at most %s with it and %s in the exempt rows; "+
+		"%d deaths later than etcd may free the lock; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost.\n",
+		trials, users[faults.Root], users[faults.Ordinary], span(unforced), span(forced), span(exempt), overdue, falseLosses, problems, work)
 }
 
-func (r *row) cells(kept bool) string {
+// cells are the cells of a row. Those of etcdlock are two more: of others it is not known when their lock is lost.
+func (r *row) cells(ours bool) string {
 	if r == nil {
 		return "- | - | - | -"
 	}
 	cells := []string{fmt.Sprint(r.trials)}
-	if kept {
+	if ours {
 		cells = append(cells, fmt.Sprint(r.kept))
 	}
 	cells = append(cells, r.overlapCell())
-	if r.kept == r.trials {
-		return strings.Join(append(cells, "-", "-"), " | ")
+	death, late, handOver := "-", "-", "-"
+	if r.kept < r.trials {
+		death, late, handOver = span(r.death), signed(r.late), span(r.handOver)
 	}
-	death := span(r.death)
 	if r.endless > 0 {
 		death = "never"
 	}
-	return strings.Join(append(cells, death, span(r.handOver)), " | ")
+	cells = append(cells, death)
+	if ours {
+		cells = append(cells, late)
+	}
+	return strings.Join(append(cells, handOver), " | ")
+}
+
+// signed is a duration that can be below zero.
+func signed(d time.Duration) string {
+	if d < 0 {
+		return "-" + span(-d)
+	}
+	return span(d)
 }
 
 func (r *row) overlapCell() string {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // TestDetectors: a locker that breaks a promise is noticed, each time for the right reason.
@@ -38,6 +40,14 @@ func TestDetectors(t *testing.T) {
 		{"leaves its lease", "connections reset", "left: "},
 		{"leaves a process", "command killed", "left: process"},
 		{"hands out an old token", "key deleted", "history: "},
+		{"leaves a control group", "frozen with its control group", "left: /"},
+		{"ignores loss", "frozen with its control group", "overlap: what was frozen"},
+		{"ignores loss", "frozen by an outer etcdlocker", "overlap: two commands"},
+		{"kills its command alone", "network silent; the command has 200 processes", "overlap: not dead yet"},
+		{"kills its command alone", "network silent; the command forks and exits without pause", "death: "},
+		{unguarded, "etcdlocker killed; the command has no death signal", "overlap: two commands"},
+		{"waits too long", "network silent; processors busy", "death: "},
+		{"needs no timers", "etcdlocker stopped; no kernel timers", "refusal: "},
 	}
 	var trials sync.WaitGroup
 	turns := make(chan struct{}, max(options.Parallel, 1))
@@ -50,7 +60,14 @@ func TestDetectors(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				result, trial := s.try(t, Spec{Locker: broken(tt.defect), Faults: faults, Seed: options.Seed})
+				spec := newSpec(options, broken(tt.defect), faults, 0)
+				if tt.notices == "left: /" {
+					spec.User = Root // it can make a group
+				}
+				if what := s.missing(spec); what != "" {
+					etcdtest.Missing(t, what)
+				}
+				result, trial := s.try(t, spec)
 				for _, problem := range result.Problems {
 					if strings.HasPrefix(problem, tt.notices) {
 						return

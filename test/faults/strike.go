@@ -104,7 +104,7 @@ func (t *trial) observe() {
 		end := t.now() + t.ttl
 		t.await(2*t.ttl+t.suite.patience, func() bool { return t.nextStarted() || kept(1) && t.now() > end || t.holder.hasEnded() })
 	}
-	if t.next != nil && !t.spec.Locker.ours {
+	if runsOn := t.spec.exempt() && !t.any(func(f Fault) bool { return f.frozen }); t.next != nil && (runsOn || !t.spec.Locker.ours) {
 		// How long does the one before go on?
 		t.result.Endless = !t.await(longEnough, func() bool { return t.now()-t.last(t.holder) > 300*time.Millisecond })
 	}

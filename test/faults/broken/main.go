@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -94,10 +95,33 @@ func (w *work) start(words []string) error {
 		w.cmd.Wait()
 		close(w.ended)
 	}()
-	if w.defect == "leaves a process" {
+	switch w.defect {
+	case "leaves a process":
 		return exec.Command("sleep", "60").Start()
+	case "leaves a control group":
+		return leaveGroup()
 	}
 	return nil
+}
+
+// leaveGroup makes a control group below this process's own, and leaves it there.
+func leaveGroup() error {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	_, name, _ := strings.Cut(string(own), "0::")
+	name, _, _ = strings.Cut(name, "\n")
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); fields[2] == "cgroup2" {
+			return os.Mkdir(filepath.Join(fields[1], name, "etcdlocker-left"), 0o755)
+		}
+	}
+	return errors.New("no control groups")
 }
 
 // hold waits for the end, of the command or of the lock.

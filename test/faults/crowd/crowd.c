@@ -107,6 +107,9 @@ static void ready(const char *name) {
 
 static void many(int n, const char *name) {
 	uint64_t pause = n * 50000ULL > 4 * MS ? n * 50000ULL : 4 * MS; // 20,000 beats a second are enough
+	int all[2]; // closed when all are there: those that beat make it slow to start the others
+	if (pipe(all) < 0)
+		fail("pipe");
 	for (int i = 0; i < n; i++) {
 		int pid = fork();
 		if (pid < 0)
@@ -115,12 +118,19 @@ static void many(int n, const char *name) {
 			continue;
 		if (i % 3 == 0)
 			setsid();
+		char none;
+		close(all[1]);
+		while (read(all[0], &none, 1) < 0 && errno == EINTR)
+			;
+		nap(pause * (i % 64) / 64);
 		while (!over()) {
 			beat();
 			nap(pause);
 		}
 		_exit(0);
 	}
+	close(all[0]);
+	close(all[1]);
 	ready(name);
 	while (!over()) {
 		beat();

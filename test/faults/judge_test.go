@@ -1,0 +1,105 @@
+//go:build linux
+
+package faults
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestRenewals: what a locker says of a renewal is understood, with and without the margin.
+func TestRenewals(t *testing.T) {
+	tests := []struct {
+		line          string
+		number        int
+		valid, margin time.Duration
+	}{
+		{"etcdlocker: debug: lease renewed lease=7 valid_for=4.7s\n", 1, 4700 * time.Millisecond, 0},
+		{"etcdlocker: debug: lease renewed lease=7 valid_for=4.2s margin=800ms took=3ms\n", 1, 4200 * time.Millisecond, 800 * time.Millisecond},
+		{"etcdlocker: debug: lease renewed lease=7 valid_for=4.7s", 0, 0, 0}, // not complete
+		{"etcdlocker: debug: lease renewed\n", 0, 0, 0},
+		{"etcdlocker: debug: lease granted valid_for=4.7s\n", 0, 0, 0},
+	}
+	for _, tt := range tests {
+		s := &stderr{}
+		fmt.Fprint(s, tt.line)
+		r := s.renewed()
+		if r.number != tt.number || r.valid-r.at != tt.valid || r.margin != tt.margin {
+			t.Errorf("%q: %+v", tt.line, r)
+		}
+	}
+}
+
+// TestDeath: what lives when etcd may free the lock is noticed, and what dies between the end of validity and then is
+// measured.
+func TestDeath(t *testing.T) {
+	const ms = time.Millisecond
+	tests := []struct {
+		name   string
+		margin time.Duration
+		last   time.Duration // from the renewal
+		late   time.Duration
+		due    bool
+	}{
+		{"before the end of validity", 0, 4000 * ms, -700 * ms, false},
+		{"within the TTL", 0, 4990 * ms, 290 * ms, false},
+		{"after the TTL", 0, 5001 * ms, 301 * ms, true},
+		{"after the margin", 200 * ms, 4950 * ms, 250 * ms, true},
+		{"after the TTL, whatever the margin is said to be", 800 * ms, 5001 * ms, 301 * ms, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			const renewed = time.Hour
+			trial := &trial{dir: t.TempDir(), ttl: 5 * time.Second, hitAt: renewed, spec: Spec{Locker: Locker{ours: true}, Faults: All()[:1]}}
+			trial.holder = &player{name: "holder", stderr: &stderr{last: renewal{1, renewed, renewed + 4700*ms, tt.margin}}}
+			beats := binary.LittleEndian.AppendUint64(nil, uint64(renewed-time.Second))
+			beats = binary.LittleEndian.AppendUint64(beats, uint64(renewed+tt.last))
+			if err := os.WriteFile(filepath.Join(trial.dir, "holder.7"), beats, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			trial.judgeDeath()
+			if trial.result.Late != tt.late || trial.result.Overdue != tt.due || len(trial.result.Problems) > 0 != tt.due {
+				t.Errorf("%+v", trial.result)
+			}
+		})
+	}
+}
+
+// TestPlan: a short plan has each row once and nothing heavy; a heavy one has all rows, in pairs, too.
+func TestPlan(t *testing.T) {
+	for _, heavy := range []bool{false, true} {
+		plan, err := Plan(Options{Heavy: heavy, Trials: map[bool]int{true: 3000}[heavy]}, programs.Etcdlocker)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, paired := map[string]int{}, map[string]int{}
+		for _, spec := range plan {
+			rows[spec.row()]++
+			for _, f := range spec.Faults {
+				if len(spec.Faults) > 1 {
+					paired[f.inRow()]++
+				}
+				if f.heavy && !heavy {
+					t.Errorf("%q is heavy", f.Name)
+				}
+			}
+		}
+		for _, f := range All() {
+			least := 1
+			if heavy {
+				least = 20
+			}
+			if row := f.inRow(); rows[row] < least && (heavy || !f.heavy) {
+				t.Errorf("row %q has %d trials", row, rows[row])
+			}
+			if row := f.inRow(); heavy && paired[row] == 0 && slices.ContainsFunc(All(), f.goesWith) {
+				t.Errorf("row %q has no pair", row)
+			}
+		}
+	}
+}
