@@ -306,6 +306,9 @@ const leastMargin = 250 * time.Millisecond
 // finish lets everybody end who is left.
 func (t *trial) finish() {
 	t.result.Held = t.next == nil && !t.holder.hasEnded()
+	if t.next != nil { // what ends now would not be seen
+		t.await(t.suite.patience, func() bool { return exists(filepath.Join(t.dir, "looked."+t.next.Name)) })
+	}
 	t.require(os.WriteFile(filepath.Join(t.dir, "finish"), nil, 0o600))
 	if t.kind == "is stopped" {
 		for pid := range t.marked() {

@@ -126,7 +126,7 @@ func (t tree) leads() bool {
 }
 
 // accuse notes all processes of other commands that are not dead, also those that are stopped and show it by nothing
-// else.
+// else, and then that it has looked.
 func (t tree) accuse() error {
 	lives, err := beat.Lives(t.dir)
 	if err != nil {
@@ -149,5 +149,5 @@ func (t tree) accuse() error {
 		fmt.Fprintf(f, "process %d of %s when %s started\n", pid, name, t.name)
 		f.Close()
 	}
-	return nil
+	return os.WriteFile(filepath.Join(t.dir, "looked."+t.name), nil, 0o666)
 }
