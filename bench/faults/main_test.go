@@ -71,8 +71,8 @@ func TestFaults(t *testing.T) {
 	faults.Run(t, options, programs, plan)
 }
 
-// TestTable: the worst of a row is shown, also where all of it is before the end of validity, and what is exempt counts by
-// itself.
+// TestTable: the worst of a row is shown, also where all of it is before the end of validity, and
+// what is exempt counts by itself.
 func TestTable(t *testing.T) {
 	ms := time.Millisecond
 	results := []faults.Result{

@@ -100,7 +100,8 @@ func totals(results []faults.Result) string {
 		trials, users[faults.Root], users[faults.Ordinary], span(unforced), span(forced), span(exempt), overdue, falseLosses, problems, work)
 }
 
-// cells are the cells of a row. Those of etcdlock are two more: of others it is not known when their lock is lost.
+// cells are the cells of a row. Those of etcdlock are two more: of others it is not known when
+// their lock is lost.
 func (r *row) cells(ours bool) string {
 	if r == nil {
 		return "- | - | - | -"

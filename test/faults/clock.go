@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// clockFaults are suspends of the machine, as far as its processes can tell: the clock that goes on in suspend is ahead all at once.
-// What etcd does meanwhile they leave out: the lock does not go to anybody before it is released.
+// clockFaults are suspends of the machine, as far as its processes can tell: the clock that goes on
+// in suspend is ahead all at once. What etcd does meanwhile they leave out: the lock does not go to
+// anybody before it is released.
 func clockFaults() []Fault {
 	return with([]Fault{
 		{Name: "suspended past the lease", outcome: loses, code: 2, says: unrenewed, hit: sleeps(func(t *trial) time.Duration {

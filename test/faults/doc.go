@@ -2,9 +2,10 @@
 
 // Package faults breaks things on purpose and measures what a lock is worth then.
 //
-// A trial is one holder and two waiters for one lock, real processes on a real etcd, which is one process or three. Each has a
-// way to each member that is its own and can be broken. What runs under the lock is the command heart, which shows every few
-// milliseconds that it runs. A fault hits, or two do; then it is checked what became of the promise:
+// A trial is one holder and two waiters for one lock, real processes on a real etcd, which is one
+// process or three. Each has a way to each member that is its own and can be broken. What runs
+// under the lock is the command heart, which shows every few milliseconds that it runs. A fault
+// hits, or two do; then it is checked what became of the promise:
 //
 //   - no two commands ran at once, and none after its place in line was gone;
 //   - the command was dead when the holder's validity ended;
@@ -14,9 +15,10 @@
 //   - the tokens grew, and no work on a counter that they guard was lost;
 //   - no process, key, lease or control group is left, and everybody got the lock in the end.
 //
-// [Plan] makes a list of trials and [Run] runs them. What is random in a trial comes from its seed. A trial that fails prints how to run it
-// again; the moments of other processes are not in our hand, so it may take some runs until it fails again.
+// [Plan] makes a list of trials and [Run] runs them. What is random in a trial comes from its seed.
+// A trial that fails prints how to run it again; the moments of other processes are not in our
+// hand, so it may take some runs until it fails again.
 //
-// Lockers other than etcdlocker can be given the same faults: see bench/faults. Only what concerns every lock is measured
-// then, and nothing is required.
+// Lockers other than etcdlocker can be given the same faults: see bench/faults. Only what concerns
+// every lock is measured then, and nothing is required.
 package faults

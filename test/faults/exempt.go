@@ -15,7 +15,8 @@ import (
 // unbound is the kind of command that the kernel does not end when its guard is killed.
 const unbound = "has no death signal"
 
-// exemptFaults are what docs/guarantees.md lists as not guaranteed, and what is next to that and is guaranteed.
+// exemptFaults are what docs/guarantees.md lists as not guaranteed, and what is next to that and is
+// guaranteed.
 func exemptFaults() []Fault {
 	all := with(append(hands()[:3],
 		Fault{Name: "guard killed", what: "the guard", outcome: loses, code: 137, says: guardKilled, hit: signals(syscall.SIGKILL, theGuard)},
@@ -75,7 +76,8 @@ func freezes(t *trial) func() {
 // thawedFor is how long a command that was frozen with its guard may run when it goes on.
 const thawedFor = 250 * time.Millisecond
 
-// refusesTimers lets the holder run where the kernel has no timers for it, as it says it wants to. Without that word it is refused.
+// refusesTimers lets the holder run where the kernel has no timers for it, as it says it wants to.
+// Without that word it is refused.
 func refusesTimers(t *trial) {
 	t.holder.launched = []string{"-sigpending", "0"}
 	p := t.other("refused")
@@ -97,7 +99,8 @@ func refusesTimers(t *trial) {
 // nestedTime is what it takes until an outer etcdlocker is in doubt.
 const nestedTime = 6 * time.Second
 
-// nests starts the holder as the command of another etcdlocker, which stops it when its own etcd is away.
+// nests starts the holder as the command of another etcdlocker, which stops it when its own etcd is
+// away.
 func nests(t *trial) {
 	t.holder.outer = func(inner *exec.Cmd) *exec.Cmd {
 		options := []string{"-e", strings.Join(t.holder.endpoints(), ","), "-k", "/outer" + t.key, "-i", "outer", "-t", "20", "--grace", "15s", "--on-doubt=freeze", "--orphans", "kill", "--"}
@@ -105,8 +108,8 @@ func nests(t *trial) {
 	}
 }
 
-// heart returns the program of a player's command. One that is to have no death signal is setgid, where a file can be made so for
-// another user than its own: else it clears the signal.
+// heart returns the program of a player's command. One that is to have no death signal is setgid,
+// where a file can be made so for another user than its own: else it clears the signal.
 func (t *trial) heart(p *player) string {
 	if t.kind != unbound || t.user == 0 {
 		return t.suite.programs.heart()

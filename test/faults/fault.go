@@ -53,7 +53,8 @@ type Fault struct {
 	lasts   func(*trial) time.Duration // until it is mended; nil: until the next holder has started
 }
 
-// loadUnits bounds how much load there is at a time. Who loads the machine does not run beside who does not.
+// loadUnits bounds how much load there is at a time. Who loads the machine does not run beside who
+// does not.
 const loadUnits = 6
 
 // All returns all faults.
@@ -97,12 +98,12 @@ func atRandom(t *trial) time.Duration {
 	return time.Duration((0.1 + 1.4*t.rng.Float64()) * float64(t.ttl))
 }
 
-// renewalTime is what a renewal takes at most on a machine that is busy with other trials, with the pauses before it is tried
-// again.
+// renewalTime is what a renewal takes at most on a machine that is busy with other trials, with the
+// pauses before it is tried again.
 const renewalTime = 1500 * time.Millisecond
 
-// leavesTime returns a time after which the lock can still be renewed before its command would be asked to end. Where the
-// holder renews often, some renewals are due before.
+// leavesTime returns a time after which the lock can still be renewed before its command would be
+// asked to end. Where the holder renews often, some renewals are due before.
 func leavesTime(t *trial) time.Duration {
 	most := t.doubt() - t.now() - renewalTime
 	return time.Duration((0.6 + 0.4*t.rng.Float64()) * float64(max(most, 0)))

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// groupsOf returns the directory of this process's control group in the hierarchy of the second version, empty if no group can be made
-// there.
+// groupsOf returns the directory of this process's control group in the hierarchy of the second
+// version, empty if no group can be made there.
 func groupsOf() string {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	own, _ := os.ReadFile("/proc/self/cgroup")

@@ -32,8 +32,8 @@ var tokenModel = porcupine.Model{
 	DescribeOperation: func(_, output any) string { return fmt.Sprintf("lock -> %d", output) },
 }
 
-// counterModel is a counter: who writes a number has read the one before, unless it was refused. Where the outcome is
-// unknown, it may have been written or not.
+// counterModel is a counter: who writes a number has read the one before, unless it was refused.
+// Where the outcome is unknown, it may have been written or not.
 var counterModel = (&porcupine.NondeterministicModel{
 	Init: func() []any { return []any{0} },
 	Step: func(state, input, output any) []any {

@@ -50,7 +50,8 @@ func (t *trial) overlap() (longest time.Duration) {
 		}
 	}
 	if t.any(func(f Fault) bool { return f.frozen }) && longest > 0 && t.next != nil {
-		// From the first to the last beat the old command stood still, but for what came after that.
+		// From the first to the last beat the old command stood still, but for what came after
+		// that.
 		longest = max(0, t.last(t.holder)-max(t.thawed, t.mending, t.next.First))
 	}
 	return longest
@@ -59,7 +60,8 @@ func (t *trial) overlap() (longest time.Duration) {
 // forcedOverlap is how long two commands may run at once when the lock was taken by force.
 const forcedOverlap = 50 * time.Millisecond
 
-// judgeOverlap: no two commands at once, not even if one of them was stopped, and none whose place in line was gone.
+// judgeOverlap: no two commands at once, not even if one of them was stopped, and none whose place
+// in line was gone.
 func (t *trial) judgeOverlap() {
 	if t.spec.exempt() {
 		if most := thawedFor + t.suite.pace.stalled(t.thawed, t.now()); t.thawed != 0 && t.result.Overlap > most {
@@ -70,7 +72,8 @@ func (t *trial) judgeOverlap() {
 		return
 	}
 	if t.forced() {
-		// With another fault it may not even hear of it, and its command goes on until validity ends.
+		// With another fault it may not even hear of it, and its command goes on until validity
+		// ends.
 		_, alone := t.alone()
 		if most := forcedOverlap + t.suite.pace.stalled(t.hitAt, t.hitAt+t.result.Death); alone && t.result.Overlap > most {
 			t.problem("overlap: two commands ran at once for %v, which is more than %v", t.result.Overlap, most)
@@ -102,9 +105,9 @@ func (t *trial) judgeOverlap() {
 	}
 }
 
-// judgeDeath: what was running when the fault hit was dead before its lease could run out. That is its whole TTL after
-// the last counted renewal was sent, which was before the locker said so, and the margin after the end of validity
-// where the locker says what that is.
+// judgeDeath: what was running when the fault hit was dead before its lease could run out. That is
+// its whole TTL after the last counted renewal was sent, which was before the locker said so, and
+// the margin after the end of validity where the locker says what that is.
 func (t *trial) judgeDeath() {
 	if t.result.Held {
 		return
@@ -179,7 +182,8 @@ func (t *trial) judgeEnds() {
 			t.problem("end: the holder's locker did not say %q", f.says)
 		}
 	case !t.result.Held:
-		// 3: with two faults, on a busy machine, what is dead may not be proved dead in time. Then the lock is not released.
+		// 3: with two faults, on a busy machine, what is dead may not be proved dead in time. Then
+		// the lock is not released.
 		codes[2], codes[3] = true, !alone
 		for _, f := range t.spec.Faults {
 			codes[f.code] = true

@@ -35,8 +35,8 @@ func TestRenewals(t *testing.T) {
 	}
 }
 
-// TestDeath: what lives when etcd may free the lock is noticed, and what dies between the end of validity and then is
-// measured.
+// TestDeath: what lives when etcd may free the lock is noticed, and what dies between the end of
+// validity and then is measured.
 func TestDeath(t *testing.T) {
 	const ms = time.Millisecond
 	tests := []struct {
@@ -70,7 +70,8 @@ func TestDeath(t *testing.T) {
 	}
 }
 
-// TestPlan: a short plan has each row once and nothing heavy; a heavy one has all rows, in pairs, too.
+// TestPlan: a short plan has each row once and nothing heavy; a heavy one has all rows, in pairs,
+// too.
 func TestPlan(t *testing.T) {
 	for _, heavy := range []bool{false, true} {
 		plan, err := Plan(Options{Heavy: heavy, Trials: map[bool]int{true: 3000}[heavy]}, programs.Etcdlocker)

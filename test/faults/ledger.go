@@ -18,8 +18,9 @@ import (
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
 
-// A ledger is a counter in etcd for the commands of a trial to work on, and the history of that work. It accepts a number only
-// from who still has the lock, by its fencing token. Their way to it is not broken by any fault.
+// A ledger is a counter in etcd for the commands of a trial to work on, and the history of that
+// work. It accepts a number only from who still has the lock, by its fencing token. Their way to it
+// is not broken by any fault.
 type ledger struct {
 	client   *clientv3.Client
 	lock     string

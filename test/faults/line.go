@@ -119,7 +119,8 @@ func (l *line) waiting() (n int) {
 	return n
 }
 
-// of returns the standing of a contender: by its id, or where there are no ids by its number in line.
+// of returns the standing of a contender: by its id, or where there are no ids by its number in
+// line.
 func (l *line) of(id string, number int) (standing, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -60,7 +60,8 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// startIn starts a program in a control group of the trial's, if there are any. A user to whom it is delegated may make more in it.
+// startIn starts a program in a control group of the trial's, if there are any. A user to whom it
+// is delegated may make more in it.
 func (t *trial) startIn(name string, delegate int, cmd *exec.Cmd) error {
 	if t.group.dir == "" {
 		return cmd.Start()

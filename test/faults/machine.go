@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A demand is what a fault demands of the machine that it runs on, and of the user whose lockers it hits.
+// A demand is what a fault demands of the machine that it runs on, and of the user whose lockers it
+// hits.
 type demand struct {
 	root     bool // the lockers are root's
 	ordinary bool // they are an ordinary user's
@@ -28,7 +29,8 @@ const (
 	Ordinary = "ordinary"
 )
 
-// ordinaryID is the user and the group of lockers that root's suite runs as an ordinary user's. No user has to be called so.
+// ordinaryID is the user and the group of lockers that root's suite runs as an ordinary user's. No
+// user has to be called so.
 const ordinaryID = 54321
 
 // isRoot reports whether the suite can be any user.
@@ -73,8 +75,9 @@ func (s *suite) missing(spec Spec) string {
 	return ""
 }
 
-// above is by how much the suite and its etcd are above the ordinary priority: they stand for other machines, which do not get busy when
-// that of the lockers does. Only root can have that; see launch for the way back.
+// above is by how much the suite and its etcd are above the ordinary priority: they stand for other
+// machines, which do not get busy when that of the lockers does. Only root can have that; see
+// launch for the way back.
 const above = -10
 
 func raise() {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// elections is what an election takes at most with etcd's own timing, with a second try. Whoever is elected gives every lease its whole time
-// again, and an election on top.
+// elections is what an election takes at most with etcd's own timing, with a second try. Whoever is
+// elected gives every lease its whole time again, and an election on top.
 const elections = 4 * time.Second
 
 func memberFaults() []Fault {
@@ -81,9 +81,10 @@ func renewsOften(t *trial) {
 	}
 }
 
-// renewsThroughLeader is a holder that knows the leader alone, and renews when that has been stopped. Once the leader goes on, and before
-// it hears of the other one, it confirms a renewal that nobody else knows of. The refresh interval is so long that the next renewal is too
-// late then: the first one must not be counted.
+// renewsThroughLeader is a holder that knows the leader alone, and renews when that has been
+// stopped. Once the leader goes on, and before it hears of the other one, it confirms a renewal
+// that nobody else knows of. The refresh interval is so long that the next renewal is too late
+// then: the first one must not be counted.
 func renewsThroughLeader(t *trial) {
 	t.ttl = 10 * time.Second
 	t.through = t.world.leader()

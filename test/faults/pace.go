@@ -9,7 +9,8 @@ import (
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
 
-// A pace is a goroutine that does nothing but note when it did not get to run: then nobody else did, or only some.
+// A pace is a goroutine that does nothing but note when it did not get to run: then nobody else
+// did, or only some.
 type pace struct {
 	stop    chan struct{}
 	stopped chan struct{}

@@ -53,7 +53,8 @@ func theCommand(t *trial) int {
 	return 0
 }
 
-// signals sends a signal to processes of the holder's. Those that were stopped are continued in the end.
+// signals sends a signal to processes of the holder's. Those that were stopped are continued in the
+// end.
 func signals(sig syscall.Signal, which ...func(*trial) int) func(*trial) func() {
 	return func(t *trial) func() {
 		var hit []int // descriptors of processes
@@ -80,7 +81,8 @@ func signals(sig syscall.Signal, which ...func(*trial) int) func(*trial) func() 
 	}
 }
 
-// process opens a descriptor of a process of this trial's. Its id may have gone to another one meanwhile.
+// process opens a descriptor of a process of this trial's. Its id may have gone to another one
+// meanwhile.
 func (t *trial) process(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {

@@ -117,7 +117,8 @@ func (t *trial) observe() {
 // longEnough is for how long two commands are watched that run at once.
 const longEnough = 10 * time.Second
 
-// startsWithin is the time from the hit, or from the mending where nobody can start before, within which the next one in line has to start.
+// startsWithin is the time from the hit, or from the mending where nobody can start before, within
+// which the next one in line has to start.
 func (t *trial) startsWithin() time.Duration {
 	within := t.ttl + 2*time.Second
 	for _, f := range t.spec.Faults {

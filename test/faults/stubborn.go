@@ -17,7 +17,8 @@ var kinds = []string{
 	"has a child that changes its title", "has a child that outlives its main thread",
 }
 
-// hands returns the faults that hit each kind of command and each load. Each makes the holder lose its lock.
+// hands returns the faults that hit each kind of command and each load. Each makes the holder lose
+// its lock.
 func hands() []Fault {
 	return with([]Fault{
 		{Name: "network silent", what: "the holder's network", code: 2, says: unrenewed, hit: breaks(silent, holders)},
@@ -91,7 +92,8 @@ func crowdFaults() (all []Fault) {
 // loadedTime is what the next start may take longer on a machine that is kept busy on purpose.
 const loadedTime = 2 * time.Second
 
-// ranksHolder has the holder started at a real-time priority, on one processor: a command that never sleeps leaves it none.
+// ranksHolder has the holder started at a real-time priority, on one processor: a command that
+// never sleeps leaves it none.
 func ranksHolder(t *trial) {
 	t.holder.launched = []string{"-cpu", strconv.Itoa(runtime.NumCPU() - 1), "-fifo", realTime}
 }

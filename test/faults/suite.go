@@ -31,9 +31,9 @@ func newSuite(t *testing.T, o Options, programs Programs) *suite {
 	return s
 }
 
-// Run runs trials, several at a time, each as a subtest, and returns the results in no particular order. Those that
-// load the machine come last. What the machine lacks is logged with the number of trials that it costs. The processes
-// of etcd need etcdtest.Main in TestMain.
+// Run runs trials, several at a time, each as a subtest, and returns the results in no particular
+// order. Those that load the machine come last. What the machine lacks is logged with the number of
+// trials that it costs. The processes of etcd need etcdtest.Main in TestMain.
 func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
 	s := newSuite(t, o, programs)
 	missing := map[string]int{}

@@ -264,7 +264,8 @@ func (t *trial) standingOf(p *player) (standing, bool) {
 	return s, ok
 }
 
-// first returns the first process of a player's command, which is the command itself; nil if it has not started.
+// first returns the first process of a player's command, which is the command itself; nil if it has
+// not started.
 func (t *trial) first(p *player) *beat.Life {
 	var first *beat.Life
 	for _, life := range t.lives(p) {
@@ -286,8 +287,8 @@ func (t *trial) last(p *player) (last time.Duration) {
 // doubt is when the holder asks its command to end unless it can renew the lock before.
 func (t *trial) doubt() time.Duration { return t.valid().valid - t.grace }
 
-// valid returns the last renewal of the holder's. Where there was none it is as its locker would have said it when it
-// started its command: the lease was granted before that.
+// valid returns the last renewal of the holder's. Where there was none it is as its locker would
+// have said it when it started its command: the lease was granted before that.
 func (t *trial) valid() renewal {
 	r := t.holder.stderr.renewed()
 	if r.number == 0 {
@@ -300,7 +301,8 @@ func (t *trial) valid() renewal {
 	return r
 }
 
-// leastMargin is what lies at least between the end of validity and the moment when etcd may free the lock.
+// leastMargin is what lies at least between the end of validity and the moment when etcd may free
+// the lock.
 const leastMargin = 250 * time.Millisecond
 
 // finish lets everybody end who is left.

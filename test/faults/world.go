@@ -56,7 +56,8 @@ func (n need) with(m need) (_ need, possible bool) {
 	return need{max(n.size, m.size), n.alone || m.alone}, n.size == 0 || m.size == 0 || n.size == m.size
 }
 
-// worlds are all there are. Those for one trial alone are used again: what a fault has broken it mends.
+// worlds are all there are. Those for one trial alone are used again: what a fault has broken it
+// mends.
 type worlds struct {
 	t testing.TB
 

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package beat is how a process of a command shows that it runs: a file that says when it did so first and last.
+// Package beat is how a process of a command shows that it runs: a file that says when it did so
+// first and last.
 package beat
 
 import (
@@ -14,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Now returns the present instant on the machine's monotonic clock, which is the same for all processes.
+// Now returns the present instant on the machine's monotonic clock, which is the same for all
+// processes.
 func Now() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
@@ -29,7 +31,8 @@ type Heart struct {
 	first time.Duration
 }
 
-// New begins a heart's file in dir, for this process of the command under a locker that is called name.
+// New begins a heart's file in dir, for this process of the command under a locker that is called
+// name.
 func New(dir, name string) (*Heart, error) {
 	file, err := os.Create(filepath.Join(dir, name+"."+strconv.Itoa(os.Getpid())))
 	if err != nil {

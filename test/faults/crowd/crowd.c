@@ -2,8 +2,8 @@
 //
 //	crowd KIND N DIR NAME
 //
-// DIR is that of the trial and NAME that of the locker, as for a heart. All processes of one crowd beat into one
-// file, in the format of package beat. KIND is one of:
+// DIR is that of the trial and NAME that of the locker, as for a heart. All processes of one crowd
+// beat into one file, in the format of package beat. KIND is one of:
 //
 //	many   N processes that ignore TERM and beat, every third in a session of its own
 //	chain  a process that forks and exits, and so does its child, without pause
@@ -12,8 +12,9 @@
 //	idle   N processes that do nothing and do not beat
 //	busy   N processes that never sleep and do not beat
 //
-// A crowd ends by itself when the trial is over: there is a file DIR/finish, or no DIR any more. Without that it ends
-// after a minute, and one that never sleeps at a real-time priority sleeps after 20 seconds.
+// A crowd ends by itself when the trial is over: there is a file DIR/finish, or no DIR any more.
+// Without that it ends after two minutes, and one that never sleeps at a real-time priority sleeps
+// after 20 seconds.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -153,7 +154,8 @@ static void chain(const char *name) {
 	}
 }
 
-// claim takes a slot that nobody has, or whose process was killed, and returns its number. It tries some: -1 if each is taken.
+// claim takes a slot that nobody has, or whose process was killed, and returns its number. It tries
+// some: -1 if each is taken.
 static int claim(int n) {
 	int start = rand() % n;
 	for (int i = 0; i < 8; i++) {
@@ -238,7 +240,7 @@ int main(int argc, char **argv) {
 		return fprintf(stderr, "crowd: %s is not a number from 1 to %d\n", argv[2], MOST), 99;
 	snprintf(dir, sizeof dir, "%s", argv[3]);
 	snprintf(finish, sizeof finish, "%s/finish", dir);
-	limit = now() + 60000 * MS;
+	limit = now() + 120000 * MS;
 	common = mmap(NULL, sizeof *common, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (common == MAP_FAILED)
 		fail("mmap");

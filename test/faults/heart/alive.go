@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// alive reports whether a thread of a process can still run: it is not dead, has not begun to exit, and no SIGKILL awaits it. (The main
-// thread can be dead while others live; and on a busy machine the kernel needs a while to take a process down that was killed.)
+// alive reports whether a thread of a process can still run: it is not dead, has not begun to exit,
+// and no SIGKILL awaits it. (The main thread can be dead while others live; and on a busy machine
+// the kernel needs a while to take a process down that was killed.)
 func alive(pid int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is right
 	for _, dir := range threads {
@@ -56,8 +57,8 @@ const (
 	playerIs = "ETCDLOCK_FAULTS_PLAYER="
 )
 
-// crowd returns the names of the players whose processes of package crowd run in a trial, by process. These have a file
-// for all of them.
+// crowd returns the names of the players whose processes of package crowd run in a trial, by
+// process. These have a file for all of them.
 func crowd(dir string) map[int]string {
 	found := map[int]string{}
 	entries, _ := os.ReadDir("/proc")
@@ -78,7 +79,8 @@ func crowd(dir string) map[int]string {
 	return found
 }
 
-// isStranger reports whether a process is known not to be of a trial: its id was another one's before.
+// isStranger reports whether a process is known not to be of a trial: its id was another one's
+// before.
 func isStranger(pid int, dir string) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil || len(environ) == 0 {

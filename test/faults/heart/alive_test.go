@@ -15,7 +15,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestAlive: what is stopped or frozen lives, and what is killed meanwhile does not, though the kernel lets it exist.
+// TestAlive: what is stopped or frozen lives, and what is killed meanwhile does not, though the
+// kernel lets it exist.
 func TestAlive(t *testing.T) {
 	sleep := exec.Command("sleep", "60")
 	if err := sleep.Start(); err != nil {
@@ -56,7 +57,8 @@ func TestAlive(t *testing.T) {
 	want("frozen and killed", false)
 }
 
-// freezer makes a group of the first version's freezer, where what is killed stays as it is until it is let go.
+// freezer makes a group of the first version's freezer, where what is killed stays as it is until
+// it is let go.
 func freezer(t *testing.T) string {
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {

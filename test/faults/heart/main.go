@@ -1,7 +1,8 @@
 //go:build linux
 
-// Command heart is what runs under a lock while faults hit: it shows that it runs, every few milliseconds, and so does all that
-// it starts. It works on a counter that the lock guards, and notes whoever runs when it starts and should not.
+// Command heart is what runs under a lock while faults hit: it shows that it runs, every few
+// milliseconds, and so does all that it starts. It works on a counter that the lock guards, and
+// notes whoever runs when it starts and should not.
 //
 //	heart DIR NAME KIND
 //
@@ -38,8 +39,8 @@ func exitCode(err error) int {
 	return 0
 }
 
-// What the command starts is of one of these kinds. A leaf beats, ignores TERM, and may play a part; what is in the middle starts
-// leaves and ends.
+// What the command starts is of one of these kinds. A leaf beats, ignores TERM, and may play a
+// part; what is in the middle starts leaves and ends.
 const (
 	leaf   = "leaf"
 	middle = "middle"
@@ -106,7 +107,8 @@ func (t tree) beatWith(heart *beat.Heart) error {
 	}
 }
 
-// leads reports whether this process is not the last one of its command, but has started it: then it goes on until it is.
+// leads reports whether this process is not the last one of its command, but has started it: then
+// it goes on until it is.
 func (t tree) leads() bool {
 	lives, err := beat.Lives(t.dir)
 	if err != nil || len(lives) == 0 {
@@ -125,8 +127,8 @@ func (t tree) leads() bool {
 	return others && first.PID == os.Getpid()
 }
 
-// accuse notes all processes of other commands that are not dead, also those that are stopped and show it by nothing
-// else, and then that it has looked.
+// accuse notes all processes of other commands that are not dead, also those that are stopped and
+// show it by nothing else, and then that it has looked.
 func (t tree) accuse() error {
 	lives, err := beat.Lives(t.dir)
 	if err != nil {

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// work counts: it reads the counter and then writes a number that is greater by one, again and again, on the authority of
-// the fencing token. Two that did so at once would lose some of their work.
+// work counts: it reads the counter and then writes a number that is greater by one, again and
+// again, on the authority of the fencing token. Two that did so at once would lose some of their
+// work.
 func work(ledger, name, token string) {
 	conn, err := net.Dial("unix", ledger)
 	if err != nil {

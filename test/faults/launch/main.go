@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command launch executes a program as a trial wants it to begin: at the ordinary priority, which the suite itself is above, or at
-// a real-time one.
+// Command launch executes a program as a trial wants it to begin: at the ordinary priority, which
+// the suite itself is above, or at a real-time one.
 //
 //	launch [-cpu N] [-fifo PRIORITY] [-sigpending N] PROGRAM [ARGUMENT...]
 package main
