@@ -68,7 +68,10 @@ func (f Fault) goesWith(g Fault) bool {
 	d := f.demand.with(g.demand)
 	special := func(f Fault) bool { return f.prepare != nil || f.kind != "" }
 	excludes := func(f, g Fault) bool { return f.bare && g.kind != "" || f.forks && (g.parent || g.bare) }
+	both := func(f Fault) bool { return f.parent && f.what == "the holder's processes" }
 	switch {
+	case both(f) && g.what == "the clock", both(g) && f.what == "the clock":
+		return false // the kernel's timer, which alone can end it then, is not of that clock
 	case !possible, d.root && d.ordinary, f.what == g.what, special(f) && special(g), excludes(f, g), excludes(g, f):
 		return false
 	}

@@ -160,7 +160,7 @@ func (w *work) hold(held context.Context) (int, error) {
 	switch w.defect {
 	case "releases before death":
 		w.lock.Close(ctx)
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(time.Second) // the next one starts meanwhile, on a busy machine, too
 	case "waits too long":
 		time.Sleep(time.Second)
 	}

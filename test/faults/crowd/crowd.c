@@ -66,7 +66,8 @@ static void nap(uint64_t ns) {
 	nanosleep(&t, NULL);
 }
 
-// beat says that this process runs now. Another one may have said something later meanwhile, which stays.
+// beat says that this process runs now. Another one may have said something later meanwhile, which
+// stays.
 static void beat(void) {
 	uint64_t t = now(), last = atomic_load(&heart->last);
 	while (last < t && !atomic_compare_exchange_weak(&heart->last, &last, t))
@@ -200,7 +201,7 @@ static void bomb(int n, const char *name) {
 
 static void fifo(int priority, const char *name) {
 	struct sched_param p = {.sched_priority = priority};
-	sched_setscheduler(0, SCHED_FIFO, &p); // where that is not permitted the trial's own launch has done it
+	sched_setscheduler(0, SCHED_FIFO, &p); // launch has done it already, for all of the tree
 	ready(name);
 	nap(300 * MS); // the command gets to work before
 	for (uint64_t end = now() + 20000 * MS; !over(); beat())
