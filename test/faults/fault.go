@@ -57,6 +57,9 @@ type Fault struct {
 // does not.
 const loadUnits = 6
 
+// mostUnits is for a load beside which there can be only a small one.
+const mostUnits = 4
+
 // All returns all faults.
 func All() []Fault {
 	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults(), crowdFaults(), exemptFaults())

@@ -104,7 +104,8 @@ func parse(name string) ([]Fault, error) {
 	return found, nil
 }
 
-// deal returns the faults that can hit a locker, and for each four of them a pair, in random order.
+// deal returns the faults that can hit a locker, and for each four of them a pair, or for each
+// eight in a short round, in random order.
 func deal(rng *rand.Rand, o Options, locker Locker) (deck [][]Fault) {
 	rows := map[string][]Fault{}
 	var names []string
@@ -122,7 +123,11 @@ func deal(rng *rand.Rand, o Options, locker Locker) (deck [][]Fault) {
 	for _, row := range names {
 		deck = append(deck, []Fault{draw(row)})
 	}
-	for pairs := len(deck) / 4; locker.ours && pairs > 0; {
+	single := 4
+	if o.Trials == 0 {
+		single = 8
+	}
+	for pairs := len(deck) / single; locker.ours && pairs > 0; {
 		a, b := draw(names[rng.IntN(len(names))]), draw(names[rng.IntN(len(names))])
 		if a.goesWith(b) {
 			deck = append(deck, []Fault{a, b})

@@ -53,7 +53,7 @@ var crowds = []crowd{
 	{kind: "has 200 processes", units: 1},
 	{kind: "has 1,000 processes", units: 2, heavy: true},
 	{kind: "has 2,500 processes", units: 2, heavy: true},
-	{kind: "never sleeps, at a real-time priority", units: loadUnits, demand: demand{root: true}},
+	{kind: "never sleeps, at a real-time priority", units: mostUnits, demand: demand{root: true}},
 }
 
 func isCrowd(kind string) bool {
@@ -80,7 +80,7 @@ func crowdFaults() (all []Fault) {
 		times int
 		units int
 		heavy bool
-	}{{"processors busy", 1, 2, false}, {"processors busy four times over", 4, 2, true}, {"processors busy 16 times over", 16, loadUnits, true}} {
+	}{{"processors busy", 1, 2, false}, {"processors busy four times over", 4, 2, true}, {"processors busy 16 times over", 16, mostUnits, true}} {
 		all = append(all, with(hands()[:3], func(f *Fault) {
 			f.Name, f.row = f.Name+"; "+busy.name, busy.name
 			f.load, f.units, f.heavy, f.demand = load{busy: busy.times}, busy.units, busy.heavy, demand{crowd: true}

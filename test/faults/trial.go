@@ -217,7 +217,7 @@ func (t *trial) begin() {
 			cmd = p.outer(cmd)
 		}
 		t.require(t.start(p, cmd, t.environment("XDG_RUNTIME_DIR="+machine, "ETCDLOCK_FAULTS_PLAYER="+p.name)))
-		if i == 0 && !t.await(settleWithin, func() bool { return t.first(p) != nil }) {
+		if i == 0 && (!t.await(settleWithin, func() bool { return t.first(p) != nil || p.hasEnded() }) || t.first(p) == nil) {
 			t.require(fmt.Errorf("the holder did not get the lock: %s", p.stderr))
 		}
 		if !t.await(settleWithin, func() bool { return t.line.waiting() > i }) {
