@@ -220,7 +220,7 @@ func (t *trial) begin() {
 		if i == 0 && (!t.await(settleWithin, func() bool { return t.first(p) != nil || p.hasEnded() }) || t.first(p) == nil) {
 			t.require(fmt.Errorf("the holder did not get the lock: %s", p.stderr))
 		}
-		if !t.await(settleWithin, func() bool { return t.line.waiting() > i }) {
+		if !t.await(settleWithin, func() bool { return t.line.waiting() > i || t.holder.hasEnded() }) {
 			t.require(fmt.Errorf("%s does not stand in line: %s", p.name, p.stderr))
 		}
 	}
@@ -232,6 +232,9 @@ func (t *trial) begin() {
 	}
 	for _, f := range t.spec.Faults {
 		t.bear(f.load)
+	}
+	if t.holder.hasEnded() && t.spec.Locker.ours {
+		t.problem("loss: the holder has ended before anything hit it, with exit code %d", t.holder.status())
 	}
 	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2)) // any moment between two renewals
 }
