@@ -1,0 +1,12 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Run()) }
