@@ -186,7 +186,7 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	s.AddUser(t, "narrow", "pass", "/allowed")
 	config := s.Config()
 	config.Username, config.Password = "narrow", "pass"
-	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 3*time.Second)
+	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 8*time.Second) // each request checks a password
 	if _, err := forbidden.Lock(etcdtest.Context(t)); err == nil {
 		t.Error("a lock that may not be touched was acquired")
 	}

@@ -28,9 +28,10 @@ func askForTurn(dir string) (*turn, error) {
 		return nil, err
 	}
 	t := &turn{file: file, got: make(chan error, 1)}
+	fd := int(file.Fd())
 	go func() {
 		for {
-			err := unix.Flock(int(file.Fd()), unix.LOCK_EX)
+			err := unix.Flock(fd, unix.LOCK_EX)
 			if !errors.Is(err, unix.EINTR) {
 				t.got <- err
 				return
