@@ -74,9 +74,14 @@ func (k *Killer) Prepare() {
 // processors is how many the threads need so as not to take turns.
 func (k *Killer) processors() int { return max(runtime.GOMAXPROCS(0), runtime.NumCPU(), 3) }
 
-// Begin begins the killing, the first time that it is called. It does not wait.
+// Begin begins the killing, the first time that it is called. It does not wait for the end of it.
 func (k *Killer) Begin() {
 	k.begin.Do(func() {
+		if k.group == nil {
+			// This thread has a processor, and the others may have to wait for one. What is few is stopped
+			// by the time they come.
+			k.visit(map[int]string{}, syscall.SIGSTOP)
+		}
 		k.Prepare()
 		runtime.GOMAXPROCS(k.processors())
 		close(k.begun)
