@@ -28,7 +28,7 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.IntVar(&o.Parallel, "faults.parallel", 8, "trials at a time")
 	flags.StringVar(&o.Only, "faults.only", "", "the `name` of a fault, or of a pair as \"one + another\"; regular trials if empty")
 	flags.StringVar(&o.User, "faults.user", "", "whose lockers, \"root\" or \"ordinary\"; empty: as the seed says, if you are root")
-	flags.BoolVar(&o.Heavy, "faults.heavy", false, "also 1,000 and 2,500 processes, and processors that are busy many times over")
+	flags.BoolVar(&o.Heavy, "faults.heavy", false, "also fork bombs, 1,000 and 2,500 processes, and processors that are busy many times over")
 	flags.StringVar(&o.Record, "faults.record", "", "a `file` to add the results to, a line of JSON for each trial")
 }
 
