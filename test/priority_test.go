@@ -3,12 +3,16 @@
 package test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -50,6 +54,37 @@ func TestPolicy(t *testing.T) {
 			free(t, s.Client(t), key)
 		})
 	}
+}
+
+// TestSessions: the guard has a session of its own, and with it a share of the processors on many machines; the command stays
+// in etcdlocker's, as what is typed is for it.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/sessions", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	ours := sessionOf(t, p.cmd.Process.Pid)
+	if sid := sessionOf(t, childOf(t, guard)); sid != ours {
+		t.Errorf("the command is in session %d, etcdlocker in %d", sid, ours)
+	}
+	etcdtest.Await(t, "the guard's own session", func(context.Context) error {
+		if sid := sessionOf(t, guard); sid != guard {
+			return fmt.Errorf("the guard %d is in session %d", guard, sid)
+		}
+		return nil
+	})
+	p.signal(syscall.SIGTERM)
+	p.code()
+}
+
+func sessionOf(t testing.TB, pid int) int {
+	t.Helper()
+	sid, err := unix.Getsid(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sid
 }
 
 // asNobody has the rest of a command line run as an ordinary user without rights to real time.

@@ -44,11 +44,15 @@ func (h *holder) release() (lost bool) {
 	return false
 }
 
+func (h *holder) sayUnrenewed() {
+	h.voice.hintf("etcd did not answer in time (see its log and the network), or etcdlocker was stopped for too long; a longer --ttl rides out both")
+}
+
 func (h *holder) sayLost(lost *etcdlock.LostError) {
 	h.voice.errorf("%v", lost)
 	switch {
 	case lost.Reason == etcdlock.Unrenewed:
-		h.voice.hintf("etcd did not answer in time (see its log and the network), or etcdlocker was stopped for too long; a longer --ttl rides out both")
+		h.sayUnrenewed()
 	case lost.Reason.Forced():
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", h.key+"/")
 	default:
@@ -166,6 +170,10 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	case stop != 0:
 		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", unix.SignalName(stop), h.key)
 		return exitSignal + int(stop)
+	case life.Overdue:
+		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released", h.key)
+		h.sayUnrenewed()
+		return exitLost
 	case life.Unguarded:
 		return h.guardKilled()
 	case life.Status.Signaled():

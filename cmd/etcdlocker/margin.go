@@ -53,7 +53,7 @@ func (h *holder) margin() time.Duration {
 		return 0
 	}
 	m, ok := h.run.last()
-	extra := validity.Extra(m.WakeUp, m.Walk, m.Processes)
+	extra := m.Extra()
 	if !ok {
 		return extra
 	}

@@ -35,14 +35,17 @@ type guarded struct {
 	pid               int // of the command
 	pidfd             int // of the command; negative before the start, and where there are none
 
-	group   atomic.Pointer[cgroup.Group] // of the command, if it has one
-	measure atomic.Pointer[Measure]      // the last one
-	frozen  []supervise.Process
-	killer  *supervise.Killer // nil: nothing is killed yet
-	killing time.Time         // since when
-	dying   supervise.Progress
-	died    time.Time   // when something did last
-	ending  atomic.Bool // the guard has said that it kills everything
+	group      atomic.Pointer[cgroup.Group] // of the command, if it has one
+	measure    atomic.Pointer[Measure]      // the last one
+	frozen     []supervise.Process
+	killer     *supervise.Killer // nil: nothing is killed yet
+	killing    time.Time         // since when
+	dying      supervise.Progress
+	died       time.Time    // when something did last
+	ending     atomic.Bool  // the guard has said that it kills everything
+	validUntil atomic.Int64 // a boottime.Instant: when the guard does so unless it is told another one
+
+	asked atomic.Bool // it was told to
 
 	started chan beginning
 	exited  chan supervise.Exit
@@ -89,7 +92,7 @@ func (g *guarded) listen() {
 			g.begun.Store(false)
 			g.started <- beginning{err: refused(syscall.Errno(a), b)}
 		case exited:
-			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0}
+			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0, Overdue: g.ending.Load() && !g.asked.Load()}
 		case stopped:
 			g.stopped.Put(a != 0)
 		case end:
@@ -114,6 +117,7 @@ func (g *guarded) Start(ctx context.Context, o Order) (err error) {
 			}
 		}()
 	}
+	g.extended(o.ValidUntil)
 	o.pgid, o.first, o.interpreter, o.path = syscall.Getpgrp(), g.first, g.interpreter, g.path
 	err = g.conn.send(o.message(start), o.Channel)
 	if err == syscall.EPIPE || err == syscall.ECONNRESET {
@@ -191,7 +195,17 @@ func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 }
 
 func (g *guarded) Extend(validUntil boottime.Instant) {
+	g.extended(validUntil)
 	g.conn.send(numbers(extend, uint64(validUntil), uint64(boottime.Now())), 0)
+}
+
+func (g *guarded) extended(validUntil boottime.Instant) { g.validUntil.Store(int64(validUntil)) }
+
+// over reports whether the guard kills everything, or does so as soon as it gets the processor. An
+// etcdlocker that was stopped, and goes on, may have something else in mind; but what the guard has
+// stopped must not go on.
+func (g *guarded) over() bool {
+	return g.ending.Load() || boottime.Instant(g.validUntil.Load()).Until() <= 0
 }
 
 func (g *guarded) Measured() (m Measure, ok bool) {
@@ -218,6 +232,9 @@ func (g *guarded) Signal(sig syscall.Signal) {
 }
 
 func (g *guarded) Terminate() {
+	if g.over() {
+		return
+	}
 	others := g.Others()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGCONT} {
 		for _, p := range others {
@@ -248,6 +265,9 @@ func (g *guarded) Freeze() {
 }
 
 func (g *guarded) Thaw() {
+	if g.over() {
+		return
+	}
 	g.conn.send(numbers(hold, 0, 0), 0)
 	if len(g.Others()) == 0 {
 		g.Signal(syscall.SIGCONT)
@@ -260,7 +280,7 @@ func (g *guarded) Thaw() {
 // While everything is killed, the guard does it: orphans fall to it.
 const (
 	answersWithin = 10 * time.Millisecond  // it says so. Else it may be stopped, and this process does it, too
-	killsWithin   = 150 * time.Millisecond // it is alone with it
+	killsWithin   = 500 * time.Millisecond // it is alone with it, and beside it another one would only take processors
 	stuckAfter    = time.Second            // nothing has died. Then it may be held by a debugger, and is killed as well
 )
 
@@ -270,6 +290,7 @@ func (g *guarded) Kill() (progress bool) {
 	if g.killer == nil {
 		g.killer = supervise.NewKiller(g.group.Load(), g.tree.Reaping(), g.tree.PID())
 		g.killing, g.died = now, now
+		g.asked.Store(true)
 		g.conn.send(numbers(end, 0, 0), 0)
 		g.tree.Signal(syscall.SIGCONT)
 	}

@@ -36,10 +36,16 @@ type warden struct {
 	pid, pidfd int // of the command; the descriptor is negative where there are none
 	checker    int // the process id of what runs checks; 0: there is none
 	reaping    sync.Mutex
-	told       Measure     // that etcdlocker was told last
-	held       atomic.Bool // etcdlocker has the command stand still
+	hearing    sync.Mutex
+	message    []byte                  // the last one; guarded by hearing
+	until      atomic.Int64            // a boottime.Instant: the end of validity
+	early      atomic.Int64            // a time.Duration: by how much sooner killing begins; 0: nobody has looked yet
+	most       atomic.Int64            // a time.Duration: by how much it can
+	told       atomic.Pointer[Measure] // that etcdlocker was told last; nil: none
+	held       atomic.Bool             // etcdlocker has the command stand still
 	killer     *supervise.Killer
 	ending     sync.Once
+	begun      atomic.Bool // ending has begun: who stops is of no interest any more
 	alone      atomic.Bool // etcdlocker is gone
 }
 
@@ -66,6 +72,7 @@ func run() int {
 // but for the alarms: see guard.
 func (w *warden) prepare() {
 	w.alarms.prepare()
+	kernel.NoChildSignals()
 	w.given, _ = sched.Inherited()
 	if w.own = w.given; w.given.RealTime() { // once the command runs, it may be too late
 		w.raise()
@@ -86,13 +93,13 @@ func (w *warden) awaitStart() (o Order, err error) {
 	if !kernel.Readable(w.socket, probe) {
 		w.wakeUp = boottime.Now().Sub(before) - probe
 	}
-	buf := make([]byte, maxMessage)
+	w.message = make([]byte, maxMessage)
 	for at := boottime.Instant(0); ; {
-		n, channel, err := receiveFrom(w.socket, buf, 0) // the command inherits the descriptor
+		n, channel, err := receiveFrom(w.socket, w.message, 0) // the command inherits the descriptor
 		if err != nil {
 			return Order{}, errGone
 		}
-		switch m := buf[:n]; kind(m[0]) {
+		switch m := w.message[:n]; kind(m[0]) {
 		case extend:
 			until, sent, err := parseNumbers(m)
 			if err != nil {
@@ -123,20 +130,23 @@ func (w *warden) guard(o Order) {
 	}
 	// What goes to everything that is called like etcdlocker is not for the guard: if it died of that, the command would be
 	// killed instead of being asked to end. It starts nothing more that could inherit this.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGUSR1, syscall.SIGUSR2)
 	w.killer = supervise.NewKiller(w.group, &w.reaping, 0)
-	moved, continued := make(chan boottime.Instant), make(chan os.Signal, 1)
+	w.until.Store(int64(o.ValidUntil))
+	w.most.Store(int64(o.ValidUntil.Until() / mostEarly))
+	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
 	go w.listen(moved)
-	go w.keep(o.ValidUntil, moved, continued)
-	time.AfterFunc(settleAfter, func() { w.settle(continued) })
+	go w.keep(moved, continued)
+	time.AfterFunc(settleAfter, func() { w.settle(continued, o.pgid) })
 	w.reap()
 }
 
 // settle does what a short command can do without.
-func (w *warden) settle(continued chan os.Signal) {
+func (w *warden) settle(continued chan os.Signal, pgid int) {
 	if !w.given.RealTime() {
 		w.raise()
 	}
+	leaveSession(pgid)
 	w.killer.Prepare()
 	kernel.LockMemory()
 	signal.Notify(continued, syscall.SIGCONT)
@@ -145,6 +155,18 @@ func (w *warden) settle(continued chan os.Signal) {
 	default:
 	}
 	w.group.Sweep()
+}
+
+// leaveSession makes this process a session of its own. Where the kernel shares the processors out
+// among sessions (CONFIG_SCHED_AUTOGROUP), it then has as much of them as the command's session, however
+// many processes are busy there. Who leads a process group has to leave it first: for the command's.
+func leaveSession(pgid int) {
+	if pgid != 0 {
+		syscall.Setpgid(0, pgid)
+	}
+	if _, err := syscall.Setsid(); err != nil {
+		syscall.Setpgid(0, 0) // at least what is typed is not for this process
+	}
 }
 
 // raise has this process run before the command where that is allowed, and as soon as possible
@@ -186,6 +208,12 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	if err != nil {
 		return cannotExecute, err
 	}
+	if w.given.RealTime() {
+		// This thread has nothing more to do but to reap. The kernel makes it wait, without sleeping, while
+		// anybody else has to do with an entry in /proc, and for that they must get the processor: at a
+		// real-time priority it was seen to wait for ever.
+		sched.Ordinary.SetThread()
+	}
 	if o.pgid == 0 {
 		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
 	}
@@ -199,10 +227,7 @@ func (w *warden) fork(path string, args, env []string, sys *syscall.SysProcAttr)
 	sys.Pdeathsig = syscall.SIGKILL
 	attr := &syscall.ProcAttr{Env: env, Files: []uintptr{0, 1, 2}, Sys: sys}
 	if w.given != w.own {
-		// This thread, which reaps, stays there. The kernel makes it wait, without sleeping, while the
-		// command has to do with an entry in /proc, and for that the command must get the processor.
-		// Besides, the thread may not be allowed to go back.
-		w.given.SetThread()
+		w.given.SetThread() // and it stays there: it may not be allowed to go back
 	}
 	if fd, ok := w.group.FD(); ok {
 		sys.UseCgroupFD, sys.CgroupFD = true, fd
@@ -251,10 +276,11 @@ func (w *warden) reap() {
 // and goes on.
 func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left bool) {
 	for {
-		if options&syscall.WNOHANG == 0 && kernel.Uninterrupted(kernel.AwaitChild) != nil {
+		stops := !w.begun.Load()
+		if options&syscall.WNOHANG == 0 && kernel.Uninterrupted(func() error { return kernel.AwaitChild(stops) }) != nil {
 			return 0, 0, false
 		}
-		if pid, status, left = w.collect(); pid > 0 && (status.Stopped() || status.Continued()) {
+		if pid, status, left = w.collect(stops); pid > 0 && (status.Stopped() || status.Continued()) {
 			if pid == w.pid {
 				sendTo(w.socket, numbers(stopped, flag(status.Stopped()), 0), -1)
 			}
@@ -271,11 +297,15 @@ func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left boo
 }
 
 // collect takes what one process has to tell, if one has, and reports whether there are any.
-func (w *warden) collect() (pid int, status syscall.WaitStatus, left bool) {
+func (w *warden) collect(stops bool) (pid int, status syscall.WaitStatus, left bool) {
+	options := syscall.WNOHANG
+	if stops {
+		options |= syscall.WUNTRACED | syscall.WCONTINUED
+	}
 	w.reaping.Lock()
 	defer w.reaping.Unlock()
 	err := kernel.Uninterrupted(func() (err error) {
-		pid, err = syscall.Wait4(-1, &status, syscall.WNOHANG|syscall.WUNTRACED|syscall.WCONTINUED, nil)
+		pid, err = syscall.Wait4(-1, &status, options, nil)
 		return err
 	})
 	return pid, status, err == nil
@@ -286,26 +316,71 @@ func (w *warden) report(status syscall.WaitStatus, left bool) {
 	sendTo(w.socket, numbers(exited, uint64(status), flag(left)), -1)
 }
 
-// listen takes orders until etcdlocker is gone.
-func (w *warden) listen(moved chan<- boottime.Instant) {
-	c, err := newConn(w.socket)
-	for err == nil {
-		var m []byte
-		if m, _, err = c.receive(); err != nil {
-			break
+// heard is what a look at the channel has brought.
+type heard struct {
+	any   bool             // something
+	over  bool             // everything is to be killed, or etcdlocker is gone
+	asked boottime.Instant // when the last extension was sent, which asks for a measure; 0: there was none
+}
+
+// hear takes all orders that are there, and does not wait for any. A guard that was stopped, or has
+// waited for a processor, finds in them what it has missed.
+func (w *warden) hear() (h heard) {
+	w.hearing.Lock()
+	defer w.hearing.Unlock()
+	for {
+		n, _, err := receiveFrom(w.socket, w.message, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_DONTWAIT)
+		if err == syscall.EAGAIN {
+			return h
 		}
+		h.any = true
+		if err != nil {
+			w.alone.Store(true)
+			h.over = true
+			return h
+		}
+		m := w.message[:n]
 		switch a, b, err := parseNumbers(m); {
 		case err != nil: // it is not for a guard whose command has started
 		case kind(m[0]) == extend:
-			moved <- boottime.Instant(a)
-			w.measure(boottime.Now().Sub(boottime.Instant(b)))
+			w.until.Store(int64(a))
+			h.asked = boottime.Instant(b)
+			w.early.Store(0)
+			w.most.Store(int64(boottime.Instant(a).Sub(boottime.Instant(b)) / mostEarly))
 		case kind(m[0]) == hold:
 			w.held.Store(a != 0)
 		case kind(m[0]) == end:
-			w.end()
+			h.over = true
 		}
 	}
-	w.alone.Store(true)
+}
+
+// mostEarly is the part of what is left of the TTL, at a renewal, by which killing can begin sooner than
+// etcdlocker has allowed for.
+const mostEarly = 8
+
+// endsAt is when everything is killed, as far as hear has heard, and what was found shortly before.
+func (w *warden) endsAt() boottime.Instant {
+	return boottime.Instant(w.until.Load()).Add(-time.Duration(w.early.Load()))
+}
+
+// listen waits for orders until etcdlocker is gone.
+func (w *warden) listen(moved chan<- struct{}) {
+	c, err := newConn(w.socket)
+	for err == nil && !w.alone.Load() {
+		var h heard
+		err = c.raw.Read(func(uintptr) bool {
+			h = w.hear()
+			return h.any || w.alone.Load()
+		})
+		if h.over {
+			w.end()
+		}
+		if h.asked != 0 {
+			moved <- struct{}{} // one goroutine at a time: two would wake up another thread
+			w.measure(boottime.Now().Sub(h.asked))
+		}
+	}
 	w.end()
 }
 
@@ -313,15 +388,12 @@ func (w *warden) listen(moved chan<- boottime.Instant) {
 // process had to wake up as it has to at the end of validity.
 func (w *warden) measure(wakeUp time.Duration) {
 	begun := boottime.Now()
-	processes := len(w.group.Members())
-	if processes == 0 {
-		processes = len(supervise.Descendants())
-	}
+	processes, _ := w.count(time.Second)
 	m := Measure{wakeUp, boottime.Now().Sub(begun), processes}
-	if m.isLike(w.told) {
+	if told := w.told.Load(); told != nil && m.isLike(*told) {
 		return // to answer means to wake up once more, when the answer is read
 	}
-	w.told = m
+	w.told.Store(&m)
 	sendTo(w.socket, m.message(), -1)
 }
 
@@ -331,70 +403,66 @@ func (m Measure) isLike(other Measure) bool {
 	return m.WakeUp/some == other.WakeUp/some && m.Walk/some == other.Walk/some && m.Processes/few == other.Processes/few
 }
 
-// newsWithin is for how long a guard that has been stopped, and finds that validity has ended, looks for what it was told
-// meanwhile. Both come to it at the same moment.
-const newsWithin = 5 * time.Millisecond
-
 // keep watches over the end of validity. What has once been ended is not taken back.
-func (w *warden) keep(at boottime.Instant, moved <-chan boottime.Instant, continued <-chan os.Signal) {
+func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 	timer := boottime.NewTimer()
 	for {
-		timer.Reset(at.Add(-newsWithin))
+		next := w.endsAt()
+		if w.early.Load() == 0 {
+			next = next.Add(-time.Duration(w.most.Load()))
+		}
+		timer.Reset(next)
+		continues := false
 		select {
-		case at = <-moved:
-			w.alarms.set(at)
+		case <-moved:
 		case <-continued:
-			// An etcdlocker above this one has let all of us go on, but for the command: see cgroup.Thaw.
-			if at.Until() > newsWithin && w.group.Frozen() {
-				go w.thaw()
-			}
+			continues = true
 		case <-timer.C:
-			if at.Add(-newsWithin).Until() > 0 {
-				continue
+			continues = true // or it was too long until this process got to look
+		}
+		over := w.hear().over
+		if ahead := w.endsAt().Until(); ahead > 0 && ahead <= time.Duration(w.most.Load()) && w.early.Load() == 0 {
+			w.lookAhead(-next.Until())
+		}
+		if over || w.endsAt().Until() <= 0 {
+			w.alarms.spare()
+			w.end()
+			for range moved {
 			}
-			later, news := w.lookForNews(at, moved)
-			if !news {
-				w.alarms.spare()
-				w.end()
-				for range moved {
-				}
-			}
-			at = later
-			w.alarms.set(at)
+		}
+		w.alarms.set(w.endsAt())
+		// An etcdlocker above this one has let all of us go on, but for the command: see cgroup.Thaw.
+		if continues && w.group.Frozen() {
+			go w.thaw() // it may have to wait in the kernel
 		}
 	}
 }
 
-// lookForNews returns a new end of validity, if there is one. If the present one is over, as this
-// process stood still, the command stands still meanwhile. That is not waited for: the kernel can be
-// at work on other groups for a second.
-func (w *warden) lookForNews(at boottime.Instant, moved <-chan boottime.Instant) (later boottime.Instant, news bool) {
-	if at.Until() < 0 && w.group != nil {
-		frozen := make(chan struct{})
-		go func() {
-			defer close(frozen)
-			w.group.Freeze()
-		}()
-		defer func() {
-			if news {
-				go func() {
-					<-frozen
-					w.thaw()
-				}()
-			}
-		}()
+// lookAhead counts once more what is to be killed, when no renewal has come for long. What has
+// appeared since the last one is not in etcdlocker's margin: killing it has to begin sooner.
+func (w *warden) lookAhead(late time.Duration) {
+	until, most, known := w.until.Load(), time.Duration(w.most.Load()), Measure{}
+	if told := w.told.Load(); told != nil {
+		known = *told
 	}
-	select {
-	case later = <-moved:
-		return later, true
-	case <-time.After(newsWithin):
+	early, begun := most, boottime.Now()
+	if n, all := w.count(most / mostEarly); all {
+		now := Measure{max(late, 0), boottime.Now().Sub(begun), n}
+		early = min(now.Extra(), most) - min(known.Extra(), most)
 	}
-	select {
-	case later = <-moved: // both had come
-		return later, true
-	default:
-		return at, false
+	w.hearing.Lock()
+	defer w.hearing.Unlock()
+	if w.until.Load() == until { // else it can be done again
+		w.early.Store(int64(max(early, 1))) // 1: it was done
 	}
+}
+
+// count counts the processes of the command. It gives up after a time, and reports whether it has not.
+func (w *warden) count(within time.Duration) (n int, all bool) {
+	if n := len(w.group.Members()); n > 0 {
+		return n, true
+	}
+	return supervise.Count(within)
 }
 
 // thaw lets the command go on, unless etcdlocker has it stand still.
@@ -408,6 +476,7 @@ func (w *warden) thaw() {
 // etcdlocker's to report, if there is one.
 func (w *warden) end() {
 	w.ending.Do(func() {
+		w.begun.Store(true)
 		sendTo(w.socket, numbers(end, 0, 0), -1)
 		if w.pidfd >= 0 {
 			kernel.PidfdSignal(w.pidfd, syscall.SIGKILL) // also where /proc shows nothing

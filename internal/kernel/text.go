@@ -3,13 +3,16 @@ package kernel
 // What the kernel writes into its files is cut up here, as package strings would do it.
 
 // Fields returns the parts of s between blanks and ends of lines.
-func Fields(s string) (fields []string) {
+func Fields(s string) []string { return AppendFields(nil, s, len(s)) }
+
+// AppendFields appends the first parts of s, at most so many, to fields.
+func AppendFields(fields []string, s string, most int) []string {
 	begin := -1
-	for i := 0; i <= len(s); i++ {
+	for i := 0; i <= len(s) && most > 0; i++ {
 		blank := i == len(s) || s[i] == ' ' || s[i] == '\t' || s[i] == '\n'
 		switch {
 		case blank && begin >= 0:
-			fields = append(fields, s[begin:i])
+			fields, most = append(fields, s[begin:i]), most-1
 			begin = -1
 		case !blank && begin < 0:
 			begin = i

@@ -17,6 +17,9 @@ import (
 // that have none.
 type Policy struct{ policy, priority int }
 
+// Ordinary is what processes have that nobody has given another one.
+var Ordinary = Policy{kernel.SchedOther, 0}
+
 // highest is the highest real-time priority.
 const highest = 99
 
@@ -71,6 +74,10 @@ const shortSlice = 100 * time.Microsecond
 func ShortSlices() {
 	eachThread(func(tid int) error { return kernel.SetSlice(tid, shortSlice) })
 }
+
+// UsualSlice takes back ShortSlices for the calling thread, which is awake and has much to do: with a
+// short slice it would be interrupted by everybody who wakes up.
+func UsualSlice() { kernel.SetSlice(0, 0) }
 
 // eachThread calls f for each thread of this process, until it fails, and reports whether it did not.
 func eachThread(f func(tid int) error) bool {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
@@ -83,16 +84,38 @@ func childrenOf(pid, threads int) (pids []int, listed bool) {
 
 // descend goes down from parent to child, and calls found for each process that it finds below top,
 // with a descriptor of it, which is negative where none is to be had. It costs what the tree is large,
-// and not the machine. What becomes an orphan meanwhile may be missed, and is found the next time.
-func descend(top int, found func(p Process, fd int)) {
+// and not the machine. What becomes an orphan meanwhile may be missed, and is found the next time: it
+// reports whether all stood still, so that nothing was.
+func descend(top int, found func(p Process, fd int)) (still bool) {
+	still = true
 	for next := []Process{{PID: top}}; len(next) > 0; next = next[1:] {
 		pids, _ := childrenOf(next[0].PID, next[0].threads)
 		for _, pid := range pids {
 			if p, ok := find(pid, found, next[0].PID, top); ok {
 				next = append(next, p)
+			} else {
+				still = false
 			}
 		}
 	}
+	return still
+}
+
+// Count counts the processes below this one. It gives up after a time, and reports whether it has not.
+func Count(within time.Duration) (n int, all bool) {
+	if !ownProc() || !listsChildren() {
+		return len(Descendants()), true
+	}
+	begun := time.Now()
+	for next := []int{os.Getpid()}; len(next) > 0; next = next[1:] {
+		if time.Since(begun) > within {
+			return n, false
+		}
+		pids, _ := childrenOf(next[0], 0)
+		n += len(pids)
+		next = append(next, pids...)
+	}
+	return n, true
 }
 
 // find calls found if a process has one of two parents. It may be an orphan by now, or its number may
@@ -180,8 +203,9 @@ func readProcess(pid int) (Process, bool) {
 	// The name stands in parentheses and may hold any others.
 	_, stat, _ = kernel.Cut(stat, '(')
 	name, rest, _ := kernel.CutLast(stat, ')')
-	fields := kernel.Fields(rest)
-	if len(fields) < 20 {
+	var buf [20]string
+	fields := kernel.AppendFields(buf[:0], rest, len(buf))
+	if len(fields) < len(buf) {
 		return Process{}, false
 	}
 	parent, err := strconv.Atoi(fields[1])

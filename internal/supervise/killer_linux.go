@@ -3,6 +3,7 @@ package supervise
 import (
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/kernel"
+	"github.com/etcdlock/etcdlock/internal/sched"
 )
 
 // A Killer kills everything below this process, until somebody stops it. Three threads do it side
@@ -18,17 +20,17 @@ import (
 //   - the group: everything in the control group is frozen, so that nothing forks any more, and then
 //     killed;
 //   - the tree: everything below this process is stopped, parents first, until no other process is
-//     found, and then killed. To stop a process costs it microseconds, to die a hundred times more,
-//     and while thousands die nobody else gets the processor;
+//     found, and then killed;
 //   - the children: what forks and exits at once is never found by a walk, as none of it lives for so
-//     long. But each of its generations falls to this process as an orphan: who does nothing but kill
+//     long. But each of its generations falls to this process as an orphan: who looks at nothing but
 //     its own children catches one of them.
 //
-// A process to which SIGKILL was sent executes nothing of its own any more, though it may take the
-// kernel a while to take it down.
+// First all is stopped, and only then killed: to stop a process costs it microseconds, to die a hundred
+// times more, and while thousands die nobody else gets the processor. A process to which SIGKILL was sent
+// executes nothing of its own any more, though it may take the kernel a while to take it down.
 type Killer struct {
 	group   *cgroup.Group
-	reaping sync.Locker // held while children are waited for: else their numbers are theirs
+	reaping *sync.Mutex // held while children are waited for: else their numbers are theirs
 
 	prepare sync.Once
 	begin   sync.Once
@@ -37,12 +39,17 @@ type Killer struct {
 	end     sync.Once
 	running sync.WaitGroup // those that find what to kill by themselves
 	spared  atomic.Int64   // the id of a child that is not killed, 0: none
+	killing atomic.Bool    // what there was has been stopped, and is killed now
+	orphans atomic.Int64   // that have appeared since Begin
+
+	walked chan struct{}  // closed after the first walk
+	seen   map[int]string // in walks that stop, by process id: when it started
 }
 
 // NewKiller returns a Killer that has not begun. Whoever waits for children of this process must
 // hold reaping at the time. Spared is the id of a child that is left to live, 0: none.
-func NewKiller(group *cgroup.Group, reaping sync.Locker, spared int) *Killer {
-	k := &Killer{group: group, reaping: reaping, begun: make(chan struct{}), over: make(chan struct{})}
+func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
+	k := &Killer{group: group, reaping: reaping, begun: make(chan struct{}), over: make(chan struct{}), walked: make(chan struct{}), seen: map[int]string{}}
 	k.spared.Store(int64(spared))
 	return k
 }
@@ -58,6 +65,7 @@ func (k *Killer) Prepare() {
 				runtime.LockOSThread()
 				select {
 				case <-k.begun:
+					sched.UsualSlice()
 					kill()
 				case <-k.over:
 				}
@@ -66,7 +74,10 @@ func (k *Killer) Prepare() {
 		if k.group != nil {
 			go thread(k.killGroup)() // it can hang in the kernel
 		}
-		k.running.Go(thread(k.killTree))
+		k.running.Go(thread(func() {
+			<-k.walked
+			k.killTree()
+		}))
 		k.running.Go(thread(k.killChildren))
 	})
 }
@@ -77,14 +88,15 @@ func (k *Killer) processors() int { return max(runtime.GOMAXPROCS(0), runtime.Nu
 // Begin begins the killing, the first time that it is called. It does not wait for the end of it.
 func (k *Killer) Begin() {
 	k.begin.Do(func() {
-		if k.group == nil {
-			// This thread has a processor, and the others may have to wait for one. What is few is stopped
-			// by the time they come.
-			k.visit(map[int]string{}, syscall.SIGSTOP)
-		}
+		defer close(k.walked)
 		k.Prepare()
 		runtime.GOMAXPROCS(k.processors())
 		close(k.begun)
+		if k.group == nil {
+			// This thread has a processor, and the others may have to wait for one. What is few is stopped
+			// by the time they come.
+			k.visit(k.seen, syscall.SIGSTOP)
+		}
 	})
 }
 
@@ -99,20 +111,23 @@ func (k *Killer) End() {
 
 // A pace is the time between two rounds. It grows while there is nothing new to kill: what dies needs
 // the processor, and the priority of this thread may be higher.
-type pace struct{ first, next time.Duration }
+type pace struct {
+	first, next time.Duration
+	last        time.Time // that there was something new
+}
 
-const longestPause = 100 * time.Millisecond
+const shortestPause, longestPause = 100 * time.Microsecond, 100 * time.Millisecond
 
 // wait waits between two rounds, the last of which took so long and found others to kill, or did not.
 // It reports whether there is to be another one.
 func (p *pace) wait(over <-chan struct{}, took time.Duration, others bool) bool {
 	switch {
-	case !others:
-		p.next = min(max(2*p.next, shortestPause), longestPause)
-	case took > time.Millisecond:
-		p.next = took
+	case others && took > time.Millisecond:
+		p.next, p.last = took, time.Now()
+	case others || p.last.IsZero():
+		p.next, p.last = p.first, time.Now()
 	default:
-		p.next = p.first
+		p.next = min(max(time.Since(p.last)/8, shortestPause), longestPause)
 	}
 	if p.next > 0 {
 		select {
@@ -128,11 +143,9 @@ func (p *pace) wait(over <-chan struct{}, took time.Duration, others bool) bool 
 	}
 }
 
-const shortestPause = 100 * time.Microsecond
-
 func (k *Killer) killGroup() {
 	k.group.Freeze()
-	for p := (pace{next: KillEvery}); ; {
+	for p := (pace{first: KillEvery}); ; {
 		k.group.Kill() // again for what is put into it meanwhile
 		if !p.wait(k.over, 0, false) {
 			return
@@ -140,18 +153,24 @@ func (k *Killer) killGroup() {
 	}
 }
 
-// stopFor bounds how long the tree is stopped before it is killed. A tree that grows faster than it
-// is stopped may shrink as it is killed.
-const stopFor = 100 * time.Millisecond
+// stopFor bounds for how long a tree is stopped before it is killed. What is stopped keeps its place
+// among the processes that its user may have, and its share of whatever else bounds a tree that forks without end: what is killed
+// makes room for others. A tree that grows faster than it is stopped may shrink as it is killed.
+const stopFor = 2 * time.Second
 
 func (k *Killer) killTree() {
-	seen := make(map[int]string) // by process id: when it started
-	for begun := time.Now(); k.visit(seen, syscall.SIGSTOP) && time.Since(begun) < stopFor; {
-	}
-	clear(seen)
+	killed := map[int]string{}
 	for p := (pace{first: KillEvery}); ; {
 		begun := time.Now()
-		others := k.visit(seen, syscall.SIGKILL)
+		k.killing.Store(false)
+		for time.Since(begun) < stopFor {
+			orphans := k.orphans.Load()
+			if others, still := k.visit(k.seen, syscall.SIGSTOP); !others && still && orphans == k.orphans.Load() {
+				break
+			}
+		}
+		k.killing.Store(true)
+		others, _ := k.visit(killed, syscall.SIGKILL)
 		if !p.wait(k.over, time.Since(begun), others) {
 			return
 		}
@@ -159,8 +178,8 @@ func (k *Killer) killTree() {
 }
 
 // visit sends a signal to all processes below this one that were not seen yet, as soon as each is
-// found, and reports whether there are any.
-func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others bool) {
+// found, and reports whether there are any, and whether nothing was missed that forked meanwhile.
+func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still bool) {
 	signal := func(p Process, fd int) {
 		if start, before := seen[p.PID]; before && start == p.start || p.PID == int(k.spared.Load()) {
 			return
@@ -172,20 +191,20 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others bool) {
 		}
 	}
 	if ownProc() && listsChildren() {
-		descend(os.Getpid(), signal)
-		return others
+		still = descend(os.Getpid(), signal)
+		return others, still
 	}
 	for _, p := range Descendants() {
 		signal(p, -1)
 	}
-	return others
+	return others, true
 }
 
 func (k *Killer) killChildren() {
 	if !ownProc() || !listsChildren() {
 		return // the walk has to do
 	}
-	killed := map[int]bool{}
+	known := map[int]bool{}
 	for p := (pace{}); ; {
 		begun := time.Now()
 		threads := 1 // what forks and exits at once falls to the main one
@@ -193,29 +212,53 @@ func (k *Killer) killChildren() {
 			threads = 0
 		}
 		others := false
-		killed, others = k.killOwn(killed, threads)
+		known, others = k.signalOwn(known, threads)
 		if !p.wait(k.over, time.Since(begun), others) {
 			return
 		}
 	}
 }
 
-// killOwn kills the children of this process that were not killed yet, and reports whether there are
-// any. It returns all that are there: the others are gone, and others may have their numbers.
-func (k *Killer) killOwn(killed map[int]bool, threads int) (now map[int]bool, others bool) {
-	k.reaping.Lock()
+// killAtOnce is how many children that were stopped are killed before others are looked for. Those who
+// appear while hundreds are killed must not wait for that.
+const killAtOnce = 16
+
+// signalOwn stops the children of this process that were not known yet, or kills them once it is time,
+// and then some of those that were stopped; it reports whether there are any. It returns all that are
+// there, and whether each was killed: the others are gone, and others may have their numbers.
+func (k *Killer) signalOwn(known map[int]bool, threads int) (now map[int]bool, others bool) {
+	if !k.reaping.TryLock() { // who reaps may be waiting for the processor that this thread has
+		return known, false
+	}
 	defer k.reaping.Unlock()
+	killing := k.killing.Load()
 	now = make(map[int]bool)
 	pids, _ := childrenOf(os.Getpid(), threads)
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == int(k.spared.Load()) })
 	for _, pid := range pids {
+		killed, before := known[pid]
 		switch {
-		case pid == int(k.spared.Load()):
-			continue
-		case !killed[pid]:
-			others = true
+		case before:
+		case killing:
+			killed, others = true, true
 			syscall.Kill(pid, syscall.SIGKILL)
+		default:
+			others = true
+			syscall.Kill(pid, syscall.SIGSTOP)
+			k.orphans.Add(1)
 		}
-		now[pid] = true
+		now[pid] = killed
+	}
+	if !killing {
+		return now, others
+	}
+	left := killAtOnce
+	for _, pid := range slices.Backward(pids) { // the walk kills them, too, and begins with the first
+		if left > 0 && !now[pid] {
+			now[pid], others = true, true
+			syscall.Kill(pid, syscall.SIGKILL)
+			left--
+		}
 	}
 	return now, others
 }
@@ -230,8 +273,11 @@ type Progress struct {
 }
 
 // Made reports whether some have died, or others appeared, since the last call. It counts them now
-// and then.
+// and then, the first time a while after the first call: then most are dead.
 func (p *Progress) Made() bool {
+	if p.at.IsZero() {
+		p.at = time.Now()
+	}
 	if time.Since(p.at) < countEvery {
 		return false
 	}

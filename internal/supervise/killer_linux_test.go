@@ -19,9 +19,12 @@ const (
 
 // ways are what kills: each of the threads is enough by itself where there is no hurry.
 var ways = map[string]func(*Tree){
-	"all":      func(t *Tree) { t.Kill() },
-	"tree":     func(t *Tree) { go t.killer.killTree() },
-	"children": func(t *Tree) { go t.killer.killChildren() },
+	"all":  func(t *Tree) { t.Kill() },
+	"tree": func(t *Tree) { go t.killer.killTree() },
+	"children": func(t *Tree) {
+		t.killer.killing.Store(true) // the walk says so
+		go t.killer.killChildren()
+	},
 }
 
 func TestMain(m *testing.M) {

@@ -69,6 +69,7 @@ type Hands interface {
 type Exit struct {
 	Status    syscall.WaitStatus
 	Left      bool // something that it started is still there
+	Overdue   bool // whoever looked after it has killed it, as validity was about to end
 	Unguarded bool // whoever looked after it has died, and it was killed for that
 }
 
@@ -100,6 +101,7 @@ type Life struct {
 
 	Status    syscall.WaitStatus // how the command ended
 	Ended     bool               // it did
+	Overdue   bool               // because its guard did not hear of a renewal in time
 	Unguarded bool               // because its guard was gone
 	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
 	Trouble   *Trouble           // for which it was ended
@@ -222,7 +224,7 @@ func (l *Life) Exited(now time.Time, e Exit) {
 		}
 		return
 	}
-	l.Status, l.Ended, l.Unguarded = e.Status, true, e.Unguarded
+	l.Status, l.Ended, l.Overdue, l.Unguarded = e.Status, true, e.Overdue, e.Unguarded
 	if !e.Left || l.gone {
 		l.state, l.killAt = Over, time.Time{}
 		return

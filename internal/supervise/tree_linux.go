@@ -23,7 +23,7 @@ type killer struct {
 	progress Progress
 }
 
-func newKiller(reaping sync.Locker) killer { return killer{Killer: NewKiller(nil, reaping, 0)} }
+func newKiller(reaping *sync.Mutex) killer { return killer{Killer: NewKiller(nil, reaping, 0)} }
 
 // Kill kills everything below this process, until Close. It reports whether something of it has died
 // since the last call.

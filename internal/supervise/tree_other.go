@@ -26,7 +26,7 @@ func attributes() *syscall.SysProcAttr {
 // A killer is not needed: each call of Kill sends a signal.
 type killer struct{}
 
-func newKiller(sync.Locker) killer { return killer{} }
+func newKiller(*sync.Mutex) killer { return killer{} }
 
 // End does nothing.
 func (killer) End() {}

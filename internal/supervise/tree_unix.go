@@ -80,7 +80,7 @@ func (t *Tree) Close() {
 }
 
 // Reaping is held while children of this process are waited for.
-func (t *Tree) Reaping() sync.Locker { return &t.mu }
+func (t *Tree) Reaping() *sync.Mutex { return &t.mu }
 
 // PID returns the process id of the command.
 func (t *Tree) PID() int { return t.pid }

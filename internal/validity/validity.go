@@ -26,18 +26,6 @@ func Margin(ttl time.Duration) time.Duration { return 250*time.Millisecond + ttl
 // an eighth of the TTL. For a TTL of 2 s that is 250 ms.
 func MaxExtra(ttl time.Duration) time.Duration { return ttl / 8 }
 
-// Extra is by how much the margin grows where the process that ends the work gets a processor only
-// after a delay, and takes so long to find the processes to end.
-//
-// It begins 10 ms before it must be done. It has to wake up, stop what runs and then kill it, for each of
-// which it may wait for a processor. To stop 2,500 busy processes was measured to take about as long as
-// to find them, 0.2 to 0.4 s on two processors; three times that leaves room for a machine that is busier
-// by then. To freeze them in a control group, where they are found faster, took 19 ms.
-func Extra(delay, walk time.Duration, processes int) time.Duration {
-	const perProcess = 10 * time.Microsecond
-	return 10*time.Millisecond + 3*delay + 3*walk + time.Duration(processes)*perProcess
-}
-
 // DefaultGrace is the time between the request to stop and the end of validity: a quarter of the TTL, at most 5 s.
 func DefaultGrace(ttl time.Duration) time.Duration { return min(5*time.Second, ttl/4) }
 
