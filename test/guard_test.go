@@ -20,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/alive"
 )
 
 // marked returns the processes that run with a variable in their environment, but none of another run of the tests, and
@@ -367,54 +368,17 @@ func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) 
 		<-client.Watch(watching, string(about.Keys[0]), clientv3.WithRev(about.Revision+1))
 		stop()
 	}
-	if left := alive("ETCD_LOCK_KEY=" + key); len(left) > 0 {
+	if left := running("ETCD_LOCK_KEY=" + key); len(left) > 0 {
 		t.Errorf("the lease is gone, and these run: %v", left)
 	}
 }
 
-// alive returns what marked returns, without the processes that execute nothing any more.
-func alive(variable string) map[int]string {
+// running returns what marked returns, without the processes that execute nothing any more: a busy machine may need some
+// time to end what was killed.
+func running(variable string) map[int]string {
 	found := marked(variable)
-	maps.DeleteFunc(found, func(_ int, dir string) bool { return doomed(dir) })
+	maps.DeleteFunc(found, func(pid int, _ string) bool { return !alive.Process(pid) })
 	return found
-}
-
-// doomed reports whether SIGKILL was sent to a process: it executes nothing any more, but a busy machine may need some time
-// to end it.
-func doomed(dir string) bool {
-	status, err := os.ReadFile(dir + "/status")
-	return err != nil || killPending(string(status)) // or it has just ended
-}
-
-// killPending reports whether a /proc/PID/status shows a SIGKILL that waits for the process or for one thread of it.
-func killPending(status string) bool {
-	for line := range strings.Lines(status) {
-		name, mask, _ := strings.Cut(line, ":")
-		if name != "SigPnd" && name != "ShdPnd" {
-			continue
-		}
-		pending, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
-		if err == nil && pending&(1<<(syscall.SIGKILL-1)) != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func TestKillPending(t *testing.T) {
-	const idle = "SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\nSigBlk:\t0000000000000100\n"
-	for status, want := range map[string]bool{
-		idle: false,
-		strings.Replace(idle, "0000\n", "0100\n", 1): true, // one thread
-		strings.Replace(idle, "4000\n", "4100\n", 1): true, // and SIGTERM
-	} {
-		if killPending(status) != want {
-			t.Errorf("%q: %v", status, !want)
-		}
-	}
-	if doomed("/proc/self") {
-		t.Error("the test itself is doomed")
-	}
 }
 
 // TestAnyMoment: the same at moments that nobody has chosen, most of them while the command is being started. The command is

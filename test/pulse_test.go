@@ -202,7 +202,7 @@ func TestPulseCommand(t *testing.T) {
 			if code != tt.code || !strings.Contains(said, tt.says) || tt.says == "" && said != "" {
 				t.Errorf("exit code %d, %q", code, said)
 			}
-			if left := alive("ETCD_LOCK_KEY=" + key); tt.name == "sees what it has left" {
+			if left := running("ETCD_LOCK_KEY=" + key); tt.name == "sees what it has left" {
 				kill(left)
 			} else if len(left) > 0 {
 				t.Errorf("left: %v", left)

@@ -81,10 +81,12 @@ func TestTable(t *testing.T) {
 		{Locker: "etcdlock", Row: "network silent", User: faults.Ordinary, Held: true},
 		{Locker: "etcdlock", Row: "network refused", User: faults.Root, Late: 1200 * ms, Overdue: true, Problems: []string{"death"}},
 		{Locker: "etcdlock", Row: "network refused", User: faults.Root, Exempt: true, Overlap: 70 * ms},
+		{Locker: "etcdlock", Row: "network refused", User: faults.Root, Starved: true, Held: true},
 		{Locker: peer, Row: "network silent", Death: time.Second, Late: time.Second},
 	}
 	table := full(results)
 	for _, want := range []string{
+		"none lost. 1 more trials",
 		"5 trials of etcdlock, 3 with root's lockers and 2 with an ordinary user's: overlap 0 without force, at most 0 with it and 70 ms in the exempt rows; 1 deaths later than",
 		"| network silent | 3 | 1 | 0 | 3.1 s | -20 ms | 5.0 s | 1 | 0 | 1.0 s | 0 |",
 		"| network refused | 2 | 0 | 70 ms | 0 | 1.2 s | 0 | - | - | - | - |",

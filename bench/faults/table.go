@@ -19,8 +19,11 @@ type row struct {
 }
 
 func (r *row) add(result faults.Result) {
-	r.trials++
 	r.overlap = max(r.overlap, result.Overlap)
+	if result.Starved {
+		return // it was made again
+	}
+	r.trials++
 	if result.Endless {
 		r.endless++
 	}
@@ -67,15 +70,19 @@ func full(results []faults.Result) string {
 
 // totals says what all of etcdlock's trials come to.
 func totals(results []faults.Result) string {
-	var trials, falseLosses, overdue, problems, work int
+	var trials, starved, falseLosses, overdue, problems, work int
 	var unforced, forced, exempt time.Duration
 	users := map[string]int{}
 	for _, r := range results {
 		if r.Locker == peer {
 			continue
 		}
-		trials++
-		users[r.User]++
+		if r.Starved {
+			starved++
+		} else {
+			trials++
+			users[r.User]++
+		}
 		work += r.Work
 		if r.FalseLoss {
 			falseLosses++
@@ -96,8 +103,8 @@ func totals(results []faults.Result) string {
 		}
 	}
 	return fmt.Sprintf("%d trials of etcdlock, %d with root's lockers and %d with an ordinary user's: overlap %s without force, at most %s with it and %s in the exempt rows; "+
-		"%d deaths later than etcd may free the lock; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost.\n",
-		trials, users[faults.Root], users[faults.Ordinary], span(unforced), span(forced), span(exempt), overdue, falseLosses, problems, work)
+		"%d deaths later than etcd may free the lock; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost. %d more trials were made again, as etcd or the machine had stood still for too long.\n",
+		trials, users[faults.Root], users[faults.Ordinary], span(unforced), span(forced), span(exempt), overdue, falseLosses, problems, work, starved)
 }
 
 // cells are the cells of a row. Those of etcdlock are two more: of others it is not known when

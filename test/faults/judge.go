@@ -21,14 +21,21 @@ import (
 func (t *trial) judge() {
 	t.result.Overlap = t.overlap()
 	t.judgeDeath()
-	t.judgeTurn()
+	if t.spec.Locker.ours {
+		t.judgeOverlap()
+		t.judgeHistories()
+		t.result.Starved = t.starved()
+	}
+	if !t.result.Starved {
+		t.judgeTurn()
+	}
 	if !t.spec.Locker.ours {
 		return
 	}
-	t.judgeOverlap()
-	t.judgeLoss()
-	t.judgeEnds()
-	t.judgeHistories()
+	if !t.result.Starved {
+		t.judgeLoss()
+		t.judgeEnds()
+	}
 	t.judgeLeftovers()
 }
 
@@ -75,7 +82,7 @@ func (t *trial) judgeOverlap() {
 		// With another fault it may not even hear of it, and its command goes on until validity
 		// ends.
 		_, alone := t.alone()
-		if most := forcedOverlap + t.suite.pace.stalled(t.hitAt, t.hitAt+t.result.Death); alone && t.result.Overlap > most {
+		if most := forcedOverlap + t.stalled(t.hitAt, t.hitAt+t.result.Death); alone && t.result.Overlap > most {
 			t.problem("overlap: two commands ran at once for %v, which is more than %v", t.result.Overlap, most)
 		}
 		return
@@ -97,12 +104,23 @@ func (t *trial) judgeOverlap() {
 				continue
 			}
 			for _, p := range t.players() {
+				if p.name == h.id && t.inVain(p, h, s, holdings) {
+					continue
+				}
 				if last := t.last(p); p.name == h.id && last > s.gone {
 					t.problem("overlap: the command of %s ran for %v after its place in line was gone", p.name, last-s.gone)
 				}
 			}
 		}
 	}
+}
+
+// inVain reports whether a player had the lock and never started its command with it, but with another
+// one that it got later.
+func (t *trial) inVain(p *player, h holding, s standing, all []holding) bool {
+	first := t.first(p)
+	return first != nil && first.First > s.gone &&
+		slices.ContainsFunc(all, func(later holding) bool { return later.id == p.name && later.token > h.token })
 }
 
 // judgeDeath: what was running when the fault hit was dead before its lease could run out. That is
@@ -145,7 +163,7 @@ func (t *trial) judgeTurn() {
 		return
 	}
 	if f.outcome == loses {
-		most := t.startsWithin() + t.suite.pace.stalled(from, from+t.result.HandOver)
+		most := t.startsWithin() + t.stalled(from, from+t.result.HandOver)
 		switch {
 		case t.next == nil:
 			t.problem("turn: nobody started within %v", most)
@@ -155,16 +173,48 @@ func (t *trial) judgeTurn() {
 			t.problem("turn: %s started %v before it could", t.next.Name, t.mending-t.next.First)
 		}
 	}
+	for _, p := range t.waiters {
+		if strings.Contains(p.stderr.String(), "place in line lost") {
+			return // it got no processor, or etcd did not answer, for longer than the TTL
+		}
+	}
 	first, second := t.first(t.waiters[0]), t.first(t.waiters[1])
 	if !f.anew && !f.waiters && (first == nil || second == nil || first.First > second.First) {
 		t.problem("turn: the waiters did not run in turn")
 	}
 }
 
+// starved reports whether somebody has lost the lock as etcd, or the whole machine, stood still, and
+// not by a fault: there was no time for a renewal from when it was due until validity ended. Such a trial tells nothing of losses, turns and
+// ends.
+func (t *trial) starved() bool {
+	if t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone }) {
+		return false // that etcd does not answer is the fault
+	}
+	for _, p := range t.players() {
+		if p.stderr == nil || !strings.Contains(p.stderr.String(), unrenewed) {
+			continue
+		}
+		r := t.lastOf(p, p.stderr.beforeLoss())
+		if due := r.valid - (t.ttl*2/3 - leastMargin); due+renewalTime+t.stalled(due, r.valid) > r.valid {
+			return true
+		}
+	}
+	return false
+}
+
+// stalled returns for how long the machine, or etcd, stood still in a time.
+func (t *trial) stalled(from, to time.Duration) time.Duration {
+	return max(t.suite.pace.stalled(from, to), t.world.pace.stalled(from, to))
+}
+
 // judgeLoss: a lock is not lost that could be kept.
 func (t *trial) judgeLoss() {
+	if t.early != "" {
+		t.problem("loss: %s", t.early)
+	}
 	f, alone := t.alone()
-	inTime := f.outcome == either && f.lasts != nil && t.mended != 0 && t.mended+renewalTime+t.suite.pace.stalled(t.hitAt, t.heldUntil) < t.heldUntil
+	inTime := f.outcome == either && f.lasts != nil && t.mended != 0 && t.mended+renewalTime+t.stalled(t.hitAt, t.heldUntil) < t.heldUntil
 	if alone && !t.result.Held && (f.outcome == keeps || inTime) {
 		t.result.FalseLoss = true
 		t.problem("loss: the holder lost its lock, and could have kept it")
@@ -186,7 +236,7 @@ func (t *trial) judgeEnds() {
 		// the lock is not released.
 		codes[2], codes[3] = true, !alone
 		for _, f := range t.spec.Faults {
-			codes[f.code] = true
+			codes[f.code], codes[cmp.Or(f.also, f.code)] = true, true
 		}
 	}
 	for _, p := range t.players() {

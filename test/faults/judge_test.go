@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
 
 // TestRenewals: what a locker says of a renewal is understood, with and without the margin.
@@ -67,6 +70,64 @@ func TestDeath(t *testing.T) {
 				t.Errorf("%+v", trial.result)
 			}
 		})
+	}
+}
+
+// TestStarved: a loss tells nothing where there was no time to renew, and something where there was.
+func TestStarved(t *testing.T) {
+	const ttl = 5 * time.Second
+	second := func(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+	tests := []struct {
+		name    string
+		fault   Fault
+		says    string
+		stall   stall // counted from the renewal
+		starved bool
+	}{
+		{"etcd stood still", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(1), second(4)}, true},
+		{"for a moment", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(2), second(3)}, false},
+		{"before a renewal was due", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(-3), second(1.5)}, false},
+		{"that is the fault", Fault{outcome: loses, need: need{alone: true}}, "lost: " + unrenewed, stall{second(1), second(4)}, false},
+		{"lost for another reason", Fault{outcome: keeps}, "lost: its key was deleted", stall{second(1), second(4)}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &player{stderr: &stderr{}}
+			fmt.Fprintf(p.stderr, "etcdlocker: debug: lease renewed valid_for=4.7s\netcdlocker: debug: lock lost\n")
+			renewed := p.stderr.beforeLoss().at
+			fmt.Fprintf(p.stderr, "etcdlocker: debug: lease renewed valid_for=4.6s\netcdlocker: error: lock %s\n", tt.says)
+			if r := p.stderr.beforeLoss(); r.number != 1 || r.at != renewed {
+				t.Errorf("before the loss: %+v", r)
+			}
+			trial := &trial{suite: &suite{pace: &pace{last: forever}}, world: &world{pace: &pace{last: forever}}, ttl: ttl, holder: p, spec: Spec{Faults: []Fault{tt.fault}}}
+			trial.world.pace.stalls = []stall{{renewed + tt.stall.from, renewed + tt.stall.to}}
+			if trial.starved() != tt.starved {
+				t.Errorf("starved: %v", !tt.starved)
+			}
+		})
+	}
+}
+
+// TestPace: what shows no sign is noticed, also while that lasts.
+func TestPace(t *testing.T) {
+	asleep := make(chan struct{})
+	p := newPace(time.Millisecond, 20*time.Millisecond, func(ctx context.Context) error {
+		select {
+		case <-asleep:
+			<-ctx.Done()
+			return ctx.Err()
+		default:
+			return nil
+		}
+	})
+	t.Cleanup(p.close)
+	begun := beat.Now()
+	close(asleep)
+	for p.stalled(begun, forever) < 50*time.Millisecond {
+		if beat.Now()-begun > time.Minute {
+			t.Fatal("a stall is not noticed")
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

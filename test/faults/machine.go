@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -75,20 +76,23 @@ func (s *suite) missing(spec Spec) string {
 	return ""
 }
 
-// above is by how much the suite and its etcd are above the ordinary priority: they stand for other
-// machines, which do not get busy when that of the lockers does. Only root can have that; see
-// launch for the way back.
-const above = -10
+// above is by how much the suite and its etcd are above the ordinary priority while a trial loads the
+// machine: they stand for other machines, which do not get busy when that of the lockers does. Only root
+// can have that; see launch for the way back.
+const above = -20
 
-func raise() {
+// raise gives that to this process, but for its pace, and to the etcd there is, and so to what they start.
+func (s *suite) raise() {
 	if !isRoot() {
 		return
 	}
 	for range 2 { // a thread that is started meanwhile has the priority of the one that starts it
-		tasks, _ := filepath.Glob("/proc/self/task/*") // the pattern is right
-		for _, task := range tasks {
-			if tid, err := strconv.Atoi(filepath.Base(task)); err == nil {
-				unix.Setpriority(unix.PRIO_PROCESS, tid, above) // it may have ended
+		for _, pid := range append(s.worlds.processes(), os.Getpid()) {
+			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is right
+			for _, task := range tasks {
+				if tid, err := strconv.Atoi(filepath.Base(task)); err == nil && tid != int(s.pace.thread.Load()) {
+					unix.Setpriority(unix.PRIO_PROCESS, tid, above) // it may have ended
+				}
 			}
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"time"
 )
@@ -28,7 +27,7 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.Uint64Var(&o.Seed, "faults.seed", uint64(time.Now().UnixNano())%1e9, "the `seed` of the first trial; each one after it has the next")
 	flags.IntVar(&o.Parallel, "faults.parallel", 6, "trials at a time")
 	flags.StringVar(&o.Only, "faults.only", "", "the `name` of a fault, or of a pair as \"one + another\"; regular trials if empty")
-	flags.StringVar(&o.User, "faults.user", "", "whose lockers, \"root\" or \"ordinary\"; empty: as the seed says, if you are root; in a short round, root")
+	flags.StringVar(&o.User, "faults.user", "", "whose lockers, \"root\" or \"ordinary\"; empty: as the seed says, if you are root")
 	flags.BoolVar(&o.Heavy, "faults.heavy", false, "also fork bombs, 1,000 and 2,500 processes, and processors that are busy many times over")
 	flags.StringVar(&o.Record, "faults.record", "", "a `file` to add the results to, a line of JSON for each trial")
 }
@@ -55,9 +54,6 @@ func (s Spec) Name() string {
 
 // Plan lists trials for a locker.
 func Plan(o Options, locker Locker) ([]Spec, error) {
-	if o.User == "" && o.Only == "" && o.Trials == 0 && os.Geteuid() == 0 {
-		o.User = Root // beside other tests, who has no right to a processor may be late: see docs/guarantees.md
-	}
 	if o.User != "" && o.User != Root && o.User != Ordinary {
 		return nil, fmt.Errorf("%q is not a user: %q or %q", o.User, Root, Ordinary)
 	}

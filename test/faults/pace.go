@@ -3,61 +3,114 @@
 package faults
 
 import (
+	"context"
+	"runtime"
 	"sync"
+	"sync/atomic"
+	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
 
-// A pace is a goroutine that does nothing but note when it did not get to run: then nobody else
-// did, or only some.
+// A pace notes when something stood still that should show itself every few moments: the machine
+// itself, or an etcd that is asked. What stands still for the suite does so for the lockers, too.
 type pace struct {
-	stop    chan struct{}
-	stopped chan struct{}
+	tooLong time.Duration // without a sign: a stall
+	cancel  context.CancelFunc
+	thread  atomic.Int64 // of the kernel, that looks at the machine
+	looking sync.WaitGroup
 
 	mu     sync.Mutex
+	last   time.Duration // of the signs
 	stalls []stall
 }
 
 type stall struct{ from, to time.Duration }
 
-// step is how often the pace looks, and what is too long for a step is a stall.
-const step, tooLong = 10 * time.Millisecond, 30 * time.Millisecond
-
-func newPace() *pace {
-	p := &pace{stop: make(chan struct{}), stopped: make(chan struct{})}
-	go func() {
-		defer close(p.stopped)
-		ticks := time.NewTicker(step)
-		defer ticks.Stop()
-		for last := beat.Now(); ; {
-			select {
-			case <-p.stop:
-				return
-			case <-ticks.C:
+// newPace begins to look each step. Each of look returns nil for a sign, and several do so side by side.
+func newPace(step, tooLong time.Duration, look ...func(context.Context) error) *pace {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &pace{tooLong: tooLong, cancel: cancel, last: beat.Now()}
+	for _, look := range look {
+		p.looking.Go(func() {
+			ticks := time.NewTicker(step)
+			defer ticks.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticks.C:
+				}
+				if look(ctx) == nil {
+					p.sign()
+				}
 			}
-			now := beat.Now()
-			if now-last > tooLong {
-				p.mu.Lock()
-				p.stalls = append(p.stalls, stall{last, now})
-				p.mu.Unlock()
-			}
-			last = now
-		}
-	}()
+		})
+	}
 	return p
 }
 
+// machinePace notes when a thread of an ordinary priority did not get to run: then nobody else did, or
+// only some.
+func machinePace() *pace {
+	begun := make(chan *pace, 1)
+	p := newPace(10*time.Millisecond, 30*time.Millisecond, func(context.Context) error {
+		select {
+		case p := <-begun:
+			runtime.LockOSThread()
+			p.thread.Store(int64(unix.Gettid()))
+		default:
+		}
+		return nil
+	})
+	begun <- p
+	return p
+}
+
+// answeringPace notes when none of the members answered a linearizable read.
+func answeringPace(t testing.TB, members []*etcdtest.Process) *pace {
+	var asks []func(context.Context) error
+	for _, m := range members {
+		client := etcdtest.Dial(t, m.Config())
+		asks = append(asks, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			_, err := client.Get(ctx, "/faults", clientv3.WithCountOnly())
+			return err
+		})
+	}
+	return newPace(100*time.Millisecond, 300*time.Millisecond, asks...)
+}
+
 func (p *pace) close() {
-	close(p.stop)
-	<-p.stopped
+	p.cancel()
+	p.looking.Wait()
+}
+
+func (p *pace) sign() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := beat.Now()
+	if now-p.last > p.tooLong {
+		p.stalls = append(p.stalls, stall{p.last, now})
+	}
+	p.last = now
 }
 
 // stalled returns how long all stalls in a time were.
 func (p *pace) stalled(from, to time.Duration) (sum time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.stalls {
+	stalls := p.stalls
+	if now := beat.Now(); now-p.last > p.tooLong {
+		stalls = append(stalls[:len(stalls):len(stalls)], stall{p.last, now})
+	}
+	for _, s := range stalls {
 		sum += max(0, min(to, s.to)-max(from, s.from))
 	}
 	return sum

@@ -93,6 +93,8 @@ type stderr struct {
 	all   bytes.Buffer
 	begun int // where the line begins that is not complete
 	last  renewal
+	kept  renewal // the last one before the lock was lost; the lease is renewed until its command is dead
+	lost  bool
 }
 
 // A renewal is what a locker has said of one.
@@ -113,11 +115,15 @@ func (s *stderr) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		s.begun += len(line) + 1
+		s.lost = s.lost || strings.Contains(string(line), "lock lost")
 		if _, rest, ok := strings.Cut(string(line), "lease renewed"); ok {
 			if valid, ok := attribute(rest, "valid_for"); ok {
 				margin, _ := attribute(rest, "margin")
 				now := beat.Now()
 				s.last = renewal{s.last.number + 1, now, now + valid, margin}
+				if !s.lost {
+					s.kept = s.last
+				}
 			}
 		}
 	}
@@ -138,6 +144,13 @@ func (s *stderr) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.all.String()
+}
+
+// beforeLoss returns the last renewal that the locker has counted before it lost the lock.
+func (s *stderr) beforeLoss() renewal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept
 }
 
 // renewed returns the last renewal that the locker has counted.

@@ -28,7 +28,8 @@ type Result struct {
 	Endless   bool          `json:"endless,omitempty"`   // the holder's command ran on when the next one had run for long
 	Overdue   bool          `json:"overdue,omitempty"`   // something lived when etcd may have freed the lock
 	FalseLoss bool          `json:"false_loss,omitempty"`
-	Work      int           `json:"work,omitempty"` // numbers written
+	Starved   bool          `json:"starved,omitempty"` // a lock was lost as etcd or the whole machine stood still: the trial was made again
+	Work      int           `json:"work,omitempty"`    // numbers written
 	Problems  []string      `json:"problems,omitempty"`
 }
 

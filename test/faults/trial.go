@@ -54,6 +54,7 @@ type trial struct {
 	shiftedAt       time.Duration
 	mending, mended time.Duration // when what was mended last began to be, and was
 	heldUntil       time.Duration // at the hit: when the lock would be doubtful without a renewal
+	early           string        // how the holder ended before anything hit it
 	next            *beat.Life    // the command that started after the hit, if one did before the end
 	result          Result
 }
@@ -234,7 +235,7 @@ func (t *trial) begin() {
 		t.bear(f.load)
 	}
 	if t.holder.hasEnded() && t.spec.Locker.ours {
-		t.problem("loss: the holder has ended before anything hit it, with exit code %d", t.holder.status())
+		t.early = fmt.Sprintf("the holder has ended before anything hit it, with exit code %d", t.holder.status())
 	}
 	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2)) // any moment between two renewals
 }
@@ -290,13 +291,15 @@ func (t *trial) last(p *player) (last time.Duration) {
 // doubt is when the holder asks its command to end unless it can renew the lock before.
 func (t *trial) doubt() time.Duration { return t.valid().valid - t.grace }
 
-// valid returns the last renewal of the holder's. Where there was none it is as its locker would
-// have said it when it started its command: the lease was granted before that.
-func (t *trial) valid() renewal {
-	r := t.holder.stderr.renewed()
+// valid returns the last renewal of the holder's.
+func (t *trial) valid() renewal { return t.lastOf(t.holder, t.holder.stderr.renewed()) }
+
+// lastOf returns a renewal of a player's. Where there was none it is as its locker would have said it
+// when it started its command: the lease was granted before that.
+func (t *trial) lastOf(p *player, r renewal) renewal {
 	if r.number == 0 {
-		r.at = t.holder.started
-		if first := t.first(t.holder); first != nil {
+		r.at = p.started
+		if first := t.first(p); first != nil {
 			r.at = first.First
 		}
 		r.valid = r.at + t.ttl - leastMargin

@@ -3,6 +3,8 @@
 package faults
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 
@@ -16,9 +18,17 @@ type world struct {
 	members []*etcdtest.Process
 	cluster *etcdtest.Cluster // nil if there is one member
 	config  clientv3.Config
+	pace    *pace // of its answers
 }
 
 func newWorld(t testing.TB, size int) *world {
+	w := startWorld(t, size)
+	w.pace = answeringPace(t, w.members)
+	t.Cleanup(w.pace.close)
+	return w
+}
+
+func startWorld(t testing.TB, size int) *world {
 	if size == 1 {
 		p := etcdtest.StartProcess(t, etcdtest.WithStockTicks())
 		return &world{members: []*etcdtest.Process{p}, config: p.Config()}
@@ -69,6 +79,21 @@ type worlds struct {
 
 func newWorlds(t testing.TB) *worlds {
 	return &worlds{t: t, shared: map[int]*world{}, idle: map[int][]*world{}, few: map[int]chan struct{}{1: make(chan struct{}, 2), 3: make(chan struct{}, 3)}}
+}
+
+// processes returns the process ids of all members that run.
+func (w *worlds) processes() (pids []int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := slices.Concat(slices.Collect(maps.Values(w.shared)), w.idle[1], w.idle[3])
+	for _, world := range all {
+		for _, m := range world.members {
+			if pid := m.PID(); pid != 0 {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // take returns a world, and what gives it back.

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdlock/etcdlock/test/alive"
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 	"github.com/etcdlock/etcdlock/test/stubborn"
 )
@@ -119,7 +120,7 @@ func (t tree) leads() bool {
 		if life.Name != t.name {
 			continue
 		}
-		others = others || life.PID != os.Getpid() && alive(life.PID)
+		others = others || life.PID != os.Getpid() && alive.Process(life.PID)
 		if life.First < first.First || first.Name != t.name {
 			first = life
 		}
@@ -136,12 +137,12 @@ func (t tree) accuse() error {
 	}
 	members := crowd(t.dir)
 	for _, life := range lives {
-		if life.Name != t.name && alive(life.PID) && !isStranger(life.PID, t.dir) {
+		if life.Name != t.name && alive.Process(life.PID) && !isStranger(life.PID, t.dir) {
 			members[life.PID] = life.Name
 		}
 	}
 	for pid, name := range members {
-		if name == t.name || !alive(pid) {
+		if name == t.name || !alive.Process(pid) {
 			continue
 		}
 		f, err := os.OpenFile(filepath.Join(t.dir, "accused"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)

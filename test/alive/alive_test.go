@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package alive
 
 import (
 	"fmt"
@@ -15,9 +15,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestAlive: what is stopped or frozen lives, and what is killed meanwhile does not, though the
+// TestProcess: what is stopped or frozen lives, and what is killed meanwhile does not, though the
 // kernel lets it exist.
-func TestAlive(t *testing.T) {
+func TestProcess(t *testing.T) {
 	sleep := exec.Command("sleep", "60")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
@@ -29,8 +29,8 @@ func TestAlive(t *testing.T) {
 	})
 	want := func(what string, is bool) {
 		t.Helper()
-		if alive(pid) != is {
-			t.Errorf("%s: alive is %v", what, !is)
+		if Process(pid) != is {
+			t.Errorf("%s: Process is %v", what, !is)
 		}
 	}
 	want("running", true)
