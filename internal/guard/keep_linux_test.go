@@ -1,0 +1,103 @@
+package guard
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+)
+
+// newWarden returns a guard without a command, and etcdlocker's end of its channel.
+func newWarden(t *testing.T, until boottime.Instant) (*warden, *conn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := newConn(fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ours.close()
+		unix.Close(fds[1])
+	})
+	w := &warden{socket: fds[1], message: make([]byte, maxMessage), pidfd: -1}
+	w.until.Store(int64(until))
+	return w, ours
+}
+
+// TestHear: a guard that looks at its channel learns all that it was told, in order.
+func TestHear(t *testing.T) {
+	now := boottime.Now()
+	w, etcdlocker := newWarden(t, now)
+	if h := w.hear(); h.any || h.over || h.asked != 0 {
+		t.Errorf("from silence it heard %+v", h)
+	}
+	w.early.Store(1)
+	for _, m := range [][]byte{
+		numbers(extend, uint64(now.Add(time.Hour)), uint64(now)),
+		numbers(hold, 1, 0),
+		numbers(extend, uint64(now.Add(2*time.Hour)), uint64(now.Add(time.Minute))),
+	} {
+		if err := etcdlocker.send(m, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := w.hear(); !h.any || h.over || h.asked != now.Add(time.Minute) {
+		t.Errorf("heard %+v", h)
+	}
+	if at := w.endsAt(); at != now.Add(2*time.Hour) || !w.held.Load() {
+		t.Errorf("it ends in %v, held: %v", at.Sub(now), w.held.Load())
+	}
+	if err := etcdlocker.send(numbers(end, 0, 0), 0); err != nil {
+		t.Fatal(err)
+	}
+	if h := w.hear(); !h.over || w.alone.Load() {
+		t.Errorf("told to end it heard %+v", h)
+	}
+	etcdlocker.close()
+	if h := w.hear(); !h.over || !w.alone.Load() {
+		t.Errorf("left alone it heard %+v", h)
+	}
+}
+
+// TestNewsFirst: a guard for which validity has ended, as it was stopped, kills nothing if a renewal
+// that it has not read yet awaits it.
+func TestNewsFirst(t *testing.T) {
+	now := boottime.Now()
+	w, etcdlocker := newWarden(t, now.Add(-time.Second))
+	if err := etcdlocker.send(numbers(extend, uint64(now.Add(time.Hour)), uint64(now)), 0); err != nil {
+		t.Fatal(err)
+	}
+	moved := make(chan struct{})
+	go w.keep(moved, make(chan os.Signal))
+	moved <- struct{}{} // it has looked at the clock at least once by the second time
+	moved <- struct{}{}
+	if w.begun.Load() || w.endsAt().Until() < time.Minute {
+		t.Errorf("it kills: %v, and ends in %v", w.begun.Load(), w.endsAt().Until())
+	}
+}
+
+// TestLookAhead: what has appeared since the last renewal has killing begin sooner, by what it takes; by
+// the most that there is room for, if that cannot be found out in time.
+func TestLookAhead(t *testing.T) {
+	now := boottime.Now()
+	w, _ := newWarden(t, now.Add(time.Hour))
+	w.most.Store(int64(10 * time.Minute))
+	w.told.Store(&Measure{})
+	if w.lookAhead(time.Second); w.early.Load() < int64(3*time.Second) || w.endsAt() > now.Add(time.Hour-3*time.Second) {
+		t.Errorf("a guard that wakes up late begins only %v sooner", time.Duration(w.early.Load()))
+	}
+	w.told.Store(&Measure{WakeUp: 2 * time.Second})
+	if w.lookAhead(time.Second); w.early.Load() != 1 {
+		t.Errorf("what is allowed for already has killing begin %v sooner", time.Duration(w.early.Load()))
+	}
+	w.most.Store(1000) // nothing can be counted in an eighth of that
+	if w.lookAhead(0); w.early.Load() != 1000 {
+		t.Errorf("what cannot be counted has killing begin %v sooner, of 1 µs", time.Duration(w.early.Load()))
+	}
+}
