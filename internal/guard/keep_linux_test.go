@@ -10,6 +10,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
+// channels stay open until the test binary ends: a guard that is left alone kills.
+var channels []*conn
+
 // newWarden returns a guard without a command, and etcdlocker's end of its channel.
 func newWarden(t *testing.T, until boottime.Instant) (*warden, *conn) {
 	t.Helper()
@@ -21,10 +24,7 @@ func newWarden(t *testing.T, until boottime.Instant) (*warden, *conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ours.close()
-		unix.Close(fds[1])
-	})
+	channels = append(channels, ours)
 	w := &warden{socket: fds[1], message: make([]byte, maxMessage), pidfd: -1}
 	w.until.Store(int64(until))
 	return w, ours
