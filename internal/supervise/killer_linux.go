@@ -44,12 +44,13 @@ type Killer struct {
 
 	walked chan struct{}  // closed after the first walk
 	seen   map[int]string // in walks that stop, by process id: when it started
+	killed map[int]string // in walks that kill
 }
 
 // NewKiller returns a Killer that has not begun. Whoever waits for children of this process must
 // hold reaping at the time. Spared is the id of a child that is left to live, 0: none.
 func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
-	k := &Killer{group: group, reaping: reaping, begun: make(chan struct{}), over: make(chan struct{}), walked: make(chan struct{}), seen: map[int]string{}}
+	k := &Killer{group: group, reaping: reaping, begun: make(chan struct{}), over: make(chan struct{}), walked: make(chan struct{}), seen: map[int]string{}, killed: map[int]string{}}
 	k.spared.Store(int64(spared))
 	return k
 }
@@ -89,6 +90,9 @@ func (k *Killer) processors() int { return max(runtime.GOMAXPROCS(0), runtime.Nu
 func (k *Killer) Begin() {
 	k.begin.Do(func() {
 		defer close(k.walked)
+		if n, all := Count(time.Millisecond); all && n <= few {
+			k.visit(k.killed, syscall.SIGKILL)
+		}
 		k.Prepare()
 		runtime.GOMAXPROCS(k.processors())
 		close(k.begun)
@@ -99,6 +103,10 @@ func (k *Killer) Begin() {
 		}
 	})
 }
+
+// few processes are killed at once. Nothing is left standing still of them, whatever happens to this
+// process.
+const few = 16
 
 // SpareNobody has the child killed as well that was spared.
 func (k *Killer) SpareNobody() { k.spared.Store(0) }
@@ -159,7 +167,6 @@ func (k *Killer) killGroup() {
 const stopFor = 2 * time.Second
 
 func (k *Killer) killTree() {
-	killed := map[int]string{}
 	for p := (pace{first: KillEvery}); ; {
 		begun := time.Now()
 		k.killing.Store(false)
@@ -170,7 +177,7 @@ func (k *Killer) killTree() {
 			}
 		}
 		k.killing.Store(true)
-		others, _ := k.visit(killed, syscall.SIGKILL)
+		others, _ := k.visit(k.killed, syscall.SIGKILL)
 		if !p.wait(k.over, time.Since(begun), others) {
 			return
 		}

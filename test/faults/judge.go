@@ -184,6 +184,10 @@ func (t *trial) judgeTurn() {
 	}
 }
 
+// answersWanted is how many answers of etcd's a renewal can cost: it is followed by a read, and each of
+// them can come to a member that is silent, or be tried again as it takes longer than a sixteenth of the TTL.
+const answersWanted = 6
+
 // starved reports whether somebody has lost the lock as etcd, or the whole machine, stood still, and
 // not by a fault: there was no time for a renewal from when it was due until validity ended. Such a trial tells nothing of losses, turns and
 // ends.
@@ -196,7 +200,8 @@ func (t *trial) starved() bool {
 			continue
 		}
 		r := t.lastOf(p, p.stderr.beforeLoss())
-		if due := r.valid - (t.ttl*2/3 - leastMargin); due+renewalTime+t.stalled(due, r.valid) > r.valid {
+		due := r.valid - (t.ttl/2 - leastMargin)
+		if due+renewalTime+answersWanted*t.world.pace.slowest(due, r.valid)+t.stalled(due, r.valid) > r.valid {
 			return true
 		}
 	}

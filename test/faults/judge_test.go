@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,8 +86,8 @@ func TestStarved(t *testing.T) {
 		starved bool
 	}{
 		{"etcd stood still", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(1), second(4)}, true},
-		{"for a moment", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(2), second(3)}, false},
-		{"before a renewal was due", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(-3), second(1.5)}, false},
+		{"for a moment", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(3), second(3.4)}, false},
+		{"before a renewal was due", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(-3), second(2)}, false},
 		{"that is the fault", Fault{outcome: loses, need: need{alone: true}}, "lost: " + unrenewed, stall{second(1), second(4)}, false},
 		{"lost for another reason", Fault{outcome: keeps}, "lost: its key was deleted", stall{second(1), second(4)}, false},
 	}
@@ -103,6 +104,10 @@ func TestStarved(t *testing.T) {
 			trial.world.pace.stalls = []stall{{renewed + tt.stall.from, renewed + tt.stall.to}}
 			if trial.starved() != tt.starved {
 				t.Errorf("starved: %v", !tt.starved)
+			}
+			trial.world.pace.slow = []stall{{renewed + second(3), renewed + second(3.2)}}
+			if !trial.starved() && strings.Contains(tt.says, unrenewed) && !tt.fault.need.alone {
+				t.Error("an etcd that is slow makes no difference")
 			}
 		})
 	}

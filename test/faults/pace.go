@@ -28,9 +28,13 @@ type pace struct {
 	mu     sync.Mutex
 	last   time.Duration // of the signs
 	stalls []stall
+	slow   []stall // what took a look some time
 }
 
 type stall struct{ from, to time.Duration }
+
+// tooQuick is what a look may take without being noted.
+const tooQuick = 20 * time.Millisecond
 
 // newPace begins to look each step. Each of look returns nil for a sign, and several do so side by side.
 func newPace(step, tooLong time.Duration, look ...func(context.Context) error) *pace {
@@ -46,8 +50,8 @@ func newPace(step, tooLong time.Duration, look ...func(context.Context) error) *
 					return
 				case <-ticks.C:
 				}
-				if look(ctx) == nil {
-					p.sign()
+				if begun := beat.Now(); look(ctx) == nil {
+					p.sign(begun)
 				}
 			}
 		})
@@ -92,14 +96,30 @@ func (p *pace) close() {
 	p.looking.Wait()
 }
 
-func (p *pace) sign() {
+// sign notes that a look has succeeded that began at some time.
+func (p *pace) sign(begun time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := beat.Now()
+	if now-begun > tooQuick {
+		p.slow = append(p.slow, stall{begun, now})
+	}
 	if now-p.last > p.tooLong {
 		p.stalls = append(p.stalls, stall{p.last, now})
 	}
 	p.last = now
+}
+
+// slowest returns how long the slowest look in a time took.
+func (p *pace) slowest(from, to time.Duration) (longest time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.slow {
+		if s.to > from && s.from < to {
+			longest = max(longest, s.to-s.from)
+		}
+	}
+	return longest
 }
 
 // stalled returns how long all stalls in a time were.
