@@ -72,10 +72,15 @@ func (c *conn) receive() (m []byte, with int, err error) {
 func receiveFrom(fd int, buf []byte, flags int) (n, with int, err error) {
 	rights := make([]byte, syscall.CmsgSpace(4))
 	var rn int
-	err = kernel.Uninterrupted(func() (err error) {
+	receive := func() (err error) {
 		n, rn, err = kernel.Receive(fd, buf, rights, flags)
 		return err
-	})
+	}
+	if err = kernel.Uninterrupted(receive); err == syscall.ECONNRESET {
+		// The other side has closed and left something unread. The kernel says so once, before it hands out
+		// what that side had said.
+		err = kernel.Uninterrupted(receive)
+	}
 	switch {
 	case err != nil:
 		return 0, -1, err

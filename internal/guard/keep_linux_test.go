@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -99,5 +100,31 @@ func TestLookAhead(t *testing.T) {
 	w.most.Store(1000) // nothing can be counted in an eighth of that
 	if w.lookAhead(0); w.early.Load() != 1000 {
 		t.Errorf("what cannot be counted has killing begin %v sooner, of 1 µs", time.Duration(w.early.Load()))
+	}
+}
+
+// TestLastWords: what one end has said before it closed is heard, also if it has left something unread.
+func TestLastWords(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	etcdlocker, err := newConn(fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer etcdlocker.close()
+	if err := etcdlocker.send(numbers(extend, 1, 1), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := sendTo(fds[1], numbers(exited, 7, 0), -1); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fds[1])
+	if m, _, err := etcdlocker.receive(); err != nil || kind(m[0]) != exited {
+		t.Fatalf("%q, %v", m, err)
+	}
+	if _, _, err := etcdlocker.receive(); err != io.EOF {
+		t.Errorf("after the last words: %v", err)
 	}
 }
