@@ -287,7 +287,14 @@ func (t *trial) judgeHistories() {
 		}
 	}
 	var refused int
-	t.result.Work, refused = t.ledger.sum()
+	t.result.Work, refused = t.ledger.sum(func(by string) (last time.Duration) {
+		for _, p := range t.players() {
+			if p.name == by {
+				last = t.last(p)
+			}
+		}
+		return last
+	})
 	if t.result.Work == 0 {
 		t.problem("history: the holder could not work")
 	}

@@ -151,8 +151,9 @@ func (l *ledger) tokenOf(name string) int64 {
 	return 0
 }
 
-// sum returns how many numbers were written, and how many were refused.
-func (l *ledger) sum() (wrote, refused int) {
+// sum returns how many numbers were written, and how many were refused while who wrote them still
+// ran: what was under way when he ended may come after the release.
+func (l *ledger) sum(last func(by string) time.Duration) (wrote, refused int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.entries {
@@ -160,7 +161,9 @@ func (l *ledger) sum() (wrote, refused int) {
 		case written:
 			wrote++
 		case refusal:
-			refused++
+			if e.end < last(e.by) {
+				refused++
+			}
 		}
 	}
 	return wrote, refused
