@@ -3,10 +3,9 @@ package guard
 import (
 	"io"
 	"os"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
@@ -17,16 +16,12 @@ var channels []*conn
 // newWarden returns a guard without a command, and etcdlocker's end of its channel.
 func newWarden(t *testing.T, until boottime.Instant) (*warden, *conn) {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := newConn(fds[0])
+	ours, theirs, err := newChannel()
 	if err != nil {
 		t.Fatal(err)
 	}
 	channels = append(channels, ours)
-	w := &warden{socket: fds[1], message: make([]byte, maxMessage), pidfd: -1}
+	w := &warden{socket: theirs, message: make([]byte, maxMessage), pidfd: -1}
 	w.until.Store(int64(until))
 	return w, ours
 }
@@ -105,11 +100,7 @@ func TestLookAhead(t *testing.T) {
 
 // TestLastWords: what one end has said before it closed is heard, also if it has left something unread.
 func TestLastWords(t *testing.T) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	etcdlocker, err := newConn(fds[0])
+	etcdlocker, theirs, err := newChannel()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +108,10 @@ func TestLastWords(t *testing.T) {
 	if err := etcdlocker.send(numbers(extend, 1, 1), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := sendTo(fds[1], numbers(exited, 7, 0), -1); err != nil {
+	if err := sendTo(theirs, numbers(exited, 7, 0), -1); err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(fds[1])
+	syscall.Close(theirs)
 	if m, _, err := etcdlocker.receive(); err != nil || kind(m[0]) != exited {
 		t.Fatalf("%q, %v", m, err)
 	}

@@ -162,8 +162,9 @@ func (k *Killer) killGroup() {
 }
 
 // stopFor bounds for how long a tree is stopped before it is killed. What is stopped keeps its place
-// among the processes that its user may have, and its share of whatever else bounds a tree that forks without end: what is killed
-// makes room for others. A tree that grows faster than it is stopped may shrink as it is killed.
+// among the processes that its user may have, and its share of whatever else bounds a tree that forks
+// without end: what is killed makes room for others. A tree that grows faster than it is stopped may
+// shrink as it is killed.
 const stopFor = 2 * time.Second
 
 func (k *Killer) killTree() {

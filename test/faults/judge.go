@@ -21,18 +21,14 @@ import (
 func (t *trial) judge() {
 	t.result.Overlap = t.overlap()
 	t.judgeDeath()
-	if t.spec.Locker.ours {
-		t.judgeOverlap()
-		t.judgeHistories()
-		t.result.Starved = t.starved()
-	}
-	if !t.result.Starved {
-		t.judgeTurn()
-	}
 	if !t.spec.Locker.ours {
+		t.judgeTurn()
 		return
 	}
-	if !t.result.Starved {
+	t.judgeOverlap()
+	t.judgeHistories()
+	if t.result.Starved = t.starved(); !t.result.Starved {
+		t.judgeTurn()
 		t.judgeLoss()
 		t.judgeEnds()
 	}
@@ -173,11 +169,6 @@ func (t *trial) judgeTurn() {
 			t.problem("turn: %s started %v before it could", t.next.Name, t.mending-t.next.First)
 		}
 	}
-	for _, p := range t.waiters {
-		if strings.Contains(p.stderr.String(), "place in line lost") {
-			return // it got no processor, or etcd did not answer, for longer than the TTL
-		}
-	}
 	first, second := t.first(t.waiters[0]), t.first(t.waiters[1])
 	if !f.anew && !f.waiters && (first == nil || second == nil || first.First > second.First) {
 		t.problem("turn: the waiters did not run in turn")
@@ -188,15 +179,20 @@ func (t *trial) judgeTurn() {
 // them can come to a member that is silent, or be tried again as it takes longer than a sixteenth of the TTL.
 const answersWanted = 6
 
-// starved reports whether somebody has lost the lock as etcd, or the whole machine, stood still, and
-// not by a fault: there was no time for a renewal from when it was due until validity ended. Such a trial tells nothing of losses, turns and
-// ends.
+// starved reports whether somebody has lost the lock, or its place in line, as etcd or the whole machine
+// stood still, and not by a fault: there was no time for a renewal from when it was due until validity
+// ended. Such a trial tells nothing of losses, turns and ends.
 func (t *trial) starved() bool {
 	if t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone }) {
 		return false // that etcd does not answer is the fault
 	}
+	byFault := t.any(func(f Fault) bool { return f.waiters })
 	for _, p := range t.players() {
-		if p.stderr == nil || !strings.Contains(p.stderr.String(), unrenewed) {
+		if p.stderr == nil {
+			continue
+		}
+		said := p.stderr.String()
+		if !strings.Contains(said, unrenewed) && (byFault || !strings.Contains(said, placeLost)) {
 			continue
 		}
 		r := t.lastOf(p, p.stderr.beforeLoss())

@@ -25,6 +25,9 @@ var (
 // unrenewed is what a holder says that lost its lock for want of an answer.
 const unrenewed = "could not be renewed in time"
 
+// placeLost is what a waiter says whose place in line is gone.
+const placeLost = "place in line lost"
+
 func networkFaults() []Fault {
 	var all []Fault
 	for _, f := range []fate{silent, refused, upLost, downLost} {

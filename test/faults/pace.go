@@ -22,7 +22,7 @@ import (
 type pace struct {
 	tooLong time.Duration // without a sign: a stall
 	cancel  context.CancelFunc
-	thread  atomic.Int64 // of the kernel, that looks at the machine
+	thread  *atomic.Int64 // the id of the thread that looks at the machine; nil for an etcd's
 	looking sync.WaitGroup
 
 	mu     sync.Mutex
@@ -62,17 +62,15 @@ func newPace(step, tooLong time.Duration, look ...func(context.Context) error) *
 // machinePace notes when a thread of an ordinary priority did not get to run: then nobody else did, or
 // only some.
 func machinePace() *pace {
-	begun := make(chan *pace, 1)
+	thread := new(atomic.Int64)
 	p := newPace(10*time.Millisecond, 30*time.Millisecond, func(context.Context) error {
-		select {
-		case p := <-begun:
+		if thread.Load() == 0 {
 			runtime.LockOSThread()
-			p.thread.Store(int64(unix.Gettid()))
-		default:
+			thread.Store(int64(unix.Gettid()))
 		}
 		return nil
 	})
-	begun <- p
+	p.thread = thread
 	return p
 }
 

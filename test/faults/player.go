@@ -115,7 +115,7 @@ func (s *stderr) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		s.begun += len(line) + 1
-		s.lost = s.lost || strings.Contains(string(line), "lock lost")
+		s.lost = s.lost || strings.Contains(string(line), "lock lost") || strings.Contains(string(line), placeLost)
 		if _, rest, ok := strings.Cut(string(line), "lease renewed"); ok {
 			if valid, ok := attribute(rest, "valid_for"); ok {
 				margin, _ := attribute(rest, "margin")
