@@ -35,6 +35,7 @@ type lease struct {
 	places  atomic.Int64  // the number of the last place in line that was named after it
 
 	margin func() time.Duration // beyond the usual one; nil: none
+	most   time.Duration        // that it can be
 
 	mu       sync.Mutex
 	sent     boottime.Instant // when the last counted grant or renewal was sent
@@ -90,6 +91,7 @@ func grantLease(ctx context.Context, client *clientv3.Client, t timing) (*lease,
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
 		margin:  t.margin,
+		most:    validity.MaxExtra(t.ttl, t.refresh, t.grace),
 		keeper:  make(chan struct{}, 1),
 	}
 	l.count(granted.sent)
@@ -233,7 +235,7 @@ func (l *lease) noting(err error) error {
 func (l *lease) count(sent boottime.Instant) {
 	sooner := time.Duration(0)
 	if l.margin != nil {
-		sooner = min(max(l.margin(), 0), validity.MaxExtra(l.ttl))
+		sooner = min(max(l.margin(), 0), l.most)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -49,9 +49,9 @@ type Lock struct {
 	OnRenew func()
 
 	// Margin, if set, returns how much sooner than usual validity is to end, because the work takes that
-	// long to end by force: 0 or more, at most an eighth of the TTL counts. It is called at each renewal,
-	// and counts from that renewal on: the end of validity never moves back. It must not block. The locks
-	// of a Session do without.
+	// long to end by force: 0 or more. At most an eighth of the TTL counts, and no more than leaves room for
+	// the next renewal before Grace. It is called at each renewal, and counts from that renewal on: the end
+	// of validity never moves back. It must not block. The locks of a Session do without.
 	Margin func() time.Duration
 
 	client  *clientv3.Client

@@ -104,10 +104,14 @@ func TestNoKernelTimers(t *testing.T) {
 			filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key}, options...)
 		return startCommand(t, nil, exec.Command("prlimit", append(words, "--", "sh", "-c", `echo ready; while :; do sleep 0.05; done`)...))
 	}
-	p := run("/timers/refused")
+	holder := locker(t, s.Endpoint(), "-k", "/timers/refused")
+	held(t, client, "/timers/refused")
+	p := run("/timers/refused") // it does not wait for its turn to say so
 	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "RLIMIT_SIGPENDING") || !strings.Contains(p.stderr.String(), "--no-kernel-timers") || p.stdout.String() != "" {
 		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
 	}
+	holder.signal(syscall.SIGTERM)
+	holder.code()
 	free(t, client, "/timers/refused")
 
 	p = run("/timers/accepted", "--no-kernel-timers")

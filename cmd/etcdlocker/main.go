@@ -70,6 +70,8 @@ func (l *locker) run() int {
 	}
 	if path == "" || l.unguarded {
 		l.launched.Close()
+	} else if err := l.launched.Lacks(); err != nil && !l.noTimers {
+		return l.voice.fail(l.noTimersFor(err, "; nothing was locked"), exitNoCommand)
 	}
 	ctx, stopped := l.untilStopped(context.Background())
 	h, err := l.acquire(ctx, path)

@@ -46,23 +46,24 @@ func (m *measures) last() (last guard.Measure, ok bool) {
 	return last, true
 }
 
-// margin returns by how much sooner than usual the command has to be ended. It says so once if that is
-// more than the TTL has room for.
+// margin returns by how much sooner than usual the command has to be ended. It says so once if little
+// or nothing is left of what the TTL has room for.
 func (h *holder) margin() time.Duration {
 	if h.run.path == "" {
 		return 0
 	}
 	m, ok := h.run.last()
-	extra := m.Extra()
+	extra, most := m.Extra(), validity.MaxExtra(h.ttl, h.refresh, h.grace)
 	if !ok {
-		return extra
+		return min(extra, most)
 	}
 	h.voice.logger(h.verbose).Debug("measured", "processes", m.Processes, "walk", m.Walk, "wait_for_processor", m.WakeUp, "margin_beyond_usual", extra)
-	if extra > validity.MaxExtra(h.ttl) {
+	if extra > most*3/4 {
 		h.tight.Do(func() {
-			h.voice.warnf("lock %q: ending %d processes may take longer than a TTL of %v allows (the guard waited %v for a processor); use a longer --ttl",
-				h.key, m.Processes, h.ttl, m.WakeUp.Round(time.Millisecond))
+			h.voice.warnf("lock %q: ending %d processes can take %v longer than usual (the guard waited %v for a processor), and %v is the most that a TTL of %v has room for",
+				h.key, m.Processes, extra.Round(time.Millisecond), m.WakeUp.Round(time.Millisecond), most.Round(time.Millisecond), h.ttl)
+			h.voice.hintf("use a longer --ttl, or a shorter --grace, or give this job a less busy machine")
 		})
 	}
-	return extra
+	return min(extra, most)
 }

@@ -98,8 +98,7 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 func (h *holder) explainStart(err error) error {
 	switch {
 	case errors.Is(err, guard.ErrNoTimers):
-		return usagef("raise the limit (ulimit -i), or accept with --no-kernel-timers that the command runs on if etcdlocker and its guard are both stopped; the lock was released",
-			"cannot run %q: %w", h.program(), err)
+		return h.noTimersFor(err, "; the lock was released")
 	case errors.Is(err, guard.ErrLowest):
 		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); the lock was released", "cannot run %q: %w", h.program(), err)
 	}
@@ -111,6 +110,12 @@ func (h *holder) explainStart(err error) error {
 		hint = "a script needs a first line such as #!/bin/sh; the lock was released"
 	}
 	return usagef(hint, "cannot run %q: %w", h.program(), err)
+}
+
+// noTimersFor says what can be done where the kernel refuses the guard's timers, and what was done.
+func (l *locker) noTimersFor(err error, done string) error {
+	return usagef("raise the limit (ulimit -i), or accept with --no-kernel-timers that the command runs on if etcdlocker and its guard are both stopped"+done,
+		"cannot run %q: %w", l.program(), err)
 }
 
 // environment is what the command may want to know of the lock.

@@ -40,6 +40,15 @@ func (a *alarms) prepare() (err error) {
 	return err
 }
 
+// close takes them away.
+func (a *alarms) close() {
+	for _, timer := range []*kernel.SignalTimer{a.wake, a.kill} {
+		if timer != nil {
+			timer.Close()
+		}
+	}
+}
+
 // set sets them for the end of validity.
 func (a *alarms) set(validUntil boottime.Instant) {
 	if a.wake != nil {

@@ -18,6 +18,9 @@ type Launched struct{ words []string }
 // Launch returns what runs commands without a guard.
 func Launch(args []string) *Launched { return &Launched{words: args} }
 
+// Lacks returns nil.
+func (l *Launched) Lacks() error { return nil }
+
 // Ready does nothing.
 func (l *Launched) Ready() {}
 

@@ -14,6 +14,7 @@ const Exists = true
 
 // A Launched is a guard process that was given no command yet.
 type Launched struct {
+	lacks error         // what the kernel refuses to a guard
 	ready chan struct{} // closed when the rest is set
 	conn  *conn
 	pid   int
@@ -24,12 +25,31 @@ type Launched struct {
 // Launch starts a guard, and does not wait for that. The guard is executed with args, which are our own words: Command says
 // which of them are the command's.
 func Launch(args []string) *Launched {
-	l := &Launched{ready: make(chan struct{})}
+	l := &Launched{lacks: lacksTimers(), ready: make(chan struct{})}
 	go func() {
 		defer close(l.ready)
 		l.launch(append([]string{Name}, args[1:]...))
 	}()
 	return l
+}
+
+// lacksTimers tries, before the guard needs them, whether the kernel gives it its timers. It may still
+// refuse them later.
+func lacksTimers() error {
+	var a alarms
+	defer a.close()
+	if err := a.prepare(); err != nil {
+		return because{ErrNoTimers, err}
+	}
+	return nil
+}
+
+// Lacks returns ErrNoTimers if the kernel refused the timers that a guard needs, when it was launched.
+func (l *Launched) Lacks() error {
+	if l == nil {
+		return nil
+	}
+	return l.lacks
 }
 
 func (l *Launched) launch(args []string) {

@@ -64,6 +64,9 @@ func NewSignalTimer(sig syscall.Signal) (*SignalTimer, error) {
 	return t, errnoOf(e)
 }
 
+// Close takes it away.
+func (t *SignalTimer) Close() { syscall.RawSyscall(syscall.SYS_TIMER_DELETE, uintptr(t.id), 0, 0) }
+
 // Set sets it to a time on the boot clock, and again and again after that if every is not 0; when 0 takes it back.
 func (t *SignalTimer) Set(when, every time.Duration) error {
 	spec := at(when)

@@ -23,8 +23,12 @@ const room = 100 * time.Millisecond
 func Margin(ttl time.Duration) time.Duration { return 250*time.Millisecond + ttl/1000 }
 
 // MaxExtra is how much the margin of a TTL can grow, because ending the work is found to take longer:
-// an eighth of the TTL. For a TTL of 2 s that is 250 ms.
-func MaxExtra(ttl time.Duration) time.Duration { return ttl / 8 }
+// an eighth of the TTL. For a TTL of 2 s that is 250 ms. It is less where the grace takes so much of the
+// TTL that a renewal, which is due as much sooner, but not before half of its interval, would be due too
+// late.
+func MaxExtra(ttl, refresh, grace time.Duration) time.Duration {
+	return max(0, min(ttl/8, ttl-Margin(ttl)-grace-room-refresh/2))
+}
 
 // DefaultGrace is the time between the request to stop and the end of validity: a quarter of the TTL, at most 5 s.
 func DefaultGrace(ttl time.Duration) time.Duration { return min(5*time.Second, ttl/4) }

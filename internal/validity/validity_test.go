@@ -33,3 +33,21 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestExtraLeavesRoom: whatever the margin grows by, the next renewal is due with room before the grace.
+func TestExtraLeavesRoom(t *testing.T) {
+	if got := MaxExtra(2*time.Second, time.Second, 500*time.Millisecond); got != 250*time.Millisecond {
+		t.Errorf("at most %v of a TTL of 2 s", got)
+	}
+	for ttl := MinTTL; ttl <= 20*time.Second; ttl += time.Second {
+		for refresh := 50 * time.Millisecond; refresh < ttl; refresh += 50 * time.Millisecond {
+			for grace := time.Duration(0); Check(ttl, refresh, grace) == nil; grace += 50 * time.Millisecond {
+				extra := MaxExtra(ttl, refresh, grace)
+				due := max(refresh-extra, refresh/2)
+				if extra < 0 || due+room+grace+extra+Margin(ttl) > ttl {
+					t.Fatalf("TTL %v, interval %v, grace %v: %v more leave no room after %v", ttl, refresh, grace, extra, due)
+				}
+			}
+		}
+	}
+}

@@ -80,6 +80,9 @@ func freezer(t *testing.T) string {
 			return dir
 		}
 	}
-	etcdtest.Missing(t, "a freezer of the first version, and root")
+	if os.Geteuid() != 0 {
+		etcdtest.Missing(t, "root")
+	}
+	etcdtest.Skip(t, "no control groups of the first version, which cannot be installed")
 	return ""
 }

@@ -19,7 +19,7 @@ import (
 // TestDetectors: a locker that breaks a promise is noticed, each time for the right reason.
 func TestDetectors(t *testing.T) {
 	if options.Only != "" {
-		t.Skip("-faults.only is about a regular trial")
+		etcdtest.Skip(t, "-faults.only is about a regular trial")
 	}
 	s := newSuite(t, options, programs)
 	s.patience = 8 * time.Second // what is wrong for good needs no more
@@ -64,9 +64,7 @@ func TestDetectors(t *testing.T) {
 				if tt.notices == "left: /" {
 					spec.User = Root // it can make a group
 				}
-				if what := s.missing(spec); what != "" {
-					etcdtest.Missing(t, what)
-				}
+				s.demand(t, spec)
 				result, trial := s.telling(t, spec, func(Result, *trial) {})
 				for _, problem := range result.Problems {
 					if strings.HasPrefix(problem, tt.notices) {

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // A demand is what a fault demands of the machine that it runs on, and of the user whose lockers it
@@ -58,22 +61,42 @@ func (s Spec) user(wanted string) string {
 	return []string{Root, Ordinary}[s.Seed/2%2] // the lowest bit is that of the world
 }
 
-// missing says what a trial would need that is not here, empty if it can run.
-func (s *suite) missing(spec Spec) string {
-	d := spec.demand()
-	switch {
+// excluded says why a trial is not wanted, empty if it is.
+func (s *suite) excluded(spec Spec) string {
+	switch d := spec.demand(); {
 	case d.root && d.ordinary:
-		return "two users at once"
+		return "a pair that would need two users"
+	case d.root && s.options.User == Ordinary, d.ordinary && s.options.User == Root:
+		return "the other user's, by -faults.user"
+	}
+	return ""
+}
+
+// lacking says what a trial would need that this machine lacks, empty if it can run.
+func (s *suite) lacking(spec Spec) string {
+	switch d := spec.demand(); {
 	case (d.root || s.options.User == Root) && !isRoot():
 		return "root"
-	case d.root && s.options.User == Ordinary, d.ordinary && s.options.User == Root:
-		return "the other user, by -faults.user"
 	case d.groups && s.groups == "":
 		return "control groups of the second version, and the right to make some"
 	case d.crowd && !s.programs.hasCrowd:
 		return "a C compiler"
 	}
 	return ""
+}
+
+// canRun reports whether a trial is wanted and possible here.
+func (s *suite) canRun(spec Spec) bool { return s.excluded(spec) == "" && s.lacking(spec) == "" }
+
+// demand skips or fails a test whose trial cannot run.
+func (s *suite) demand(t testing.TB, spec Spec) {
+	t.Helper()
+	if why := s.excluded(spec); why != "" {
+		etcdtest.Skip(t, why)
+	}
+	if what := s.lacking(spec); what != "" {
+		etcdtest.Missing(t, what)
+	}
 }
 
 // above is by how much the suite and its etcd are above the ordinary priority while a trial loads the

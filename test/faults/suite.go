@@ -31,29 +31,30 @@ func newSuite(t *testing.T, o Options, programs Programs) *suite {
 }
 
 // Run runs trials, several at a time, each as a subtest, and returns the results in no particular
-// order. Those that load the machine come last. What the machine lacks is logged with the number of
-// trials that it costs. The processes of etcd need etcdtest.Main in TestMain.
+// order. Those that load the machine come last. A trial for which the machine lacks something is a
+// counted skip, or an error: see [etcdtest.Missing]. The processes of etcd need etcdtest.Main in TestMain.
 func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
 	s := newSuite(t, o, programs)
-	missing := map[string]int{}
 	var light, loading []Spec
 	for _, spec := range plan {
-		switch what := s.missing(spec); {
-		case what != "":
-			missing[what]++
+		switch {
+		case !s.canRun(spec):
+			t.Run(spec.test(), func(t *testing.T) { s.demand(t, spec) })
 		case spec.units() > 0:
 			loading = append(loading, spec)
 		default:
 			light = append(light, spec)
 		}
 	}
-	for what, n := range missing {
-		t.Logf("missing: %s, for %d of %d trials", what, n, len(plan))
-	}
 	s.run(t, light, max(o.Parallel, 1), func(Spec) int { return 1 })
 	s.raise()
 	s.run(t, loading, loadUnits, Spec.units)
 	return s.results
+}
+
+// test is the name of the trial's test.
+func (s Spec) test() string {
+	return s.Locker.Name + "/" + strings.ReplaceAll(s.Name(), " ", "_")
 }
 
 // units is the part of loadUnits that the trial takes.
@@ -78,7 +79,7 @@ func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) 
 					<-free
 				}
 			}()
-			t.Run(spec.Locker.Name+"/"+strings.ReplaceAll(spec.Name(), " ", "_"), func(t *testing.T) { s.trial(t, spec) })
+			t.Run(spec.test(), func(t *testing.T) { s.trial(t, spec) })
 		})
 	}
 	trials.Wait()
@@ -89,7 +90,7 @@ func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) 
 func (s *suite) trial(t *testing.T, spec Spec) {
 	result, _ := s.telling(t, spec, func(result Result, trial *trial) { s.note(t, spec, result, trial) })
 	if result.Starved && !t.Failed() {
-		t.Skipf("in each of %d trials etcd did not answer for too long", mostTrials)
+		etcdtest.Skip(t, "in each of the trials made etcd did not answer for too long")
 	}
 }
 
