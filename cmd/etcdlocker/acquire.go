@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -86,7 +87,8 @@ type holder struct {
 	since    time.Time
 	endpoint string // for the command's environment
 
-	tight sync.Once // the margin has been found to be too small
+	extra atomic.Int64 // a time.Duration: what margin returned last
+	tight sync.Once    // it has been found to be nearly too small
 }
 
 // acquire gets the lock, or says why not. An embedded etcd that died between the moment it was found and its first answer
@@ -194,7 +196,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 
 // onRenew passes on that the lock is valid for longer.
 func (h *holder) onRenew() {
-	h.run.extend(h.validUntil())
+	h.run.extend(h.validUntil(), h.allowed())
 	select {
 	case h.renewed <- struct{}{}:
 	default:

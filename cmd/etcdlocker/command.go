@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"sync"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
@@ -60,10 +61,10 @@ func (c *command) again() {
 	}
 }
 
-// extend says until when the lock is valid now.
-func (c *command) extend(validUntil boottime.Instant) {
+// extend says until when the lock is valid now, and what that allows for beyond the usual margin.
+func (c *command) extend(validUntil boottime.Instant, allowed time.Duration) {
 	if run, _ := c.await(); run != nil {
-		run.Extend(validUntil)
+		run.Extend(validUntil, allowed)
 	}
 }
 

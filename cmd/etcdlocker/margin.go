@@ -52,6 +52,15 @@ func (h *holder) margin() time.Duration {
 	if h.run.path == "" {
 		return 0
 	}
+	extra := h.measuredMargin()
+	h.extra.Store(int64(extra))
+	return extra
+}
+
+// allowed is what the end of validity allows for beyond the usual margin.
+func (h *holder) allowed() time.Duration { return time.Duration(h.extra.Load()) }
+
+func (h *holder) measuredMargin() time.Duration {
 	m, ok := h.run.last()
 	extra, most := m.Extra(), validity.MaxExtra(h.ttl, h.refresh, h.grace)
 	if !ok {

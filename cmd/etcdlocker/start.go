@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
+	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // errNoTime says that the command could not be ended in time if it was started.
@@ -42,7 +43,7 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
-		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: h.environment(), NoTimers: h.noTimers}
+		o := guard.Order{ValidUntil: h.validUntil(), Allowed: h.allowed(), Ahead: validity.MaxAhead(h.ttl, h.refresh), Lease: int64(h.lock.Lease()), Env: h.environment(), NoTimers: h.noTimers}
 		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)
 		if h.held.Err() != nil || o.By.Until() <= 0 {

@@ -49,13 +49,13 @@ func (a *alarms) close() {
 	}
 }
 
-// set sets them for the end of validity.
-func (a *alarms) set(validUntil boottime.Instant) {
+// set sets the first for the end of validity, and the second for some time after it.
+func (a *alarms) set(validUntil boottime.Instant, last time.Duration) {
 	if a.wake != nil {
 		a.wake.Set(time.Duration(validUntil), wakeEvery)
 	}
 	if a.kill != nil {
-		a.kill.Set(time.Duration(validUntil.Add(lastResort)), 0)
+		a.kill.Set(time.Duration(validUntil.Add(last)), 0)
 	}
 }
 

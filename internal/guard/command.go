@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/kernel"
@@ -23,8 +24,9 @@ type Command interface {
 	// ErrUndead. It has not run, or the error is ErrKilled. After ErrGone another guard can be tried.
 	Start(ctx context.Context, o Order) error
 
-	// Extend says until when the lock is valid now.
-	Extend(validUntil boottime.Instant)
+	// Extend says until when the lock is valid now, and how much time beyond the usual margin lies between
+	// that and the moment when etcd may free the lock, for killing everything.
+	Extend(validUntil boottime.Instant, allowed time.Duration)
 
 	// Measured returns what it would have taken to kill everything at the last Extend or before, if
 	// that is known.
@@ -98,7 +100,7 @@ func (u *unguarded) Start(ctx context.Context, o Order) (err error) {
 	return err
 }
 
-func (u *unguarded) Extend(boottime.Instant) {}
+func (u *unguarded) Extend(boottime.Instant, time.Duration) {}
 
 func (u *unguarded) Measured() (m Measure, ok bool) { return m, false }
 

@@ -12,7 +12,7 @@
 // that one has started is then not reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
-//	extend: until when              ready: where the command's control group is
+//	extend: until when, ...         ready: where the command's control group is
 //	start: until when, lease, ...   begun: the command is about to be executed
 //	hold: whether it stands still   started: process id (and a descriptor of it); or failed: why
 //	end: kill everything            stopped: whether the command is, when that has changed
@@ -70,6 +70,8 @@ var errMessage = errors.New("guard: a message that makes no sense")
 // An Order says until when the lock is valid, and the one to start how the command is to be started.
 type Order struct {
 	ValidUntil boottime.Instant
+	Allowed    time.Duration    // see Command.Extend
+	Ahead      time.Duration    // by how much sooner than ValidUntil everything may be killed; see validity.MaxAhead
 	By         boottime.Instant // it must be started, or not at all
 	Lease      int64            // that the lock hangs on
 	Env        []string         // to add to the environment of the command
@@ -86,7 +88,8 @@ type Order struct {
 // message does not hold the descriptor, which goes beside it.
 func (o Order) message(k kind) []byte {
 	m := []byte{byte(k)}
-	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks), flag(o.NoTimers)} {
+	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks), flag(o.NoTimers),
+		uint64(o.Allowed), uint64(o.Ahead)} {
 		m = appendNumber(m, n)
 	}
 	for _, s := range append([]string{o.path, o.interpreter}, o.Env...) {
@@ -97,7 +100,7 @@ func (o Order) message(k kind) []byte {
 
 // parseOrder is the reverse of message.
 func parseOrder(m []byte) (o Order, err error) {
-	const head = 1 + 7*8
+	const head = 1 + 9*8
 	if len(m) <= head || m[len(m)-1] != 0 {
 		return Order{}, errMessage
 	}
@@ -108,6 +111,7 @@ func parseOrder(m []byte) (o Order, err error) {
 	o.first = int(number(m[33:]))
 	o.Checks = number(m[41:]) != 0
 	o.NoTimers = number(m[49:]) != 0
+	o.Allowed, o.Ahead = time.Duration(number(m[57:])), time.Duration(number(m[65:]))
 	var words []string
 	for begin, i := head, head; i < len(m); i++ {
 		if m[i] == 0 {
@@ -158,6 +162,24 @@ func parseMeasure(m []byte) (Measure, error) {
 		return Measure{}, errMessage
 	}
 	return Measure{time.Duration(number(m[1:])), time.Duration(number(m[9:])), int(number(m[17:]))}, nil
+}
+
+// An extension says until when the lock is valid now.
+type extension struct {
+	until, sent boottime.Instant // sent: when it was
+	allowed     time.Duration    // see Command.Extend
+}
+
+func (e extension) message() []byte {
+	return appendNumber(numbers(extend, uint64(e.until), uint64(e.sent)), uint64(e.allowed))
+}
+
+// parseExtension is the reverse of message.
+func parseExtension(m []byte) (extension, error) {
+	if len(m) != 1+3*8 {
+		return extension{}, errMessage
+	}
+	return extension{boottime.Instant(number(m[1:])), boottime.Instant(number(m[9:])), time.Duration(number(m[17:]))}, nil
 }
 
 // numbers is a message of two numbers.

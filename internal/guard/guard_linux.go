@@ -194,12 +194,20 @@ func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 	}
 }
 
-func (g *guarded) Extend(validUntil boottime.Instant) {
+func (g *guarded) Extend(validUntil boottime.Instant, allowed time.Duration) {
 	g.extended(validUntil)
-	g.conn.send(numbers(extend, uint64(validUntil), uint64(boottime.Now())), 0)
+	g.conn.send(extension{validUntil, boottime.Now(), allowed}.message(), 0)
 }
 
-func (g *guarded) extended(validUntil boottime.Instant) { g.validUntil.Store(int64(validUntil)) }
+// extended notes until when the guard does not kill. Of two at a time the later one counts.
+func (g *guarded) extended(validUntil boottime.Instant) {
+	for {
+		before := g.validUntil.Load()
+		if before >= int64(validUntil) || g.validUntil.CompareAndSwap(before, int64(validUntil)) {
+			return
+		}
+	}
+}
 
 // over reports whether the guard kills everything, or does so as soon as it gets the processor. An
 // etcdlocker that was stopped, and goes on, may have something else in mind; but what the guard has

@@ -22,7 +22,7 @@ func newWarden(t *testing.T, until boottime.Instant) (*warden, *conn) {
 	}
 	channels = append(channels, ours)
 	w := &warden{socket: theirs, message: make([]byte, maxMessage), pidfd: -1}
-	w.until.Store(int64(until))
+	w.deadline.until = until
 	return w, ours
 }
 
@@ -33,11 +33,11 @@ func TestHear(t *testing.T) {
 	if h := w.hear(); h.any || h.over || h.asked != 0 {
 		t.Errorf("from silence it heard %+v", h)
 	}
-	w.early.Store(1)
+	w.deadline.early, w.deadline.looked = 1, true
 	for _, m := range [][]byte{
-		numbers(extend, uint64(now.Add(time.Hour)), uint64(now)),
+		extension{now.Add(time.Hour), now, 0}.message(),
 		numbers(hold, 1, 0),
-		numbers(extend, uint64(now.Add(2*time.Hour)), uint64(now.Add(time.Minute))),
+		extension{now.Add(2 * time.Hour), now.Add(time.Minute), time.Second}.message(),
 	} {
 		if err := etcdlocker.send(m, 0); err != nil {
 			t.Fatal(err)
@@ -46,8 +46,8 @@ func TestHear(t *testing.T) {
 	if h := w.hear(); !h.any || h.over || h.asked != now.Add(time.Minute) {
 		t.Errorf("heard %+v", h)
 	}
-	if at := w.endsAt(); at != now.Add(2*time.Hour) || !w.held.Load() {
-		t.Errorf("it ends in %v, held: %v", at.Sub(now), w.held.Load())
+	if due := w.due(); due != (deadline{until: now.Add(2 * time.Hour), allowed: time.Second}) || !w.held.Load() {
+		t.Errorf("it ends at %+v, held: %v", due, w.held.Load())
 	}
 	if err := etcdlocker.send(numbers(end, 0, 0), 0); err != nil {
 		t.Fatal(err)
@@ -66,35 +66,80 @@ func TestHear(t *testing.T) {
 func TestNewsFirst(t *testing.T) {
 	now := boottime.Now()
 	w, etcdlocker := newWarden(t, now.Add(-time.Second))
-	if err := etcdlocker.send(numbers(extend, uint64(now.Add(time.Hour)), uint64(now)), 0); err != nil {
+	if err := etcdlocker.send(extension{now.Add(time.Hour), now, 0}.message(), 0); err != nil {
 		t.Fatal(err)
 	}
 	moved := make(chan struct{})
 	go w.keep(moved, make(chan os.Signal))
 	moved <- struct{}{} // it has looked at the clock at least once by the second time
 	moved <- struct{}{}
-	if w.begun.Load() || w.endsAt().Until() < time.Minute {
-		t.Errorf("it kills: %v, and ends in %v", w.begun.Load(), w.endsAt().Until())
+	if due := w.due(); w.begun.Load() || due.at().Until() < time.Minute {
+		t.Errorf("it kills: %v, and ends in %v", w.begun.Load(), due.at().Until())
 	}
 }
 
-// TestLookAhead: what has appeared since the last renewal has killing begin sooner, by what it takes; by
+// TestLookAhead: what the end of validity does not allow for has killing begin sooner, by what it takes; by
 // the most that there is room for, if that cannot be found out in time.
 func TestLookAhead(t *testing.T) {
 	now := boottime.Now()
-	w, _ := newWarden(t, now.Add(time.Hour))
-	w.most.Store(int64(10 * time.Minute))
-	w.told.Store(&Measure{})
-	if w.lookAhead(time.Second); w.early.Load() < int64(3*time.Second) || w.endsAt() > now.Add(time.Hour-3*time.Second) {
-		t.Errorf("a guard that wakes up late begins only %v sooner", time.Duration(w.early.Load()))
+	look := func(allowed, ahead, late time.Duration) time.Duration {
+		w, _ := newWarden(t, now.Add(time.Hour))
+		w.ahead, w.deadline.allowed = ahead, allowed
+		due := w.lookAhead(w.due(), late)
+		if !due.looked || due != w.due() {
+			t.Errorf("it has found %+v, and knows %+v", due, w.due())
+		}
+		return due.early
 	}
-	w.told.Store(&Measure{WakeUp: 2 * time.Second})
-	if w.lookAhead(time.Second); w.early.Load() != 1 {
-		t.Errorf("what is allowed for already has killing begin %v sooner", time.Duration(w.early.Load()))
+	if early := look(0, 10*time.Minute, time.Second); early < 3*time.Second || early > 10*time.Second {
+		t.Errorf("a guard that wakes up late begins only %v sooner", early)
 	}
-	w.most.Store(1000) // nothing can be counted in an eighth of that
-	if w.lookAhead(0); w.early.Load() != 1000 {
-		t.Errorf("what cannot be counted has killing begin %v sooner, of 1 µs", time.Duration(w.early.Load()))
+	if early := look(20*time.Second, 10*time.Minute, time.Second); early != 0 {
+		t.Errorf("what is allowed for already has killing begin %v sooner", early)
+	}
+	if early := look(0, time.Second, time.Hour); early != time.Second {
+		t.Errorf("killing begins %v sooner, 1 s is the most", early)
+	}
+	if early := look(0, 1000, 0); early != 1000 { // nothing can be counted in an eighth of that
+		t.Errorf("what cannot be counted has killing begin %v sooner, of 1 µs", early)
+	}
+}
+
+// TestLookAheadIsBeyondTheMeasure: what the guard has told etcdlocker after the last renewal is in no
+// margin yet.
+func TestLookAheadIsBeyondTheMeasure(t *testing.T) {
+	now := boottime.Now()
+	w, etcdlocker := newWarden(t, now)
+	w.ahead = 10 * time.Minute
+	if err := etcdlocker.send(extension{now.Add(time.Hour), now, 10 * time.Millisecond}.message(), 0); err != nil {
+		t.Fatal(err)
+	}
+	w.measure(boottime.Now().Sub(w.hear().asked) + time.Second) // it woke up late
+	if due := w.lookAhead(w.due(), time.Second); due.early < 2*time.Second {
+		t.Errorf("killing begins %v sooner", due.early)
+	}
+}
+
+// TestDeadline: where the end of validity has stayed where it was, it allows for no more than before.
+func TestDeadline(t *testing.T) {
+	const ms = time.Millisecond
+	now := boottime.Now()
+	var d deadline
+	for _, tt := range []struct {
+		until, allowed         time.Duration
+		wantUntil, wantAllowed time.Duration
+	}{
+		{1000 * ms, 10 * ms, 1000 * ms, 10 * ms},
+		{1000*ms + 10, 200 * ms, 1000*ms + 10, 10 * ms}, // computed a little later
+		{900 * ms, 200 * ms, 1000*ms + 10, 10 * ms},
+		{1500 * ms, 200 * ms, 1500 * ms, 200 * ms},
+		{1500 * ms, 50 * ms, 1500 * ms, 50 * ms},
+	} {
+		d.early, d.looked = ms, true
+		d.extend(extension{until: now.Add(tt.until), allowed: tt.allowed})
+		if want := (deadline{until: now.Add(tt.wantUntil), allowed: tt.wantAllowed}); d != want {
+			t.Errorf("after %v and %v: %+v, want %+v", tt.until, tt.allowed, d, want)
+		}
 	}
 }
 
@@ -105,7 +150,7 @@ func TestLastWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer etcdlocker.close()
-	if err := etcdlocker.send(numbers(extend, 1, 1), 0); err != nil {
+	if err := etcdlocker.send(extension{1, 1, 1}.message(), 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := sendTo(theirs, numbers(exited, 7, 0), -1); err != nil {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -37,16 +38,36 @@ type warden struct {
 	checker    int // the process id of what runs checks; 0: there is none
 	reaping    sync.Mutex
 	hearing    sync.Mutex
-	message    []byte                  // the last one; guarded by hearing
-	until      atomic.Int64            // a boottime.Instant: the end of validity
-	early      atomic.Int64            // a time.Duration: by how much sooner killing begins; 0: nobody has looked yet
-	most       atomic.Int64            // a time.Duration: by how much it can
-	told       atomic.Pointer[Measure] // that etcdlocker was told last; nil: none
-	held       atomic.Bool             // etcdlocker has the command stand still
+	message    []byte        // the last one; guarded by hearing
+	deadline   deadline      // guarded by hearing
+	ahead      time.Duration // by how much sooner than at the end of validity killing may begin
+	told       *Measure      // that etcdlocker was told last; nil: none
+	held       atomic.Bool   // etcdlocker has the command stand still
 	killer     *supervise.Killer
 	ending     sync.Once
 	begun      atomic.Bool // ending has begun: who stops is of no interest any more
 	alone      atomic.Bool // etcdlocker is gone
+}
+
+// A deadline is when everything is killed.
+type deadline struct {
+	until   boottime.Instant // the end of validity, as etcdlocker has said last
+	allowed time.Duration    // what that leaves for killing, beyond the usual
+	early   time.Duration    // by how much sooner than that killing has to begin
+	looked  bool             // early has been found out
+}
+
+// at is when killing begins.
+func (d deadline) at() boottime.Instant { return d.until.Add(-d.early) }
+
+// extend moves it. Where the end of validity, which never moves back, has stayed where it was, it does
+// not allow for what the last measure asks for.
+func (d *deadline) extend(e extension) {
+	const moved = time.Millisecond // less is how exactly it is computed
+	if e.until.Sub(d.until) < moved {
+		e.allowed = min(e.allowed, d.allowed)
+	}
+	*d = deadline{until: max(d.until, e.until), allowed: e.allowed}
 }
 
 // run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
@@ -94,22 +115,23 @@ func (w *warden) awaitStart() (o Order, err error) {
 		w.wakeUp = boottime.Now().Sub(before) - probe
 	}
 	w.message = make([]byte, maxMessage)
-	for at := boottime.Instant(0); ; {
+	for last := (deadline{}); ; {
 		n, channel, err := receiveFrom(w.socket, w.message, 0) // the command inherits the descriptor
 		if err != nil {
 			return Order{}, errGone
 		}
 		switch m := w.message[:n]; kind(m[0]) {
 		case extend:
-			until, sent, err := parseNumbers(m)
+			e, err := parseExtension(m)
 			if err != nil {
 				return Order{}, err
 			}
-			at = max(at, boottime.Instant(until))
-			w.wakeUp = boottime.Now().Sub(boottime.Instant(sent))
+			last.extend(e)
+			w.wakeUp = boottime.Now().Sub(e.sent)
 		case start:
 			o, err := parseOrder(m)
-			o.ValidUntil, o.Channel = max(at, o.ValidUntil), channel
+			last.extend(extension{until: o.ValidUntil, allowed: o.Allowed})
+			w.deadline, w.ahead, o.Channel = last, o.Ahead, channel
 			return o, err
 		default:
 			return Order{}, errGone
@@ -123,7 +145,9 @@ func (w *warden) guard(o Order) {
 		w.refuse(err, cannotAlarm)
 		return
 	}
-	w.alarms.set(o.ValidUntil) // before there is a command that could outlive a guard that is stopped
+	// Before there is a command that could outlive a guard that is stopped. While the command is executed,
+	// which a file system can hold up, nothing is below the guard that does not die with it.
+	w.alarms.set(w.deadline.until, 0)
 	if why, err := w.start(o); err != nil {
 		w.refuse(err, why)
 		return
@@ -132,8 +156,7 @@ func (w *warden) guard(o Order) {
 	// killed instead of being asked to end. It starts nothing more that could inherit this.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGUSR1, syscall.SIGUSR2)
 	w.killer = supervise.NewKiller(w.group, &w.reaping, 0)
-	w.until.Store(int64(o.ValidUntil))
-	w.most.Store(int64(o.ValidUntil.Until() / mostEarly))
+	w.alarms.set(w.deadline.until, lastResort)
 	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
 	go w.listen(moved)
 	go w.keep(moved, continued)
@@ -213,6 +236,7 @@ func (w *warden) start(o Order) (why uint64, err error) {
 		// anybody else has to do with an entry in /proc, and for that they must get the processor: at a
 		// real-time priority it was seen to wait for ever.
 		sched.Ordinary.SetThread()
+		runtime.LockOSThread() // no other thread is started by this one, to have its priority
 	}
 	if o.pgid == 0 {
 		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
@@ -339,29 +363,27 @@ func (w *warden) hear() (h heard) {
 			h.over = true
 			return h
 		}
-		m := w.message[:n]
-		switch a, b, err := parseNumbers(m); {
-		case err != nil: // it is not for a guard whose command has started
-		case kind(m[0]) == extend:
-			w.until.Store(int64(a))
-			h.asked = boottime.Instant(b)
-			w.early.Store(0)
-			w.most.Store(int64(boottime.Instant(a).Sub(boottime.Instant(b)) / mostEarly))
-		case kind(m[0]) == hold:
-			w.held.Store(a != 0)
-		case kind(m[0]) == end:
+		switch m := w.message[:n]; kind(m[0]) {
+		case extend:
+			if e, err := parseExtension(m); err == nil {
+				w.deadline.extend(e)
+				h.asked = e.sent
+			}
+		case hold:
+			if still, _, err := parseNumbers(m); err == nil {
+				w.held.Store(still != 0)
+			}
+		case end:
 			h.over = true
 		}
 	}
 }
 
-// mostEarly is the part of what is left of the TTL, at a renewal, by which killing can begin sooner than
-// etcdlocker has allowed for.
-const mostEarly = 8
-
-// endsAt is when everything is killed, as far as hear has heard, and what was found shortly before.
-func (w *warden) endsAt() boottime.Instant {
-	return boottime.Instant(w.until.Load()).Add(-time.Duration(w.early.Load()))
+// due is when everything is killed, as far as hear has heard, and what was found shortly before.
+func (w *warden) due() deadline {
+	w.hearing.Lock()
+	defer w.hearing.Unlock()
+	return w.deadline
 }
 
 // listen waits for orders until etcdlocker is gone.
@@ -390,10 +412,10 @@ func (w *warden) measure(wakeUp time.Duration) {
 	begun := boottime.Now()
 	processes, _ := w.count(time.Second)
 	m := Measure{wakeUp, boottime.Now().Sub(begun), processes}
-	if told := w.told.Load(); told != nil && m.isLike(*told) {
+	if w.told != nil && m.isLike(*w.told) {
 		return // to answer means to wake up once more, when the answer is read
 	}
-	w.told.Store(&m)
+	w.told = &m
 	sendTo(w.socket, m.message(), -1)
 }
 
@@ -407,9 +429,10 @@ func (m Measure) isLike(other Measure) bool {
 func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 	timer := boottime.NewTimer()
 	for {
-		next := w.endsAt()
-		if w.early.Load() == 0 {
-			next = next.Add(-time.Duration(w.most.Load()))
+		due := w.due()
+		next := due.at()
+		if !due.looked {
+			next = next.Add(-w.ahead)
 		}
 		timer.Reset(next)
 		continues := false
@@ -421,16 +444,16 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 			continues = true // or it was too long until this process got to look
 		}
 		over := w.hear().over
-		if ahead := w.endsAt().Until(); ahead > 0 && ahead <= time.Duration(w.most.Load()) && w.early.Load() == 0 {
-			w.lookAhead(-next.Until())
+		if due = w.due(); !due.looked && due.until.Until() > 0 && due.until.Until() <= w.ahead {
+			due = w.lookAhead(due, -next.Until())
 		}
-		if over || w.endsAt().Until() <= 0 {
+		if over || due.at().Until() <= 0 {
 			w.alarms.spare()
 			w.end()
 			for range moved {
 			}
 		}
-		w.alarms.set(w.endsAt())
+		w.alarms.set(due.at(), lastResort)
 		// An etcdlocker above this one has let all of us go on, but for the command: see cgroup.Thaw.
 		if continues && w.group.Frozen() {
 			go w.thaw() // it may have to wait in the kernel
@@ -438,23 +461,20 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 	}
 }
 
-// lookAhead counts once more what is to be killed, when no renewal has come for long. What has
-// appeared since the last one is not in etcdlocker's margin: killing it has to begin sooner.
-func (w *warden) lookAhead(late time.Duration) {
-	until, most, known := w.until.Load(), time.Duration(w.most.Load()), Measure{}
-	if told := w.told.Load(); told != nil {
-		known = *told
-	}
-	early, begun := most, boottime.Now()
-	if n, all := w.count(most / mostEarly); all {
+// lookAhead counts once more what is to be killed, when no renewal has come for long, and returns when
+// that has to begin. What has appeared since etcdlocker was told last is not in its margin.
+func (w *warden) lookAhead(due deadline, late time.Duration) deadline {
+	early, begun := w.ahead, boottime.Now()
+	if n, all := w.count(w.ahead / 8); all {
 		now := Measure{max(late, 0), boottime.Now().Sub(begun), n}
-		early = min(now.Extra(), most) - min(known.Extra(), most)
+		early = min(max(now.Extra()-due.allowed, 0), w.ahead)
 	}
 	w.hearing.Lock()
 	defer w.hearing.Unlock()
-	if w.until.Load() == until { // else it can be done again
-		w.early.Store(int64(max(early, 1))) // 1: it was done
+	if w.deadline == due { // else it can be done again
+		w.deadline.early, w.deadline.looked = early, true
 	}
+	return w.deadline
 }
 
 // count counts the processes of the command. It gives up after a time, and reports whether it has not.
@@ -467,6 +487,9 @@ func (w *warden) count(within time.Duration) (n int, all bool) {
 
 // thaw lets the command go on, unless etcdlocker has it stand still.
 func (w *warden) thaw() {
+	if w.hear().over { // or it has said that it does
+		w.end()
+	}
 	if !w.held.Load() {
 		w.group.Thaw()
 	}

@@ -30,6 +30,13 @@ func MaxExtra(ttl, refresh, grace time.Duration) time.Duration {
 	return max(0, min(ttl/8, ttl-Margin(ttl)-grace-room-refresh/2))
 }
 
+// MaxAhead is how much sooner than at the end of validity the work can be ended by force, because it is
+// found to take longer than the margin allows for: an eighth of the TTL, and less where the next renewal
+// would not be due before with room to be made.
+func MaxAhead(ttl, refresh time.Duration) time.Duration {
+	return max(0, min(ttl/8, ttl-Margin(ttl)-refresh-room))
+}
+
 // DefaultGrace is the time between the request to stop and the end of validity: a quarter of the TTL, at most 5 s.
 func DefaultGrace(ttl time.Duration) time.Duration { return min(5*time.Second, ttl/4) }
 

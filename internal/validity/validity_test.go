@@ -34,7 +34,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestExtraLeavesRoom: whatever the margin grows by, the next renewal is due with room before the grace.
+// TestExtraLeavesRoom: whatever the margin grows by, the next renewal is due with room before the grace, and
+// before the work can be ended ahead of time.
 func TestExtraLeavesRoom(t *testing.T) {
 	if got := MaxExtra(2*time.Second, time.Second, 500*time.Millisecond); got != 250*time.Millisecond {
 		t.Errorf("at most %v of a TTL of 2 s", got)
@@ -46,6 +47,12 @@ func TestExtraLeavesRoom(t *testing.T) {
 				due := max(refresh-extra, refresh/2)
 				if extra < 0 || due+room+grace+extra+Margin(ttl) > ttl {
 					t.Fatalf("TTL %v, interval %v, grace %v: %v more leave no room after %v", ttl, refresh, grace, extra, due)
+				}
+				for _, extra := range []time.Duration{0, extra / 2, extra} {
+					due := max(refresh-extra, refresh/2)
+					if ahead := MaxAhead(ttl, refresh); due+room+ahead+extra+Margin(ttl) > ttl {
+						t.Fatalf("TTL %v, interval %v, %v more: %v ahead leave no room after %v", ttl, refresh, extra, ahead, due)
+					}
 				}
 			}
 		}
