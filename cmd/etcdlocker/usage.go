@@ -9,7 +9,7 @@ The command never runs when its lock may belong to somebody else: if the lease c
 and everything it started are asked to end and then killed, all before the lock can go to another holder. On Linux a guard
 process does so when etcdlocker itself is killed or stopped.
 
-Options end at the first word that is none, or at --. Each may also come from the variable in brackets.
+Options end at the first argument that is not an option, or at --. Each may also come from the variable in brackets.
 
 The lock:
   -k, --key KEY           the lock's key in etcd, any bytes, required [ETCD_LOCK_KEY]
@@ -22,10 +22,11 @@ The lock:
       --hold-at-least DURATION  keep the lock until so long after it was acquired, even if the command ends earlier
 
 The command:
-      --grace DURATION    time from TERM to KILL when the lock is lost; default TTL/4, at most 5s
+      --grace DURATION    time from TERM to KILL when the lock is lost; default TTL/4, at most 5s; the guard kills up to
+                          an eighth of the remaining validity sooner if the command has more processes than before
       --kill-after DURATION  told to stop, kill the command after this time; default: wait for it
       --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
-                          until a renewal succeeds; it is killed when validity ends; default kill
+                          until a renewal succeeds; when validity ends, or sooner as above, it is killed; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
       --no-kernel-timers  run the command even if the kernel refuses its timers (RLIMIT_SIGPENDING): with both etcdlocker
                           and its guard stopped, the command then runs on

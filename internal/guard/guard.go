@@ -7,9 +7,11 @@
 // leaves it, and it knows until when the lock is valid: if that moment comes, or if etcdlocker is gone, it kills
 // everything below it until the kernel says that it has no children.
 //
-// Each of the two watches over the same end of validity, so that killing or stopping either leaves nothing running. For
-// both at once there is a timer in the kernel that kills the guard, stopped or not, and with it the command itself; what
-// that one has started is then not reached.
+// Each of the two watches over the same end of validity, so that killing or stopping either leaves
+// nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) at the end of
+// validity, and again every 10 ms, so that it can kill everything. Another timer kills a guard that does
+// not get to that, 1 s after the end of validity, and with it the command itself; what the command has
+// started is then not reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
 //	extend: until when, ...         ready: where the command's control group is

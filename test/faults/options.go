@@ -12,7 +12,7 @@ import (
 
 // Options say which trials are run, and how.
 type Options struct {
-	Trials   int    // how many; 0: each fault once, and some pairs
+	Trials   int    // how many; 0: each row once, and some pairs
 	Seed     uint64 // of the first trial; each one after it has the next
 	Parallel int    // trials at a time; they mostly wait
 	Only     string // the name of a fault, or of a pair
@@ -23,7 +23,7 @@ type Options struct {
 
 // Register defines the flags for the options.
 func (o *Options) Register(flags *flag.FlagSet) {
-	flags.IntVar(&o.Trials, "faults.trials", 0, "how many `trials`; 0: each fault once, and some pairs of them")
+	flags.IntVar(&o.Trials, "faults.trials", 0, "how many `trials`; 0: each row once, and some pairs")
 	flags.Uint64Var(&o.Seed, "faults.seed", uint64(time.Now().UnixNano())%1e9, "the `seed` of the first trial; each one after it has the next")
 	flags.IntVar(&o.Parallel, "faults.parallel", 6, "trials at a time")
 	flags.StringVar(&o.Only, "faults.only", "", "the `name` of a fault, or of a pair as \"one + another\"; regular trials if empty")

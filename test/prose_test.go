@@ -1,0 +1,92 @@
+//go:build linux
+
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// widest is how many columns a line of prose may have.
+const widest = 100
+
+// proseOfARun begins the paragraphs and items of docs/faults.md that tell of one run of the fault suite, and are
+// written anew with the next one.
+var proseOfARun = regexp.MustCompile(`^(What a lock is worth shows|It is older than the rows|- Etcdlocker and guard stopped, the|- In one pair the command|- Majority lost, twice)`)
+
+// TestProseIsNarrow: prose in documents has at most 100 columns. Tables, code, what programs generate, and a link alone on
+// its line may be wider.
+func TestProseIsNarrow(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("documents: %q, %v", files, err)
+	}
+	for _, file := range append(files, "../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md") {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range tooWide(string(content)) {
+			t.Errorf("%s: more than %d columns: %s", strings.TrimPrefix(file, "../"), widest, line)
+		}
+	}
+}
+
+// TestTooWide: what is prose is told from what is not.
+func TestTooWide(t *testing.T) {
+	long := strings.Repeat("word ", 25)
+	for text, want := range map[string]int{
+		long:                          1,
+		"- " + long:                   1,
+		"- item\n  " + long:           1,
+		"text\n    " + long:           1, // goes on with the paragraph
+		"## " + long:                  1,
+		strings.Repeat("ä", widest):   0,
+		strings.Repeat("ä", widest+1): 1,
+		"| " + long + "|":             0,
+		"```sh\n" + long + "\n```\n":  0,
+		"```sh\n```\n" + long:         1,
+		"text\n\n    " + long:         0,
+		"<!-- x: y -->\n" + long + "\n<!-- end -->":    0,
+		"<!-- x: y -->\n<!-- end -->\n" + long:         1,
+		"- [name](" + strings.Repeat("x", 100) + "),":  0,
+		"see [name](" + strings.Repeat("x", 100) + ")": 1,
+	} {
+		if got := tooWide(text); len(got) != want {
+			t.Errorf("%q: %q, want %d", text, got, want)
+		}
+	}
+}
+
+var linkAlone = regexp.MustCompile(`^\s*(- |\d+\. )?(\[[^\]]*\]\([^)]*\)|<?https?://\S+)[.,;:]?$`)
+
+// tooWide returns the lines of prose in a document that have too many columns.
+func tooWide(document string) (wide []string) {
+	fenced, generated, prose, ofARun := false, false, false, false
+	for line := range strings.Lines(document) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fenced, prose = !fenced, false
+		case strings.HasPrefix(line, "<!--"):
+			generated, prose = !strings.HasPrefix(line, "<!-- end"), false
+		case fenced, generated:
+		case line == "":
+			prose, ofARun = false, false
+		case strings.HasPrefix(line, "|"), !prose && strings.HasPrefix(line, "    "):
+		default:
+			if !prose || strings.HasPrefix(line, "- ") {
+				ofARun = proseOfARun.MatchString(line)
+			}
+			prose = true
+			if utf8.RuneCountInString(line) > widest && !ofARun && !linkAlone.MatchString(line) {
+				wide = append(wide, line)
+			}
+		}
+	}
+	return wide
+}
