@@ -39,7 +39,8 @@ type Lock struct {
 	// the last element of a path is used.
 	Command string
 
-	// Logger gets debug and warning messages. Nil means none.
+	// Logger gets debug and warning messages. Nil means none. It must not block: the lock is not
+	// renewed meanwhile.
 	Logger *slog.Logger
 
 	// OnWait, if set, is called each time that Lock has taken a place behind somebody else. It must not block.

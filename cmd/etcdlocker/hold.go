@@ -62,6 +62,7 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 
 // holdOnly holds the lock without a command until a signal comes.
 func (h *holder) holdOnly() int {
+	h.voice.flush(flushBefore)
 	fmt.Println(readable(h.key), h.lock.Token())
 	sig := h.pause(nil)
 	lost := h.release()

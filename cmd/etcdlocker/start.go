@@ -42,6 +42,7 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
+		h.voice.flush(flushBefore) // what was said comes before what the command says
 		o := guard.Order{ValidUntil: h.validUntil(), Lease: int64(h.lock.Lease()), Env: h.environment(), NoTimers: h.noTimers}
 		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)
