@@ -18,6 +18,7 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
+	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // errTooLate says that the lock did not become ours in the time that --wait or --try allow.
@@ -169,7 +170,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	h.lock.RefreshInterval, h.lock.Grace, h.lock.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
 	h.lock.Logger = h.voice.logger(h.verbose)
 	if h.freeze {
-		h.lock.Grace = time.Nanosecond // in doubt, the end is not the lock's to announce
+		h.lock.Grace = validity.NoGrace // in doubt, the end is not the lock's to announce
 	}
 	h.lock.OnRenew, h.lock.Margin = h.onRenew, h.margin
 	if len(h.command) > 0 {
