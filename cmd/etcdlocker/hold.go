@@ -15,6 +15,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
+	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // releaseLimit bounds the release: when etcd does not answer, the lock frees itself after the TTL.
@@ -90,10 +91,13 @@ func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	return <-stop
 }
 
-// validUntil returns the instant at which somebody else may have the lock if no further renewal succeeds.
+// validUntil returns the instant at which somebody else may have the lock if no further renewal
+// succeeds. It is not counted from now: this process may stand still at any moment.
 func (h *holder) validUntil() boottime.Instant {
-	now := boottime.Now()
-	return now.Add(h.lock.Remaining())
+	if end := validity.End(h.lock); end != 0 {
+		return end
+	}
+	return boottime.Now()
 }
 
 // supervise runs the command to its end and releases the lock.
