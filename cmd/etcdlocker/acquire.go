@@ -87,6 +87,8 @@ type holder struct {
 	since    time.Time
 	endpoint string // for the command's environment
 
+	before []os.Signal // came before the command had started
+
 	tight sync.Once // the margin has been found to be too small
 }
 

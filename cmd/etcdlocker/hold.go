@@ -125,7 +125,10 @@ func (h *holder) supervise() int {
 		}
 		watched.monitor.Still(false)
 	}
-	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
+	events := supervise.Events{
+		Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(),
+		Before: h.before, Signals: h.signals, Shared: fromTerminal, Settle: settle,
+	}
 	life.Told = watched.monitor.Stopping
 	if h.freeze {
 		quit := make(chan struct{})

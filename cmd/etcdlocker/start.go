@@ -59,16 +59,18 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	return nil, err
 }
 
-// toldToStop returns the first signal to stop among those that came, which stay for whoever takes them next.
-func (h *holder) toldToStop() (stop syscall.Signal) {
+// toldToStop takes the signals that came, for the command once it has started, and returns the first
+// one among all of them that tells to stop.
+func (h *holder) toldToStop() syscall.Signal {
 	for range len(h.signals) {
-		sig := <-h.signals
-		h.signals <- sig
-		if s, ok := sig.(syscall.Signal); ok && stop == 0 && supervise.IsStop(s) {
-			stop = s
+		h.before = append(h.before, <-h.signals)
+	}
+	for _, sig := range h.before {
+		if s, ok := sig.(syscall.Signal); ok && supervise.IsStop(s) {
+			return s
 		}
 	}
-	return stop
+	return 0
 }
 
 // notStarted says why the command was not started, and returns the exit code.

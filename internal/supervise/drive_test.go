@@ -1,0 +1,36 @@
+package supervise
+
+import (
+	"os"
+	"syscall"
+	"testing"
+)
+
+// scripted are Processes whose news a test makes.
+type scripted struct {
+	*recorder
+	exited  chan Exit
+	empty   chan struct{}
+	stopped chan bool
+}
+
+func newScripted(r *recorder) *scripted {
+	return &scripted{r, make(chan Exit, 2), make(chan struct{}), make(chan bool)}
+}
+
+func (s *scripted) Exited() <-chan Exit    { return s.exited }
+func (s *scripted) Empty() <-chan struct{} { return s.empty }
+func (s *scripted) Stopped() <-chan bool   { return s.stopped }
+
+// TestSignalsBeforeTheStart: the command has none of them, whoever has sent them.
+func TestSignalsBeforeTheStart(t *testing.T) {
+	l, r := newTestLife()
+	p := newScripted(r)
+	p.exited <- Exit{Status: syscall.WaitStatus(syscall.SIGINT)}
+	asked := func(syscall.Signal) bool { t.Error("it asks whether the command has it"); return true }
+	Drive(l, p, Events{Before: []os.Signal{syscall.SIGWINCH, syscall.SIGINT}, Shared: asked})
+	r.expect(t, l, Over, "window changed", "interrupt")
+	if l.Stop != syscall.SIGINT {
+		t.Errorf("stopped by %v", l.Stop)
+	}
+}
