@@ -114,6 +114,10 @@ func (h *holder) supervise() int {
 		watched.close()
 		return h.notStarted(run, err)
 	}
+	if terminal.state != nil {
+		settle() // what was typed until now, the command may not have got
+	}
+	h.toldToStop()
 	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
 	watched.begin(run)
 	life := supervise.NewLife(watched)

@@ -30,9 +30,6 @@ const guardsTried = 3
 func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	for try := range guardsTried {
 		if try > 0 {
-			if sig := h.toldToStop(); sig != 0 {
-				return nil, stopped(sig)
-			}
 			h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)
 			h.run.again()
 		}
@@ -48,6 +45,9 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		o.By = o.ValidUntil.Add(-h.grace)
 		if h.held.Err() != nil || o.By.Until() <= 0 {
 			return nil, errNoTime
+		}
+		if sig := h.toldToStop(); sig != 0 {
+			return nil, stopped(sig)
 		}
 		if err = run.Start(h.held, o); !errors.Is(err, guard.ErrGone) {
 			return run, err
