@@ -4,6 +4,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // scripted are Processes whose news a test makes.
@@ -32,5 +33,26 @@ func TestSignalsBeforeTheStart(t *testing.T) {
 	r.expect(t, l, Over, "window changed", "interrupt")
 	if l.Stop != syscall.SIGINT {
 		t.Errorf("stopped by %v", l.Stop)
+	}
+}
+
+// TestGuardLeavesFirst: while what the command left is waited for, the guard goes when nothing is left,
+// and that it is gone is known before that nothing is left.
+func TestGuardLeavesFirst(t *testing.T) {
+	l, r := newTestLife()
+	l.Orphans = AwaitOrphans
+	p := newScripted(r)
+	p.exited <- Exit{Status: 5 << 8, Left: true}
+	p.exited <- Exit{Status: 9, Left: true, Unguarded: true}
+	go func() {
+		for len(p.exited) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		close(p.empty)
+	}()
+	Drive(l, p, Events{})
+	r.expect(t, l, Over)
+	if l.Forced || l.Unguarded || l.Status.ExitStatus() != 5 {
+		t.Errorf("forced %v, unguarded %v, status %v", l.Forced, l.Unguarded, l.Status)
 	}
 }
