@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/creack/pty"
@@ -216,9 +217,10 @@ func TestWaitingLineOnANarrowTerminal(t *testing.T) {
 // TestCtrlCReachesTheCommandOnce: the terminal has sent it to the whole group already.
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := onTerminal(t, 80, s.Endpoint(), "-k", "/ctrl-c", "--", "sh", "-c",
+	p := onTerminal(t, 80, s.Endpoint(), "-v", "-k", "/ctrl-c", "--", "sh", "-c",
 		`trap 'echo interrupted' INT; trap 'echo asked; exit 5' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
+	p.says(p.stdout, "command started") // before that, it would get what is typed from etcdlocker as well
 	p.types(ctrlC)
 	p.says(p.stdout, "interrupted")
 	p.signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
@@ -607,4 +609,40 @@ func localFlags(t testing.TB, tty *os.File) uint32 {
 		t.Fatal(err)
 	}
 	return flags.Lflag
+}
+
+// TestCtrlCBeforeTheCommand: what is typed while the command is being started, and so has not reached
+// it, ends it all the same. Its guard is stopped meanwhile, and so cannot start it.
+func TestCtrlCBeforeTheCommand(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/ctrl-c/before"
+	client := s.Client(t)
+	holder := locker(t, s.Endpoint(), "-k", key)
+	before := held(t, client, key).Kvs[0].ModRevision
+	p := onTerminal(t, 200, s.Endpoint(), "-t", "60", "-k", key, "--", "sleep", "1000")
+	p.shows("place 1 in line")
+	guard := guardOf(t, p.program)
+	if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	holder.signal(syscall.SIGTERM)
+	etcdtest.Await(t, "the lock", func(ctx context.Context) error {
+		resp, err := client.Get(ctx, key)
+		if err == nil && (len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision == before) {
+			err = errors.New("it is another's")
+		}
+		return err
+	})
+	// Until the guard is told to start it. Too short a time makes it another test that passes.
+	time.Sleep(200 * time.Millisecond)
+	p.types(ctrlC)
+	p.shows("^C")
+	if err := syscall.Kill(guard, syscall.SIGCONT); err != nil && err != syscall.ESRCH {
+		t.Fatal(err)
+	}
+	p.shows("stopped by SIGINT")
+	if code := p.code(); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	free(t, client, key)
 }

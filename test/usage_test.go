@@ -122,3 +122,15 @@ func TestControlUsage(t *testing.T) {
 		t.Errorf("without a word: exit code %d, %q", p.code(), p.stdout)
 	}
 }
+
+// TestNoGrace: with a grace of 0 renewals may be due as late as the TTL allows.
+func TestNoGrace(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	for _, refresh := range []string{"58", "59.59"} {
+		p := locker(t, s.Endpoint(), "-k", "/no-grace", "-t", "60", "-r", refresh, "--grace", "0", "true")
+		if code := p.code(); code != 0 {
+			t.Errorf("refresh interval %s: exit code %d, %q", refresh, code, p.stderr)
+		}
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
+	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // errTooLate says that the lock did not become ours in the time that --wait or --try allow.
@@ -86,6 +87,8 @@ type holder struct {
 	renewed  chan struct{} // receives after a renewal
 	since    time.Time
 	endpoint string // for the command's environment
+
+	before []os.Signal // came before the command had started
 
 	extra atomic.Int64 // a time.Duration: what margin returned last
 	tight sync.Once    // it has been found to be nearly too small
@@ -171,7 +174,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	h.lock.RefreshInterval, h.lock.Grace, h.lock.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
 	h.lock.Logger = h.voice.logger(h.verbose)
 	if h.freeze {
-		h.lock.Grace = time.Nanosecond // in doubt, the end is not the lock's to announce
+		h.lock.Grace = validity.NoGrace // in doubt, the end is not the lock's to announce
 	}
 	h.lock.OnRenew, h.lock.Margin = h.onRenew, h.margin
 	if len(h.command) > 0 {

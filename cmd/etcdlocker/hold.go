@@ -15,6 +15,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
+	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // releaseLimit bounds the release: when etcd does not answer, the lock frees itself after the TTL.
@@ -62,6 +63,7 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 
 // holdOnly holds the lock without a command until a signal comes.
 func (h *holder) holdOnly() int {
+	h.voice.flush(flushBefore)
 	fmt.Println(readable(h.key), h.lock.Token())
 	sig := h.pause(nil)
 	lost := h.release()
@@ -89,10 +91,13 @@ func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	return <-stop
 }
 
-// validUntil returns the instant at which somebody else may have the lock if no further renewal succeeds.
+// validUntil returns the instant at which somebody else may have the lock if no further renewal
+// succeeds. It is not counted from now: this process may stand still at any moment.
 func (h *holder) validUntil() boottime.Instant {
-	now := boottime.Now()
-	return now.Add(h.lock.Remaining())
+	if end := validity.End(h.lock); end != 0 {
+		return end
+	}
+	return boottime.Now()
 }
 
 // supervise runs the command to its end and releases the lock.
@@ -109,6 +114,10 @@ func (h *holder) supervise() int {
 		watched.close()
 		return h.notStarted(run, err)
 	}
+	if terminal.state != nil {
+		settle() // what was typed until now, the command may not have got
+	}
+	h.toldToStop()
 	h.voice.logger(h.verbose).Debug("command started", "pid", run.PID())
 	watched.begin(run)
 	life := supervise.NewLife(watched)
@@ -120,7 +129,10 @@ func (h *holder) supervise() int {
 		}
 		watched.monitor.Still(false)
 	}
-	events := supervise.Events{Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(), Signals: h.signals, Shared: fromTerminal, Settle: settle}
+	events := supervise.Events{
+		Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(),
+		Before: h.before, Signals: h.signals, Shared: fromTerminal, Settle: settle,
+	}
 	life.Told = watched.monitor.Stopping
 	if h.freeze {
 		quit := make(chan struct{})

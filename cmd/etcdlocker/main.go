@@ -28,8 +28,9 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
-	defer early.Guard.Close() // if it has got no command
 	v := &voice{w: os.Stderr}
+	defer v.flush(flushAtEnd)
+	defer early.Guard.Close() // if it has got no command
 	o, err := parseOptions(os.Args[1:], os.Getenv)
 	switch {
 	case err != nil:

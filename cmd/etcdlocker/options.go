@@ -189,6 +189,7 @@ func (p *parser) times() error {
 	if p.o.grace, err = p.duration("grace", p.grace, validity.DefaultGrace(p.o.ttl)); err != nil {
 		return err
 	}
+	p.o.grace = max(p.o.grace, validity.NoGrace)
 	refresh := p.text("refresh", p.refresh, "ETCD_LOCK_REFRESH")
 	if refresh.value != "" || p.flags.Changed("refresh") {
 		if p.o.refresh, err = parseDuration(refresh); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,4 +31,23 @@ func FuzzParseDuration(f *testing.F) {
 			t.Errorf("%q passed as %v", value, d)
 		}
 	})
+}
+
+// TestNoGrace: a grace of 0 is none at all, and not the default that 0 stands for in a Lock.
+func TestNoGrace(t *testing.T) {
+	for _, tt := range []struct {
+		refresh string
+		fits    bool
+	}{{"58", true}, {"59.59", true}, {"59.590001", false}} {
+		o, err := parseOptions([]string{"-k", "/k", "-t", "60", "-r", tt.refresh, "--grace", "0", "true"}, func(string) string { return "" })
+		if (err == nil) != tt.fits {
+			t.Errorf("refresh interval %s: %v", tt.refresh, err)
+		}
+		if err == nil && (o.grace <= 0 || o.grace > time.Microsecond) {
+			t.Errorf("a grace of %v", o.grace)
+		}
+		if err != nil && !strings.Contains(err.Error(), "a grace of 0s ") {
+			t.Error(err)
+		}
+	}
 }

@@ -31,9 +31,6 @@ const guardsTried = 3
 func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	for try := range guardsTried {
 		if try > 0 {
-			if sig := h.toldToStop(); sig != 0 {
-				return nil, stopped(sig)
-			}
 			h.voice.logger(h.verbose).Warn("starting another guard process", "cause", err)
 			h.run.again()
 		}
@@ -43,11 +40,22 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
-		o := guard.Order{ValidUntil: h.validUntil(), Allowed: h.allowed(), Ahead: validity.MaxAhead(h.ttl, h.refresh), Lease: int64(h.lock.Lease()), Env: h.environment(), NoTimers: h.noTimers}
+		h.voice.flush(flushBefore) // what was said comes before what the command says
+		o := guard.Order{
+			ValidUntil: h.validUntil(),
+			Allowed:    h.allowed(),
+			Ahead:      validity.MaxAhead(h.ttl, h.refresh),
+			Lease:      int64(h.lock.Lease()),
+			Env:        h.environment(),
+			NoTimers:   h.noTimers,
+		}
 		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)
 		if h.held.Err() != nil || o.By.Until() <= 0 {
 			return nil, errNoTime
+		}
+		if sig := h.toldToStop(); sig != 0 {
+			return nil, stopped(sig)
 		}
 		if err = run.Start(h.held, o); !errors.Is(err, guard.ErrGone) {
 			return run, err
@@ -59,16 +67,18 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	return nil, err
 }
 
-// toldToStop returns the first signal to stop among those that came, which stay for whoever takes them next.
-func (h *holder) toldToStop() (stop syscall.Signal) {
+// toldToStop takes the signals that came, for the command once it has started, and returns the first
+// one among all of them that tells to stop.
+func (h *holder) toldToStop() syscall.Signal {
 	for range len(h.signals) {
-		sig := <-h.signals
-		h.signals <- sig
-		if s, ok := sig.(syscall.Signal); ok && stop == 0 && supervise.IsStop(s) {
-			stop = s
+		h.before = append(h.before, <-h.signals)
+	}
+	for _, sig := range h.before {
+		if s, ok := sig.(syscall.Signal); ok && supervise.IsStop(s) {
+			return s
 		}
 	}
-	return stop
+	return 0
 }
 
 // notStarted says why the command was not started, and returns the exit code.

@@ -8,21 +8,45 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
-// A voice says everything that is said to a human, one line at a time, on stderr: stdout is the command's. While a
-// status line stands on the terminal, other lines are written above it.
+// maxQueued is how many lines wait for stderr at most.
+const maxQueued = 1000
+
+// How long a stderr that is blocked is waited for: before something else is written, and at the end.
+const (
+	flushBefore = 100 * time.Millisecond
+	flushAtEnd  = time.Second
+)
+
+// A voice says everything that is said to a human, one line at a time, on stderr: stdout is the
+// command's. While a status line stands on the terminal, other lines are written above it.
+//
+// No method but flush waits for stderr, which may block for as long as it likes: on a terminal after
+// Ctrl-S, or a full pipe. A goroutine writes, and lasts for as long as there is something to write.
 type voice struct {
-	mu     sync.Mutex
-	w      io.Writer
-	status string
+	w io.Writer
+
+	mu      sync.Mutex
+	queue   []string      // lines to be written
+	dropped int           // lines that came when the queue was full
+	status  string        // the status line that is wanted; empty: none
+	quiet   chan struct{} // closed when all is written; nil: it is
+
+	shown string // the status line on the terminal; the writing goroutine's
 }
 
 func (v *voice) say(kind, format string, args ...any) {
+	line := "etcdlocker: " + kind + oneLine(fmt.Sprintf(format, args...)) + "\n"
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	line := oneLine(fmt.Sprintf(format, args...))
-	fmt.Fprintf(v.w, "%setcdlocker: %s%s\n%s", v.erase(), kind, line, v.status)
+	if len(v.queue) < maxQueued {
+		v.queue = append(v.queue, line)
+	} else {
+		v.dropped++
+	}
+	v.begin()
 }
 
 func (v *voice) errorf(format string, args ...any) { v.say("error: ", format, args...) }
@@ -34,18 +58,65 @@ func (v *voice) notef(format string, args ...any)  { v.say("", format, args...) 
 func (v *voice) setStatus(line string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if line == v.status {
-		return
-	}
-	fmt.Fprint(v.w, v.erase()+line)
 	v.status = line
+	v.begin()
+}
+
+// begin has written what there is to write. It is called with mu locked.
+func (v *voice) begin() {
+	if v.quiet == nil {
+		v.quiet = make(chan struct{})
+		go v.write()
+	}
+}
+
+// write writes until nothing is left to be written.
+func (v *voice) write() {
+	for {
+		v.mu.Lock()
+		lines, dropped, status := v.queue, v.dropped, v.status
+		v.queue, v.dropped = nil, 0
+		if len(lines) == 0 && dropped == 0 && status == v.shown {
+			close(v.quiet)
+			v.quiet = nil
+			v.mu.Unlock()
+			return
+		}
+		v.mu.Unlock()
+		if dropped > 0 {
+			lines = append(lines, fmt.Sprintf("etcdlocker: warning: %d messages are missing here: stderr was blocked\n", dropped))
+		}
+		for _, line := range lines {
+			io.WriteString(v.w, v.erase()+line+v.shown)
+		}
+		if status != v.shown {
+			io.WriteString(v.w, v.erase()+status)
+			v.shown = status
+		}
+	}
 }
 
 func (v *voice) erase() string {
-	if v.status == "" {
+	if v.shown == "" {
 		return ""
 	}
 	return "\r\x1b[K"
+}
+
+// flush waits until all is written, but no longer than limit.
+func (v *voice) flush(limit time.Duration) {
+	v.mu.Lock()
+	quiet := v.quiet
+	v.mu.Unlock()
+	if quiet == nil {
+		return
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-quiet:
+	case <-timer.C:
+	}
 }
 
 // oneLine keeps a message on its line, whatever is quoted in it, and control characters off the terminal.

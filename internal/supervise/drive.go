@@ -32,7 +32,8 @@ type Events struct {
 	Lost    <-chan struct{}
 	Expired <-chan struct{}
 	Unwell  <-chan Trouble
-	Signals <-chan os.Signal            // sent to this process
+	Before  []os.Signal                 // sent to this process before the command could get them
+	Signals <-chan os.Signal            // sent to this process since
 	Shared  func(s syscall.Signal) bool // whether the command has got a signal already
 	Settle  func()                      // returns when all signals that came before the call can be received
 }
@@ -41,6 +42,15 @@ type Events struct {
 func (e *Events) signaled(l *Life, sig os.Signal) {
 	if sig, ok := sig.(syscall.Signal); ok {
 		l.Signaled(time.Now(), sig, !e.Shared(sig))
+	}
+}
+
+// before takes those that the command has not got, whoever has sent them.
+func (e *Events) before(l *Life) {
+	for _, sig := range e.Before {
+		if sig, ok := sig.(syscall.Signal); ok {
+			l.Signaled(time.Now(), sig, true)
+		}
 	}
 }
 
@@ -83,6 +93,7 @@ func Drive(l *Life, p Processes, from Events) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	exited, empty, stopped := p.Exited(), p.Empty(), p.Stopped()
+	from.before(l)
 	for l.State() != Over {
 		if at := l.Wake(); at.IsZero() {
 			timer.Stop()

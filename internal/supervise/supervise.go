@@ -56,6 +56,9 @@ const KillEvery = 5 * time.Millisecond
 // of it.
 const followWithin = 5 * time.Second
 
+// emptyWithin is how long a guard that has gone may be ahead of the news that nothing is left.
+const emptyWithin = 200 * time.Millisecond
+
 // Hands acts on the command's processes. None of its methods waits.
 type Hands interface {
 	Signal(syscall.Signal) // to the command itself
@@ -216,10 +219,14 @@ func (l *Life) Expired(now time.Time) {
 	}
 }
 
-// Exited says that the command has ended. It may say so twice, if its guard dies while what it left is waited for.
+// Exited says that the command has ended. It says so a second time if its guard goes while what the
+// command left is waited for: because nothing is left, which is known soon, or because it was killed.
 func (l *Life) Exited(now time.Time, e Exit) {
 	if l.Ended {
-		if l.state == Lingering || l.state == Ending {
+		switch l.state {
+		case Lingering:
+			l.killAt = now.Add(emptyWithin)
+		case Ending:
 			l.kill(now)
 		}
 		return
@@ -270,8 +277,11 @@ func (l *Life) Tick(now time.Time) {
 
 func (l *Life) end(now time.Time) {
 	l.Doubt(false) // what stands still cannot end
+	alone := l.state == Lingering && !l.killAt.IsZero()
+	if !alone {
+		l.killAt = now.Add(l.Grace)
+	}
 	l.state, l.Forced = Ending, true
-	l.killAt = now.Add(l.Grace)
 	l.hands.Terminate()
 }
 

@@ -77,14 +77,20 @@ func TestWhatStandsStillCannotEnd(t *testing.T) {
 	r.expect(t, l, Ending, "freeze", "thaw", "terminate")
 }
 
-// TestGuardDiesLater: the command has ended, what it left is waited for, and then nobody is left to guard that.
+// TestGuardDiesLater: the command has ended, what it left is waited for, and then nobody is left to
+// guard that. It is killed soon, and at once if the lock is lost.
 func TestGuardDiesLater(t *testing.T) {
 	l, r := newTestLife()
 	l.Orphans = AwaitOrphans
 	l.Exited(start, Exit{Status: 5 << 8, Left: true})
 	r.expect(t, l, Lingering)
 	l.Exited(start, Exit{Status: 9, Left: true, Unguarded: true})
+	r.expect(t, l, Lingering)
+	l.Tick(l.Wake())
 	r.expect(t, l, Killing, "kill")
+	if late := l.Wake().Sub(start); late > time.Second {
+		t.Errorf("killed after %v", late)
+	}
 	if l.Unguarded || l.Status.ExitStatus() != 5 {
 		t.Errorf("the command's own end is forgotten: %v", l.Status)
 	}
@@ -245,5 +251,24 @@ func TestUndeadIsReported(t *testing.T) {
 	l.Tick(start.Add(Patience + time.Second))
 	if l.State() != Over || !l.Undead {
 		t.Errorf("state %v, undead %v", l.State(), l.Undead)
+	}
+}
+
+// TestGuardDiesAndMore: what else happens when the guard is gone is not put off.
+func TestGuardDiesAndMore(t *testing.T) {
+	for name, do := range map[string]func(*Life){
+		"lost":    func(l *Life) { l.Lost(start) },
+		"told":    func(l *Life) { l.Signaled(start, syscall.SIGTERM, true) },
+		"expired": func(l *Life) { l.Expired(start) },
+	} {
+		l, _ := newTestLife()
+		l.Grace = time.Hour
+		l.Orphans = AwaitOrphans
+		l.Exited(start, Exit{Left: true})
+		l.Exited(start, Exit{Left: true, Unguarded: true})
+		do(l)
+		if at := l.Wake(); at.IsZero() || at.Sub(start) > time.Second {
+			t.Errorf("%s: killed at %v", name, at)
+		}
 	}
 }

@@ -13,6 +13,9 @@ const (
 	MaxTTL = 24 * time.Hour
 )
 
+// NoGrace is a grace that takes no room, where 0 stands for the default.
+const NoGrace = time.Nanosecond
+
 // room is what must be left between a renewal that is due and the moment the work is asked to stop:
 // time for one exchange with a server that is well.
 const room = 100 * time.Millisecond
@@ -66,6 +69,9 @@ func (e *RoomError) Error() string {
 
 // Check reports whether a renewal can be due, made, and missed, with the grace still ahead: nil or a *RoomError.
 func Check(ttl, refresh, grace time.Duration) error {
+	if grace == NoGrace {
+		grace = 0
+	}
 	if refresh <= 0 || grace < 0 || refresh+grace+Margin(ttl)+room > ttl {
 		return &RoomError{TTL: ttl, Refresh: refresh, Grace: grace}
 	}

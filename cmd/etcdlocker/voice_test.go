@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A blockedWriter takes nothing until open is closed.
+type blockedWriter struct {
+	open    chan struct{}
+	written bytes.Buffer
+}
+
+func (w *blockedWriter) Write(p []byte) (int, error) {
+	<-w.open
+	return w.written.Write(p)
+}
+
+// TestVoiceKeepsTheOrder: all that is said is written once flush returns, in that order.
+func TestVoiceKeepsTheOrder(t *testing.T) {
+	var written bytes.Buffer
+	v, want := &voice{w: &written}, ""
+	v.flush(time.Minute) // nothing
+	for i := range 500 {
+		v.notef("line %d", i)
+		want += fmt.Sprintf("etcdlocker: line %d\n", i)
+		if i%100 == 0 {
+			v.flush(time.Minute)
+		}
+	}
+	v.flush(time.Minute)
+	if written.String() != want {
+		t.Errorf("it wrote %q", &written)
+	}
+}
+
+// TestVoiceDoesNotWait: who speaks goes on although nothing can be written, and what could not be
+// kept is counted.
+func TestVoiceDoesNotWait(t *testing.T) {
+	w := &blockedWriter{open: make(chan struct{})}
+	v := &voice{w: w}
+	v.notef("first")
+	for { // until it is being written
+		v.mu.Lock()
+		taken := len(v.queue) == 0
+		v.mu.Unlock()
+		if taken {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			log := v.logger(true)
+			for range maxQueued {
+				log.Debug("more")
+			}
+		})
+	}
+	wg.Wait()
+	v.setStatus("waiting")
+	v.flush(time.Millisecond)
+	close(w.open)
+	v.flush(time.Minute)
+	v.notef("last")
+	v.setStatus("")
+	v.flush(time.Minute)
+	said := w.written.String()
+	if n := strings.Count(said, "debug: more\n"); n != maxQueued {
+		t.Errorf("%d lines were kept", n)
+	}
+	const erase = "\r\x1b[K"
+	end := "etcdlocker: warning: 3000 messages are missing here: stderr was blocked\nwaiting" + erase + "etcdlocker: last\nwaiting" + erase
+	if !strings.HasSuffix(said, end) {
+		t.Errorf("it ends with %q", said[max(0, len(said)-300):])
+	}
+}
+
+// TestStatusLine: other lines are written above it.
+func TestStatusLine(t *testing.T) {
+	var written bytes.Buffer
+	v := &voice{w: &written}
+	for _, step := range []func(){
+		func() { v.setStatus("one") },
+		func() { v.setStatus("one") },
+		func() { v.notef("line") },
+		func() { v.setStatus("two") },
+		func() { v.setStatus("") },
+		func() { v.notef("end") },
+	} {
+		step()
+		v.flush(time.Minute)
+	}
+	const erase = "\r\x1b[K"
+	if want := "one" + erase + "etcdlocker: line\none" + erase + "two" + erase + "etcdlocker: end\n"; written.String() != want {
+		t.Errorf("it wrote %q, want %q", &written, want)
+	}
+}
