@@ -104,6 +104,16 @@ func (k *Killer) Begin() {
 	})
 }
 
+// Begun reports whether Begin was called.
+func (k *Killer) Begun() bool {
+	select {
+	case <-k.begun:
+		return true
+	default:
+		return false
+	}
+}
+
 // few processes are killed at once. Nothing is left standing still of them, whatever happens to this
 // process.
 const few = 16
