@@ -32,7 +32,7 @@ func Descendants() []Process { return DescendantsOf(os.Getpid()) }
 func DescendantsOf(top int) []Process {
 	self := os.Getpid()
 	switch {
-	case !ownProc():
+	case !kernel.OwnProc():
 		if top != self {
 			return nil
 		}
@@ -43,12 +43,6 @@ func DescendantsOf(top int) []Process {
 		return all
 	}
 	return amongAll(top)
-}
-
-// ownProc reports whether the numbers in /proc are those of this process's pid namespace.
-func ownProc() bool {
-	link, err := os.Readlink("/proc/self")
-	return err == nil && link == strconv.Itoa(os.Getpid())
 }
 
 // listsChildren reports whether the kernel lists the children of each thread (CONFIG_PROC_CHILDREN).
@@ -103,7 +97,7 @@ func descend(top int, found func(p Process, fd int)) (still bool) {
 
 // Count counts the processes below this one. It gives up after a time, and reports whether it has not.
 func Count(within time.Duration) (n int, all bool) {
-	if !ownProc() || !listsChildren() {
+	if !kernel.OwnProc() || !listsChildren() {
 		return len(Descendants()), true
 	}
 	begun := time.Now()

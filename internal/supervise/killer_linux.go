@@ -208,7 +208,7 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 			p.Signal(sig)
 		}
 	}
-	if ownProc() && listsChildren() {
+	if kernel.OwnProc() && listsChildren() {
 		still = descend(os.Getpid(), signal)
 		return others, still
 	}
@@ -219,7 +219,7 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 }
 
 func (k *Killer) killChildren() {
-	if !ownProc() || !listsChildren() {
+	if !kernel.OwnProc() || !listsChildren() {
 		return // the walk has to do
 	}
 	known := map[int]bool{}
