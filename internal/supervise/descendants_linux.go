@@ -15,13 +15,16 @@ type Process struct {
 	PID  int
 	Name string
 
-	Zombie  bool // its main thread has ended; other threads may go on
+	Zombie  bool // its main thread has ended; see Alive
 	Stopped bool
 
 	parent  int
 	threads int    // 0: not known
 	start   string // when it started: tells it from a later one with the same id; empty for a child that /proc does not show
 }
+
+// Alive reports whether any thread of the process goes on.
+func (p Process) Alive() bool { return !p.Zombie || p.threads > 1 }
 
 // Descendants returns the processes below this one, as far as /proc shows them. If it belongs to
 // another pid namespace the numbers in it are other processes': then it is the children of this one,

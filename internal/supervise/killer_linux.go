@@ -301,7 +301,7 @@ func (p *Progress) Made() bool {
 	}
 	living := 0
 	for _, d := range Descendants() {
-		if !d.Zombie {
+		if d.Alive() {
 			living++
 		}
 	}
