@@ -1,6 +1,8 @@
 package supervise
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -52,6 +54,14 @@ func DescendantsOf(top int) []Process {
 func listsChildren() bool {
 	_, listed := childrenOf(os.Getpid(), 1)
 	return listed
+}
+
+// neverListsChildren reports whether the kernel surely lists none. That there is no file to be opened
+// now, or no memory, does not mean that.
+func neverListsChildren() bool {
+	self := strconv.Itoa(os.Getpid())
+	_, err := kernel.ReadFile("/proc/" + self + "/task/" + self + "/children")
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // childrenOf returns the ids of a process's children, and whether the kernel lists them. They

@@ -219,7 +219,7 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 }
 
 func (k *Killer) killChildren() {
-	if !kernel.OwnProc() || !listsChildren() {
+	if !kernel.OwnProc() || neverListsChildren() {
 		return // the walk has to do
 	}
 	known := map[int]bool{}

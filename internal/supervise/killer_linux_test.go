@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +18,9 @@ const (
 	wayVariable    = "ETCDLOCK_TEST_WAY"
 )
 
+// noFiles is a way by which no file can be opened for a while.
+const noFiles = "children, at first without files"
+
 // ways are what kills: each of the threads is enough by itself where there is no hurry.
 var ways = map[string]func(*Tree){
 	"all":  func(t *Tree) { t.Kill() },
@@ -24,6 +28,15 @@ var ways = map[string]func(*Tree){
 	"children": func(t *Tree) {
 		t.killer.killing.Store(true) // the walk says so
 		go t.killer.killChildren()
+	},
+	noFiles: func(t *Tree) {
+		var limit syscall.Rlimit
+		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: limit.Max})
+		t.killer.killing.Store(true)
+		go t.killer.killChildren()
+		time.Sleep(20 * time.Millisecond)
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 	},
 }
 
