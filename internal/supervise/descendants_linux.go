@@ -22,7 +22,7 @@ type Process struct {
 
 	parent  int
 	threads int    // 0: not known
-	start   string // when it started: tells it from a later one with the same id; empty for a child that /proc does not show
+	start   string // when it started: tells it from a later one with the same id; empty for what /proc does not show
 }
 
 // Alive reports whether any thread of the process goes on.
@@ -125,16 +125,25 @@ func Count(within time.Duration) (n int, all bool) {
 	return n, true
 }
 
-// find calls found if a process has one of two parents. It may be an orphan by now, or its number may
-// have gone to another process: so it is looked at after the descriptor was opened.
+// find calls found if a process, which was the child of the first of some parents, has one of them. It
+// may be an orphan by now, or its number may have gone to another process: so it is looked at after the
+// descriptor was opened.
 func find(pid int, found func(p Process, fd int), parents ...int) (p Process, ok bool) {
 	fd, err := kernel.PidfdOpen(pid)
-	if err == nil {
+	switch err {
+	case nil:
 		defer syscall.Close(fd)
-	} else {
+	case syscall.ESRCH:
+		return p, false
+	default:
 		fd = -1
 	}
-	if p, ok = readProcess(pid); ok && slices.Contains(parents, p.parent) {
+	if p, ok = readProcess(pid); !ok {
+		// /proc may hide it (hidepid). Then its parent is all that is known of it.
+		p = Process{PID: pid, Name: "a process", parent: parents[0]}
+		ok = p.isStill()
+	}
+	if ok && slices.Contains(parents, p.parent) {
 		found(p, fd)
 		return p, true
 	}
@@ -285,8 +294,12 @@ func Thaw(frozen []Process) {
 
 // isStill reports whether the very process that was seen is there.
 func (p Process) isStill() bool {
-	if p.start == "" {
+	if p.start == "" && p.parent == 0 {
 		return kernel.IsChild(p.PID)
+	}
+	if p.start == "" {
+		pids, _ := childrenOf(p.parent, 0)
+		return slices.Contains(pids, p.PID)
 	}
 	now, ok := readProcess(p.PID)
 	return ok && now.start == p.start

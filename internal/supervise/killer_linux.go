@@ -199,11 +199,13 @@ func (k *Killer) killTree() {
 // found, and reports whether there are any, and whether nothing was missed that forked meanwhile.
 func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still bool) {
 	signal := func(p Process, fd int) {
-		if start, before := seen[p.PID]; before && start == p.start || p.PID == int(k.spared.Load()) {
-			return
+		start, before := seen[p.PID]
+		before = before && start == p.start
+		if before && p.start != "" || p.PID == int(k.spared.Load()) {
+			return // of what /proc hides it is not known whether it is the same
 		}
 		seen[p.PID] = p.start
-		others = true
+		others = others || !before
 		if fd < 0 || kernel.PidfdSignal(fd, sig) != nil {
 			p.Signal(sig)
 		}
