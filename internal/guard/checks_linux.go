@@ -98,7 +98,7 @@ func (w *warden) endChecker() {
 	for alive := true; alive && time.Now().Before(until); {
 		alive = false
 		for _, p := range supervise.DescendantsOf(w.checker) {
-			if !p.Zombie {
+			if p.Alive() {
 				alive = true
 				p.Signal(syscall.SIGKILL)
 			}

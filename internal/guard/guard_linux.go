@@ -303,7 +303,7 @@ func (g *guarded) Kill() (progress bool) {
 		g.tree.Signal(syscall.SIGCONT)
 	}
 	took := now.Sub(g.killing)
-	if took > killsWithin || took > answersWithin && !g.ending.Load() || !g.begun.Load() {
+	if took > killsWithin || took > answersWithin && !g.ending.Load() || !g.begun.Load() || g.saidAll() {
 		g.killer.Begin()
 	}
 	if progress = g.dying.Made(); progress {
@@ -313,6 +313,16 @@ func (g *guarded) Kill() (progress bool) {
 		g.killer.SpareNobody()
 	}
 	return progress
+}
+
+// saidAll reports whether the guard has said all that it ever will, as one that was killed has.
+func (g *guarded) saidAll() bool {
+	select {
+	case <-g.heard:
+		return true
+	default:
+		return false
+	}
 }
 
 func (g *guarded) Others() []supervise.Process {

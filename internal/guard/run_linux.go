@@ -301,8 +301,14 @@ func (w *warden) reap() {
 func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left bool) {
 	for {
 		stops := !w.begun.Load()
-		if options&syscall.WNOHANG == 0 && kernel.Uninterrupted(func() error { return kernel.AwaitChild(stops) }) != nil {
-			return 0, 0, false
+		if options&syscall.WNOHANG == 0 {
+			switch kernel.Uninterrupted(func() error { return kernel.AwaitChild(stops) }) {
+			case nil:
+			case syscall.ECHILD:
+				return 0, 0, false
+			default: // a sandbox may refuse the call
+				time.Sleep(supervise.KillEvery)
+			}
 		}
 		if pid, status, left = w.collect(stops); pid > 0 && (status.Stopped() || status.Continued()) {
 			if pid == w.pid {
@@ -332,7 +338,10 @@ func (w *warden) collect(stops bool) (pid int, status syscall.WaitStatus, left b
 		pid, err = syscall.Wait4(-1, &status, options, nil)
 		return err
 	})
-	return pid, status, err == nil
+	if err != nil {
+		pid = 0
+	}
+	return pid, status, err != syscall.ECHILD
 }
 
 // report tells etcdlocker how the command ended, and whether something of it is left.

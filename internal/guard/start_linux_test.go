@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // TestACommandRunsOnce: another guard may only be tried if the last one has surely not begun to execute the command. The
@@ -137,4 +138,32 @@ func played(t *testing.T) (c Command, pid, theirs int) {
 		t.Fatal(err)
 	}
 	return c, pid, theirs
+}
+
+// TestNoMoreNews: the guard has said that it kills everything, and then it was killed itself. This
+// process begins when it hears that, and not when the guard would have been done.
+func TestNoMoreNews(t *testing.T) {
+	command, pid, theirs := played(t)
+	defer command.Close()
+	g := command.(*guarded)
+	for _, m := range [][]byte{numbers(begun, 0, 0), numbers(end, 0, 0)} {
+		if err := sendTo(theirs, m, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	etcdtest.Await(t, "the guard's words", func(context.Context) error {
+		if !g.begun.Load() || !g.ending.Load() {
+			return errors.New("not heard yet")
+		}
+		return nil
+	})
+	if g.Kill(); g.killer.Begun() {
+		t.Error("it kills beside a guard that does so")
+	}
+	syscall.Close(theirs)
+	syscall.Kill(pid, syscall.SIGKILL)
+	<-g.heard
+	if g.Kill(); !g.killer.Begun() {
+		t.Error("nobody kills")
+	}
 }

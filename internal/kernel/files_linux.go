@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"os"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -51,6 +52,12 @@ func Names(dir string) (names []string, err error) {
 		}
 		_, _, names = syscall.ParseDirent(buf[:n], -1, names)
 	}
+}
+
+// OwnProc reports whether the numbers in /proc are those of this process's pid namespace.
+func OwnProc() bool {
+	link, err := os.Readlink("/proc/self")
+	return err == nil && link == strconv.Itoa(os.Getpid())
 }
 
 // open opens a file for reading.

@@ -59,7 +59,8 @@ func (p Policy) SetThread() error { return kernel.SetScheduler(0, p.policy, p.pr
 
 // Raise has all threads of this process run under a policy, and so those that they start. It
 // reports whether that is allowed: where it is not, as for most ordinary users, and for root in a
-// control group without a share of real time, it does nothing.
+// control group without a share of real time, it does nothing. Nor does it where /proc belongs to
+// another pid namespace, as it does not show then which threads there are.
 func (p Policy) Raise() bool {
 	return eachThread(func(tid int) error { return kernel.SetScheduler(tid, p.policy, p.priority) })
 }
@@ -81,12 +82,15 @@ func UsualSlice() { kernel.SetSlice(0, 0) }
 
 // eachThread calls f for each thread of this process, until it fails, and reports whether it did not.
 func eachThread(f func(tid int) error) bool {
+	if !kernel.OwnProc() {
+		return false // the numbers in it may be those of others here
+	}
 	done := make(map[int]bool)
 	for more := true; more; { // threads start threads meanwhile
 		more = false
 		threads, err := kernel.Names("/proc/self/task")
 		if err != nil {
-			return f(0) == nil // the calling one
+			return false
 		}
 		for _, thread := range threads {
 			tid, err := strconv.Atoi(thread)

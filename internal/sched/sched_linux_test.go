@@ -2,6 +2,7 @@ package sched
 
 import (
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"testing"
@@ -75,5 +76,28 @@ func TestRaise(t *testing.T) {
 	}
 	for range 3 {
 		<-started
+	}
+}
+
+// TestOtherNamespace: where the numbers in /proc are those of another pid namespace, no thread is
+// taken for one of this process, and nothing is said to be raised.
+func TestOtherNamespace(t *testing.T) {
+	const inside = "ETCDLOCK_TEST_INSIDE"
+	if os.Getenv(inside) != "" {
+		if eachThread(func(tid int) error {
+			t.Errorf("it changes thread %d", tid)
+			return nil
+		}) {
+			t.Error("it says that it has changed all threads")
+		}
+		return
+	}
+	if err := exec.Command("unshare", "--pid", "--fork", "true").Run(); err != nil {
+		etcdtest.Missing(t, "the right to make pid namespaces")
+	}
+	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", os.Args[0], "-test.run=^TestOtherNamespace$")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -1,6 +1,8 @@
 package supervise
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -15,13 +17,16 @@ type Process struct {
 	PID  int
 	Name string
 
-	Zombie  bool // its main thread has ended; other threads may go on
+	Zombie  bool // its main thread has ended; see Alive
 	Stopped bool
 
 	parent  int
 	threads int    // 0: not known
-	start   string // when it started: tells it from a later one with the same id; empty for a child that /proc does not show
+	start   string // when it started: tells it from a later one with the same id; empty for what /proc does not show
 }
+
+// Alive reports whether any thread of the process goes on.
+func (p Process) Alive() bool { return !p.Zombie || p.threads > 1 }
 
 // Descendants returns the processes below this one, as far as /proc shows them. If it belongs to
 // another pid namespace the numbers in it are other processes': then it is the children of this one,
@@ -32,7 +37,7 @@ func Descendants() []Process { return DescendantsOf(os.Getpid()) }
 func DescendantsOf(top int) []Process {
 	self := os.Getpid()
 	switch {
-	case !ownProc():
+	case !kernel.OwnProc():
 		if top != self {
 			return nil
 		}
@@ -45,16 +50,18 @@ func DescendantsOf(top int) []Process {
 	return amongAll(top)
 }
 
-// ownProc reports whether the numbers in /proc are those of this process's pid namespace.
-func ownProc() bool {
-	link, err := os.Readlink("/proc/self")
-	return err == nil && link == strconv.Itoa(os.Getpid())
-}
-
 // listsChildren reports whether the kernel lists the children of each thread (CONFIG_PROC_CHILDREN).
 func listsChildren() bool {
 	_, listed := childrenOf(os.Getpid(), 1)
 	return listed
+}
+
+// neverListsChildren reports whether the kernel surely lists none. That there is no file to be opened
+// now, or no memory, does not mean that.
+func neverListsChildren() bool {
+	self := strconv.Itoa(os.Getpid())
+	_, err := kernel.ReadFile("/proc/" + self + "/task/" + self + "/children")
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // childrenOf returns the ids of a process's children, and whether the kernel lists them. They
@@ -103,7 +110,7 @@ func descend(top int, found func(p Process, fd int)) (still bool) {
 
 // Count counts the processes below this one. It gives up after a time, and reports whether it has not.
 func Count(within time.Duration) (n int, all bool) {
-	if !ownProc() || !listsChildren() {
+	if !kernel.OwnProc() || !listsChildren() {
 		return len(Descendants()), true
 	}
 	begun := time.Now()
@@ -118,16 +125,25 @@ func Count(within time.Duration) (n int, all bool) {
 	return n, true
 }
 
-// find calls found if a process has one of two parents. It may be an orphan by now, or its number may
-// have gone to another process: so it is looked at after the descriptor was opened.
+// find calls found if a process, which was the child of the first of some parents, has one of them. It
+// may be an orphan by now, or its number may have gone to another process: so it is looked at after the
+// descriptor was opened.
 func find(pid int, found func(p Process, fd int), parents ...int) (p Process, ok bool) {
 	fd, err := kernel.PidfdOpen(pid)
-	if err == nil {
+	switch err {
+	case nil:
 		defer syscall.Close(fd)
-	} else {
+	case syscall.ESRCH:
+		return p, false
+	default:
 		fd = -1
 	}
-	if p, ok = readProcess(pid); ok && slices.Contains(parents, p.parent) {
+	if p, ok = readProcess(pid); !ok {
+		// /proc may hide it (hidepid). Then its parent is all that is known of it.
+		p = Process{PID: pid, Name: "a process", parent: parents[0]}
+		ok = p.isStill()
+	}
+	if ok && slices.Contains(parents, p.parent) {
 		found(p, fd)
 		return p, true
 	}
@@ -278,8 +294,12 @@ func Thaw(frozen []Process) {
 
 // isStill reports whether the very process that was seen is there.
 func (p Process) isStill() bool {
-	if p.start == "" {
+	if p.start == "" && p.parent == 0 {
 		return kernel.IsChild(p.PID)
+	}
+	if p.start == "" {
+		pids, _ := childrenOf(p.parent, 0)
+		return slices.Contains(pids, p.PID)
 	}
 	now, ok := readProcess(p.PID)
 	return ok && now.start == p.start

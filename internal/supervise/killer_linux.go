@@ -104,6 +104,16 @@ func (k *Killer) Begin() {
 	})
 }
 
+// Begun reports whether Begin was called.
+func (k *Killer) Begun() bool {
+	select {
+	case <-k.begun:
+		return true
+	default:
+		return false
+	}
+}
+
 // few processes are killed at once. Nothing is left standing still of them, whatever happens to this
 // process.
 const few = 16
@@ -189,16 +199,18 @@ func (k *Killer) killTree() {
 // found, and reports whether there are any, and whether nothing was missed that forked meanwhile.
 func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still bool) {
 	signal := func(p Process, fd int) {
-		if start, before := seen[p.PID]; before && start == p.start || p.PID == int(k.spared.Load()) {
-			return
+		start, before := seen[p.PID]
+		before = before && start == p.start
+		if before && p.start != "" || p.PID == int(k.spared.Load()) {
+			return // of what /proc hides it is not known whether it is the same
 		}
 		seen[p.PID] = p.start
-		others = true
+		others = others || !before
 		if fd < 0 || kernel.PidfdSignal(fd, sig) != nil {
 			p.Signal(sig)
 		}
 	}
-	if ownProc() && listsChildren() {
+	if kernel.OwnProc() && listsChildren() {
 		still = descend(os.Getpid(), signal)
 		return others, still
 	}
@@ -209,7 +221,7 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 }
 
 func (k *Killer) killChildren() {
-	if !ownProc() || !listsChildren() {
+	if !kernel.OwnProc() || neverListsChildren() {
 		return // the walk has to do
 	}
 	known := map[int]bool{}
@@ -291,7 +303,7 @@ func (p *Progress) Made() bool {
 	}
 	living := 0
 	for _, d := range Descendants() {
-		if !d.Zombie {
+		if d.Alive() {
 			living++
 		}
 	}

@@ -1,10 +1,12 @@
 package supervise
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +17,11 @@ import (
 const (
 	scriptVariable = "ETCDLOCK_TEST_SCRIPT"
 	wayVariable    = "ETCDLOCK_TEST_WAY"
+	limitVariable  = "ETCDLOCK_TEST_LIMIT" // how long that may take; a minute if it is empty
 )
+
+// noFiles is a way by which no file can be opened for a while.
+const noFiles = "children, at first without files"
 
 // ways are what kills: each of the threads is enough by itself where there is no hurry.
 var ways = map[string]func(*Tree){
@@ -24,6 +30,15 @@ var ways = map[string]func(*Tree){
 	"children": func(t *Tree) {
 		t.killer.killing.Store(true) // the walk says so
 		go t.killer.killChildren()
+	},
+	noFiles: func(t *Tree) {
+		var limit syscall.Rlimit
+		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: limit.Max})
+		t.killer.killing.Store(true)
+		go t.killer.killChildren()
+		time.Sleep(20 * time.Millisecond)
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 	},
 }
 
@@ -55,10 +70,14 @@ func killScript(script string, kill func(*Tree)) int {
 	if _, err := ready.Read(make([]byte, 1)); err != nil {
 		return 1
 	}
+	limit, err := time.ParseDuration(os.Getenv(limitVariable))
+	if err != nil {
+		limit = time.Minute
+	}
 	kill(t)
 	select {
 	case <-t.Empty():
-	case <-time.After(time.Minute):
+	case <-time.After(limit):
 		return 2
 	}
 	t.Close()
@@ -78,20 +97,60 @@ func TestKiller(t *testing.T) {
 		for way := range ways {
 			t.Run(name+"/"+way, func(t *testing.T) {
 				t.Parallel()
-				mark := "ETCDLOCK_TEST_MARK=" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(t.Name(), " ", "-")
-				cmd := exec.Command("/proc/self/exe")
-				cmd.Env = append(os.Environ(), scriptVariable+"="+script, wayVariable+"="+way, mark)
-				out, err := cmd.CombinedOutput()
-				if err != nil {
-					t.Errorf("%v: %s", err, out)
-				}
-				for pid := range etcdtest.Processes(mark) {
-					t.Errorf("process %d is left", pid)
-					if p, err := os.FindProcess(pid); err == nil {
-						p.Kill()
-					}
-				}
+				killed(t, exec.Command("/proc/self/exe"), script, way)
 			})
 		}
 	}
+}
+
+// killed runs the test binary, and what that has started must be dead when it ends.
+func killed(t *testing.T, cmd *exec.Cmd, script, way string, vars ...string) {
+	t.Helper()
+	mark := "ETCDLOCK_TEST_MARK=" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(t.Name(), " ", "-")
+	cmd.Env = append(append(os.Environ(), scriptVariable+"="+script, wayVariable+"="+way, mark), vars...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	for pid := range etcdtest.Processes(mark) {
+		t.Errorf("process %d is left", pid)
+		if p, err := os.FindProcess(pid); err == nil {
+			p.Kill()
+		}
+	}
+}
+
+// nobody is a user whom no other test has, so that nothing else counts among their processes.
+var nobody = strconv.Itoa(100000 + os.Getpid())
+
+// forNobody returns a copy of a program which that user may execute, with a mode.
+func forNobody(t *testing.T, program string, mode os.FileMode) (file string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		etcdtest.Missing(t, "root")
+	}
+	content, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "etcdlock-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file = dir + "/program"
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(file, content, mode)); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestHidden: what /proc hides dies with the rest, and keeps nobody waiting. A program that may not be
+// read cannot be seen in a /proc that was mounted with hidepid.
+func TestHidden(t *testing.T) {
+	binary, hidden := forNobody(t, "/proc/self/exe", 0o755), forNobody(t, "/bin/sh", 0o711)
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c",
+		`mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid="$1" --regid="$1" --clear-groups "$0"`, binary, nobody)
+	script := `sh -c '"$HIDDEN" -c "sleep 1000 & echo ready; wait; sleep 1000" & sleep 1000' & wait`
+	killed(t, cmd, script, "all", "HIDDEN="+hidden, limitVariable+"=1.5s")
 }

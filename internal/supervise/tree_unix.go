@@ -125,9 +125,9 @@ func (t *Tree) collect() (status syscall.WaitStatus, ended, left bool) {
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED|syscall.WCONTINUED, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
-		case err != nil: // ECHILD
+		case errors.Is(err, syscall.ECHILD):
 			return status, ended, false
-		case pid == 0:
+		case err != nil, pid == 0:
 			return status, ended, true
 		case ws.Stopped(), ws.Continued():
 			if pid == t.pid {
