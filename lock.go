@@ -13,7 +13,6 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/place"
-	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // A Lock is one contender for a lock on etcd. It keeps other contenders out, in this process and in all
@@ -140,23 +139,11 @@ func (l *Lock) IsHolder() clientv3.Cmp {
 // succeeds; 0 or less when it is not held, or may be somebody else's.
 func (l *Lock) Remaining() time.Duration {
 	now := boottime.Now()
-	if end := l.validUntil(); end != 0 {
-		return end.Sub(now)
-	}
-	return 0
-}
-
-// validUntil returns the end of validity; 0 when the lock is not held, or may be somebody else's.
-func (l *Lock) validUntil() boottime.Instant {
 	c := l.current()
 	if c == nil || c.isExpired() {
 		return 0
 	}
-	return c.lease.validUntil()
-}
-
-func init() {
-	validity.End = func(lock any) boottime.Instant { return lock.(*Lock).validUntil() }
+	return c.lease.validUntil().Sub(now)
 }
 
 // Expired returns a channel that is closed as soon as the lock may belong to somebody else: when validity has

@@ -15,7 +15,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/supervise"
-	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
 // releaseLimit bounds the release: when etcd does not answer, the lock frees itself after the TTL.
@@ -92,12 +91,18 @@ func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 }
 
 // validUntil returns the instant at which somebody else may have the lock if no further renewal
-// succeeds. It is not counted from now: this process may stand still at any moment.
-func (h *holder) validUntil() boottime.Instant {
-	if end := validity.End(h.lock); end != 0 {
-		return end
+// succeeds, or one up to 1 ms before it. Where this process stands still between two looks at the
+// clock, which would make that more, it looks again.
+func (h *holder) validUntil() (until boottime.Instant) {
+	const looks, exact = 10, time.Millisecond
+	for range looks {
+		now := boottime.Now()
+		until = now.Add(h.lock.Remaining())
+		if boottime.Now().Sub(now) < exact {
+			break
+		}
 	}
-	return boottime.Now()
+	return until
 }
 
 // supervise runs the command to its end and releases the lock.
