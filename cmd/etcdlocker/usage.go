@@ -23,7 +23,7 @@ The lock:
 
 The command:
       --grace DURATION    time from TERM to KILL when the lock is lost; default TTL/4, at most 5s; the guard kills up to
-                          an eighth of the remaining validity sooner if the command has more processes than before
+                          an eighth of the TTL sooner if the command has more processes than before
       --kill-after DURATION  told to stop, kill the command after this time; default: wait for it
       --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
                           until a renewal succeeds; when validity ends, or sooner as above, it is killed; default kill

@@ -10,8 +10,8 @@
 // Each of the two watches over the same end of validity, so that killing or stopping either leaves
 // nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) at the end of
 // validity, and again every 10 ms, so that it can kill everything. Another timer kills a guard that does
-// not get to that, 1 s after the end of validity, and with it the command itself; what the command has
-// started is then not reached.
+// not get to that, 1 s after the end of validity (at that end, while the command is being executed), and
+// with it the command itself; what the command has started is then not reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
 //	extend: until when, ...         ready: where the command's control group is
