@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/alive"
 )
 
 func TestExitCodeOfTheCommand(t *testing.T) {
@@ -256,6 +257,53 @@ func TestOrphans(t *testing.T) {
 		}
 		free(t, s.Client(t), "/orphan/wait")
 	})
+}
+
+// TestOrphansOutliveTheLock: what is left to run on does so, whatever becomes of the lock, and of
+// etcdlocker, while it is kept for longer than the command runs.
+func TestOrphansOutliveTheLock(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(*program, *etcdtest.Link) int{
+		"lost": func(p *program, link *etcdtest.Link) int {
+			link.Silence()
+			return p.code()
+		},
+		"killed": func(p *program, _ *etcdtest.Link) int {
+			p.signal(syscall.SIGKILL)
+			return p.code()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, key, file := etcdtest.Shared(t), "/orphan/outlives/"+name, filepath.Join(t.TempDir(), "pid")
+			link := etcdtest.NewLink(t, s.Endpoint())
+			p := locker(t, link.Endpoint(), "-v", "-t", "2", "-k", key, "--hold-at-least", "1h", "--", "sh", "-c",
+				`setsid sleep 1000 > /dev/null 2>&1 & echo $! > "$0"`, file)
+			pid, err := strconv.Atoi(content(t, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer syscall.Kill(pid, syscall.SIGKILL)
+			p.says(p.stderr, "running without the lock")
+			p.renews(2) // with what comes of the guard meanwhile
+			want := 2
+			if name == "killed" {
+				want = -1
+			}
+			if code := do(p, link); code != want {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			etcdtest.Await(t, "the lock to be free", func(ctx context.Context) error {
+				if n := places(t, s.Client(t), key); n != 0 {
+					return fmt.Errorf("%d in line", n)
+				}
+				return nil
+			})
+			if !alive.Process(pid) {
+				t.Error("what was left to run on is dead")
+			}
+		})
+	}
 }
 
 // TestPID1: as the first process of a container it reaps what falls to it, and passes on signals and codes.

@@ -18,6 +18,7 @@ type command struct {
 	mu       sync.Mutex
 	launched *guard.Launched // nil: nobody looks after it
 	run      guard.Command   // nil: not ready
+	closed   bool
 
 	measures // of what it would take to end it
 }
@@ -35,11 +36,13 @@ func (l *locker) prepare(path string) *command {
 	return c
 }
 
-// await returns the command once it is prepared, nil if there is none.
+// await returns the command once it is prepared, nil if there is none, or none any more.
 func (c *command) await() (_ guard.Command, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.closed:
+		return nil, nil
 	case c.path == "", c.run != nil:
 	case c.launched == nil:
 		c.run = guard.Unguarded(c.path, c.interpreter, c.words)
@@ -68,11 +71,15 @@ func (c *command) extend(validUntil boottime.Instant, allowed time.Duration) {
 	}
 }
 
-// close ends what was prepared. A command that still runs is not touched.
+// close ends what was prepared. A command that still runs is not touched. Renewals do not wait for it.
 func (c *command) close() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.end()
+	closed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if !closed {
+		c.end()
+	}
 }
 
 func (c *command) end() {

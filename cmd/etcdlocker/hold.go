@@ -168,6 +168,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	if life.Left {
 		h.voice.warnf("the command left %s running without the lock; --orphans=wait keeps the lock for them, --orphans=kill ends them",
 			names(run.Others()))
+		h.run.close() // its guard would end them with the lock
 	}
 	stop := life.Stop
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.held.Err() == nil {
