@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -260,6 +261,59 @@ func unchanged(file string) error {
 		err = errors.New("it grows")
 	}
 	return err
+}
+
+// TestFreezeAWaiter: an etcdlocker below another one waits for its lock while all of it stands still. Its
+// command runs when it has the lock.
+func TestFreezeAWaiter(t *testing.T) {
+	t.Parallel()
+	for name, uid := range users() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, outer, inner := etcdtest.Shared(t), "/freeze-a-waiter/outer/"+name, "/freeze-a-waiter/inner/"+name
+			link := etcdtest.NewLink(t, s.Endpoint())
+			holder := locker(t, s.Endpoint(), "-k", inner, "sleep", "1000")
+			held(t, s.Client(t), inner)
+			p := lockerOf(t, uid, nil, link.Endpoint(), "-k", outer, "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--",
+				filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", inner, "-t", "60", "--", "sh", "-c", "echo ran; exit 4")
+			p.says(p.stderr, "place 1 in line")
+			link.Silence()
+			p.says(p.stderr, "the command stands still")
+			link.Restore()
+			p.says(p.stderr, "the command goes on")
+			holder.signal(syscall.SIGTERM)
+			if code := p.code(); code != 4 || p.stdout.String() != "ran\n" {
+				t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+			}
+		})
+	}
+}
+
+// TestFrozenBefore: a control group that somebody has frozen before there was a command in it does not
+// keep the command from being executed.
+func TestFrozenBefore(t *testing.T) {
+	t.Parallel()
+	testGroup(t)
+	s, key := etcdtest.Shared(t), "/frozen-before"
+	holder := locker(t, s.Endpoint(), "-k", key, "sleep", "1000")
+	held(t, s.Client(t), key)
+	p := locker(t, s.Endpoint(), "-k", key, "--", "sh", "-c", "exit 4")
+	p.says(p.stderr, "place 1 in line")
+	mount, err := cgroupMount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "the group", func(context.Context) error {
+		groups, _ := filepath.Glob(fmt.Sprintf("%s/%s%d-*", mount, cgroup.Prefix, p.cmd.Process.Pid)) // the pattern is right
+		if len(groups) != 1 {
+			return fmt.Errorf("there are %q", groups)
+		}
+		return os.WriteFile(groups[0]+"/cgroup.freeze", []byte("1"), 0)
+	})
+	holder.signal(syscall.SIGTERM)
+	if code := p.code(); code != 4 {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
 }
 
 // TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock, without going on for a

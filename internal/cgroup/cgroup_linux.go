@@ -139,16 +139,30 @@ func (g *Group) Frozen() bool {
 	return err == nil && content == "1\n"
 }
 
+// hasCommand reports whether somebody is in a nested group but for what its guard has forked, and not
+// executed yet: that would never be executed in a group that stands still.
+func (g *Group) hasCommand() bool {
+	return slices.ContainsFunc(g.Members(), func(pid int) bool { return !isGuard(pid) })
+}
+
+// isGuard reports whether a process is called like what looks after a nested group: 15 bytes of that.
+func isGuard(pid int) bool {
+	comm, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	return err == nil && comm == "etcdlocker-guar\n"
+}
+
 // holdNested has the commands of etcdlockers within the group stand still when it is thawed: their
-// locks may have run out meanwhile. A signal awaits their guards, who thaw them or kill them.
+// locks may have run out meanwhile. A signal awaits their guards, who thaw them or kill them. A guard
+// that has not started its command yet does not hear that: its group is left as it is.
 func (g *Group) holdNested() {
 	if g == nil {
 		return
 	}
 	var nested []*Group
 	g.walk(func(dir string) {
-		if _, is := kernel.CutPrefix(path.Base(dir), Prefix); is && dir != g.dir {
-			nested = append(nested, &Group{dir: dir})
+		_, is := kernel.CutPrefix(path.Base(dir), Prefix)
+		if n := (&Group{dir: dir}); is && dir != g.dir && n.hasCommand() {
+			nested = append(nested, n)
 		}
 	})
 	if len(nested) == 0 {
@@ -158,14 +172,11 @@ func (g *Group) holdNested() {
 		n.Freeze()
 	}
 	for _, pid := range g.Members() {
-		if comm, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); err == nil && comm == guardName+"\n" {
+		if isGuard(pid) {
 			syscall.Kill(pid, syscall.SIGCONT)
 		}
 	}
 }
-
-// guardName is what the process is called that looks after a nested group: 15 bytes of its name.
-const guardName = "etcdlocker-guar"
 
 // Remove removes the group and those below it, the deepest first. What is left in it goes on where
 // it would be without; what is left in a group of its own below it keeps that, and all above it.

@@ -74,23 +74,33 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// TestNested: groups below a group are removed with it, and those of etcdlockers among them stand
-// still when it goes on.
+// TestNested: groups below a group are removed with it, and those of etcdlockers among them that have
+// started their commands stand still when it goes on.
 func TestNested(t *testing.T) {
 	g := testGroup(t)
-	inner, own := g.dir+"/"+Prefix+"inner", g.dir+"/of-the-command"
-	for _, dir := range []string{inner, inner + "/" + Prefix + "innermost", own} {
+	inner, waits, own := g.dir+"/"+Prefix+"inner", g.dir+"/"+Prefix+"waits", g.dir+"/of-the-command"
+	innermost := inner + "/" + Prefix + "innermost"
+	for _, dir := range []string{inner, innermost, waits, own} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+	command := exec.Command("sleep", "1000")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Group{dir: innermost}).write("cgroup.procs", strconv.Itoa(command.Process.Pid)); err != nil {
+		t.Error(err)
+	}
 	g.Freeze()
 	g.Thaw()
-	for dir, want := range map[string]bool{g.dir: false, inner: true, inner + "/" + Prefix + "innermost": true, own: false} {
+	for dir, want := range map[string]bool{g.dir: false, inner: true, innermost: true, waits: false, own: false} {
 		if got := (&Group{dir: dir}).Frozen(); got != want {
 			t.Errorf("%s: frozen %v, want %v", path.Base(dir), got, want)
 		}
 	}
+	g.Kill()
+	command.Wait()
 	g.Remove()
 	if _, err := os.Stat(g.dir); err == nil {
 		t.Error("the group is there")

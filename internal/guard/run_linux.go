@@ -204,9 +204,6 @@ func (w *warden) raise() {
 
 // start starts the command, unless there is no time left for it.
 func (w *warden) start(o Order) (why uint64, err error) {
-	if o.By.Until() <= 0 {
-		return tooLateToStart, syscall.ETIME
-	}
 	if o.first >= len(os.Args) {
 		return cannotExecute, syscall.EINVAL
 	}
@@ -222,6 +219,12 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	}
 	if o.Channel > 0 {
 		defer syscall.Close(o.Channel) // or it would stay open when the command has closed it
+	}
+	if o.By.Until() <= 0 {
+		return tooLateToStart, syscall.ETIME
+	}
+	if w.group.Frozen() { // by an etcdlocker above this one, see cgroup.Thaw: nobody could be executed in it
+		w.group.Thaw()
 	}
 	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
 		return cannotExecute, err
