@@ -50,6 +50,23 @@ func groupsBelow(t testing.TB, group string) (dirs []string) {
 	return dirs
 }
 
+// TestKilledGroup: some kernels kill what is born in a group if its parent has ever been killed by
+// cgroup.kill. The command is executed all the same, once.
+func TestKilledGroup(t *testing.T) {
+	t.Parallel()
+	parent := testGroup(t)
+	if err := os.WriteFile(filepath.Join(parent, "cgroup.kill"), []byte("1"), 0); err != nil {
+		etcdtest.Skip(t, "no cgroup.kill, which is Linux 5.14's")
+	}
+	s := etcdtest.Shared(t)
+	cmd := exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, parent, // born there, it would be killed itself
+		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/group-killed", "--", "sh", "-c", "echo executed; exit 7")
+	p := startCommand(t, nil, cmd)
+	if code := p.code(); code != 7 || p.stdout.String() != "executed\n" {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+}
+
 // TestGroupRefused: if the kernel refuses to start the command in its control group, here because the group was removed
 // meanwhile, the command is executed all the same: once, outside of the group, and it dies with its etcdlocker.
 func TestGroupRefused(t *testing.T) {

@@ -258,13 +258,31 @@ func (w *warden) fork(path string, args, env []string, sys *syscall.SysProcAttr)
 	}
 	if fd, ok := w.group.FD(); ok {
 		sys.UseCgroupFD, sys.CgroupFD = true, fd
-		if pid, err = syscall.ForkExec(path, args, attr); err == nil {
+		pid, err = syscall.ForkExec(path, args, attr)
+		if err == nil && supervise.Executed(pid) {
 			return pid, nil
+		}
+		if err == nil {
+			// Some kernels (6.18 was seen) kill what is born in a group when another one, the one that
+			// this process is in, has ever been killed by cgroup.kill.
+			w.forget(pid)
 		}
 		// Where clone3 is refused, it is a fork as ever. Nothing has been executed.
 		sys.UseCgroupFD = false
 	}
 	return syscall.ForkExec(path, args, attr)
+}
+
+// forget waits for a child that is about to end.
+func (w *warden) forget(pid int) {
+	kernel.Uninterrupted(func() error {
+		_, err := syscall.Wait4(pid, nil, 0, nil)
+		return err
+	})
+	if w.pidfd >= 0 {
+		syscall.Close(w.pidfd)
+		w.pidfd = -1
+	}
 }
 
 // refuse says why the command was not started.

@@ -21,6 +21,7 @@ type Process struct {
 	Stopped bool
 
 	parent  int
+	forked  bool   // and has not executed anything since
 	threads int    // 0: not known
 	start   string // when it started: tells it from a later one with the same id; empty for what /proc does not show
 }
@@ -210,6 +211,16 @@ func lastPID() int {
 	return pid
 }
 
+// Executed reports whether a child of this process has executed a program. Where /proc does not tell,
+// it has.
+func Executed(pid int) bool {
+	p, ok := readProcess(pid)
+	return !ok || !p.forked || !kernel.OwnProc()
+}
+
+// forkedNotExecuted is the kernel's PF_FORKNOEXEC, among the flags of a process.
+const forkedNotExecuted = 0x40
+
 // readProcess reads /proc/PID/stat.
 func readProcess(pid int) (Process, bool) {
 	stat, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -226,6 +237,7 @@ func readProcess(pid int) (Process, bool) {
 	}
 	parent, err := strconv.Atoi(fields[1])
 	threads, _ := strconv.Atoi(fields[17])
+	flags, _ := strconv.ParseUint(fields[6], 10, 64)
 	return Process{
 		PID:     pid,
 		Name:    name,
@@ -233,6 +245,7 @@ func readProcess(pid int) (Process, bool) {
 		Stopped: fields[0] == "T",
 		parent:  parent,
 		threads: threads,
+		forked:  flags&forkedNotExecuted != 0,
 		start:   fields[19],
 	}, err == nil
 }
