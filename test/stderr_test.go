@@ -60,7 +60,8 @@ func (b *blockedStderr) locker(endpoint string, args ...string) *program {
 	return startCommand(b.t, nil, cmd)
 }
 
-// TestStderrBlocks: a stderr that takes nothing delays neither renewals nor the end of a command whose lock is lost.
+// TestStderrBlocks: a stderr that takes nothing delays neither renewals nor the end of a command
+// whose lock is lost.
 func TestStderrBlocks(t *testing.T) {
 	t.Parallel()
 	for name, fromTheStart := range map[string]bool{"from the start": true, "later": false} {
@@ -116,4 +117,19 @@ func TestStderrBlocks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStderrCloses: a reader of stderr that goes away costs no lock, and the command has the usual SIGPIPE.
+func TestStderrCloses(t *testing.T) {
+	t.Parallel()
+	s, key, b := etcdtest.Shared(t), "/stderr/closes", newBlockedStderr(t)
+	p := b.locker(s.Endpoint(), "-v", "-t", "2", "-k", key, "--",
+		"sh", "-c", "echo ready; sleep 3; yes 2> /dev/null | head -1 > /dev/null; exit 5")
+	b.w.Close()
+	p.says(p.stdout, "ready")
+	b.r.Close()
+	if code := p.code(); code != 5 {
+		t.Errorf("exit code %d", code)
+	}
+	free(t, s.Client(t), key)
 }

@@ -220,7 +220,7 @@ func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	p := onTerminal(t, 80, s.Endpoint(), "-v", "-k", "/ctrl-c", "--", "sh", "-c",
 		`trap 'echo interrupted' INT; trap 'echo asked; exit 5' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
-	p.says(p.stdout, "command started") // before that, it would get what is typed from etcdlocker as well
+	p.says(p.stdout, "command started") // what is typed before comes from etcdlocker as well
 	p.types(ctrlC)
 	p.says(p.stdout, "interrupted")
 	p.signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
@@ -611,8 +611,8 @@ func localFlags(t testing.TB, tty *os.File) uint32 {
 	return flags.Lflag
 }
 
-// TestCtrlCBeforeTheCommand: what is typed while the command is being started, and so has not reached
-// it, ends it all the same. Its guard is stopped meanwhile, and so cannot start it.
+// TestCtrlCBeforeTheCommand: what is typed while the command is being started, and so has not
+// reached it, ends it all the same. Its guard is stopped meanwhile, and so cannot start it.
 func TestCtrlCBeforeTheCommand(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/ctrl-c/before"

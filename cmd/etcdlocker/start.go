@@ -67,8 +67,8 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	return nil, err
 }
 
-// toldToStop takes the signals that came, for the command once it has started, and returns the first
-// one among all of them that tells to stop.
+// toldToStop takes the signals that came, for the command once it has started, and returns the
+// first one among all of them that tells to stop.
 func (h *holder) toldToStop() syscall.Signal {
 	for range len(h.signals) {
 		h.before = append(h.before, <-h.signals)

@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // maxQueued is how many lines wait for stderr at most.
 const maxQueued = 1000
 
-// How long a stderr that is blocked is waited for: before something else is written, and at the end.
+// How long a blocked stderr is waited for: before something else is written, and at the end.
 const (
 	flushBefore = 100 * time.Millisecond
 	flushAtEnd  = time.Second
@@ -23,7 +26,7 @@ const (
 // A voice says everything that is said to a human, one line at a time, on stderr: stdout is the
 // command's. While a status line stands on the terminal, other lines are written above it.
 //
-// No method but flush waits for stderr, which may block for as long as it likes: on a terminal after
+// No method but flush waits for stderr, which may block for as long as it likes: a terminal after
 // Ctrl-S, or a full pipe. A goroutine writes, and lasts for as long as there is something to write.
 type voice struct {
 	w io.Writer
@@ -70,8 +73,13 @@ func (v *voice) begin() {
 	}
 }
 
+// brokenPipes takes SIGPIPE, which would end this process, and so the command, where the reader of
+// stderr has gone away. It is not ignored: the command would inherit that.
+var brokenPipes = make(chan os.Signal, 1)
+
 // write writes until nothing is left to be written.
 func (v *voice) write() {
+	signal.Notify(brokenPipes, syscall.SIGPIPE)
 	for {
 		v.mu.Lock()
 		lines, dropped, status := v.queue, v.dropped, v.status

@@ -36,8 +36,8 @@ func TestSignalsBeforeTheStart(t *testing.T) {
 	}
 }
 
-// TestGuardLeavesFirst: while what the command left is waited for, the guard goes when nothing is left,
-// and that it is gone is known before that nothing is left.
+// TestGuardLeavesFirst: when nothing is left of what is waited for, the guard goes. That it is gone
+// is known before that nothing is left.
 func TestGuardLeavesFirst(t *testing.T) {
 	l, r := newTestLife()
 	l.Orphans = AwaitOrphans

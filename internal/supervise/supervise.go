@@ -220,7 +220,7 @@ func (l *Life) Expired(now time.Time) {
 }
 
 // Exited says that the command has ended. It says so a second time if its guard goes while what the
-// command left is waited for: because nothing is left, which is known soon, or because it was killed.
+// command left is waited for: because nothing is left, which is known soon, or it was killed.
 func (l *Life) Exited(now time.Time, e Exit) {
 	if l.Ended {
 		switch l.state {
