@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -121,6 +122,12 @@ func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 	t.Cleanup(p.end)
 	return p
 }
+
+// busy is what etcdlocker says of the machine, and not of what a test is about.
+var busy = regexp.MustCompile(`(?m)^etcdlocker: warning: .* longer than usual \(the guard waited .*\n.*\n`)
+
+// said returns what etcdlocker has said on stderr, but for what it says of a busy machine.
+func (p *program) said() string { return busy.ReplaceAllString(p.stderr.String(), "") }
 
 // end ends a program that still runs: by asking, so that it leaves nothing in etcd, and if that does not help by force.
 func (p *program) end() {

@@ -54,7 +54,7 @@ func TestLockedMemory(t *testing.T) {
 			if err := os.WriteFile(finish, nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if code := p.code(); code != 0 || p.stderr.String() != "" {
+			if code := p.code(); code != 0 || p.said() != "" {
 				t.Errorf("exit code %d, %q", code, p.stderr)
 			}
 		})

@@ -198,7 +198,7 @@ func TestPulseCommand(t *testing.T) {
 			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "5", "-r", "0.2", "--grace", "0.2", "--pulse-cmd", tt.pulse, "-k", key, "--", "sh", "-c", tt.script)
 			cmd.Dir = t.TempDir()
 			p := startCommand(t, nil, cmd)
-			code, said := p.code(), p.stderr.String()
+			code, said := p.code(), p.said()
 			if code != tt.code || !strings.Contains(said, tt.says) || tt.says == "" && said != "" {
 				t.Errorf("exit code %d, %q", code, said)
 			}
