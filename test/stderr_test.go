@@ -80,7 +80,7 @@ func TestStderrBlocks(t *testing.T) {
 			t.Run("renewed", func(t *testing.T) {
 				t.Parallel()
 				s, key := etcdtest.Shared(t), "/stderr/"+name+"/renewed"
-				p := run(t, s.Endpoint(), "-v", "-t", "2", "-k", key, "--", "sh", "-c", "echo ready; sleep 6")
+				p := run(t, s.Endpoint(), "-v", "-t", "8", "-r", "0.2", "-k", key, "--", "sh", "-c", "echo ready; sleep 10")
 				if code := p.code(); code != 0 {
 					t.Errorf("exit code %d", code)
 				}
@@ -123,8 +123,8 @@ func TestStderrBlocks(t *testing.T) {
 func TestStderrCloses(t *testing.T) {
 	t.Parallel()
 	s, key, b := etcdtest.Shared(t), "/stderr/closes", newBlockedStderr(t)
-	p := b.locker(s.Endpoint(), "-v", "-t", "2", "-k", key, "--",
-		"sh", "-c", "echo ready; sleep 3; yes 2> /dev/null | head -1 > /dev/null; exit 5")
+	p := b.locker(s.Endpoint(), "-v", "-t", "30", "-r", "0.2", "-k", key, "--",
+		"sh", "-c", "echo ready; sleep 1; yes 2> /dev/null | head -1 > /dev/null; exit 5")
 	b.w.Close()
 	p.says(p.stdout, "ready")
 	b.r.Close()
