@@ -21,6 +21,12 @@ const (
 	// margin before the lease can run out: a guard that is late because the whole machine stood still
 	// finds both alarms overdue, and alive it ends more than dead.
 	lastResort = time.Second
+
+	// executing is the same while the command is being executed, which a file system can hold up, and the
+	// guard with it: shorter than the margin, so that no command begins when the lease may have run out.
+	// There is nothing yet below the guard that does not die with it. One that was only stopped has this
+	// time to say that the command runs.
+	executing = 200 * time.Millisecond
 )
 
 // prepare makes those that are not there yet. It fails where the user has used up what the kernel

@@ -38,8 +38,8 @@ type guarded struct {
 	group      atomic.Pointer[cgroup.Group] // of the command, if it has one
 	measure    atomic.Pointer[Measure]      // the last one
 	frozen     []supervise.Process
-	killer     *supervise.Killer // nil: nothing is killed yet
-	killing    time.Time         // since when
+	killer     *supervise.Killer // nil: the command was not started
+	killing    time.Time         // since when; zero: nothing is killed yet
 	dying      supervise.Progress
 	died       time.Time    // when something did last
 	ending     atomic.Bool  // the guard has said that it kills everything
@@ -127,13 +127,13 @@ func (g *guarded) Start(ctx context.Context, o Order) (err error) {
 		err = g.await(ctx, o.By)
 	}
 	if err == nil {
-		if !given.RealTime() {
-			time.AfterFunc(settleAfter, func() {
-				if !given.Above().Raise() {
-					sched.ShortSlices()
-				}
-			})
-		}
+		g.killer = g.newKiller()
+		time.AfterFunc(settleAfter, func() {
+			if !given.RealTime() && !given.Above().Raise() {
+				sched.ShortSlices()
+			}
+			g.killer.Prepare()
+		})
 		return nil
 	}
 	life := supervise.NewLife(g)
@@ -292,11 +292,17 @@ const (
 	stuckAfter    = time.Second            // nothing has died. Then it may be held by a debugger, and is killed as well
 )
 
+func (g *guarded) newKiller() *supervise.Killer {
+	return supervise.NewKiller(g.group.Load(), g.tree.Reaping(), g.tree.PID())
+}
+
 // Kill has everything below the guard killed, and in the end the guard.
 func (g *guarded) Kill() (progress bool) {
 	now := time.Now()
-	if g.killer == nil {
-		g.killer = supervise.NewKiller(g.group.Load(), g.tree.Reaping(), g.tree.PID())
+	if g.killing.IsZero() {
+		if g.killer == nil {
+			g.killer = g.newKiller()
+		}
 		g.killing, g.died = now, now
 		g.asked.Store(true)
 		g.conn.send(numbers(end, 0, 0), 0)

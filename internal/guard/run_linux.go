@@ -145,9 +145,8 @@ func (w *warden) guard(o Order) {
 		w.refuse(err, cannotAlarm)
 		return
 	}
-	// Before there is a command that could outlive a guard that is stopped. While the command is executed,
-	// which a file system can hold up, nothing is below the guard that does not die with it.
-	w.alarms.set(w.deadline.until, 0)
+	// Before there is a command that could outlive a guard that is stopped.
+	w.alarms.set(w.deadline.until, executing)
 	if why, err := w.start(o); err != nil {
 		w.refuse(err, why)
 		return

@@ -32,15 +32,16 @@ type Killer struct {
 	group   *cgroup.Group
 	reaping *sync.Mutex // held while children are waited for: else their numbers are theirs
 
-	prepare sync.Once
-	begin   sync.Once
-	begun   chan struct{}
-	over    chan struct{}
-	end     sync.Once
-	running sync.WaitGroup // those that find what to kill by themselves
-	spared  atomic.Int64   // the id of a child that is not killed, 0: none
-	killing atomic.Bool    // what there was has been stopped, and is killed now
-	orphans atomic.Int64   // that have appeared since Begin
+	preparing sync.Mutex
+	prepared  bool // guarded by preparing
+	begin     sync.Once
+	begun     chan struct{}
+	over      chan struct{}
+	end       sync.Once
+	running   sync.WaitGroup // those that find what to kill by themselves
+	spared    atomic.Int64   // the id of a child that is not killed, 0: none
+	killing   atomic.Bool    // what there was has been stopped, and is killed now
+	orphans   atomic.Int64   // that have appeared since Begin
 
 	walked chan struct{}  // closed after the first walk
 	seen   map[int]string // in walks that stop, by process id: when it started
@@ -58,29 +59,33 @@ func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
 // Prepare starts the threads and does what is slow the first time, so that Begin need not: on a busy
 // machine each of that may have to wait for a processor.
 func (k *Killer) Prepare() {
-	k.prepare.Do(func() {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(k.processors())) // there and back
-		k.visit(map[int]string{}, 0)
-		thread := func(kill func()) func() {
-			return func() {
-				runtime.LockOSThread()
-				select {
-				case <-k.begun:
-					sched.UsualSlice()
-					kill()
-				case <-k.over:
-				}
+	k.preparing.Lock()
+	defer k.preparing.Unlock()
+	if k.prepared || k.isOver() {
+		return
+	}
+	k.prepared = true
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(k.processors())) // there and back
+	k.visit(map[int]string{}, 0)
+	thread := func(kill func()) func() {
+		return func() {
+			runtime.LockOSThread()
+			select {
+			case <-k.begun:
+				sched.UsualSlice()
+				kill()
+			case <-k.over:
 			}
 		}
-		if k.group != nil {
-			go thread(k.killGroup)() // it can hang in the kernel
-		}
-		k.running.Go(thread(func() {
-			<-k.walked
-			k.killTree()
-		}))
-		k.running.Go(thread(k.killChildren))
-	})
+	}
+	if k.group != nil {
+		go thread(k.killGroup)() // it can hang in the kernel
+	}
+	k.running.Go(thread(func() {
+		<-k.walked
+		k.killTree()
+	}))
+	k.running.Go(thread(k.killChildren))
 }
 
 // processors is how many the threads need so as not to take turns.
@@ -123,8 +128,21 @@ func (k *Killer) SpareNobody() { k.spared.Store(0) }
 
 // End ends the killing. When it returns, children that are started next are safe.
 func (k *Killer) End() {
-	k.end.Do(func() { close(k.over) })
+	k.end.Do(func() {
+		k.preparing.Lock() // nothing is prepared any more
+		defer k.preparing.Unlock()
+		close(k.over)
+	})
 	k.running.Wait()
+}
+
+func (k *Killer) isOver() bool {
+	select {
+	case <-k.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // A pace is the time between two rounds. It grows while there is nothing new to kill: what dies needs
