@@ -137,15 +137,18 @@ func TestTheGuardSleeps(t *testing.T) {
 	p := locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; exec sleep 1000")
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
-	p.renews(5) // it has settled by then
-	woken, renewals := wakeUps(t, guard), strings.Count(p.stderr.String(), "lease renewed")
-	p.renews(20)
-	woken, renewals = wakeUps(t, guard)-woken, strings.Count(p.stderr.String(), "lease renewed")-renewals
-	t.Logf("%d wake-ups, %d renewals", woken, renewals)
-	// One renewal may be counted late at either end. Go's runtime looks after itself once a minute.
-	if woken > renewals+3 {
-		t.Errorf("it woke up %d times for %d renewals", woken, renewals)
+	p.renews(5)   // it has settled by then
+	for range 5 { // on a busy machine threads can wait for each other, and be counted for that
+		woken, renewals := wakeUps(t, guard), strings.Count(p.stderr.String(), "lease renewed")
+		p.renews(20)
+		woken, renewals = wakeUps(t, guard)-woken, strings.Count(p.stderr.String(), "lease renewed")-renewals
+		t.Logf("%d wake-ups, %d renewals", woken, renewals)
+		// One renewal may be counted late at either end. Go's runtime looks after itself once a minute.
+		if woken <= renewals+3 {
+			return
+		}
 	}
+	t.Error("it wakes up more often than it has to")
 }
 
 // wakeUps returns how often the threads of a process have waited for something.
