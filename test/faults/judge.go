@@ -188,8 +188,8 @@ func (t *trial) starved() bool {
 	}
 	byFault := t.any(func(f Fault) bool { return f.waiters })
 	for _, p := range t.players() {
-		if p.stderr == nil {
-			continue
+		if p.stderr == nil || p == t.holder && t.outcome() == loses && t.early == "" {
+			continue // of the one that was hit it is the fault
 		}
 		said := p.stderr.String()
 		if !strings.Contains(said, unrenewed) && (byFault || !strings.Contains(said, placeLost)) {

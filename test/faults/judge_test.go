@@ -89,6 +89,7 @@ func TestStarved(t *testing.T) {
 		{"for a moment", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(3), second(3.4)}, false},
 		{"before a renewal was due", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(-3), second(2)}, false},
 		{"that is the fault", Fault{outcome: loses, need: need{alone: true}}, "lost: " + unrenewed, stall{second(1), second(4)}, false},
+		{"it loses anyway", Fault{outcome: loses}, "lost: " + unrenewed, stall{second(1), second(4)}, false},
 		{"a waiter's place", Fault{outcome: keeps}, placeLost, stall{second(1), second(4)}, true},
 		{"a waiter's place, by the fault", Fault{outcome: keeps, waiters: true}, placeLost, stall{second(1), second(4)}, false},
 		{"lost for another reason", Fault{outcome: keeps}, "lost: its key was deleted", stall{second(1), second(4)}, false},
@@ -108,7 +109,7 @@ func TestStarved(t *testing.T) {
 				t.Errorf("starved: %v", !tt.starved)
 			}
 			trial.world.pace.slow = []stall{{renewed + second(3), renewed + second(3.2)}}
-			if !trial.starved() && strings.Contains(tt.says, unrenewed) && !tt.fault.need.alone {
+			if !trial.starved() && strings.Contains(tt.says, unrenewed) && tt.fault.outcome != loses {
 				t.Error("an etcd that is slow makes no difference")
 			}
 		})
