@@ -277,7 +277,7 @@ func TestOrphansOutliveTheLock(t *testing.T) {
 			t.Parallel()
 			s, key, file := etcdtest.Shared(t), "/orphan/outlives/"+name, filepath.Join(t.TempDir(), "pid")
 			link := etcdtest.NewLink(t, s.Endpoint())
-			p := locker(t, link.Endpoint(), "-v", "-t", "2", "-k", key, "--hold-at-least", "1h", "--", "sh", "-c",
+			p := locker(t, link.Endpoint(), "-v", "-t", "10", "-r", "0.5", "-k", key, "--hold-at-least", "1h", "--", "sh", "-c",
 				`setsid sleep 1000 > /dev/null 2>&1 & echo $! > "$0"`, file)
 			pid, err := strconv.Atoi(content(t, file))
 			if err != nil {

@@ -198,10 +198,15 @@ func (p *program) renews(times int) {
 	count := func() int { return strings.Count(p.stderr.String(), "lease renewed") }
 	want := count() + times
 	etcdtest.Await(p.t, "renewals", func(context.Context) error {
-		if count() < want {
-			return errors.New(p.stderr.String())
+		if count() >= want {
+			return nil
 		}
-		return nil
+		select {
+		case <-p.done:
+			p.t.Fatalf("it ended instead of renewing its lock: %s", p.stderr)
+		default:
+		}
+		return errors.New(p.stderr.String())
 	})
 }
 
