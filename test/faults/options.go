@@ -25,7 +25,7 @@ type Options struct {
 func (o *Options) Register(flags *flag.FlagSet) {
 	flags.IntVar(&o.Trials, "faults.trials", 0, "how many `trials`; 0: each row once, and some pairs")
 	flags.Uint64Var(&o.Seed, "faults.seed", uint64(time.Now().UnixNano())%1e9, "the `seed` of the first trial; each one after it has the next")
-	flags.IntVar(&o.Parallel, "faults.parallel", 8, "trials at a time")
+	flags.IntVar(&o.Parallel, "faults.parallel", 6, "trials at a time")
 	flags.StringVar(&o.Only, "faults.only", "", "the `name` of a fault, or of a pair as \"one + another\"; regular trials if empty")
 	flags.StringVar(&o.User, "faults.user", "", "whose lockers, \"root\" or \"ordinary\"; empty: as the seed says, if you are root")
 	flags.BoolVar(&o.Heavy, "faults.heavy", false, "also fork bombs, 1,000 and 2,500 processes, and processors that are busy many times over")

@@ -61,8 +61,8 @@ func signals(sig syscall.Signal, which ...func(*trial) int) func(*trial) func() 
 		for _, of := range which {
 			if fd, err := t.process(of(t)); err == nil {
 				hit = append(hit, fd)
-			} else if _, alone := t.alone(); alone {
-				t.problem("the process to be hit is not there: %v", err)
+			} else if _, alone := t.alone(); alone && t.early == "" {
+				t.early = fmt.Sprintf("the process to be hit is not there: %v", err)
 			}
 		}
 		for _, fd := range hit {

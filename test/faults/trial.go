@@ -54,7 +54,7 @@ type trial struct {
 	shiftedAt       time.Duration
 	mending, mended time.Duration // when what was mended last began to be, and was
 	heldUntil       time.Duration // at the hit: when the lock would be doubtful without a renewal
-	early           string        // how the holder ended before anything hit it
+	early           string        // that the holder ended, or was about to, before anything hit it
 	next            *beat.Life    // the command that started after the hit, if one did before the end
 	result          Result
 }
@@ -234,10 +234,10 @@ func (t *trial) begin() {
 	for _, f := range t.spec.Faults {
 		t.bear(f.load)
 	}
+	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2)) // any moment between two renewals
 	if t.holder.hasEnded() && t.spec.Locker.ours {
 		t.early = fmt.Sprintf("the holder has ended before anything hit it, with exit code %d", t.holder.status())
 	}
-	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2)) // any moment between two renewals
 }
 
 // mark is in the environment of everything that the trial has started.
