@@ -27,7 +27,6 @@ const roleVariable = "ETCDLOCK_TEST_ROLE"
 func play(role string) {
 	playScreen(role)
 	playNotifier(role)
-	playFiller(role)
 	stubborn.Play(role, func(err error) { fmt.Println("ready", err) })
 	os.Exit(1)
 }
@@ -113,66 +112,6 @@ func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 	}
 	if code := p.code(); !hand.guard && code != 2 {
 		t.Errorf("exit code %d, %q", code, p.stderr)
-	}
-}
-
-// playFiller starts processes until its user may have no more, says so, and takes what becomes free.
-func playFiller(role string) {
-	for full := false; role == "takes all room"; {
-		_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ()})
-		if err == syscall.EAGAIN && !full {
-			full = true
-			fmt.Println("ready")
-		}
-	}
-}
-
-// TestNoRoom: a command that uses up all processes and threads that its user may have dies whoever has
-// to kill it, also if it does so before the two have had time to prepare for that.
-func TestNoRoom(t *testing.T) {
-	if os.Geteuid() != 0 {
-		etcdtest.Missing(t, "root")
-	}
-	self, s := reachable(t), etcdtest.Shared(t)
-	client := s.Client(t)
-	for _, hand := range []string{"both", "etcdlocker", "guard"} {
-		for name, wait := range map[string]string{"at once": "0", "later": "0.5"} {
-			t.Run(name+"/"+hand, func(t *testing.T) {
-				// A user whom no other test has, so that nothing else counts among their processes.
-				user, key := fmt.Sprint(200000+os.Getpid()), "/no-room/"+strings.ReplaceAll(name+"/"+hand, " ", "-")
-				p := startCommand(t, []string{roleVariable + "=takes all room"}, exec.Command(
-					"setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=150",
-					filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "20", "-k", key, "--",
-					"sh", "-c", `sleep "$1"; "$0" & wait`, self, wait))
-				t.Cleanup(func() { kill(marked("ETCD_LOCK_KEY=" + key)) })
-				p.says(p.stdout, "ready")
-				time.Sleep(300 * time.Millisecond) // both have prepared by then, or have found no room
-				lease, code := held(t, client, key).Kvs[0].Lease, 2
-				switch hand {
-				case "both":
-					if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
-						t.Fatal(err)
-					}
-				case "etcdlocker":
-					code = 137
-					if err := syscall.Kill(guardOf(t, p), syscall.SIGKILL); err != nil {
-						t.Fatal(err)
-					}
-				case "guard":
-					code = -1
-					p.signal(syscall.SIGKILL)
-				}
-				before := time.Now()
-				treeGone(t, key)
-				t.Logf("dead after %v", time.Since(before))
-				if hand == "guard" && !hasLease(t, client, lease) {
-					t.Error("the lease had run out before the tree was dead")
-				}
-				if got := p.code(); got != code {
-					t.Errorf("exit code %d, want %d, %q", got, code, p.stderr)
-				}
-			})
-		}
 	}
 }
 
