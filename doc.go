@@ -15,12 +15,13 @@
 // revokes the lease or deletes keys below the lock's key/ takes the lock away at once. And the lock is only as good as
 // the etcd it lives on: one that is restored from a backup has forgotten what came after it.
 //
-// What is guaranteed: as long as the work ends when it is told to, two contenders for one key never work at the same
-// time, whatever the network, etcd, or the processes do. A holder relies on its lease only up
-// to the instant at which its last renewal was sent, plus the TTL that etcd granted, less a margin of
-// 250 ms and a thousandth of the TTL, and less what [Lock.Margin] adds, which is at most an eighth of
-// the TTL. The clock goes on while the machine sleeps. A renewal counts only after a linearizable read
-// in the same raft term. [Lock.Grace] before that instant the context ends; at it, Expired is closed.
+// What is guaranteed: as long as the work ends when it is told to, two contenders for one key never
+// work at the same time, whatever the network, etcd, or the processes do. A holder relies on its
+// lease only up to the instant at which its last renewal was sent, plus the TTL that etcd granted,
+// less a margin of 250 ms and a thousandth of the TTL, and less what [Lock.Margin] adds, which is
+// at most an eighth of the TTL. The clock goes on while the machine sleeps. A renewal counts only
+// after a linearizable read in the same raft term. [Lock.Grace] before that instant the context
+// ends; at it, Expired is closed.
 //
 // Turns are first come first served, by the order in which etcd saw the contenders. A contender that loses its place
 // (etcd away for longer than the TTL, an operator's hand) takes a new one at the end.
@@ -43,11 +44,12 @@
 //
 // # Compatibility
 //
-// A contender keeps its place in line where etcd's concurrency.Mutex, etcdctl lock and the v3lock service keep theirs:
-// under key/, named after its lease, in the order of creation. They wait for us and we wait for them, first come first
-// served. Mixed with them, compare our token with their Header().Revision, not with their key's CreateRevision. Nothing
-// but locks belongs below key/. A Mutex on "a" waits for any key below "a/", also for the places of a lock "a/b"; our
-// locks do not disturb each other so. If somebody creates the lock's key by hand, etcdlock waits until it is
+// A contender keeps its place in line where etcd's concurrency.Mutex, etcdctl lock and the v3lock
+// service keep theirs: under key/, named after its lease, in the order of creation. They wait for
+// us and we wait for them, first come first served. Mixed with them, compare our token with their
+// Header().Revision, not with their key's CreateRevision. Nothing but locks belongs below key/. A
+// Mutex on "a" waits for any key below "a/", also for the places of a lock "a/b"; our locks do not
+// disturb each other so. If somebody creates the lock's key by hand, etcdlock waits until it is
 // deleted; a Mutex ignores it.
 //
 // Etcd before 3.5.23 and 3.6.5 may renew a lease that was revoked. The etcd grpc-proxy answers renewals itself and is

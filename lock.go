@@ -49,10 +49,11 @@ type Lock struct {
 	// OnRenew, if set, is called each time that the validity of a lock that is held has been extended. It must not block.
 	OnRenew func()
 
-	// Margin, if set, returns how much sooner than usual validity is to end, because the work takes that
-	// long to end by force: 0 or more. At most an eighth of the TTL counts, and no more than leaves room for
-	// the next renewal before Grace. It is called at each renewal, and counts from that renewal on: the end
-	// of validity never moves back. It must not block. The locks of a Session do without.
+	// Margin, if set, returns how much sooner than usual validity is to end, because the work takes
+	// that long to end by force: 0 or more. At most an eighth of the TTL counts, and no more than
+	// leaves room for the next renewal before Grace. It is called at each renewal, and counts from
+	// that renewal on: the end of validity never moves back. It must not block. The locks of a
+	// Session do without.
 	Margin func() time.Duration
 
 	client  *clientv3.Client

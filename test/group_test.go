@@ -32,7 +32,8 @@ func lockerIn(t testing.TB, group, endpoint string, args ...string) *program {
 	return startCommand(t, nil, cmd)
 }
 
-// groupsBelow returns the control groups that etcdlockers have made below a group, at whatever depth, parents first.
+// groupsBelow returns the control groups that etcdlockers have made below a group, at whatever
+// depth, parents first.
 func groupsBelow(t testing.TB, group string) (dirs []string) {
 	t.Helper()
 	err := filepath.WalkDir(group, func(dir string, d fs.DirEntry, err error) error {
@@ -67,8 +68,9 @@ func TestKilledGroup(t *testing.T) {
 	}
 }
 
-// TestGroupRefused: if the kernel refuses to start the command in its control group, here because the group was removed
-// meanwhile, the command is executed all the same: once, outside of the group, and it dies with its etcdlocker.
+// TestGroupRefused: if the kernel refuses to start the command in its control group, here because
+// the group was removed meanwhile, the command is executed all the same: once, outside of the
+// group, and it dies with its etcdlocker.
 func TestGroupRefused(t *testing.T) {
 	t.Parallel()
 	parent := testGroup(t)

@@ -143,7 +143,8 @@ func TestTheGuardSleeps(t *testing.T) {
 		p.renews(20)
 		woken, renewals = wakeUps(t, guard)-woken, strings.Count(p.stderr.String(), "lease renewed")-renewals
 		t.Logf("%d wake-ups, %d renewals", woken, renewals)
-		// One renewal may be counted late at either end. Go's runtime looks after itself once a minute.
+		// One renewal may be counted late at either end. Go's runtime looks after itself once a
+		// minute.
 		if woken <= renewals+3 {
 			return
 		}
@@ -376,8 +377,8 @@ func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) 
 	}
 }
 
-// running returns what marked returns, without the processes that execute nothing any more: a busy machine may need some
-// time to end what was killed.
+// running returns what marked returns, without the processes that execute nothing any more: a busy
+// machine may need some time to end what was killed.
 func running(variable string) map[int]string {
 	found := marked(variable)
 	maps.DeleteFunc(found, func(pid int, _ string) bool { return !alive.Process(pid) })

@@ -15,7 +15,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestLockedMemory: the guard locks its memory where that is allowed, and goes on without where it is not.
+// TestLockedMemory: the guard locks its memory where that is allowed, and goes on without where it
+// is not.
 func TestLockedMemory(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -27,7 +28,7 @@ func TestLockedMemory(t *testing.T) {
 		locked bool
 	}{
 		"allowed":     {nil, true},
-		"not allowed": {[]string{"prlimit", "--memlock=0", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, false},
+		"not allowed": {nobodyWith("--memlock=0"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -44,11 +45,7 @@ func TestLockedMemory(t *testing.T) {
 				}
 				return nil
 			})
-			var kib int
-			if _, err := fmt.Sscan(statusOf(t, guard, "VmLck"), &kib); err != nil {
-				t.Fatal(err)
-			}
-			if (kib > 0) != tt.locked {
+			if kib := memory(t, guard, "VmLck"); (kib > 0) != tt.locked {
 				t.Errorf("%d KiB of the guard are locked", kib)
 			}
 			if err := os.WriteFile(finish, nil, 0o644); err != nil {

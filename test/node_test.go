@@ -312,12 +312,7 @@ func TestNodeFlood(t *testing.T) {
 // memory returns a line of /proc/PID/status, in KiB.
 func memory(t *testing.T, pid int, name string) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), name+":")
-	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	kib, err := strconv.Atoi(strings.Fields(statusOf(t, pid, name))[0])
 	if err != nil {
 		t.Fatal(err)
 	}

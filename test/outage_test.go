@@ -263,8 +263,8 @@ func unchanged(file string) error {
 	return err
 }
 
-// TestFreezeAWaiter: an etcdlocker below another one waits for its lock while all of it stands still. Its
-// command runs when it has the lock.
+// TestFreezeAWaiter: an etcdlocker below another one waits for its lock while all of it stands
+// still. Its command runs when it has the lock.
 func TestFreezeAWaiter(t *testing.T) {
 	t.Parallel()
 	for name, uid := range users() {
@@ -289,8 +289,8 @@ func TestFreezeAWaiter(t *testing.T) {
 	}
 }
 
-// TestFrozenBefore: a control group that somebody has frozen before there was a command in it does not
-// keep the command from being executed.
+// TestFrozenBefore: a control group that somebody has frozen before there was a command in it does
+// not keep the command from being executed.
 func TestFrozenBefore(t *testing.T) {
 	t.Parallel()
 	testGroup(t)

@@ -56,8 +56,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestSessions: the guard has a session of its own, and with it a share of the processors on many machines; the command stays
-// in etcdlocker's, as what is typed is for it.
+// TestSessions: the guard has a session of its own, and with it a share of the processors on many
+// machines; the command stays in etcdlocker's, as what is typed is for it.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -88,7 +88,13 @@ func sessionOf(t testing.TB, pid int) int {
 }
 
 // asNobody has the rest of a command line run as an ordinary user without rights to real time.
-var asNobody = []string{"prlimit", "--rtprio=0", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+var asNobody = nobodyWith("--rtprio=0")
+
+// nobodyWith has the rest of a command line run as an ordinary user with a limit, as prlimit takes
+// it.
+func nobodyWith(limit string) []string {
+	return []string{"prlimit", limit, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+}
 
 // TestNoKernelTimers: a user who has used up what the kernel allows gets no command, unless that is
 // accepted. Then a stopped etcdlocker has its command killed in time all the same, by its guard.
@@ -100,9 +106,9 @@ func TestNoKernelTimers(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	run := func(key string, options ...string) *program {
-		words := append([]string{"--sigpending=0", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-			filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key}, options...)
-		return startCommand(t, nil, exec.Command("prlimit", append(words, "--", "sh", "-c", `echo ready; while :; do sleep 0.05; done`)...))
+		words := append(nobodyWith("--sigpending=0"), filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key)
+		words = append(append(words, options...), "--", "sh", "-c", `echo ready; while :; do sleep 0.05; done`)
+		return startCommand(t, nil, exec.Command(words[0], words[1:]...))
 	}
 	holder := locker(t, s.Endpoint(), "-k", "/timers/refused")
 	held(t, client, "/timers/refused")

@@ -14,12 +14,12 @@ import (
 // widest is how many columns a line of prose may have.
 const widest = 100
 
-// proseOfARun begins the paragraphs and items of docs/faults.md that tell of one run of the fault suite, and are
-// written anew with the next one.
+// proseOfARun begins the paragraphs and items of docs/faults.md that tell of one run of the fault
+// suite, and are written anew with the next one.
 var proseOfARun = regexp.MustCompile(`^(What a lock is worth shows|It is older than the rows|- Etcdlocker and guard stopped, the|- In one pair the command|- Majority lost, twice)`)
 
-// TestProseIsNarrow: prose in documents has at most 100 columns. Tables, code, what programs generate, and a link alone on
-// its line may be wider.
+// TestProseIsNarrow: prose in documents has at most 100 columns. Tables, code, what programs
+// generate, and a link alone on its line may be wider.
 func TestProseIsNarrow(t *testing.T) {
 	files, err := filepath.Glob("../docs/*.md")
 	if err != nil || len(files) < 5 {

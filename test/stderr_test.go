@@ -119,7 +119,8 @@ func TestStderrBlocks(t *testing.T) {
 	}
 }
 
-// TestStderrCloses: a reader of stderr that goes away costs no lock, and the command has the usual SIGPIPE.
+// TestStderrCloses: a reader of stderr that goes away costs no lock, and the command has the usual
+// SIGPIPE.
 func TestStderrCloses(t *testing.T) {
 	t.Parallel()
 	s, key, b := etcdtest.Shared(t), "/stderr/closes", newBlockedStderr(t)

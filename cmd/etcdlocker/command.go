@@ -36,7 +36,7 @@ func (l *locker) prepare(path string) *command {
 	return c
 }
 
-// await returns the command once it is prepared, nil if there is none, or none any more.
+// await returns the command once it is prepared, nil if there is none or it was closed.
 func (c *command) await() (_ guard.Command, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +71,8 @@ func (c *command) extend(validUntil boottime.Instant, allowed time.Duration) {
 	}
 }
 
-// close ends what was prepared. A command that still runs is not touched. Renewals do not wait for it.
+// close ends what was prepared. A command that still runs is not touched. Renewals do not wait for
+// it.
 func (c *command) close() {
 	c.mu.Lock()
 	closed := c.closed

@@ -46,8 +46,8 @@ func (m *measures) last() (last guard.Measure, ok bool) {
 	return last, true
 }
 
-// margin returns by how much sooner than usual the command has to be ended. It says so once if little
-// or nothing is left of what the TTL has room for.
+// margin returns by how much sooner than usual the command has to be ended. It says so once if
+// little or nothing is left of what the TTL has room for.
 func (h *holder) margin() time.Duration {
 	if h.run.path == "" {
 		return 0
@@ -63,9 +63,13 @@ func (h *holder) allowed() time.Duration { return time.Duration(h.extra.Load()) 
 func (h *holder) measuredMargin() time.Duration {
 	m, ok := h.run.last()
 	extra, most := m.Extra(), validity.MaxExtra(h.ttl, h.refresh, h.grace)
-	if !ok {
-		return min(extra, most)
+	if ok {
+		h.sayMargin(m, extra, most)
 	}
+	return min(extra, most)
+}
+
+func (h *holder) sayMargin(m guard.Measure, extra, most time.Duration) {
 	h.voice.logger(h.verbose).Debug("measured", "processes", m.Processes, "walk", m.Walk, "wait_for_processor", m.WakeUp, "margin_beyond_usual", extra)
 	if extra > most*3/4 {
 		h.tight.Do(func() {
@@ -74,5 +78,4 @@ func (h *holder) measuredMargin() time.Duration {
 			h.voice.hintf("use a longer --ttl, or a shorter --grace, or give this job a less busy machine")
 		})
 	}
-	return min(extra, most)
 }

@@ -16,8 +16,8 @@ type measuredCommand struct {
 
 func (c *measuredCommand) Measured() (guard.Measure, bool) { return c.measure, true }
 
-// TestMarginIsTight: that little is left of what the TTL has room for is said, and said once, and the
-// margin is never more than that.
+// TestMarginIsTight: that little is left of what the TTL has room for is said, and said once, and
+// the margin is never more than that.
 func TestMarginIsTight(t *testing.T) {
 	const most = 500 * time.Millisecond // an eighth of the TTL
 	for _, tt := range []struct {

@@ -33,7 +33,7 @@ func FuzzParseDuration(f *testing.F) {
 	})
 }
 
-// TestNoGrace: a grace of 0 is none at all, and not the default that 0 stands for in a Lock.
+// TestNoGrace: a grace of 0 is no grace, and not the default, which 0 means in a Lock.
 func TestNoGrace(t *testing.T) {
 	for _, tt := range []struct {
 		refresh string

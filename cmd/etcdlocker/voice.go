@@ -73,13 +73,13 @@ func (v *voice) begin() {
 	}
 }
 
-// brokenPipes takes SIGPIPE, which would end this process, and so the command, where the reader of
-// stderr has gone away. It is not ignored: the command would inherit that.
-var brokenPipes = make(chan os.Signal, 1)
+// takeBrokenPipes takes SIGPIPE, which would end this process, and so the command, where the reader
+// of stderr has gone away. It is not ignored: the command would inherit that.
+var takeBrokenPipes = sync.OnceFunc(func() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) })
 
 // write writes until nothing is left to be written.
 func (v *voice) write() {
-	signal.Notify(brokenPipes, syscall.SIGPIPE)
+	takeBrokenPipes()
 	for {
 		v.mu.Lock()
 		lines, dropped, status := v.queue, v.dropped, v.status

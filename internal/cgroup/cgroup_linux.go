@@ -139,21 +139,22 @@ func (g *Group) Frozen() bool {
 	return err == nil && content == "1\n"
 }
 
-// hasCommand reports whether somebody is in a nested group but for what its guard has forked, and not
-// executed yet: that would never be executed in a group that stands still.
+// hasCommand reports whether somebody is in a nested group but for what its guard has forked, and
+// not executed yet: that would never be executed in a group that stands still.
 func (g *Group) hasCommand() bool {
 	return slices.ContainsFunc(g.Members(), func(pid int) bool { return !isGuard(pid) })
 }
 
-// isGuard reports whether a process is called like what looks after a nested group: 15 bytes of that.
+// isGuard reports whether a process is called like what looks after a nested group: 15 bytes of
+// that.
 func isGuard(pid int) bool {
 	comm, err := kernel.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
 	return err == nil && comm == "etcdlocker-guar\n"
 }
 
 // holdNested has the commands of etcdlockers within the group stand still when it is thawed: their
-// locks may have run out meanwhile. A signal awaits their guards, who thaw them or kill them. A guard
-// that has not started its command yet does not hear that: its group is left as it is.
+// locks may have run out meanwhile. A signal awaits their guards, who thaw them or kill them. A
+// guard that has not started its command yet does not hear that: its group is left as it is.
 func (g *Group) holdNested() {
 	if g == nil {
 		return

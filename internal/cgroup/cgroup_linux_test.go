@@ -74,8 +74,8 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// TestNested: groups below a group are removed with it, and those of etcdlockers among them that have
-// started their commands stand still when it goes on.
+// TestNested: groups below a group are removed with it, and those of etcdlockers among them that
+// have started their commands stand still when it goes on.
 func TestNested(t *testing.T) {
 	g := testGroup(t)
 	inner, waits, own := g.dir+"/"+Prefix+"inner", g.dir+"/"+Prefix+"waits", g.dir+"/of-the-command"

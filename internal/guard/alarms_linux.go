@@ -17,15 +17,15 @@ const (
 	// wakeEvery is the time between two signals to go on.
 	wakeEvery = 10 * time.Millisecond
 
-	// lastResort is the time between the end of validity and the second alarm. It is longer than the
-	// margin before the lease can run out: a guard that is late because the whole machine stood still
-	// finds both alarms overdue, and alive it ends more than dead.
+	// lastResort is the time between the end of validity and the second alarm. It is longer than most
+	// machines stand still: a guard that is late because the whole machine stood still finds both
+	// alarms overdue, and alive it ends more than dead.
 	lastResort = time.Second
 
-	// executing is the same while the command is being executed, which a file system can hold up, and the
-	// guard with it: shorter than the margin, so that no command begins when the lease may have run out.
-	// There is nothing yet below the guard that does not die with it. One that was only stopped has this
-	// time to say that the command runs.
+	// executing is the same while the command is being executed, which a file system can hold up,
+	// and the guard with it: shorter than the margin, so that no command begins when the lease may
+	// have run out. There is nothing yet below the guard that does not die with it. One that was
+	// only stopped has this time to say that the command runs.
 	executing = 200 * time.Millisecond
 )
 

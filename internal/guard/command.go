@@ -24,8 +24,8 @@ type Command interface {
 	// ErrUndead. It has not run, or the error is ErrKilled. After ErrGone another guard can be tried.
 	Start(ctx context.Context, o Order) error
 
-	// Extend says until when the lock is valid now, and how much time beyond the usual margin lies between
-	// that and the moment when etcd may free the lock, for killing everything.
+	// Extend says until when the lock is valid now, and how much time beyond the usual margin lies
+	// between that and the moment when etcd may free the lock, for killing everything.
 	Extend(validUntil boottime.Instant, allowed time.Duration)
 
 	// Measured returns what it would have taken to kill everything at the last Extend or before, if

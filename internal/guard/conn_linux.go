@@ -77,8 +77,8 @@ func receiveFrom(fd int, buf []byte, flags int) (n, with int, err error) {
 		return err
 	}
 	if err = kernel.Uninterrupted(receive); err == syscall.ECONNRESET {
-		// The other side has closed and left something unread. The kernel says so once, before it hands out
-		// what that side had said.
+		// The other side has closed and left something unread. The kernel says so once, before it
+		// hands out what that side had said.
 		err = kernel.Uninterrupted(receive)
 	}
 	switch {

@@ -8,10 +8,11 @@
 // everything below it until the kernel says that it has no children.
 //
 // Each of the two watches over the same end of validity, so that killing or stopping either leaves
-// nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) at the end of
-// validity, and again every 10 ms, so that it can kill everything. Another timer kills a guard that does
-// not get to that, 1 s after the end of validity (at that end, while the command is being executed), and
-// with it the command itself; what the command has started is then not reached.
+// nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) at the
+// end of validity, and again every 10 ms, so that it can kill everything. Another timer kills a
+// guard that does not get to that, 1 s after the end of validity (200 ms, while the command is
+// being executed), and with it the command itself; what the command has started is then not
+// reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
 //	extend: until when, ...         ready: where the command's control group is
@@ -145,10 +146,11 @@ type Measure struct {
 
 // Extra is by how much the margin before etcd may free the lock grows by that.
 //
-// Killing begins 10 ms before it must be done. The guard has to wake up, stop what runs and then kill it,
-// for each of which it may wait for a processor. To stop 2,500 busy processes was measured to take about
-// as long as to find them, 0.2 to 0.4 s on two processors; three times that leaves room for a machine
-// that is busier by then. To freeze them in a control group, where they are found faster, took 19 ms.
+// Killing begins 10 ms before it must be done. The guard has to wake up, stop what runs and then
+// kill it, for each of which it may wait for a processor. To stop 2,500 busy processes was measured
+// to take about as long as to find them, 0.2 to 0.4 s on two processors; three times that leaves
+// room for a machine that is busier by then. To freeze them in a control group, where they are
+// found faster, took 19 ms.
 func (m Measure) Extra() time.Duration {
 	const perProcess = 10 * time.Microsecond
 	return 10*time.Millisecond + 3*m.WakeUp + 3*m.Walk + time.Duration(m.Processes)*perProcess

@@ -7,7 +7,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
-// TestExtra: it grows with what it is for, and beyond what a TTL has room for only with a lot of it.
+// TestExtra: it grows with what it is for, and beyond what a TTL has room for only with a lot of
+// it.
 func TestExtra(t *testing.T) {
 	extra := func(wakeUp, walk time.Duration, processes int) time.Duration {
 		return Measure{wakeUp, walk, processes}.Extra()

@@ -61,8 +61,8 @@ func TestHear(t *testing.T) {
 	}
 }
 
-// TestNewsFirst: a guard for which validity has ended, as it was stopped, kills nothing if a renewal
-// that it has not read yet awaits it.
+// TestNewsFirst: a guard for which validity has ended, as it was stopped, kills nothing if a
+// renewal that it has not read yet awaits it.
 func TestNewsFirst(t *testing.T) {
 	now := boottime.Now()
 	w, etcdlocker := newWarden(t, now.Add(-time.Second))
@@ -78,8 +78,8 @@ func TestNewsFirst(t *testing.T) {
 	}
 }
 
-// TestLookAhead: what the end of validity does not allow for has killing begin sooner, by what it takes; by
-// the most that there is room for, if that cannot be found out in time.
+// TestLookAhead: what the end of validity does not allow for has killing begin sooner, by what it
+// takes; by the most that there is room for, if that cannot be found out in time.
 func TestLookAhead(t *testing.T) {
 	now := boottime.Now()
 	look := func(allowed, ahead, late time.Duration) time.Duration {
@@ -105,8 +105,8 @@ func TestLookAhead(t *testing.T) {
 	}
 }
 
-// TestLookAheadIsBeyondTheMeasure: what the guard has told etcdlocker after the last renewal is in no
-// margin yet.
+// TestLookAheadIsBeyondTheMeasure: what the guard has told etcdlocker after the last renewal is in
+// no margin yet.
 func TestLookAheadIsBeyondTheMeasure(t *testing.T) {
 	now := boottime.Now()
 	w, etcdlocker := newWarden(t, now)
@@ -120,7 +120,8 @@ func TestLookAheadIsBeyondTheMeasure(t *testing.T) {
 	}
 }
 
-// TestDeadline: where the end of validity has stayed where it was, it allows for no more than before.
+// TestDeadline: where the end of validity has stayed where it was, it allows for no more than
+// before.
 func TestDeadline(t *testing.T) {
 	const ms = time.Millisecond
 	now := boottime.Now()
@@ -143,7 +144,8 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// TestLastWords: what one end has said before it closed is heard, also if it has left something unread.
+// TestLastWords: what one end has said before it closed is heard, also if it has left something
+// unread.
 func TestLastWords(t *testing.T) {
 	etcdlocker, theirs, err := newChannel()
 	if err != nil {

@@ -33,8 +33,8 @@ func Launch(args []string) *Launched {
 	return l
 }
 
-// lacksTimers tries, before the guard needs them, whether the kernel gives it its timers. It may still
-// refuse them later.
+// lacksTimers tries, before the guard needs them, whether the kernel gives it its timers. It may
+// still refuse them later.
 func lacksTimers() error {
 	var a alarms
 	defer a.close()
@@ -44,7 +44,8 @@ func lacksTimers() error {
 	return nil
 }
 
-// Lacks returns ErrNoTimers if the kernel refused the timers that a guard needs, when it was launched.
+// Lacks returns ErrNoTimers if the kernel refused the timers that a guard needs, when it was
+// launched.
 func (l *Launched) Lacks() error {
 	if l == nil {
 		return nil

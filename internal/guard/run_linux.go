@@ -60,8 +60,8 @@ type deadline struct {
 // at is when killing begins.
 func (d deadline) at() boottime.Instant { return d.until.Add(-d.early) }
 
-// extend moves it. Where the end of validity, which never moves back, has stayed where it was, it does
-// not allow for what the last measure asks for.
+// extend moves it. Where the end of validity, which never moves back, has stayed where it was, it
+// does not allow for what the last measure asks for.
 func (d *deadline) extend(e extension) {
 	const moved = time.Millisecond // less is how exactly it is computed
 	if e.until.Sub(d.until) < moved {
@@ -180,8 +180,9 @@ func (w *warden) settle(continued chan os.Signal, pgid int) {
 }
 
 // leaveSession makes this process a session of its own. Where the kernel shares the processors out
-// among sessions (CONFIG_SCHED_AUTOGROUP), it then has as much of them as the command's session, however
-// many processes are busy there. Who leads a process group has to leave it first: for the command's.
+// among sessions (CONFIG_SCHED_AUTOGROUP), it then has as much of them as the command's session,
+// however many processes are busy there. Who leads a process group has to leave it first: for the
+// command's.
 func leaveSession(pgid int) {
 	if pgid != 0 {
 		syscall.Setpgid(0, pgid)
@@ -234,9 +235,9 @@ func (w *warden) start(o Order) (why uint64, err error) {
 		return cannotExecute, err
 	}
 	if w.given.RealTime() {
-		// This thread has nothing more to do but to reap. The kernel makes it wait, without sleeping, while
-		// anybody else has to do with an entry in /proc, and for that they must get the processor: at a
-		// real-time priority it was seen to wait for ever.
+		// This thread has nothing more to do but to reap. The kernel makes it wait, without
+		// sleeping, while anybody else has to do with an entry in /proc, and for that they must get
+		// the processor: at a real-time priority it was seen to wait for ever.
 		sched.Ordinary.SetThread()
 		runtime.LockOSThread() // no other thread is started by this one, to have its priority
 	}
@@ -262,8 +263,8 @@ func (w *warden) fork(path string, args, env []string, sys *syscall.SysProcAttr)
 			return pid, nil
 		}
 		if err == nil {
-			// Some kernels (6.18 was seen) kill what is born in a group when another one, the one that
-			// this process is in, has ever been killed by cgroup.kill.
+			// Some kernels (6.18 was seen) kill what is born in a group when another one, the one
+			// that this process is in, has ever been killed by cgroup.kill.
 			w.forget(pid)
 		}
 		// Where clone3 is refused, it is a fork as ever. Nothing has been executed.
@@ -483,15 +484,16 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 			}
 		}
 		w.alarms.set(due.at(), lastResort)
-		// An etcdlocker above this one has let all of us go on, but for the command: see cgroup.Thaw.
+		// An etcdlocker above this one has let all of us go on, but for the command: see
+		// cgroup.Thaw.
 		if continues && w.group.Frozen() {
 			go w.thaw() // it may have to wait in the kernel
 		}
 	}
 }
 
-// lookAhead counts once more what is to be killed, when no renewal has come for long, and returns when
-// that has to begin. What has appeared since etcdlocker was told last is not in its margin.
+// lookAhead counts once more what is to be killed, when no renewal has come for long, and returns
+// when that has to begin. What has appeared since etcdlocker was told last is not in its margin.
 func (w *warden) lookAhead(due deadline, late time.Duration) deadline {
 	early, begun := w.ahead, boottime.Now()
 	if n, all := w.count(w.ahead / 8); all {
@@ -506,7 +508,8 @@ func (w *warden) lookAhead(due deadline, late time.Duration) deadline {
 	return w.deadline
 }
 
-// count counts the processes of the command. It gives up after a time, and reports whether it has not.
+// count counts the processes of the command. It gives up after a time, and reports whether it has
+// not.
 func (w *warden) count(within time.Duration) (n int, all bool) {
 	if n := len(w.group.Members()); n > 0 {
 		return n, true

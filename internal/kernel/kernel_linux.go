@@ -110,8 +110,8 @@ func IsChild(pid int) bool {
 	return e == 0
 }
 
-// AwaitChild waits until a child has ended, or also until one has stopped or goes on, and leaves that to
-// be told by wait4. ECHILD: there is no child.
+// AwaitChild waits until a child has ended, or also until one has stopped or goes on, and leaves
+// that to be told by wait4. ECHILD: there is no child.
 func AwaitChild(stops bool) error {
 	options := wExited | wNoWait
 	if stops {
@@ -121,8 +121,8 @@ func AwaitChild(stops bool) error {
 	return errnoOf(e)
 }
 
-// NoChildSignals has the kernel send this process no SIGCHLD. Go takes the signal, which interrupts a
-// thread, though nobody asked for it. Children that have ended still wait to be waited for.
+// NoChildSignals has the kernel send this process no SIGCHLD. Go takes the signal, which interrupts
+// a thread, though nobody asked for it. Children that have ended still wait to be waited for.
 func NoChildSignals() error {
 	var byDefault [4]uintptr // struct sigaction: SIG_DFL
 	_, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(syscall.SIGCHLD), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)

@@ -47,7 +47,8 @@ type schedAttr struct {
 }
 
 // SetSlice has a thread with an ordinary policy ask for the processor for so long at a time. The
-// shorter that is, the sooner it gets it when it wakes up; 0 is the kernel's usual one. Before Linux 6.12 nothing changes.
+// shorter that is, the sooner it gets it when it wakes up; 0 is the kernel's usual one. Before
+// Linux 6.12 nothing changes.
 func SetSlice(tid int, slice time.Duration) error {
 	setattr, known := map[string]uintptr{ // sched_getattr is the next one
 		"386": 351, "amd64": 314, "arm": 380, "arm64": 274, "loong64": 274, "ppc64le": 355, "riscv64": 274, "s390x": 345,

@@ -76,8 +76,8 @@ func ShortSlices() {
 	eachThread(func(tid int) error { return kernel.SetSlice(tid, shortSlice) })
 }
 
-// UsualSlice takes back ShortSlices for the calling thread, which is awake and has much to do: with a
-// short slice it would be interrupted by everybody who wakes up.
+// UsualSlice takes back ShortSlices for the calling thread, which is awake and has much to do: with
+// a short slice it would be interrupted by everybody who wakes up.
 func UsualSlice() { kernel.SetSlice(0, 0) }
 
 // eachThread calls f for each thread of this process, until it fails, and reports whether it did not.

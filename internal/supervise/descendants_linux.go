@@ -57,8 +57,8 @@ func listsChildren() bool {
 	return listed
 }
 
-// neverListsChildren reports whether the kernel surely lists none. That there is no file to be opened
-// now, or no memory, does not mean that.
+// neverListsChildren reports whether the kernel surely lists none. That there is no file to be
+// opened now, or no memory, does not mean that.
 func neverListsChildren() bool {
 	self := strconv.Itoa(os.Getpid())
 	_, err := kernel.ReadFile("/proc/" + self + "/task/" + self + "/children")
@@ -91,9 +91,9 @@ func childrenOf(pid, threads int) (pids []int, listed bool) {
 }
 
 // descend goes down from parent to child, and calls found for each process that it finds below top,
-// with a descriptor of it, which is negative where none is to be had. It costs what the tree is large,
-// and not the machine. What becomes an orphan meanwhile may be missed, and is found the next time: it
-// reports whether all stood still, so that nothing was.
+// with a descriptor of it, which is negative where none is to be had. It costs what the tree is
+// large, and not the machine. What becomes an orphan meanwhile may be missed, and is found the next
+// time: it reports whether all stood still, so that nothing was.
 func descend(top int, found func(p Process, fd int)) (still bool) {
 	still = true
 	for next := []Process{{PID: top}}; len(next) > 0; next = next[1:] {
@@ -109,7 +109,8 @@ func descend(top int, found func(p Process, fd int)) (still bool) {
 	return still
 }
 
-// Count counts the processes below this one. It gives up after a time, and reports whether it has not.
+// Count counts the processes below this one. It gives up after a time, and reports whether it has
+// not.
 func Count(within time.Duration) (n int, all bool) {
 	if !kernel.OwnProc() || !listsChildren() {
 		return len(Descendants()), true
@@ -126,9 +127,9 @@ func Count(within time.Duration) (n int, all bool) {
 	return n, true
 }
 
-// find calls found if a process, which was the child of the first of some parents, has one of them. It
-// may be an orphan by now, or its number may have gone to another process: so it is looked at after the
-// descriptor was opened.
+// find calls found if a process, which was the child of the first of some parents, has one of them.
+// It may be an orphan by now, or its number may have gone to another process: so it is looked at
+// after the descriptor was opened.
 func find(pid int, found func(p Process, fd int), parents ...int) (p Process, ok bool) {
 	fd, err := kernel.PidfdOpen(pid)
 	switch err {
@@ -211,8 +212,8 @@ func lastPID() int {
 	return pid
 }
 
-// Executed reports whether a child of this process has executed a program. Where /proc does not tell,
-// it has.
+// Executed reports whether a child of this process has executed a program. Where /proc does not
+// tell, it has.
 func Executed(pid int) bool {
 	p, ok := readProcess(pid)
 	return !ok || !p.forked || !kernel.OwnProc()

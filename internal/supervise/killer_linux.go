@@ -21,13 +21,14 @@ import (
 //     killed;
 //   - the tree: everything below this process is stopped, parents first, until no other process is
 //     found, and then killed;
-//   - the children: what forks and exits at once is never found by a walk, as none of it lives for so
-//     long. But each of its generations falls to this process as an orphan: who looks at nothing but
-//     its own children catches one of them.
+//   - the children: what forks and exits at once is never found by a walk, as none of it lives for
+//     so long. But each of its generations falls to this process as an orphan: who looks at nothing
+//     but its own children catches one of them.
 //
-// First all is stopped, and only then killed: to stop a process costs it microseconds, to die a hundred
-// times more, and while thousands die nobody else gets the processor. A process to which SIGKILL was sent
-// executes nothing of its own any more, though it may take the kernel a while to take it down.
+// First all is stopped, and only then killed: to stop a process costs it microseconds, to die a
+// hundred times more, and while thousands die nobody else gets the processor. A process to which
+// SIGKILL was sent executes nothing of its own any more, though it may take the kernel a while to
+// take it down.
 type Killer struct {
 	group   *cgroup.Group
 	reaping *sync.Mutex // held while children are waited for: else their numbers are theirs
@@ -61,7 +62,7 @@ func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
 func (k *Killer) Prepare() {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
-	if k.prepared || k.isOver() {
+	if k.prepared || isClosed(k.over) {
 		return
 	}
 	k.prepared = true
@@ -102,25 +103,18 @@ func (k *Killer) Begin() {
 		runtime.GOMAXPROCS(k.processors())
 		close(k.begun)
 		if k.group == nil {
-			// This thread has a processor, and the others may have to wait for one. What is few is stopped
-			// by the time they come.
+			// This thread has a processor, and the others may have to wait for one. What is few is
+			// stopped by the time they come.
 			k.visit(k.seen, syscall.SIGSTOP)
 		}
 	})
 }
 
 // Begun reports whether Begin was called.
-func (k *Killer) Begun() bool {
-	select {
-	case <-k.begun:
-		return true
-	default:
-		return false
-	}
-}
+func (k *Killer) Begun() bool { return isClosed(k.begun) }
 
-// few processes are killed at once. Nothing is left standing still of them, whatever happens to this
-// process.
+// few processes are killed at once. Nothing is left standing still of them, whatever happens to
+// this process.
 const few = 16
 
 // SpareNobody has the child killed as well that was spared.
@@ -136,9 +130,9 @@ func (k *Killer) End() {
 	k.running.Wait()
 }
 
-func (k *Killer) isOver() bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-k.over:
+	case <-c:
 		return true
 	default:
 		return false
@@ -171,12 +165,7 @@ func (p *pace) wait(over <-chan struct{}, took time.Duration, others bool) bool 
 		case <-time.After(p.next):
 		}
 	}
-	select {
-	case <-over:
-		return false
-	default:
-		return true
-	}
+	return !isClosed(over)
 }
 
 func (k *Killer) killGroup() {
@@ -189,10 +178,10 @@ func (k *Killer) killGroup() {
 	}
 }
 
-// stopFor bounds for how long a tree is stopped before it is killed. What is stopped keeps its place
-// among the processes that its user may have, and its share of whatever else bounds a tree that forks
-// without end: what is killed makes room for others. A tree that grows faster than it is stopped may
-// shrink as it is killed.
+// stopFor bounds for how long a tree is stopped before it is killed. What is stopped keeps its
+// place among the processes that its user may have, and its share of whatever else bounds a tree
+// that forks without end: what is killed makes room for others. A tree that grows faster than it is
+// stopped may shrink as it is killed.
 const stopFor = 2 * time.Second
 
 func (k *Killer) killTree() {
@@ -257,13 +246,14 @@ func (k *Killer) killChildren() {
 	}
 }
 
-// killAtOnce is how many children that were stopped are killed before others are looked for. Those who
-// appear while hundreds are killed must not wait for that.
+// killAtOnce is how many children that were stopped are killed before others are looked for. Those
+// who appear while hundreds are killed must not wait for that.
 const killAtOnce = 16
 
-// signalOwn stops the children of this process that were not known yet, or kills them once it is time,
-// and then some of those that were stopped; it reports whether there are any. It returns all that are
-// there, and whether each was killed: the others are gone, and others may have their numbers.
+// signalOwn stops the children of this process that were not known yet, or kills them once it is
+// time, and then some of those that were stopped; it reports whether there are any. It returns all
+// that are there, and whether each was killed: the others are gone, and others may have their
+// numbers.
 func (k *Killer) signalOwn(known map[int]bool, threads int) (now map[int]bool, others bool) {
 	if !k.reaping.TryLock() { // who reaps may be waiting for the processor that this thread has
 		return known, false

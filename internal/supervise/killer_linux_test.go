@@ -145,8 +145,8 @@ func forNobody(t *testing.T, program string, mode os.FileMode) (file string) {
 	return file
 }
 
-// TestHidden: what /proc hides dies with the rest, and keeps nobody waiting. A program that may not be
-// read cannot be seen in a /proc that was mounted with hidepid.
+// TestHidden: what /proc hides dies with the rest, and keeps nobody waiting. A program that may not
+// be read cannot be seen in a /proc that was mounted with hidepid.
 func TestHidden(t *testing.T) {
 	binary, hidden := forNobody(t, "/proc/self/exe", 0o755), forNobody(t, "/bin/sh", 0o711)
 	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c",

@@ -25,17 +25,17 @@ const room = 100 * time.Millisecond
 // at different speeds.
 func Margin(ttl time.Duration) time.Duration { return 250*time.Millisecond + ttl/1000 }
 
-// MaxExtra is how much the margin of a TTL can grow, because ending the work is found to take longer:
-// an eighth of the TTL. For a TTL of 2 s that is 250 ms. It is less where the grace takes so much of the
-// TTL that a renewal, which is due as much sooner, but not before half of its interval, would be due too
-// late.
+// MaxExtra is how much the margin of a TTL can grow, because ending the work is found to take
+// longer: an eighth of the TTL. For a TTL of 2 s that is 250 ms. It is less where the grace takes
+// so much of the TTL that a renewal, which is due as much sooner, but not before half of its
+// interval, would be due too late.
 func MaxExtra(ttl, refresh, grace time.Duration) time.Duration {
 	return max(0, min(ttl/8, ttl-Margin(ttl)-grace-room-refresh/2))
 }
 
-// MaxAhead is how much sooner than at the end of validity the work can be ended by force, because it is
-// found to take longer than the margin allows for: an eighth of the TTL, and less where the next renewal
-// would not be due before with room to be made.
+// MaxAhead is how much sooner than at the end of validity the work can be ended by force, because
+// it is found to take longer than the margin allows for: an eighth of the TTL, and less where the
+// next renewal would not be due before with room to be made.
 func MaxAhead(ttl, refresh time.Duration) time.Duration {
 	return max(0, min(ttl/8, ttl-Margin(ttl)-refresh-room))
 }

@@ -37,8 +37,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestExtraLeavesRoom: whatever the margin grows by, the next renewal is due with room before the grace, and
-// before the work can be ended ahead of time.
+// TestExtraLeavesRoom: whatever the margin grows by, the next renewal is due with room before the
+// grace, and before the work can be ended ahead of time.
 func TestExtraLeavesRoom(t *testing.T) {
 	if got := MaxExtra(2*time.Second, time.Second, 500*time.Millisecond); got != 250*time.Millisecond {
 		t.Errorf("at most %v of a TTL of 2 s", got)

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process reports whether a thread of a process can still run: it is not dead, has not begun to exit,
-// and no SIGKILL awaits it. (The main thread can be dead while others live; and on a busy machine
-// the kernel needs a while to take a process down that was killed.)
+// Process reports whether a thread of a process can still run: it is not dead, has not begun to
+// exit, and no SIGKILL awaits it. (The main thread can be dead while others live; and on a busy
+// machine the kernel needs a while to take a process down that was killed.)
 func Process(pid int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is right
 	for _, dir := range threads {

@@ -64,7 +64,6 @@ func TestDetectors(t *testing.T) {
 				if tt.notices == "left: /" {
 					spec.User = Root // it can make a group
 				}
-				s.demand(t, spec)
 				result, trial := s.telling(t, spec, func(Result, *trial) {})
 				for _, problem := range result.Problems {
 					if strings.HasPrefix(problem, tt.notices) {

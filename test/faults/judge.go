@@ -111,8 +111,8 @@ func (t *trial) judgeOverlap() {
 	}
 }
 
-// inVain reports whether a player had the lock and never started its command with it, but with another
-// one that it got later.
+// inVain reports whether a player had the lock and never started its command with it, but with
+// another one that it got later.
 func (t *trial) inVain(p *player, h holding, s standing, all []holding) bool {
 	first := t.first(p)
 	return first != nil && first.First > s.gone &&
@@ -175,13 +175,14 @@ func (t *trial) judgeTurn() {
 	}
 }
 
-// answersWanted is how many answers of etcd's a renewal can cost: it is followed by a read, and each of
-// them can come to a member that is silent, or be tried again as it takes longer than a sixteenth of the TTL.
+// answersWanted is how many answers of etcd's a renewal can cost: it is followed by a read, and
+// each of them can come to a member that is silent, or be tried again as it takes longer than a
+// sixteenth of the TTL.
 const answersWanted = 6
 
-// starved reports whether somebody has lost the lock, or its place in line, as etcd or the whole machine
-// stood still, and not by a fault: there was no time for a renewal from when it was due until validity
-// ended. Such a trial tells nothing of losses, turns and ends.
+// starved reports whether somebody has lost the lock, or its place in line, as etcd or the whole
+// machine stood still, and not by a fault: there was no time for a renewal from when it was due
+// until validity ended. Such a trial tells nothing of losses, turns and ends.
 func (t *trial) starved() bool {
 	if t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone }) {
 		return false // that etcd does not answer is the fault

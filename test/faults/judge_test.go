@@ -74,7 +74,8 @@ func TestDeath(t *testing.T) {
 	}
 }
 
-// TestStarved: a loss tells nothing where there was no time to renew, and something where there was.
+// TestStarved: a loss tells nothing where there was no time to renew, and something where there
+// was.
 func TestStarved(t *testing.T) {
 	const ttl = 5 * time.Second
 	second := func(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }

@@ -85,11 +85,8 @@ func (s *suite) lacking(spec Spec) string {
 	return ""
 }
 
-// canRun reports whether a trial is wanted and possible here.
-func (s *suite) canRun(spec Spec) bool { return s.excluded(spec) == "" && s.lacking(spec) == "" }
-
-// demand skips or fails a test whose trial cannot run.
-func (s *suite) demand(t testing.TB, spec Spec) {
+// checkDemand skips or fails a test whose trial cannot run.
+func (s *suite) checkDemand(t testing.TB, spec Spec) {
 	t.Helper()
 	if why := s.excluded(spec); why != "" {
 		etcdtest.Skip(t, why)
@@ -99,12 +96,13 @@ func (s *suite) demand(t testing.TB, spec Spec) {
 	}
 }
 
-// above is by how much the suite and its etcd are above the ordinary priority while a trial loads the
-// machine: they stand for other machines, which do not get busy when that of the lockers does. Only root
-// can have that; see launch for the way back.
+// above is by how much the suite and its etcd are above the ordinary priority while a trial loads
+// the machine: they stand for other machines, which do not get busy when that of the lockers does.
+// Only root can have that; see launch for the way back.
 const above = -20
 
-// raise gives that to this process, but for its pace, and to the etcd there is, and so to what they start.
+// raise gives that to this process, but for its pace, and to the etcd there is, and so to what they
+// start.
 func (s *suite) raise() {
 	if !isRoot() {
 		return

@@ -36,7 +36,8 @@ type stall struct{ from, to time.Duration }
 // tooQuick is what a look may take without being noted.
 const tooQuick = 20 * time.Millisecond
 
-// newPace begins to look each step. Each of look returns nil for a sign, and several do so side by side.
+// newPace begins to look each step. Each of look returns nil for a sign, and several do so side by
+// side.
 func newPace(step, tooLong time.Duration, look ...func(context.Context) error) *pace {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pace{tooLong: tooLong, cancel: cancel, last: beat.Now()}
@@ -59,8 +60,8 @@ func newPace(step, tooLong time.Duration, look ...func(context.Context) error) *
 	return p
 }
 
-// machinePace notes when a thread of an ordinary priority did not get to run: then nobody else did, or
-// only some.
+// machinePace notes when a thread of an ordinary priority did not get to run: then nobody else did,
+// or only some.
 func machinePace() *pace {
 	thread := new(atomic.Int64)
 	p := newPace(10*time.Millisecond, 30*time.Millisecond, func(context.Context) error {

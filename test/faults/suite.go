@@ -32,17 +32,15 @@ func newSuite(t *testing.T, o Options, programs Programs) *suite {
 
 // Run runs trials, several at a time, each as a subtest, and returns the results in no particular
 // order. Those that load the machine come last. A trial for which the machine lacks something is a
-// counted skip, or an error: see [etcdtest.Missing]. The processes of etcd need etcdtest.Main in TestMain.
+// counted skip, or an error: see [etcdtest.Missing]. The processes of etcd need etcdtest.Main in
+// TestMain.
 func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
 	s := newSuite(t, o, programs)
 	var light, loading []Spec
 	for _, spec := range plan {
-		switch {
-		case !s.canRun(spec):
-			t.Run(spec.test(), func(t *testing.T) { s.demand(t, spec) })
-		case spec.units() > 0:
+		if spec.units() > 0 {
 			loading = append(loading, spec)
-		default:
+		} else {
 			light = append(light, spec)
 		}
 	}
@@ -50,11 +48,6 @@ func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
 	s.raise()
 	s.run(t, loading, loadUnits, Spec.units)
 	return s.results
-}
-
-// test is the name of the trial's test.
-func (s Spec) test() string {
-	return s.Locker.Name + "/" + strings.ReplaceAll(s.Name(), " ", "_")
 }
 
 // units is the part of loadUnits that the trial takes.
@@ -79,7 +72,7 @@ func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) 
 					<-free
 				}
 			}()
-			t.Run(spec.test(), func(t *testing.T) { s.trial(t, spec) })
+			t.Run(spec.Locker.Name+"/"+strings.ReplaceAll(spec.Name(), " ", "_"), func(t *testing.T) { s.trial(t, spec) })
 		})
 	}
 	trials.Wait()
@@ -97,8 +90,10 @@ func (s *suite) trial(t *testing.T, spec Spec) {
 // mostTrials is how often a trial is made that tells nothing.
 const mostTrials = 3
 
-// telling runs a trial until it tells something, hands out each one, and returns the last one.
+// telling runs a trial, if it can run here, until it tells something, hands out each one, and
+// returns the last one.
 func (s *suite) telling(t *testing.T, spec Spec, each func(Result, *trial)) (result Result, trial *trial) {
+	s.checkDemand(t, spec)
 	for range mostTrials {
 		result, trial = s.try(t, spec)
 		each(result, trial)

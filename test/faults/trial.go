@@ -294,8 +294,8 @@ func (t *trial) doubt() time.Duration { return t.valid().valid - t.grace }
 // valid returns the last renewal of the holder's.
 func (t *trial) valid() renewal { return t.lastOf(t.holder, t.holder.stderr.renewed()) }
 
-// lastOf returns a renewal of a player's. Where there was none it is as its locker would have said it
-// when it started its command: the lease was granted before that.
+// lastOf returns a renewal of a player's. Where there was none it is as its locker would have said
+// it when it started its command: the lease was granted before that.
 func (t *trial) lastOf(p *player, r renewal) renewal {
 	if r.number == 0 {
 		r.at = p.started
