@@ -27,6 +27,7 @@ const roleVariable = "ETCDLOCK_TEST_ROLE"
 func play(role string) {
 	playScreen(role)
 	playNotifier(role)
+	playFiller(role)
 	stubborn.Play(role, func(err error) { fmt.Println("ready", err) })
 	os.Exit(1)
 }

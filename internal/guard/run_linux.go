@@ -23,6 +23,11 @@ import (
 // without.
 const settleAfter = 100 * time.Millisecond
 
+// reserveAfter is when the guard reserves the threads that it will need. The shortest commands have
+// ended by then, and hardly any has used up all that its user may have. etcdlocker does it later: if
+// one of them is just short of a thread, and ends of that, the other one is not.
+const reserveAfter = 3 * time.Millisecond
+
 // A warden is a guard at work. One thread, the main one, starts the command and waits for what ends below it; everything
 // else is done by goroutines beside it.
 type warden struct {
@@ -159,6 +164,7 @@ func (w *warden) guard(o Order) {
 	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
 	go w.listen(moved)
 	go w.keep(moved, continued)
+	time.AfterFunc(reserveAfter, w.killer.Reserve)
 	time.AfterFunc(settleAfter, func() { w.settle(continued, o.pgid) })
 	w.reap()
 }

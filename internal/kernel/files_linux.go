@@ -34,6 +34,9 @@ func ReadFile(name string) (string, error) {
 	}
 }
 
+// here is AT_FDCWD.
+const here = -100
+
 // Names returns the names in a directory of the kernel's.
 func Names(dir string) (names []string, err error) {
 	fd, err := open(dir)
@@ -56,13 +59,20 @@ func Names(dir string) (names []string, err error) {
 
 // OwnProc reports whether the numbers in /proc are those of this process's pid namespace.
 func OwnProc() bool {
-	link, err := os.Readlink("/proc/self")
-	return err == nil && link == strconv.Itoa(os.Getpid())
+	path, err := syscall.BytePtrFromString("/proc/self")
+	if err != nil {
+		return false
+	}
+	at, link := here, [20]byte{}
+	n, _, e := syscall.RawSyscall6(syscall.SYS_READLINKAT, uintptr(at), uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&link)), uintptr(len(link)), 0, 0)
+	return e == 0 && string(link[:n]) == strconv.Itoa(os.Getpid())
 }
+
+// Close closes a descriptor.
+func Close(fd int) { closeFile(uintptr(fd)) }
 
 // open opens a file for reading.
 func open(name string) (fd uintptr, err error) {
-	const here = -100 // AT_FDCWD
 	path, err := syscall.BytePtrFromString(name)
 	if err != nil {
 		return 0, err

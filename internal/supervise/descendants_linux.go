@@ -134,7 +134,7 @@ func find(pid int, found func(p Process, fd int), parents ...int) (p Process, ok
 	fd, err := kernel.PidfdOpen(pid)
 	switch err {
 	case nil:
-		defer syscall.Close(fd)
+		defer kernel.Close(fd)
 	case syscall.ESRCH:
 		return p, false
 	default:
@@ -259,7 +259,7 @@ func (p Process) Signal(sig syscall.Signal) {
 		return
 	}
 	if err == nil {
-		defer syscall.Close(fd)
+		defer kernel.Close(fd)
 	}
 	if !p.isStill() {
 		return

@@ -34,6 +34,7 @@ type Killer struct {
 	reaping *sync.Mutex // held while children are waited for: else their numbers are theirs
 
 	preparing sync.Mutex
+	reserved  bool // guarded by preparing
 	prepared  bool // guarded by preparing
 	begin     sync.Once
 	begun     chan struct{}
@@ -57,16 +58,37 @@ func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
 	return k
 }
 
+// Reserve has this process have the threads that it will need, if there is room for them. Prepare does
+// it otherwise.
+func (k *Killer) Reserve() {
+	k.preparing.Lock()
+	defer k.preparing.Unlock()
+	k.reserved = k.reserved || !isClosed(k.over) && reserve(k.reaping)
+}
+
 // Prepare starts the threads and does what is slow the first time, so that Begin need not: on a busy
-// machine each of that may have to wait for a processor.
+// machine each of that may have to wait for a processor, and a command may use up all processes and
+// threads that its user may have. If it has done so already, Prepare tries again later.
 func (k *Killer) Prepare() {
+	const every = time.Second
+	if !k.prepareNow() {
+		time.AfterFunc(every, k.Prepare)
+	}
+}
+
+// prepareNow prepares unless that is done or all is over. It returns false if there is no room for the
+// threads.
+func (k *Killer) prepareNow() bool {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
 	if k.prepared || isClosed(k.over) {
-		return
+		return true
+	}
+	if k.reserved = k.reserved || reserve(k.reaping); !k.reserved {
+		return false
 	}
 	k.prepared = true
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(k.processors())) // there and back
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors)) // there and back
 	k.visit(map[int]string{}, 0)
 	thread := func(kill func()) func() {
 		return func() {
@@ -87,35 +109,79 @@ func (k *Killer) Prepare() {
 		k.killTree()
 	}))
 	k.running.Go(thread(k.killChildren))
+	return true
 }
 
-// processors is how many the threads need so as not to take turns.
-func (k *Killer) processors() int { return max(runtime.GOMAXPROCS(0), runtime.NumCPU(), 3) }
+func (k *Killer) isPrepared() bool {
+	k.preparing.Lock()
+	defer k.preparing.Unlock()
+	return k.prepared
+}
 
 // Begin begins the killing, the first time that it is called. It does not wait for the end of it.
 func (k *Killer) Begin() {
 	k.begin.Do(func() {
-		defer close(k.walked)
-		if n, all := Count(time.Millisecond); all && n <= few {
+		if isSmall() {
 			k.visit(k.killed, syscall.SIGKILL)
 		}
-		k.Prepare()
-		runtime.GOMAXPROCS(k.processors())
-		close(k.begun)
-		if k.group == nil {
-			// This thread has a processor, and the others may have to wait for one. What is few is
-			// stopped by the time they come.
-			k.visit(k.seen, syscall.SIGSTOP)
+		if k.isPrepared() || k.prepareStopped() {
+			k.start()
+		} else {
+			k.running.Go(k.makeRoom)
 		}
 	})
 }
 
-// Begun reports whether Begin was called.
+// makeRoom kills until there is room for the threads.
+func (k *Killer) makeRoom() {
+	for p := (pace{first: KillEvery}); ; {
+		others := k.round()
+		if isSmall() && k.prepareStopped() {
+			k.start()
+			return
+		}
+		if !p.wait(k.over, 0, others) {
+			return
+		}
+	}
+}
+
+// prepareStopped prepares while as little as possible of the tree runs, which could take all room.
+func (k *Killer) prepareStopped() bool {
+	const walks = 3 // what forks and exits at once is never found by any
+	for range walks {
+		if others, still := k.visit(k.seen, syscall.SIGSTOP); !others && still {
+			break
+		}
+	}
+	return k.prepareNow()
+}
+
+// start has the threads begin.
+func (k *Killer) start() {
+	defer close(k.walked)
+	runtime.GOMAXPROCS(processors)
+	close(k.begun)
+	if k.group == nil {
+		// This thread has a processor, and the others may have to wait for one. What is few is stopped
+		// by the time they come.
+		k.visit(k.seen, syscall.SIGSTOP)
+	}
+}
+
+// Begun reports whether the threads have begun.
 func (k *Killer) Begun() bool { return isClosed(k.begun) }
 
 // few processes are killed at once. Nothing is left standing still of them, whatever happens to
 // this process.
 const few = 16
+
+// isSmall reports whether the tree is of few processes, the dead ones that were not waited for among
+// them.
+func isSmall() bool {
+	n, all := Count(time.Millisecond)
+	return all && n <= few
+}
 
 // SpareNobody has the child killed as well that was spared.
 func (k *Killer) SpareNobody() { k.spared.Store(0) }
@@ -187,19 +253,26 @@ const stopFor = 2 * time.Second
 func (k *Killer) killTree() {
 	for p := (pace{first: KillEvery}); ; {
 		begun := time.Now()
-		k.killing.Store(false)
-		for time.Since(begun) < stopFor {
-			orphans := k.orphans.Load()
-			if others, still := k.visit(k.seen, syscall.SIGSTOP); !others && still && orphans == k.orphans.Load() {
-				break
-			}
-		}
-		k.killing.Store(true)
-		others, _ := k.visit(k.killed, syscall.SIGKILL)
+		others := k.round()
 		if !p.wait(k.over, time.Since(begun), others) {
 			return
 		}
 	}
+}
+
+// round stops the tree and kills it, and reports whether it has killed others than before.
+func (k *Killer) round() (others bool) {
+	begun := time.Now()
+	k.killing.Store(false)
+	for time.Since(begun) < stopFor {
+		orphans := k.orphans.Load()
+		if others, still := k.visit(k.seen, syscall.SIGSTOP); !others && still && orphans == k.orphans.Load() {
+			break
+		}
+	}
+	k.killing.Store(true)
+	others, _ = k.visit(k.killed, syscall.SIGKILL)
+	return others
 }
 
 // visit sends a signal to all processes below this one that were not seen yet, as soon as each is

@@ -4,13 +4,18 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // These have the test binary run a script as etcdlocker runs a command, and kill it in one of ways.
@@ -23,6 +28,9 @@ const (
 // noFiles is a way by which no file can be opened for a while.
 const noFiles = "children, at first without files"
 
+// preparedWay is one that was prepared when the script was started. It may need no more threads.
+const preparedWay = "prepared"
+
 // ways are what kills: each of the threads is enough by itself where there is no hurry.
 var ways = map[string]func(*Tree){
 	"all":  func(t *Tree) { t.Kill() },
@@ -31,6 +39,7 @@ var ways = map[string]func(*Tree){
 		t.killer.killing.Store(true) // the walk says so
 		go t.killer.killChildren()
 	},
+	preparedWay: func(t *Tree) { t.Kill() },
 	noFiles: func(t *Tree) {
 		var limit syscall.Rlimit
 		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
@@ -43,15 +52,18 @@ var ways = map[string]func(*Tree){
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == fillWord {
+		fill()
+	}
 	if script := os.Getenv(scriptVariable); script != "" {
-		os.Exit(killScript(script, ways[os.Getenv(wayVariable)]))
+		os.Exit(killScript(script, os.Getenv(wayVariable)))
 	}
 	os.Exit(etcdtest.Main(m).Run())
 }
 
 // killScript runs a script until it says that it is ready, and then kills it and all that it has
 // started until nothing is left.
-func killScript(script string, kill func(*Tree)) int {
+func killScript(script, way string) int {
 	ready, wake, err := os.Pipe()
 	if err != nil {
 		return 1
@@ -67,21 +79,55 @@ func killScript(script string, kill func(*Tree)) int {
 	if err != nil {
 		return 1
 	}
+	warmUp()
+	if way == preparedWay {
+		t.killer.Prepare()
+	}
 	if _, err := ready.Read(make([]byte, 1)); err != nil {
 		return 1
 	}
+	before := threads()
 	limit, err := time.ParseDuration(os.Getenv(limitVariable))
 	if err != nil {
 		limit = time.Minute
 	}
-	kill(t)
+	ways[way](t)
 	select {
 	case <-t.Empty():
 	case <-time.After(limit):
 		return 2
 	}
+	if way == preparedWay {
+		for _, tid := range threads() {
+			if !slices.Contains(before, tid) {
+				println("thread", tid, "was started; before there were", len(before))
+				return 3
+			}
+		}
+	}
 	t.Close()
 	return 0
+}
+
+// threads returns the threads of this process.
+func threads() []string {
+	tids, _ := kernel.Names("/proc/self/task") // there is always one
+	return tids
+}
+
+// warmUp has this process have two threads more, as etcdlocker has when it has got its lock.
+func warmUp() {
+	var both, threads sync.WaitGroup
+	both.Add(2)
+	for range 2 {
+		threads.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			both.Done()
+			both.Wait()
+		})
+	}
+	threads.Wait()
 }
 
 // TestKiller: what runs below a process dies, however it resists, and the kernel says that nothing
@@ -108,6 +154,7 @@ func killed(t *testing.T, cmd *exec.Cmd, script, way string, vars ...string) {
 	t.Helper()
 	mark := "ETCDLOCK_TEST_MARK=" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(t.Name(), " ", "-")
 	cmd.Env = append(append(os.Environ(), scriptVariable+"="+script, wayVariable+"="+way, mark), vars...)
+	cmd.WaitDelay = 5 * time.Second // for what is left
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v: %s", err, out)
@@ -120,11 +167,14 @@ func killed(t *testing.T, cmd *exec.Cmd, script, way string, vars ...string) {
 	}
 }
 
-// nobody is a user whom no other test has, so that nothing else counts among their processes.
-var nobody = strconv.Itoa(100000 + os.Getpid())
+// users is how many users have been made up.
+var users atomic.Int32
 
-// forNobody returns a copy of a program which that user may execute, with a mode.
-func forNobody(t *testing.T, program string, mode os.FileMode) (file string) {
+// newUser returns a user whom no other test has, so that nothing else counts among their processes.
+func newUser() string { return strconv.Itoa(1_000_000 + 100*os.Getpid() + int(users.Add(1))) }
+
+// copyOf returns a copy of a program with a mode, where all users find it.
+func copyOf(t *testing.T, program string, mode os.FileMode) (file string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		etcdtest.Missing(t, "root")
@@ -148,9 +198,36 @@ func forNobody(t *testing.T, program string, mode os.FileMode) (file string) {
 // TestHidden: what /proc hides dies with the rest, and keeps nobody waiting. A program that may not
 // be read cannot be seen in a /proc that was mounted with hidepid.
 func TestHidden(t *testing.T) {
-	binary, hidden := forNobody(t, "/proc/self/exe", 0o755), forNobody(t, "/bin/sh", 0o711)
+	binary, hidden := copyOf(t, "/proc/self/exe", 0o755), copyOf(t, "/bin/sh", 0o711)
 	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c",
-		`mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid="$1" --regid="$1" --clear-groups "$0"`, binary, nobody)
+		`mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid="$1" --regid="$1" --clear-groups "$0"`, binary, newUser())
 	script := `sh -c '"$HIDDEN" -c "sleep 1000 & echo ready; wait; sleep 1000" & sleep 1000' & wait`
 	killed(t, cmd, script, "all", "HIDDEN="+hidden, limitVariable+"=1.5s")
+}
+
+// fillWord has the test binary fill up what limits the processes of its user.
+const fillWord = "fill"
+
+// fill starts processes without end, and says when no more can be had.
+func fill() {
+	for full := false; ; {
+		_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ()})
+		if err == syscall.EAGAIN && !full {
+			full = true
+			os.Stdout.WriteString("ready\n")
+		}
+	}
+}
+
+// TestNoRoom: a tree that uses up all processes and threads that its user may have dies, though none
+// is left for who kills it.
+func TestNoRoom(t *testing.T) {
+	binary := copyOf(t, "/proc/self/exe", 0o755)
+	for _, way := range []string{"all", preparedWay} {
+		t.Run(way, func(t *testing.T) {
+			user := newUser()
+			cmd := exec.Command("setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=100", binary)
+			killed(t, cmd, `sleep 0.2; "$SELF" fill & wait`, way, "SELF="+binary, "GOMAXPROCS=1")
+		})
+	}
 }
