@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -239,18 +240,25 @@ func (g *guarded) Signal(sig syscall.Signal) {
 	}
 }
 
+// Terminate asks everything to end, and wakes up what is stopped so that it can.
 func (g *guarded) Terminate() {
-	if g.over() {
-		return
-	}
 	others := g.Others()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGCONT} {
-		for _, p := range others {
-			p.Signal(sig)
+	if len(others) == 0 && !g.over() { // /proc shows nothing
+		g.Signal(syscall.SIGTERM)
+		g.Signal(syscall.SIGCONT)
+	}
+	g.signalEach(others, syscall.SIGTERM)
+	g.signalEach(slices.DeleteFunc(others, func(p supervise.Process) bool { return !p.Stopped }), syscall.SIGCONT)
+}
+
+// signalEach sends a signal to processes until the guard kills everything, which can be meanwhile if
+// there are thousands.
+func (g *guarded) signalEach(all []supervise.Process, sig syscall.Signal) {
+	for _, p := range all {
+		if g.over() {
+			return
 		}
-		if len(others) == 0 {
-			g.Signal(sig) // /proc shows nothing
-		}
+		p.Signal(sig)
 	}
 }
 
@@ -280,7 +288,7 @@ func (g *guarded) Thaw() {
 	if len(g.Others()) == 0 {
 		g.Signal(syscall.SIGCONT)
 	}
-	supervise.Thaw(g.frozen)
+	g.signalEach(g.frozen, syscall.SIGCONT)
 	g.frozen = nil
 	g.group.Load().Thaw()
 }

@@ -136,7 +136,7 @@ func (k *Killer) Begin() {
 func (k *Killer) makeRoom() {
 	for p := (pace{first: KillEvery}); ; {
 		others := k.round()
-		if isSmall() && k.prepareStopped() {
+		if k.isPrepared() || isSmall() && k.prepareStopped() {
 			k.start()
 			return
 		}
@@ -275,17 +275,17 @@ func (k *Killer) round() (others bool) {
 	return others
 }
 
-// visit sends a signal to all processes below this one that were not seen yet, as soon as each is
-// found, and reports whether there are any, and whether nothing was missed that forked meanwhile.
+// visit sends a signal to all processes below this one, as soon as each is found: also to those that
+// were seen before, as somebody may have continued them. It reports whether there are others, and
+// whether nothing was missed that forked meanwhile.
 func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still bool) {
 	signal := func(p Process, fd int) {
-		start, before := seen[p.PID]
-		before = before && start == p.start
-		if before && p.start != "" || p.PID == int(k.spared.Load()) {
-			return // of what /proc hides it is not known whether it is the same
+		if p.PID == int(k.spared.Load()) {
+			return
 		}
+		start, before := seen[p.PID]
+		others = others || !before || start != p.start
 		seen[p.PID] = p.start
-		others = others || !before
 		if fd < 0 || kernel.PidfdSignal(fd, sig) != nil {
 			p.Signal(sig)
 		}
