@@ -1,7 +1,9 @@
 package supervise
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -229,5 +231,35 @@ func TestNoRoom(t *testing.T) {
 			cmd := exec.Command("setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=100", binary)
 			killed(t, cmd, `sleep 0.2; "$SELF" fill & wait`, way, "SELF="+binary, "GOMAXPROCS=1")
 		})
+	}
+}
+
+// TestStoppedAgain: what somebody has continued is stopped by the next walk, and is nothing new.
+func TestStoppedAgain(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	stands := func(still bool) {
+		t.Helper()
+		etcdtest.Await(t, fmt.Sprint("stopped: ", still), func(context.Context) error {
+			if p, ok := readProcess(cmd.Process.Pid); !ok || p.Stopped != still {
+				return fmt.Errorf("it is %+v", p)
+			}
+			return nil
+		})
+	}
+	k := NewKiller(nil, new(sync.Mutex), 0)
+	for round := range 2 {
+		if others, _ := k.visit(k.seen, syscall.SIGSTOP); others != (round == 0) {
+			t.Errorf("round %d: others: %v", round, others)
+		}
+		stands(true)
+		cmd.Process.Signal(syscall.SIGCONT)
+		stands(false)
 	}
 }
