@@ -290,7 +290,9 @@ func (g *guarded) Thaw() {
 	}
 	g.signalEach(g.frozen, syscall.SIGCONT)
 	g.frozen = nil
-	g.group.Load().Thaw()
+	if !g.over() {
+		g.group.Load().Thaw()
+	}
 }
 
 // While everything is killed, the guard does it: orphans fall to it.

@@ -38,9 +38,10 @@ func (t *trial) beside(kind string, n int) {
 	t.awaitReady(name)
 }
 
-// awaitReady waits until a crowd is complete.
+// awaitReady waits until a crowd is complete, or the holder has ended before that.
 func (t *trial) awaitReady(name string) {
-	if !t.await(settleWithin, func() bool { return exists(filepath.Join(t.dir, "ready."+name)) }) {
+	ready := filepath.Join(t.dir, "ready."+name)
+	if !t.await(settleWithin, func() bool { return exists(ready) || t.holder.hasEnded() }) {
 		t.require(fmt.Errorf("the crowd of %s is not complete", name))
 	}
 	time.Sleep(100 * time.Millisecond)
