@@ -24,23 +24,19 @@ func TestTerminateEnds(t *testing.T) {
 		t.Fatalf("seen: %v", all)
 	}
 	var g guarded
-	for name, set := range map[string]func(){
-		"validity has ended": func() {},
-		"it has said so": func() {
-			g.validUntil.Store(int64(boottime.Now().Add(time.Hour)))
-			g.ending.Store(true)
-		},
-	} {
-		if set(); !g.over() {
-			t.Errorf("%s: it is not over", name)
-		}
-		g.signalEach(all, syscall.SIGTERM)
+	if !g.over() { // validity has ended
+		t.Error("it is not over without validity")
 	}
-	g.ending.Store(false)
+	g.signalEach(all, syscall.SIGTERM)
 	g.validUntil.Store(int64(boottime.Now().Add(time.Hour)))
-	g.signalEach(all, syscall.SIGHUP)
+	if g.ending.Store(true); !g.over() {
+		t.Error("it is not over when the guard has said so")
+	}
+	g.signalEach(all, syscall.SIGTERM)
+	g.ending.Store(false)
+	g.signalEach(all, syscall.SIGKILL)
 	cmd.Wait()
-	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGHUP {
+	if s := cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGKILL {
 		t.Errorf("it died of %v", s.Signal())
 	}
 }
