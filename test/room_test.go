@@ -16,24 +16,16 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// playFiller starts processes until its user may have no more, says so, and takes what becomes free.
-// It needs no more threads for that: Go would end it.
+// playFiller is a command that uses up all processes of its user.
 func playFiller(role string) {
-	for full := false; role == "takes all room"; {
-		pid, _, err := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-		for err == 0 && pid == 0 {
-			syscall.RawSyscall6(syscall.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // until it is killed
-		}
-		if err == syscall.EAGAIN && !full {
-			full = true
-			syscall.Write(1, []byte("ready\n"))
-		}
+	if role == "takes all room" {
+		etcdtest.Fill()
 	}
 }
 
-// TestNoRoom: a command that uses up all processes and threads that its user may have dies in time, also
-// if it does so before those that have to kill it have had the time to prepare for that. At once means
-// about then: one of them may be short of a thread and end of it.
+// TestNoRoom: a command that uses up all processes and threads that its user may have dies in time,
+// also if it does so before those that have to kill it have had the time to prepare for that. At
+// once means about then: one of them may be short of a thread and end of it.
 func TestNoRoom(t *testing.T) {
 	if os.Geteuid() != 0 {
 		etcdtest.Missing(t, "root")
@@ -54,8 +46,8 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// fillRoom runs such a command after some seconds, kills one of those that look after it, or takes the
-// lock away, and waits until all of it is dead.
+// fillRoom runs such a command after some seconds, kills one of those that look after it, or takes
+// the lock away, and waits until all of it is dead.
 func fillRoom(t *testing.T, self, seconds, killed string) (p *program, lease int64) {
 	t.Helper()
 	s, client := etcdtest.Shared(t), etcdtest.Shared(t).Client(t)

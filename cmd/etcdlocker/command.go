@@ -36,7 +36,7 @@ func (l *locker) prepare(path string) *command {
 	return c
 }
 
-// await returns the command once it is prepared, nil if there is none or it was closed.
+// await returns the command once it is prepared, nil where no command is to run or it was closed.
 func (c *command) await() (_ guard.Command, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

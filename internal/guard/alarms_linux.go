@@ -17,9 +17,9 @@ const (
 	// wakeEvery is the time between two signals to go on.
 	wakeEvery = 10 * time.Millisecond
 
-	// lastResort is the time between the end of validity and the second alarm. It is longer than most
-	// machines stand still: a guard that is late because the whole machine stood still finds both
-	// alarms overdue, and alive it ends more than dead.
+	// lastResort is the time between the end of validity and the second alarm. It is longer than
+	// most machines stand still: a guard that is late because the whole machine stood still finds
+	// both alarms overdue, and alive it ends more than dead.
 	lastResort = time.Second
 
 	// executing is the same while the command is being executed, which a file system can hold up,

@@ -251,8 +251,8 @@ func (g *guarded) Terminate() {
 	g.signalEach(slices.DeleteFunc(others, func(p supervise.Process) bool { return !p.Stopped }), syscall.SIGCONT)
 }
 
-// signalEach sends a signal to processes until the guard kills everything, which can be meanwhile if
-// there are thousands.
+// signalEach sends a signal to processes until the guard kills everything, which can be meanwhile
+// if there are thousands.
 func (g *guarded) signalEach(all []supervise.Process, sig syscall.Signal) {
 	for _, p := range all {
 		if g.over() {

@@ -24,8 +24,8 @@ import (
 const settleAfter = 100 * time.Millisecond
 
 // reserveAfter is when the guard reserves the threads that it will need. The shortest commands have
-// ended by then, and hardly any has used up all that its user may have. etcdlocker does it later: if
-// one of them is just short of a thread, and ends of that, the other one is not.
+// ended by then, and hardly any has used up all that its user may have. etcdlocker does it later:
+// if one of them is just short of a thread, and ends of that, the other one is not.
 const reserveAfter = 3 * time.Millisecond
 
 // A warden is a guard at work. One thread, the main one, starts the command and waits for what ends below it; everything
@@ -243,7 +243,7 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	if w.given.RealTime() {
 		// This thread has nothing more to do but to reap. The kernel makes it wait, without
 		// sleeping, while anybody else has to do with an entry in /proc, and for that they must get
-		// the processor: at a real-time priority it was seen to wait for ever.
+		// the processor: at a real-time priority it was seen to wait without end.
 		sched.Ordinary.SetThread()
 		runtime.LockOSThread() // no other thread is started by this one, to have its priority
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// TestTerminateEnds: once the guard kills everything, etcdlocker signals nothing any more, in the middle
-// of thousands either.
+// TestTerminateEnds: once the guard kills everything, etcdlocker signals nothing any more, in the
+// middle of thousands either.
 func TestTerminateEnds(t *testing.T) {
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {

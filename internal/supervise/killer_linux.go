@@ -58,8 +58,8 @@ func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
 	return k
 }
 
-// Reserve has this process have the threads that it will need, if there is room for them. Prepare does
-// it otherwise.
+// Reserve has this process have the threads that it will need, if there is room for them. Prepare
+// does it otherwise.
 func (k *Killer) Reserve() {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
@@ -76,8 +76,8 @@ func (k *Killer) Prepare() {
 	}
 }
 
-// prepareNow prepares unless that is done or all is over. It returns false if there is no room for the
-// threads.
+// prepareNow prepares unless that is done or all is over. It returns false if there is no room for
+// the threads.
 func (k *Killer) prepareNow() bool {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
@@ -163,8 +163,8 @@ func (k *Killer) start() {
 	runtime.GOMAXPROCS(processors)
 	close(k.begun)
 	if k.group == nil {
-		// This thread has a processor, and the others may have to wait for one. What is few is stopped
-		// by the time they come.
+		// This thread has a processor, and the others may have to wait for one. What is few is
+		// stopped by the time they come.
 		k.visit(k.seen, syscall.SIGSTOP)
 	}
 }
@@ -176,8 +176,8 @@ func (k *Killer) Begun() bool { return isClosed(k.begun) }
 // this process.
 const few = 16
 
-// isSmall reports whether the tree is of few processes, the dead ones that were not waited for among
-// them.
+// isSmall reports whether the tree is of few processes, the dead ones that were not waited for
+// among them.
 func isSmall() bool {
 	n, all := Count(time.Millisecond)
 	return all && n <= few
@@ -275,9 +275,9 @@ func (k *Killer) round() (others bool) {
 	return others
 }
 
-// visit sends a signal to all processes below this one, as soon as each is found: also to those that
-// were seen before, as somebody may have continued them. It reports whether there are others, and
-// whether nothing was missed that forked meanwhile.
+// visit sends a signal to all processes below this one, as soon as each is found: also to those
+// that were seen before, as somebody may have continued them. It reports whether there are others,
+// and whether nothing was missed that forked meanwhile.
 func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still bool) {
 	signal := func(p Process, fd int) {
 		if p.PID == int(k.spared.Load()) {

@@ -55,7 +55,7 @@ var ways = map[string]func(*Tree){
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == fillWord {
-		fill()
+		etcdtest.Fill()
 	}
 	if script := os.Getenv(scriptVariable); script != "" {
 		os.Exit(killScript(script, os.Getenv(wayVariable)))
@@ -210,19 +210,8 @@ func TestHidden(t *testing.T) {
 // fillWord has the test binary fill up what limits the processes of its user.
 const fillWord = "fill"
 
-// fill starts processes without end, and says when no more can be had.
-func fill() {
-	for full := false; ; {
-		_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ()})
-		if err == syscall.EAGAIN && !full {
-			full = true
-			os.Stdout.WriteString("ready\n")
-		}
-	}
-}
-
-// TestNoRoom: a tree that uses up all processes and threads that its user may have dies, though none
-// is left for who kills it.
+// TestNoRoom: a tree that uses up all processes and threads that its user may have dies, though
+// none is left for who kills it.
 func TestNoRoom(t *testing.T) {
 	binary := copyOf(t, "/proc/self/exe", 0o755)
 	for _, way := range []string{"all", preparedWay} {
