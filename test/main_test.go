@@ -124,7 +124,7 @@ func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 }
 
 // busy is what etcdlocker says of the machine, and not of what a test is about.
-var busy = regexp.MustCompile(`(?m)^etcdlocker: warning: .* longer than usual \(the guard waited .*\n.*\n`)
+var busy = regexp.MustCompile(`(?m)^etcdlocker: warning: .* longer than usual \(the guard may wait .*\n.*\n`)
 
 // said returns what etcdlocker has said on stderr, but for what it says of a busy machine.
 func (p *program) said() string { return busy.ReplaceAllString(p.stderr.String(), "") }

@@ -139,7 +139,7 @@ func flag(is bool) uint64 {
 
 // A Measure is what it would take to kill everything.
 type Measure struct {
-	WakeUp    time.Duration // from when the guard should have run to when it did
+	WakeUp    time.Duration // from when the guard should run to when it does; see sched.Pressure
 	Walk      time.Duration // to find all processes of the command
 	Processes int           // how many these are
 }

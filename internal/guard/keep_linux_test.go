@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // channels stay open until the test binary ends: a guard that is left alone kills.
@@ -117,6 +118,37 @@ func TestLookAheadIsBeyondTheMeasure(t *testing.T) {
 	w.measure(boottime.Now().Sub(w.hear().asked) + time.Second) // it woke up late
 	if due := w.lookAhead(w.due(), time.Second); due.early < 2*time.Second {
 		t.Errorf("killing begins %v sooner", due.early)
+	}
+}
+
+// TestLookAheadOnABusyMachine: a guard that may have to wait for a processor begins sooner, also if
+// it did not have to wait this time; not so one that runs before all others.
+func TestLookAheadOnABusyMachine(t *testing.T) {
+	if _, err := os.Stat("/proc/pressure/cpu"); err != nil {
+		etcdtest.Skip(t, "the kernel does not account for how busy it is (CONFIG_PSI)")
+	}
+	etcdtest.KeepBusy(t)
+	const early = 100 * time.Millisecond
+	w, _ := newWarden(t, boottime.Now().Add(time.Hour))
+	w.ahead = 10 * time.Minute
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		due := w.lookAhead(w.due(), 0)
+		if due.early > early {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it begins %v sooner", due.early)
+		}
+	}
+	w.first.Store(true)
+	for end := time.Now().Add(time.Minute); ; {
+		due := w.lookAhead(w.due(), 0) // to count can take longer, now and then
+		if due.early <= early {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("at a real-time priority it begins %v sooner", due.early)
+		}
 	}
 }
 

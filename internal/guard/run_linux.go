@@ -35,6 +35,7 @@ type warden struct {
 	alarms alarms        // for when this process is stopped
 	group  *cgroup.Group // in which the command is born; nil: there is none
 	own    sched.Policy  // of this process
+	first  atomic.Bool   // it goes before all that is ordinary: own is a real-time policy
 	given  sched.Policy  // that this process was started with
 	env    []string      // of the command, but for what comes with the order
 	wakeUp time.Duration // measured while there was no order
@@ -43,11 +44,13 @@ type warden struct {
 	checker    int // the process id of what runs checks; 0: there is none
 	reaping    sync.Mutex
 	hearing    sync.Mutex
-	message    []byte        // the last one; guarded by hearing
-	deadline   deadline      // guarded by hearing
-	ahead      time.Duration // by how much sooner than at the end of validity killing may begin
-	told       *Measure      // that etcdlocker was told last; nil: none
-	held       atomic.Bool   // etcdlocker has the command stand still
+	measuring  sync.Mutex
+	message    []byte         // the last one; guarded by hearing
+	deadline   deadline       // guarded by hearing
+	ahead      time.Duration  // by how much sooner than at the end of validity killing may begin
+	told       *Measure       // that etcdlocker was told last; nil: none
+	pressure   sched.Pressure // guarded by measuring
+	held       atomic.Bool    // etcdlocker has the command stand still
 	killer     *supervise.Killer
 	ending     sync.Once
 	begun      atomic.Bool // ending has begun: who stops is of no interest any more
@@ -100,8 +103,9 @@ func (w *warden) prepare() {
 	w.alarms.prepare()
 	kernel.NoChildSignals()
 	w.given, _ = sched.Inherited()
-	if w.own = w.given; w.given.RealTime() { // once the command runs, it may be too late
-		w.raise()
+	if w.own = w.given; w.given.RealTime() {
+		w.first.Store(true)
+		w.raise() // once the command runs, it may be too late
 	}
 	// The number that etcdlocker has may be another one's, in another pid namespace.
 	group, err := cgroup.Make(strconv.Itoa(os.Getppid()) + "-" + hex(int64(rand.Uint32())))
@@ -203,6 +207,7 @@ func leaveSession(pgid int) {
 func (w *warden) raise() {
 	if above := w.given.Above(); above.Raise() {
 		w.own = above
+		w.first.Store(true)
 	} else {
 		sched.ShortSlices()
 	}
@@ -447,12 +452,22 @@ func (w *warden) listen(moved chan<- struct{}) {
 func (w *warden) measure(wakeUp time.Duration) {
 	begun := boottime.Now()
 	processes, _ := w.count(time.Second)
-	m := Measure{wakeUp, boottime.Now().Sub(begun), processes}
+	m := Measure{w.wakeUpWithin(wakeUp), boottime.Now().Sub(begun), processes}
 	if w.told != nil && m.isLike(*w.told) {
 		return // to answer means to wake up once more, when the answer is read
 	}
 	w.told = &m
 	sendTo(w.socket, m.message(), -1)
+}
+
+// wakeUpWithin returns how long this process may need to wake up, which took it so long now.
+func (w *warden) wakeUpWithin(took time.Duration) time.Duration {
+	if w.first.Load() {
+		return max(took, 0)
+	}
+	w.measuring.Lock()
+	defer w.measuring.Unlock()
+	return max(took, w.pressure.Wait())
 }
 
 // isLike reports whether two measures make no difference to the margin.
@@ -503,7 +518,7 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 func (w *warden) lookAhead(due deadline, late time.Duration) deadline {
 	early, begun := w.ahead, boottime.Now()
 	if n, all := w.count(w.ahead / 8); all {
-		now := Measure{max(late, 0), boottime.Now().Sub(begun), n}
+		now := Measure{w.wakeUpWithin(late), boottime.Now().Sub(begun), n}
 		early = min(max(now.Extra()-due.allowed, 0), w.ahead)
 	}
 	w.hearing.Lock()
