@@ -111,6 +111,9 @@ func (t *trial) judgeOverlap() {
 	}
 }
 
+// unconfirmed is what a locker says whose release etcd did not answer in time.
+const unconfirmed = "did not confirm the release"
+
 // inVain reports whether a player had the lock and never started its command with it, but with
 // another one that it got later.
 func (t *trial) inVain(p *player, h holding, s standing, all []holding) bool {
@@ -184,7 +187,7 @@ const answersWanted = 6
 // machine stood still, and not by a fault: there was no time for a renewal from when it was due
 // until validity ended. Such a trial tells nothing of losses, turns and ends.
 func (t *trial) starved() bool {
-	if t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone }) {
+	if t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone }) {
 		return false // that etcd does not answer is the fault
 	}
 	byFault := t.any(func(f Fault) bool { return f.waiters })
@@ -310,7 +313,9 @@ func (t *trial) judgeLeftovers() {
 	standings, _, err := t.line.seen()
 	t.require(err)
 	within := 2 * time.Second
-	if slices.ContainsFunc(t.players(), func(p *player) bool { return !p.hasEnded() || p.status() != 0 }) {
+	if slices.ContainsFunc(t.players(), func(p *player) bool {
+		return !p.hasEnded() || p.status() != 0 || strings.Contains(p.stderr.String(), unconfirmed)
+	}) {
 		within += t.startsWithin() // what could not be taken away runs out
 	}
 	var left []string

@@ -31,6 +31,16 @@ func (t *trial) strike() {
 			m.at = now + lasts(t)
 		}
 	}
+	for i, f := range t.spec.Faults {
+		if !f.operator {
+			continue
+		}
+		for j, other := range t.mends {
+			if j != i { // it may be why etcd does not answer
+				t.mends[i].at = max(t.mends[i].at, other.at+1)
+			}
+		}
+	}
 }
 
 // A mend is how and when a fault ends. Without an instant it is when the next holder has started.
