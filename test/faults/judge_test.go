@@ -104,7 +104,7 @@ func TestStarved(t *testing.T) {
 			if r := p.stderr.beforeLoss(); r.number != 1 || r.at != renewed {
 				t.Errorf("before the loss: %+v", r)
 			}
-			trial := &trial{suite: &suite{pace: &pace{last: forever}}, world: &world{pace: &pace{last: forever}}, ttl: ttl, holder: p, spec: Spec{Faults: []Fault{tt.fault}}}
+			trial := &trial{line: &line{}, suite: &suite{pace: &pace{last: forever}}, world: &world{pace: &pace{last: forever}}, ttl: ttl, holder: p, spec: Spec{Faults: []Fault{tt.fault}}}
 			trial.world.pace.stalls = []stall{{renewed + tt.stall.from, renewed + tt.stall.to}}
 			if trial.starved() != tt.starved {
 				t.Errorf("starved: %v", !tt.starved)
@@ -114,6 +114,17 @@ func TestStarved(t *testing.T) {
 				t.Error("an etcd that is slow makes no difference")
 			}
 		})
+	}
+}
+
+// TestNeverRenewed: a lease that was never renewed was granted before its contender stood in line.
+func TestNeverRenewed(t *testing.T) {
+	const started, stood, ttl = time.Hour, time.Hour + time.Second, 5 * time.Second
+	trial := &trial{dir: t.TempDir(), ttl: ttl, line: &line{all: []*standing{{id: "first", since: started}, {id: "first", since: stood}}}}
+	for name, at := range map[string]time.Duration{"first": stood, "second": started} {
+		if r := trial.lastOf(&player{name: name, started: started}, renewal{}); r.at != at || r.valid != at+ttl-leastMargin {
+			t.Errorf("%s: at %v, until %v, want %v", name, r.at, r.valid, at)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type standing struct {
 	id    string // of its contender; empty for those of other lockers
 	lease clientv3.LeaseID
 	mod   int64         // its revision: that of the lock, if it holds it
+	since time.Duration // when it was seen first
 	gone  time.Duration // when that was seen; 0: it is there
 }
 
@@ -87,7 +88,7 @@ func (l *line) see(event *clientv3.Event) {
 	default:
 		s := l.at(key)
 		if s == nil {
-			s = &standing{key: key, lease: clientv3.LeaseID(kv.Lease)}
+			s = &standing{key: key, lease: clientv3.LeaseID(kv.Lease), since: beat.Now()}
 			if record, err := place.Parse(kv.Value); err == nil {
 				s.id = record.ID
 			}
@@ -133,6 +134,18 @@ func (l *line) of(id string, number int) (standing, bool) {
 		return *l.all[number], true
 	}
 	return standing{}, false
+}
+
+// since returns when the last place of a contender's was seen first, if there was one.
+func (l *line) since(id string) (since time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.all {
+		if s.id == id && id != "" {
+			since, ok = s.since, true
+		}
+	}
+	return since, ok
 }
 
 // seen returns all that was seen.

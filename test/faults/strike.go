@@ -9,6 +9,7 @@ import (
 
 // strike lets the faults hit, the second one some time after the first.
 func (t *trial) strike() {
+	t.pressure.Wait() // from now on
 	for i, f := range t.spec.Faults {
 		if i > 0 {
 			time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl)))

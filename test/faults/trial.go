@@ -19,6 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/sched"
 	"github.com/etcdlock/etcdlock/internal/validity"
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
@@ -55,6 +56,8 @@ type trial struct {
 	mending, mended time.Duration // when what was mended last began to be, and was
 	heldUntil       time.Duration // at the hit: when the lock would be doubtful without a renewal
 	early           string        // that the holder ended, or was about to, before anything hit it
+	pressure        sched.Pressure
+	wait            time.Duration // for which a thread may have had to wait for a processor since the hit
 	next            *beat.Life    // the command that started after the hit, if one did before the end
 	result          Result
 }
@@ -295,11 +298,14 @@ func (t *trial) doubt() time.Duration { return t.valid().valid - t.grace }
 func (t *trial) valid() renewal { return t.lastOf(t.holder, t.holder.stderr.renewed()) }
 
 // lastOf returns a renewal of a player's. Where there was none it is as its locker would have said
-// it when it started its command: the lease was granted before that.
+// it when it stood in line, or started its command where no line is seen: the lease was granted
+// before that.
 func (t *trial) lastOf(p *player, r renewal) renewal {
 	if r.number == 0 {
 		r.at = p.started
-		if first := t.first(p); first != nil {
+		if since, ok := t.line.since(p.name); ok {
+			r.at = since
+		} else if first := t.first(p); first != nil {
 			r.at = first.First
 		}
 		r.valid = r.at + t.ttl - leastMargin
