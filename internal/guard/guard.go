@@ -147,13 +147,14 @@ type Measure struct {
 // Extra is by how much the margin before etcd may free the lock grows by that.
 //
 // Killing begins 10 ms before it must be done. The guard has to wake up, stop what runs and then
-// kill it, for each of which it may wait for a processor. To stop 2,500 busy processes was measured
-// to take about as long as to find them, 0.2 to 0.4 s on two processors; three times that leaves
-// room for a machine that is busier by then. To freeze them in a control group, where they are
-// found faster, took 19 ms.
+// kill it, for each of which it may wait for a processor. To stop a process was measured to take one
+// to two times as long as to find it (2,500 busy ones: 0.2 to 0.4 s on two processors; on a slow
+// machine 75 µs each, and 36 µs to find it). Twice the sum leaves room for a machine that is busier
+// by then: beside two more trees of 1,000 as they started, one took four times as long. To freeze
+// them in a control group, where they are found faster, took 19 ms.
 func (m Measure) Extra() time.Duration {
 	const perProcess = 10 * time.Microsecond
-	return 10*time.Millisecond + 3*m.WakeUp + 3*m.Walk + time.Duration(m.Processes)*perProcess
+	return 10*time.Millisecond + 3*m.WakeUp + 6*m.Walk + time.Duration(m.Processes)*perProcess
 }
 
 func (m Measure) message() []byte {

@@ -51,7 +51,7 @@ var crowds = []crowd{
 	{kind: "forks and exits without pause", units: 1, load: load{idle: 600}},
 	{kind: "is a fork bomb", units: mostUnits, heavy: true},
 	{kind: "has 200 processes", units: 1},
-	{kind: "has 1,000 processes", units: 2, heavy: true},
+	{kind: "has 1,000 processes", units: mostUnits, heavy: true},
 	{kind: "has 2,500 processes", units: mostUnits, heavy: true},
 	{kind: "never sleeps, at a real-time priority", units: mostUnits, demand: demand{root: true}},
 }
