@@ -213,7 +213,7 @@ func (h *holder) guardKilled() int {
 func names(processes []supervise.Process) string {
 	var list []string
 	for _, p := range processes {
-		if p.Zombie {
+		if !p.Alive() {
 			continue
 		}
 		if len(list) == 5 {

@@ -192,9 +192,8 @@ const answersWanted = 6
 // machine stood still, and not by a fault: there was no time for a renewal from when it was due
 // until validity ended. Such a trial tells nothing of losses, turns and ends.
 func (t *trial) starved() bool {
-	if t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone }) {
-		return false // that etcd does not answer is the fault
-	}
+	// Until it is mended, that etcd does not answer is the fault.
+	silenced := t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone })
 	byFault := t.any(func(f Fault) bool { return f.waiters })
 	for _, p := range t.players() {
 		if p.stderr == nil || p == t.holder && t.outcome() == loses && t.early == "" {
@@ -206,6 +205,9 @@ func (t *trial) starved() bool {
 		}
 		r := t.lastOf(p, p.stderr.beforeLoss())
 		due := r.valid - (t.ttl/2 - leastMargin)
+		if silenced && (t.mended == 0 || due < t.mended) {
+			continue
+		}
 		if due+renewalTime+answersWanted*t.world.pace.slowest(due, r.valid)+t.stalled(due, r.valid) > r.valid {
 			return true
 		}

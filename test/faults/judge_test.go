@@ -117,6 +117,22 @@ func TestStarved(t *testing.T) {
 	}
 }
 
+// TestStarvedAfterTheFault: where the fault is that etcd does not answer, it is to blame for what
+// was lost until it was mended, and not for what was lost after that.
+func TestStarvedAfterTheFault(t *testing.T) {
+	p := &player{stderr: &stderr{}}
+	fmt.Fprintf(p.stderr, "etcdlocker: debug: lease renewed valid_for=4.7s\netcdlocker: debug: lock lost\netcdlocker: error: lock lost: "+unrenewed)
+	renewed := p.stderr.beforeLoss().at
+	trial := &trial{line: &line{}, suite: &suite{pace: &pace{last: forever}}, world: &world{pace: &pace{last: forever}}, ttl: 5 * time.Second, holder: p,
+		spec: Spec{Faults: []Fault{{need: need{alone: true}}}}}
+	trial.world.pace.stalls = []stall{{renewed + time.Second, renewed + 4*time.Second}}
+	for mended, starved := range map[time.Duration]bool{0: false, renewed + 4*time.Second: false, renewed + time.Second: true} {
+		if trial.mended = mended; trial.starved() != starved {
+			t.Errorf("mended %v after the renewal, starved: %v", mended-renewed, !starved)
+		}
+	}
+}
+
 // TestNeverRenewed: a lease that was never renewed was granted before its contender stood in line.
 func TestNeverRenewed(t *testing.T) {
 	const started, stood, ttl = time.Hour, time.Hour + time.Second, 5 * time.Second

@@ -101,7 +101,9 @@ func (t *trial) run(tb testing.TB) {
 		switch p := recover().(type) {
 		case nil:
 		case failure:
-			t.problem("it could not go on: %v", p.err)
+			if t.result.Starved = t.early != "" && t.starved(); !t.result.Starved {
+				t.problem("it could not go on: %v", p.err)
+			}
 		default:
 			panic(p)
 		}
@@ -222,7 +224,8 @@ func (t *trial) begin() {
 		}
 		t.require(t.start(p, cmd, t.environment("XDG_RUNTIME_DIR="+machine, "ETCDLOCK_FAULTS_PLAYER="+p.name)))
 		if i == 0 && (!t.await(settleWithin, func() bool { return t.first(p) != nil || p.hasEnded() }) || t.first(p) == nil) {
-			t.require(fmt.Errorf("the holder did not get the lock: %s", p.stderr))
+			t.early = "the holder did not get the lock"
+			t.require(fmt.Errorf("%s: %s", t.early, p.stderr))
 		}
 		if !t.await(settleWithin, func() bool { return t.line.waiting() > i || t.holder.hasEnded() }) {
 			t.require(fmt.Errorf("%s does not stand in line: %s", p.name, p.stderr))
