@@ -279,7 +279,7 @@ func TestCtrlZTooLong(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -t 2 -k /too-long -- sh -c 'echo rea''dy; read -r x'\r")
+	sh.types("etcdlocker -t 5 -k /too-long -- sh -c 'echo rea''dy; read -r x'\r")
 	sh.says(sh.stdout, "ready")
 	lease := held(t, client, "/too-long").Kvs[0].Lease
 	sh.types(ctrlZ)

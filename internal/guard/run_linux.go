@@ -178,7 +178,7 @@ func (w *warden) settle(continued chan os.Signal, pgid int) {
 	if !w.given.RealTime() {
 		w.raise()
 	}
-	leaveSession(pgid)
+	w.leaveSession(pgid)
 	w.killer.Prepare()
 	kernel.LockMemory()
 	signal.Notify(continued, syscall.SIGCONT)
@@ -192,8 +192,11 @@ func (w *warden) settle(continued chan os.Signal, pgid int) {
 // leaveSession makes this process a session of its own. Where the kernel shares the processors out
 // among sessions (CONFIG_SCHED_AUTOGROUP), it then has as much of them as the command's session,
 // however many processes are busy there. Who leads a process group has to leave it first: for the
-// command's.
-func leaveSession(pgid int) {
+// command's. And nothing may be left in it: while reaping is held, there is nothing of what finds
+// out whether there is room for a thread.
+func (w *warden) leaveSession(pgid int) {
+	w.reaping.Lock()
+	defer w.reaping.Unlock()
 	if pgid != 0 {
 		syscall.Setpgid(0, pgid)
 	}
