@@ -58,10 +58,12 @@ func (t *Tree) signalAll(sig syscall.Signal) {
 
 // A Process is one that was found below the command. None is found on this system.
 type Process struct {
-	PID    int
-	Name   string
-	Zombie bool
+	PID  int
+	Name string
 }
+
+// Alive reports whether the process goes on, as far as is known.
+func (p Process) Alive() bool { return true }
 
 // Freeze does nothing: what cannot be found cannot be stopped. The end of validity kills it.
 func Freeze(func() []Process) []Process { return nil }
