@@ -121,9 +121,7 @@ func (k *Killer) isPrepared() bool {
 // Begin begins the killing, the first time that it is called. It does not wait for the end of it.
 func (k *Killer) Begin() {
 	k.begin.Do(func() {
-		// Whoever wakes up goes before a thread that asks for short slices, and then it waits again.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		// A thread that asks for short slices lets everybody else go before it when one is over.
 		sched.UsualSlice()
 		if isSmall() {
 			k.visit(k.killed, syscall.SIGKILL)
