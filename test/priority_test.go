@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +75,41 @@ func TestSessions(t *testing.T) {
 		}
 		return nil
 	})
+	p.signal(syscall.SIGTERM)
+	p.code()
+}
+
+// TestRealTimeThreads: all threads of a guard run before a real-time command, but for the one that
+// reaps it.
+func TestRealTimeThreads(t *testing.T) {
+	t.Parallel()
+	if err := exec.Command("chrt", "-f", "10", "true").Run(); err != nil {
+		etcdtest.Missing(t, "the right to a real-time priority")
+	}
+	s := etcdtest.Shared(t)
+	p := startCommand(t, nil, exec.Command("chrt", "-f", "10", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	etcdtest.Await(t, "the guard's own session, and so its threads", func(context.Context) error {
+		if sid := sessionOf(t, guard); sid != guard {
+			return fmt.Errorf("the guard %d is in session %d", guard, sid)
+		}
+		return nil
+	})
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", guard))
+	if err != nil || len(threads) < 5 {
+		t.Fatalf("%d threads, %v", len(threads), err)
+	}
+	for _, thread := range threads {
+		tid, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		attr, err := unix.SchedGetAttr(tid, 0)
+		if before := err == nil && attr.Policy == unix.SCHED_RR && attr.Priority == 11; before == (tid == guard) {
+			t.Errorf("thread %d of guard %d: %+v, %v", tid, guard, attr, err)
+		}
+	}
 	p.signal(syscall.SIGTERM)
 	p.code()
 }

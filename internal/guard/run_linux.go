@@ -104,6 +104,9 @@ func (w *warden) prepare() {
 	kernel.NoChildSignals()
 	w.given, _ = sched.Inherited()
 	if w.own = w.given; w.given.RealTime() {
+		// Go starts threads from one that is not locked: from now on from one that is raised here,
+		// and not from this one, which gives its priority up.
+		runtime.LockOSThread()
 		w.first.Store(true)
 		w.raise() // once the command runs, it may be too late
 	}
@@ -253,7 +256,6 @@ func (w *warden) start(o Order) (why uint64, err error) {
 		// sleeping, while anybody else has to do with an entry in /proc, and for that they must get
 		// the processor: at a real-time priority it was seen to wait without end.
 		sched.Ordinary.SetThread()
-		runtime.LockOSThread() // no other thread is started by this one, to have its priority
 	}
 	if o.pgid == 0 {
 		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
