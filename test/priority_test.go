@@ -69,12 +69,7 @@ func TestSessions(t *testing.T) {
 	if sid := sessionOf(t, childOf(t, guard)); sid != ours {
 		t.Errorf("the command is in session %d, etcdlocker in %d", sid, ours)
 	}
-	etcdtest.Await(t, "the guard's own session", func(context.Context) error {
-		if sid := sessionOf(t, guard); sid != guard {
-			return fmt.Errorf("the guard %d is in session %d", guard, sid)
-		}
-		return nil
-	})
+	awaitSession(t, guard)
 	p.signal(syscall.SIGTERM)
 	p.code()
 }
@@ -97,12 +92,7 @@ func TestRealTimeThreads(t *testing.T) {
 	p := startCommand(t, nil, exec.Command("taskset", "-c", "0", "chrt", "-f", "10", etcdlocker, "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
-	etcdtest.Await(t, "the guard's own session, and so its threads", func(context.Context) error {
-		if sid := sessionOf(t, guard); sid != guard {
-			return fmt.Errorf("the guard %d is in session %d", guard, sid)
-		}
-		return nil
-	})
+	awaitSession(t, guard) // and so its threads
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", guard))
 	if err != nil || len(threads) < 5 {
 		t.Fatalf("%d threads, %v", len(threads), err)
@@ -119,6 +109,17 @@ func TestRealTimeThreads(t *testing.T) {
 	}
 	p.signal(syscall.SIGTERM)
 	p.code()
+}
+
+// awaitSession waits until a guard has a session of its own.
+func awaitSession(t testing.TB, guard int) {
+	t.Helper()
+	etcdtest.Await(t, "the guard's own session", func(context.Context) error {
+		if sid := sessionOf(t, guard); sid != guard {
+			return fmt.Errorf("the guard %d is in session %d", guard, sid)
+		}
+		return nil
+	})
 }
 
 func sessionOf(t testing.TB, pid int) int {

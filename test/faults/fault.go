@@ -20,24 +20,24 @@ const (
 type Fault struct {
 	Name string
 
-	need     need
-	demand   demand
-	anyone   bool   // it concerns every locker, not only one with a guard, a place in line and so on
-	what     string // of what there is just one: two faults that hit the same do not go together
-	kind     string // of the command; empty: plain
-	forks    bool   // the command forks all the time: what is dead must be waited for all the time
-	parent   bool   // who waits for what is dead stands still
-	bare     bool   // with another fault: what the command has started is not promised to end
-	exempt   bool   // docs/guarantees.md lists it as not guaranteed
-	frozen   bool   // the command stands still for some time, and may do so beside another one
-	row      string // in the table, where several share one; empty: the name
-	outcome  outcome
-	forced   bool // the lock is taken by force: the next holder may have started before this one can know
-	later    bool // it is force on whoever has the lock by then, as another fault can have made a waiter the holder
-	anew     bool // etcd begins anew: tokens and counters, too
-	waiters  bool // it can cost waiters their places, too: they need not be in turn
-	operator bool // who mends it asks etcd for that
-	settled  bool // while it lasts nobody can start, so that the time to the next start counts from its end
+	need    need
+	demand  demand
+	anyone  bool   // it concerns every locker, not only one with a guard, a place in line and so on
+	what    string // of what there is just one: two faults that hit the same do not go together
+	kind    string // of the command; empty: plain
+	forks   bool   // the command forks all the time: what is dead must be waited for all the time
+	parent  bool   // who waits for what is dead stands still
+	bare    bool   // with another fault: what the command has started is not promised to end
+	exempt  bool   // docs/guarantees.md lists it as not guaranteed
+	frozen  bool   // the command stands still for some time, and may do so beside another one
+	row     string // in the table, where several share one; empty: the name
+	outcome outcome
+	forced  bool // the lock is taken by force: the next holder may have started before this one can know
+	later   bool // it is force on whoever has the lock by then, as another fault can have made a waiter the holder
+	anew    bool // etcd begins anew: tokens and counters, too
+	waiters bool // it can cost waiters their places, too: they need not be in turn
+	byHand  bool // an operator mends it, and asks etcd for that
+	settled bool // while it lasts nobody can start, so that the time to the next start counts from its end
 
 	load  load
 	units int  // its part of loadUnits; 0: it does not load the machine

@@ -17,8 +17,8 @@ const keyDeleted = "deleted from outside"
 func keyFaults() []Fault {
 	return []Fault{
 		{Name: "key deleted", anyone: true, what: "the key", outcome: loses, code: 2, says: keyDeleted, hit: deletesKey},
-		{Name: "key overwritten", what: "the key", outcome: loses, code: 2, says: "overwritten from outside", operator: true, settled: true, lasts: ttls(0.6), hit: putsKey},
-		{Name: "key deleted, and put while it was free", what: "the key", outcome: loses, code: 2, says: "from outside", operator: true, settled: true, lasts: ttls(0.6), hit: func(t *trial) func() {
+		{Name: "key overwritten", what: "the key", outcome: loses, code: 2, says: "overwritten from outside", byHand: true, settled: true, lasts: ttls(0.6), hit: putsKey},
+		{Name: "key deleted, and put while it was free", what: "the key", outcome: loses, code: 2, says: "from outside", byHand: true, settled: true, lasts: ttls(0.6), hit: func(t *trial) func() {
 			deletesKey(t)
 			return putsKey(t)
 		}},

@@ -33,7 +33,7 @@ func (t *trial) strike() {
 		}
 	}
 	for i, f := range t.spec.Faults {
-		if !f.operator {
+		if !f.byHand {
 			continue
 		}
 		for j, other := range t.mends {

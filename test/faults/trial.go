@@ -57,7 +57,7 @@ type trial struct {
 	heldUntil       time.Duration // at the hit: when the lock would be doubtful without a renewal
 	early           string        // that the holder ended, or was about to, before anything hit it
 	pressure        sched.Pressure
-	wait            time.Duration // for which a thread may have had to wait for a processor since the hit
+	wait            time.Duration // that a thread may have had for a processor since the hit
 	next            *beat.Life    // the command that started after the hit, if one did before the end
 	result          Result
 }
