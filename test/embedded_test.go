@@ -39,11 +39,11 @@ func TestEmbedded(t *testing.T) {
 	if code := first.code(); code != 0 || first.stdout.String() != "I hold the lock\n" {
 		t.Fatalf("exit code %d, %q", code, first.stderr)
 	}
-	if want := "etcdlocker: started etcd in " + dir + ": its locks are those of this machine and user alone\n"; first.stderr.String() != want {
+	if want := "etcdlocker: started etcd in " + dir + ": its locks are those of this machine and user alone\n"; first.said() != want {
 		t.Errorf("it says %q", first.stderr)
 	}
 	second := start(t, vars, "etcdlocker", "--embedded", "-k", "/demo/lock", "true")
-	if code := second.code(); code != 0 || second.stderr.String() != "" {
+	if code := second.code(); code != 0 || second.said() != "" {
 		t.Errorf("the second: exit code %d, %q", code, second.stderr)
 	}
 	private(t, dir)

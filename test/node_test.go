@@ -149,7 +149,7 @@ func TestNode(t *testing.T) {
 						t.Errorf("it does not say %q: %s", text, p.stderr)
 					}
 				}
-				if r.code == 4 != strings.Contains(p.stderr.String(), "etcdlocker: hint: ") || r.code != 4 && !r.own && len(r.says) == 0 && p.said() != "" {
+				if r.code == 4 != strings.Contains(p.said(), "etcdlocker: hint: ") || r.code != 4 && !r.own && len(r.says) == 0 && p.said() != "" {
 					t.Errorf("it says %q", p.stderr)
 				}
 				treeGone(t, key)

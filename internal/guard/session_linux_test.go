@@ -13,14 +13,7 @@ import (
 // TestLeaveSession: a guard gets a session of its own, also if something was in its process group
 // that finds out whether there is room for a thread.
 func TestLeaveSession(t *testing.T) {
-	const inside = "ETCDLOCK_TEST_LEAVES_SESSION"
-	if os.Getenv(inside) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestLeaveSession$")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
+	if _, here := again(t, &syscall.SysProcAttr{Setpgid: true}); !here {
 		return
 	}
 	w := &warden{}

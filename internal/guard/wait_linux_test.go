@@ -1,8 +1,6 @@
 package guard
 
 import (
-	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -16,15 +14,8 @@ import (
 
 // TestWaitidRefused: that a sandbox refuses the call that waits does not mean that nothing is left.
 func TestWaitidRefused(t *testing.T) {
-	const inside = "ETCDLOCK_TEST_INSIDE"
-	if os.Getenv(inside) == "" {
-		cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestWaitidRefused$")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-		if strings.Contains(string(out), "--- SKIP") {
+	if out, here := again(t, nil); !here {
+		if strings.Contains(out, "--- SKIP") {
 			etcdtest.Missing(t, "seccomp")
 		}
 		return

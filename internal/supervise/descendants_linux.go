@@ -1,8 +1,6 @@
 package supervise
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -43,7 +41,7 @@ func DescendantsOf(top int) []Process {
 			return nil
 		}
 		return children()
-	case listsChildren():
+	case listsChildren() == nil:
 		var all []Process
 		descend(top, func(p Process, _ int) { all = append(all, p) })
 		return all
@@ -51,18 +49,13 @@ func DescendantsOf(top int) []Process {
 	return amongAll(top)
 }
 
-// listsChildren reports whether the kernel lists the children of each thread (CONFIG_PROC_CHILDREN).
-func listsChildren() bool {
-	_, listed := childrenOf(os.Getpid(), 1)
-	return listed
-}
-
-// neverListsChildren reports whether the kernel surely lists none. That there is no file to be
-// opened now, or no memory, does not mean that.
-func neverListsChildren() bool {
+// listsChildren returns nil if the kernel lists the children of each thread, fs.ErrNotExist if it
+// never does (CONFIG_PROC_CHILDREN), and another error if the list cannot be read now, for lack of
+// descriptors or memory.
+func listsChildren() error {
 	self := strconv.Itoa(os.Getpid())
 	_, err := kernel.ReadFile("/proc/" + self + "/task/" + self + "/children")
-	return errors.Is(err, fs.ErrNotExist)
+	return err
 }
 
 // childrenOf returns the ids of a process's children, and whether the kernel lists them. They
@@ -112,7 +105,7 @@ func descend(top int, found func(p Process, fd int)) (still bool) {
 // Count counts the processes below this one. It gives up after a time, and reports whether it has
 // not.
 func Count(within time.Duration) (n int, all bool) {
-	if !kernel.OwnProc() || !listsChildren() {
+	if !kernel.OwnProc() || listsChildren() != nil {
 		return len(Descendants()), true
 	}
 	begun := time.Now()

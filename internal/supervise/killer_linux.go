@@ -1,6 +1,8 @@
 package supervise
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -292,7 +294,7 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 			p.Signal(sig)
 		}
 	}
-	if kernel.OwnProc() && listsChildren() {
+	if kernel.OwnProc() && listsChildren() == nil {
 		still = descend(os.Getpid(), signal)
 		return others, still
 	}
@@ -303,7 +305,7 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 }
 
 func (k *Killer) killChildren() {
-	if !kernel.OwnProc() || neverListsChildren() {
+	if !kernel.OwnProc() || errors.Is(listsChildren(), fs.ErrNotExist) {
 		return // the walk has to do
 	}
 	known := map[int]bool{}
