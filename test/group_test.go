@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -184,5 +185,27 @@ func TestNestedGroups(t *testing.T) {
 				return nil
 			})
 		})
+	}
+}
+
+// TestOtherPIDNamespace: what a command starts in another pid namespace falls to the first process
+// there when its parent dies, so the kernel does not say that it is left. The group does.
+func TestOtherPIDNamespace(t *testing.T) {
+	t.Parallel()
+	needsNamespaces(t)
+	group := testGroup(t)
+	s := etcdtest.Shared(t)
+	const key = "/group-pidns"
+	other := startCommand(t, nil, exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "echo there; exec sleep 1000"))
+	other.says(other.stdout, "there")
+	p := lockerIn(t, group, s.Endpoint(), "-k", key, "--grace", "0.1", "--",
+		"nsenter", "--pid", "--target", strconv.Itoa(firstOf(t, other)), "sh", "-c", `sh -c 'trap "" TERM; echo there; exec sleep 1000' & wait`)
+	p.says(p.stdout, "there")
+	if _, err := s.Client(t).Delete(etcdtest.Context(t), key); err != nil {
+		t.Fatal(err)
+	}
+	code := p.code()
+	if left := marked("ETCD_LOCK_KEY=" + key); code != 2 || len(left) > 0 {
+		t.Errorf("exit code %d, running: %v, %s", code, left, p.stderr)
 	}
 }

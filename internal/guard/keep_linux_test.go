@@ -3,11 +3,13 @@ package guard
 import (
 	"io"
 	"os"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -196,5 +198,25 @@ func TestLastWords(t *testing.T) {
 	}
 	if _, _, err := etcdlocker.receive(); err != io.EOF {
 		t.Errorf("after the last words: %v", err)
+	}
+}
+
+// TestThawNothingKilled: a guard that is continued does not let go on what it kills.
+func TestThawNothingKilled(t *testing.T) {
+	group, err := cgroup.Make("test-" + strconv.Itoa(os.Getpid()))
+	if err != nil {
+		etcdtest.Missing(t, "a control group of version 2 in which groups can be made")
+	}
+	defer group.Remove()
+	group.Freeze()
+	w, _ := newWarden(t, boottime.Now().Add(time.Hour))
+	w.group = group
+	w.begun.Store(true)
+	if w.thaw(); !group.Frozen() {
+		t.Error("the group was thawed")
+	}
+	w.begun.Store(false)
+	if w.thaw(); group.Frozen() {
+		t.Error("the group was not thawed")
 	}
 }

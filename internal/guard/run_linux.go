@@ -327,11 +327,23 @@ func (w *warden) reap() {
 	for pid, left = -1, true; left && pid != 0; {
 		pid, _, left = w.wait(syscall.WNOHANG)
 	}
+	left = left || w.hasOthers()
 	w.report(status, left)
 	for left {
-		_, _, left = w.wait(0)
+		if _, _, left = w.wait(0); !left && w.hasOthers() {
+			time.Sleep(lookAgain)
+			left = true
+		}
 	}
 }
+
+// lookAgain is the time between two looks at a group that only others than children are in.
+const lookAgain = 20 * time.Millisecond
+
+// hasOthers reports whether somebody is in the group. With no children left these can only be
+// processes that were put into another pid namespace (nsenter): when their parent dies, they fall
+// to the first process there.
+func (w *warden) hasOthers() bool { return len(w.group.Members()) > 0 }
 
 // wait waits for a process to end, and reports whether there are any. On the way it tells etcdlocker when the command stops
 // and goes on.
@@ -457,7 +469,8 @@ func (w *warden) listen(moved chan<- struct{}) {
 func (w *warden) measure(wakeUp time.Duration) {
 	begun := boottime.Now()
 	processes, _ := w.count(time.Second)
-	m := Measure{w.wakeUpWithin(wakeUp), boottime.Now().Sub(begun), processes}
+	walk := boottime.Now().Sub(begun)
+	m := Measure{w.wakeUpWithin(wakeUp), walk, processes}
 	if w.told != nil && m.isLike(*w.told) {
 		return // to answer means to wake up once more, when the answer is read
 	}
@@ -512,7 +525,7 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 		w.alarms.set(due.at(), lastResort)
 		// An etcdlocker above this one has let all of us go on, but for the command: see
 		// cgroup.Thaw.
-		if continues && w.group.Frozen() {
+		if continues && !w.begun.Load() && w.group.Frozen() {
 			go w.thaw() // it may have to wait in the kernel
 		}
 	}
@@ -523,7 +536,8 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 func (w *warden) lookAhead(due deadline, late time.Duration) deadline {
 	early, begun := w.ahead, boottime.Now()
 	if n, all := w.count(w.ahead / 8); all {
-		now := Measure{w.wakeUpWithin(late), boottime.Now().Sub(begun), n}
+		walk := boottime.Now().Sub(begun)
+		now := Measure{w.wakeUpWithin(late), walk, n}
 		early = min(max(now.Extra()-due.allowed, 0), w.ahead)
 	}
 	w.hearing.Lock()
@@ -548,7 +562,7 @@ func (w *warden) thaw() {
 	if w.hear().over { // or it has said that it does
 		w.end()
 	}
-	if !w.held.Load() {
+	if !w.held.Load() && !w.begun.Load() {
 		w.group.Thaw()
 	}
 }

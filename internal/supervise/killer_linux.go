@@ -239,9 +239,9 @@ func (p *pace) wait(over <-chan struct{}, took time.Duration, others bool) bool 
 }
 
 func (k *Killer) killGroup() {
-	k.group.Freeze()
 	for p := (pace{first: KillEvery}); ; {
-		k.group.Kill() // again for what is put into it meanwhile
+		k.group.Freeze() // again, as somebody may have thawed it
+		k.group.Kill()   // again for what is put into it meanwhile
 		if !p.wait(k.over, 0, false) {
 			return
 		}

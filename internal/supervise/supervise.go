@@ -237,13 +237,14 @@ func (l *Life) Exited(now time.Time, e Exit) {
 		return
 	}
 	switch {
-	case l.Unguarded && l.state != Killing:
+	case (l.Unguarded || l.Overdue) && l.state != Killing: // in the latter case the guard does, and is not done
 		l.kill(now)
 	case l.state == Stopping, l.state == Running && l.Orphans == KillOrphans:
 		l.end(now)
 	case l.state == Running && l.Orphans == AwaitOrphans:
 		l.state = Lingering
 	case l.state == Running:
+		l.Doubt(false) // what was stopped is not left so
 		l.state, l.Left = Over, true
 	}
 }

@@ -272,3 +272,31 @@ func TestGuardDiesAndMore(t *testing.T) {
 		}
 	}
 }
+
+// TestOverdue: a guard that kills, as validity ends, reports the command before the rest is dead.
+func TestOverdue(t *testing.T) {
+	for _, orphans := range []Orphans{LeaveOrphans, AwaitOrphans, KillOrphans} {
+		for name, before := range map[string]func(*Life){
+			"running":     func(*Life) {},
+			"told to end": func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
+			"lost":        func(l *Life) { l.Lost(start) },
+			"in doubt":    func(l *Life) { l.Doubt(true) },
+		} {
+			l, r := newTestLife()
+			l.Orphans = orphans
+			before(l)
+			l.Exited(start, Exit{Status: 9, Left: true, Overdue: true})
+			if l.State() != Killing || l.Left || r.did[len(r.did)-1] != "kill" {
+				t.Errorf("%s: state %v, left %v, it did %q", name, l.State(), l.Left, r.did)
+			}
+		}
+	}
+}
+
+// TestLeftInDoubt: what a command leaves behind as it stands still goes on, as it is nobody's to end.
+func TestLeftInDoubt(t *testing.T) {
+	l, r := newTestLife()
+	l.Doubt(true)
+	l.Exited(start, Exit{Status: 9, Left: true})
+	r.expect(t, l, Over, "freeze", "thaw")
+}

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 )
 
@@ -38,7 +39,8 @@ type result struct {
 	broken *violation
 }
 
-// An exploration visits, breadth first, every state that a scenario can come to.
+// An exploration visits, breadth first, every state that a scenario can come to. The next one uses
+// its memory again: of a gigabyte, the kernel's part would take half as long as all the rest.
 type exploration struct {
 	*scenario
 	wanted property // the ones that are checked
@@ -49,12 +51,16 @@ type exploration struct {
 
 	edges []int32 // the states that each state can be relied on to come to, one state's after the other's
 	ends  []int32 // where in edges those of a state end
+
+	sources []int32 // the states that lead to each state, one state's after the other's
+	begins  []int32 // where in sources those of a state begin
 }
 
-func explore(s *scenario, wanted property) result {
-	e := &exploration{scenario: s, wanted: wanted, seed: maphash.MakeSeed(), table: make([]int32, 1<<12)}
-	e.states, e.from = make([]state, 1), make([]int32, 1) // index 0 is no state
-	e.ends = make([]int32, 1)
+func (e *exploration) explore(s *scenario, wanted property) result {
+	e.scenario, e.wanted, e.seed = s, wanted, maphash.MakeSeed()
+	e.states, e.from = append(e.states[:0], state{}), append(e.from[:0], 0) // index 0 is no state
+	e.edges, e.ends = e.edges[:0], append(e.ends[:0], 0)
+	e.table = zeros(e.table, 1<<12)
 	e.add(s.initial(), 0)
 	for i := int32(1); int(i) < len(e.states); i++ {
 		if v := e.expand(i); v != nil {
@@ -62,6 +68,13 @@ func explore(s *scenario, wanted property) result {
 		}
 	}
 	return e.result(e.stuck())
+}
+
+// zeros returns a slice of n zeros, in the memory of another one if that is enough.
+func zeros[T any](old []T, n int) []T {
+	s := slices.Grow(old[:0], n)[:n]
+	clear(s)
+	return s
 }
 
 func (e *exploration) result(v *violation) result {
@@ -118,12 +131,9 @@ func (e *exploration) successors(from state, yield func(*world) bool) {
 // add returns the index of a state, which is noted if it is new.
 func (e *exploration) add(s state, from int32) int32 {
 	if len(e.states)*2 > len(e.table) {
-		old := e.table
-		e.table = make([]int32, 2*len(old))
-		for _, i := range old {
-			if i != 0 {
-				e.table[e.slot(&e.states[i])] = i
-			}
+		e.table = zeros(e.table, 2*len(e.table))
+		for i := range e.states[1:] {
+			e.table[e.slot(&e.states[i+1])] = int32(i + 1)
 		}
 	}
 	at := e.slot(&s)
@@ -149,14 +159,16 @@ func (e *exploration) stuck() *violation {
 	if e.wanted&nobodyStuck == 0 {
 		return nil
 	}
-	begins := make([]int32, len(e.states)+1) // of what leads to a state, in sources
+	e.begins = zeros(e.begins, len(e.states)+1)
+	begins := e.begins
 	for _, j := range e.edges {
 		begins[j]++
 	}
 	for i := 1; i < len(begins); i++ {
 		begins[i] += begins[i-1]
 	}
-	sources := make([]int32, len(e.edges))
+	e.sources = zeros(e.sources, len(e.edges))
+	sources := e.sources
 	for i := len(e.states) - 1; i > 0; i-- {
 		for _, j := range e.edges[e.ends[i-1]:e.ends[i]] {
 			begins[j]--

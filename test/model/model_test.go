@@ -132,6 +132,7 @@ var explorations = []struct {
 }
 
 func TestExplorations(t *testing.T) {
+	var x exploration
 	for _, e := range explorations {
 		t.Run(e.name, func(t *testing.T) {
 			s := e.scenario
@@ -142,7 +143,7 @@ func TestExplorations(t *testing.T) {
 				s.faults[anyFault]--
 			}
 			began := time.Now()
-			r := explore(&s, s.checked())
+			r := x.explore(&s, s.checked())
 			t.Logf("%d states, %d steps deep, %v", r.states, r.depth, time.Since(began).Round(time.Millisecond))
 			if r.broken != nil {
 				t.Error(r.broken)

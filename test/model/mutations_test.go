@@ -93,14 +93,15 @@ var mutations = []struct {
 }
 
 func TestMutations(t *testing.T) {
+	var x exploration
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
 			s := m.scenario
-			if r := explore(&s, s.checked()); r.broken != nil {
+			if r := x.explore(&s, s.checked()); r.broken != nil {
 				t.Errorf("with all rules: %v", r.broken)
 			}
 			s.without = m.rule
-			r := explore(&s, m.breaks)
+			r := x.explore(&s, m.breaks)
 			if r.broken == nil {
 				t.Fatalf("%d states, and %q holds in all of them", r.states, propertyNames[m.breaks])
 			}
