@@ -33,6 +33,7 @@ type Fault struct {
 	row     string // in the table, where several share one; empty: the name
 	outcome outcome
 	forced  bool // the lock is taken by force: the next holder may have started before this one can know
+	leads   bool // the leader stands still; for too long, that is force: see stoodTooLong
 	later   bool // it is force on whoever has the lock by then, as another fault can have made a waiter the holder
 	anew    bool // etcd begins anew: tokens and counters, too
 	waiters bool // it can cost waiters their places, too: they need not be in turn

@@ -36,7 +36,7 @@ func (t *trial) judge() {
 	t.judgeLeftovers()
 }
 
-func (t *trial) forced() bool { return t.spec.forced() }
+func (t *trial) forced() bool { return t.result.Forced }
 
 func (t *trial) any(is func(Fault) bool) bool { return slices.ContainsFunc(t.spec.Faults, is) }
 

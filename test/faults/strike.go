@@ -31,6 +31,9 @@ func (t *trial) strike() {
 		if lasts != nil {
 			m.at = now + lasts(t)
 		}
+		if f.leads && len(t.spec.Faults) > 1 && t.stoodTooLong(m.at-now) && !t.result.Exempt {
+			t.result.Forced, t.result.Row = true, ForcedPairs
+		}
 	}
 	for i, f := range t.spec.Faults {
 		if !f.byHand {
