@@ -114,19 +114,6 @@ func TestHoldAtLeast(t *testing.T) {
 	free(t, s.Client(t), "/least")
 }
 
-func TestNestedOnItsOwnLock(t *testing.T) {
-	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/nested", "--", filepath.Join(programs, "etcdlocker"), "echo", "ran")
-	if code := p.code(); code != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), "already held") {
-		t.Errorf("exit code %d, %q %q", code, p.stdout, p.stderr)
-	}
-	p = locker(t, s.Endpoint(), "-k", "/nested", "--", filepath.Join(programs, "etcdlocker"), "-k", "/nested/other", "echo", "ran")
-	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
-		t.Errorf("another lock: exit code %d, %q", code, p.stderr)
-	}
-	free(t, s.Client(t), "/nested")
-}
-
 func TestNotReached(t *testing.T) {
 	t.Parallel()
 	refused, err := net.Listen("tcp4", "127.0.0.1:0")

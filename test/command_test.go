@@ -41,10 +41,12 @@ func TestEnvironmentAndArguments(t *testing.T) {
 	if p.code() != 0 || p.stdout.String() != "-k\n007\na  b\n--\n" {
 		t.Errorf("the command's words came as %q", p.stdout)
 	}
-	p = start(t, vars, "etcdlocker", "-i", "flag", "--", "sh", "-c", `echo "$ETCD_LOCK_KEY $ETCD_LOCK_ID $ETCD_LOCK_HOST $ETCD_LOCK_REV"`)
+	p = start(t, vars, "etcdlocker", "-i", "flag", "--", "sh", "-c", `echo "$ETCD_LOCK_KEY $ETCD_LOCK_ID $ETCD_LOCK_HOST $ETCD_LOCK_REV"
+		echo "$ETCDLOCK_HELD_KEY $ETCDLOCK_HELD_ID $ETCDLOCK_HELD_ENDPOINTS $ETCDLOCK_HELD_REV"`)
 	p.code()
-	var rev int64
-	if _, err := fmt.Sscanf(p.stdout.String(), "/env flag "+s.Endpoint()+" %d\n", &rev); err != nil || rev == 0 {
+	var rev, held int64
+	line := "/env flag " + s.Endpoint() + " %d\n"
+	if _, err := fmt.Sscanf(p.stdout.String(), line+line, &rev, &held); err != nil || rev == 0 || held != rev {
 		t.Errorf("the command's environment: %q, %v", p.stdout, err)
 	}
 }
@@ -425,7 +427,7 @@ func TestEnvironmentIsTheCommands(t *testing.T) {
 		}
 		var got []string
 		for _, kv := range strings.Fields(p.stdout.String()) {
-			if !strings.HasPrefix(kv, "ETCD_LOCK_") {
+			if !strings.HasPrefix(kv, "ETCD_LOCK_") && !strings.HasPrefix(kv, "ETCDLOCK_HELD_") {
 				got = append(got, kv)
 			}
 		}

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,10 +183,6 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 		return h.explain(err)
 	}
 	<-caught // what kills us from here on would leave something in etcd
-	if err := h.checkNesting(ctx); err != nil {
-		h.close()
-		return err
-	}
 	if err := h.waitForIt(ctx); err != nil {
 		h.close()
 		return h.explain(err)
@@ -227,7 +221,7 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	h.lock.OnWait = sync.OnceFunc(func() { close(waiting) })
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for _, do := range []func(context.Context){newWaitingLine(h.voice, h.client, h.key, os.Stderr).run, h.takeOverWhenPossible} {
+	for _, do := range []func(context.Context){newWaitingLine(h.voice, h.client, h.key, os.Stderr).run, h.takeOverWhenPossible, h.endIfNested} {
 		wg.Go(func() {
 			select {
 			case <-waiting:
@@ -245,30 +239,11 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	return err
 }
 
-// checkNesting finds a command that asks for the very lock it runs under: it would wait for ever.
-func (h *holder) checkNesting(ctx context.Context) error {
-	rev, err := strconv.ParseInt(os.Getenv("ETCD_LOCK_REV"), 10, 64)
-	if err != nil || os.Getenv("ETCD_LOCK_KEY") != h.key {
-		return nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, h.connectTimeout, etcdlock.ErrNoAnswer)
-	defer cancel()
-	resp, err := h.client.Get(ctx, h.key)
-	if err != nil {
-		return h.explain(err)
-	}
-	if len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision == rev {
-		return &failure{
-			err:  fmt.Errorf("lock %q is already held by the command that asks for it (ETCD_LOCK_KEY, ETCD_LOCK_REV)", h.key),
-			hint: "it would wait for itself for ever: name another key with -k, or run this part without etcdlocker",
-			code: exitNotAcquired,
-		}
-	}
-	return nil
-}
-
 // explain gives an error of the lock or the client its exit code and its hint.
 func (l *locker) explain(err error) error {
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return f
+	}
 	return &failure{err: err, hint: l.hint(err), code: l.code(err)}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +31,7 @@ func (l *locker) prepare(path string) *command {
 	if path != "" && !l.unguarded {
 		c.launched, l.launched = l.launched, nil
 		if c.launched == nil {
-			c.launched = guard.Launch(os.Args)
+			c.launched = guard.Launch(withoutPasswords(os.Args, len(os.Args)-len(c.words)))
 		}
 		go c.await() // from then on children are reaped, as the first process of a container must
 	}
@@ -60,7 +62,7 @@ func (c *command) again() {
 	c.end()
 	c.run = nil
 	if c.launched != nil {
-		c.launched = guard.Launch(os.Args)
+		c.launched = guard.Launch(withoutPasswords(os.Args, len(os.Args)-len(c.words)))
 	}
 }
 
@@ -88,4 +90,34 @@ func (c *command) end() {
 		c.run.Close()
 	}
 	c.launched.Close()
+}
+
+// withoutPasswords returns words of which the first ones are options, without the passwords in these:
+// the process list shows them for each process that repeats them.
+func withoutPasswords(words []string, options int) []string {
+	const hidden = "..."
+	words = slices.Clone(words)
+	for i := range options {
+		name, value, inline := strings.Cut(words[i], "=")
+		at := i
+		if !inline {
+			if at++; at >= options {
+				break
+			}
+			value = words[at]
+		}
+		switch user, _, has := strings.Cut(value, ":"); {
+		case name == "--password":
+			value = hidden
+		case name == "--user" && has:
+			value = user + ":" + hidden
+		default:
+			continue
+		}
+		if inline {
+			value = name + "=" + value
+		}
+		words[at] = value
+	}
+	return words
 }

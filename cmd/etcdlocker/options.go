@@ -35,6 +35,7 @@ type options struct {
 	freeze              bool // in doubt, instead of ending the command
 	pulse               pulseOptions
 	noTimers            bool // if the kernel has none
+	keepCredentials     bool // the command gets them as well
 	unguarded           bool // for measurements
 
 	etcd           endpoint.Options
@@ -80,7 +81,7 @@ type parser struct {
 const defaultDir = "\x00"
 
 func newParser(getenv func(string) string) *parser {
-	p := &parser{flags: pflag.NewFlagSet("etcdlocker", pflag.ContinueOnError), getenv: getenv}
+	p := &parser{flags: pflag.NewFlagSet("etcdlocker", pflag.ContinueOnError), getenv: input(getenv)}
 	f := p.flags
 	f.SetInterspersed(false) // what follows the command is the command's
 	f.Usage = func() {}
@@ -108,6 +109,7 @@ func newParser(getenv func(string) string) *parser {
 	f.Lookup("embedded").NoOptDefVal = defaultDir
 	f.StringVar(&p.connect, "connect-timeout", "", "")
 	f.BoolVar(&p.o.noTimers, "no-kernel-timers", false, "")
+	f.BoolVar(&p.o.keepCredentials, "keep-credentials", false, "")
 	f.BoolVar(&p.o.unguarded, "unguarded", false, "")
 	p.o.etcd.AddFlags(f)
 	return p
@@ -147,7 +149,7 @@ func (p *parser) lock() error {
 	case key.value == "" && p.flags.Changed("key"):
 		return usagef("give it at least one byte", "--key: the lock's key is empty")
 	case key.value == "":
-		return usagef("name it with -k, or in ETCD_LOCK_KEY", "no key: which lock is meant?")
+		return usagef("name it with -k, or in ETCD_LOCK_KEY, where that of an etcdlocker above this one does not count", "no key: which lock is meant?")
 	case len(key.value) > etcdlock.MaxKeyBytes:
 		return usagef("use a shorter one, a digest of it for example", "%s: a key of %d bytes, at most %d are possible",
 			key.name, len(key.value), etcdlock.MaxKeyBytes)

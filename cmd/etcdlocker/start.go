@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"os"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -127,14 +126,4 @@ func (h *holder) explainStart(err error) error {
 func (l *locker) noTimersFor(err error, done string) error {
 	return usagef("raise the limit (ulimit -i), or accept with --no-kernel-timers that the command runs on if etcdlocker and its guard are both stopped"+done,
 		"cannot run %q: %w", l.program(), err)
-}
-
-// environment is what the command may want to know of the lock.
-func (h *holder) environment() []string {
-	return []string{
-		"ETCD_LOCK_KEY=" + h.key,
-		"ETCD_LOCK_ID=" + h.id,
-		"ETCD_LOCK_REV=" + strconv.FormatInt(h.lock.Token(), 10),
-		"ETCD_LOCK_HOST=" + h.endpoint,
-	}
 }

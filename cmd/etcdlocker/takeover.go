@@ -18,8 +18,7 @@ func (h *holder) takeOverWhenPossible(ctx context.Context) {
 	guard.OnAttestation(ctx, func() {
 		// What is attested stays so, and etcd may be away at the moment.
 		for {
-			_, err := h.takeOver(ctx)
-			if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := h.takeOver(ctx); !isAway(err) {
 				return
 			}
 			select {
@@ -31,7 +30,13 @@ func (h *holder) takeOverWhenPossible(ctx context.Context) {
 	})
 }
 
-// takeOverAgain is the time between two tries.
+// isAway reports whether an error says that etcd does not answer at the moment.
+func isAway(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded)
+}
+
+// takeOverAgain is the time between two tries to find out what etcd knows.
 const takeOverAgain = 300 * time.Millisecond
 
 // takeOver ends the lease of a holder that is gone, if its guard attests that nothing of its command is left. Everybody

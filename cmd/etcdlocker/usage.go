@@ -28,6 +28,7 @@ The command:
       --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
                           until a renewal succeeds; when validity ends, or sooner as above, it is killed; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
+      --keep-credentials  the command gets ETCDCTL_PASSWORD, and ETCDCTL_USER with a password in it; else it does not
       --no-kernel-timers  run the command even if the kernel refuses its timers (RLIMIT_SIGPENDING): with both etcdlocker
                           and its guard stopped, the command then runs on
 
@@ -47,6 +48,8 @@ etcd:
       --connect-timeout DURATION  until etcd first answers; default 5s
       --cacert FILE, --cert FILE, --cert-key FILE, --insecure-skip-tls-verify
                           TLS [ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_INSECURE_SKIP_TLS_VERIFY]
+      --insecure-transport  accept endpoints without TLS though TLS is asked for, or a password goes to endpoints that
+                          DNS names [ETCDCTL_INSECURE_TRANSPORT]
       --user NAME[:PASSWORD], --password PASSWORD, --password-file FILE
                           [ETCDCTL_USER, ETCDCTL_PASSWORD]; --password and --user NAME:PASSWORD show in the
                           process list, a file or a variable does not
@@ -59,8 +62,10 @@ etcd:
 
 A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone counts seconds.
 
-The command finds ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV (the fencing token) and ETCD_LOCK_HOST in its
-environment; CMD of --pulse-cmd finds these, and the command's process id in ETCD_LOCK_PID.
+The command finds the lock in its environment: ETCDLOCK_HELD_KEY, ETCDLOCK_HELD_ID, ETCDLOCK_HELD_REV (the fencing
+token) and ETCDLOCK_HELD_ENDPOINTS, and the same as ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV and ETCD_LOCK_HOST. An
+etcdlocker that the command runs takes neither key nor id from there, and the host only before the default. CMD of
+--pulse-cmd finds these, and the command's process id in ETCD_LOCK_PID.
 
 Exit codes:
   the command's   it ended by itself

@@ -69,11 +69,14 @@ func (w *waitingLine) describe(ctx context.Context) string {
 	} else {
 		s += ": the next in line is about to get it"
 	}
-	if !line.Since.IsZero() {
-		s += fmt.Sprintf(" since %s (%v)", line.Since.Local().Format("15:04:05"), time.Since(line.Since).Round(time.Second))
+	if since := line.Record.Since; !since.IsZero() {
+		s += fmt.Sprintf(" since %s (%v)", since.Local().Format("15:04:05"), time.Since(since).Round(time.Second))
 	}
 	if ahead := line.Ahead(os.Getpid()); ahead >= 0 {
 		s += fmt.Sprintf(", place %d in line", ahead)
+		if line.More {
+			s += " or later"
+		}
 	}
 	return s
 }

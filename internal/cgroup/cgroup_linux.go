@@ -318,6 +318,10 @@ func hierarchy() (root, mount string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	return parseMounts(content)
+}
+
+func parseMounts(content string) (root, mount string, err error) {
 	for _, line := range kernel.Lines(content) {
 		// Optional fields end with a lone dash; the type of the file system follows.
 		fields := kernel.Fields(line)

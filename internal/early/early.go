@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // Guard is a guard that gets ready at the same time, on another processor. It is nil if the words look as if none was needed;
@@ -21,7 +22,7 @@ var Guard *guard.Launched
 func init() {
 	populateHeap()
 	keepChannel()
-	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") {
+	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") && !showPassword(os.Args) {
 		Guard = guard.Launch(os.Args)
 	}
 	// What etcdlocker does are short steps, one after the other. More than one processor would not make them faster, and makes
@@ -42,6 +43,20 @@ func keepChannel() {
 	if err == nil && fd > 2 && syscall.Fstat(fd, &is) == nil && is.Mode&syscall.S_IFMT == syscall.S_IFSOCK {
 		syscall.CloseOnExec(fd)
 	}
+}
+
+// showPassword reports whether words may have a password in them, which a guard would repeat in the
+// process list. Then it is started when the words have been understood.
+func showPassword(words []string) bool {
+	for _, word := range words {
+		if word == "--" {
+			break
+		}
+		if name, _, _ := kernel.Cut(word, '='); name == "--password" || name == "--user" {
+			return true
+		}
+	}
+	return false
 }
 
 // isQuestion reports whether a word asks about etcdlocker itself.

@@ -1,7 +1,13 @@
 package endpoint
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -87,6 +93,10 @@ func TestWhoWins(t *testing.T) {
 		{all, []string{"-e", "flag"}, "http://flag:2379"},
 		{all, nil, "http://lock-host:2379"},
 		{map[string]string{"ETCD_LOCK_HOST": "", "ETCDCTL_ENDPOINTS": "ctl"}, nil, "http://ctl:2379"},
+		{map[string]string{"ETCD_LOCK_HOST": "outer", Held: "outer"}, nil, "http://outer:2379"},
+		{map[string]string{"ETCD_LOCK_HOST": "outer", Held: "outer", "ETCDCTL_ENDPOINTS": "ctl"}, nil, "http://ctl:2379"},
+		{map[string]string{"ETCD_LOCK_HOST": "mine", Held: "outer", "ETCDCTL_ENDPOINTS": "ctl"}, nil, "http://mine:2379"},
+		{map[string]string{Held: "outer"}, nil, "http://localhost:2379"},
 	}
 	for _, tt := range tests {
 		c, err := options(t, tt.env, tt.words...).Config()
@@ -119,4 +129,76 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("%v: %v", words, err)
 		}
 	}
+}
+
+// TestNoTLS: who asks for TLS does not get a connection without it, unless that is said.
+func TestNoTLS(t *testing.T) {
+	cert := writeCert(t)
+	plain := []string{"-e", "http://h"}
+	tests := []struct {
+		env   map[string]string
+		words []string
+		says  string // empty: it is allowed
+	}{
+		{nil, append(plain, "--cacert", cert), `--cacert: it asks for TLS, and "http://h:2379" is without it`},
+		{map[string]string{"ETCDCTL_CACERT": cert}, plain, "ETCDCTL_CACERT: "},
+		{nil, append(plain, "--insecure-skip-tls-verify"), "--insecure-skip-tls-verify: "},
+		{map[string]string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "true"}, plain, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY: "},
+		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "false"}, plain, "ETCDCTL_INSECURE_TRANSPORT: "},
+		{nil, append(plain, "--insecure-transport=false"), "--insecure-transport: "},
+		{nil, []string{"--cacert", cert, "-e", "unix:///s"}, "--cacert: "},
+		{nil, append(plain, "--cacert", cert, "--insecure-transport"), ""},
+		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "true"}, append(plain, "--cacert", cert), ""},
+		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "true"}, append(plain, "--cacert", cert, "--insecure-transport=false"), "--cacert: "},
+		{map[string]string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "false"}, plain, ""},
+		{nil, append(plain, "--user", "u:p"), ""}, // etcd's own users, on a network that is trusted
+	}
+	for _, tt := range tests {
+		c, err := options(t, tt.env, tt.words...).Config()
+		switch {
+		case tt.says == "" && (err != nil || c.TLS != nil):
+			t.Errorf("%v %v: %v, %v", tt.env, tt.words, c.TLS, err)
+		case tt.says != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.says)):
+			t.Errorf("%v %v: %v, want %s", tt.env, tt.words, err, tt.says)
+		}
+	}
+	for _, env := range []map[string]string{{"ETCDCTL_INSECURE_TRANSPORT": "false"}, {"ETCDCTL_CACERT": cert}} {
+		if c, err := options(t, env, "-e", "h").Config(); err != nil || c.TLS == nil || c.Endpoints[0] != "https://h:2379" {
+			t.Errorf("%v: %v, %v, %v", env, c.Endpoints, c.TLS, err)
+		}
+	}
+}
+
+// TestDiscoveredWithoutTLS: a password does not go in the clear to whoever answers for a domain.
+func TestDiscoveredWithoutTLS(t *testing.T) {
+	o := options(t, nil, "--discovery-srv", "example.org", "--user", "u:p")
+	if err := o.mayBePlain("http://h:2379"); err == nil || !strings.Contains(err.Error(), `--user: the SRV records of "example.org" name "http://h:2379"`) {
+		t.Errorf("it says %v", err)
+	}
+	o.InsecureTransport = true
+	if err := o.mayBePlain("http://h:2379"); err != nil {
+		t.Error(err)
+	}
+	if got := preferTLS([]string{"http://a", "https://b", "http://c"}); !slices.Equal(got, []string{"https://b"}) {
+		t.Errorf("of both it takes %v", got)
+	}
+}
+
+// writeCert returns the name of a file with a certificate.
+func writeCert(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "cert.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

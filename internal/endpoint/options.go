@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,6 +21,7 @@ type Options struct {
 	Endpoints          string
 	CACert, Cert, Key  string // names of files
 	InsecureSkipVerify bool
+	InsecureTransport  bool   // what is asked for is done without TLS if the endpoints are without it
 	User, Password     string // User may be name:password
 	PasswordFile       string
 	DiscoverySRV       string
@@ -28,6 +30,10 @@ type Options struct {
 	flags  *pflag.FlagSet
 	source map[string]string // where a setting comes from, if not from a flag
 }
+
+// Held is the variable in which a command finds the endpoints of the etcdlocker that runs it. They
+// stand in ETCD_LOCK_HOST as well.
+const Held = "ETCDLOCK_HELD_ENDPOINTS"
 
 // An OptionError is about one option or variable.
 type OptionError struct {
@@ -50,6 +56,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Cert, "cert", "", "")
 	f.StringVar(&o.Key, "cert-key", "", "")
 	f.BoolVar(&o.InsecureSkipVerify, "insecure-skip-tls-verify", false, "")
+	f.BoolVar(&o.InsecureTransport, "insecure-transport", false, "")
 	f.StringVar(&o.User, "user", "", "")
 	f.StringVar(&o.Password, "password", "", "")
 	f.StringVar(&o.PasswordFile, "password-file", "", "")
@@ -67,8 +74,10 @@ func (o *Options) FromEnv(getenv func(string) string) {
 			}
 		}
 	}
-	// A flag that says how to find etcd beats every variable that does.
-	if !o.changed("discovery-srv") {
+	// A flag that says how to find etcd beats every variable that does. What an etcdlocker has
+	// handed its command comes last.
+	host, handed := getenv("ETCD_LOCK_HOST"), getenv(Held)
+	if !o.changed("discovery-srv") && host != handed {
 		text("etcd", &o.Endpoints, "ETCD_LOCK_HOST")
 	}
 	if !o.changed("etcd") && o.Endpoints == "" {
@@ -76,6 +85,9 @@ func (o *Options) FromEnv(getenv func(string) string) {
 	}
 	if o.DiscoverySRV == "" {
 		text("etcd", &o.Endpoints, "ETCDCTL_ENDPOINTS")
+		if host == handed {
+			text("etcd", &o.Endpoints, "ETCD_LOCK_HOST")
+		}
 	}
 	text("discovery-srv-name", &o.DiscoverySRVName, "ETCDCTL_DISCOVERY_SRV_NAME")
 	text("cacert", &o.CACert, "ETCDCTL_CACERT")
@@ -85,9 +97,13 @@ func (o *Options) FromEnv(getenv func(string) string) {
 	if o.PasswordFile == "" && !strings.Contains(o.User, ":") {
 		text("password", &o.Password, "ETCDCTL_PASSWORD")
 	}
-	if v, err := strconv.ParseBool(getenv("ETCDCTL_INSECURE_SKIP_TLS_VERIFY")); err == nil && !o.changed("insecure-skip-tls-verify") {
-		o.InsecureSkipVerify = v
+	truth := func(flag string, value *bool, variable string) {
+		if v, err := strconv.ParseBool(getenv(variable)); err == nil && !o.changed(flag) {
+			*value, o.source[flag] = v, variable
+		}
 	}
+	truth("insecure-skip-tls-verify", &o.InsecureSkipVerify, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY")
+	truth("insecure-transport", &o.InsecureTransport, "ETCDCTL_INSECURE_TRANSPORT")
 }
 
 func (o *Options) changed(flag string) bool { return o.flags != nil && o.flags.Changed(flag) }
@@ -122,14 +138,15 @@ func (o *Options) Config() (clientv3.Config, error) {
 	if err != nil {
 		return clientv3.Config{}, err
 	}
-	endpoints, err := o.find(tls != nil)
+	endpoints, err := o.find(o.asksTLS() != "")
 	if err != nil {
 		return clientv3.Config{}, err
 	}
-	if strings.HasPrefix(endpoints[0], "https:") && tls == nil {
-		tls = systemTLS()
-	}
-	if strings.HasPrefix(endpoints[0], "http:") || strings.HasPrefix(endpoints[0], "unix:") {
+	if plain := hasNoTLS(endpoints); plain == "" {
+		tls = cmp.Or(tls, systemTLS())
+	} else if err := o.mayBePlain(plain); err != nil {
+		return clientv3.Config{}, err
+	} else {
 		tls = nil
 	}
 	return clientv3.Config{
@@ -149,14 +166,61 @@ func (o *Options) Config() (clientv3.Config, error) {
 	}, nil
 }
 
+// hasNoTLS returns the first endpoint that is reached without TLS, empty if there is none.
+func hasNoTLS(endpoints []string) string {
+	for _, e := range endpoints {
+		if !strings.HasPrefix(e, "https:") && !strings.HasPrefix(e, "unixs:") {
+			return e
+		}
+	}
+	return ""
+}
+
+// mayBePlain returns an error if TLS was asked for, and an endpoint is without it. Where the records
+// of a domain have named the endpoint, whoever answers for that domain would also be told the
+// password.
+func (o *Options) mayBePlain(endpoint string) error {
+	const hint = "or accept with --insecure-transport that everything is sent in the clear, the password among it"
+	switch asked := o.asksTLS(); {
+	case o.InsecureTransport:
+		return nil
+	case asked != "":
+		return o.bad(asked, "write https://, leave the TLS options out, "+hint, "it asks for TLS, and %q is without it", endpoint)
+	case o.User != "" && o.discovers():
+		return o.bad("user", "publish _etcd-client-ssl._tcp records, name etcd's address with -e, "+hint,
+			"the SRV records of %q name %q, which is without TLS", o.DiscoverySRV, endpoint)
+	}
+	return nil
+}
+
+// asksTLS returns the flag of a setting that makes sense with TLS only, empty if none was given.
+func (o *Options) asksTLS() string {
+	switch {
+	case o.CACert != "":
+		return "cacert"
+	case o.Cert != "":
+		return "cert"
+	case o.Key != "":
+		return "cert-key"
+	case o.InsecureSkipVerify:
+		return "insecure-skip-tls-verify"
+	case !o.InsecureTransport && (o.changed("insecure-transport") || o.source["insecure-transport"] != ""):
+		return "insecure-transport"
+	}
+	return ""
+}
+
+// discovers reports whether the records of a domain name the endpoints.
+func (o *Options) discovers() bool { return o.Endpoints == "" && o.DiscoverySRV != "" }
+
 // find returns the endpoints.
 func (o *Options) find(secure bool) ([]string, error) {
-	if o.Endpoints == "" && o.DiscoverySRV != "" {
+	if o.discovers() {
 		clients, err := srv.GetClient("etcd-client", o.DiscoverySRV, o.DiscoverySRVName)
 		if err != nil {
 			return nil, o.bad("discovery-srv", "check the domain's SRV records, or name etcd's address with -e", "%w", err)
 		}
-		return clients.Endpoints, nil
+		return preferTLS(clients.Endpoints), nil
 	}
 	list := o.Endpoints
 	if list == "" && !o.changed("etcd") {
@@ -171,6 +235,20 @@ func (o *Options) find(secure bool) ([]string, error) {
 		return nil, o.bad("etcd", hint, "%w", err)
 	}
 	return endpoints, nil
+}
+
+// preferTLS returns the endpoints that are reached with TLS, if there are any, else all.
+func preferTLS(endpoints []string) []string {
+	var secure []string
+	for _, e := range endpoints {
+		if strings.HasPrefix(e, "https:") {
+			secure = append(secure, e)
+		}
+	}
+	if len(secure) == 0 {
+		return endpoints
+	}
+	return secure
 }
 
 // credentials returns user and password.

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"context"
 	"os"
 	"strconv"
 	"syscall"
@@ -40,7 +39,7 @@ func attestation(lease int64) (string, error) {
 		"user " + strconv.Itoa(os.Geteuid()) + "\nboot " + boot + "end\n", nil
 }
 
-// attest writes the attestation, whole or not at all.
+// attest writes the attestation, whole or not at all, and tells those who wait for one.
 func attest(lease int64) error {
 	dir, err := rundir.Dir()
 	if err != nil {
@@ -63,8 +62,11 @@ func attest(lease int64) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
+		return err
 	}
-	return err
+	ring(dir)
+	sweep(dir)
+	return nil
 }
 
 // Attested reports whether a guard has attested that nothing is left of the command whose lock hung on a lease.
@@ -94,13 +96,18 @@ func Attested(lease int64) bool {
 	return string(got[:n]) == want
 }
 
-// Forget removes the attestation for a lease that is gone, and those that are of no use to anybody any more.
+// Forget removes the attestation for a lease that is gone.
 func Forget(lease int64) {
 	dir, err := rundir.Dir()
 	if err != nil {
 		return
 	}
 	os.Remove(attestationPath(dir, lease))
+	sweep(dir)
+}
+
+// sweep removes what is so old that it is of no use to anybody any more.
+func sweep(dir string) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return
@@ -112,39 +119,4 @@ func Forget(lease int64) {
 			os.Remove(dir + "/" + f.Name())
 		}
 	}
-}
-
-// OnAttestation calls f at the beginning, and whenever an attestation may have appeared, until ctx is done.
-func OnAttestation(ctx context.Context, f func()) {
-	events, err := watchAttestations()
-	f() // what was there before the watch
-	if err != nil {
-		return
-	}
-	defer events.Close()
-	defer context.AfterFunc(ctx, func() { events.Close() })()
-	buf := make([]byte, 4096)
-	for {
-		if _, err := events.Read(buf); err != nil {
-			return
-		}
-		f()
-	}
-}
-
-func watchAttestations() (*os.File, error) {
-	dir, err := rundir.Dir()
-	if err != nil {
-		return nil, err
-	}
-	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
-	if err != nil {
-		return nil, err
-	}
-	events := os.NewFile(uintptr(fd), "inotify")
-	if _, err := syscall.InotifyAddWatch(fd, dir, syscall.IN_MOVED_TO); err != nil {
-		events.Close()
-		return nil, err
-	}
-	return events, nil
 }

@@ -1,11 +1,14 @@
 package guard
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestAttested: only the file is believed that a guard of this user wrote, whole, for this lease, since this boot.
@@ -104,6 +107,58 @@ func TestAttested(t *testing.T) {
 	}
 }
 
+// TestBells: all who wait hear of an attestation, with none of what a user may have few of, and leave
+// nothing behind.
+func TestBells(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	const waiters = 200
+	heard := make(chan struct{}, waiters)
+	ready := make(chan struct{}, waiters)
+	var wg sync.WaitGroup
+	for range waiters {
+		wg.Go(func() {
+			times := 0
+			OnAttestation(ctx, func() {
+				if times++; times == 1 {
+					ready <- struct{}{}
+				} else if times == 2 {
+					heard <- struct{}{}
+				}
+			})
+		})
+	}
+	for range waiters {
+		<-ready
+	}
+	// One that was killed leaves its socket.
+	gone, err := newBell()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	old := filepath.Join(dir, "etcdlock", attestationPrefix+"1")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-stale-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := attest(2); err != nil {
+		t.Fatal(err)
+	}
+	for range waiters {
+		<-heard
+	}
+	cancel()
+	wg.Wait()
+	files, err := os.ReadDir(filepath.Join(dir, "etcdlock"))
+	if err != nil || len(files) != 1 || files[0].Name() != attestationPrefix+"2" {
+		t.Errorf("left: %v, %v", files, err)
+	}
+}
+
 func TestOrders(t *testing.T) {
 	o := Order{ValidUntil: 1 << 40, By: 7, Lease: -5, pgid: 42, first: 3, path: "/bin/x", interpreter: "x", Env: []string{"A=1", "B=", "C=x\ny"}}
 	got, err := parseOrder(o.message(start))
@@ -115,4 +170,48 @@ func TestOrders(t *testing.T) {
 			t.Errorf("%q was read", bad)
 		}
 	}
+}
+
+// FuzzMessages: whatever comes through the channel is read or refused, and an order comes back as it was.
+func FuzzMessages(f *testing.F) {
+	f.Add(Order{ValidUntil: 1 << 40, By: 7, Lease: -5, pgid: 42, first: 3, path: "/bin/x", Env: []string{"A=1"}}.message(start))
+	f.Add(extension{1, 2, 3}.message())
+	f.Add(Measure{1, 2, 3}.message())
+	f.Add(numbers(exited, 1, 2))
+	f.Add([]byte{0})
+	f.Fuzz(func(t *testing.T, m []byte) {
+		if o, err := parseOrder(m); err == nil {
+			if again, err := parseOrder(o.message(start)); err != nil || !reflect.DeepEqual(again, o) {
+				t.Errorf("%+v came back as %+v, %v", o, again, err)
+			}
+		}
+		parseExtension(m)
+		parseMeasure(m)
+		parseNumbers(m)
+	})
+}
+
+// FuzzAttested: nothing but the text of a guard is believed.
+func FuzzAttested(f *testing.F) {
+	const lease = 77
+	want, err := attestation(lease)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(want)
+	f.Add(want + "x")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		dir := t.TempDir()
+		t.Setenv("XDG_RUNTIME_DIR", dir)
+		if err := os.Mkdir(filepath.Join(dir, "etcdlock"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(attestationPath(filepath.Join(dir, "etcdlock"), lease), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if Attested(lease) != (text == want) {
+			t.Errorf("%q: believed: %v", text, Attested(lease))
+		}
+	})
 }

@@ -116,7 +116,23 @@ func (u *unguarded) Close() {
 const channelNumber = "NODE_CHANNEL_FD="
 
 // personal are variables that are meant for one process, and not for whatever that one starts: here, for this process.
-var personal = []string{channelNumber, "NODE_CHANNEL_SERIALIZATION_MODE=", "WATCHDOG_PID="}
+var personal = []string{channelNumber, "NODE_CHANNEL_SERIALIZATION_MODE=", "WATCHDOG_PID=", "ETCD_CHILD_IS_NODE="}
+
+// isCredential reports whether a variable holds a password for etcd, which only etcdlocker needs.
+func isCredential(kv string) bool {
+	if user, is := kernel.CutPrefix(kv, "ETCDCTL_USER="); is {
+		_, _, is = kernel.Cut(user, ':')
+		return is
+	}
+	_, is := kernel.CutPrefix(kv, "ETCDCTL_PASSWORD=")
+	return is
+}
+
+// Credentials returns those variables of an environment that hold a password for etcd. A command gets
+// them if they are in its Order.
+func Credentials(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return !isCredential(kv) })
+}
 
 // environment adds variables to an environment. They come last and replace what had their names.
 func environment(base, add []string) []string {
@@ -125,7 +141,7 @@ func environment(base, add []string) []string {
 		name, _, _ := kernel.Cut(kv, '=')
 		names = append(names, name+"=")
 	}
-	return append(without(base, names...), add...)
+	return append(slices.DeleteFunc(without(base, names...), isCredential), add...)
 }
 
 // withChannel returns env with the number of a channel, if it is one.

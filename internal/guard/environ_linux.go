@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/etcdlock/etcdlock/internal/kernel"
@@ -17,10 +18,11 @@ const (
 	socketNumber    = "ETCDLOCKER_GUARD_SOCKET="
 )
 
-// guardEnvironment returns the environment of a guard that is to run its command with env, and has its end of the channel
-// under a number.
+// guardEnvironment returns the environment of a guard that is to run its command with env, but for credentials, and has its
+// end of the channel under a number.
 func guardEnvironment(env []string, socket int) []string {
-	return append(renamed(without(env, socketNumber, keptProcessors), processors, keptProcessors), singleProcessor, socketNumber+strconv.Itoa(socket))
+	env = slices.DeleteFunc(without(env, socketNumber, keptProcessors), isCredential)
+	return append(renamed(env, processors, keptProcessors), singleProcessor, socketNumber+strconv.Itoa(socket))
 }
 
 // commandEnvironment returns env again.

@@ -61,15 +61,50 @@ func (r *Record) readProc() {
 		r.Boot = strings.TrimSpace(string(boot))
 	}
 	r.PIDNS, _ = os.Readlink("/proc/self/ns/pid")
-	stat, err := os.ReadFile("/proc/self/stat")
+	_, r.Start, _ = stat("self")
+}
+
+// stat returns the parent of a process, and when the process started.
+func stat(process string) (parent int, start uint64, ok bool) {
+	content, err := os.ReadFile("/proc/" + process + "/stat")
 	if err != nil {
-		return
+		return 0, 0, false
 	}
+	return parseStat(string(content))
+}
+
+func parseStat(content string) (parent int, start uint64, ok bool) {
 	// The name in parentheses may hold blanks and parentheses; 20 fields follow it up to the start time.
-	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	if fields := strings.Fields(rest); len(fields) > 19 {
-		r.Start, _ = strconv.ParseUint(fields[19], 10, 64)
+	fields := strings.Fields(content[strings.LastIndexByte(content, ')')+1:])
+	if len(fields) < 20 {
+		return 0, 0, false
 	}
+	parent, err := strconv.Atoi(fields[1])
+	start, err2 := strconv.ParseUint(fields[19], 10, 64)
+	return parent, start, err == nil && err2 == nil
+}
+
+// Below returns the child of the record's process from which this one descends, 0 if it does not, or
+// that cannot be seen.
+func (r Record) Below() (child int) {
+	us := process()
+	if r.PID <= 0 || r.Start == 0 || r.Boot != us.Boot || r.PIDNS != us.PIDNS {
+		return 0
+	}
+	for pid := os.Getpid(); pid > 0; {
+		parent, _, ok := stat(strconv.Itoa(pid))
+		if !ok {
+			return 0
+		}
+		if parent == r.PID {
+			if _, start, ok := stat(strconv.Itoa(parent)); ok && start == r.Start {
+				return pid
+			}
+			return 0
+		}
+		pid = parent
+	}
+	return 0
 }
 
 // Marshal returns the record as one line of JSON.
@@ -153,29 +188,37 @@ func Is(lock string, kv *mvccpb.KeyValue) bool {
 
 // A Line is who holds a lock and who waits for it, as of one revision.
 type Line struct {
-	Holder string // the value of K, empty when nobody holds it
-	Held   bool   // K exists
-	Since  time.Time
-	Places []*mvccpb.KeyValue // oldest first; the holder's place is among them
+	Held   bool               // K exists
+	Token  int64              // its ModRevision
+	Holder string             // its value
+	Record Record             // of the holder, if it is one of ours
+	Places []*mvccpb.KeyValue // oldest first; the holder's place is among them; strangers' are without values
+	More   bool               // there may be others
 }
 
-// Read returns the line for a lock with one linearizable read.
+// mostPlaces is how many places of one kind are read. Keys of other locks, below K/ as well, count
+// among the strangers'.
+const mostPlaces = 1000
+
+// Read returns the line for a lock with one linearizable read. It reads none of the values below K/
+// but our records.
 func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
+	from, to := Linked(lock)
 	resp, err := client.Txn(ctx).Then(
 		clientv3.OpGet(lock),
-		clientv3.OpGet(Prefix(lock), clientv3.WithPrefix()),
+		clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithLimit(mostPlaces)),
+		clientv3.OpGet(Prefix(lock), clientv3.WithRange(from), clientv3.WithLimit(mostPlaces), clientv3.WithKeysOnly()),
 	).Commit()
 	if err != nil {
 		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
 	}
-	var line Line
-	line.Places = Filter(lock, resp.Responses[1].GetResponseRange().Kvs)
+	ours, others := resp.Responses[1].GetResponseRange(), resp.Responses[2].GetResponseRange()
+	line := Line{Places: Filter(lock, append(ours.Kvs, others.Kvs...)), More: ours.More || others.More}
 	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
-		line.Held, line.Holder = true, string(kv.Value)
+		line.Held, line.Token, line.Holder = true, kv.ModRevision, string(kv.Value)
 		for _, p := range line.Places {
 			if p.ModRevision == kv.ModRevision {
-				r, _ := Parse(p.Value)
-				line.Since = r.Since
+				line.Record, _ = Parse(p.Value)
 			}
 		}
 	}

@@ -1,6 +1,9 @@
 package place
 
 import (
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,5 +85,42 @@ func TestStamp(t *testing.T) {
 	got.Since = time.Time{}
 	if got != r {
 		t.Errorf("%+v, want %+v", got, r)
+	}
+}
+
+// FuzzParseLink: the tail of a lock is what anybody who may write it has written.
+func FuzzParseLink(f *testing.F) {
+	f.Add("694d7f3a-1 host")
+	f.Add("-1 x")
+	f.Add("1-")
+	f.Fuzz(func(t *testing.T, value string) {
+		l, ok := ParseLink("/k", value)
+		if !ok {
+			return
+		}
+		if !strings.HasPrefix(l.Place, Prefix("/k")+linked) {
+			t.Errorf("%q names the place %q", value, l.Place)
+		}
+		if again, ok := ParseLink("/k", l.Marshal("/k")); !ok || again != l {
+			t.Errorf("%+v came back as %+v", l, again)
+		}
+	})
+}
+
+func TestBelow(t *testing.T) {
+	parent := Self("p")
+	parent.PID = os.Getppid()
+	_, parent.Start, _ = stat(strconv.Itoa(parent.PID))
+	if parent.Start > 0 {
+		if child := parent.Below(); child != os.Getpid() {
+			t.Errorf("below its parent it is %d", child)
+		}
+	}
+	other := parent
+	other.Start++
+	for name, r := range map[string]Record{"itself": Self("x"), "another one with that id": other, "nobody": {}} {
+		if child := r.Below(); child != 0 {
+			t.Errorf("it is below %s: %d", name, child)
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package rundir
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,7 +32,34 @@ func TestDir(t *testing.T) {
 	if err := os.Chmod(filepath.Join(xdg, "etcdlock"), 0o777); err != nil {
 		t.Fatal(err)
 	}
+	if dir, err := Dir(); err != nil || filepath.Dir(dir) != tmp {
+		t.Errorf("for one that everybody may write to there is %q, %v", dir, err)
+	}
+	if err := os.Chmod(filepath.Join(tmp, filepath.Base(mustDir(t))), 0o777); err != nil {
+		t.Fatal(err)
+	}
 	if dir, err := Dir(); err == nil {
 		t.Errorf("%q is taken, which everybody may write to", dir)
 	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(tmp, "etcdlock-0")), os.RemoveAll(filepath.Join(xdg, "etcdlock")), os.Chown(xdg, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	if dir := mustDir(t); filepath.Dir(dir) != tmp {
+		t.Errorf("in the runtime directory of another user: %q", dir)
+	}
+	if _, err := os.Stat(filepath.Join(xdg, "etcdlock")); err == nil {
+		t.Error("it left something there")
+	}
+}
+
+func mustDir(t *testing.T) string {
+	t.Helper()
+	dir, err := Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

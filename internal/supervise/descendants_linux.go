@@ -221,6 +221,10 @@ func readProcess(pid int) (Process, bool) {
 	if err != nil {
 		return Process{}, false
 	}
+	return parseStat(pid, stat)
+}
+
+func parseStat(pid int, stat string) (Process, bool) {
 	// The name stands in parentheses and may hold any others.
 	_, stat, _ = kernel.Cut(stat, '(')
 	name, rest, _ := kernel.CutLast(stat, ')')

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/endpoint"
+	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/place"
+)
+
+// Names under which the command finds its lock. ETCD_LOCK_KEY and the like say the same, but are
+// also what etcdlocker reads: without these names they would steer an etcdlocker that the command
+// runs.
+const (
+	heldKey = "ETCDLOCK_HELD_KEY"
+	heldID  = "ETCDLOCK_HELD_ID"
+	heldRev = "ETCDLOCK_HELD_REV"
+)
+
+// environment is what the command may want to know of the lock, and what it needs of what is kept
+// from it.
+func (h *holder) environment() []string {
+	rev := strconv.FormatInt(h.lock.Token(), 10)
+	env := []string{
+		heldKey + "=" + h.key,
+		heldID + "=" + h.id,
+		heldRev + "=" + rev,
+		endpoint.Held + "=" + h.endpoint,
+		"ETCD_LOCK_KEY=" + h.key,
+		"ETCD_LOCK_ID=" + h.id,
+		"ETCD_LOCK_REV=" + rev,
+		"ETCD_LOCK_HOST=" + h.endpoint,
+	}
+	if h.keepCredentials {
+		env = append(env, guard.Credentials(os.Environ())...)
+	}
+	return env
+}
+
+// input returns getenv without the key and the id that an etcdlocker has handed its command.
+func input(getenv func(string) string) func(string) string {
+	if key := getenv(heldKey); key == "" || getenv("ETCD_LOCK_KEY") != key {
+		return getenv
+	}
+	return func(name string) string {
+		if name == "ETCD_LOCK_KEY" || name == "ETCD_LOCK_ID" {
+			return ""
+		}
+		return getenv(name)
+	}
+}
+
+// endIfNested ends the wait for a lock that is held by an etcdlocker whose command, or something
+// that it has started, is this process: it would wait for itself.
+func (h *holder) endIfNested(ctx context.Context) {
+	line, err := place.Read(ctx, h.client, h.key)
+	for ; isAway(err); line, err = place.Read(ctx, h.client, h.key) {
+		select {
+		case <-time.After(takeOverAgain):
+		case <-ctx.Done():
+			return
+		}
+	}
+	if err == nil && (isBelowGuard(line.Record) || h.handed(line.Token)) {
+		h.endHeld(&failure{
+			err:  fmt.Errorf("lock %q is already held by the command that asks for it", h.key),
+			hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
+			code: exitNotAcquired,
+		})
+	}
+}
+
+// handed reports whether the environment says that the lock is held, with that token.
+func (h *holder) handed(token int64) bool {
+	return os.Getenv(heldKey) == h.key && os.Getenv(heldRev) == strconv.FormatInt(token, 10)
+}
+
+// isBelowGuard reports whether a holder is an etcdlocker that waits for this process to end. A
+// holder of another kind may have started this process, and not wait for it.
+func isBelowGuard(holder place.Record) bool {
+	const shown = 15 // of a name, in comm
+	child := holder.Below()
+	if child == 0 {
+		return false
+	}
+	name, err := os.ReadFile("/proc/" + strconv.Itoa(child) + "/comm")
+	return err == nil && string(name) == guard.Name[:shown]+"\n"
+}

@@ -1,0 +1,141 @@
+//go:build linux
+
+package test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestCredentials: the password for etcd is etcdlocker's alone. Neither its command nor its guard has
+// it, unless that is wanted.
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	const password = "open-sesame"
+	s.AddUser(t, "worker", password, "/worker")
+	s.EnableAuth(t, "root-password")
+	byVariables := []string{"ETCDCTL_USER=worker", "ETCDCTL_PASSWORD=" + password}
+	tests := []struct {
+		name string
+		vars []string
+		args []string
+		kept bool
+	}{
+		{"variables", byVariables, nil, false},
+		{"one variable", []string{"ETCDCTL_USER=worker:" + password}, nil, false},
+		{"words", nil, []string{"--user", "worker", "--password", password}, false},
+		{"one word", nil, []string{"--user=worker:" + password}, false},
+		{"kept", byVariables, []string{"--keep-credentials"}, true},
+		{"one variable, kept", []string{"ETCDCTL_USER=worker:" + password}, []string{"--keep-credentials"}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			args := append(tt.args, "-e", s.Endpoint(), "-k", "/worker", "--", "sh", "-c", `env; echo ready; exec sleep 1000`, "--password=of-the-command")
+			p := start(t, tt.vars, "etcdlocker", args...)
+			p.says(p.stdout, "ready")
+			if has := strings.Contains(p.stdout.String(), password); has != tt.kept {
+				t.Errorf("the command has the password: %v", has)
+			}
+			guard := guardOf(t, p)
+			for _, file := range []string{"environ", "cmdline"} {
+				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", guard, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(string(text), password) {
+					t.Errorf("the guard's %s has the password", file)
+				}
+				if file == "cmdline" && !strings.Contains(string(text), "--password=of-the-command") {
+					t.Errorf("the command's words are not there: %q", text)
+				}
+			}
+			p.signal(syscall.SIGTERM)
+			if code := p.code(); code != 143 {
+				t.Errorf("exit code %d, %s", code, p.stderr)
+			}
+		})
+	}
+}
+
+// TestLeastPrivileges: the commands in SECURITY.md make a user who may take that lock, wait for it and
+// pass it on, and no other one.
+func TestLeastPrivileges(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	text, err := os.ReadFile("../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for line := range strings.Lines(string(text)) {
+		if words, ok := strings.CutPrefix(line, "etcdctl "); ok {
+			commands++
+			etcdctl(t, s, strings.Fields(words))
+		}
+	}
+	if commands < 6 {
+		t.Errorf("only %d commands found", commands)
+	}
+	s.EnableAuth(t, "root-password")
+	vars := []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCDCTL_USER=nightly", "ETCDCTL_PASSWORD=" + nightly}
+	holder := start(t, vars, "etcdlocker", "-k", "/jobs/nightly", "-v", "sleep", "1000")
+	holder.says(holder.stderr, "command started")
+	waiter := start(t, vars, "etcdlocker", "-k", "/jobs/nightly", "echo", "ran")
+	waiter.says(waiter.stderr, "place 1 in line")
+	holder.signal(syscall.SIGTERM)
+	if code := waiter.code(); code != 0 || waiter.stdout.String() != "ran\n" {
+		t.Errorf("the waiter: exit code %d, %s", code, waiter.stderr)
+	}
+	if p := start(t, vars, "etcdlocker", "-k", "/jobs/nightly-2", "echo", "ran"); p.code() != 1 || !strings.Contains(p.stderr.String(), "permission denied") {
+		t.Errorf("another lock: %q, %s", p.stdout, p.stderr)
+	}
+	holder.code()
+	free(t, s.Client(t), "/jobs/nightly")
+}
+
+// nightly is the password of the user that etcdctl adds, for which etcdctl asks.
+const nightly = "of-the-night"
+
+// etcdctl does what a command of etcdctl's does.
+func etcdctl(t *testing.T, s *etcdtest.Server, words []string) {
+	t.Helper()
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	var err error
+	switch command, args := words[0]+" "+words[1], words[2:]; {
+	case command == "role add":
+		_, err = client.RoleAdd(ctx, args[0])
+	case command == "role grant-permission" && args[2] == "--prefix":
+		_, err = client.RoleGrantPermission(ctx, args[0], args[3], clientv3.GetPrefixRangeEnd(args[3]), permission(t, args[1]))
+	case command == "role grant-permission":
+		_, err = client.RoleGrantPermission(ctx, args[0], args[2], "", permission(t, args[1]))
+	case command == "user add":
+		_, err = client.UserAdd(ctx, args[0], nightly)
+	case command == "user grant-role":
+		_, err = client.UserGrantRole(ctx, args[0], args[1])
+	default:
+		t.Fatalf("etcdctl %v is not known here", words)
+	}
+	if err != nil {
+		t.Fatalf("etcdctl %v: %v", words, err)
+	}
+}
+
+func permission(t *testing.T, name string) clientv3.PermissionType {
+	t.Helper()
+	switch name {
+	case "read":
+		return clientv3.PermissionType(clientv3.PermRead)
+	case "readwrite":
+		return clientv3.PermissionType(clientv3.PermReadWrite)
+	}
+	t.Fatalf("the permission %q is not known", name)
+	return 0
+}

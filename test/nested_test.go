@@ -1,0 +1,75 @@
+//go:build linux
+
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestNestedOnItsOwnLock: a command that asks for a lock that it runs under would wait for itself. It
+// is told so, whatever its environment says.
+func TestNestedOnItsOwnLock(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	again := filepath.Join(programs, "etcdlocker")
+	for name, words := range map[string][]string{
+		"at once":                {again, "-k", "/nested/at-once", "echo", "ran"},
+		"with another between":   {again, "-k", "/nested/with-another-between/2", "--", again, "-k", "/nested/with-another-between", "echo", "ran"},
+		"with no environment":    {"env", "-i", "PATH=" + os.Getenv("PATH"), again, "-e", s.Endpoint(), "-k", "/nested/with-no-environment", "echo", "ran"},
+		"from an adopted orphan": {"sh", "-c", `("$0" -k /nested/from-an-adopted-orphan echo ran; echo $?) & wait`, again},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := "/nested/" + strings.ReplaceAll(name, " ", "-")
+			p := locker(t, s.Endpoint(), append([]string{"-k", key, "--"}, words...)...)
+			code := p.code()
+			if name == "from an adopted orphan" && code == 0 && p.stdout.String() == "1\n" {
+				code = 1
+			} else if p.stdout.String() != "" {
+				t.Errorf("it ran: %q", p.stdout)
+			}
+			if code != 1 || !strings.Contains(p.stderr.String(), "is already held by the command that asks for it") {
+				t.Errorf("exit code %d, %q", code, p.stderr)
+			}
+			free(t, s.Client(t), key)
+		})
+	}
+}
+
+// TestHandedOn: what etcdlocker hands its command is not taken for what the user says to another one.
+func TestHandedOn(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	again := filepath.Join(programs, "etcdlocker")
+	tests := []struct {
+		name   string
+		script string
+		code   int
+		says   string // on stdout and stderr
+	}{
+		{"the endpoints", `"$0" -k /handed/2 echo ran`, 0, "ran\n"},
+		{"no key", `"$0" echo ran`, 64, "no key: which lock is meant?"},
+		{"no id", `"$0" -k /handed/2 sh -c 'echo "[$ETCD_LOCK_ID]"' | grep -v outer`, 0, "["},
+		{"a key of its own", `ETCD_LOCK_KEY=/handed/3 "$0" sh -c 'echo $ETCDLOCK_HELD_KEY'`, 0, "/handed/3\n"},
+		{"endpoints of its own", `ETCDCTL_ENDPOINTS=127.0.0.1:1 "$0" -k /handed/2 --connect-timeout 0.5 echo ran`, 1, "127.0.0.1:1"},
+		{"a host of its own", `ETCD_LOCK_HOST=127.0.0.1:1 "$0" -k /handed/2 --connect-timeout 0.5 echo ran`, 1, "127.0.0.1:1"},
+		{"not that it is a module", `"$0" -k /handed/2 echo "[$ETCD_CHILD_IS_NODE]"`, 0, "[]\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			key := "/handed/" + strings.ReplaceAll(tt.name, " ", "-")
+			script := strings.ReplaceAll(tt.script, "/handed/2", key+"/2")
+			p := start(t, []string{"ETCD_CHILD_IS_NODE=0"}, "etcdlocker", "-e", s.Endpoint(), "-k", key, "-i", "outer", "--", "sh", "-c", script, again)
+			code := p.code()
+			if said := p.stdout.String() + p.stderr.String(); code != tt.code || !strings.Contains(said, tt.says) {
+				t.Errorf("exit code %d, %q", code, said)
+			}
+		})
+	}
+}
