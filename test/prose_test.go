@@ -14,10 +14,6 @@ import (
 // widest is how many columns a line of prose may have.
 const widest = 100
 
-// proseOfARun begins the paragraphs and items of docs/faults.md that tell of one run of the fault
-// suite, and are written anew with the next one.
-var proseOfARun = regexp.MustCompile(`^(What a lock is worth shows|It is older than the rows|- Etcdlocker and guard stopped, the|- In one pair the command|- Majority lost, twice)`)
-
 // TestProseIsNarrow: prose in documents has at most 100 columns. Tables, code, what programs
 // generate, and a link alone on its line may be wider.
 func TestProseIsNarrow(t *testing.T) {
@@ -66,7 +62,7 @@ var linkAlone = regexp.MustCompile(`^\s*(- |\d+\. )?(\[[^\]]*\]\([^)]*\)|<?https
 
 // tooWide returns the lines of prose in a document that have too many columns.
 func tooWide(document string) (wide []string) {
-	fenced, generated, prose, ofARun := false, false, false, false
+	fenced, generated, prose := false, false, false
 	for line := range strings.Lines(document) {
 		line = strings.TrimRight(line, "\n")
 		switch {
@@ -76,14 +72,11 @@ func tooWide(document string) (wide []string) {
 			generated, prose = !strings.HasPrefix(line, "<!-- end"), false
 		case fenced, generated:
 		case line == "":
-			prose, ofARun = false, false
+			prose = false
 		case strings.HasPrefix(line, "|"), !prose && strings.HasPrefix(line, "    "):
 		default:
-			if !prose || strings.HasPrefix(line, "- ") {
-				ofARun = proseOfARun.MatchString(line)
-			}
 			prose = true
-			if utf8.RuneCountInString(line) > widest && !ofARun && !linkAlone.MatchString(line) {
+			if utf8.RuneCountInString(line) > widest && !linkAlone.MatchString(line) {
 				wide = append(wide, line)
 			}
 		}
