@@ -14,8 +14,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestCredentials: the password for etcd is etcdlocker's alone. Neither its command nor its guard has
-// it, unless that is wanted.
+// TestCredentials: the password for etcd is etcdlocker's alone. Neither its command nor its guard
+// has it, unless that is wanted.
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -65,8 +65,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestLeastPrivileges: the commands in SECURITY.md make a user who may take that lock, wait for it and
-// pass it on, and no other one.
+// TestLeastPrivileges: the commands in SECURITY.md make a user who may take that lock, wait for it
+// and pass it on, and no other one.
 func TestLeastPrivileges(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

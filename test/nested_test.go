@@ -11,8 +11,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestNestedOnItsOwnLock: a command that asks for a lock that it runs under would wait for itself. It
-// is told so, whatever its environment says.
+// TestNestedOnItsOwnLock: a command that asks for a lock that it runs under would wait for itself.
+// It is told so, whatever its environment says.
 func TestNestedOnItsOwnLock(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -41,7 +41,8 @@ func TestNestedOnItsOwnLock(t *testing.T) {
 	}
 }
 
-// TestHandedOn: what etcdlocker hands its command is not taken for what the user says to another one.
+// TestHandedOn: what etcdlocker hands its command is not taken for what the user says to another
+// one.
 func TestHandedOn(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

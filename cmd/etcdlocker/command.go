@@ -31,11 +31,16 @@ func (l *locker) prepare(path string) *command {
 	if path != "" && !l.unguarded {
 		c.launched, l.launched = l.launched, nil
 		if c.launched == nil {
-			c.launched = guard.Launch(withoutPasswords(os.Args, len(os.Args)-len(c.words)))
+			c.launched = c.launch()
 		}
 		go c.await() // from then on children are reaped, as the first process of a container must
 	}
 	return c
+}
+
+// launch starts a guard for the command, with etcdlocker's own words.
+func (c *command) launch() *guard.Launched {
+	return guard.Launch(withoutPasswords(os.Args, len(os.Args)-len(c.words)))
 }
 
 // await returns the command once it is prepared, nil where no command is to run or it was closed.
@@ -62,7 +67,7 @@ func (c *command) again() {
 	c.end()
 	c.run = nil
 	if c.launched != nil {
-		c.launched = guard.Launch(withoutPasswords(os.Args, len(os.Args)-len(c.words)))
+		c.launched = c.launch()
 	}
 }
 
@@ -92,8 +97,8 @@ func (c *command) end() {
 	c.launched.Close()
 }
 
-// withoutPasswords returns words of which the first ones are options, without the passwords in these:
-// the process list shows them for each process that repeats them.
+// withoutPasswords returns words of which the first ones are options, without the passwords in
+// these: the process list shows them for each process that repeats them.
 func withoutPasswords(words []string, options int) []string {
 	const hidden = "..."
 	words = slices.Clone(words)

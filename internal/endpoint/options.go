@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ type Options struct {
 	Endpoints          string
 	CACert, Cert, Key  string // names of files
 	InsecureSkipVerify bool
-	InsecureTransport  bool   // what is asked for is done without TLS if the endpoints are without it
+	InsecureTransport  bool   // endpoints without TLS are accepted where TLS is asked for
 	User, Password     string // User may be name:password
 	PasswordFile       string
 	DiscoverySRV       string
@@ -142,9 +143,10 @@ func (o *Options) Config() (clientv3.Config, error) {
 	if err != nil {
 		return clientv3.Config{}, err
 	}
-	if plain := hasNoTLS(endpoints); plain == "" {
+	// All of them are of one kind.
+	if usesTLS(endpoints[0]) {
 		tls = cmp.Or(tls, systemTLS())
-	} else if err := o.mayBePlain(plain); err != nil {
+	} else if err := o.mayBePlain(endpoints[0]); err != nil {
 		return clientv3.Config{}, err
 	} else {
 		tls = nil
@@ -166,19 +168,14 @@ func (o *Options) Config() (clientv3.Config, error) {
 	}, nil
 }
 
-// hasNoTLS returns the first endpoint that is reached without TLS, empty if there is none.
-func hasNoTLS(endpoints []string) string {
-	for _, e := range endpoints {
-		if !strings.HasPrefix(e, "https:") && !strings.HasPrefix(e, "unixs:") {
-			return e
-		}
-	}
-	return ""
+// usesTLS reports whether an endpoint is reached with TLS.
+func usesTLS(endpoint string) bool {
+	return strings.HasPrefix(endpoint, "https:") || strings.HasPrefix(endpoint, "unixs:")
 }
 
-// mayBePlain returns an error if TLS was asked for, and an endpoint is without it. Where the records
-// of a domain have named the endpoint, whoever answers for that domain would also be told the
-// password.
+// mayBePlain returns an error if TLS was asked for, and an endpoint is without it. Where the
+// records of a domain have named the endpoint, whoever answers for that domain would also be told
+// the password.
 func (o *Options) mayBePlain(endpoint string) error {
 	const hint = "or accept with --insecure-transport that everything is sent in the clear, the password among it"
 	switch asked := o.asksTLS(); {
@@ -239,16 +236,10 @@ func (o *Options) find(secure bool) ([]string, error) {
 
 // preferTLS returns the endpoints that are reached with TLS, if there are any, else all.
 func preferTLS(endpoints []string) []string {
-	var secure []string
-	for _, e := range endpoints {
-		if strings.HasPrefix(e, "https:") {
-			secure = append(secure, e)
-		}
-	}
-	if len(secure) == 0 {
+	if !slices.ContainsFunc(endpoints, usesTLS) {
 		return endpoints
 	}
-	return secure
+	return slices.DeleteFunc(endpoints, func(e string) bool { return !usesTLS(e) })
 }
 
 // credentials returns user and password.

@@ -107,8 +107,8 @@ func TestAttested(t *testing.T) {
 	}
 }
 
-// TestBells: all who wait hear of an attestation, with none of what a user may have few of, and leave
-// nothing behind.
+// TestBells: all who wait hear of an attestation, with none of what a user may have few of, and
+// leave nothing behind.
 func TestBells(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", dir)
@@ -172,7 +172,8 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// FuzzMessages: whatever comes through the channel is read or refused, and an order comes back as it was.
+// FuzzMessages: whatever comes through the channel is read or refused, and an order comes back as
+// it was.
 func FuzzMessages(f *testing.F) {
 	f.Add(Order{ValidUntil: 1 << 40, By: 7, Lease: -5, pgid: 42, first: 3, path: "/bin/x", Env: []string{"A=1"}}.message(start))
 	f.Add(extension{1, 2, 3}.message())

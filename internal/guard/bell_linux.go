@@ -11,12 +11,13 @@ import (
 	"github.com/etcdlock/etcdlock/internal/rundir"
 )
 
-// Each waiter has a socket in the directory of the attestations, and a guard that has attested sends
-// a byte to all of them. Of what watches directories, inotify, a user may have 128 only, for all
-// programs.
+// Each waiter has a socket in the directory of the attestations, and a guard that has attested
+// sends a byte to all of them. Of what watches directories, inotify, a user may have 128 only, for
+// all programs.
 const bellPrefix = "wait-"
 
-// OnAttestation calls f at the beginning, and whenever an attestation may have appeared, until ctx is done.
+// OnAttestation calls f at the beginning, and whenever an attestation may have appeared, until ctx
+// is done.
 func OnAttestation(ctx context.Context, f func()) {
 	bell, err := newBell()
 	f() // what was there before the bell

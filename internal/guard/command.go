@@ -128,8 +128,8 @@ func isCredential(kv string) bool {
 	return is
 }
 
-// Credentials returns those variables of an environment that hold a password for etcd. A command gets
-// them if they are in its Order.
+// Credentials returns those variables of an environment that hold a password for etcd. A command
+// gets them if they are in its Order.
 func Credentials(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return !isCredential(kv) })
 }

@@ -18,8 +18,8 @@ const (
 	socketNumber    = "ETCDLOCKER_GUARD_SOCKET="
 )
 
-// guardEnvironment returns the environment of a guard that is to run its command with env, but for credentials, and has its
-// end of the channel under a number.
+// guardEnvironment returns the environment of a guard that is to run its command with env, but for
+// credentials, and has its end of the channel under a number.
 func guardEnvironment(env []string, socket int) []string {
 	env = slices.DeleteFunc(without(env, socketNumber, keptProcessors), isCredential)
 	return append(renamed(env, processors, keptProcessors), singleProcessor, socketNumber+strconv.Itoa(socket))

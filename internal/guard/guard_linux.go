@@ -171,8 +171,8 @@ const answerWithin = 10 * time.Second
 
 // await waits until the guard has started the command. A guard that has not begun to do so when it
 // must have been started is given up: it will not begin any more. One that has begun is waited for.
-// The kernel ends it at the end of validity that it knew: until the command is executed, it hears of
-// no renewal.
+// The kernel ends it at the end of validity that it knew: until the command is executed, it hears
+// of no renewal.
 func (g *guarded) await(ctx context.Context, by boottime.Instant) error {
 	limit := boottime.Now().Add(answerWithin)
 	timer := boottime.NewTimer()

@@ -84,8 +84,8 @@ func parseStat(content string) (parent int, start uint64, ok bool) {
 	return parent, start, err == nil && err2 == nil
 }
 
-// Below returns the child of the record's process from which this one descends, 0 if it does not, or
-// that cannot be seen.
+// Below returns the child of the record's process from which this one descends, 0 if it does not,
+// or that cannot be seen.
 func (r Record) Below() (child int) {
 	us := process()
 	if r.PID <= 0 || r.Start == 0 || r.Boot != us.Boot || r.PIDNS != us.PIDNS {
@@ -192,7 +192,7 @@ type Line struct {
 	Token  int64              // its ModRevision
 	Holder string             // its value
 	Record Record             // of the holder, if it is one of ours
-	Places []*mvccpb.KeyValue // oldest first; the holder's place is among them; strangers' are without values
+	Places []*mvccpb.KeyValue // oldest first, the holder's among them; strangers' have no values
 	More   bool               // there may be others
 }
 

@@ -10,9 +10,10 @@ import (
 	"syscall"
 )
 
-// Dir returns the directory, which it creates with mode 0700 if it is not there: etcdlock in XDG_RUNTIME_DIR if that one, and
-// this below it, are this user's alone, as they are not after su or sudo -E. Else it is one with the user's id in its name
-// among the temporary files, and an error if that is not this user's alone.
+// Dir returns the directory, which it creates with mode 0700 if it is not there: etcdlock in
+// XDG_RUNTIME_DIR if that one, and this below it, are this user's alone, as they are not after su
+// or sudo -E. Else it is one with the user's id in its name among the temporary files, and an error
+// if that is not this user's alone.
 func Dir() (string, error) {
 	if xdg := os.Getenv("XDG_RUNTIME_DIR"); xdg != "" && xdg[0] == '/' && Private(xdg) == nil {
 		if dir, err := private(xdg + "/etcdlock"); err == nil {

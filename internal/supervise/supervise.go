@@ -237,7 +237,7 @@ func (l *Life) Exited(now time.Time, e Exit) {
 		return
 	}
 	switch {
-	case (l.Unguarded || l.Overdue) && l.state != Killing: // in the latter case the guard does, and is not done
+	case (l.Unguarded || l.Overdue) && l.state != Killing: // if overdue, the guard still kills
 		l.kill(now)
 	case l.state == Stopping, l.state == Running && l.Orphans == KillOrphans:
 		l.end(now)

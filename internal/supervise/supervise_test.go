@@ -293,7 +293,8 @@ func TestOverdue(t *testing.T) {
 	}
 }
 
-// TestLeftInDoubt: what a command leaves behind as it stands still goes on, as it is nobody's to end.
+// TestLeftInDoubt: what a command leaves behind as it stands still goes on, as it is nobody's to
+// end.
 func TestLeftInDoubt(t *testing.T) {
 	l, r := newTestLife()
 	l.Doubt(true)

@@ -32,13 +32,13 @@ type Fault struct {
 	frozen  bool   // the command stands still for some time, and may do so beside another one
 	row     string // in the table, where several share one; empty: the name
 	outcome outcome
-	forced  bool // the lock is taken by force: the next holder may have started before this one can know
+	forced  bool // by force: the next holder may have started before this one can know
 	leads   bool // the leader stands still; for too long, that is force: see stoodTooLong
-	later   bool // it is force on whoever has the lock by then, as another fault can have made a waiter the holder
-	anew    bool // etcd begins anew: tokens and counters, too
-	waiters bool // it can cost waiters their places, too: they need not be in turn
+	later   bool // with another fault it is force on whoever has the lock by then
+	anew    bool // etcd begins anew, with new tokens and counters
+	waiters bool // it can also cost waiters their places: they need not be in turn
 	byHand  bool // an operator mends it, and asks etcd for that
-	settled bool // while it lasts nobody can start, so that the time to the next start counts from its end
+	settled bool // nobody can start before it ends: the next start counts from then
 
 	load  load
 	units int  // its part of loadUnits; 0: it does not load the machine
