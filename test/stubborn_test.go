@@ -28,6 +28,7 @@ func play(role string) {
 	playScreen(role)
 	playNotifier(role)
 	playFiller(role)
+	playRefuser(role)
 	stubborn.Play(role, func(err error) { fmt.Println("ready", err) })
 	os.Exit(1)
 }

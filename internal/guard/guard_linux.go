@@ -233,11 +233,11 @@ func (g *guarded) Stopped() <-chan bool          { return g.stopped }
 // killed falls to this process.
 func (g *guarded) Empty() <-chan struct{} { return g.tree.Empty() }
 
+// Signal may send to a number. It is the command's: the guard tells when the command has ended, and
+// then there are no more signals.
 func (g *guarded) Signal(sig syscall.Signal) {
-	if g.pidfd >= 0 {
-		kernel.PidfdSignal(g.pidfd, sig)
-	} else if g.pid > 0 {
-		syscall.Kill(g.pid, sig) // an old kernel; the guard tells when the command has ended, and then there are no more signals
+	if g.pid > 0 {
+		kernel.Signal(g.pid, g.pidfd, sig)
 	}
 }
 

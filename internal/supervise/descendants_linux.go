@@ -252,20 +252,16 @@ func parseStat(pid int, stat string) (Process, bool) {
 // again, as its id may have gone to another one.
 func (p Process) Signal(sig syscall.Signal) {
 	fd, err := kernel.PidfdOpen(p.PID)
-	if err == syscall.ESRCH {
-		return
-	}
-	if err == nil {
+	switch err {
+	case nil:
 		defer kernel.Close(fd)
-	}
-	if !p.isStill() {
+	case syscall.ESRCH:
 		return
+	default: // an old kernel, or a sandbox that does not know the call, or no descriptors left
+		fd = -1
 	}
-	if err == nil {
-		err = kernel.PidfdSignal(fd, sig)
-	}
-	if err != nil && err != syscall.ESRCH {
-		syscall.Kill(p.PID, sig) // an old kernel, or a sandbox that does not know the calls, or no descriptors left
+	if p.isStill() {
+		kernel.Signal(p.PID, fd, sig)
 	}
 }
 
