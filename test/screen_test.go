@@ -26,7 +26,7 @@ type screen struct {
 }
 
 // screens are the parts of such programs that the test binary can play.
-var screens = map[string]func(*screen){"editor": edit, "pager": page, "prompt": prompt, "counter": count}
+var screens = map[string]func(*screen){"editor": edit, "pager": page, "prompt": prompt, "counter": count, "leader": lead}
 
 // playScreen plays one, if there is one of that name.
 func playScreen(role string) {
@@ -142,6 +142,14 @@ func prompt(s *screen) {
 	word, err := term.ReadPassword(int(s.tty.Fd()))
 	s.says("")
 	fmt.Printf("prompt: %d long, %v\n", len(word), err)
+}
+
+// lead counts in a process group of its own, as timeout(1) makes one.
+func lead(s *screen) {
+	if err := syscall.Setpgid(0, 0); err != nil {
+		s.says("error: %v", err)
+	}
+	count(s)
 }
 
 // count tells of each signal that comes, until there is a SIGIO: it has the highest number of those that etcdlocker passes on,

@@ -412,22 +412,69 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 	for where, line := range map[string]string{
 		"alone":         `etcdlocker -k /once -- $COUNTER`,
 		"in a pipeline": `echo fed | etcdlocker -k /once -- $COUNTER | (trap '' INT QUIT; cat)`,
+		"own group":     `etcdlocker -k /once -- $LEADER`,
 	} {
 		for _, tt := range terminalSignals {
 			t.Run(tt.name+" "+where, func(t *testing.T) {
 				sh := shell(t, s.Endpoint())
 				sh.types(line + "\r")
-				pid, err := strconv.Atoi(sh.between("counter: below ", "."))
-				if err != nil {
-					t.Fatal(err)
-				}
-				comesOnce(t, sh, tt.act, tt.want, pid)
+				comesOnce(t, sh, tt.act, tt.want, below(t, sh))
 				sh.shows("$ ")
 				sh.ends()
 				free(t, s.Client(t), "/once")
 			})
 		}
 	}
+}
+
+// below waits for a counter and returns the process id of its etcdlocker.
+func below(t *testing.T, p *terminal) (locker int) {
+	t.Helper()
+	locker, err := strconv.Atoi(p.between("counter: below ", "."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return locker
+}
+
+// TestSentOnATerminal: a signal that is sent to etcdlocker alone while it has the terminal is not
+// taken for one that was typed, and goes on to the command.
+func TestSentOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	for _, command := range []string{"$COUNTER", "$LEADER"} {
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH} {
+			t.Run(command+" "+unix.SignalName(sig), func(t *testing.T) {
+				sh := shell(t, s.Endpoint())
+				sh.types("etcdlocker -k /sent -- " + command + "\r")
+				locker := below(t, sh)
+				comesOnce(t, sh, func(*terminal, int) { syscall.Kill(locker, sig) }, unix.SignalName(sig), locker)
+				sh.shows("$ ")
+				sh.ends()
+				free(t, s.Client(t), "/sent")
+			})
+		}
+	}
+}
+
+// TestCtrlZOfAGroup: a command that has a process group of its own stops with etcdlocker, and fg
+// lets both go on.
+func TestCtrlZOfAGroup(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	sh := shell(t, s.Endpoint())
+	sh.types("etcdlocker -t 60 -k /ctrl-z/group -- $LEADER\r")
+	locker := below(t, sh)
+	sh.types(ctrlZ)
+	sh.shows("Stopped")
+	sh.shows("$ ")
+	stopped(t, childOf(t, childOf(t, locker)), true)
+	sh.types("fg\r")
+	stopped(t, locker, false)
+	comesOnce(t, sh, func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT", locker)
+	sh.shows("$ ")
+	sh.ends()
+	free(t, s.Client(t), "/ctrl-z/group")
 }
 
 // terminalSignals are those that a terminal sends to its foreground group, and how they come about.
@@ -499,6 +546,14 @@ func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 			free(t, s.Client(t), "/no-number")
 		})
 	}
+	t.Run("sent", func(t *testing.T) {
+		p := unshared(t, "counter")
+		p.shows("counter: below ")
+		locker := childOf(t, p.cmd.Process.Pid)
+		comesOnce(t, p, func(*terminal, int) { syscall.Kill(locker, syscall.SIGINT) }, "SIGINT", locker)
+		p.code()
+		free(t, s.Client(t), "/no-number")
+	})
 }
 
 // TestTerminalIsRestored: a command that is killed cannot undo what it did to the terminal.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -108,7 +107,7 @@ func (h *holder) validUntil() (until boottime.Instant) {
 // supervise runs the command to its end and releases the lock.
 func (h *holder) supervise() int {
 	terminal := saveTerminal()
-	signal.Notify(h.signals, unix.SIGTSTP) // before there is a command that it would have to reach
+	catch(h.signals, unix.SIGTSTP) // before there is a command that it would have to reach
 	watched, err := h.newPulsing()
 	if err != nil {
 		h.close()
@@ -132,11 +131,12 @@ func (h *holder) supervise() int {
 		if !inForeground() {
 			run.Signal(unix.SIGCONT) // fg has sent it to the whole group
 		}
+		run.Typed(unix.SIGCONT)
 		watched.monitor.Still(false)
 	}
 	events := supervise.Events{
 		Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(),
-		Before: h.before, Signals: h.signals, Shared: fromTerminal, Settle: settle,
+		Before: h.before, Signals: h.signals, Reach: reach, Settle: settle,
 	}
 	life.Told = watched.monitor.Stopping
 	if h.freeze {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/kernel"
+	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // passed are the signals that go on to the command, and SIGTSTP while there is one. SIGTTIN and SIGTTOU keep their effect on
@@ -31,9 +34,7 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 			runtime.Gosched()
 			signal.Notify(continues, unix.SIGCONT)
 			for _, sig := range passed {
-				if !signal.Ignored(sig) {
-					signal.Notify(c, sig)
-				}
+				catch(c, sig)
 				// What etcd is asked meanwhile goes first. It may hand on from goroutine to goroutine once.
 				runtime.Gosched()
 				runtime.Gosched()
@@ -41,6 +42,14 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 		}()
 		return caught
 	})
+}
+
+// catch has a signal sent to c, and its sender noted, unless it is ignored.
+func catch(c chan<- os.Signal, sig syscall.Signal) {
+	if !signal.Ignored(sig) {
+		signal.Notify(c, sig)
+		kernel.NoteSender(sig)
+	}
 }
 
 // settle returns when the signals that were sent before are in the channel of catchSignals. Signals are handled in the order
@@ -65,14 +74,17 @@ func continued(sig syscall.Signal, limit time.Duration) {
 	}
 }
 
-// fromTerminal reports whether a signal that came now was most likely typed: then the terminal has sent it to the
-// whole foreground group, and the command has it already.
-func fromTerminal(sig syscall.Signal) bool {
+// reach says who else has got a signal that was received just now. A terminal sends what is typed,
+// and its new size, to the whole foreground group.
+func reach(sig syscall.Signal) supervise.Reach {
+	sender, known := kernel.LastSender(sig)
 	switch sig {
 	case unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGWINCH:
-		return inForeground()
+		if sender.Kernel || !known && inForeground() {
+			return supervise.Group
+		}
 	}
-	return false
+	return supervise.Alone
 }
 
 // suspend stops this process, and returns when it was continued. The first one of a pid namespace cannot stop itself.

@@ -241,6 +241,13 @@ func (g *guarded) Signal(sig syscall.Signal) {
 	}
 }
 
+func (g *guarded) Typed(sig syscall.Signal) {
+	if g.pid <= 0 || sig == syscall.SIGCONT && g.over() { // what the guard has stopped must not go on
+		return
+	}
+	supervise.Typed(g.pid, sig)
+}
+
 // Terminate asks everything to end, and wakes up what is stopped so that it can.
 func (g *guarded) Terminate() {
 	others := g.Others()

@@ -5,6 +5,9 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
 // TestSignalWithoutItsCall: where the kernel refuses to signal by descriptor, the command gets the
@@ -25,5 +28,36 @@ func TestSignalWithoutItsCall(t *testing.T) {
 		if s := cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGTERM {
 			t.Errorf("%s: it died of %v", name, s.Signal())
 		}
+	}
+}
+
+// TestTyped: what is typed goes to a process group that the command leads. SIGTSTP stops it, and
+// SIGCONT lets it go on, unless the guard may have stopped it to kill it.
+func TestTyped(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	wait := func(options int) (status syscall.WaitStatus) {
+		syscall.Wait4(cmd.Process.Pid, &status, options, nil)
+		return status
+	}
+	g := &guarded{pid: cmd.Process.Pid}
+	g.Typed(syscall.SIGTSTP)
+	if s := wait(syscall.WUNTRACED); !s.Stopped() {
+		t.Fatalf("it is not stopped: %v", s)
+	}
+	g.Typed(syscall.SIGTERM)
+	g.Typed(syscall.SIGCONT) // validity is over
+	time.Sleep(50 * time.Millisecond)
+	if s := wait(syscall.WNOHANG); s.Signaled() {
+		t.Fatal("it went on")
+	}
+	g.extended(boottime.Now().Add(time.Hour))
+	g.Typed(syscall.SIGCONT)
+	if s := wait(0); s.Signal() != syscall.SIGTERM {
+		t.Errorf("it died of %v", s)
 	}
 }

@@ -32,16 +32,16 @@ type Events struct {
 	Lost    <-chan struct{}
 	Expired <-chan struct{}
 	Unwell  <-chan Trouble
-	Before  []os.Signal                 // sent to this process before the command could get them
-	Signals <-chan os.Signal            // sent to this process since
-	Shared  func(s syscall.Signal) bool // whether the command has got a signal already
-	Settle  func()                      // returns when all signals that came before the call can be received
+	Before  []os.Signal                  // sent to this process before the command could get them
+	Signals <-chan os.Signal             // sent to this process since
+	Reach   func(s syscall.Signal) Reach // who else has got a signal that was received just now
+	Settle  func()                       // returns when all signals that came before the call can be received
 }
 
 // signaled takes one signal.
 func (e *Events) signaled(l *Life, sig os.Signal) {
 	if sig, ok := sig.(syscall.Signal); ok {
-		l.Signaled(time.Now(), sig, !e.Shared(sig))
+		l.Signaled(time.Now(), sig, e.Reach(sig))
 	}
 }
 
@@ -49,7 +49,7 @@ func (e *Events) signaled(l *Life, sig os.Signal) {
 func (e *Events) before(l *Life) {
 	for _, sig := range e.Before {
 		if sig, ok := sig.(syscall.Signal); ok {
-			l.Signaled(time.Now(), sig, true)
+			l.Signaled(time.Now(), sig, Alone)
 		}
 	}
 }

@@ -28,8 +28,8 @@ func TestSignalsBeforeTheStart(t *testing.T) {
 	l, r := newTestLife()
 	p := newScripted(r)
 	p.exited <- Exit{Status: syscall.WaitStatus(syscall.SIGINT)}
-	asked := func(syscall.Signal) bool { t.Error("it asks whether the command has it"); return true }
-	Drive(l, p, Events{Before: []os.Signal{syscall.SIGWINCH, syscall.SIGINT}, Shared: asked})
+	asked := func(syscall.Signal) Reach { t.Error("it asks whether the command has it"); return Group }
+	Drive(l, p, Events{Before: []os.Signal{syscall.SIGWINCH, syscall.SIGINT}, Reach: asked})
 	r.expect(t, l, Over, "window changed", "interrupt")
 	if l.Stop != syscall.SIGINT {
 		t.Errorf("stopped by %v", l.Stop)

@@ -62,11 +62,22 @@ const emptyWithin = 200 * time.Millisecond
 // Hands acts on the command's processes. None of its methods waits.
 type Hands interface {
 	Signal(syscall.Signal) // to the command itself
+	Typed(syscall.Signal)  // to the process group of the command, if it leads one of its own, as a terminal does
 	Terminate()            // asks the command and all its descendants to end, stopped ones as well
 	Kill() (progress bool) // kills the command and all its descendants, and reports whether some have died since the last call
 	Freeze()               // stops the command and all its descendants
 	Thaw()                 // lets those go on that Freeze has stopped
 }
+
+// A Reach says who else has got a signal that came to this process.
+type Reach int
+
+// The reaches.
+const (
+	Alone Reach = iota // nobody: the command is to get it
+	Group              // the process group of this process, from a terminal
+	Unit               // the command: whoever has started this process sent it to everything
+)
 
 // An Exit says that the command has ended.
 type Exit struct {
@@ -134,13 +145,24 @@ func IsStop(sig syscall.Signal) bool {
 	return false
 }
 
-// Signaled says that a signal came. Forward is false when the command has got it already, as from a terminal.
-func (l *Life) Signaled(now time.Time, sig syscall.Signal, forward bool) {
+// pass passes a signal on to a command that has not got it. SIGTSTP goes to all that the shell of a
+// terminal would stop.
+func (l *Life) pass(sig syscall.Signal, reach Reach) {
+	if reach == Alone {
+		l.hands.Signal(sig)
+	}
+	if reach == Group || reach == Alone && sig == syscall.SIGTSTP {
+		l.hands.Typed(sig)
+	}
+}
+
+// Signaled says that a signal came, and who else has got it.
+func (l *Life) Signaled(now time.Time, sig syscall.Signal, reach Reach) {
 	if l.state == Over {
 		return
 	}
-	if forward && !l.Ended {
-		l.hands.Signal(sig)
+	if !l.Ended {
+		l.pass(sig, reach)
 	}
 	if sig == syscall.SIGTSTP {
 		l.suspend = now.Add(followWithin)

@@ -14,6 +14,7 @@ type recorder struct {
 }
 
 func (r *recorder) Signal(s syscall.Signal) { r.did = append(r.did, s.String()) }
+func (r *recorder) Typed(s syscall.Signal)  { r.did = append(r.did, "group: "+s.String()) }
 func (r *recorder) Terminate()              { r.did = append(r.did, "terminate") }
 func (r *recorder) Freeze()                 { r.did = append(r.did, "freeze") }
 func (r *recorder) Thaw()                   { r.did = append(r.did, "thaw") }
@@ -111,7 +112,7 @@ func TestDoubt(t *testing.T) {
 // prepare brings a new life into a state.
 var prepare = map[State]func(*Life){
 	Running:   func(*Life) {},
-	Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
+	Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, Unit) },
 	Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, Exit{Status: 0, Left: true}) },
 	Ending:    func(l *Life) { l.Lost(start) },
 }
@@ -148,7 +149,7 @@ func TestUnwell(t *testing.T) {
 func TestAKillThatHasBegunIsFinal(t *testing.T) {
 	l, r := newTestLife()
 	l.Expired(start)
-	l.Signaled(start, syscall.SIGTERM, false)
+	l.Signaled(start, syscall.SIGTERM, Unit)
 	l.Lost(start)
 	l.Expired(start)
 	r.expect(t, l, Killing, "kill")
@@ -157,17 +158,18 @@ func TestAKillThatHasBegunIsFinal(t *testing.T) {
 func TestToldToStop(t *testing.T) {
 	l, r := newTestLife()
 	l.KillAfter = time.Minute
-	l.Signaled(start, syscall.SIGUSR1, true)
+	l.Signaled(start, syscall.SIGUSR1, Alone)
 	told := 0
 	l.Told = func() { told++ }
-	l.Signaled(start, syscall.SIGINT, false) // typed: the command has it already
-	l.Signaled(start, syscall.SIGTERM, true)
-	r.expect(t, l, Stopping, "user defined signal 1", "terminated")
+	l.Signaled(start, syscall.SIGINT, Group) // typed: the command has it, unless it has left the group
+	l.Signaled(start, syscall.SIGTERM, Alone)
+	l.Signaled(start, syscall.SIGHUP, Unit)
+	r.expect(t, l, Stopping, "user defined signal 1", "group: interrupt", "terminated")
 	if l.Stop != syscall.SIGINT || told != 1 {
 		t.Errorf("stopped by %v, told %d times", l.Stop, told)
 	}
 	l.Tick(start.Add(time.Minute))
-	r.expect(t, l, Killing, "user defined signal 1", "terminated", "kill")
+	r.expect(t, l, Killing, "user defined signal 1", "group: interrupt", "terminated", "kill")
 }
 
 // TestSuspend: we stop when the command has, whichever of the two is known first, and only if we were asked to.
@@ -177,22 +179,23 @@ func TestSuspend(t *testing.T) {
 	l.Stopped(start, true)
 	l.Stopped(start, false)
 	r.expect(t, l, Running)
-	l.Signaled(start, syscall.SIGTSTP, true)
-	r.expect(t, l, Running, "stopped")
+	l.Signaled(start, syscall.SIGTSTP, Alone)
+	r.expect(t, l, Running, "stopped", "group: stopped")
 	l.Stopped(start, true)
 	l.Stopped(start, false)
 	l.Stopped(start, true)
-	r.expect(t, l, Running, "stopped", "suspend")
-	l.Signaled(start, syscall.SIGTSTP, false)
-	r.expect(t, l, Running, "stopped", "suspend", "suspend")
+	r.expect(t, l, Running, "stopped", "group: stopped", "suspend")
+	l.Signaled(start, syscall.SIGTSTP, Group)
+	r.expect(t, l, Running, "stopped", "group: stopped", "suspend", "group: stopped", "suspend")
 	l.Stopped(start, false)
-	l.Signaled(start, syscall.SIGTSTP, false)
+	l.Signaled(start, syscall.SIGTSTP, Group)
 	l.Stopped(start.Add(followWithin), true) // not because of that
 	l.Stopped(start, false)
-	l.Signaled(start, syscall.SIGTSTP, false)
+	l.Signaled(start, syscall.SIGTSTP, Group)
 	l.Doubt(true)
 	l.Stopped(start, true) // because of the doubt
-	r.expect(t, l, Running, "stopped", "suspend", "suspend", "freeze")
+	r.expect(t, l, Running, "stopped", "group: stopped", "suspend", "group: stopped", "suspend",
+		"group: stopped", "group: stopped", "freeze")
 	if l.Stop != 0 {
 		t.Errorf("told to stop by %v", l.Stop)
 	}
@@ -215,7 +218,7 @@ func TestWhatTheCommandLeaves(t *testing.T) {
 		l, _ := newTestLife()
 		l.Orphans = tt.orphans
 		if tt.stop {
-			l.Signaled(start, syscall.SIGTERM, true)
+			l.Signaled(start, syscall.SIGTERM, Alone)
 		}
 		l.Exited(start, Exit{Status: 0, Left: true})
 		if l.State() != tt.state || l.Left != tt.left {
@@ -258,7 +261,7 @@ func TestUndeadIsReported(t *testing.T) {
 func TestGuardDiesAndMore(t *testing.T) {
 	for name, do := range map[string]func(*Life){
 		"lost":    func(l *Life) { l.Lost(start) },
-		"told":    func(l *Life) { l.Signaled(start, syscall.SIGTERM, true) },
+		"told":    func(l *Life) { l.Signaled(start, syscall.SIGTERM, Alone) },
 		"expired": func(l *Life) { l.Expired(start) },
 	} {
 		l, _ := newTestLife()
@@ -278,7 +281,7 @@ func TestOverdue(t *testing.T) {
 	for _, orphans := range []Orphans{LeaveOrphans, AwaitOrphans, KillOrphans} {
 		for name, before := range map[string]func(*Life){
 			"running":     func(*Life) {},
-			"told to end": func(l *Life) { l.Signaled(start, syscall.SIGTERM, false) },
+			"told to end": func(l *Life) { l.Signaled(start, syscall.SIGTERM, Unit) },
 			"lost":        func(l *Life) { l.Lost(start) },
 			"in doubt":    func(l *Life) { l.Doubt(true) },
 		} {

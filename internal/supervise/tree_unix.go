@@ -149,6 +149,32 @@ func (t *Tree) Signal(sig syscall.Signal) {
 	}
 }
 
+// Typed sends a signal to the process group of the command, if it leads one of its own.
+func (t *Tree) Typed(sig syscall.Signal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.reaped {
+		Typed(t.pid, sig)
+	}
+}
+
+// Typed sends a signal, as a terminal would, to the process group that a process leads, unless that
+// is the group of this process, which has got it already.
+//
+// SIGTSTP becomes SIGSTOP. The kernel ignores SIGTSTP in a group without a parent in another group of
+// the same session, as there is no shell that could continue it; and the guard, the parent of a
+// command, is in another session.
+func Typed(pid int, sig syscall.Signal) {
+	group, err := syscall.Getpgid(pid)
+	if err != nil || group != pid || group == syscall.Getpgrp() {
+		return
+	}
+	if sig == syscall.SIGTSTP {
+		sig = syscall.SIGSTOP
+	}
+	syscall.Kill(-group, sig)
+}
+
 // Terminate asks everything to end, and wakes up what is stopped so that it can.
 func (t *Tree) Terminate() {
 	t.signalAll(syscall.SIGTERM)

@@ -1,0 +1,11 @@
+//go:build !linux || !(amd64 || arm64)
+
+package kernel
+
+import "syscall"
+
+// NoteSender does nothing: it is not known here who sends a signal.
+func NoteSender(syscall.Signal) {}
+
+// LastSender knows nothing.
+func LastSender(syscall.Signal) (s Sender, known bool) { return s, false }
