@@ -199,6 +199,63 @@ func TestSignalToTheGroup(t *testing.T) {
 	}
 }
 
+// TestSignalToTheUnit: a service manager sends TERM to each process of a unit. The command gets it
+// once, in whichever order they get it.
+func TestSignalToTheUnit(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for _, order := range [][]int{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		p, guard, command := counting(t, s.Endpoint())
+		for _, i := range order {
+			if err := syscall.Kill([]int{p.cmd.Process.Pid, guard, command}[i], syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.says(p.stdout, "asked")
+		p.signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
+		if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
+			t.Errorf("%v: exit code %d, %q, %q", order, code, p.stdout, p.stderr)
+		}
+	}
+	free(t, s.Client(t), "/unit")
+}
+
+// TestSignalToNamesakes: somebody sends TERM to all that is called like etcdlocker, and not to the
+// command. It gets it from etcdlocker.
+func TestSignalToNamesakes(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p, guard, _ := counting(t, s.Endpoint())
+	if out, err := exec.Command("sh", "-c", fmt.Sprintf("kill %d %d", guard, p.cmd.Process.Pid)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p.says(p.stdout, "asked")
+	p.signal(syscall.SIGUSR1)
+	if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+	free(t, s.Client(t), "/unit")
+}
+
+// counting runs a command that says how often it is asked to end, and ends of USR1. It returns when
+// the guard would tell of a signal.
+func counting(t *testing.T, endpoint string) (p *program, guard, command int) {
+	t.Helper()
+	p = locker(t, endpoint, "-k", "/unit", "--", "sh", "-c",
+		`trap 'echo asked' TERM; trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
+	p.says(p.stdout, "ready")
+	guard = guardOf(t, p)
+	command = childOf(t, guard)
+	etcdtest.Await(t, "the guard to catch TERM", func(context.Context) error {
+		if session, err := unix.Getsid(guard); err != nil || session != guard {
+			return fmt.Errorf("it is in session %d, %v", session, err)
+		}
+		if signals(t, guard, "SigIgn")&(1<<(syscall.SIGTERM-1)) != 0 {
+			return errors.New("it ignores it")
+		}
+		return nil
+	})
+	return p, guard, command
+}
+
 func TestStubbornCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	p := locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.05; done`)

@@ -76,9 +76,14 @@ func statusOf(t testing.TB, pid int, field string) string {
 // catches reports whether a process has a handler for a signal.
 func catches(t testing.TB, pid, signal int) bool {
 	t.Helper()
-	var caught uint64
-	if _, err := fmt.Sscanf(statusOf(t, pid, "SigCgt"), "%x", &caught); err != nil {
+	return signals(t, pid, "SigCgt")&(1<<(signal-1)) != 0
+}
+
+// signals returns a field of /proc/PID/status that is a set of signals, the lowest bit for signal 1.
+func signals(t testing.TB, pid int, field string) (set uint64) {
+	t.Helper()
+	if _, err := fmt.Sscanf(statusOf(t, pid, field), "%x", &set); err != nil {
 		t.Fatal(err)
 	}
-	return caught&(1<<(signal-1)) != 0
+	return set
 }

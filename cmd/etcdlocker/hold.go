@@ -136,7 +136,8 @@ func (h *holder) supervise() int {
 	}
 	events := supervise.Events{
 		Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(),
-		Before: h.before, Signals: h.signals, Reach: reach, Settle: settle,
+		Before: h.before, Signals: h.signals, Settle: settle,
+		Reach: func(sig syscall.Signal) supervise.Reach { return reach(sig, run) },
 	}
 	life.Told = watched.monitor.Stopping
 	if h.freeze {

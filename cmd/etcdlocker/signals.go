@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
@@ -74,15 +75,22 @@ func continued(sig syscall.Signal, limit time.Duration) {
 	}
 }
 
-// reach says who else has got a signal that was received just now. A terminal sends what is typed,
-// and its new size, to the whole foreground group.
-func reach(sig syscall.Signal) supervise.Reach {
+// reach says who else has got a signal that was received just now.
+//
+// A terminal sends what is typed, and its new size, to the whole foreground group. A service manager
+// sends a signal to everything in a unit: then it comes to the guard as well, and from a process
+// above us. Anybody else who sends it to both may mean all that is called etcdlocker, and the command
+// has not got it.
+func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 	sender, known := kernel.LastSender(sig)
 	switch sig {
 	case unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGWINCH:
 		if sender.Kernel || !known && inForeground() {
 			return supervise.Group
 		}
+	}
+	if sender.PID > 0 && supervise.IsAbove(sender.PID) && run.Sent(sig, supervise.SameSignalWithin) {
+		return supervise.Unit
 	}
 	return supervise.Alone
 }

@@ -32,6 +32,10 @@ type Command interface {
 	// that is known.
 	Measured() (m Measure, ok bool)
 
+	// Sent reports whether the guard was sent a signal as well, by so long ago at most, or is within
+	// that time. It reports each one once.
+	Sent(sig syscall.Signal, within time.Duration) bool
+
 	// PID returns the process id of the command.
 	PID() int
 
@@ -103,6 +107,8 @@ func (u *unguarded) Start(ctx context.Context, o Order) (err error) {
 func (u *unguarded) Extend(boottime.Instant, time.Duration) {}
 
 func (u *unguarded) Measured() (m Measure, ok bool) { return m, false }
+
+func (u *unguarded) Sent(syscall.Signal, time.Duration) bool { return false }
 
 func (u *unguarded) Others() []supervise.Process { return supervise.Descendants() }
 

@@ -21,6 +21,7 @@
 //	end: kill everything            stopped: whether the command is, when that has changed
 //	(end of file: the same)         measured: what it takes to kill everything, if that has changed
 //	                                end: everything is being killed
+//	                                sent: a signal that came to the guard
 //	                                exited: how, and whether something is left
 //	                                (end of file: the guard is gone)
 //
@@ -55,6 +56,7 @@ const (
 	exited   kind = 'E'
 	stopped  kind = 'T'
 	measured kind = 'M'
+	sent     kind = 'W'
 )
 
 // Why a command was not started, beside the number of the kernel's error.

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +49,7 @@ type guarded struct {
 
 	asked atomic.Bool // it was told to
 
+	sent    *testimony
 	started chan beginning
 	exited  chan supervise.Exit
 	stopped supervise.Latest
@@ -96,6 +98,8 @@ func (g *guarded) listen() {
 			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0, Overdue: g.ending.Load() && !g.asked.Load()}
 		case stopped:
 			g.stopped.Put(a != 0)
+		case sent:
+			g.sent.add(a)
 		case end:
 			g.ending.Store(true)
 		}
@@ -223,6 +227,10 @@ func (g *guarded) Measured() (m Measure, ok bool) {
 		return *last, true
 	}
 	return Measure{}, false
+}
+
+func (g *guarded) Sent(sig syscall.Signal, within time.Duration) bool {
+	return slices.Contains(notForGuards, os.Signal(sig)) && g.sent.has(sig, within)
 }
 
 func (g *guarded) PID() int                      { return g.pid }

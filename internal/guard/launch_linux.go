@@ -103,6 +103,7 @@ func (l *Launched) Command(path, interpreter string, first int) (Command, error)
 		interpreter: interpreter,
 		first:       first,
 		pidfd:       -1,
+		sent:        newTestimony(),
 		started:     make(chan beginning, 1),
 		exited:      make(chan supervise.Exit, 2),
 		stopped:     make(supervise.Latest, 1),

@@ -163,9 +163,8 @@ func (w *warden) guard(o Order) {
 		w.refuse(err, why)
 		return
 	}
-	// What goes to everything that is called like etcdlocker is not for the guard: if it died of that, the command would be
-	// killed instead of being asked to end. It starts nothing more that could inherit this.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Ignore(notForGuards...) // it starts nothing more that could inherit this
+	signal.Ignore(syscall.SIGTSTP)
 	w.killer = supervise.NewKiller(w.group, &w.reaping, 0)
 	w.alarms.set(w.deadline.until, lastResort)
 	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
@@ -189,6 +188,7 @@ func (w *warden) settle(continued chan os.Signal, pgid int) {
 	case continued <- syscall.SIGCONT: // it may have come before
 	default:
 	}
+	go w.testify()
 	w.group.Sweep()
 }
 

@@ -212,6 +212,21 @@ func Executed(pid int) bool {
 	return !ok || !p.forked || !kernel.OwnProc()
 }
 
+// IsAbove reports whether a process has started this one, or one that has, as far as /proc shows it.
+func IsAbove(pid int) bool {
+	for above := os.Getppid(); above > 0; {
+		if above == pid {
+			return true
+		}
+		p, ok := readProcess(above)
+		if !ok || !kernel.OwnProc() {
+			return false
+		}
+		above = p.parent
+	}
+	return false
+}
+
 // forkedNotExecuted is the kernel's PF_FORKNOEXEC, among the flags of a process.
 const forkedNotExecuted = 0x40
 

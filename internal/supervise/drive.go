@@ -54,9 +54,10 @@ func (e *Events) before(l *Life) {
 	}
 }
 
-// sameSignalWithin is for how long a signal is awaited that has ended the command, and may have been
-// sent to this process at the same time: a thread that has taken it may not get a processor at once.
-const sameSignalWithin = 20 * time.Millisecond
+// SameSignalWithin is for how long a signal is awaited that may have been sent to several processes
+// at the same time, and has come to one of them: a thread that has taken it may not get a processor
+// at once.
+const SameSignalWithin = 20 * time.Millisecond
 
 // settle takes the signals that came before the command ended, though they may be known only after: one that went to the
 // command and to us at the same time may have ended it.
@@ -65,9 +66,10 @@ func (e *Events) settle(l *Life, status syscall.WaitStatus) {
 		return
 	}
 	e.Settle()
+	e.Reach = func(syscall.Signal) Reach { return Unit } // nobody is left to pass it on to
 	var late <-chan time.Time
 	if status.Signaled() && IsStop(status.Signal()) {
-		late = time.After(sameSignalWithin)
+		late = time.After(SameSignalWithin)
 	}
 	for {
 		select {

@@ -252,3 +252,10 @@ func TestStoppedAgain(t *testing.T) {
 		stands(false)
 	}
 }
+
+// TestIsAbove: parents, and theirs, are above a process. It is not above itself.
+func TestIsAbove(t *testing.T) {
+	if !IsAbove(os.Getppid()) || IsAbove(os.Getpid()) || IsAbove(0) {
+		t.Error("above are", IsAbove(os.Getppid()), IsAbove(os.Getpid()), IsAbove(0))
+	}
+}
