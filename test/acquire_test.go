@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -52,6 +54,28 @@ func TestHoldWithoutACommand(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	free(t, client, "/hold")
+}
+
+// TestAlarmWhileWaiting: an alarm that was set before etcdlocker was executed ends it, and its place
+// in line is removed.
+func TestAlarmWhileWaiting(t *testing.T) {
+	s, key := etcdtest.Shared(t), "/alarm"
+	locker(t, s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	for _, sig := range []syscall.Signal{syscall.SIGALRM, syscall.SIGABRT} {
+		p := locker(t, s.Endpoint(), "-k", key, "true")
+		p.says(p.stderr, "place 1 in line")
+		if sig == syscall.SIGABRT {
+			passes(t, p, sig)
+		}
+		p.signal(sig)
+		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stderr.String(), "stopped by "+unix.SignalName(sig)+" while waiting") {
+			t.Errorf("exit code %d, %q", code, p.stderr)
+		}
+		if n := places(t, s.Client(t), key); n != 1 {
+			t.Errorf("%d places in line, want the holder's alone", n)
+		}
+	}
 }
 
 func TestTryAndWait(t *testing.T) {

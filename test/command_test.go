@@ -92,6 +92,45 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	free(t, s.Client(t), "/sig")
 }
 
+// TestRareSignalsReachTheCommand: some are caught a while after the others. If the command dies of
+// one that has no name, its number is said.
+func TestRareSignalsReachTheCommand(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGPWR, 35, 40, 64} {
+		p := locker(t, s.Endpoint(), "-k", "/rare", "--", "sh", "-c", "echo ready; exec sleep 1000")
+		p.says(p.stdout, "ready")
+		passes(t, p, 64)
+		p.signal(sig)
+		name := unix.SignalName(sig)
+		if name == "" {
+			name = fmt.Sprintf("signal %d", int(sig))
+		}
+		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stderr.String(), "died of "+name+";") {
+			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
+		}
+	}
+	free(t, s.Client(t), "/rare")
+}
+
+// passes waits until an etcdlocker passes a signal on. Until then one of its threads, from which Go
+// hands signals out, blocks it.
+func passes(t *testing.T, p *program, sig syscall.Signal) {
+	t.Helper()
+	etcdtest.Await(t, fmt.Sprintf("signal %d to be passed on", int(sig)), func(context.Context) error {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
+		for _, thread := range threads {
+			tid, err := strconv.Atoi(thread.Name())
+			if err != nil || signals(t, tid, "SigBlk")&(1<<(sig-1)) != 0 {
+				return fmt.Errorf("thread %s blocks it, %v", thread.Name(), err)
+			}
+		}
+		return nil
+	})
+}
+
 // TestIgnoredFromTheStart: a SIGHUP or SIGINT that we were started to ignore, as by nohup, is ignored by us and the command.
 // That others were ignored is not known to a Go program: they are passed on.
 func TestIgnoredFromTheStart(t *testing.T) {

@@ -183,11 +183,11 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	case life.Trouble != nil:
 		meanwhile := ""
 		if stop != 0 {
-			meanwhile = "told to stop by " + unix.SignalName(stop) + ", "
+			meanwhile = "told to stop by " + signalName(stop) + ", "
 		}
 		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and lock %q is released", meanwhile, life.Trouble.Why, h.key), exitUnwell)
 	case stop != 0:
-		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", unix.SignalName(stop), h.key)
+		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", signalName(stop), h.key)
 		return exitSignal + int(stop)
 	case life.Overdue:
 		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released", h.key)
@@ -197,7 +197,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		return h.guardKilled()
 	case life.Status.Signaled():
 		sig := life.Status.Signal()
-		h.voice.errorf("the command died of %s; lock %q is released", unix.SignalName(sig), h.key)
+		h.voice.errorf("the command died of %s; lock %q is released", signalName(sig), h.key)
 		return exitSignal + int(sig)
 	}
 	return life.Status.ExitStatus()

@@ -12,7 +12,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/buildinfo"
 	"github.com/etcdlock/etcdlock/internal/early"
 	"github.com/etcdlock/etcdlock/internal/guard"
-	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // Exit codes that are not the command's.
@@ -81,7 +80,7 @@ func (l *locker) run() int {
 			h.close()
 			h.leave()
 		}
-		l.voice.errorf("stopped by %s while waiting for lock %q", unix.SignalName(sig), l.key)
+		l.voice.errorf("stopped by %s while waiting for lock %q", signalName(sig), l.key)
 		return exitSignal + int(sig)
 	}
 	if err != nil {
@@ -112,12 +111,12 @@ func (l *locker) untilStopped(parent context.Context) (context.Context, func() s
 	}
 }
 
-// waitForStop returns the first signal that tells to stop, or 0 when quit is closed.
+// waitForStop returns the first signal that ends us, or 0 when quit is closed.
 func waitForStop(quit <-chan struct{}, signals <-chan os.Signal) syscall.Signal {
 	for {
 		select {
 		case sig := <-signals:
-			if sig, ok := sig.(syscall.Signal); ok && supervise.IsStop(sig) {
+			if sig, ok := sig.(syscall.Signal); ok && endsWaiting(sig) {
 				return sig
 			}
 			if sig == unix.SIGTSTP {

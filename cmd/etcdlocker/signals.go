@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -16,7 +18,7 @@ import (
 )
 
 // passed are the signals that go on to the command, and SIGTSTP while there is one. SIGTTIN and SIGTTOU keep their effect on
-// us: the kernel sends them to the whole group. SIGCHLD and SIGURG are about us alone.
+// us: the kernel sends them to the whole group. SIGCHLD, SIGURG, SIGPROF and SIGPIPE are about us alone.
 var passed = []syscall.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH,
 	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
@@ -34,15 +36,24 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 			defer close(caught)
 			runtime.Gosched()
 			signal.Notify(continues, unix.SIGCONT)
-			for _, sig := range passed {
-				catch(c, sig)
-				// What etcd is asked meanwhile goes first. It may hand on from goroutine to goroutine once.
-				runtime.Gosched()
-				runtime.Gosched()
-			}
+			catchAll(c, passed)
+			time.AfterFunc(catchLateAfter, func() { catchAll(c, passedLate) })
 		}()
 		return caught
 	})
+}
+
+// catchLateAfter is when the signals are caught that are hardly ever sent. The shortest commands do
+// without.
+const catchLateAfter = 100 * time.Millisecond
+
+func catchAll(c chan<- os.Signal, signals []syscall.Signal) {
+	for _, sig := range signals {
+		catch(c, sig)
+		// What etcd is asked meanwhile goes first. It may hand on from goroutine to goroutine once.
+		runtime.Gosched()
+		runtime.Gosched()
+	}
 }
 
 // catch has a signal sent to c, and its sender noted, unless it is ignored.
@@ -93,6 +104,18 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 		return supervise.Unit
 	}
 	return supervise.Alone
+}
+
+// endsWaiting reports whether a signal ends an etcdlocker without a command to pass it on to. SIGALRM
+// is that of an alarm that was set before etcdlocker was executed, and SIGABRT a service manager's:
+// they would end the command.
+func endsWaiting(sig syscall.Signal) bool {
+	return supervise.IsStop(sig) || sig == unix.SIGALRM || sig == unix.SIGABRT
+}
+
+// signalName names a signal in messages. Real-time signals have a number alone.
+func signalName(sig syscall.Signal) string {
+	return cmp.Or(unix.SignalName(sig), "signal "+strconv.Itoa(int(sig)))
 }
 
 // suspend stops this process, and returns when it was continued. The first one of a pid namespace cannot stop itself.

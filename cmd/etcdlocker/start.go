@@ -19,7 +19,7 @@ var errNoTime = errors.New("too little of its validity was left to start the com
 type stopped syscall.Signal
 
 func (s stopped) Error() string {
-	return "stopped by " + unix.SignalName(syscall.Signal(s)) + " before the command had started"
+	return "stopped by " + signalName(syscall.Signal(s)) + " before the command had started"
 }
 
 // guardsTried is how many guards may be killed or stopped before their command has started.
