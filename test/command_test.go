@@ -156,6 +156,22 @@ func TestIgnoredFromTheStart(t *testing.T) {
 	free(t, s.Client(t), "/ignored")
 }
 
+// TestIgnoredByOption: etcdlocker and the command ignore what they are told to. The command would die
+// of it otherwise.
+func TestIgnoredByOption(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/ignored", "--ignore-signal", "TERM", "--ignore-signal=USR2", "--ignore-signal=PIPE", "--",
+		"sh", "-c", `kill -TERM $$; kill -USR2 $$; kill -PIPE $$; trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
+	p.says(p.stdout, "ready")
+	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGUSR2)
+	p.signal(syscall.SIGUSR1)
+	if code := p.code(); code != 6 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/ignored")
+}
+
 // TestStoppedByHand: SIGTSTP to etcdlocker alone stops the command, and then etcdlocker. SIGCONT lets both go on.
 func TestStoppedByHand(t *testing.T) {
 	s := etcdtest.Shared(t)

@@ -45,6 +45,7 @@ func TestBadInput(t *testing.T) {
 		{"conflict code", nil, []string{"-k", "/x", "--conflict-exit-code", "256", "true"}, 64, "--conflict-exit-code"},
 		{"orphans", nil, []string{"-k", "/x", "--orphans=eat", "true"}, 64, "--orphans"},
 		{"doubt", nil, []string{"-k", "/x", "--on-doubt=pray", "true"}, 64, "--on-doubt"},
+		{"signal", nil, []string{"-k", "/x", "--ignore-signal", "KILL", "true"}, 64, "--ignore-signal: \"KILL\""},
 		{"unknown option", nil, []string{"-k", "/x", "--colour", "true"}, 64, "--colour"},
 		{"node without a module", nil, []string{"-k", "/x", "-n"}, 64, "--node: there is no command"},
 		{"the same by variable", []string{"ETCD_CHILD_IS_NODE=1"}, []string{"-k", "/x"}, 64, "ETCD_CHILD_IS_NODE"},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,9 @@ func run() int {
 	case o.version:
 		fmt.Println("etcdlocker", buildinfo.Version())
 		return 0
+	}
+	for _, sig := range o.ignored {
+		signal.Ignore(sig)
 	}
 	signals := make(chan os.Signal, 64)
 	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -33,6 +34,7 @@ type options struct {
 	killAfter           time.Duration
 	orphans             supervise.Orphans
 	freeze              bool // in doubt, instead of ending the command
+	ignored             []syscall.Signal
 	pulse               pulseOptions
 	noTimers            bool // if the kernel has none
 	keepCredentials     bool // the command gets them as well
@@ -75,6 +77,7 @@ type parser struct {
 	grace, wait, hold, killAfter, connect string
 	conflict, watchdog                    string
 	embedded                              string
+	ignored                               []string
 }
 
 // defaultDir is what --embedded means without a directory; no path looks like it.
@@ -105,6 +108,7 @@ func newParser(getenv func(string) string) *parser {
 	f.StringVar(&p.killAfter, "kill-after", "", "")
 	f.StringVar(&p.orphans, "orphans", "leave", "")
 	f.StringVar(&p.doubt, "on-doubt", "kill", "")
+	f.StringArrayVar(&p.ignored, "ignore-signal", nil, "")
 	f.StringVar(&p.embedded, "embedded", "", "")
 	f.Lookup("embedded").NoOptDefVal = defaultDir
 	f.StringVar(&p.connect, "connect-timeout", "", "")
@@ -287,6 +291,13 @@ func (p *parser) life() error {
 		p.o.freeze = p.doubt == "freeze"
 	default:
 		return usagef("it is one of kill and freeze", "--on-doubt: %q is not known", p.doubt)
+	}
+	for _, name := range p.ignored {
+		sig, ok := ignorable(name)
+		if !ok {
+			return usagef("name a signal that is passed on to the command, or TSTP, TTIN, TTOU or PIPE", "--ignore-signal: %q cannot be ignored", name)
+		}
+		p.o.ignored = append(p.o.ignored, sig)
 	}
 	p.o.conflictCode = exitNotAcquired
 	if p.flags.Changed("conflict-exit-code") {

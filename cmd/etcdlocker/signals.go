@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +43,17 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 		}()
 		return caught
 	})
+}
+
+// ignorable returns the signal with a name, which may begin with SIG, or a number, and whether
+// etcdlocker can do without it.
+func ignorable(name string) (sig syscall.Signal, ok bool) {
+	sig = unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG"))
+	if n, err := strconv.Atoi(name); err == nil {
+		sig = syscall.Signal(n)
+	}
+	others := []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE}
+	return sig, slices.Contains(slices.Concat(passed, passedLate, others), sig)
 }
 
 // catchLateAfter is when the signals are caught that are hardly ever sent. The shortest commands do

@@ -47,6 +47,7 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 			Lease:      int64(h.lock.Lease()),
 			Env:        h.environment(),
 			NoTimers:   h.noTimers,
+			Ignored:    h.ignored,
 		}
 		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)

@@ -28,6 +28,7 @@ The command:
       --on-doubt kill|freeze  when renewals fail: at the grace before validity ends, ask the command to end, or stop it
                           until a renewal succeeds; when validity ends, or sooner as above, it is killed; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
+      --ignore-signal NAME  etcdlocker and the command ignore this signal, as they do HUP under nohup; can be given again
       --keep-credentials  the command gets ETCDCTL_PASSWORD, and ETCDCTL_USER with a password in it; else it does not
       --no-kernel-timers  run the command even if the kernel refuses its timers (RLIMIT_SIGPENDING): with both etcdlocker
                           and its guard stopped, the command then runs on

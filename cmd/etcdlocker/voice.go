@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,8 +73,9 @@ func (v *voice) begin() {
 }
 
 // takeBrokenPipes takes SIGPIPE, which would end this process, and so the command, where the reader
-// of stderr has gone away. It is not ignored: the command would inherit that.
-var takeBrokenPipes = sync.OnceFunc(func() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) })
+// of stderr has gone away. It is not ignored, unless that was asked for: the command would inherit
+// that.
+var takeBrokenPipes = sync.OnceFunc(func() { catch(make(chan os.Signal, 1), syscall.SIGPIPE) })
 
 // write writes until nothing is left to be written.
 func (v *voice) write() {

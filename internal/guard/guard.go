@@ -33,6 +33,7 @@ package guard
 
 import (
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
@@ -83,6 +84,7 @@ type Order struct {
 	Channel    int              // a descriptor for the command, which finds its number as Node.js does; 0: none
 	Checks     bool             // the channel is that of Checks instead
 	NoTimers   bool             // the kernel's timers are done without if there are none to be had
+	Ignored    []syscall.Signal // that the command is started to ignore
 
 	pgid        int    // the process group of the command; 0: the one that the guard was started in
 	first       int    // of etcdlocker's words, the first one of the command
@@ -94,7 +96,7 @@ type Order struct {
 func (o Order) message(k kind) []byte {
 	m := []byte{byte(k)}
 	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks), flag(o.NoTimers),
-		uint64(o.Allowed), uint64(o.Ahead)} {
+		uint64(o.Allowed), uint64(o.Ahead), setOf(o.Ignored)} {
 		m = appendNumber(m, n)
 	}
 	for _, s := range append([]string{o.path, o.interpreter}, o.Env...) {
@@ -105,7 +107,7 @@ func (o Order) message(k kind) []byte {
 
 // parseOrder is the reverse of message.
 func parseOrder(m []byte) (o Order, err error) {
-	const head = 1 + 9*8
+	const head = 1 + 10*8
 	if len(m) <= head || m[len(m)-1] != 0 {
 		return Order{}, errMessage
 	}
@@ -117,6 +119,7 @@ func parseOrder(m []byte) (o Order, err error) {
 	o.Checks = number(m[41:]) != 0
 	o.NoTimers = number(m[49:]) != 0
 	o.Allowed, o.Ahead = time.Duration(number(m[57:])), time.Duration(number(m[65:]))
+	o.Ignored = signalsOf(number(m[73:]))
 	var words []string
 	for begin, i := head, head; i < len(m); i++ {
 		if m[i] == 0 {
@@ -129,6 +132,24 @@ func parseOrder(m []byte) (o Order, err error) {
 	}
 	o.path, o.interpreter, o.Env = words[0], words[1], words[2:]
 	return o, nil
+}
+
+// setOf is signals in a message: a bit for each, the lowest for signal 1.
+func setOf(signals []syscall.Signal) (set uint64) {
+	for _, sig := range signals {
+		set |= 1 << (sig - 1)
+	}
+	return set
+}
+
+// signalsOf is the reverse of setOf.
+func signalsOf(set uint64) (signals []syscall.Signal) {
+	for sig := syscall.Signal(1); set != 0; sig, set = sig+1, set>>1 {
+		if set&1 != 0 {
+			signals = append(signals, sig)
+		}
+	}
+	return signals
 }
 
 // flag is a truth value in a message.

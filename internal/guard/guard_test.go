@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,5 +26,19 @@ func TestExtra(t *testing.T) {
 	}
 	if usual := extra(time.Millisecond, time.Millisecond, 10); usual > validity.MaxExtra(2*time.Second, time.Second, time.Second/2) {
 		t.Errorf("%v for an ordinary command, which is too much for a TTL of 2 s", usual)
+	}
+}
+
+// TestOrderArrives: what an order says comes back from its message.
+func TestOrderArrives(t *testing.T) {
+	for _, o := range []Order{
+		{Env: nil},
+		{ValidUntil: 1, Allowed: 2, Ahead: 3, By: 4, Lease: 5, Env: []string{"A=1", "B="}, Checks: true, NoTimers: true,
+			Ignored: []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM, 64}, pgid: 6, first: 7, interpreter: "node", path: "/bin/true"},
+	} {
+		got, err := parseOrder(o.message(start))
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(o) {
+			t.Errorf("%+v arrives as %+v, %v", o, got, err)
+		}
 	}
 }

@@ -243,6 +243,9 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	if w.group.Frozen() { // by an etcdlocker above this one, see cgroup.Thaw: nobody could be executed in it
 		w.group.Thaw()
 	}
+	for _, sig := range o.Ignored {
+		signal.Ignore(sig) // the command inherits that
+	}
 	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
 		return cannotExecute, err
 	}
