@@ -50,8 +50,8 @@ func TestHoldWithoutACommand(t *testing.T) {
 	}
 	p.says(p.stdout, fmt.Sprintf("/hold %d\n", resp.Kvs[0].ModRevision))
 	p.signal(syscall.SIGINT)
-	if code := p.code(); code != 130 {
-		t.Errorf("exit code %d", code)
+	if code := p.code(); code != 130 || p.said() != "etcdlocker: error: stopped by SIGINT; lock \"/hold\" is released\n" {
+		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
 	free(t, client, "/hold")
 }

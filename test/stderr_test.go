@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,6 +119,25 @@ func TestStderrBlocks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStderrBlocksAtTheEnd: a stderr that takes nothing delays the end of etcdlocker by a moment.
+func TestStderrBlocksAtTheEnd(t *testing.T) {
+	t.Parallel()
+	s, key, b := etcdtest.Shared(t), "/stderr/end", newBlockedStderr(t)
+	p := b.locker(s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	p.says(p.stdout, key)
+	b.fill()
+	begun := time.Now()
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 143 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(begun); took > 900*time.Millisecond { // it was a second
+		t.Errorf("it took %v", took)
+	}
+	free(t, s.Client(t), key)
 }
 
 // TestStderrCloses: a reader of stderr that goes away costs no lock, and the command has the usual

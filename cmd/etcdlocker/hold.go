@@ -61,7 +61,7 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 
 // holdOnly holds the lock without a command until a signal comes.
 func (h *holder) holdOnly() int {
-	h.voice.flush(flushBefore)
+	h.voice.flush()
 	fmt.Println(readable(h.key), h.lock.Token())
 	sig := h.pause(nil)
 	lost := h.release()
@@ -69,6 +69,7 @@ func (h *holder) holdOnly() int {
 	case lost:
 		return exitLost
 	case sig != 0:
+		h.voice.errorf("stopped by %s; lock %q is released", signalName(sig), h.key)
 		return exitSignal + int(sig)
 	}
 	return exitLost

@@ -29,7 +29,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	v := &voice{w: os.Stderr}
-	defer v.flush(flushAtEnd)
+	defer v.flush()
 	defer early.Guard.Close() // if it has got no command
 	o, err := parseOptions(os.Args[1:], os.Getenv)
 	switch {

@@ -40,7 +40,7 @@ func TestMarginIsTight(t *testing.T) {
 					t.Errorf("%v more, want %v", got, tt.margin)
 				}
 			}
-			h.voice.flush(time.Minute)
+			h.voice.flushWithin(time.Minute)
 			want := 0
 			if tt.warns {
 				want = 1

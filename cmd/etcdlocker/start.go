@@ -39,7 +39,7 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
 			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
 		}
-		h.voice.flush(flushBefore) // what was said comes before what the command says
+		h.voice.flush() // what was said comes before what the command says
 		o := guard.Order{
 			ValidUntil: h.validUntil(),
 			Allowed:    h.allowed(),

@@ -16,11 +16,9 @@ import (
 // maxQueued is how many lines wait for stderr at most.
 const maxQueued = 1000
 
-// How long a blocked stderr is waited for: before something else is written, and at the end.
-const (
-	flushBefore = 100 * time.Millisecond
-	flushAtEnd  = time.Second
-)
+// flushWithin is how long a blocked stderr is waited for, before something else is written and at the
+// end.
+const flushWithin = 100 * time.Millisecond
 
 // A voice says everything that is said to a human, one line at a time, on stderr: stdout is the
 // command's. While a status line stands on the terminal, other lines are written above it.
@@ -40,19 +38,40 @@ type voice struct {
 }
 
 func (v *voice) say(kind, format string, args ...any) {
-	line := "etcdlocker: " + kind + oneLine(fmt.Sprintf(format, args...)) + "\n"
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.queue) < maxQueued {
-		v.queue = append(v.queue, line)
+		v.put(kind, format, args...)
 	} else {
 		v.dropped++
 	}
 	v.begin()
 }
 
-func (v *voice) errorf(format string, args ...any) { v.say("error: ", format, args...) }
-func (v *voice) hintf(format string, args ...any)  { v.say("hint: ", format, args...) }
+// sayAtLast says what belongs to the exit code, and so comes in the end. It finds room in the queue,
+// behind the number of lines that did not.
+func (v *voice) sayAtLast(kind, format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.putDropped()
+	v.put(kind, format, args...)
+	v.begin()
+}
+
+func (v *voice) put(kind, format string, args ...any) {
+	v.queue = append(v.queue, "etcdlocker: "+kind+oneLine(fmt.Sprintf(format, args...))+"\n")
+}
+
+// putDropped queues the number of lines that found no room.
+func (v *voice) putDropped() {
+	if v.dropped > 0 {
+		v.put("warning: ", "%d messages are missing here: stderr was blocked", v.dropped)
+		v.dropped = 0
+	}
+}
+
+func (v *voice) errorf(format string, args ...any) { v.sayAtLast("error: ", format, args...) }
+func (v *voice) hintf(format string, args ...any)  { v.sayAtLast("hint: ", format, args...) }
 func (v *voice) warnf(format string, args ...any)  { v.say("warning: ", format, args...) }
 func (v *voice) notef(format string, args ...any)  { v.say("", format, args...) }
 
@@ -82,18 +101,16 @@ func (v *voice) write() {
 	takeBrokenPipes()
 	for {
 		v.mu.Lock()
-		lines, dropped, status := v.queue, v.dropped, v.status
-		v.queue, v.dropped = nil, 0
-		if len(lines) == 0 && dropped == 0 && status == v.shown {
+		v.putDropped()
+		lines, status := v.queue, v.status
+		v.queue = nil
+		if len(lines) == 0 && status == v.shown {
 			close(v.quiet)
 			v.quiet = nil
 			v.mu.Unlock()
 			return
 		}
 		v.mu.Unlock()
-		if dropped > 0 {
-			lines = append(lines, fmt.Sprintf("etcdlocker: warning: %d messages are missing here: stderr was blocked\n", dropped))
-		}
 		for _, line := range lines {
 			io.WriteString(v.w, v.erase()+line+v.shown)
 		}
@@ -111,8 +128,10 @@ func (v *voice) erase() string {
 	return "\r\x1b[K"
 }
 
-// flush waits until all is written, but no longer than limit.
-func (v *voice) flush(limit time.Duration) {
+// flush waits until all is written, but not for long.
+func (v *voice) flush() { v.flushWithin(flushWithin) }
+
+func (v *voice) flushWithin(limit time.Duration) {
 	v.mu.Lock()
 	quiet := v.quiet
 	v.mu.Unlock()

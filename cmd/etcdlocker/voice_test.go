@@ -24,22 +24,22 @@ func (w *blockedWriter) Write(p []byte) (int, error) {
 func TestVoiceKeepsTheOrder(t *testing.T) {
 	var written bytes.Buffer
 	v, want := &voice{w: &written}, ""
-	v.flush(time.Minute) // nothing
+	v.flushWithin(time.Minute) // nothing
 	for i := range 500 {
 		v.notef("line %d", i)
 		want += fmt.Sprintf("etcdlocker: line %d\n", i)
 		if i%100 == 0 {
-			v.flush(time.Minute)
+			v.flushWithin(time.Minute)
 		}
 	}
-	v.flush(time.Minute)
+	v.flushWithin(time.Minute)
 	if written.String() != want {
 		t.Errorf("it wrote %q", &written)
 	}
 }
 
 // TestVoiceDoesNotWait: who speaks goes on although nothing can be written, and what could not be
-// kept is counted.
+// kept is counted. An error is always kept.
 func TestVoiceDoesNotWait(t *testing.T) {
 	w := &blockedWriter{open: make(chan struct{})}
 	v := &voice{w: w}
@@ -63,19 +63,20 @@ func TestVoiceDoesNotWait(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	v.errorf("the end")
 	v.setStatus("waiting")
-	v.flush(time.Millisecond)
+	v.flushWithin(time.Millisecond)
 	close(w.open)
-	v.flush(time.Minute)
+	v.flushWithin(time.Minute)
 	v.notef("last")
 	v.setStatus("")
-	v.flush(time.Minute)
+	v.flushWithin(time.Minute)
 	said := w.written.String()
 	if n := strings.Count(said, "debug: more\n"); n != maxQueued {
 		t.Errorf("%d lines were kept", n)
 	}
 	const erase = "\r\x1b[K"
-	end := "etcdlocker: warning: 3000 messages are missing here: stderr was blocked\nwaiting" + erase + "etcdlocker: last\nwaiting" + erase
+	end := "etcdlocker: warning: 3000 messages are missing here: stderr was blocked\netcdlocker: error: the end\nwaiting" + erase + "etcdlocker: last\nwaiting" + erase
 	if !strings.HasSuffix(said, end) {
 		t.Errorf("it ends with %q", said[max(0, len(said)-300):])
 	}
@@ -94,7 +95,7 @@ func TestStatusLine(t *testing.T) {
 		func() { v.notef("end") },
 	} {
 		step()
-		v.flush(time.Minute)
+		v.flushWithin(time.Minute)
 	}
 	const erase = "\r\x1b[K"
 	if want := "one" + erase + "etcdlocker: line\none" + erase + "two" + erase + "etcdlocker: end\n"; written.String() != want {
