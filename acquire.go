@@ -140,7 +140,7 @@ func (c *contender) busy(ctx context.Context) error {
 		return c.translateRead(ctx, err)
 	}
 	if key := getOne(resp, 0); key != nil {
-		return &busyError{fmt.Sprintf("lock %q is held by %q", c.key, key.Value)}
+		return &busyError{fmt.Sprintf("lock %q is held by %q", c.key, place.Shown(key.Value))}
 	}
 	newest, err := c.lease.read(ctx, newestBelow(c.key, ever))
 	if err != nil {

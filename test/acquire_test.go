@@ -78,6 +78,34 @@ func TestAlarmWhileWaiting(t *testing.T) {
 	}
 }
 
+// TestValueOfOthers: a value that somebody has put into the lock key is shown in part, and cannot
+// control a terminal.
+func TestValueOfOthers(t *testing.T) {
+	s, key := etcdtest.Shared(t), "/value"
+	client := s.Client(t)
+	for _, value := range []string{strings.Repeat("x", 1_000_000), "h\u009b31mX\u202eevil\a\x1b]0;t\a"} {
+		if _, err := client.Put(etcdtest.Context(t), key, value); err != nil {
+			t.Fatal(err)
+		}
+		p := locker(t, s.Endpoint(), "-k", key, "--try", "true")
+		waiter := locker(t, s.Endpoint(), "-k", key, "true")
+		waiter.says(waiter.stderr, "held by ")
+		if code := p.code(); code != 1 {
+			t.Errorf("exit code %d", code)
+		}
+		for _, said := range []string{p.stderr.String(), waiter.stderr.String()} {
+			if len(said) > 1000 || strings.ContainsAny(said, "\u009b\u202e\a\x1b") {
+				t.Errorf("it says %.2000q", said)
+			}
+		}
+		waiter.signal(syscall.SIGTERM)
+		waiter.code()
+	}
+	if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestTryAndWait(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)

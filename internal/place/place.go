@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -190,7 +191,7 @@ func Is(lock string, kv *mvccpb.KeyValue) bool {
 type Line struct {
 	Held   bool               // K exists
 	Token  int64              // its ModRevision
-	Holder string             // its value
+	Holder string             // its value as it is shown
 	Record Record             // of the holder, if it is one of ours
 	Places []*mvccpb.KeyValue // oldest first, the holder's among them; strangers' have no values
 	More   bool               // there may be others
@@ -215,7 +216,7 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 	ours, others := resp.Responses[1].GetResponseRange(), resp.Responses[2].GetResponseRange()
 	line := Line{Places: Filter(lock, append(ours.Kvs, others.Kvs...)), More: ours.More || others.More}
 	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
-		line.Held, line.Token, line.Holder = true, kv.ModRevision, string(kv.Value)
+		line.Held, line.Token, line.Holder = true, kv.ModRevision, Shown(kv.Value)
 		for _, p := range line.Places {
 			if p.ModRevision == kv.ModRevision {
 				line.Record, _ = Parse(p.Value)
@@ -223,6 +224,20 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 		}
 	}
 	return line, nil
+}
+
+// Shown returns the value of K as it is shown to people. Anybody may have put anything there: what is
+// longer than an id may be is cut off.
+func Shown(value []byte) string {
+	const most = 256
+	if len(value) <= most {
+		return string(value)
+	}
+	end := most
+	for end > 0 && !utf8.RuneStart(value[end]) {
+		end--
+	}
+	return string(value[:end]) + "..."
 }
 
 // Filter returns the places in line for a lock among keys below K/, oldest first.

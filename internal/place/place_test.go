@@ -1,6 +1,7 @@
 package place
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
@@ -122,5 +123,24 @@ func TestBelow(t *testing.T) {
 		if child := r.Below(); child != 0 {
 			t.Errorf("it is below %s: %d", name, child)
 		}
+	}
+}
+
+// TestShown: what is shown of a value is at most as long as an id, and no character is cut.
+func TestShown(t *testing.T) {
+	long := strings.Repeat("x", 256)
+	for value, want := range map[string]string{
+		"":                    "",
+		"me":                  "me",
+		long:                  long,
+		long + "x":            long + "...",
+		long[1:] + "é" + long: long[1:] + "...",
+	} {
+		if got := Shown([]byte(value)); got != want {
+			t.Errorf("%q is shown as %q", value, got)
+		}
+	}
+	if got := Shown(bytes.Repeat([]byte{0x80}, 1000)); len(got) > 260 {
+		t.Errorf("%d bytes are shown of no text", len(got))
 	}
 }
