@@ -214,6 +214,67 @@ func TestWaitingLineOnANarrowTerminal(t *testing.T) {
 	}
 }
 
+// TestWaitingLineWithWideCharacters: what takes two columns does not make the line longer than the
+// terminal is wide.
+func TestWaitingLineWithWideCharacters(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), strings.Repeat("鍵", 38)
+	locker(t, s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	const columns = 80
+	waiter := onTerminal(t, columns, s.Endpoint(), "-k", key, "echo", "ran")
+	waiter.says(waiter.stdout, "...")
+	for _, line := range regexp.MustCompile(`\r|\n|\x1b\[K`).Split(waiter.stdout.String(), -1) {
+		if n := utf8.RuneCountInString(line) + strings.Count(line, "鍵"); n >= columns {
+			t.Errorf("%q takes %d of %d columns", line, n, columns)
+		}
+	}
+}
+
+// TestWaitingOnADumbTerminal: one line, and nothing that it could not erase.
+func TestWaitingOnADumbTerminal(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/dumb"
+	holder := locker(t, s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	waiter := commandOnTerminal(t, 80, exec.Command("env", "TERM=dumb", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran"))
+	waiter.shows("waiting for lock")
+	time.Sleep(1500 * time.Millisecond) // the time for another one
+	holder.signal(syscall.SIGTERM)
+	waiter.code()
+	if shown := waiter.stdout.String(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
+		t.Errorf("it shows %q", shown)
+	}
+}
+
+// TestWaitingInTheBackground: one who waits in the background does not write over what is typed, and
+// shows its line when it comes to the foreground.
+func TestWaitingInTheBackground(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/waits/background"
+	holder := locker(t, s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	sh := shell(t, s.Endpoint())
+	sh.types("etcdlocker -k " + key + " -- echo ran &\r")
+	sh.shows("place 1 in line")
+	begin := sh.seen
+	sh.types("echo ty''ped")
+	sh.shows("echo ty''ped")
+	time.Sleep(1500 * time.Millisecond) // the time for another line
+	sh.types("\r")
+	sh.shows("typed\r\n")
+	sh.shows("$ ")
+	if shown := sh.stdout.String()[begin:sh.seen]; strings.Contains(shown, "waiting") || strings.Contains(shown, "\x1b[K") {
+		t.Errorf("it writes over what is typed: %q", shown)
+	}
+	sh.types("fg\r")
+	sh.shows("waiting for lock")
+	holder.signal(syscall.SIGTERM)
+	sh.shows("ran")
+	sh.shows("$ ")
+	sh.ends()
+}
+
 // TestCtrlCReachesTheCommandOnce: the terminal has sent it to the whole group already.
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	s := etcdtest.Shared(t)

@@ -28,7 +28,7 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
-	v := &voice{w: os.Stderr}
+	v := &voice{w: os.Stderr, front: inForeground}
 	defer v.flush()
 	defer early.Guard.Close() // if it has got no command
 	o, err := parseOptions(os.Args[1:], os.Getenv)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"os/signal"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+	"golang.org/x/text/width"
 )
 
 // A terminalState is how the terminal of our session was set before the command ran, nil if there is none. It need not be
@@ -47,6 +49,34 @@ func inForeground() (in bool) {
 		in = err == nil && foreground == unix.Getpgrp()
 	})
 	return in
+}
+
+// fit returns as much of a line as fits into so many columns, with dots if that is not all.
+func fit(line string, columns int) string {
+	const dots = "..."
+	used, end := 0, 0 // end is that of what fits before the dots
+	for i, r := range line {
+		if used <= columns-len(dots) {
+			end = i
+		}
+		used += columnsOf(r)
+	}
+	if used <= columns {
+		return line
+	}
+	return line[:end] + dots
+}
+
+// columnsOf returns how many columns of a terminal a character takes.
+func columnsOf(r rune) int {
+	kind := width.LookupRune(r).Kind()
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case kind == width.EastAsianWide, kind == width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
 }
 
 // withTerminal calls f with a descriptor of our session's terminal, if it has one.

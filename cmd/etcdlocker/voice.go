@@ -26,7 +26,8 @@ const flushWithin = 100 * time.Millisecond
 // No method but flush waits for stderr, which may block for as long as it likes: a terminal after
 // Ctrl-S, or a full pipe. A goroutine writes, and lasts for as long as there is something to write.
 type voice struct {
-	w io.Writer
+	w     io.Writer
+	front func() bool // whether a status line may stand on the terminal; nil: it may
 
 	mu      sync.Mutex
 	queue   []string      // lines to be written
@@ -34,7 +35,9 @@ type voice struct {
 	status  string        // the status line that is wanted; empty: none
 	quiet   chan struct{} // closed when all is written; nil: it is
 
-	shown string // the status line on the terminal; the writing goroutine's
+	// The writing goroutine's.
+	shown string // the status line on the terminal
+	seen  string // the last one that was wanted, shown or not
 }
 
 func (v *voice) say(kind, format string, args ...any) {
@@ -104,13 +107,17 @@ func (v *voice) write() {
 		v.putDropped()
 		lines, status := v.queue, v.status
 		v.queue = nil
-		if len(lines) == 0 && status == v.shown {
+		if len(lines) == 0 && status == v.seen {
 			close(v.quiet)
 			v.quiet = nil
 			v.mu.Unlock()
 			return
 		}
 		v.mu.Unlock()
+		v.seen = status
+		if v.shown+status != "" && v.front != nil && !v.front() {
+			v.shown, status = "", "" // a shell's prompt may stand there now
+		}
 		for _, line := range lines {
 			io.WriteString(v.w, v.erase()+line+v.shown)
 		}
@@ -146,10 +153,11 @@ func (v *voice) flushWithin(limit time.Duration) {
 	}
 }
 
-// oneLine keeps a message on its line, whatever is quoted in it, and control characters off the terminal.
+// oneLine keeps a message on its line, whatever is quoted in it, and off the terminal what would
+// change that or the order of its text: characters that control and format.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !strconv.IsPrint(r) {
 			return ' '
 		}
 		return r

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -100,5 +101,61 @@ func TestStatusLine(t *testing.T) {
 	const erase = "\r\x1b[K"
 	if want := "one" + erase + "etcdlocker: line\none" + erase + "two" + erase + "etcdlocker: end\n"; written.String() != want {
 		t.Errorf("it wrote %q, want %q", &written, want)
+	}
+}
+
+// TestStatusLineInTheBackground: nothing is written over a prompt, and the line comes back.
+func TestStatusLineInTheBackground(t *testing.T) {
+	var written bytes.Buffer
+	var front atomic.Bool
+	v := &voice{w: &written, front: front.Load}
+	for _, step := range []func(){
+		func() { v.setStatus("none") },
+		func() { front.Store(true) },
+		func() { v.setStatus("one") },
+		func() { front.Store(false) },
+		func() { v.notef("line") },
+		func() { v.setStatus("two") },
+		func() { front.Store(true) },
+		func() { v.setStatus("three") },
+		func() { front.Store(false) },
+		func() { v.setStatus("") },
+	} {
+		step()
+		v.flushWithin(time.Minute)
+	}
+	if want := "oneetcdlocker: line\nthree"; written.String() != want {
+		t.Errorf("it wrote %q, want %q", &written, want)
+	}
+}
+
+// TestNothingControlsTheTerminal: what others have put into a message cannot.
+func TestNothingControlsTheTerminal(t *testing.T) {
+	var written bytes.Buffer
+	v := &voice{w: &written}
+	v.errorf("%s", "h\u009b31m\x9b31m\u202eevil\u2066\u200b\u2028\x1b]0;t\a\r\n鍵 é")
+	v.flushWithin(time.Minute)
+	if want := "etcdlocker: error: h 31m\ufffd31m evil    ]0;t   鍵 é\n"; written.String() != want {
+		t.Errorf("it wrote %q, want %q", &written, want)
+	}
+}
+
+// TestFit: a line fits into the columns that it has, wide characters and all.
+func TestFit(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                   "",
+		"12345678":           "12345678",
+		"123456789":          "12345...",
+		"鍵鍵鍵鍵":               "鍵鍵鍵鍵",
+		"鍵鍵鍵鍵鍵":              "鍵鍵...",
+		"a鍵鍵鍵鍵":              "a鍵鍵...",
+		"🚀🚀🚀🚀🚀":              "🚀🚀...",
+		"e\u0301e\u0301":     "e\u0301e\u0301",
+		"12345\u0301678":     "12345\u0301678",
+		"1234e\u03016789abc": "1234e\u0301...",
+	} {
+		if got := fit(line, 8); got != want {
+			t.Errorf("%q becomes %q, want %q", line, got, want)
+		}
 	}
 }

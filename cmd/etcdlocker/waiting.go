@@ -12,18 +12,18 @@ import (
 	"github.com/etcdlock/etcdlock/internal/place"
 )
 
-// A waitingLine tells who holds the lock that is waited for: on a terminal one line that is kept up to date, else
-// one plain line at the start.
+// A waitingLine tells who holds the lock that is waited for: one line that is kept up to date while
+// this process has a terminal, else one plain line.
 type waitingLine struct {
 	voice    *voice
 	client   *clientv3.Client
 	key      string
-	terminal *os.File // nil: none
+	terminal *os.File // nil: none, or one on which nothing can be erased
 }
 
 func newWaitingLine(v *voice, client *clientv3.Client, key string, stderr *os.File) *waitingLine {
 	w := &waitingLine{voice: v, client: client, key: key}
-	if term.IsTerminal(int(stderr.Fd())) {
+	if kind := os.Getenv("TERM"); kind != "" && kind != "dumb" && term.IsTerminal(int(stderr.Fd())) {
 		w.terminal = stderr
 	}
 	return w
@@ -31,28 +31,46 @@ func newWaitingLine(v *voice, client *clientv3.Client, key string, stderr *os.Fi
 
 // run tells until ctx is done.
 func (w *waitingLine) run(ctx context.Context) {
-	if w.terminal == nil {
-		w.voice.notef("%s", w.describe(ctx))
-		return
-	}
 	defer w.voice.setStatus("")
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
-		line := "etcdlocker: " + w.describe(ctx)
-		if ctx.Err() != nil {
+	for said := false; ; {
+		switch front := w.terminal != nil && inForeground(); {
+		case !front && said:
+		case front:
+			w.show(ctx)
+		default:
+			w.say(ctx)
+			said = true
+		}
+		if said && w.terminal == nil {
 			return
 		}
-		if width, _, err := term.GetSize(int(w.terminal.Fd())); err == nil && width > 4 && len([]rune(line)) >= width {
-			line = string([]rune(line)[:width-4]) + "..."
-		}
-		w.voice.setStatus(line)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// say says it once.
+func (w *waitingLine) say(ctx context.Context) {
+	if line := w.describe(ctx); ctx.Err() == nil {
+		w.voice.notef("%s", line)
+	}
+}
+
+// show brings the line on the terminal up to date.
+func (w *waitingLine) show(ctx context.Context) {
+	line := "etcdlocker: " + w.describe(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if columns, _, err := term.GetSize(int(w.terminal.Fd())); err == nil && columns > 4 {
+		line = fit(line, columns-1)
+	}
+	w.voice.setStatus(line)
 }
 
 // describe says who holds the lock, since when, and where we stand.
