@@ -73,6 +73,63 @@ func TestScriptWithoutInterpreter(t *testing.T) {
 	free(t, s.Client(t), "/noexec")
 }
 
+// TestInterpreterIsMissing: it is said which, before the lock is asked for.
+func TestInterpreterIsMissing(t *testing.T) {
+	s := etcdtest.Shared(t)
+	for script, says := range map[string]string{
+		"#!/bin/nowhere\n":        `the interpreter "/bin/nowhere", which does not exist`,
+		"#!/bin/sh\r\nexit 0\r\n": "end with CR LF",
+	} {
+		file := filepath.Join(t.TempDir(), "script")
+		if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := locker(t, s.Endpoint(), "-k", "/interpreter", file)
+		if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), says) || !strings.Contains(p.stderr.String(), "nothing was locked") {
+			t.Errorf("%q: exit code %d, %q", script, code, p.stderr)
+		}
+	}
+	free(t, s.Client(t), "/interpreter")
+}
+
+// TestTooManyArguments: with as many as the kernel allows for etcdlocker itself there are too many for
+// its guard, which is given more.
+func TestTooManyArguments(t *testing.T) {
+	s := etcdtest.Shared(t)
+	run := func(n int) *exec.Cmd {
+		words := append([]string{"-e", s.Endpoint(), "-k", "/too-many", "--", "true"}, slices.Repeat([]string{strings.Repeat("x", 100)}, n)...)
+		cmd := exec.Command(filepath.Join(programs, "etcdlocker"), words...)
+		cmd.Env = environment()
+		return cmd
+	}
+	few, many := 0, 1<<17 // the first fits, the second does not
+	for many-few > 1 {
+		n := (few + many) / 2
+		cmd := run(n)
+		cmd.Args[1] = "--version"
+		if err := cmd.Run(); err != nil {
+			many = n
+		} else {
+			few = n
+		}
+	}
+	out, err := run(few).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(string(out), "use fewer arguments")) {
+		t.Errorf("%v, %s", err, out)
+	}
+	free(t, s.Client(t), "/too-many")
+}
+
+// TestWithoutPATH: the command is found where a shell would find it, and has no PATH either.
+func TestWithoutPATH(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := startCommand(t, nil, exec.Command("env", "-u", "PATH", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/path", "--", "env"))
+	if code := p.code(); code != 0 || strings.Contains("\n"+p.stdout.String(), "\nPATH=") {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+}
+
 func TestSignalsReachTheCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {

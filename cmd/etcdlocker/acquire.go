@@ -60,7 +60,7 @@ func (o *options) findCommand() (string, error) {
 		return "", usagef("-n and ETCD_CHILD_IS_NODE=1 are for Node.js modules: name the module's file, without node; nothing was locked",
 			"cannot run %q: there is no such module", o.command[0])
 	}
-	path, err := exec.LookPath(o.program())
+	path, err := lookPath(o.program())
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		hint := "check the name and PATH; nothing was locked"
 		switch {
@@ -70,6 +70,9 @@ func (o *options) findCommand() (string, error) {
 			hint = "install Node.js, or name its program with --node-path; nothing was locked"
 		}
 		return "", usagef(hint, "cannot run %q: %w", o.program(), errors.Unwrap(err))
+	}
+	if err := checkInterpreter(path); err != nil {
+		return "", err
 	}
 	return path, nil
 }

@@ -113,14 +113,10 @@ func (h *holder) explainStart(err error) error {
 	case errors.Is(err, guard.ErrLowest):
 		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); the lock was released", "cannot run %q: %w", h.program(), err)
 	}
-	if errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError)) {
+	if (errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError))) && !errors.Is(err, unix.E2BIG) {
 		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.program(), err)
 	}
-	hint := "the lock was released"
-	if errors.Is(err, unix.ENOEXEC) {
-		hint = "a script needs a first line such as #!/bin/sh; the lock was released"
-	}
-	return usagef(hint, "cannot run %q: %w", h.program(), err)
+	return usagef(hintOfStart(err)+"the lock was released", "cannot run %q: %w", h.program(), err)
 }
 
 // noTimersFor says what can be done where the kernel refuses the guard's timers, and what was done.
