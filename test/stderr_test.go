@@ -3,14 +3,18 @@
 package test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -139,6 +143,68 @@ func TestStderrBlocksAtTheEnd(t *testing.T) {
 	}
 	free(t, s.Client(t), key)
 }
+
+// TestOutputThroughAFilter: a script sends its output through a filter and replaces itself by
+// etcdlocker, which is then the parent of the filter. The filter is not the command's: whatever ends
+// that, the filter gets the output to the end.
+func TestOutputThroughAFilter(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	const trapped = `trap 'echo last words; exit 7' TERM; echo works; while :; do sleep 0.05; done`
+	for name, tt := range map[string]struct {
+		act    func(t *testing.T, p *program, key string)
+		script string
+		code   int
+		says   []string
+	}{
+		"ends": {func(*testing.T, *program, string) {}, "echo works; echo last words; exit 7", 7, []string{"last words"}},
+		"TERM": {func(_ *testing.T, p *program, _ string) { p.signal(syscall.SIGTERM) }, trapped, 143, []string{"last words", "stopped by SIGTERM"}},
+		"TERM, and something is left": {func(_ *testing.T, p *program, _ string) { p.signal(syscall.SIGTERM) },
+			`(trap '' TERM; exec sleep 1000) & ` + trapped, 143, []string{"last words", "stopped by SIGTERM"}},
+		"key deleted": {func(t *testing.T, _ *program, key string) { client.Delete(etcdtest.Context(t), key) }, trapped, 2, []string{"last words", " lost: "}},
+		"lease revoked": {func(t *testing.T, _ *program, key string) {
+			client.Revoke(etcdtest.Context(t), clientv3.LeaseID(held(t, client, key).Kvs[0].Lease))
+		}, trapped, 2, []string{" lost: "}},
+		"guard killed": {func(t *testing.T, p *program, key string) {
+			for pid := range etcdtest.Processes(runVariable+"="+programs, filterVariable+"="+key) {
+				if name, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); strings.HasPrefix(string(name), "etcdlocker-gu") {
+					syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		}, trapped, 137, []string{"the guard process was killed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key, log := "/filter/"+name, filepath.Join(t.TempDir(), "log")
+			p := startCommand(t, []string{filterVariable + "=" + key}, exec.Command("sh", "-c",
+				`mkfifo "$0.fifo"; (cat < "$0.fifo" > "$0"; echo "end of input" >> "$0") & exec > "$0.fifo" 2>&1; exec "$@"`, log,
+				filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "--grace", "1", "-k", key, "--", "sh", "-c", tt.script))
+			logs := func(text string) {
+				t.Helper()
+				etcdtest.Await(t, text, func(context.Context) error {
+					if b, err := os.ReadFile(log); err != nil || !strings.Contains(string(b), text) {
+						return fmt.Errorf("%v: %q", err, b)
+					}
+					return nil
+				})
+			}
+			logs("works")
+			tt.act(t, p, key)
+			if code := p.code(); code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			logs("end of input")
+			for _, text := range tt.says {
+				logs(text)
+			}
+			free(t, client, key)
+		})
+	}
+}
+
+// filterVariable marks the processes of one of its parts.
+const filterVariable = "ETCDLOCK_TEST_FILTER"
 
 // TestStderrCloses: a reader of stderr that goes away costs no lock, and the command has the usual
 // SIGPIPE.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/kernel"
+	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
 // Guard is a guard that gets ready at the same time, on another processor. It is nil if the words look as if none was needed;
@@ -20,6 +21,7 @@ import (
 var Guard *guard.Launched
 
 func init() {
+	supervise.NoteEarlier()
 	populateHeap()
 	keepChannel()
 	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") && !showPassword(os.Args) {

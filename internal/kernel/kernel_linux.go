@@ -122,6 +122,13 @@ func IsChild(pid int) bool {
 	return e == 0
 }
 
+// HasChildren reports whether this process has children, also ones that have ended and were not
+// waited for.
+func HasChildren() bool {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_WAITID, pAll, 0, 0, wExited|wNoWait|wAll|syscall.WNOHANG, 0, 0)
+	return e != syscall.ECHILD
+}
+
 // AwaitChild waits until a child has ended, or also until one has stopped or goes on, and leaves
 // that to be told by wait4. ECHILD: there is no child.
 func AwaitChild(stops bool) error {

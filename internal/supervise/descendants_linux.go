@@ -27,7 +27,8 @@ type Process struct {
 // Alive reports whether any thread of the process goes on.
 func (p Process) Alive() bool { return !p.Zombie || p.threads > 1 }
 
-// Descendants returns the processes below this one, as far as /proc shows them. If it belongs to
+// Descendants returns the processes below this one, but for earlier children and what is below those,
+// as far as /proc shows them. If it belongs to
 // another pid namespace the numbers in it are other processes': then it is the children of this one,
 // orphans that have fallen to it among them.
 func Descendants() []Process { return DescendantsOf(os.Getpid()) }
@@ -58,8 +59,9 @@ func listsChildren() error {
 	return err
 }
 
-// childrenOf returns the ids of a process's children, and whether the kernel lists them. They
-// belong to the thread that started them; orphans fall to the main one, as long as it lives.
+// childrenOf returns the ids of a process's children, those of this one without the earlier ones, and
+// whether the kernel lists them. They belong to the thread that started them; orphans fall to the main
+// one, as long as it lives.
 func childrenOf(pid, threads int) (pids []int, listed bool) {
 	main := strconv.Itoa(pid)
 	task, tids := "/proc/"+main+"/task/", []string{main}
@@ -79,6 +81,9 @@ func childrenOf(pid, threads int) (pids []int, listed bool) {
 				pids = append(pids, child)
 			}
 		}
+	}
+	if pid == os.Getpid() {
+		pids = slices.DeleteFunc(pids, isEarlier)
 	}
 	return pids, listed
 }
@@ -154,7 +159,7 @@ func amongAll(top int) []Process {
 	}
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil {
-			if p, ok := readProcess(pid); ok {
+			if p, ok := readProcess(pid); ok && !isEarlier(pid) {
 				below[p.parent] = append(below[p.parent], p)
 			}
 		}
@@ -183,7 +188,7 @@ func children() []Process {
 func childrenAmong(from, to int) (found []Process) {
 	for pid := from; pid <= to; pid++ {
 		// The first question is the cheaper one.
-		if syscall.Kill(pid, 0) != syscall.ESRCH && kernel.IsChild(pid) {
+		if syscall.Kill(pid, 0) != syscall.ESRCH && kernel.IsChild(pid) && !isEarlier(pid) {
 			found = append(found, Process{PID: pid, Name: "a process"})
 		}
 	}

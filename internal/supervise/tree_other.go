@@ -59,6 +59,13 @@ func (t *Tree) signalAll(sig syscall.Signal) {
 // IsAbove returns false: there is no guard that could have got a signal, too.
 func IsAbove(int) bool { return false }
 
+// NoteEarlier does nothing: no child is looked for here.
+func NoteEarlier() {}
+
+func forgetEarlier(int) {}
+
+func onlyEarlier() bool { return false }
+
 // A Process is one that was found below the command. None is found on this system.
 type Process struct {
 	PID  int

@@ -88,7 +88,7 @@ func (t *Tree) PID() int { return t.pid }
 // Exited receives once, when the command has ended.
 func (t *Tree) Exited() <-chan Exit { return t.exited }
 
-// Empty is closed when no child is left to this process.
+// Empty is closed when no child is left to this process, but for earlier ones.
 func (t *Tree) Empty() <-chan struct{} { return t.empty }
 
 // Stopped receives whether the command is stopped, when that has changed.
@@ -116,19 +116,24 @@ func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- st
 }
 
 // collect waits for all children that have ended, and reports whether the command is among them and whether there
-// are others.
+// are others, but for earlier ones.
 func (t *Tree) collect() (status syscall.WaitStatus, ended, left bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED|syscall.WCONTINUED, nil)
+		if pid > 0 && !ws.Stopped() && !ws.Continued() {
+			forgetEarlier(pid)
+		}
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.ECHILD):
 			return status, ended, false
-		case err != nil, pid == 0:
+		case err != nil:
 			return status, ended, true
+		case pid == 0:
+			return status, ended, !onlyEarlier()
 		case ws.Stopped(), ws.Continued():
 			if pid == t.pid {
 				t.stopped.Put(ws.Stopped())
