@@ -559,6 +559,39 @@ func TestPID1Adopts(t *testing.T) {
 	}
 }
 
+// TestSocketActivation: sockets that a service manager means for etcdlocker are the command's. What is
+// meant for another process stays so.
+func TestSocketActivation(t *testing.T) {
+	s := etcdtest.Shared(t)
+	run := func(pid string, command ...string) *program {
+		words := []string{"-c", `export LISTEN_FDS=1 LISTEN_PIDFDID=5 LISTEN_PID=` + pid + `; exec "$@"`, "sh",
+			filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/activated", "--ignore-signal", "USR2", "--"}
+		return startCommand(t, nil, exec.Command("sh", append(words, command...)...))
+	}
+	const says = `kill -USR2 $$; echo "$LISTEN_FDS $LISTEN_PIDFDID. $(($LISTEN_PID - $$)) $(ulimit -Sn)"; exit 7`
+	limit, err := exec.Command("sh", "-c", "ulimit -Sn").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := run("$$", "sh", "-c", says)
+	if code := p.code(); code != 7 || p.stdout.String() != "1 . 0 "+string(limit) {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+	p = run("1", "sh", "-c", "echo $LISTEN_PID $LISTEN_PIDFDID")
+	if code := p.code(); code != 0 || p.stdout.String() != "1 5\n" {
+		t.Errorf("meant for another process: exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("echo ran\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p = run("$$", script)
+	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "cannot run") {
+		t.Errorf("not executable: exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+	free(t, s.Client(t), "/activated")
+}
+
 // TestDescriptorsAreTheCommands: those that etcdlocker was started with go on to the command, and none of its own.
 func TestDescriptorsAreTheCommands(t *testing.T) {
 	s := etcdtest.Shared(t)

@@ -18,6 +18,8 @@ func init() {
 		os.Exit(run())
 	case checkerName:
 		os.Exit(runChecks())
+	case stageName:
+		os.Exit(stage())
 	}
 }
 

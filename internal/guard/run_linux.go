@@ -249,7 +249,11 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	if err := sendTo(w.socket, numbers(begun, 0, 0), -1); err != nil {
 		return cannotExecute, err
 	}
-	w.pid, err = w.fork(o.path, withInterpreter(o.interpreter, os.Args[o.first:]), withChannel(w.env, o.Channel),
+	path, words := o.path, withInterpreter(o.interpreter, os.Args[o.first:])
+	if isListener(w.env) {
+		path, words = staged(path, words, o.Ignored)
+	}
+	w.pid, err = w.fork(path, words, withChannel(w.env, o.Channel),
 		&syscall.SysProcAttr{Setpgid: o.pgid != 0, Pgid: o.pgid, PidFD: &w.pidfd})
 	if err != nil {
 		return cannotExecute, err
