@@ -206,6 +206,34 @@ func TestOutputThroughAFilter(t *testing.T) {
 // filterVariable marks the processes of one of its parts.
 const filterVariable = "ETCDLOCK_TEST_FILTER"
 
+// TestStdoutOfALock: without a command a lock is held and released whatever becomes of stdout.
+func TestStdoutOfALock(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	for name, spoil := range map[string]func(*blockedStderr){
+		"blocked": (*blockedStderr).fill,
+		"closed":  func(b *blockedStderr) { b.r.Close() },
+	} {
+		key, b := "/stdout/"+name, newBlockedStderr(t)
+		spoil(b)
+		cmd := exec.Command("sh", "-c", `exec "$0" "$@" >&3 3>&-`, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key)
+		cmd.ExtraFiles = []*os.File{b.w}
+		p := startCommand(t, nil, cmd)
+		held(t, client, key)
+		select {
+		case <-p.done:
+			t.Errorf("%s: it ended: %q", name, p.stderr)
+		case <-time.After(500 * time.Millisecond): // too short a time makes it another test that passes
+		}
+		p.signal(syscall.SIGTERM)
+		if code := p.code(); code != 143 {
+			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
+		}
+		free(t, client, key)
+	}
+}
+
 // TestStderrCloses: a reader of stderr that goes away costs no lock, and the command has the usual
 // SIGPIPE.
 func TestStderrCloses(t *testing.T) {

@@ -62,7 +62,7 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 // holdOnly holds the lock without a command until a signal comes.
 func (h *holder) holdOnly() int {
 	h.voice.flush()
-	fmt.Println(readable(h.key), h.lock.Token())
+	go h.announce(h.lock.Token()) // stdout may take nothing
 	sig := h.pause(nil)
 	lost := h.release()
 	switch {
@@ -73,6 +73,12 @@ func (h *holder) holdOnly() int {
 		return exitSignal + int(sig)
 	}
 	return exitLost
+}
+
+// announce prints the key and the token.
+func (h *holder) announce(token int64) {
+	takeBrokenPipes()
+	fmt.Println(readable(h.key), token)
 }
 
 // pause waits, holding the lock, until timer rings, the lock is lost, or a signal tells us to stop, which it returns.
