@@ -86,6 +86,18 @@ func TestEmbeddedLongPath(t *testing.T) {
 	private(t, filepath.Join(run, "etcdlock"))
 }
 
+// TestEmbeddedAwkwardPath: whatever the directory is called, the server is reached in it, by commands
+// that use the endpoint they were given as well.
+func TestEmbeddedAwkwardPath(t *testing.T) {
+	for _, name := range []string{`a b%20c?d#e,f"g'h\i@j:k;l&m=n`, "ä", "a\nb"} {
+		dir := serverIn(t, filepath.Join(t.TempDir(), name))
+		p := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/outer", "--", filepath.Join(programs, "etcdlocker"), "-k", "/inner", "echo", "ran")
+		if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
+			t.Errorf("%q: exit code %d, %q", dir, code, p.stderr)
+		}
+	}
+}
+
 // TestEmbeddedLeavesWhenIdle: not while somebody holds a lock, and soon after.
 func TestEmbeddedLeavesWhenIdle(t *testing.T) {
 	t.Parallel()

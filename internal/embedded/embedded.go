@@ -54,7 +54,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	u := url.URL{Scheme: "unix", Path: socket}
-	s.Endpoint = u.String()
+	s.Endpoint = serverdir.Endpoint(socket)
 	// The socket is reachable through a directory that is its owner's alone, and mode 0600 besides.
 	if s.etcd, err = embed.StartEtcd(s.config(u)); err != nil {
 		return fmt.Errorf("starting etcd on the data in %q: %w", s.owner.Data(), err)

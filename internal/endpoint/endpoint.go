@@ -18,9 +18,11 @@ const defaultPort = "2379"
 // maxSocketPath is the longest path that a unix socket can have on every system that we build for, less its final NUL.
 const maxSocketPath = 103
 
-// Parse reads a comma-separated list of endpoints: host, host:port, http(s)://host:port or unix:///path. It returns
-// URLs with the port filled in; a host without a scheme is reached by https if secure is set, else by http. All
-// endpoints of a list must be of one kind, as one client has one transport.
+// Parse reads a comma-separated list of endpoints: host, host:port, http(s)://host:port or
+// unix:///path. What has a meaning of its own in a list or a URL is escaped in a path, %2C for a
+// comma. It returns URLs with the port filled in; a host without a scheme is reached by https if
+// secure is set, else by http. All endpoints of a list must be of one kind, as one client has one
+// transport.
 func Parse(list string, secure bool) ([]string, error) {
 	var endpoints []string
 	var schemes []string
@@ -57,17 +59,27 @@ func parseOne(item string, secure bool) (string, error) {
 	case !ok:
 		return hostPort("http", item, item)
 	case scheme == "unix" || scheme == "unixs":
-		if !strings.HasPrefix(rest, "/") || rest == "/" {
-			return "", fmt.Errorf("endpoint %q names no absolute path", item)
-		}
-		if len(rest) > maxSocketPath {
-			return "", fmt.Errorf("the socket's path in %q has %d bytes, %d are the most", item, len(rest), maxSocketPath)
-		}
-		return item, nil
+		return socketURL(item, rest)
 	case scheme == "http" || scheme == "https":
 		return parseURL(item)
 	}
 	return "", fmt.Errorf("endpoint %q is not http, https or unix", item)
+}
+
+// socketURL checks the URL of a socket, whose path etcd's client takes out of it.
+func socketURL(item, rest string) (string, error) {
+	u, err := url.Parse(item)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("endpoint %q is not a URL: %w", item, errors.Unwrap(err))
+	case !strings.HasPrefix(rest, "/") || u.Path == "/":
+		return "", fmt.Errorf("endpoint %q names no absolute path", item)
+	case strings.ContainsAny(item, "?#"):
+		return "", fmt.Errorf("endpoint %q has more in it than a path: %%3F stands for ? and %%23 for #", item)
+	case len(u.Path) > maxSocketPath:
+		return "", fmt.Errorf("the socket's path in %q has %d bytes, %d are the most", item, len(u.Path), maxSocketPath)
+	}
+	return item, nil
 }
 
 func parseURL(item string) (string, error) {

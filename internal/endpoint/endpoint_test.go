@@ -35,6 +35,8 @@ func TestParse(t *testing.T) {
 		{"http://h:1/", true, []string{"http://h:1"}},
 		{"a, b:1 ,", false, []string{"http://a:2379", "http://b:1"}},
 		{"unix:///run/etcd.sock", false, []string{"unix:///run/etcd.sock"}},
+		{"unix:///a%20b%2C%3F%23%25%22/%C3%A4,unix:///b", false, []string{"unix:///a%20b%2C%3F%23%25%22/%C3%A4", "unix:///b"}},
+		{"unix:///" + strings.Repeat("%20", 100), false, []string{"unix:///" + strings.Repeat("%20", 100)}}, // 101 bytes
 	}
 	for _, tt := range tests {
 		if got, err := Parse(tt.list, tt.secure); err != nil || !slices.Equal(got, tt.want) {
@@ -42,7 +44,8 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", ",", "host:0", "host:99999", "host:x", "ftp://h", "http://h/path", "http://h?x", "http://u:p@h", "u:p@h",
-		"http://[::1", "a b", "a\nb", "unix://relative", "unix:///" + strings.Repeat("x", 200), "http://a,https://b", "http://", "::zz"} {
+		"http://[::1", "a b", "a\nb", "unix://relative", "unix:///" + strings.Repeat("x", 200), "unix:///a?b", "unix:///a#b", "unix:///a%b",
+		"unix:///", "http://a,https://b", "http://", "::zz"} {
 		if got, err := Parse(bad, false); err == nil {
 			t.Errorf("Parse(%q) = %q", bad, got)
 		}

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -109,6 +110,21 @@ func (o *Owner) Socket() (string, error) {
 
 // maxSocketPath is the longest path that a unix socket can have on every system that we build for, less its final NUL.
 const maxSocketPath = 103
+
+// Endpoint returns the URL of a socket, as etcd's clients understand it. Nothing in it has a meaning
+// of its own in a list of endpoints, in a URL, or in a message that must not show a password.
+func Endpoint(socket string) string {
+	return "unix://" + strings.NewReplacer("%2F", "/", "@", "%40").Replace(url.PathEscape(socket))
+}
+
+// socketOf is the reverse of Endpoint.
+func socketOf(endpoint string) (socket string, ok bool) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "unix" || u.Path == "" {
+		return "", false
+	}
+	return u.Path, true
+}
 
 // Publish says that the server answers at an endpoint.
 func (o *Owner) Publish(endpoint string) error {

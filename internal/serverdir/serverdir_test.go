@@ -2,9 +2,11 @@ package serverdir
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -65,5 +67,41 @@ func TestStopWithoutAServer(t *testing.T) {
 	}
 	if err := Stop(t.Context(), dir); !errors.Is(err, ErrNoServer) {
 		t.Errorf("Stop: %v", err)
+	}
+}
+
+// awkward are names of directories that mean something in a list, in a URL or to a shell.
+var awkward = []string{"a b", "a%20b", "a%b", "a%2Fb", "a?b", "a#b", "a,b", "ä", "a:b", "a@b", `a"b`, "a'b", `a\b`, "a\nb", "a\xffb", "a;b", "a&b=c+d"}
+
+// TestEndpoint: a server is found in a directory of any name, and its endpoint can stand in a list.
+func TestEndpoint(t *testing.T) {
+	for _, name := range awkward {
+		dir := filepath.Join(t.TempDir(), name)
+		o, err := Own(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket := filepath.Join("/tmp", name, "etcd.sock")
+		if got, ok := socketOf(Endpoint(socket)); !ok || got != socket {
+			t.Errorf("%q: %q comes back as %q", socket, Endpoint(socket), got)
+		}
+		if endpoint := Endpoint(socket); strings.ContainsAny(endpoint, " ,?#@\"\n") || !strings.HasPrefix(endpoint, "unix:///tmp/") {
+			t.Errorf("%q: %q cannot stand in a list", socket, endpoint)
+		}
+		if socket, err = o.Socket(); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Publish(Endpoint(socket)); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := lookUp(t.Context(), dir); !ok || got != Endpoint(socket) {
+			t.Errorf("%q: found %q, %v", dir, got, ok)
+		}
+		l.Close()
+		o.Close()
 	}
 }

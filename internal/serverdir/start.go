@@ -72,12 +72,12 @@ func lookUp(ctx context.Context, dir string) (string, bool) {
 		return "", false
 	}
 	endpoint := strings.TrimSpace(string(content))
-	path, ok := strings.CutPrefix(endpoint, "unix://")
+	socket, ok := socketOf(endpoint)
 	if !ok {
 		return "", false
 	}
 	// The server publishes its endpoint when it is ready; that it still accepts means that it still lives.
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return "", false
 	}
