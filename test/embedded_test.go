@@ -5,12 +5,14 @@ package test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -49,6 +51,35 @@ func TestEmbedded(t *testing.T) {
 	private(t, dir)
 	if said, err := os.ReadFile(filepath.Join(dir, "log")); err != nil || len(said) > 0 {
 		t.Errorf("the server's log: %q, %v", said, err)
+	}
+}
+
+// TestEmbeddedInheritsNothing: whoever waits for the end of a pipe that the caller of etcdlocker had
+// open does not wait for the server.
+func TestEmbeddedInheritsNothing(t *testing.T) {
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "--embedded="+dir, "-k", "/inherits", "true")
+	var pipes []*os.File
+	for range 4 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		pipes, cmd.ExtraFiles = append(pipes, r), append(cmd.ExtraFiles, w)
+	}
+	p := startCommand(t, nil, cmd)
+	for _, w := range cmd.ExtraFiles {
+		w.Close()
+	}
+	if code := p.code(); code != 0 {
+		t.Fatalf("exit code %d, %q", code, p.stderr)
+	}
+	for i, r := range pipes {
+		r.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("descriptor %d: %v", 3+i, err)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -125,9 +126,32 @@ func (s *serve) announce(endpoint string) error {
 
 const readyWord = "ready"
 
+// closeInherited closes what this process was given beyond its standard files, and the server would
+// keep open for as long as it lives: somebody may wait for the end of a pipe, or for the lock on a
+// file. What Go has opened is closed in the server anyway.
+func closeInherited() {
+	for _, dir := range []string{"/proc/self/fd", "/dev/fd"} {
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, f := range files {
+			fd, err := strconv.Atoi(f.Name())
+			if err != nil || fd <= 2 {
+				continue
+			}
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+				unix.Close(fd)
+			}
+		}
+		return
+	}
+}
+
 // detach starts the server as a process that is nobody's child: we leave once it answers, and it falls to init. So
 // whoever called us may later become the parent of orphans without inheriting it.
 func (s *serve) detach() error {
+	closeInherited()
 	// The server owns the directory before it makes anything in it, so it also creates it.
 	self := "/proc/self/exe" // works even if the file has been replaced
 	if runtime.GOOS != "linux" {
