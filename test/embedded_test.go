@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -79,6 +80,27 @@ func TestEmbeddedInheritsNothing(t *testing.T) {
 		r.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("descriptor %d: %v", 3+i, err)
+		}
+	}
+}
+
+// TestEmbeddedStandsApart: the server is not in the control group of the command that was the first to
+// need it, and process lists show what it is.
+func TestEmbeddedStandsApart(t *testing.T) {
+	group := testGroup(t)
+	s := etcdtest.Shared(t)
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	p := lockerIn(t, group, s.Endpoint(), "-k", "/apart", "--", "sh", "-c", `"$0" --embedded="$1" -k /inner cat /proc/self/cgroup && exec sleep 1000`,
+		filepath.Join(programs, "etcdlocker"), dir)
+	p.says(p.stdout, "/"+cgroup.Prefix)
+	pid := content(t, filepath.Join(dir, "lock"))
+	for file, want := range map[string]string{
+		"cgroup":  "0::/" + filepath.Base(group) + "\n",
+		"comm":    "etcdlockctl\n",
+		"cmdline": "etcdlockctl\x00serve\x00--dir\x00" + dir + "\x00",
+	} {
+		if got, err := os.ReadFile(filepath.Join("/proc", pid, file)); err != nil || !strings.Contains(string(got), want) {
+			t.Errorf("%s: %q, %v; want %q", file, got, err, want)
 		}
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
+// program is what this is called.
+const program = "etcdlockctl"
+
 // Exit codes beside 0.
 const (
 	exitFailed = 1
@@ -25,7 +28,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	root := &cobra.Command{
-		Use:           "etcdlockctl",
+		Use:           program,
 		Short:         "look after distributed locks on etcd",
 		Version:       buildinfo.Version(),
 		SilenceErrors: true,

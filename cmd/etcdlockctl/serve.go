@@ -91,6 +91,7 @@ func (s *serve) foreground(ctx context.Context) error {
 	defer stop()
 	if s.ready != 0 {
 		signal.Ignore(syscall.SIGHUP)
+		nameSelf()
 	}
 	syscall.Umask(0o077)
 	server, err := embedded.Start(ctx, s.dir)
@@ -152,6 +153,7 @@ func closeInherited() {
 // whoever called us may later become the parent of orphans without inheriting it.
 func (s *serve) detach() error {
 	closeInherited()
+	standApart()
 	// The server owns the directory before it makes anything in it, so it also creates it.
 	self := "/proc/self/exe" // works even if the file has been replaced
 	if runtime.GOOS != "linux" {
@@ -166,7 +168,7 @@ func (s *serve) detach() error {
 	}
 	defer r.Close()
 	cmd := exec.Command(self, "serve", "--dir", s.dir, "--idle-exit", s.idleExit.String(), "--ready-fd", "3")
-	cmd.Args[0] = "etcdlockctl"
+	cmd.Args[0] = program
 	cmd.Env = serverdir.Environment()
 	cmd.Dir = "/"
 	cmd.Stderr = w // until it answers; then it is turned to the log

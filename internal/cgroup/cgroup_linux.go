@@ -201,6 +201,27 @@ func (g *Group) Remove() {
 	}
 }
 
+// Leave moves this process out of all groups of etcdlockers, where that is allowed: what it is about
+// to start serves others as well, and must not be frozen with their commands.
+func Leave() error {
+	name, dir, err := current()
+	if err != nil {
+		return err
+	}
+	outside := ""
+	for name != "/" && name != "." {
+		_, ours := kernel.CutPrefix(path.Base(name), Prefix)
+		name, dir = path.Dir(name), path.Dir(dir)
+		if ours {
+			outside = dir
+		}
+	}
+	if outside == "" {
+		return nil
+	}
+	return (&Group{dir: outside}).write("cgroup.procs", "0")
+}
+
 // evict lets all go on that are in the group, not in those below it, and puts them into another one.
 func (g *Group) evict(into string) {
 	g.write("cgroup.freeze", "0")

@@ -134,6 +134,28 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestLeave: a process leaves the groups of all etcdlockers that it is in, and no other one.
+func TestLeave(t *testing.T) {
+	g := testGroup(t)
+	before := groupOf("self")
+	t.Cleanup(func() { (&Group{dir: path.Dir(g.dir)}).write("cgroup.procs", "0") }) // before the group is removed
+	own := g.dir + "/of-the-command"
+	inner := &Group{dir: own + "/" + Prefix + "inner"}
+	for _, dir := range []string{own, inner.dir} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := inner.write("cgroup.procs", "0"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing to leave
+		if err := Leave(); err != nil || groupOf("self") != before {
+			t.Errorf("in %s, want %s: %v", groupOf("self"), before, err)
+		}
+	}
+}
+
 // TestNone: what has no group does without.
 func TestNone(t *testing.T) {
 	var g *Group
