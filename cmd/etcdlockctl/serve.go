@@ -30,6 +30,7 @@ type serve struct {
 	background bool
 	stop       bool
 	ready      int // the descriptor on which a server in the background reports to its starter
+	lock       int // the one of the lock on the directory that the starter has taken; 0: none
 }
 
 func newServe() *cobra.Command {
@@ -57,7 +58,8 @@ Only one server runs in a directory. DIR/endpoint names its socket, for etcdlock
 	f.BoolVar(&s.background, "background", false, "return as soon as it answers, and let it run")
 	f.BoolVar(&s.stop, "stop", false, "end the server of the directory")
 	f.IntVar(&s.ready, "ready-fd", 0, "")
-	if err := f.MarkHidden("ready-fd"); err != nil {
+	f.IntVar(&s.lock, "lock-fd", 0, "")
+	if err := errors.Join(f.MarkHidden("ready-fd"), f.MarkHidden("lock-fd")); err != nil {
 		panic(err)
 	}
 	cmd.MarkFlagsMutuallyExclusive("background", "stop")
@@ -94,7 +96,11 @@ func (s *serve) foreground(ctx context.Context) error {
 		nameSelf()
 	}
 	syscall.Umask(0o077)
-	server, err := embedded.Start(ctx, s.dir)
+	lock, err := s.take()
+	if err != nil {
+		return err
+	}
+	server, err := embedded.Start(ctx, s.dir, lock)
 	if err != nil {
 		return err
 	}
@@ -102,6 +108,14 @@ func (s *serve) foreground(ctx context.Context) error {
 		return errors.Join(err, server.Close())
 	}
 	return errors.Join(server.Wait(ctx, s.idleExit), server.Close())
+}
+
+// take locks the directory, unless whoever has started this process has done so.
+func (s *serve) take() (*os.File, error) {
+	if s.lock != 0 {
+		return os.NewFile(uintptr(s.lock), "lock"), nil
+	}
+	return serverdir.Take(s.dir)
 }
 
 // announce tells whoever waits for it that the server answers.
@@ -127,10 +141,10 @@ func (s *serve) announce(endpoint string) error {
 
 const readyWord = "ready"
 
-// closeInherited closes what this process was given beyond its standard files, and the server would
-// keep open for as long as it lives: somebody may wait for the end of a pipe, or for the lock on a
-// file. What Go has opened is closed in the server anyway.
-func closeInherited() {
+// closeInherited closes what this process was given beyond its standard files and the lock, and the
+// server would keep open for as long as it lives: somebody may wait for the end of a pipe, or for the
+// lock on a file. What Go has opened is closed in the server anyway.
+func (s *serve) closeInherited() {
 	for _, dir := range []string{"/proc/self/fd", "/dev/fd"} {
 		files, err := os.ReadDir(dir)
 		if err != nil {
@@ -138,7 +152,7 @@ func closeInherited() {
 		}
 		for _, f := range files {
 			fd, err := strconv.Atoi(f.Name())
-			if err != nil || fd <= 2 {
+			if err != nil || fd <= 2 || fd == s.lock {
 				continue
 			}
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
@@ -152,12 +166,15 @@ func closeInherited() {
 // detach starts the server as a process that is nobody's child: we leave once it answers, and it falls to init. So
 // whoever called us may later become the parent of orphans without inheriting it.
 func (s *serve) detach() error {
-	closeInherited()
+	s.closeInherited()
 	standApart()
-	// The server owns the directory before it makes anything in it, so it also creates it.
+	lock, err := s.take()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	self := "/proc/self/exe" // works even if the file has been replaced
 	if runtime.GOOS != "linux" {
-		var err error
 		if self, err = os.Executable(); err != nil {
 			return err
 		}
@@ -167,12 +184,12 @@ func (s *serve) detach() error {
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command(self, "serve", "--dir", s.dir, "--idle-exit", s.idleExit.String(), "--ready-fd", "3")
+	cmd := exec.Command(self, "serve", "--dir", s.dir, "--idle-exit", s.idleExit.String(), "--ready-fd", "3", "--lock-fd", "4")
 	cmd.Args[0] = program
 	cmd.Env = serverdir.Environment()
 	cmd.Dir = "/"
 	cmd.Stderr = w // until it answers; then it is turned to the log
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = []*os.File{w, lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		w.Close()
@@ -191,10 +208,5 @@ func (s *serve) await(cmd *exec.Cmd, r io.Reader) error {
 		}
 		said = append(said, strings.TrimPrefix(lines.Text(), "etcdlockctl: error: "))
 	}
-	err := cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == serverdir.BusyExit {
-		return serverdir.ErrBusy
-	}
-	return fmt.Errorf("the server did not start: %s (%w)", strings.Join(said, "; "), err)
+	return fmt.Errorf("the server did not start: %s (%w)", strings.Join(said, "; "), cmd.Wait())
 }

@@ -34,9 +34,10 @@ type Server struct {
 	clients clients
 }
 
-// Start runs an etcd in a directory, which must not have another (serverdir.ErrBusy), and returns when it answers.
-func Start(ctx context.Context, dir string) (*Server, error) {
-	owner, err := serverdir.Own(dir)
+// Start runs an etcd in a directory, with the file that serverdir.Take has locked there, and returns
+// when it answers.
+func Start(ctx context.Context, dir string, lock *os.File) (*Server, error) {
+	owner, err := serverdir.Own(dir, lock)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,10 @@
 // Package serverdir is the directory of an embedded etcd, as far as its server and those who look for it must agree:
 // where it is, who may use it, which of several servers owns it, and where its socket is.
 //
-// Three files tell. DIR/lock is locked by the server for as long as it lives, and holds its process id; a server takes
-// it before it touches anything else, as etcd removes a socket that is in its way and would steal a living server's.
-// DIR/endpoint names the socket while the server answers. DIR/data is etcd's own.
+// Three files tell. DIR/lock is locked for as long as a server lives, by whoever starts it and then by
+// itself: etcd removes a socket that is in its way and would steal a living server's, and of hundreds
+// who need a server one alone is to start it. It holds the server's process id, for people. DIR/endpoint
+// names the socket while the server answers. DIR/data is etcd's own.
 package serverdir
 
 import (
@@ -60,9 +61,10 @@ type Owner struct {
 	lock *os.File
 }
 
-// Own takes a directory, which it creates with mode 0700 if it is not there. If another server has it, the error is an
-// ErrBusy with its process id.
-func Own(dir string) (*Owner, error) {
+// Take locks a directory for the server that is to have it, and creates it with mode 0700 if it is not
+// there. It stays locked for as long as this process, or one that inherits the file, has that open. If
+// another server has it, or is being started, the error is an ErrBusy with a process id.
+func Take(dir string) (*os.File, error) {
 	dir, err := prepare(dir)
 	if err != nil {
 		return nil, err
@@ -79,12 +81,35 @@ func Own(dir string) (*Owner, error) {
 		}
 		return nil, fmt.Errorf("locking %q: %w", lockPath(dir), err)
 	}
-	o := &Owner{dir: dir, lock: f}
-	if err := errors.Join(o.Withdraw(), f.Truncate(0), writePID(f)); err != nil {
-		f.Close()
+	return f, nil
+}
+
+// Own makes this process the owner of a directory with the file that Take has locked, here or in the
+// process that has started this one. If it fails, the file is closed.
+func Own(dir string, lock *os.File) (*Owner, error) {
+	o := &Owner{dir: dir, lock: lock}
+	err := o.check()
+	if err == nil {
+		err = errors.Join(o.Withdraw(), lock.Truncate(0), writePID(lock))
+	}
+	if err != nil {
+		lock.Close()
 		return nil, err
 	}
 	return o, nil
+}
+
+// check returns an error unless the file that was inherited is the one that everybody else looks at.
+func (o *Owner) check() error {
+	inherited, err := o.lock.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(lockPath(o.dir))
+	if err == nil && !os.SameFile(inherited, there) {
+		err = fmt.Errorf("%q is not the file that was locked", lockPath(o.dir))
+	}
+	return err
 }
 
 // Data returns where etcd's data is.

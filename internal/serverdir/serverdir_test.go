@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestDefault(t *testing.T) {
@@ -36,11 +38,8 @@ func TestOneOwner(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	first, err := Own(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Own(dir); !errors.Is(err, ErrBusy) {
+	first := own(t, dir)
+	if _, err := Take(dir); !errors.Is(err, ErrBusy) {
 		t.Errorf("a second owner: %v", err)
 	}
 	if err := first.Publish("unix:///x"); err != nil {
@@ -52,11 +51,70 @@ func TestOneOwner(t *testing.T) {
 	if _, err := os.Stat(endpointPath(dir)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the endpoint is still there: %v", err)
 	}
-	second, err := Own(dir)
+	own(t, dir).Close()
+}
+
+// own has this process own a directory.
+func own(t *testing.T, dir string) *Owner {
+	t.Helper()
+	lock, err := Take(dir)
 	if err != nil {
-		t.Fatalf("after the first has left: %v", err)
+		t.Fatal(err)
 	}
-	second.Close()
+	o, err := Own(dir, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// listen has this process listen as the server of a directory.
+func listen(t *testing.T, o *Owner) (net.Listener, string) {
+	t.Helper()
+	socket, err := o.Socket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Publish(Endpoint(socket)); err != nil {
+		t.Fatal(err)
+	}
+	return l, Endpoint(socket)
+}
+
+// TestTakenForAnother: whoever starts a server hands the lock on to it, and keeps others out meanwhile.
+func TestTakenForAnother(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etcd")
+	lock, err := Take(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited, err := unix.Dup(int(lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Close()
+	if _, err := Take(dir); !errors.Is(err, ErrBusy) {
+		t.Errorf("while it is being handed on: %v", err)
+	}
+	other, err := os.Create(filepath.Join(dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Own(dir, other); err == nil {
+		t.Error("it is owned with a file that nobody looks at")
+	}
+	o, err := Own(dir, os.NewFile(uintptr(inherited), "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	own(t, dir).Close()
 }
 
 // TestStopWithoutAServer: the process id in the file of a dead server may be anybody's by now.
@@ -77,10 +135,7 @@ var awkward = []string{"a b", "a%20b", "a%b", "a%2Fb", "a?b", "a#b", "a,b", "ä"
 func TestEndpoint(t *testing.T) {
 	for _, name := range awkward {
 		dir := filepath.Join(t.TempDir(), name)
-		o, err := Own(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		o := own(t, dir)
 		socket := filepath.Join("/tmp", name, "etcd.sock")
 		if got, ok := socketOf(Endpoint(socket)); !ok || got != socket {
 			t.Errorf("%q: %q comes back as %q", socket, Endpoint(socket), got)
@@ -88,18 +143,11 @@ func TestEndpoint(t *testing.T) {
 		if endpoint := Endpoint(socket); strings.ContainsAny(endpoint, " ,?#@\"\n") || !strings.HasPrefix(endpoint, "unix:///tmp/") {
 			t.Errorf("%q: %q cannot stand in a list", socket, endpoint)
 		}
-		if socket, err = o.Socket(); err != nil {
-			t.Fatal(err)
-		}
-		l, err := net.Listen("unix", socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := o.Publish(Endpoint(socket)); err != nil {
-			t.Fatal(err)
-		}
-		if got, ok := lookUp(t.Context(), dir); !ok || got != Endpoint(socket) {
-			t.Errorf("%q: found %q, %v", dir, got, ok)
+		l, endpoint := listen(t, o)
+		if conn, got, err := dial(t.Context(), dir); err != nil || got != endpoint {
+			t.Errorf("%q: found %q, %v", dir, got, err)
+		} else {
+			conn.Close()
 		}
 		l.Close()
 		o.Close()

@@ -1,10 +1,10 @@
 package serverdir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BusyExit is the exit code by which a server says ErrBusy to its starter (EX_TEMPFAIL).
+// BusyExit is the exit code that says ErrBusy (EX_TEMPFAIL).
 const BusyExit = 75
 
 // Time between two looks at a directory, and the longest that a start or a stop may take.
@@ -25,6 +25,8 @@ const (
 	lookEvery = 20 * time.Millisecond
 	limit     = 60 * time.Second
 )
+
+var errTooLong = errors.New("it took too long")
 
 var (
 	// ErrNoServer says that no server has the directory.
@@ -37,52 +39,48 @@ var (
 	ErrNoControl = errors.New("etcdlockctl is neither beside etcdlocker nor in PATH")
 )
 
-// Start returns the endpoint of the server of a directory. If none answers it starts one, which leaves after idleExit
-// without clients and leases, and reports that it did. Any number of processes may do so at the same time: one server
-// comes of it. It blocks until the server answers, a minute at most.
+// Start returns the endpoint of the server of a directory. If none answers it starts one, which leaves
+// after idleExit without clients and leases, and reports that it did. Any number of processes may do
+// so at the same time: one of them starts a server. It blocks until the server answers, a minute at
+// most.
 func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint string, started bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("it took too long"))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	if dir, err = prepare(dir); err != nil {
 		return "", false, fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
 	for {
-		if endpoint, ok := lookUp(ctx, dir); ok {
+		if conn, endpoint, err := dial(ctx, dir); err == nil {
+			conn.Close()
 			return endpoint, started, nil
 		}
-		busy, err := owned(dir)
-		if err == nil && !busy {
-			started, err = start(ctx, dir, idleExit)
+		lock, err := Take(dir)
+		if err == nil {
+			err, started = start(ctx, dir, lock, idleExit), true
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrBusy) {
 			return "", false, fmt.Errorf("starting the embedded etcd in %q: %w", dir, err)
 		}
-		select {
-		case <-time.After(lookEvery):
-		case <-ctx.Done():
-			return "", false, fmt.Errorf("waiting for the embedded etcd in %q (see its log there): %w", dir, context.Cause(ctx))
+		if err := pause(ctx); err != nil { // it is coming up, or shutting down
+			return "", false, fmt.Errorf("waiting for the embedded etcd in %q (see its log there): %w", dir, err)
 		}
 	}
 }
 
-// lookUp returns the endpoint of a server that answers.
-func lookUp(ctx context.Context, dir string) (string, bool) {
+// dial connects to the server of a directory. It publishes its endpoint when it is ready; that it still
+// accepts means that it still lives.
+func dial(ctx context.Context, dir string) (conn net.Conn, endpoint string, err error) {
 	content, err := os.ReadFile(endpointPath(dir))
 	if err != nil {
-		return "", false
+		return nil, "", err
 	}
-	endpoint := strings.TrimSpace(string(content))
+	endpoint = strings.TrimSpace(string(content))
 	socket, ok := socketOf(endpoint)
 	if !ok {
-		return "", false
+		return nil, "", fmt.Errorf("%q names no socket", endpoint)
 	}
-	// The server publishes its endpoint when it is ready; that it still accepts means that it still lives.
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return "", false
-	}
-	conn.Close()
-	return endpoint, true
+	conn, err = new(net.Dialer).DialContext(ctx, "unix", socket)
+	return conn, endpoint, err
 }
 
 // owned reports whether a server has the directory: it may be coming up, or shutting down.
@@ -103,25 +101,48 @@ func owned(dir string) (bool, error) {
 	return false, err
 }
 
-// start runs a server in the background. It returns false if another starter was faster.
-func start(ctx context.Context, dir string, idleExit time.Duration) (bool, error) {
+// pause waits until it is time for another look.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(lookEvery):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// start runs a server in the background, which inherits the lock, and waits until it answers or has
+// said why it does not. Here the lock is closed as soon as that is possible: this process may be
+// stopped at any time.
+func start(ctx context.Context, dir string, lock *os.File, idleExit time.Duration) error {
+	defer lock.Close()
 	program, err := findControl()
 	if err != nil {
-		return false, err
+		return err
 	}
-	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, "serve", "--background", "--dir", dir, "--idle-exit", idleExit.String())
-	cmd.Env = Environment()
-	cmd.Stderr = &said
-	err = cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.As(err, &exit) && exit.ExitCode() == BusyExit:
-		return false, nil
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
 	}
-	return false, fmt.Errorf("%s: %w: %s", program, err, strings.TrimSpace(said.String()))
+	defer r.Close()
+	cmd := exec.Command(program, "serve", "--background", "--dir", dir, "--idle-exit", idleExit.String(), "--lock-fd", "3")
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = Environment(), w, []*os.File{lock}
+	err = cmd.Start()
+	w.Close()
+	lock.Close()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() {
+		cmd.Process.Kill()
+		r.SetReadDeadline(time.Now())
+	})()
+	said, _ := io.ReadAll(r) // it has the pipe open for as long as it lives
+	cmd.Wait()
+	if text := strings.TrimSpace(string(said)); text != "" {
+		return fmt.Errorf("%s: %s", program, text)
+	}
+	return context.Cause(ctx)
 }
 
 // Environment is what a server needs of ours: nothing that could change etcd's settings, and no secrets.
