@@ -105,6 +105,30 @@ func TestEmbeddedStandsApart(t *testing.T) {
 	}
 }
 
+// TestEmbeddedStop: the server is ended from where its process id is known, and nothing else is: the
+// id that a file tells is that of another pid namespace.
+func TestEmbeddedStop(t *testing.T) {
+	needsNamespaces(t)
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	control := filepath.Join(programs, "etcdlockctl")
+	elsewhere := []string{"--pid", "--fork", "--kill-child", "--mount-proc", control, "serve", "--dir", dir}
+	server := startCommand(t, nil, exec.Command("unshare", elsewhere...))
+	server.says(server.stdout, "answers")
+	p := startCommand(t, nil, exec.Command("unshare", append(elsewhere, "--stop")...))
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "another pid namespace") {
+		t.Errorf("from another namespace: exit code %d, %q", code, p.stderr)
+	}
+	if p := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/stop", "true"); p.code() != 0 || p.said() != "" {
+		t.Errorf("it does not answer any more: exit code %d, %q", p.code(), p.stderr)
+	}
+	if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 0 {
+		t.Errorf("from above: exit code %d, %q", p.code(), p.stderr)
+	}
+	if code := server.code(); code != 0 {
+		t.Errorf("the server: exit code %d, %q", code, server.stderr)
+	}
+}
+
 // private checks that nobody but the owner can do anything with what is below a directory.
 func private(t testing.TB, dir string) {
 	t.Helper()

@@ -1,13 +1,19 @@
 package serverdir
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -151,5 +157,43 @@ func TestEndpoint(t *testing.T) {
 		}
 		l.Close()
 		o.Close()
+	}
+}
+
+// TestStopAsksThePeer: the server is who listens on the socket, whatever process id a file has.
+func TestStopAsksThePeer(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	dir := filepath.Join(t.TempDir(), "etcd")
+	o := own(t, dir)
+	l, _ := listen(t, o)
+	innocent := exec.Command("sleep", "1000")
+	if err := innocent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- innocent.Wait() }()
+	defer innocent.Process.Kill()
+	if err := os.WriteFile(lockPath(dir), fmt.Appendln(nil, innocent.Process.Pid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	defer signal.Stop(told)
+	go func() {
+		<-told
+		l.Close()
+		o.Close()
+	}()
+	if err := Stop(ctx, dir); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("a process that is not the server was ended: %v", err)
+	default:
+	}
+	if err := Stop(ctx, dir); !errors.Is(err, ErrNoServer) {
+		t.Errorf("a second time: %v", err)
 	}
 }

@@ -9,9 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -171,52 +169,4 @@ func findControl() (string, error) {
 		return "", ErrNoControl
 	}
 	return path, nil
-}
-
-// Stop ends the server of a directory and waits until it is gone, a minute at most.
-func Stop(ctx context.Context, dir string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("it took too long"))
-	defer cancel()
-	if err := terminate(dir); err != nil {
-		return err
-	}
-	for {
-		if busy, err := owned(dir); err != nil || !busy {
-			return err
-		}
-		select {
-		case <-time.After(lookEvery):
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the server in %q to leave: %w", dir, context.Cause(ctx))
-		}
-	}
-}
-
-// terminate sends SIGTERM to the owner of the directory.
-func terminate(dir string) error {
-	f, err := os.Open(lockPath(dir))
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %q", ErrNoServer, dir)
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	pid, err := strconv.Atoi(readPID(f))
-	if busy, lockErr := owned(dir); lockErr != nil || !busy {
-		return errors.Join(lockErr, fmt.Errorf("%w: %q", ErrNoServer, dir))
-	}
-	if err != nil {
-		return fmt.Errorf("%q does not say who has it: %w", lockPath(dir), err)
-	}
-	process, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
-	defer process.Release()
-	// FindProcess holds the very process, not its number: if that still owns the directory, it is the server.
-	if strconv.Itoa(pid) != readPID(f) {
-		return fmt.Errorf("%w: it has just changed hands: %q", ErrNoServer, dir)
-	}
-	return process.Signal(syscall.SIGTERM)
 }
