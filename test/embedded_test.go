@@ -33,11 +33,15 @@ func serverIn(t testing.TB, dir string) string {
 	return dir
 }
 
-// TestEmbedded: the server that the first one starts serves the second, and its files are its owner's alone.
+// TestEmbedded: the server that the first one starts serves the second, and its files are its owner's
+// alone. A log that has become large begins anew.
 func TestEmbedded(t *testing.T) {
 	state := t.TempDir()
 	dir := serverIn(t, filepath.Join(state, "etcdlock", "etcd"))
 	vars := []string{"XDG_STATE_HOME=" + state}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "log"), make([]byte, 2<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	first := start(t, vars, "etcdlocker", "--embedded", "-k", "/demo/lock", "--", "echo", "I hold the lock")
 	if code := first.code(); code != 0 || first.stdout.String() != "I hold the lock\n" {
 		t.Fatalf("exit code %d, %q", code, first.stderr)
@@ -109,7 +113,7 @@ func TestEmbeddedStandsApart(t *testing.T) {
 // id that a file tells is that of another pid namespace.
 func TestEmbeddedStop(t *testing.T) {
 	needsNamespaces(t)
-	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	dir := filepath.Join(t.TempDir(), "etcd") // not serverIn: the file's process id is not the server's here
 	control := filepath.Join(programs, "etcdlockctl")
 	elsewhere := []string{"--pid", "--fork", "--kill-child", "--mount-proc", control, "serve", "--dir", dir}
 	server := startCommand(t, nil, exec.Command("unshare", elsewhere...))

@@ -101,13 +101,14 @@ func (s *Server) config(u url.URL) *embed.Config {
 	return c
 }
 
-// logger writes errors to stderr, one line each.
+// logger writes errors to stderr, one line each. In the background that is the log in the directory.
 func (s *Server) logger() *zap.Logger {
 	c := zap.NewProductionConfig()
 	c.Level = s.level
 	c.Encoding = "console"
 	c.DisableStacktrace = true
-	l, err := c.Build(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return quiet{core} }))
+	trim := func(zapcore.Entry) error { return s.owner.TrimLog() }
+	l, err := c.Build(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return quiet{core} }), zap.Hooks(trim))
 	if err != nil {
 		return zap.NewNop()
 	}

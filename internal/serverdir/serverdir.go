@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -59,6 +60,8 @@ func prepare(dir string) (string, error) {
 type Owner struct {
 	dir  string
 	lock *os.File
+
+	trimming sync.Mutex
 }
 
 // Take locks a directory for the server that is to have it, and creates it with mode 0700 if it is not
@@ -90,7 +93,7 @@ func Own(dir string, lock *os.File) (*Owner, error) {
 	o := &Owner{dir: dir, lock: lock}
 	err := o.check()
 	if err == nil {
-		err = errors.Join(o.Withdraw(), lock.Truncate(0), writePID(lock))
+		err = errors.Join(o.Withdraw(), lock.Truncate(0), writePID(lock), o.TrimLog())
 	}
 	if err != nil {
 		lock.Close()
@@ -176,6 +179,34 @@ func endpointPath(dir string) string { return filepath.Join(dir, "endpoint") }
 
 // LogPath returns where a server in the background writes what goes wrong.
 func LogPath(dir string) string { return filepath.Join(dir, "log") }
+
+// maxLog is how large the log may get.
+const maxLog = 1 << 20
+
+// TrimLog bounds the log: when it has become too large, the end of it moves to a file beside it, in
+// the place of what was moved there before. Those who append to the log go on to do so.
+func (o *Owner) TrimLog() error {
+	o.trimming.Lock()
+	defer o.trimming.Unlock()
+	log, err := os.OpenFile(LogPath(o.dir), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	info, err := log.Stat()
+	if err != nil || info.Size() <= maxLog {
+		return err
+	}
+	end := make([]byte, maxLog)
+	n, err := log.ReadAt(end, info.Size()-maxLog)
+	if err == nil {
+		err = os.WriteFile(LogPath(o.dir)+".old", end[:n], 0o600)
+	}
+	return errors.Join(err, log.Truncate(0)) // a full disk is no reason to let it grow
+}
 
 func flock(f *os.File, how int) error {
 	for {

@@ -123,6 +123,32 @@ func TestTakenForAnother(t *testing.T) {
 	own(t, dir).Close()
 }
 
+// TestTrimLog: the log is bounded while it is being written to, and what it has said last is kept.
+func TestTrimLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etcd")
+	o := own(t, dir)
+	defer o.Close()
+	log, err := os.OpenFile(LogPath(dir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	line := strings.Repeat("x", 32<<10) + "\n"
+	for n := range 5 * maxLog / len(line) {
+		fmt.Fprintf(log, "%d %s", n, line)
+		if err := o.TrimLog(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := log.Stat(); err != nil || info.Size() > maxLog {
+			t.Fatalf("line %d: %d bytes, %v", n, info.Size(), err)
+		}
+	}
+	old, err := os.ReadFile(LogPath(dir) + ".old")
+	if err != nil || len(old) != maxLog || !strings.HasSuffix(string(old), line) {
+		t.Errorf("%d bytes are kept of the log, %v", len(old), err)
+	}
+}
+
 // TestStopWithoutAServer: the process id in the file of a dead server may be anybody's by now.
 func TestStopWithoutAServer(t *testing.T) {
 	dir := t.TempDir()
