@@ -4,11 +4,12 @@ package test
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/cgroup"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // serverIn returns a directory for an embedded etcd. Its server is stopped when the test ends.
@@ -131,6 +133,62 @@ func TestEmbeddedStop(t *testing.T) {
 	if code := server.code(); code != 0 {
 		t.Errorf("the server: exit code %d, %q", code, server.stderr)
 	}
+}
+
+// TestEmbeddedKilled: those who need a server that was killed start it again in time for their locks.
+// Neither the command that runs nor the one that waits notices, and the new server is nobody's to end.
+func TestEmbeddedKilled(t *testing.T) {
+	t.Parallel()
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	finish := filepath.Join(t.TempDir(), "finish")
+	holder := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/killed", "--",
+		"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, finish)
+	holder.says(holder.stdout, "ready")
+	waiter := start(t, nil, "etcdlocker", "-t", "10", "--embedded="+dir, "-k", "/killed", "echo", "ran")
+	waiter.says(waiter.stderr, "waiting for lock")
+	holder.renews(2) // it has its real-time priority by now
+	for range 2 {
+		killServer(t, dir)
+		holder.renews(2)
+		pid, err := strconv.Atoi(content(t, filepath.Join(dir, "lock")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []*program{holder, waiter} {
+			if slices.Contains(etcdtest.Children(p.cmd.Process.Pid), pid) {
+				t.Errorf("the server, process %d, is a child of an etcdlocker", pid)
+			}
+		}
+		if policy, _, err := kernel.Scheduler(pid); err != nil || policy != kernel.SchedOther {
+			t.Errorf("the server's policy is %d, %v", policy, err)
+		}
+	}
+	if err := os.WriteFile(finish, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := holder.code(); code != 7 {
+		t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
+	}
+	if code := waiter.code(); code != 0 || waiter.stdout.String() != "ran\n" {
+		t.Errorf("the waiter: exit code %d, %q", code, waiter.stderr)
+	}
+	if started := strings.Count(holder.stderr.String()+waiter.stderr.String(), "has been started again"); started != 2 {
+		t.Errorf("it was started again %d times, want 2: %q, %q", started, holder.stderr, waiter.stderr)
+	}
+}
+
+// killServer kills the server of a directory, and waits until that is done.
+func killServer(t testing.TB, dir string) {
+	t.Helper()
+	pid := content(t, filepath.Join(dir, "lock"))
+	n, err := strconv.Atoi(pid)
+	if err == nil {
+		err = syscall.Kill(n, syscall.SIGKILL)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
 }
 
 // private checks that nobody but the owner can do anything with what is below a directory.
@@ -264,13 +322,7 @@ func TestEmbeddedAndTenAtOnce(t *testing.T) {
 		}
 	}
 	round()
-	pid := content(t, filepath.Join(dir, "lock"))
-	var n int
-	fmt.Sscan(pid, &n)
-	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	gone(t, pid)
+	killServer(t, dir)
 	round()
 	if turns, err := os.ReadFile(counter); err != nil || strings.Count(string(turns), "\n") != 20 {
 		t.Errorf("%d turns, %v", strings.Count(string(turns), "\n"), err)

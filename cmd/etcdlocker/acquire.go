@@ -95,18 +95,8 @@ type holder struct {
 	tight sync.Once    // it has been found to be nearly too small
 }
 
-// acquire gets the lock, or says why not. An embedded etcd that died between the moment it was found and its first answer
-// is started again.
+// acquire gets the lock, or says why not. Meanwhile the command, which is found at path, is prepared.
 func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
-	h, err := l.acquireOnce(ctx, path)
-	if l.embedded && errors.Is(err, etcdlock.ErrNoAnswer) && ctx.Err() == nil {
-		return l.acquireOnce(ctx, path)
-	}
-	return h, err
-}
-
-// acquireOnce gets the lock. Meanwhile the command, which is found at path, is prepared.
-func (l *locker) acquireOnce(ctx context.Context, path string) (*holder, error) {
 	if l.embedded || l.etcd.DiscoverySRV != "" {
 		<-l.caught() // what comes next may take long
 	}
@@ -119,6 +109,9 @@ func (l *locker) acquireOnce(ctx context.Context, path string) (*holder, error) 
 	client, err := clientv3.New(config)
 	if err != nil {
 		return nil, l.explain(err)
+	}
+	if l.embedded {
+		go l.keepServer(client)
 	}
 	h := &holder{
 		locker:   l,
@@ -144,28 +137,12 @@ func (h *holder) leave() {
 // config returns where and how to reach etcd, starting the embedded one if it is asked for and does not run.
 func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
 	if l.embedded {
-		dir := l.embeddedDir
-		if dir == "" {
-			var err error
-			if dir, err = serverdir.Default(); err != nil {
-				return clientv3.Config{}, usagef("name one with --embedded=DIR", "no directory for the embedded etcd: %w", err)
-			}
+		if err := l.startServer(ctx); err != nil {
+			return clientv3.Config{}, err
 		}
-		l.launched.Ready() // what is started now must not inherit what is meant for the guard
-		address, started, err := serverdir.Start(ctx, dir, idleExit)
-		if err != nil {
-			return clientv3.Config{}, l.explain(err)
-		}
-		if started {
-			l.voice.notef("started etcd in %s: its locks are those of this machine and user alone", dir)
-		}
-		l.etcd.Endpoints = address
 	}
 	return l.etcd.Config()
 }
-
-// idleExit is when an embedded etcd that we started leaves.
-const idleExit = 10 * time.Minute
 
 // lockIt waits for the lock.
 func (h *holder) lockIt(ctx context.Context) (err error) {

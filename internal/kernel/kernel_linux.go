@@ -152,6 +152,7 @@ func NoChildSignals() error {
 const (
 	prSetName           = 15
 	prSetChildSubreaper = 36
+	prGetChildSubreaper = 37
 )
 
 // AdoptOrphans makes orphans among the descendants of this process fall to it instead of to init, or no longer.
@@ -162,6 +163,13 @@ func AdoptOrphans(on bool) error {
 	}
 	_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetChildSubreaper, value, 0, 0, 0, 0)
 	return errnoOf(e)
+}
+
+// AdoptsOrphans reports whether they fall to it.
+func AdoptsOrphans() bool {
+	var on int32
+	_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prGetChildSubreaper, uintptr(unsafe.Pointer(&on)), 0, 0, 0, 0)
+	return e == 0 && on != 0
 }
 
 // SetName names this thread, the main one being the process, as ps and killall see it: 15 bytes of it.

@@ -118,13 +118,17 @@ func start(ctx context.Context, dir string, lock *os.File, idleExit time.Duratio
 	if err != nil {
 		return err
 	}
+	sys, err := aside()
+	if err != nil {
+		return err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	cmd := exec.Command(program, "serve", "--background", "--dir", dir, "--idle-exit", idleExit.String(), "--lock-fd", "3")
-	cmd.Env, cmd.Stderr, cmd.ExtraFiles = Environment(), w, []*os.File{lock}
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles, cmd.SysProcAttr = Environment(), w, []*os.File{lock}, sys
 	err = cmd.Start()
 	w.Close()
 	lock.Close()
@@ -136,7 +140,7 @@ func start(ctx context.Context, dir string, lock *os.File, idleExit time.Duratio
 		r.SetReadDeadline(time.Now())
 	})()
 	said, _ := io.ReadAll(r) // it has the pipe open for as long as it lives
-	cmd.Wait()
+	cmd.Wait()               // or our parent does
 	if text := strings.TrimSpace(string(said)); text != "" {
 		return fmt.Errorf("%s: %s", program, text)
 	}
