@@ -177,6 +177,68 @@ func TestEmbeddedKilled(t *testing.T) {
 	}
 }
 
+// TestEmbeddedOfACommand: a server that a command was the first to need is not waited for with it, and
+// is ended with it; others who need that server keep their locks.
+func TestEmbeddedOfACommand(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	for _, orphans := range []string{"leave", "wait", "kill"} {
+		dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+		finish := filepath.Join(t.TempDir(), "finish")
+		outer := locker(t, s.Endpoint(), "-k", "/embedded-outer", "--orphans="+orphans, "--", "sh", "-c",
+			`"$0" --embedded="$1" -k /inner echo ready; while [ ! -e "$2" ]; do sleep 0.05; done`, filepath.Join(programs, "etcdlocker"), dir, finish)
+		outer.says(outer.stdout, "ready")
+		bystander := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/bystander")
+		bystander.says(bystander.stdout, "/bystander")
+		if err := os.WriteFile(finish, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code := outer.code(); code != 0 || strings.Contains(outer.stderr.String(), "the command left") {
+			t.Errorf("%s: exit code %d, %q", orphans, code, outer.stderr)
+		}
+		bystander.renews(2)
+		bystander.signal(syscall.SIGTERM)
+		if code := bystander.code(); code != 143 {
+			t.Errorf("%s: the bystander: exit code %d, %q", orphans, code, bystander.stderr)
+		}
+	}
+}
+
+// TestPretendedServer: a process of a command's that is called like an embedded etcd does not outlive
+// the lock, neither when that is lost nor when what is left is waited for.
+func TestPretendedServer(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	script := []byte("trap '' TERM; echo ready; while :; do read line < fifo; done\n") // it has no children, like a server
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "serve"), script, 0o644), syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for name, uid := range users() {
+		for ends, after := range map[string]string{"lost": "exec sleep 1000", "waited for": "sleep 0.5"} {
+			t.Run(name+" "+ends, func(t *testing.T) {
+				t.Parallel()
+				s := etcdtest.Shared(t)
+				key := "/pretended/" + name + "/" + after
+				p := lockerOf(t, uid, nil, s.Endpoint(), "-k", key, "--grace", "0.2", "--orphans=wait", "--", "bash", "-c",
+					"cd "+dir+"; exec -a etcdlockctl sh serve & "+after)
+				p.says(p.stdout, "ready")
+				if ends == "lost" {
+					p.signal(syscall.SIGKILL)
+					treeGone(t, key)
+					return
+				}
+				if code := p.code(); code != 0 {
+					t.Errorf("exit code %d, %q", code, p.stderr)
+				}
+				if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
+					t.Errorf("running without the lock: %v", left)
+				}
+				free(t, s.Client(t), key)
+			})
+		}
+	}
+}
+
 // killServer kills the server of a directory, and waits until that is done.
 func killServer(t testing.TB, dir string) {
 	t.Helper()

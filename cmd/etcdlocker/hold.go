@@ -174,8 +174,10 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		return h.undead(run)
 	}
 	if life.Left {
-		h.voice.warnf("the command left %s running without the lock; --orphans=wait keeps the lock for them, --orphans=kill ends them",
-			names(run.Others()))
+		if others := run.Others(); !supervise.OnlyServers(others) { // an embedded etcd is to be there for others
+			h.voice.warnf("the command left %s running without the lock; --orphans=wait keeps the lock for them, --orphans=kill ends them",
+				names(others))
+		}
 		h.run.close() // its guard would end them with the lock
 	}
 	stop := life.Stop

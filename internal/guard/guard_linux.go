@@ -367,6 +367,9 @@ func (g *guarded) Others() []supervise.Process {
 	return others
 }
 
+// OnlyServers reports whether nothing but embedded etcds is left of the command.
+func (g *guarded) OnlyServers() bool { return supervise.OnlyServers(g.Others()) }
+
 // Close ends the guard. What it has adopted falls to this process.
 func (g *guarded) Close() {
 	if g.killer != nil {

@@ -289,8 +289,9 @@ func (p Process) Signal(sig syscall.Signal) {
 // when validity ends.
 const freezeRounds = 50
 
-// Freeze stops the processes that list returns, and what they have started meanwhile, but for those that are stopped
-// already. It returns those that it has stopped.
+// Freeze stops the processes that list returns, and what they have started meanwhile, but for those
+// that are stopped already, and embedded etcds: a lock in doubt may hang on one. It returns those that
+// it has stopped.
 func Freeze(list func() []Process) (frozen []Process) {
 	seen := make(map[int]string) // by process id: when it started
 	for range freezeRounds {
@@ -300,7 +301,7 @@ func Freeze(list func() []Process) (frozen []Process) {
 				continue
 			}
 			seen[p.PID], more = p.start, true
-			if !p.Stopped {
+			if !p.Stopped && !p.isServer() {
 				p.Signal(syscall.SIGSTOP)
 				frozen = append(frozen, p)
 			}

@@ -67,6 +67,7 @@ type Hands interface {
 	Kill() (progress bool) // kills the command and all its descendants, and reports whether some have died since the last call
 	Freeze()               // stops the command and all its descendants
 	Thaw()                 // lets those go on that Freeze has stopped
+	OnlyServers() bool     // reports whether nothing but embedded etcds is left, which stay for as long as others need them
 }
 
 // A Reach says who else has got a signal that came to this process.
@@ -124,6 +125,7 @@ type Life struct {
 	Undead    bool               // processes were killed and did not die
 	gone      bool               // nothing is left, whether we know how the command ended or not
 	killAt    time.Time          // zero: no timer
+	lookAt    time.Time          // while what is left is waited for, when it is looked at
 	giveUp    time.Time
 }
 
@@ -134,7 +136,15 @@ func NewLife(hands Hands) *Life { return &Life{hands: hands} }
 func (l *Life) State() State { return l.state }
 
 // Wake returns when Tick must be called, zero if it need not be.
-func (l *Life) Wake() time.Time { return l.killAt }
+func (l *Life) Wake() time.Time {
+	if l.lingers() {
+		return l.lookAt
+	}
+	return l.killAt
+}
+
+// lingers reports whether what is left is waited for, and somebody guards it.
+func (l *Life) lingers() bool { return l.state == Lingering && l.killAt.IsZero() }
 
 // IsStop reports whether a signal tells a program to stop.
 func IsStop(sig syscall.Signal) bool {
@@ -265,6 +275,7 @@ func (l *Life) Exited(now time.Time, e Exit) {
 		l.end(now)
 	case l.state == Running && l.Orphans == AwaitOrphans:
 		l.state = Lingering
+		l.linger(now)
 	case l.state == Running:
 		l.Doubt(false) // what was stopped is not left so
 		l.state, l.Left = Over, true
@@ -279,8 +290,25 @@ func (l *Life) Empty() {
 	}
 }
 
+// lookEvery is the time between two looks at what is waited for.
+const lookEvery = time.Second
+
+// linger waits for what is left, unless that is nothing but embedded etcds: they are ended. If somebody
+// needs one, that somebody starts it again, outside of this command.
+func (l *Life) linger(now time.Time) {
+	if l.lookAt = now.Add(lookEvery); l.hands.OnlyServers() {
+		l.end(now)
+	}
+}
+
 // Tick does what is due.
 func (l *Life) Tick(now time.Time) {
+	if l.lingers() {
+		if !now.Before(l.lookAt) {
+			l.linger(now)
+		}
+		return
+	}
 	if l.killAt.IsZero() || now.Before(l.killAt) {
 		return
 	}
@@ -300,7 +328,7 @@ func (l *Life) Tick(now time.Time) {
 
 func (l *Life) end(now time.Time) {
 	l.Doubt(false) // what stands still cannot end
-	alone := l.state == Lingering && !l.killAt.IsZero()
+	alone := l.state == Lingering && !l.lingers()
 	if !alone {
 		l.killAt = now.Add(l.Grace)
 	}

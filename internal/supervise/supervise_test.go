@@ -11,7 +11,10 @@ import (
 type recorder struct {
 	did      []string
 	progress bool // of the killing
+	servers  bool // nothing else is left
 }
+
+func (r *recorder) OnlyServers() bool { return r.servers }
 
 func (r *recorder) Signal(s syscall.Signal) { r.did = append(r.did, s.String()) }
 func (r *recorder) Typed(s syscall.Signal)  { r.did = append(r.did, "group: "+s.String()) }
@@ -95,6 +98,32 @@ func TestGuardDiesLater(t *testing.T) {
 	if l.Unguarded || l.Status.ExitStatus() != 5 {
 		t.Errorf("the command's own end is forgotten: %v", l.Status)
 	}
+}
+
+// TestServersAreNotWaitedFor: an embedded etcd that is left over is ended, however long it is after the
+// command, and what else is left is waited for.
+func TestServersAreNotWaitedFor(t *testing.T) {
+	l, r := newTestLife()
+	l.Orphans = AwaitOrphans
+	l.Exited(start, Exit{Left: true})
+	r.expect(t, l, Lingering)
+	first := l.Wake()
+	l.Tick(first)
+	r.expect(t, l, Lingering)
+	r.servers = true
+	l.Tick(first)
+	r.expect(t, l, Lingering)
+	l.Tick(l.Wake())
+	r.expect(t, l, Ending, "terminate")
+	l.Tick(l.Wake())
+	r.expect(t, l, Killing, "terminate", "kill")
+	l.Empty()
+	r.expect(t, l, Over, "terminate", "kill")
+
+	l, r = newTestLife()
+	l.Orphans, r.servers = AwaitOrphans, true
+	l.Exited(start, Exit{Left: true})
+	r.expect(t, l, Ending, "terminate")
 }
 
 func TestDoubt(t *testing.T) {

@@ -83,3 +83,6 @@ func Thaw([]Process) {}
 
 // Descendants returns nothing: there is no way to find them on this system.
 func Descendants() []Process { return nil }
+
+// OnlyServers returns false: what is there is not known.
+func OnlyServers([]Process) bool { return false }

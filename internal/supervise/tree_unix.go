@@ -191,3 +191,6 @@ func (t *Tree) Freeze() { t.frozen = Freeze(Descendants) }
 
 // Thaw lets those go on that Freeze has stopped.
 func (t *Tree) Thaw() { Thaw(t.frozen) }
+
+// OnlyServers reports whether nothing but embedded etcds is left.
+func (t *Tree) OnlyServers() bool { return OnlyServers(Descendants()) }
