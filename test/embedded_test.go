@@ -35,8 +35,8 @@ func serverIn(t testing.TB, dir string) string {
 	return dir
 }
 
-// TestEmbedded: the server that the first one starts serves the second, and its files are its owner's
-// alone. A log that has become large begins anew.
+// TestEmbedded: the server that the first one starts serves the second, and its files are its
+// owner's alone. A log that has become large begins anew.
 func TestEmbedded(t *testing.T) {
 	state := t.TempDir()
 	dir := serverIn(t, filepath.Join(state, "etcdlock", "etcd"))
@@ -61,8 +61,8 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// TestEmbeddedInheritsNothing: whoever waits for the end of a pipe that the caller of etcdlocker had
-// open does not wait for the server.
+// TestEmbeddedInheritsNothing: whoever waits for the end of a pipe that the caller of etcdlocker
+// had open does not wait for the server.
 func TestEmbeddedInheritsNothing(t *testing.T) {
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
 	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "--embedded="+dir, "-k", "/inherits", "true")
@@ -90,8 +90,8 @@ func TestEmbeddedInheritsNothing(t *testing.T) {
 	}
 }
 
-// TestEmbeddedStandsApart: the server is not in the control group of the command that was the first to
-// need it, and process lists show what it is.
+// TestEmbeddedStandsApart: the server is not in the control group of the command that was the first
+// to need it, and process lists show what it is.
 func TestEmbeddedStandsApart(t *testing.T) {
 	group := testGroup(t)
 	s := etcdtest.Shared(t)
@@ -111,8 +111,8 @@ func TestEmbeddedStandsApart(t *testing.T) {
 	}
 }
 
-// TestEmbeddedStop: the server is ended from where its process id is known, and nothing else is: the
-// id that a file tells is that of another pid namespace.
+// TestEmbeddedStop: the server is ended from where its process id is known, and nothing else is:
+// the id that a file tells is that of another pid namespace.
 func TestEmbeddedStop(t *testing.T) {
 	needsNamespaces(t)
 	dir := filepath.Join(t.TempDir(), "etcd") // not serverIn: the file's process id is not the server's here
@@ -135,8 +135,9 @@ func TestEmbeddedStop(t *testing.T) {
 	}
 }
 
-// TestEmbeddedKilled: those who need a server that was killed start it again in time for their locks.
-// Neither the command that runs nor the one that waits notices, and the new server is nobody's to end.
+// TestEmbeddedKilled: those who need a server that was killed start it again in time for their
+// locks. Neither the command that runs nor the one that waits notices, and the new server is
+// nobody's to end.
 func TestEmbeddedKilled(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
@@ -177,8 +178,8 @@ func TestEmbeddedKilled(t *testing.T) {
 	}
 }
 
-// TestEmbeddedOfACommand: a server that a command was the first to need is not waited for with it, and
-// is ended with it; others who need that server keep their locks.
+// TestEmbeddedOfACommand: a server that a command was the first to need is not waited for with it,
+// and is ended with it; others who need that server keep their locks.
 func TestEmbeddedOfACommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -204,8 +205,8 @@ func TestEmbeddedOfACommand(t *testing.T) {
 	}
 }
 
-// TestPretendedServer: a process of a command's that is called like an embedded etcd does not outlive
-// the lock, neither when that is lost nor when what is left is waited for.
+// TestPretendedServer: a process of a command's that is called like an embedded etcd does not
+// outlive the lock, neither when that is lost nor when what is left is waited for.
 func TestPretendedServer(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
@@ -287,8 +288,8 @@ func TestEmbeddedLongPath(t *testing.T) {
 	private(t, filepath.Join(run, "etcdlock"))
 }
 
-// TestEmbeddedAwkwardPath: whatever the directory is called, the server is reached in it, by commands
-// that use the endpoint they were given as well.
+// TestEmbeddedAwkwardPath: whatever the directory is called, the server is reached in it, by
+// commands that use the endpoint they were given as well.
 func TestEmbeddedAwkwardPath(t *testing.T) {
 	for _, name := range []string{`a b%20c?d#e,f"g'h\i@j:k;l&m=n`, "ä", "a\nb"} {
 		dir := serverIn(t, filepath.Join(t.TempDir(), name))

@@ -21,6 +21,6 @@ func standApart() {
 	}
 }
 
-// nameSelf gives this process the name that ps and killall show. It is called after the file that it
-// was executed from, /proc/self/exe.
+// nameSelf gives this process the name that ps and killall show. It is called after the file that
+// it was executed from, /proc/self/exe.
 func nameSelf() { os.WriteFile("/proc/self/comm", []byte(program), 0) }

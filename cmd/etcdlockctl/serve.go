@@ -142,8 +142,8 @@ func (s *serve) announce(endpoint string) error {
 const readyWord = "ready"
 
 // closeInherited closes what this process was given beyond its standard files and the lock, and the
-// server would keep open for as long as it lives: somebody may wait for the end of a pipe, or for the
-// lock on a file. What Go has opened is closed in the server anyway.
+// server would keep open for as long as it lives: somebody may wait for the end of a pipe, or for
+// the lock on a file. What Go has opened is closed in the server anyway.
 func (s *serve) closeInherited() {
 	for _, dir := range []string{"/proc/self/fd", "/dev/fd"} {
 		files, err := os.ReadDir(dir)

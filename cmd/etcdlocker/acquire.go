@@ -95,7 +95,8 @@ type holder struct {
 	tight sync.Once    // it has been found to be nearly too small
 }
 
-// acquire gets the lock, or says why not. Meanwhile the command, which is found at path, is prepared.
+// acquire gets the lock, or says why not. Meanwhile the command, which is found at path, is
+// prepared.
 func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	if l.embedded || l.etcd.DiscoverySRV != "" {
 		<-l.caught() // what comes next may take long

@@ -14,7 +14,8 @@ import (
 // idleExit is when an embedded etcd that we started leaves.
 const idleExit = 10 * time.Minute
 
-// Times between two looks at an embedded etcd that is gone: after a start, and after one that failed.
+// Times between two looks at an embedded etcd that is gone: after a start, and after one that
+// failed.
 const (
 	lookAgain  = 250 * time.Millisecond
 	startAgain = time.Second
@@ -40,9 +41,9 @@ func (l *locker) startServer(ctx context.Context) (err error) {
 }
 
 // keepServer starts the embedded etcd again whenever it takes no connections any more, until the
-// client is closed. Its data are on disk, leases among them: who holds a lock still does, and whoever
-// waits for one has kept its place. The end of validity is where it was, and moves with the first
-// renewal that etcd answers.
+// client is closed. Its data are on disk, leases among them: who holds a lock still does, and
+// whoever waits for one has kept its place. The end of validity is where it was, and moves with the
+// first renewal that etcd answers.
 func (l *locker) keepServer(client *clientv3.Client) {
 	ctx, conn := client.Ctx(), client.ActiveConnection()
 	for said := false; ctx.Err() == nil; {

@@ -201,8 +201,8 @@ func (g *Group) Remove() {
 	}
 }
 
-// Leave moves this process out of all groups of etcdlockers, where that is allowed: what it is about
-// to start serves others as well, and must not be frozen with their commands.
+// Leave moves this process out of all groups of etcdlockers, where that is allowed: what it is
+// about to start serves others as well, and must not be frozen with their commands.
 func Leave() error {
 	name, dir, err := current()
 	if err != nil {

@@ -34,8 +34,8 @@ type Server struct {
 	clients clients
 }
 
-// Start runs an etcd in a directory, with the file that serverdir.Take has locked there, and returns
-// when it answers.
+// Start runs an etcd in a directory, with the file that serverdir.Take has locked there, and
+// returns when it answers.
 func Start(ctx context.Context, dir string, lock *os.File) (*Server, error) {
 	owner, err := serverdir.Own(dir, lock)
 	if err != nil {
@@ -101,7 +101,8 @@ func (s *Server) config(u url.URL) *embed.Config {
 	return c
 }
 
-// logger writes errors to stderr, one line each. In the background that is the log in the directory.
+// logger writes errors to stderr, one line each. In the background that is the log in the
+// directory.
 func (s *Server) logger() *zap.Logger {
 	c := zap.NewProductionConfig()
 	c.Level = s.level

@@ -1,10 +1,10 @@
 // Package serverdir is the directory of an embedded etcd, as far as its server and those who look for it must agree:
 // where it is, who may use it, which of several servers owns it, and where its socket is.
 //
-// Three files tell. DIR/lock is locked for as long as a server lives, by whoever starts it and then by
-// itself: etcd removes a socket that is in its way and would steal a living server's, and of hundreds
-// who need a server one alone is to start it. It holds the server's process id, for people. DIR/endpoint
-// names the socket while the server answers. DIR/data is etcd's own.
+// Three files tell. DIR/lock is locked for as long as a server lives, by whoever starts it and then
+// by itself: etcd removes a socket that is in its way and would steal a living server's, and of
+// hundreds who need a server one alone is to start it. It holds the server's process id, for
+// people. DIR/endpoint names the socket while the server answers. DIR/data is etcd's own.
 package serverdir
 
 import (
@@ -64,9 +64,9 @@ type Owner struct {
 	trimming sync.Mutex
 }
 
-// Take locks a directory for the server that is to have it, and creates it with mode 0700 if it is not
-// there. It stays locked for as long as this process, or one that inherits the file, has that open. If
-// another server has it, or is being started, the error is an ErrBusy with a process id.
+// Take locks a directory for the server that is to have it, and creates it with mode 0700 if it is
+// not there. It stays locked for as long as this process, or one that inherits the file, has that
+// open. If another server has it, or is being started, the error is an ErrBusy with a process id.
 func Take(dir string) (*os.File, error) {
 	dir, err := prepare(dir)
 	if err != nil {
@@ -87,8 +87,8 @@ func Take(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Own makes this process the owner of a directory with the file that Take has locked, here or in the
-// process that has started this one. If it fails, the file is closed.
+// Own makes this process the owner of a directory with the file that Take has locked, here or in
+// the process that has started this one. If it fails, the file is closed.
 func Own(dir string, lock *os.File) (*Owner, error) {
 	o := &Owner{dir: dir, lock: lock}
 	err := o.check()
@@ -102,7 +102,8 @@ func Own(dir string, lock *os.File) (*Owner, error) {
 	return o, nil
 }
 
-// check returns an error unless the file that was inherited is the one that everybody else looks at.
+// check returns an error unless the file that was inherited is the one that everybody else looks
+// at.
 func (o *Owner) check() error {
 	inherited, err := o.lock.Stat()
 	if err != nil {
@@ -139,8 +140,9 @@ func (o *Owner) Socket() (string, error) {
 // maxSocketPath is the longest path that a unix socket can have on every system that we build for, less its final NUL.
 const maxSocketPath = 103
 
-// Endpoint returns the URL of a socket, as etcd's clients understand it. Nothing in it has a meaning
-// of its own in a list of endpoints, in a URL, or in a message that must not show a password.
+// Endpoint returns the URL of a socket, as etcd's clients understand it. Nothing in it has a
+// meaning of its own in a list of endpoints, in a URL, or in a message that must not show a
+// password.
 func Endpoint(socket string) string {
 	return "unix://" + strings.NewReplacer("%2F", "/", "@", "%40").Replace(url.PathEscape(socket))
 }

@@ -91,7 +91,8 @@ func listen(t *testing.T, o *Owner) (net.Listener, string) {
 	return l, Endpoint(socket)
 }
 
-// TestTakenForAnother: whoever starts a server hands the lock on to it, and keeps others out meanwhile.
+// TestTakenForAnother: whoever starts a server hands the lock on to it, and keeps others out
+// meanwhile.
 func TestTakenForAnother(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "etcd")
 	lock, err := Take(dir)

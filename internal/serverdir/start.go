@@ -37,10 +37,10 @@ var (
 	ErrNoControl = errors.New("etcdlockctl is neither beside etcdlocker nor in PATH")
 )
 
-// Start returns the endpoint of the server of a directory. If none answers it starts one, which leaves
-// after idleExit without clients and leases, and reports that it did. Any number of processes may do
-// so at the same time: one of them starts a server. It blocks until the server answers, a minute at
-// most.
+// Start returns the endpoint of the server of a directory. If none answers it starts one, which
+// leaves after idleExit without clients and leases, and reports that it did. Any number of
+// processes may do so at the same time: one of them starts a server. It blocks until the server
+// answers, a minute at most.
 func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint string, started bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
@@ -65,8 +65,8 @@ func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint st
 	}
 }
 
-// dial connects to the server of a directory. It publishes its endpoint when it is ready; that it still
-// accepts means that it still lives.
+// dial connects to the server of a directory. It publishes its endpoint when it is ready; that it
+// still accepts means that it still lives.
 func dial(ctx context.Context, dir string) (conn net.Conn, endpoint string, err error) {
 	content, err := os.ReadFile(endpointPath(dir))
 	if err != nil {

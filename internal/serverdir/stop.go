@@ -47,8 +47,8 @@ func find(ctx context.Context, dir string) (*os.Process, error) {
 			if err != nil {
 				return nil, err
 			}
-			// FindProcess holds the very process, not its number: if the socket is still its own, it is
-			// the server.
+			// FindProcess holds the very process, not its number: if the socket is still its own,
+			// it is the server.
 			if again, err := peer(ctx, dir); err == nil && again == pid {
 				return process, nil
 			}

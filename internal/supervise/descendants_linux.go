@@ -290,8 +290,8 @@ func (p Process) Signal(sig syscall.Signal) {
 const freezeRounds = 50
 
 // Freeze stops the processes that list returns, and what they have started meanwhile, but for those
-// that are stopped already, and embedded etcds: a lock in doubt may hang on one. It returns those that
-// it has stopped.
+// that are stopped already, and embedded etcds: a lock in doubt may hang on one. It returns those
+// that it has stopped.
 func Freeze(list func() []Process) (frozen []Process) {
 	seen := make(map[int]string) // by process id: when it started
 	for range freezeRounds {

@@ -9,9 +9,10 @@ import (
 // serverWords begin the command line of an embedded etcd in the background.
 const serverWords = "etcdlockctl\x00serve\x00"
 
-// isServer reports whether a process says that it is an embedded etcd. Any process can say so, and it
-// must not gain by that: it dies with all others when the lock is lost, and where others are waited
-// for it is ended. Only while the lock is in doubt does it go on, as the doubt may be ended by it.
+// isServer reports whether a process says that it is an embedded etcd. Any process can say so, and
+// it must not gain by that: it dies with all others when the lock is lost, and where others are
+// waited for it is ended. Only while the lock is in doubt does it go on, as the doubt may be ended
+// by it.
 func (p Process) isServer() bool {
 	if !kernel.OwnProc() {
 		return false

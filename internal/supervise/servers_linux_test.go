@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestOnlyServers: what is called like an embedded etcd is told from others, and is not stopped with
-// them.
+// TestOnlyServers: what is called like an embedded etcd is told from others, and is not stopped
+// with them.
 func TestOnlyServers(t *testing.T) {
 	if OnlyServers(nil) {
 		t.Error("nobody is taken for one")

@@ -293,8 +293,8 @@ func (l *Life) Empty() {
 // lookEvery is the time between two looks at what is waited for.
 const lookEvery = time.Second
 
-// linger waits for what is left, unless that is nothing but embedded etcds: they are ended. If somebody
-// needs one, that somebody starts it again, outside of this command.
+// linger waits for what is left, unless that is nothing but embedded etcds: they are ended. If
+// somebody needs one, that somebody starts it again, outside of this command.
 func (l *Life) linger(now time.Time) {
 	if l.lookAt = now.Add(lookEvery); l.hands.OnlyServers() {
 		l.end(now)

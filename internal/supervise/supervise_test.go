@@ -100,8 +100,8 @@ func TestGuardDiesLater(t *testing.T) {
 	}
 }
 
-// TestServersAreNotWaitedFor: an embedded etcd that is left over is ended, however long it is after the
-// command, and what else is left is waited for.
+// TestServersAreNotWaitedFor: an embedded etcd that is left over is ended, however long it is after
+// the command, and what else is left is waited for.
 func TestServersAreNotWaitedFor(t *testing.T) {
 	l, r := newTestLife()
 	l.Orphans = AwaitOrphans
