@@ -56,8 +56,8 @@ func TestHoldWithoutACommand(t *testing.T) {
 	free(t, client, "/hold")
 }
 
-// TestAlarmWhileWaiting: an alarm that was set before etcdlocker was executed ends it, and its place
-// in line is removed.
+// TestAlarmWhileWaiting: an alarm that was set before etcdlocker was executed ends it, and its
+// place in line is removed.
 func TestAlarmWhileWaiting(t *testing.T) {
 	s, key := etcdtest.Shared(t), "/alarm"
 	locker(t, s.Endpoint(), "-k", key)

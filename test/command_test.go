@@ -92,8 +92,8 @@ func TestInterpreterIsMissing(t *testing.T) {
 	free(t, s.Client(t), "/interpreter")
 }
 
-// TestTooManyArguments: with as many as the kernel allows for etcdlocker itself there are too many for
-// its guard, which is given more.
+// TestTooManyArguments: with as many as the kernel allows for etcdlocker itself there are too many
+// for its guard, which is given more.
 func TestTooManyArguments(t *testing.T) {
 	s := etcdtest.Shared(t)
 	run := func(n int) *exec.Cmd {
@@ -213,8 +213,8 @@ func TestIgnoredFromTheStart(t *testing.T) {
 	free(t, s.Client(t), "/ignored")
 }
 
-// TestIgnoredByOption: etcdlocker and the command ignore what they are told to. The command would die
-// of it otherwise.
+// TestIgnoredByOption: etcdlocker and the command ignore what they are told to. The command would
+// die of it otherwise.
 func TestIgnoredByOption(t *testing.T) {
 	s := etcdtest.Shared(t)
 	p := locker(t, s.Endpoint(), "-k", "/ignored", "--ignore-signal", "TERM", "--ignore-signal=USR2", "--ignore-signal=PIPE", "--",
@@ -559,8 +559,8 @@ func TestPID1Adopts(t *testing.T) {
 	}
 }
 
-// TestSocketActivation: sockets that a service manager means for etcdlocker are the command's. What is
-// meant for another process stays so.
+// TestSocketActivation: sockets that a service manager means for etcdlocker are the command's. What
+// is meant for another process stays so.
 func TestSocketActivation(t *testing.T) {
 	s := etcdtest.Shared(t)
 	run := func(pid string, command ...string) *program {

@@ -115,7 +115,7 @@ func TestEmbeddedStandsApart(t *testing.T) {
 // the id that a file tells is that of another pid namespace.
 func TestEmbeddedStop(t *testing.T) {
 	needsNamespaces(t)
-	dir := filepath.Join(t.TempDir(), "etcd") // not serverIn: the file's process id is not the server's here
+	dir := filepath.Join(t.TempDir(), "etcd") // not serverIn: the id in the file is not the server's
 	control := filepath.Join(programs, "etcdlockctl")
 	elsewhere := []string{"--pid", "--fork", "--kill-child", "--mount-proc", control, "serve", "--dir", dir}
 	server := startCommand(t, nil, exec.Command("unshare", elsewhere...))
@@ -210,7 +210,8 @@ func TestEmbeddedOfACommand(t *testing.T) {
 func TestPretendedServer(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
-	script := []byte("trap '' TERM; echo ready; while :; do read line < fifo; done\n") // it has no children, like a server
+	// It has no children, like a server.
+	script := []byte("trap '' TERM; echo ready; while :; do read line < fifo; done\n")
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, "serve"), script, 0o644), syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o644)); err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,8 @@ func catches(t testing.TB, pid, signal int) bool {
 	return signals(t, pid, "SigCgt")&(1<<(signal-1)) != 0
 }
 
-// signals returns a field of /proc/PID/status that is a set of signals, the lowest bit for signal 1.
+// signals returns a field of /proc/PID/status that is a set of signals, the lowest bit for signal
+// 1.
 func signals(t testing.TB, pid int, field string) (set uint64) {
 	t.Helper()
 	if _, err := fmt.Sscanf(statusOf(t, pid, field), "%x", &set); err != nil {

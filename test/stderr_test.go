@@ -145,8 +145,8 @@ func TestStderrBlocksAtTheEnd(t *testing.T) {
 }
 
 // TestOutputThroughAFilter: a script sends its output through a filter and replaces itself by
-// etcdlocker, which is then the parent of the filter. The filter is not the command's: whatever ends
-// that, the filter gets the output to the end.
+// etcdlocker, which is then the parent of the filter. The filter is not the command's: whatever
+// ends that, the filter gets the output to the end.
 func TestOutputThroughAFilter(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -224,7 +224,7 @@ func TestStdoutOfALock(t *testing.T) {
 		select {
 		case <-p.done:
 			t.Errorf("%s: it ended: %q", name, p.stderr)
-		case <-time.After(500 * time.Millisecond): // too short a time makes it another test that passes
+		case <-time.After(500 * time.Millisecond): // a shorter time could only let it pass
 		}
 		p.signal(syscall.SIGTERM)
 		if code := p.code(); code != 143 {

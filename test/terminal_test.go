@@ -247,8 +247,8 @@ func TestWaitingOnADumbTerminal(t *testing.T) {
 	}
 }
 
-// TestWaitingInTheBackground: one who waits in the background does not write over what is typed, and
-// shows its line when it comes to the foreground.
+// TestWaitingInTheBackground: an etcdlocker that waits in the background does not write over what
+// is typed, and shows its line when it comes to the foreground.
 func TestWaitingInTheBackground(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/waits/background"

@@ -76,7 +76,7 @@ func (l *locker) startAgain(ctx context.Context, client *clientv3.Client) error 
 		l.voice.notef("the embedded etcd in %s was gone, and has been started again", l.embeddedDir)
 	}
 	if now := []string{endpoint}; !slices.Equal(client.Endpoints(), now) {
-		client.SetEndpoints(now...) // the socket is elsewhere: who has started it has another runtime directory
+		client.SetEndpoints(now...) // who has started it has another runtime directory
 	}
 	client.ActiveConnection().ResetConnectBackoff()
 	return nil

@@ -174,7 +174,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		return h.undead(run)
 	}
 	if life.Left {
-		if others := run.Others(); !supervise.OnlyServers(others) { // an embedded etcd is to be there for others
+		if others := run.Others(); !supervise.OnlyServers(others) { // those are there for others
 			h.voice.warnf("the command left %s running without the lock; --orphans=wait keeps the lock for them, --orphans=kill ends them",
 				names(others))
 		}

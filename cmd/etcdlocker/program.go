@@ -54,7 +54,8 @@ func checkInterpreter(path string) error {
 	return usagef(hint+"; nothing was locked", "cannot run %q: its first line names the interpreter %q, which does not exist", path, interpreter)
 }
 
-// interpreterOf returns the program that the first line of a script names; empty: it is not a script.
+// interpreterOf returns the program that the first line of a script names; empty: it is not a
+// script.
 func interpreterOf(script string) string {
 	line, is := strings.CutPrefix(script, "#!")
 	line, _, _ = strings.Cut(line, "\n")

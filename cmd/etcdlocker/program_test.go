@@ -24,7 +24,8 @@ func TestWithoutPath(t *testing.T) {
 	}
 }
 
-// TestInterpreter: one that does not exist is named, and lines that end as on Windows are the reason.
+// TestInterpreter: one that does not exist is named, and lines that end as on Windows are the
+// reason.
 func TestInterpreter(t *testing.T) {
 	for script, want := range map[string]string{
 		"#!/bin/sh\n":               "",

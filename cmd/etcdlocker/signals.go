@@ -19,8 +19,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// passed are the signals that go on to the command, and SIGTSTP while there is one. SIGTTIN and SIGTTOU keep their effect on
-// us: the kernel sends them to the whole group. SIGCHLD, SIGURG, SIGPROF and SIGPIPE are about us alone.
+// passed are the signals that go on to the command, and SIGTSTP while there is one. SIGTTIN and
+// SIGTTOU keep their effect on us: the kernel sends them to the whole group. SIGCHLD, SIGURG,
+// SIGPROF and SIGPIPE are about us alone.
 var passed = []syscall.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH,
 	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
@@ -101,10 +102,10 @@ func continued(sig syscall.Signal, limit time.Duration) {
 
 // reach says who else has got a signal that was received just now.
 //
-// A terminal sends what is typed, and its new size, to the whole foreground group. A service manager
-// sends a signal to everything in a unit: then it comes to the guard as well, and from a process
-// above us. Anybody else who sends it to both may mean all that is called etcdlocker, and the command
-// has not got it.
+// A terminal sends what is typed, and its new size, to the whole foreground group. A service
+// manager sends a signal to everything in a unit: then it comes to the guard as well, and from a
+// process above us. Anybody else who sends it to both may mean all that is called etcdlocker, and
+// the command has not got it.
 func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 	sender, known := kernel.LastSender(sig)
 	switch sig {
@@ -119,9 +120,9 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 	return supervise.Alone
 }
 
-// endsWaiting reports whether a signal ends an etcdlocker without a command to pass it on to. SIGALRM
-// is that of an alarm that was set before etcdlocker was executed, and SIGABRT a service manager's:
-// they would end the command.
+// endsWaiting reports whether a signal ends an etcdlocker without a command to pass it on to.
+// SIGALRM is that of an alarm that was set before etcdlocker was executed, and SIGABRT a service
+// manager's: they would end the command.
 func endsWaiting(sig syscall.Signal) bool {
 	return supervise.IsStop(sig) || sig == unix.SIGALRM || sig == unix.SIGABRT
 }

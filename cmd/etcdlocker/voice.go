@@ -16,8 +16,8 @@ import (
 // maxQueued is how many lines wait for stderr at most.
 const maxQueued = 1000
 
-// flushWithin is how long a blocked stderr is waited for, before something else is written and at the
-// end.
+// flushWithin is how long a blocked stderr is waited for, before something else is written and at
+// the end.
 const flushWithin = 100 * time.Millisecond
 
 // A voice says everything that is said to a human, one line at a time, on stderr: stdout is the
@@ -51,8 +51,8 @@ func (v *voice) say(kind, format string, args ...any) {
 	v.begin()
 }
 
-// sayAtLast says what belongs to the exit code, and so comes in the end. It finds room in the queue,
-// behind the number of lines that did not.
+// sayAtLast says what belongs to the exit code, and so comes in the end. It finds room in the
+// queue, behind the number of lines that did not.
 func (v *voice) sayAtLast(kind, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -138,7 +138,8 @@ func TestSweep(t *testing.T) {
 func TestLeave(t *testing.T) {
 	g := testGroup(t)
 	before := groupOf("self")
-	t.Cleanup(func() { (&Group{dir: path.Dir(g.dir)}).write("cgroup.procs", "0") }) // before the group is removed
+	// Before the group is removed.
+	t.Cleanup(func() { (&Group{dir: path.Dir(g.dir)}).write("cgroup.procs", "0") })
 	own := g.dir + "/of-the-command"
 	inner := &Group{dir: own + "/" + Prefix + "inner"}
 	for _, dir := range []string{own, inner.dir} {

@@ -32,8 +32,8 @@ type Command interface {
 	// that is known.
 	Measured() (m Measure, ok bool)
 
-	// Sent reports whether the guard was sent a signal as well, by so long ago at most, or is within
-	// that time. It reports each one once.
+	// Sent reports whether the guard was sent a signal as well, by so long ago at most, or is
+	// within that time. It reports each one once.
 	Sent(sig syscall.Signal, within time.Duration) bool
 
 	// PID returns the process id of the command.

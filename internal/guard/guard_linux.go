@@ -250,7 +250,8 @@ func (g *guarded) Signal(sig syscall.Signal) {
 }
 
 func (g *guarded) Typed(sig syscall.Signal) {
-	if g.pid <= 0 || sig == syscall.SIGCONT && g.over() { // what the guard has stopped must not go on
+	// What the guard has stopped must not go on.
+	if g.pid <= 0 || sig == syscall.SIGCONT && g.over() {
 		return
 	}
 	supervise.Typed(g.pid, sig)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// stageName is what this program is called while it stands between guard and command: it is executed
-// in place of the command, learns its process id, and executes the command.
+// stageName is what this program is called while it stands between guard and command: it is
+// executed in place of the command, learns its process id, and executes the command.
 //
 // A service manager that listens on sockets for a service (systemd.socket) says in LISTEN_PID which
 // process they are meant for. That is etcdlocker, and the command takes no socket that is not meant
@@ -18,7 +18,7 @@ const stageName = "etcdlocker-stage"
 
 const (
 	listenPID   = "LISTEN_PID="
-	listenPIDFD = "LISTEN_PIDFDID=" // the same once more, as the number of its pidfd; it may be missing
+	listenPIDFD = "LISTEN_PIDFDID=" // the same as the number of its pidfd; it may be missing
 )
 
 // isListener reports whether sockets are meant for etcdlocker, which is the parent of the guard.
@@ -26,8 +26,8 @@ func isListener(env []string) bool {
 	return slices.Contains(env, listenPID+strconv.Itoa(os.Getppid()))
 }
 
-// staged returns what to execute in place of a program, so that sockets that are meant for etcdlocker
-// are the program's.
+// staged returns what to execute in place of a program, so that sockets that are meant for
+// etcdlocker are the program's.
 func staged(path string, words []string, ignored []syscall.Signal) (string, []string) {
 	return self, append([]string{stageName, strconv.FormatUint(setOf(ignored), 10), path}, words...)
 }
@@ -49,6 +49,6 @@ func stage() int {
 	return notExecuted
 }
 
-// notExecuted is etcdlocker's exit code for a command that cannot be started. From a stage it comes as
-// the command's own.
+// notExecuted is etcdlocker's exit code for a command that cannot be started. From a stage it comes
+// as the command's own.
 const notExecuted = 3

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
-// notForGuards are signals that may go to everything that is called like etcdlocker. If the guard died
-// of them, the command would be killed instead of being asked to end.
+// notForGuards are signals that may go to everything that is called like etcdlocker. If the guard
+// died of them, the command would be killed instead of being asked to end.
 var notForGuards = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
 
 // testify tells etcdlocker of those of them that come. A service manager sends them to everything
@@ -28,7 +28,7 @@ func (w *warden) testify() {
 
 // A testimony is what a guard has told of signals that came to it.
 type testimony struct {
-	at   [65]atomic.Int64 // by signal: a boottime.Instant; 0: it has not come, or was asked for already
+	at   [65]atomic.Int64 // by signal: a boottime.Instant; 0: not come, or asked for already
 	news chan struct{}    // has room for one
 }
 

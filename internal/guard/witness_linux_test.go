@@ -8,8 +8,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
-// TestTestimony: a signal that came to the guard is told of once, if it came at about that time, and
-// one that has not come is waited for.
+// TestTestimony: a signal that came to the guard is told of once, if it came at about that time,
+// and one that has not come is waited for.
 func TestTestimony(t *testing.T) {
 	const long, short = time.Minute, time.Millisecond
 	heard := newTestimony()

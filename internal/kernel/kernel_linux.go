@@ -93,9 +93,9 @@ func PidfdSignal(fd int, sig syscall.Signal) error {
 	return errnoOf(e)
 }
 
-// Signal sends a signal to a process: through a descriptor of it, or by its number if the descriptor
-// is negative or the call is refused, as by a sandbox that does not know it. The number must be the
-// process's own.
+// Signal sends a signal to a process: through a descriptor of it, or by its number if the
+// descriptor is negative or the call is refused, as by a sandbox that does not know it. The number
+// must be the process's own.
 func Signal(pid, fd int, sig syscall.Signal) error {
 	if fd >= 0 {
 		if err := PidfdSignal(fd, sig); err == nil || err == syscall.ESRCH {

@@ -54,8 +54,8 @@ func setAction(sig syscall.Signal, action, before *sigaction) error {
 	return errnoOf(e)
 }
 
-// LastSender returns who has sent a signal that came, and whether that is known. If two come at once
-// it may be the other one's sender.
+// LastSender returns who has sent a signal that came, and whether that is known. If two come at
+// once it may be the other one's sender.
 func LastSender(sig syscall.Signal) (s Sender, known bool) {
 	if atomic.LoadUintptr(&handlersBefore[sig]) == 0 {
 		return s, false

@@ -226,8 +226,8 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 	return line, nil
 }
 
-// Shown returns the value of K as it is shown to people. Anybody may have put anything there: what is
-// longer than an id may be is cut off.
+// Shown returns the value of K as it is shown to people. Anybody may have put anything there: what
+// is longer than an id may be is cut off.
 func Shown(value []byte) string {
 	const most = 256
 	if len(value) <= most {

@@ -207,7 +207,7 @@ func (o *Owner) TrimLog() error {
 	if err == nil {
 		err = os.WriteFile(LogPath(o.dir)+".old", end[:n], 0o600)
 	}
-	return errors.Join(err, log.Truncate(0)) // a full disk is no reason to let it grow
+	return errors.Join(err, log.Truncate(0)) // also with a full disk
 }
 
 func flock(f *os.File, how int) error {

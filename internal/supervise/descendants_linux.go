@@ -27,10 +27,9 @@ type Process struct {
 // Alive reports whether any thread of the process goes on.
 func (p Process) Alive() bool { return !p.Zombie || p.threads > 1 }
 
-// Descendants returns the processes below this one, but for earlier children and what is below those,
-// as far as /proc shows them. If it belongs to
-// another pid namespace the numbers in it are other processes': then it is the children of this one,
-// orphans that have fallen to it among them.
+// Descendants returns the processes below this one, but for earlier children and what is below
+// those, as far as /proc shows them. If it belongs to another pid namespace the numbers in it are
+// other processes': then it is the children of this one, orphans that have fallen to it among them.
 func Descendants() []Process { return DescendantsOf(os.Getpid()) }
 
 // DescendantsOf returns those below another process. In another pid namespace than that of /proc it knows only of this one.
@@ -59,9 +58,9 @@ func listsChildren() error {
 	return err
 }
 
-// childrenOf returns the ids of a process's children, those of this one without the earlier ones, and
-// whether the kernel lists them. They belong to the thread that started them; orphans fall to the main
-// one, as long as it lives.
+// childrenOf returns the ids of a process's children, those of this one without the earlier ones,
+// and whether the kernel lists them. They belong to the thread that started them; orphans fall to
+// the main one, as long as it lives.
 func childrenOf(pid, threads int) (pids []int, listed bool) {
 	main := strconv.Itoa(pid)
 	task, tids := "/proc/"+main+"/task/", []string{main}
@@ -217,7 +216,8 @@ func Executed(pid int) bool {
 	return !ok || !p.forked || !kernel.OwnProc()
 }
 
-// IsAbove reports whether a process has started this one, or one that has, as far as /proc shows it.
+// IsAbove reports whether a process has started this one, or one that has, as far as /proc shows
+// it.
 func IsAbove(pid int) bool {
 	for above := os.Getppid(); above > 0; {
 		if above == pid {

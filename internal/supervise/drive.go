@@ -35,7 +35,7 @@ type Events struct {
 	Before  []os.Signal                  // sent to this process before the command could get them
 	Signals <-chan os.Signal             // sent to this process since
 	Reach   func(s syscall.Signal) Reach // who else has got a signal that was received just now
-	Settle  func()                       // returns when all signals that came before the call can be received
+	Settle  func()                       // returns when the signals that came before can be received
 }
 
 // signaled takes one signal.

@@ -25,7 +25,8 @@ func NoteEarlier() {
 	earlier.Lock()
 	defer earlier.Unlock()
 	for _, p := range found {
-		if p.parent == self || p.parent == 0 { // 0: /proc is another pid namespace's, and they are all children
+		// 0: /proc is another pid namespace's, and they are all children.
+		if p.parent == self || p.parent == 0 {
 			earlier.pids = append(earlier.pids, p.PID)
 		}
 	}
@@ -45,8 +46,8 @@ func forgetEarlier(pid int) {
 	earlier.pids = slices.DeleteFunc(earlier.pids, func(p int) bool { return p == pid })
 }
 
-// onlyEarlier reports whether there are children, and all of them are earlier ones. Whoever waits for
-// children must not do so at the same time: then none of them disappears meanwhile.
+// onlyEarlier reports whether there are children, and all of them are earlier ones. Whoever waits
+// for children must not do so at the same time: then none of them disappears meanwhile.
 func onlyEarlier() bool {
 	earlier.Lock()
 	none := len(earlier.pids) == 0

@@ -62,12 +62,12 @@ const emptyWithin = 200 * time.Millisecond
 // Hands acts on the command's processes. None of its methods waits.
 type Hands interface {
 	Signal(syscall.Signal) // to the command itself
-	Typed(syscall.Signal)  // to the process group of the command, if it leads one of its own, as a terminal does
+	Typed(syscall.Signal)  // to the process group that the command leads, if it does, as a terminal
 	Terminate()            // asks the command and all its descendants to end, stopped ones as well
 	Kill() (progress bool) // kills the command and all its descendants, and reports whether some have died since the last call
 	Freeze()               // stops the command and all its descendants
 	Thaw()                 // lets those go on that Freeze has stopped
-	OnlyServers() bool     // reports whether nothing but embedded etcds is left, which stay for as long as others need them
+	OnlyServers() bool     // reports whether nothing but embedded etcds is left
 }
 
 // A Reach says who else has got a signal that came to this process.

@@ -190,7 +190,7 @@ func TestToldToStop(t *testing.T) {
 	l.Signaled(start, syscall.SIGUSR1, Alone)
 	told := 0
 	l.Told = func() { told++ }
-	l.Signaled(start, syscall.SIGINT, Group) // typed: the command has it, unless it has left the group
+	l.Signaled(start, syscall.SIGINT, Group) // typed: the command has it if it is in the group
 	l.Signaled(start, syscall.SIGTERM, Alone)
 	l.Signaled(start, syscall.SIGHUP, Unit)
 	r.expect(t, l, Stopping, "user defined signal 1", "group: interrupt", "terminated")

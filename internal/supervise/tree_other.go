@@ -56,7 +56,7 @@ func (t *Tree) signalAll(sig syscall.Signal) {
 	}
 }
 
-// IsAbove returns false: there is no guard that could have got a signal, too.
+// IsAbove returns false: here no guard can have got the signal.
 func IsAbove(int) bool { return false }
 
 // NoteEarlier does nothing: no child is looked for here.
