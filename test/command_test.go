@@ -156,7 +156,7 @@ func TestRareSignalsReachTheCommand(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGPWR, 35, 40, 64} {
 		p := locker(t, s.Endpoint(), "-k", "/rare", "--", "sh", "-c", "echo ready; exec sleep 1000")
 		p.says(p.stdout, "ready")
-		passes(t, p, 64)
+		passesRare(t, p)
 		p.signal(sig)
 		name := unix.SignalName(sig)
 		if name == "" {
@@ -169,18 +169,20 @@ func TestRareSignalsReachTheCommand(t *testing.T) {
 	free(t, s.Client(t), "/rare")
 }
 
-// passes waits until an etcdlocker passes a signal on. Until then one of its threads, from which Go
-// hands signals out, blocks it.
-func passes(t *testing.T, p *program, sig syscall.Signal) {
+// passesRare waits until an etcdlocker catches the signals that it catches a while after the others.
+// Until then one of its threads, from which Go hands signals out, blocks the last of them. Go blocks
+// no SIGABRT.
+func passesRare(t *testing.T, p *program) {
 	t.Helper()
-	etcdtest.Await(t, fmt.Sprintf("signal %d to be passed on", int(sig)), func(context.Context) error {
+	const last = 64
+	etcdtest.Await(t, "rare signals to be caught", func(context.Context) error {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
 		if err != nil {
 			return err
 		}
 		for _, thread := range threads {
 			tid, err := strconv.Atoi(thread.Name())
-			if err != nil || signals(t, tid, "SigBlk")&(1<<(sig-1)) != 0 {
+			if err != nil || signals(t, tid, "SigBlk")&(1<<(last-1)) != 0 {
 				return fmt.Errorf("thread %s blocks it, %v", thread.Name(), err)
 			}
 		}

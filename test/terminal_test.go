@@ -239,12 +239,24 @@ func TestWaitingOnADumbTerminal(t *testing.T) {
 	held(t, s.Client(t), key)
 	waiter := commandOnTerminal(t, 80, exec.Command("env", "TERM=dumb", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran"))
 	waiter.shows("waiting for lock")
-	time.Sleep(1500 * time.Millisecond) // the time for another one
+	awaitUpdates(t, s.Endpoint(), key)
 	holder.signal(syscall.SIGTERM)
 	waiter.code()
 	if shown := waiter.stdout.String(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
 		t.Errorf("it shows %q", shown)
 	}
+}
+
+// awaitUpdates waits until one more who waits for a lock has brought its line up to date twice. By
+// then everybody else who waits would have done so.
+func awaitUpdates(t *testing.T, endpoint, key string) {
+	t.Helper()
+	twin := onTerminal(t, 200, endpoint, "-k", key, "true")
+	for range 2 {
+		twin.shows("\x1b[K")
+	}
+	twin.signal(syscall.SIGTERM)
+	twin.code()
 }
 
 // TestWaitingInTheBackground: an etcdlocker that waits in the background does not write over what
@@ -260,7 +272,7 @@ func TestWaitingInTheBackground(t *testing.T) {
 	begin := sh.seen
 	sh.types("echo ty''ped")
 	sh.shows("echo ty''ped")
-	time.Sleep(1500 * time.Millisecond) // the time for another line
+	awaitUpdates(t, s.Endpoint(), key)
 	sh.types("\r")
 	sh.shows("typed\r\n")
 	sh.shows("$ ")

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -81,6 +82,20 @@ func TestVoiceDoesNotWait(t *testing.T) {
 	if !strings.HasSuffix(said, end) {
 		t.Errorf("it ends with %q", said[max(0, len(said)-300):])
 	}
+}
+
+// TestFlushIsShort: a stderr that takes nothing delays what comes next by a moment.
+func TestFlushIsShort(t *testing.T) {
+	takeBrokenPipes() // its goroutine lasts for longer than the bubble
+	synctest.Test(t, func(t *testing.T) {
+		w := &blockedWriter{open: make(chan struct{})}
+		defer close(w.open)
+		v, begun := &voice{w: w}, time.Now()
+		v.errorf("the end")
+		if v.flush(); time.Since(begun) != 100*time.Millisecond {
+			t.Errorf("it takes %v", time.Since(begun))
+		}
+	})
 }
 
 // TestStatusLine: other lines are written above it.

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -25,9 +26,10 @@ func TestTestimony(t *testing.T) {
 		}
 	}
 	go func() {
-		time.Sleep(10 * time.Millisecond)
 		heard.add(uint64(syscall.SIGINT)) // another one
-		time.Sleep(10 * time.Millisecond)
+		for len(heard.news) > 0 {
+			runtime.Gosched() // until it has been looked at
+		}
 		heard.add(uint64(syscall.SIGTERM))
 	}()
 	if !heard.has(syscall.SIGTERM, long) {
