@@ -38,12 +38,28 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 		go func() {
 			defer close(caught)
 			runtime.Gosched()
+			dieOfFaults()
 			signal.Notify(continues, unix.SIGCONT)
 			catchAll(c, passed)
 			time.AfterFunc(catchLateAfter, func() { catchAll(c, passedLate) })
 		}()
 		return caught
 	})
+}
+
+// dieOfFaults has signals of faults end this process at once if a process sends them, as they end
+// others. Go would have all of its threads shown first, by SIGQUIT, and wait for 10 s where that is
+// caught. Faults of this process are not touched.
+func dieOfFaults() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, faults...)
+	go func() {
+		if sig, ok := (<-c).(syscall.Signal); ok {
+			signal.Stop(c)
+			kernel.LeaveDefault(sig) // where that does nothing, it is Go's again
+			unix.Kill(os.Getpid(), sig)
+		}
+	}()
 }
 
 // ignorable returns the signal with a name, which may begin with SIG, or a number, and whether

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/etcdlock/etcdlock/internal/goruntime"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
@@ -21,6 +22,7 @@ import (
 var Guard *guard.Launched
 
 func init() {
+	goruntime.Abort()
 	supervise.NoteEarlier()
 	populateHeap()
 	keepChannel()

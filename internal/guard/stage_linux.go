@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"github.com/etcdlock/etcdlock/internal/goruntime"
 )
 
 // stageName is what this program is called while it stands between guard and command: it is
@@ -34,6 +36,7 @@ func staged(path string, words []string, ignored []syscall.Signal) (string, []st
 
 // stage is the process. Go's runtime has replaced what it was started to ignore.
 func stage() int {
+	goruntime.Abort()
 	const head = 3 // words before those of the program
 	if len(os.Args) <= head {
 		return 1

@@ -23,7 +23,12 @@ var (
 
 	// noteSenderAddress is that of the handler. Its value is in assembly.
 	noteSenderAddress uintptr
+
+	// setAside is, by signal, Go's action that LeaveDefault has taken away.
+	setAside [signals]sigaction
 )
+
+const defaultAction, ignore = 0, 1
 
 // A sigaction is the kernel's.
 type sigaction struct {
@@ -33,12 +38,25 @@ type sigaction struct {
 	mask     uint64
 }
 
+// LeaveDefault gives a signal the effect that it has without Go's runtime, until NoteSender is
+// called for it. It must not have been caught or ignored.
+func LeaveDefault(sig syscall.Signal) {
+	if setAction(sig, nil, &setAside[sig]) == nil {
+		setAction(sig, &sigaction{}, nil)
+	}
+}
+
 // NoteSender has LastSender tell of a signal, which must have been caught by package os/signal
 // before. It must not be called twice at once for one signal.
 func NoteSender(sig syscall.Signal) {
-	const defaultAction, ignore = 0, 1
 	var action sigaction
-	if setAction(sig, nil, &action) != nil || action.handler <= ignore || action.handler == noteSenderAddress {
+	if setAction(sig, nil, &action) != nil {
+		return
+	}
+	if action.handler == defaultAction {
+		action = setAside[sig]
+	}
+	if action.handler <= ignore || action.handler == noteSenderAddress {
 		return
 	}
 	atomic.StoreUintptr(&handlersBefore[sig], action.handler)

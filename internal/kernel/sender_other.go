@@ -4,6 +4,9 @@ package kernel
 
 import "syscall"
 
+// LeaveDefault does nothing: Go's handler could not be put back.
+func LeaveDefault(syscall.Signal) {}
+
 // NoteSender does nothing: it is not known here who sends a signal.
 func NoteSender(syscall.Signal) {}
 
