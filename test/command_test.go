@@ -624,9 +624,13 @@ func TestDescriptorsAreTheCommands(t *testing.T) {
 // TestEnvironmentIsTheCommands: nothing of what the guard needs for itself is in it.
 func TestEnvironmentIsTheCommands(t *testing.T) {
 	s := etcdtest.Shared(t)
-	for _, own := range [][]string{nil, {"GOMAXPROCS=7"}} {
-		p := start(t, own, "etcdlocker", "-e", s.Endpoint(), "-k", "/environment", "--", "env")
-		if code := p.code(); code != 0 {
+	inner := []string{"-e", s.Endpoint(), "-k", "/environment", "--", "env"}
+	outer := []string{"-e", s.Endpoint(), "-k", "/outer", "--", filepath.Join(programs, "etcdlocker"), "--unguarded"}
+	for _, tt := range []struct{ own, words []string }{
+		{nil, inner}, {[]string{"GOMAXPROCS=7"}, inner}, {steersGo, inner}, {steersGo, slices.Concat(outer, inner)},
+	} {
+		p := start(t, tt.own, "etcdlocker", tt.words...)
+		if code := p.code(); code != 0 || p.said() != "" {
 			t.Fatalf("exit code %d, %q", code, p.stderr)
 		}
 		var got []string
@@ -635,11 +639,41 @@ func TestEnvironmentIsTheCommands(t *testing.T) {
 				got = append(got, kv)
 			}
 		}
-		want := environment(own...)
+		want := environment(tt.own...)
 		slices.Sort(got)
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
 			t.Errorf("it has %q, want %q", got, want)
+		}
+	}
+}
+
+// steersGo steers Go's runtime in a command.
+var steersGo = []string{"GOGC=off", "GOMEMLIMIT=1GiB", "GODEBUG=madvdontneed=1"}
+
+// TestCommandAloneIsSteered: what steers Go's runtime in a command does not do so in etcdlocker and
+// the guard. They are called as ever.
+func TestCommandAloneIsSteered(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := start(t, steersGo, "etcdlocker", "-e", s.Endpoint(), "-k", "/steered", "--", "sh", "-c", "echo ready; while :; do sleep 0.05; done")
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	for name, pid := range map[string]int{"etcdlocker": p.cmd.Process.Pid, "etcdlocker-guar": guard, "sh": childOf(t, guard)} {
+		proc := fmt.Sprintf("/proc/%d/", pid)
+		comm, err := os.ReadFile(proc + "comm")
+		if err != nil || string(comm) != name+"\n" {
+			t.Errorf("%s is called %q, %v", name, comm, err)
+		}
+		environ, err := os.ReadFile(proc + "environ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		vars := strings.Split(string(environ), "\x00")
+		for _, kv := range steersGo {
+			takenBack := name == "etcdlocker" && !strings.HasPrefix(kv, "GODEBUG=")
+			if has := slices.Contains(vars, kv); has != (name == "sh" || takenBack) {
+				t.Errorf("%s has %s: %v", name, kv, has)
+			}
 		}
 	}
 }

@@ -22,7 +22,9 @@ import (
 var Guard *guard.Launched
 
 func init() {
+	guard.Unsteer()
 	goruntime.Abort()
+	goruntime.DefaultMemory()
 	supervise.NoteEarlier()
 	populateHeap()
 	keepChannel()

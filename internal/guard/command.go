@@ -100,7 +100,7 @@ func (u *unguarded) Start(ctx context.Context, o Order) (err error) {
 		}
 		defer syscall.Close(channel)
 	}
-	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: withChannel(environment(os.Environ(), o.Env), channel)})
+	u.Tree, err = supervise.Start(supervise.Command{Path: u.path, Args: u.args, Env: withChannel(environment(environ(), o.Env), channel)})
 	return err
 }
 

@@ -5,6 +5,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
@@ -14,6 +15,11 @@ const Exists = false
 
 // A Launched is a guard process that was given no command yet. There is none on this system.
 type Launched struct{ words []string }
+
+// Unsteer does nothing: GODEBUG steers this process as well.
+func Unsteer() {}
+
+func environ() []string { return os.Environ() }
 
 // Launch returns what runs commands without a guard.
 func Launch(args []string) *Launched { return &Launched{words: args} }

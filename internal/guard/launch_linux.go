@@ -61,7 +61,7 @@ func (l *Launched) launch(args []string) {
 	}
 	defer syscall.Close(theirs)
 	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
-		Env:   guardEnvironment(os.Environ(), theirs),
+		Env:   guardEnvironment(environ(), theirs),
 		Files: []uintptr{0, 1, 2},
 		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes from outside of our pid
 		// namespace), the only way for the command to get into it is to inherit it: then the guard leaves later.
