@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
@@ -318,7 +319,7 @@ func TestSignalToTheGroup(t *testing.T) {
 func TestSignalToTheUnit(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for _, order := range [][]int{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-		p, guard, command := counting(t, s.Endpoint())
+		p, guard, command := counting(t, s.Endpoint(), true)
 		for _, i := range order {
 			if err := syscall.Kill([]int{p.cmd.Process.Pid, guard, command}[i], syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -334,26 +335,62 @@ func TestSignalToTheUnit(t *testing.T) {
 }
 
 // TestSignalToNamesakes: somebody sends TERM to all that is called like etcdlocker, and not to the
-// command. It gets it from etcdlocker.
+// command: another program, or who has started etcdlocker. It gets it from etcdlocker.
 func TestSignalToNamesakes(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p, guard, _ := counting(t, s.Endpoint())
-	if out, err := exec.Command("sh", "-c", fmt.Sprintf("kill %d %d", guard, p.cmd.Process.Pid)).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for name, send := range map[string]func(guard, locker int) error{
+		"another program": func(guard, locker int) error {
+			return exec.Command("sh", "-c", fmt.Sprintf("kill %d %d", guard, locker)).Run()
+		},
+		"its parent": func(guard, locker int) error {
+			return errors.Join(syscall.Kill(guard, syscall.SIGTERM), syscall.Kill(locker, syscall.SIGTERM))
+		},
+	} {
+		p, guard, _ := counting(t, s.Endpoint(), false)
+		if err := send(guard, p.cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		p.says(p.stdout, "asked")
+		p.signal(syscall.SIGUSR1)
+		if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		}
+		free(t, s.Client(t), "/unit")
 	}
-	p.says(p.stdout, "asked")
-	p.signal(syscall.SIGUSR1)
-	if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
-	}
-	free(t, s.Client(t), "/unit")
 }
 
-// counting runs a command that says how often it is asked to end, and ends of USR1. It returns when
-// the guard would tell of a signal.
-func counting(t *testing.T, endpoint string) (p *program, guard, command int) {
+// TestNoSignalHidesTerm: a manager that sends signals faster than etcdlocker finds out who has got
+// them is obeyed.
+func TestNoSignalHidesTerm(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := inSession(t, true, s.Endpoint(), "-k", "/hidden", "--", "sh", "-c",
+		`trap 'exit 5' TERM; trap '' USR1; trap : USR2; echo ready; while :; do sleep 0.05; done`)
+	p.says(p.stdout, "ready")
+	for range 3000 {
+		p.signal(syscall.SIGUSR1)
+		p.signal(syscall.SIGUSR2)
+		time.Sleep(100 * time.Microsecond) // else they are one signal
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/hidden")
+}
+
+// inSession starts an etcdlocker, in a session of its own or in this one.
+func inSession(t *testing.T, own bool, endpoint string, args ...string) *program {
 	t.Helper()
-	p = locker(t, endpoint, "-k", "/unit", "--", "sh", "-c",
+	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: own}
+	return startCommand(t, nil, cmd)
+}
+
+// counting runs a command that says how often it is asked to end, and ends of USR1, in a session of
+// its own or not. It returns when the guard would tell of a signal.
+func counting(t *testing.T, endpoint string, session bool) (p *program, guard, command int) {
+	t.Helper()
+	p = inSession(t, session, endpoint, "-k", "/unit", "--", "sh", "-c",
 		`trap 'echo asked' TERM; trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
 	guard = guardOf(t, p)

@@ -114,7 +114,7 @@ func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Setpgid = !cmd.SysProcAttr.Setsid
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -60,9 +60,27 @@ func (b *blockedStderr) fill() {
 // locker runs etcdlocker with that as its stderr.
 func (b *blockedStderr) locker(endpoint string, args ...string) *program {
 	b.t.Helper()
+	return b.lockerWith(nil, endpoint, args...)
+}
+
+func (b *blockedStderr) lockerWith(vars []string, endpoint string, args ...string) *program {
+	b.t.Helper()
 	cmd := exec.Command("sh", append([]string{"-c", `exec "$0" "$@" 2>&3 3>&-`, filepath.Join(programs, "etcdlocker"), "-e", endpoint}, args...)...)
 	cmd.ExtraFiles = []*os.File{b.w}
-	return startCommand(b.t, nil, cmd)
+	return startCommand(b.t, vars, cmd)
+}
+
+// TestRPCLogBlocks: what gRPC has to say, as its variables ask it to, delays nothing either.
+func TestRPCLogBlocks(t *testing.T) {
+	t.Parallel()
+	s, b := etcdtest.Shared(t), newBlockedStderr(t)
+	b.fill()
+	p := b.lockerWith([]string{"GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99"},
+		s.Endpoint(), "-t", "2", "-k", "/stderr/rpc", "--", "sh", "-c", "sleep 3; exit 7")
+	if code := p.code(); code != 7 {
+		t.Errorf("exit code %d", code)
+	}
+	free(t, s.Client(t), "/stderr/rpc")
 }
 
 // TestStderrBlocks: a stderr that takes nothing delays neither renewals nor the end of a command

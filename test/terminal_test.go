@@ -550,6 +550,56 @@ func TestCtrlZOfAGroup(t *testing.T) {
 	free(t, s.Client(t), "/ctrl-z/group")
 }
 
+// TestStoppedAlone: what etcdlocker has stopped because it was told to itself, it lets go on with it.
+func TestStoppedAlone(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	for _, command := range []string{"$COUNTER", "$LEADER"} {
+		sh := shell(t, s.Endpoint())
+		// A shell in between does not stop, and so the terminal's own does not take it away.
+		sh.types("sh -c 'etcdlocker -t 60 -k /alone -- " + command + "; true'\r")
+		locker := below(t, sh)
+		child := childOf(t, childOf(t, locker))
+		syscall.Kill(locker, syscall.SIGTSTP)
+		stopped(t, child, true)
+		stopped(t, locker, true)
+		syscall.Kill(locker, syscall.SIGCONT)
+		stopped(t, locker, false)
+		stopped(t, child, false)
+		comesOnce(t, sh, func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT", locker)
+		sh.shows("$ ")
+		sh.ends()
+		free(t, s.Client(t), "/alone")
+	}
+}
+
+// TestSessionEnds: when the first process of a session dies, the kernel sends HUP to the foreground
+// group, and etcdlocker need not. The command looks for signals all the time: else two are one.
+func TestSessionEnds(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	for range 5 {
+		file := filepath.Join(t.TempDir(), "hangups")
+		sh := commandOnTerminal(t, 80, exec.Command("sh", "-c", `"$0" -e "$1" -k /hup -- sh -c '
+			trap "echo hangup >> \"$0\"" HUP; trap "exit 3" TERM; echo "ready, below $PPID."; while :; do :; done' "$2"; true`,
+			filepath.Join(programs, "etcdlocker"), s.Endpoint(), file))
+		guard, err := strconv.Atoi(sh.between("ready, below ", "."))
+		if err != nil {
+			t.Fatal(err)
+		}
+		command, locker := childOf(t, guard), childOf(t, sh.cmd.Process.Pid)
+		sh.cmd.Process.Kill()
+		content(t, file)
+		syscall.Kill(locker, syscall.SIGTERM)
+		gone(t, strconv.Itoa(command))
+		gone(t, strconv.Itoa(locker))
+		if got, err := os.ReadFile(file); err != nil || string(got) != "hangup\n" {
+			t.Errorf("%q, %v", got, err)
+		}
+		free(t, s.Client(t), "/hup")
+	}
+}
+
 // terminalSignals are those that a terminal sends to its foreground group, and how they come about.
 var terminalSignals = []struct {
 	name string

@@ -133,10 +133,10 @@ func (h *holder) supervise() int {
 	watched.begin(run)
 	life := supervise.NewLife(watched)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
-	life.Suspend = func() {
+	life.Suspend = func(alone bool) {
 		suspend()
-		if !inForeground() {
-			run.Signal(unix.SIGCONT) // fg has sent it to the whole group
+		if alone || !inForeground() {
+			run.Signal(unix.SIGCONT) // else fg has sent it to the whole group
 		}
 		run.Typed(unix.SIGCONT)
 		watched.monitor.Still(false)

@@ -30,6 +30,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	v := &voice{w: os.Stderr, front: inForeground}
 	defer v.flush()
+	speakForRPC(v)
 	defer early.Guard.Close() // if it has got no command
 	o, err := parseOptions(os.Args[1:], os.Getenv)
 	switch {
@@ -45,7 +46,7 @@ func run() int {
 	for _, sig := range o.ignored {
 		signal.Ignore(sig)
 	}
-	signals := make(chan os.Signal, 64)
+	signals := make(chan os.Signal, 1024)
 	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()
 }
 

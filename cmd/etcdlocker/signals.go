@@ -119,9 +119,11 @@ func continued(sig syscall.Signal, limit time.Duration) {
 // reach says who else has got a signal that was received just now.
 //
 // A terminal sends what is typed, and its new size, to the whole foreground group. A service
-// manager sends a signal to everything in a unit: then it comes to the guard as well, and from a
-// process above us. Anybody else who sends it to both may mean all that is called etcdlocker, and
-// the command has not got it.
+// manager sends a signal to everything in a unit: then it comes to the guard as well. Anybody else
+// who sends it to both may mean all that is called etcdlocker, and the command has not got it.
+//
+// When the leader of a session dies, the kernel sends HUP to the foreground group. To the leader
+// itself it sends one when the terminal hangs up.
 func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 	sender, known := kernel.LastSender(sig)
 	switch sig {
@@ -129,11 +131,26 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 		if sender.Kernel || !known && inForeground() {
 			return supervise.Group
 		}
+	case unix.SIGHUP:
+		if session, err := unix.Getsid(0); sender.Kernel && err == nil && session != os.Getpid() {
+			return supervise.Group
+		}
 	}
-	if sender.PID > 0 && supervise.IsAbove(sender.PID) && run.Sent(sig, supervise.SameSignalWithin) {
+	if isManager(sender.PID) && run.Sent(sig, supervise.SameSignalWithin) {
 		return supervise.Unit
 	}
 	return supervise.Alone
+}
+
+// isManager reports whether a process can be the service manager that has started us: one above us,
+// from another session. A shell in ours may send a signal to all that is called etcdlocker.
+func isManager(pid int) bool {
+	if pid <= 0 || !supervise.IsAbove(pid) {
+		return false
+	}
+	ours, err := unix.Getsid(0)
+	theirs, err2 := unix.Getsid(pid)
+	return err == nil && err2 == nil && ours != theirs
 }
 
 // endsWaiting reports whether a signal ends an etcdlocker without a command to pass it on to.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"google.golang.org/grpc/grpclog"
 )
 
 // maxQueued is how many lines wait for stderr at most.
@@ -92,6 +94,33 @@ func (v *voice) begin() {
 		v.quiet = make(chan struct{})
 		go v.write()
 	}
+}
+
+// Write says what another logger has written, line by line.
+func (v *voice) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		v.notef("%s", strings.TrimSuffix(line, "\n"))
+	}
+	return len(p), nil
+}
+
+// speakForRPC has gRPC log by way of v, as its variables ask for. By itself it writes to stderr, and
+// waits for that, in goroutines on which the lock hangs.
+func speakForRPC(v *voice) {
+	info, warning, failure := io.Discard, io.Discard, io.Discard
+	switch strings.ToLower(os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL")) { // what is worse goes there as well
+	case "info":
+		info = v
+	case "warning":
+		warning = v
+	default:
+		failure = v
+	}
+	verbosity, err := strconv.Atoi(os.Getenv("GRPC_GO_LOG_VERBOSITY_LEVEL"))
+	if err != nil {
+		verbosity = 0
+	}
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2WithVerbosity(info, warning, failure, verbosity))
 }
 
 // takeBrokenPipes takes SIGPIPE, which would end this process, and so the command, where the reader

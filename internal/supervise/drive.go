@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -36,14 +37,53 @@ type Events struct {
 	Signals <-chan os.Signal             // sent to this process since
 	Reach   func(s syscall.Signal) Reach // who else has got a signal that was received just now
 	Settle  func()                       // returns when the signals that came before can be received
+
+	pending []syscall.Signal // received and not taken yet, each once
 }
 
-// signaled takes one signal.
-func (e *Events) signaled(l *Life, sig os.Signal) {
-	if sig, ok := sig.(syscall.Signal); ok {
-		l.Signaled(time.Now(), sig, e.Reach(sig))
+// receive notes a signal, and those behind it in the channel: it takes a while to find out how far a
+// signal has reached, and what finds no room in the channel meanwhile is lost. Of one that comes
+// again before it was taken there is one, as of those that a process has blocked.
+func (e *Events) receive(sig os.Signal) {
+	for {
+		if s, ok := sig.(syscall.Signal); ok && !slices.Contains(e.pending, s) {
+			e.pending = append(e.pending, s)
+		}
+		select {
+		case sig = <-e.Signals:
+		default:
+			return
+		}
 	}
 }
+
+// take takes one of the signals that were received, first those that tell to stop. It reports
+// whether there was one.
+func (e *Events) take(l *Life) bool {
+	if len(e.pending) == 0 {
+		return false
+	}
+	i := max(slices.IndexFunc(e.pending, IsStop), 0)
+	sig := e.pending[i]
+	e.pending = slices.Delete(e.pending, i, i+1)
+	l.Signaled(time.Now(), sig, e.Reach(sig))
+	return true
+}
+
+// received returns a channel that can be received from if there are signals to take.
+func (e *Events) received() <-chan struct{} {
+	if len(e.pending) == 0 {
+		return nil
+	}
+	return always
+}
+
+// always is closed.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // before takes those that the command has not got, whoever has sent them.
 func (e *Events) before(l *Life) {
@@ -74,16 +114,18 @@ func (e *Events) settle(l *Life, status syscall.WaitStatus) {
 	for {
 		select {
 		case sig := <-e.Signals:
-			e.signaled(l, sig)
-			continue
+			e.receive(sig)
 		default:
+		}
+		if e.take(l) {
+			continue
 		}
 		if late == nil || l.Stop != 0 {
 			return
 		}
 		select {
 		case sig := <-e.Signals:
-			e.signaled(l, sig)
+			e.receive(sig)
 		case <-late:
 			late = nil
 		}
@@ -104,7 +146,9 @@ func Drive(l *Life, p Processes, from Events) {
 		}
 		select {
 		case sig := <-from.Signals:
-			from.signaled(l, sig)
+			from.receive(sig)
+		case <-from.received():
+			from.take(l)
 		case is := <-stopped:
 			l.Stopped(time.Now(), is)
 		case in := <-from.Doubt:

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -54,5 +55,31 @@ func TestGuardLeavesFirst(t *testing.T) {
 	r.expect(t, l, Over)
 	if l.Forced || l.Unguarded || l.Status.ExitStatus() != 5 {
 		t.Errorf("forced %v, unguarded %v, status %v", l.Forced, l.Unguarded, l.Status)
+	}
+}
+
+// TestManySignals: while it is found out who else has got a signal others come. Each is taken once,
+// and none that tells to stop is lost behind them, or waits for them.
+func TestManySignals(t *testing.T) {
+	l, r := newTestLife()
+	p := newScripted(r)
+	signals := make(chan os.Signal, 4)
+	var order []syscall.Signal
+	reach := func(sig syscall.Signal) Reach {
+		order = append(order, sig)
+		switch len(order) {
+		case 1:
+			for _, sig := range []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGUSR1, syscall.SIGTERM} {
+				signals <- sig
+			}
+		case 4:
+			p.exited <- Exit{}
+		}
+		return Alone
+	}
+	signals <- syscall.SIGUSR1
+	Drive(l, p, Events{Signals: signals, Reach: reach})
+	if want := []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}; !slices.Equal(order, want) || l.Stop != syscall.SIGTERM {
+		t.Errorf("taken: %v, want %v; stopped by %v", order, want, l.Stop)
 	}
 }

@@ -105,14 +105,18 @@ type Life struct {
 	Grace     time.Duration // from the request to end to the killing
 	KillAfter time.Duration // from being told to stop to the killing; 0: never
 	Orphans   Orphans
-	Suspend   func() // stops this process, until it is continued
 	Told      func() // called when the command has been told to stop; may be nil
+
+	// Suspend stops this process, until it is continued. If the command was stopped by this process
+	// alone, nobody else continues it.
+	Suspend func(alone bool)
 
 	hands   Hands
 	state   State
 	frozen  bool
 	stopped bool      // the command is
 	suspend time.Time // we are to stop when the command has stopped, until then
+	alone   bool      // nobody but us was told to
 
 	Status    syscall.WaitStatus // how the command ended
 	Ended     bool               // it did
@@ -175,7 +179,7 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, reach Reach) {
 		l.pass(sig, reach)
 	}
 	if sig == syscall.SIGTSTP {
-		l.suspend = now.Add(followWithin)
+		l.suspend, l.alone = now.Add(followWithin), reach == Alone
 		l.follow(now)
 	}
 	if !IsStop(sig) {
@@ -209,7 +213,7 @@ func (l *Life) Stopped(now time.Time, is bool) {
 func (l *Life) follow(now time.Time) {
 	if now.Before(l.suspend) && !l.frozen && (l.stopped || l.Ended) {
 		l.suspend = time.Time{}
-		l.Suspend()
+		l.Suspend(l.alone)
 	}
 }
 

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"fmt"
 	"slices"
 	"syscall"
 	"testing"
@@ -204,7 +205,7 @@ func TestToldToStop(t *testing.T) {
 // TestSuspend: we stop when the command has, whichever of the two is known first, and only if we were asked to.
 func TestSuspend(t *testing.T) {
 	l, r := newTestLife()
-	l.Suspend = func() { r.did = append(r.did, "suspend") }
+	l.Suspend = func(alone bool) { r.did = append(r.did, fmt.Sprint("suspend ", alone)) }
 	l.Stopped(start, true)
 	l.Stopped(start, false)
 	r.expect(t, l, Running)
@@ -213,9 +214,9 @@ func TestSuspend(t *testing.T) {
 	l.Stopped(start, true)
 	l.Stopped(start, false)
 	l.Stopped(start, true)
-	r.expect(t, l, Running, "stopped", "group: stopped", "suspend")
+	r.expect(t, l, Running, "stopped", "group: stopped", "suspend true")
 	l.Signaled(start, syscall.SIGTSTP, Group)
-	r.expect(t, l, Running, "stopped", "group: stopped", "suspend", "group: stopped", "suspend")
+	r.expect(t, l, Running, "stopped", "group: stopped", "suspend true", "group: stopped", "suspend false")
 	l.Stopped(start, false)
 	l.Signaled(start, syscall.SIGTSTP, Group)
 	l.Stopped(start.Add(followWithin), true) // not because of that
@@ -223,7 +224,7 @@ func TestSuspend(t *testing.T) {
 	l.Signaled(start, syscall.SIGTSTP, Group)
 	l.Doubt(true)
 	l.Stopped(start, true) // because of the doubt
-	r.expect(t, l, Running, "stopped", "group: stopped", "suspend", "group: stopped", "suspend",
+	r.expect(t, l, Running, "stopped", "group: stopped", "suspend true", "group: stopped", "suspend false",
 		"group: stopped", "group: stopped", "freeze")
 	if l.Stop != 0 {
 		t.Errorf("told to stop by %v", l.Stop)
