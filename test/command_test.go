@@ -314,21 +314,32 @@ func TestSignalToTheGroup(t *testing.T) {
 	}
 }
 
-// TestSignalToTheUnit: a service manager sends TERM to each process of a unit. The command gets it
-// once, in whichever order they get it.
+// TestSignalToTheUnit: a service manager sends TERM to each process of a unit. The command has it
+// from there, and does not get it from etcdlocker.
 func TestSignalToTheUnit(t *testing.T) {
 	s := etcdtest.Shared(t)
-	for _, order := range [][]int{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-		p, guard, command := counting(t, s.Endpoint(), true)
-		for _, i := range order {
-			if err := syscall.Kill([]int{p.cmd.Process.Pid, guard, command}[i], syscall.SIGTERM); err != nil {
-				t.Fatal(err)
+	for _, guardFirst := range []bool{false, true} {
+		for _, sent := range []int{0, 1} { // to the command
+			p, guard, command := counting(t, s.Endpoint(), true)
+			pids := []int{p.cmd.Process.Pid, guard}
+			if guardFirst {
+				slices.Reverse(pids)
 			}
-		}
-		p.says(p.stdout, "asked")
-		p.signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
-		if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
-			t.Errorf("%v: exit code %d, %q, %q", order, code, p.stdout, p.stderr)
+			if sent > 0 {
+				if err := syscall.Kill(command, syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				p.says(p.stdout, "asked") // or a second one could become one with it
+			}
+			for _, pid := range pids {
+				if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.signal(syscall.SIGIO) // comes after whatever else etcdlocker has sent
+			if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != sent {
+				t.Errorf("the guard first: %v, %d sent: exit code %d, %q, %q", guardFirst, sent, code, p.stdout, p.stderr)
+			}
 		}
 	}
 	free(t, s.Client(t), "/unit")
@@ -351,7 +362,7 @@ func TestSignalToNamesakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.says(p.stdout, "asked")
-		p.signal(syscall.SIGUSR1)
+		p.signal(syscall.SIGIO)
 		if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
 			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
 		}
@@ -386,12 +397,13 @@ func inSession(t *testing.T, own bool, endpoint string, args ...string) *program
 	return startCommand(t, nil, cmd)
 }
 
-// counting runs a command that says how often it is asked to end, and ends of USR1, in a session of
-// its own or not. It returns when the guard would tell of a signal.
+// counting runs a command that says how often it is asked to end, and ends of IO: a shell takes
+// signals in the order of their numbers. It has a session of its own or not. It returns when the
+// guard would tell of a signal.
 func counting(t *testing.T, endpoint string, session bool) (p *program, guard, command int) {
 	t.Helper()
 	p = inSession(t, session, endpoint, "-k", "/unit", "--", "sh", "-c",
-		`trap 'echo asked' TERM; trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
+		`trap 'echo asked' TERM; trap 'exit 6' IO; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
 	guard = guardOf(t, p)
 	command = childOf(t, guard)

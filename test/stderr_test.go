@@ -231,11 +231,14 @@ func TestStdoutOfALock(t *testing.T) {
 		key, b := "/stdout/"+name, newBlockedStderr(t)
 		spoil(b)
 		cmd := exec.Command("sh", "-c", `exec "$0" "$@" >&3 3>&-`, filepath.Join(programs, "etcdlocker"),
-			"-e", s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "-k", key)
+			"-e", s.Endpoint(), "-k", key)
 		cmd.ExtraFiles = []*os.File{b.w}
 		p := startCommand(t, nil, cmd)
-		p.renews(2) // by then it has written
-		p.signal(syscall.SIGTERM)
+		held(t, client, key)
+		if code := locker(t, s.Endpoint(), "-k", key, "--try", "true").code(); code != 1 {
+			t.Errorf("%s: it is free: exit code %d", name, code)
+		}
+		p.signal(syscall.SIGTERM) // by now it has written
 		if code := p.code(); code != 143 {
 			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
 		}

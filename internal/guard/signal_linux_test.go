@@ -1,13 +1,16 @@
 package guard
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // TestSignalWithoutItsCall: where the kernel refuses to signal by descriptor, the command gets the
@@ -19,7 +22,7 @@ func TestSignalWithoutItsCall(t *testing.T) {
 	}
 	defer null.Close()
 	for name, fd := range map[string]int{"refused": int(null.Fd()), "no descriptor": -1} {
-		cmd := exec.Command("sleep", "1000")
+		cmd := exec.CommandContext(etcdtest.Context(t), "sleep", "1000")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +37,7 @@ func TestSignalWithoutItsCall(t *testing.T) {
 // TestTyped: what is typed goes to a process group that the command leads. SIGTSTP stops it, and
 // SIGCONT lets it go on, unless the guard may have stopped it to kill it.
 func TestTyped(t *testing.T) {
-	cmd := exec.Command("sleep", "1000")
+	cmd := exec.CommandContext(etcdtest.Context(t), "sleep", "1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -51,9 +54,9 @@ func TestTyped(t *testing.T) {
 	}
 	g.Typed(syscall.SIGTERM)
 	g.Typed(syscall.SIGCONT) // validity is over
-	time.Sleep(50 * time.Millisecond)
-	if s := wait(syscall.WNOHANG); s.Signaled() {
-		t.Fatal("it went on")
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+	if err != nil || !strings.Contains(string(stat), ") T ") {
+		t.Fatalf("it went on: %s, %v", stat, err)
 	}
 	g.extended(boottime.Now().Add(time.Hour))
 	g.Typed(syscall.SIGCONT)
