@@ -174,11 +174,12 @@ func wakeUps(t testing.TB, pid int) (n int) {
 	return n
 }
 
-// TestLongerThanTheTTL: the guard hears of renewals.
+// TestLongerThanTheTTL: the guard hears of renewals. The TTL rides out an etcd whose disk stands still
+// for some seconds.
 func TestLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-t", "4", "-k", "/longer", "--", "sh", "-c", "sleep 6; exit 4")
+	p := locker(t, s.Endpoint(), "-t", "10", "-k", "/longer", "--", "sh", "-c", "sleep 12; exit 4")
 	if code := p.code(); code != 4 {
 		t.Errorf("exit code %d, %q", code, p.stderr)
 	}
