@@ -170,9 +170,9 @@ func TestRareSignalsReachTheCommand(t *testing.T) {
 	free(t, s.Client(t), "/rare")
 }
 
-// passesRare waits until an etcdlocker catches the signals that it catches a while after the others.
-// Until then one of its threads, from which Go hands signals out, blocks the last of them. Go blocks
-// no SIGABRT.
+// passesRare waits until an etcdlocker catches the signals that it catches a while after the
+// others. Until then one of its threads, from which Go hands signals out, blocks the last of them.
+// Go blocks no SIGABRT.
 func passesRare(t *testing.T, p *program) {
 	t.Helper()
 	const last = 64

@@ -174,8 +174,8 @@ func wakeUps(t testing.TB, pid int) (n int) {
 	return n
 }
 
-// TestLongerThanTheTTL: the guard hears of renewals. The TTL rides out an etcd whose disk stands still
-// for some seconds.
+// TestLongerThanTheTTL: the guard hears of renewals. The TTL rides out an etcd whose disk stands
+// still for some seconds.
 func TestLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

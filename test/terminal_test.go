@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/creack/pty"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -492,9 +493,7 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 				sh := shell(t, s.Endpoint())
 				sh.types(line + "\r")
 				comesOnce(t, sh, tt.act, tt.want, below(t, sh))
-				sh.shows("$ ")
-				sh.ends()
-				free(t, s.Client(t), "/once")
+				freed(t, sh, s.Client(t), "/once")
 			})
 		}
 	}
@@ -510,6 +509,14 @@ func below(t *testing.T, p *terminal) (locker int) {
 	return locker
 }
 
+// freed waits for the prompt, ends the shell, and checks that the lock is free.
+func freed(t *testing.T, sh *terminal, client *clientv3.Client, key string) {
+	t.Helper()
+	sh.shows("$ ")
+	sh.ends()
+	free(t, client, key)
+}
+
 // TestSentOnATerminal: a signal that is sent to etcdlocker alone while it has the terminal is not
 // taken for one that was typed, and goes on to the command.
 func TestSentOnATerminal(t *testing.T) {
@@ -522,9 +529,7 @@ func TestSentOnATerminal(t *testing.T) {
 				sh.types("etcdlocker -k /sent -- " + command + "\r")
 				locker := below(t, sh)
 				comesOnce(t, sh, func(*terminal, int) { syscall.Kill(locker, sig) }, unix.SignalName(sig), locker)
-				sh.shows("$ ")
-				sh.ends()
-				free(t, s.Client(t), "/sent")
+				freed(t, sh, s.Client(t), "/sent")
 			})
 		}
 	}
@@ -545,12 +550,11 @@ func TestCtrlZOfAGroup(t *testing.T) {
 	sh.types("fg\r")
 	stopped(t, locker, false)
 	comesOnce(t, sh, func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT", locker)
-	sh.shows("$ ")
-	sh.ends()
-	free(t, s.Client(t), "/ctrl-z/group")
+	freed(t, sh, s.Client(t), "/ctrl-z/group")
 }
 
-// TestStoppedAlone: what etcdlocker has stopped because it was told to itself, it lets go on with it.
+// TestStoppedAlone: what etcdlocker has stopped because it was told to itself, it lets go on with
+// itself.
 func TestStoppedAlone(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -567,9 +571,7 @@ func TestStoppedAlone(t *testing.T) {
 		stopped(t, locker, false)
 		stopped(t, child, false)
 		comesOnce(t, sh, func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT", locker)
-		sh.shows("$ ")
-		sh.ends()
-		free(t, s.Client(t), "/alone")
+		freed(t, sh, s.Client(t), "/alone")
 	}
 }
 

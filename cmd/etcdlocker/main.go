@@ -46,7 +46,7 @@ func run() int {
 	for _, sig := range o.ignored {
 		signal.Ignore(sig)
 	}
-	signals := make(chan os.Signal, 1024)
+	signals := make(chan os.Signal, signalsKept)
 	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()
 }
 

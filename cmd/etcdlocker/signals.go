@@ -73,6 +73,10 @@ func ignorable(name string) (sig syscall.Signal, ok bool) {
 	return sig, slices.Contains(slices.Concat(passed, passedLate, others), sig)
 }
 
+// signalsKept is how many signals find room until they are received. It may take
+// supervise.SameSignalWithin until somebody looks, and what finds no room is lost.
+const signalsKept = 1024
+
 // catchLateAfter is when the signals are caught that are hardly ever sent. The shortest commands do
 // without.
 const catchLateAfter = 100 * time.Millisecond

@@ -104,8 +104,8 @@ func (v *voice) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// speakForRPC has gRPC log by way of v, as its variables ask for. By itself it writes to stderr, and
-// waits for that, in goroutines on which the lock hangs.
+// speakForRPC has gRPC log by way of v, as its variables ask for. By itself it writes to stderr,
+// and waits for that, in goroutines on which the lock hangs.
 func speakForRPC(v *voice) {
 	info, warning, failure := io.Discard, io.Discard, io.Discard
 	switch strings.ToLower(os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL")) { // what is worse goes there as well
@@ -116,10 +116,7 @@ func speakForRPC(v *voice) {
 	default:
 		failure = v
 	}
-	verbosity, err := strconv.Atoi(os.Getenv("GRPC_GO_LOG_VERBOSITY_LEVEL"))
-	if err != nil {
-		verbosity = 0
-	}
+	verbosity, _ := strconv.Atoi(os.Getenv("GRPC_GO_LOG_VERBOSITY_LEVEL"))
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2WithVerbosity(info, warning, failure, verbosity))
 }
 

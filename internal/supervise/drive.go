@@ -41,8 +41,8 @@ type Events struct {
 	pending []syscall.Signal // received and not taken yet, each once
 }
 
-// receive notes a signal, and those behind it in the channel: it takes a while to find out how far a
-// signal has reached, and what finds no room in the channel meanwhile is lost. Of one that comes
+// receive notes a signal, and those behind it in the channel: it takes a while to find out how far
+// a signal has reached, and what finds no room in the channel meanwhile is lost. Of one that comes
 // again before it was taken there is one, as of those that a process has blocked.
 func (e *Events) receive(sig os.Signal) {
 	for {

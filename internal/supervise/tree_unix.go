@@ -167,8 +167,8 @@ func (t *Tree) Typed(sig syscall.Signal) {
 // is the group of this process, which has got it already.
 //
 // SIGTSTP becomes SIGSTOP. The kernel ignores SIGTSTP in a group without a parent in another group
-// of the same session, as there is no shell that could continue it; and the guard, the parent of a
-// command, is in another session.
+// of the same session, as no shell could continue it. The guard, the parent of a command, is in
+// another session.
 func Typed(pid int, sig syscall.Signal) {
 	group, err := syscall.Getpgid(pid)
 	if err != nil || group != pid || group == syscall.Getpgrp() {
