@@ -20,6 +20,7 @@ import (
 
 // A census counts what clients ask of etcd behind a gate.
 type census struct {
+	*etcdtest.Gate
 	ranges                  atomic.Int64 // how often a whole line was gone through, to read it or to compare
 	writes, reads, renewals atomic.Int64
 }
@@ -28,7 +29,7 @@ type census struct {
 func behindCensus(t testing.TB, s *etcdtest.Server) (*clientv3.Client, *census) {
 	t.Helper()
 	gate, client := gated(t, s)
-	n := &census{}
+	n := &census{Gate: gate}
 	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
 		switch r := request.(type) {
 		case *pb.LeaseKeepAliveRequest:
@@ -228,6 +229,53 @@ func TestTailIsPutBack(t *testing.T) {
 		w.mustGet(t)
 		mustUnlock(t, w.Lock)
 	}
+	noKeys(t, s.Client(t))
+}
+
+// TestLostAnswersReadNoLine: who leaves and gets no answer finds its place gone at the next try, and does not go through the line to see what
+// became of it, although the lock is held under the lease it stood under.
+func TestLostAnswersReadNoLine(t *testing.T) {
+	const n = 20
+	s := etcdtest.Start(t)
+	client, counted := behindCensus(t, s)
+	session := newSession(t, client)
+	holder, err := session.New("/unheard", "holder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustLock(t, holder)
+	all := crowd(t, session, "/unheard", n)
+	before, reads := counted.ranges.Load(), counted.reads.Load()
+	var lost atomic.Int64
+	counted.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
+		if r, ok := message.(*pb.TxnResponse); ok && len(r.Responses) > 0 && r.Responses[0].GetResponseDeleteRange() != nil {
+			lost.Add(1)
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	for _, w := range all {
+		w.leave()
+	}
+	for _, w := range all {
+		if err := <-w.got; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	etcdtest.Await(t, "all who left to look whether anything is left", func(context.Context) error {
+		if got := counted.reads.Load() - reads; got < n {
+			return fmt.Errorf("%d reads", got)
+		}
+		return nil
+	})
+	if got := lost.Load(); got != n {
+		t.Errorf("%d answers were lost, want %d", got, n)
+	}
+	counted.InterceptAnswers(nil)
+	if got := counted.ranges.Load() - before; got != 0 {
+		t.Errorf("%d who left read the line %d times", n, got)
+	}
+	mustUnlock(t, holder)
 	noKeys(t, s.Client(t))
 }
 
