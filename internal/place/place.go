@@ -3,12 +3,14 @@
 package place
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -187,13 +189,29 @@ func Is(lock string, kv *mvccpb.KeyValue) bool {
 	return err == nil
 }
 
+// named matches what Is may be true of, whatever the lease is.
+var named = regexp.MustCompile(`^~?-?[0-9a-f]+(-[0-9]+)?$`)
+
+// Named returns those of the keys below K/ that have the name of a place, newest first. Whether it is one their lease shows, which
+// etcd 3.7 does not tell with the names alone.
+func Named(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
+	var places []*mvccpb.KeyValue
+	for _, kv := range kvs {
+		if name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock)); ok && named.MatchString(name) {
+			places = append(places, kv)
+		}
+	}
+	slices.SortFunc(places, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(b.CreateRevision, a.CreateRevision) })
+	return places
+}
+
 // A Line is who holds a lock and who waits for it, as of one revision.
 type Line struct {
 	Held   bool               // K exists
 	Token  int64              // its ModRevision
 	Holder string             // its value as it is shown
 	Record Record             // of the holder, if it is one of ours
-	Places []*mvccpb.KeyValue // oldest first, the holder's among them; strangers' have no values
+	Places []*mvccpb.KeyValue // oldest first, the holder's among them
 	More   bool               // there may be others
 }
 
@@ -201,8 +219,11 @@ type Line struct {
 // among the strangers'.
 const mostPlaces = 1000
 
-// Read returns the line for a lock with one linearizable read. It reads none of the values below K/
-// but our records.
+// mostStrangers is how many keys that have the name of a stranger's place are looked at: they may have values of any size.
+const mostStrangers = 64
+
+// Read returns the line for a lock, with one linearizable read if no stranger seems to be in it, else with two. It reads none
+// of the values below K/ but those of keys that have the name of a place.
 func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
 	from, to := Linked(lock)
 	resp, err := client.Txn(ctx).Then(
@@ -214,7 +235,16 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
 	}
 	ours, others := resp.Responses[1].GetResponseRange(), resp.Responses[2].GetResponseRange()
-	line := Line{Places: Filter(lock, append(ours.Kvs, others.Kvs...)), More: ours.More || others.More}
+	line := Line{More: ours.More || others.More}
+	names := Named(lock, others.Kvs)
+	if len(names) > mostStrangers {
+		names, line.More = names[len(names)-mostStrangers:], true
+	}
+	strangers, err := whole(ctx, client, names)
+	if err != nil {
+		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
+	}
+	line.Places = Filter(lock, append(ours.Kvs, strangers...))
 	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
 		line.Held, line.Token, line.Holder = true, kv.ModRevision, Shown(kv.Value)
 		for _, p := range line.Places {
@@ -224,6 +254,25 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 		}
 	}
 	return line, nil
+}
+
+// whole reads keys of which the names are known, and leaves out those that have gone.
+func whole(ctx context.Context, client *clientv3.Client, names []*mvccpb.KeyValue) (kvs []*mvccpb.KeyValue, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	var gets []clientv3.Op
+	for _, kv := range names {
+		gets = append(gets, clientv3.OpGet(string(kv.Key)))
+	}
+	resp, err := client.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range resp.Responses {
+		kvs = append(kvs, r.GetResponseRange().Kvs...)
+	}
+	return kvs, nil
 }
 
 // Shown returns the value of K as it is shown to people. Anybody may have put anything there: what
@@ -248,7 +297,7 @@ func Filter(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 			places = append(places, kv)
 		}
 	}
-	sort.Slice(places, func(i, j int) bool { return places[i].CreateRevision < places[j].CreateRevision })
+	slices.SortFunc(places, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
 	return places
 }
 
