@@ -16,12 +16,15 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/place"
 )
 
 // A census counts what clients ask of etcd behind a gate.
 type census struct {
 	*etcdtest.Gate
-	ranges                  atomic.Int64 // how often a whole line was gone through, to read it or to compare
+	ranges                  atomic.Int64 // how often a whole line was read
+	claims                  atomic.Int64 // claims that have a whole line compared, unless somebody holds the lock
+	history                 atomic.Int64 // how often a key was read as it had been
 	writes, reads, renewals atomic.Int64
 }
 
@@ -30,30 +33,36 @@ func behindCensus(t testing.TB, s *etcdtest.Server) (*clientv3.Client, *census) 
 	t.Helper()
 	gate, client := gated(t, s)
 	n := &census{Gate: gate}
-	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
-		switch r := request.(type) {
-		case *pb.LeaseKeepAliveRequest:
-			n.renewals.Add(1)
-		case *pb.TxnRequest:
-			if len(r.Compare) > 0 {
-				n.writes.Add(1)
-			} else {
-				n.reads.Add(1)
-			}
-			if last := len(r.Compare) - 1; last >= 0 && r.Compare[last].RangeEnd != nil && r.Compare[last].Result == pb.Compare_GREATER {
-				n.ranges.Add(1)
-			}
-			for _, op := range r.Success {
-				if get := op.GetRequestRange(); get != nil && get.RangeEnd != nil {
-					n.ranges.Add(1)
-				}
-			}
-		case *pb.RangeRequest:
+	gate.Intercept(n.count)
+	return client, n
+}
+
+func (n *census) count(_ string, request proto.Message) etcdtest.Verdict {
+	switch r := request.(type) {
+	case *pb.LeaseKeepAliveRequest:
+		n.renewals.Add(1)
+	case *pb.TxnRequest:
+		if len(r.Compare) > 0 {
+			n.writes.Add(1)
+		} else {
 			n.reads.Add(1)
 		}
-		return etcdtest.Pass
-	})
-	return client, n
+		if last := len(r.Compare) - 1; last >= 0 && r.Compare[last].RangeEnd != nil && r.Compare[last].Result == pb.Compare_GREATER {
+			n.claims.Add(1)
+		}
+		for _, op := range r.Success {
+			get := op.GetRequestRange()
+			if get != nil && get.RangeEnd != nil && (get.Limit == 0 || get.SortOrder != pb.RangeRequest_NONE) {
+				n.ranges.Add(1)
+			}
+			if get.GetRevision() != 0 {
+				n.history.Add(1)
+			}
+		}
+	case *pb.RangeRequest:
+		n.reads.Add(1)
+	}
+	return etcdtest.Pass
 }
 
 // crowd lets n locks of a session stand in line for a key, one after the other.
@@ -125,6 +134,13 @@ func TestNobodyReadsTheLine(t *testing.T) {
 		}
 	}
 	awaitInLine(t, s.Client(t), "/crowd", 1+len(stay))
+	etcdtest.Await(t, "all who stay to watch themselves and who is before", func(context.Context) error {
+		if got := stay[0].Watches(); got != 2*len(stay) {
+			return fmt.Errorf("%d watches", got)
+		}
+		return nil
+	})
+	claims := counted.claims.Load() // as long as somebody holds the lock, a claim goes through no line
 	var last int64
 	mustUnlock(t, holder)
 	for _, w := range stay {
@@ -138,7 +154,7 @@ func TestNobodyReadsTheLine(t *testing.T) {
 	// Usually it takes half a second. A client that gets nothing for longer has to ask.
 	took := time.Since(began)
 	slower := 1 + int64(took/(500*time.Millisecond))
-	if ranges, reads := counted.ranges.Load(), counted.reads.Load(); ranges > slower*n/20 || reads > slower*8*n {
+	if ranges, reads := counted.ranges.Load()+counted.claims.Load()-claims, counted.reads.Load(); ranges > slower*n/20 || reads > slower*8*n {
 		t.Errorf("after %d had left, the line was read %d times, with %d reads in all, in %v", len(leave), ranges, reads, took)
 	}
 	noKeys(t, s.Client(t))
@@ -158,7 +174,7 @@ func TestCrash(t *testing.T) {
 		crowd(t, crashes, "/crash", 1)
 	}
 	crowd(t, crashes, "/crash", 50) // the newest place, and so the tail, goes with them
-	before := counted.ranges.Load()
+	before := counted.ranges.Load() + counted.claims.Load()
 	if err := crashes.Close(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +187,7 @@ func TestCrash(t *testing.T) {
 		w.mustGet(t)
 		mustUnlock(t, w.Lock)
 	}
-	if got := counted.ranges.Load() - before; got > 3 {
+	if got := counted.ranges.Load() + counted.claims.Load() - before; got > 3 {
 		t.Errorf("the line was read %d times", got)
 	}
 	noKeys(t, s.Client(t))
@@ -230,6 +246,48 @@ func TestTailIsPutBack(t *testing.T) {
 		mustUnlock(t, w.Lock)
 	}
 	noKeys(t, s.Client(t))
+}
+
+// TestGoneBeforeItWasSeen: where two take turns the tail's history is long, and nobody in it is there any more. Who finds that the place before it is
+// gone, and has not seen it, makes a claim instead of going back there.
+func TestGoneBeforeItWasSeen(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, counted := behindCensus(t, s)
+	a, b := newLock(t, s.Client(t), "/turns", "a"), newLock(t, client, "/turns", "b")
+	mustLock(t, a)
+	for range 70 {
+		w := queue(t, b)
+		mustUnlock(t, a)
+		w.mustGet(t)
+		w = queue(t, a)
+		mustUnlock(t, b)
+		w.mustGet(t)
+	}
+	held, err := s.Client(t).Get(etcdtest.Context(t), "/turns")
+	if err != nil || len(held.Kvs) == 0 {
+		t.Fatal(held, err)
+	}
+	lease := clientv3.LeaseID(held.Kvs[0].Lease)
+	counted.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		if w, ok := request.(*pb.WatchRequest); ok && string(w.GetCreateRequest().GetKey()) == place.Key("/turns", lease, 1) {
+			return etcdtest.HoldRequest
+		}
+		return counted.count(method, request)
+	})
+	w := queue(t, b)
+	watch := counted.AwaitHeld(t)
+	before := counted.history.Load()
+	if _, err := s.Client(t).Revoke(etcdtest.Context(t), lease); err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Release(); err != nil {
+		t.Fatal(err)
+	}
+	w.mustGet(t)
+	if got := counted.history.Load() - before; got > 0 {
+		t.Errorf("%d reads of what had been", got)
+	}
+	mustUnlock(t, b)
 }
 
 // TestLostAnswersReadNoLine: who leaves and gets no answer finds its place gone at the next try, and does not go through the line to see what

@@ -30,6 +30,19 @@ func exists(key string) *operation {
 	return ranged(&pb.RangeRequest{Key: []byte(key), CountOnly: true})
 }
 
+// shortLine gets the linked places in line for a lock, that many at most, and shows whether a stranger is in line.
+func shortLine(lock string, most int64) []*operation {
+	from, to := place.Linked(lock)
+	linked := between(from, to)
+	linked.Limit = most
+	ops := []*operation{ranged(linked)}
+	for _, r := range strangers(lock) {
+		r.Limit, r.KeysOnly = 1, true
+		ops = append(ops, ranged(r))
+	}
+	return ops
+}
+
 // newestBelow gets the newest key below a lock's K/ that is older than a revision. Etcd sorts all of them for that.
 func newestBelow(lock string, than int64) *operation {
 	r := below(lock)
@@ -38,10 +51,10 @@ func newestBelow(lock string, than int64) *operation {
 	return ranged(r)
 }
 
-// allBelow gets all keys below a lock's K/ that are older than a revision.
-func allBelow(lock string, than int64) *operation {
+// namesBelow gets the names of all keys below a lock's K/ that are older than a revision. Etcd 3.7 does not tell their leases with them.
+func namesBelow(lock string, than int64) *operation {
 	r := below(lock)
-	r.MaxCreateRevision = than - 1
+	r.MaxCreateRevision, r.KeysOnly = than-1, true
 	return ranged(r)
 }
 
@@ -53,8 +66,17 @@ func writtenBelow(lock string, in int64) *operation {
 }
 
 func below(lock string) *pb.RangeRequest {
-	prefix := place.Prefix(lock)
-	return &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))}
+	return between(place.Prefix(lock), clientv3.GetPrefixRangeEnd(place.Prefix(lock)))
+}
+
+// strangers are the keys below a lock's K/ that no linked place can have.
+func strangers(lock string) []*pb.RangeRequest {
+	from, to := place.Linked(lock)
+	return []*pb.RangeRequest{between(place.Prefix(lock), from), between(to, clientv3.GetPrefixRangeEnd(place.Prefix(lock)))}
+}
+
+func between(from, to string) *pb.RangeRequest {
+	return &pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(to)}
 }
 
 func ranged(r *pb.RangeRequest) *operation {
@@ -104,24 +126,26 @@ func valueIs(key, value string) *comparison {
 
 // nobody compares true when neither the lock's key nor anything below it is there. The cheap comparison comes first.
 func nobody(lock string) []*comparison {
-	return []*comparison{createIs(lock, 0), noneIn(place.Prefix(lock), clientv3.GetPrefixRangeEnd(place.Prefix(lock)))}
+	return []*comparison{createIs(lock, 0), noneIn(below(lock))}
 }
 
 // noStrangers compares true if nothing is below K/ but what may be a linked place.
-func noStrangers(lock string) []*comparison {
-	from, to := place.Linked(lock)
-	return []*comparison{noneIn(place.Prefix(lock), from), noneIn(to, clientv3.GetPrefixRangeEnd(place.Prefix(lock)))}
+func noStrangers(lock string) (cmps []*comparison) {
+	for _, r := range strangers(lock) {
+		cmps = append(cmps, noneIn(r))
+	}
+	return cmps
 }
 
-func noneIn(from, to string) *comparison {
-	c := createIs(from, 0)
-	c.RangeEnd = []byte(to)
+func noneIn(r *pb.RangeRequest) *comparison {
+	c := createIs(string(r.Key), 0)
+	c.RangeEnd = r.RangeEnd
 	return c
 }
 
 // noneOlder compares true if all that is below K/ was created in a revision or later.
 func noneOlder(lock string, revision int64) *comparison {
-	c := noneIn(place.Prefix(lock), clientv3.GetPrefixRangeEnd(place.Prefix(lock)))
+	c := noneIn(below(lock))
 	c.Result, c.TargetUnion = pb.Compare_GREATER, &pb.Compare_CreateRevision{CreateRevision: revision - 1}
 	return c
 }

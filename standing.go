@@ -35,6 +35,10 @@ type obstacle struct {
 	gone   bool
 }
 
+// left reports whether somebody left the line at a place that is gone, and perhaps many with them. One that held the lock, and one that was gone
+// before it was seen, is no sign of that: the line moves, and the history of the tail, which is that of all turns, may have nobody in it that is still there.
+func (o *obstacle) left() bool { return o.seen && !o.held }
+
 // A successor is who joined next, and in which revision.
 type successor struct {
 	place.Link

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -15,8 +16,11 @@ import (
 // watches. Who does not wait for it makes a claim in vain.
 const inPassing = time.Millisecond
 
-// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has the line read.
-const stepsBack = 64
+// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has the line read. Each is a round trip.
+const stepsBack = 16
+
+// fewPlaces is how many places are read at once: a line with no more is read whole.
+const fewPlaces = 32
 
 // spread is the time over which those read the line who have searched in vain: there may be thousands of them.
 const spread = 500 * time.Millisecond
@@ -24,7 +28,7 @@ const spread = 500 * time.Millisecond
 // wait waits in line until the lock is held. Before is what stands in the way, nothing if that is not known. Who only tries does not wait.
 func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err error) {
 	if before.key == "" {
-		if before, err = c.lookUp(ctx); err != nil {
+		if before, err = c.lookUp(ctx, obstacle{}, false); err != nil {
 			return err
 		}
 	}
@@ -32,7 +36,9 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 	for {
 		won := false
 		if before.key == "" {
-			won, before, err = c.claim(ctx, gone, inVain)
+			if won, err = c.heard(); !won && err == nil {
+				won, before, err = c.claim(ctx, gone, inVain)
+			}
 			inVain, gone = false, obstacle{}
 		} else if try {
 			return ErrBusy
@@ -44,7 +50,8 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 				}
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
-			if won, gone, err = c.outlast(ctx, before); !won && err == nil {
+			won, gone, err = c.outlast(ctx, before)
+			if before = (obstacle{}); !won && err == nil && gone.left() {
 				before, inVain, err = c.predecessor(ctx, gone)
 			}
 		}
@@ -71,15 +78,11 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 	var soon <-chan time.Time
 	for {
 		c.mu.Lock()
-		create, written, doom := c.line.create, c.line.written, c.line.doom
 		after = c.line.ahead
 		c.mu.Unlock()
-		switch {
-		case doom != nil:
-			return false, after, doom
-		case written > create:
-			c.win(create, written)
-			return true, after, nil
+		switch won, err := c.heard(); {
+		case won || err != nil:
+			return won, after, err
 		case after.gone && !after.held:
 			return false, after, nil
 		case after.gone && soon == nil:
@@ -95,34 +98,43 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 	}
 }
 
+// heard reports whether the watches, or a read, have told that the lock was granted, or why it cannot be any more.
+func (c *contender) heard() (won bool, err error) {
+	c.mu.Lock()
+	create, written, doom := c.line.create, c.line.written, c.line.doom
+	c.mu.Unlock()
+	if doom == nil && written > create {
+		c.win(create, written)
+		return true, nil
+	}
+	return false, doom
+}
+
 // predecessor finds out who stands before a place that is gone: the history of the tail tells, so that nobody has to read the line when
 // it loses thousands of places at once. It returns nothing if it may be our turn, or if it has searched in vain, as many others may.
 func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obstacle, inVain bool, err error) {
 	for range stepsBack {
-		if gone.held || gone.link == "" {
+		if gone.link == "" {
 			return obstacle{}, false, nil
 		}
-		resp, err := c.lease.readUntil(ctx, isFinal, getAt(place.Tail(c.key), gone.create-1))
+		resp, err := c.lease.readUntil(ctx, isFinal, get(c.key), get(gone.key), getAt(place.Tail(c.key), gone.create-1))
 		if isRefused(err) { // forgotten
 			return obstacle{}, true, nil
 		}
 		if err != nil {
 			return obstacle{}, false, c.translateRead(ctx, err)
 		}
-		tail := getOne(resp, 0)
-		if tail == nil { // it named nobody
+		key, there, tail := getOne(resp, 0), getOne(resp, 1), getOne(resp, 2)
+		if there != nil && there.CreateRevision < c.create() {
+			return obstacle{key: gone.key, create: there.CreateRevision, link: gone.link, seen: true}, false, nil
+		}
+		if key == nil || tail == nil { // the lock is free, or nobody was named
 			return obstacle{}, false, nil
 		}
-		before := behind(c.key, tail)
-		there, err := c.lease.read(ctx, get(before.key))
-		if err != nil {
-			return obstacle{}, false, c.translateRead(ctx, err)
+		if won, err := c.heard(); won || err != nil {
+			return obstacle{}, false, err
 		}
-		if kv := getOne(there, 0); kv != nil && kv.CreateRevision < c.create() {
-			before.create = kv.CreateRevision
-			return before, false, nil
-		}
-		gone = before
+		gone = behind(c.key, tail)
 	}
 	return obstacle{}, true, nil
 }
@@ -137,37 +149,88 @@ func behind(lock string, tail *mvccpb.KeyValue) obstacle {
 	return obstacle{key: link.Place, create: tail.ModRevision, link: string(tail.Value)}
 }
 
-// lookUp reads the line for what stands in the way of a place: the newest older place, else the lock's key, else nothing.
-func (c *contender) lookUp(ctx context.Context) (obstacle, error) {
+// lookUp reads the line for what stands in the way of a place: the newest older place, else the lock's key, else nothing. In a long line it begins
+// behind what is gone, if that is known. A crowd that has done so in vain does not read a long line all at once.
+func (c *contender) lookUp(ctx context.Context, gone obstacle, crowd bool) (before obstacle, err error) {
+	resp, err := c.lease.read(ctx, append(c.state(), shortLine(c.key, fewPlaces)...)...)
+	if err != nil {
+		return obstacle{}, c.translateRead(ctx, err)
+	}
+	linked, strange := resp.Responses[2].GetResponseRange(), getOne(resp, 3) != nil || getOne(resp, 4) != nil
+	if !linked.More && !strange {
+		return inTheWay(c.newestOlder(linked.Kvs), getOne(resp, 0)), nil
+	}
+	if !crowd && !gone.held {
+		if before, crowd, err = c.predecessor(ctx, gone); before.key != "" || err != nil {
+			return before, err
+		}
+	}
+	if crowd && !sleep(ctx, rand.N(spread)) {
+		return obstacle{}, context.Cause(ctx)
+	}
+	return c.lookFar(ctx)
+}
+
+// lookFar has etcd look for the newest older place.
+func (c *contender) lookFar(ctx context.Context) (obstacle, error) {
 	resp, err := c.lease.read(ctx, append(c.state(), newestBelow(c.key, c.create()))...)
 	if err != nil {
 		return obstacle{}, c.translateRead(ctx, err)
 	}
-	key, newest := getOne(resp, 0), getOne(resp, 2)
+	newest := getOne(resp, 2)
 	if newest != nil && !place.Is(c.key, newest) {
 		if newest, err = c.older(ctx); err != nil {
-			return obstacle{}, err
+			return obstacle{}, c.translateRead(ctx, err)
 		}
 	}
+	return inTheWay(newest, getOne(resp, 0)), nil
+}
+
+// inTheWay is the newest older place, else the lock's key, else nothing.
+func inTheWay(newest, key *mvccpb.KeyValue) obstacle {
 	if newest == nil {
 		newest = key
 	}
 	if newest == nil {
-		return obstacle{}, nil
+		return obstacle{}
 	}
-	return obstacle{key: string(newest.Key), create: newest.CreateRevision}, nil
+	return obstacle{key: string(newest.Key), create: newest.CreateRevision}
 }
 
-// older lists the line for the newest older place: a key that is none says nothing of what is behind it.
-func (c *contender) older(ctx context.Context) (*mvccpb.KeyValue, error) {
-	resp, err := c.lease.read(ctx, allBelow(c.key, c.create()))
+// older lists the line for the newest older place: a key that is none says nothing of what is behind it. Of keys that have the name of a place some
+// are read at a time, newest first: only then it shows whether they are places, and they may have values of any size.
+func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err error) {
+	resp, err := c.lease.read(ctx, namesBelow(c.key, c.create()))
 	if err != nil {
-		return nil, c.translateRead(ctx, err)
+		return nil, err
 	}
-	if line := place.Filter(c.key, resp.Responses[0].GetResponseRange().Kvs); len(line) > 0 {
-		return line[len(line)-1], nil
+	for some := range slices.Chunk(place.Named(c.key, resp.Responses[0].GetResponseRange().Kvs), fewPlaces) {
+		var gets []*operation
+		for _, kv := range some {
+			gets = append(gets, get(string(kv.Key)))
+		}
+		if resp, err = c.lease.read(ctx, gets...); err != nil {
+			return nil, err
+		}
+		var kvs []*mvccpb.KeyValue
+		for i := range resp.Responses {
+			kvs = append(kvs, resp.Responses[i].GetResponseRange().Kvs...)
+		}
+		if newest = c.newestOlder(kvs); newest != nil {
+			return newest, nil
+		}
 	}
 	return nil, nil
+}
+
+// newestOlder is the newest place among keys below K/ that is older than ours, nil if there is none.
+func (c *contender) newestOlder(kvs []*mvccpb.KeyValue) (newest *mvccpb.KeyValue) {
+	for _, kv := range place.Filter(c.key, kvs) {
+		if kv.CreateRevision < c.create() {
+			newest = kv
+		}
+	}
+	return newest
 }
 
 // claim takes the lock if it is our turn. If it is not, before says what stands in the way. To repeat a claim whose
@@ -177,45 +240,47 @@ func (c *contender) older(ctx context.Context) (*mvccpb.KeyValue, error) {
 // Who stood directly behind a holder that is gone is next if no stranger is in line, and need not have etcd go through the line. In a crowd that lost
 // its neighbours, those whose turn it is not do not all read the line at once.
 func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won bool, before obstacle, err error) {
-	mine, free := modIs(c.place, c.create()), createIs(c.key, 0)
+	mine, free, taken := modIs(c.place, c.create()), createIs(c.key, 0), false
 	if gone.held {
-		if won, err = c.claimIf(ctx, append([]*comparison{mine, free}, noStrangers(c.key)...)...); won || err != nil {
+		if won, taken, err = c.claimIf(ctx, append([]*comparison{mine, free}, noStrangers(c.key)...)...); won || err != nil {
 			return won, obstacle{}, err
 		}
 	}
-	if won, err = c.claimIf(ctx, mine, free, noneOlder(c.key, c.create())); won || err != nil {
-		return won, obstacle{}, err
+	if !taken {
+		if won, _, err = c.claimIf(ctx, mine, free, noneOlder(c.key, c.create())); won || err != nil {
+			return won, obstacle{}, err
+		}
 	}
-	if crowd && !sleep(ctx, rand.N(spread)) {
-		return false, obstacle{}, context.Cause(ctx)
-	}
-	if before, err = c.lookUp(ctx); before.key != "" || err != nil {
+	if before, err = c.lookUp(ctx, gone, crowd); before.key != "" || err != nil {
 		return false, before, err
 	}
 	// What is below the key and older than our place is none of the line, and nothing older can come any more.
-	if won, err = c.claimIf(ctx, mine, free); won || err != nil {
+	if won, _, err = c.claimIf(ctx, mine, free); won || err != nil {
 		return won, obstacle{}, err
 	}
-	before, err = c.lookUp(ctx)
+	before, err = c.lookUp(ctx, obstacle{}, crowd)
 	return false, before, err
 }
 
-func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won bool, err error) {
+// claimIf makes one claim. Refused, it says whether somebody holds the lock.
+func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won, taken bool, err error) {
 	resp, repeated, err := c.rewrite(ctx, cmps, c.winning(), c.state())
 	c.strays = c.strays || repeated
 	if err != nil {
-		return false, c.translateRead(ctx, err)
+		return false, false, c.translateRead(ctx, err)
 	}
 	token := resp.Header.Revision
 	if !resp.Succeeded {
+		key := getOne(resp, 0)
+		taken = key != nil
 		c.mu.Lock()
-		token, err = c.line.read(getOne(resp, 0), getOne(resp, 1))
+		token, err = c.line.read(key, getOne(resp, 1))
 		c.mu.Unlock()
 	}
 	if token != 0 {
 		c.win(c.create(), token)
 	}
-	return token != 0, err
+	return token != 0, taken, err
 }
 
 // What an operator's hand does to a place in line.
