@@ -18,6 +18,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/test/alive"
@@ -341,6 +342,37 @@ func TestAnyPhase(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestStoppedGuardIsContinuedAhead: a guard that is stopped goes on some time before validity ends, so that it has a processor by then.
+// It finds etcdlocker gone, and ends everything.
+func TestStoppedGuardIsContinuedAhead(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/ahead"
+	client := s.Client(t)
+	p := locker(t, s.Endpoint(), append([]string{"-t", "24", "-k", key, "--"}, askedTree...)...)
+	p.says(p.stdout, "ready")
+	lease, guard := clientv3.LeaseID(newestPlace(t, client, key).Lease), guardOf(t, p)
+	etcdtest.Await(t, "the guard to leave the session: the kernel continues what is stopped in one that loses its last parent", func(context.Context) error {
+		if session, err := unix.Getsid(guard); err != nil || session != guard {
+			return fmt.Errorf("its session is %d: %v", session, err)
+		}
+		return nil
+	})
+	if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGKILL)
+	etcdtest.Await(t, "the tree to die", func(context.Context) error {
+		if left := running("ETCD_LOCK_KEY=" + key); len(left) > 0 {
+			return fmt.Errorf("these run: %v", left)
+		}
+		return nil
+	})
+	about, err := client.TimeToLive(etcdtest.Context(t), lease)
+	if err != nil || about.TTL < 1 { // three seconds are left when it is continued
+		t.Errorf("the lease has %+v to live: %v", about, err)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first lets
-// it go on, again and again, so that it can act. The second, for one that does not get to that all
+// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first, shortly
+// before that, lets it go on, again and again, so that it can act. The second, for one that does not get to that all
 // the same, kills it, and with it the command, but nothing that the command has started.
 type alarms struct{ wake, kill *kernel.SignalTimer }
 
@@ -55,13 +55,12 @@ func (a *alarms) close() {
 	}
 }
 
-// set sets the first for the end of validity, and the second for some time after it.
-func (a *alarms) set(validUntil boottime.Instant, last time.Duration) {
+func (a *alarms) set(wake, kill boottime.Instant) {
 	if a.wake != nil {
-		a.wake.Set(time.Duration(validUntil), wakeEvery)
+		a.wake.Set(time.Duration(wake), wakeEvery)
 	}
 	if a.kill != nil {
-		a.kill.Set(time.Duration(validUntil.Add(last)), 0)
+		a.kill.Set(time.Duration(kill), 0)
 	}
 }
 

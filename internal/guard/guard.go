@@ -8,8 +8,8 @@
 // everything below it until the kernel says that it has no children.
 //
 // Each of the two watches over the same end of validity, so that killing or stopping either leaves
-// nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) at the
-// end of validity, and again every 10 ms, so that it can kill everything. Another timer kills a
+// nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) shortly
+// before the end of validity, and again every 10 ms, so that it can kill everything. Another timer kills a
 // guard that does not get to that, 1 s after the end of validity (200 ms, while the command is
 // being executed), and with it the command itself; what the command has started is then not
 // reached.

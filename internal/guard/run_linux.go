@@ -68,6 +68,14 @@ type deadline struct {
 // at is when killing begins.
 func (d deadline) at() boottime.Instant { return d.until.Add(-d.early) }
 
+// looks is when that is looked at next: once by so much sooner, as killing may have to begin sooner.
+func (d deadline) looks(ahead time.Duration) boottime.Instant {
+	if d.looked {
+		return d.at()
+	}
+	return d.at().Add(-ahead)
+}
+
 // extend moves it. Where the end of validity, which never moves back, has stayed where it was, it
 // does not allow for what the last measure asks for.
 func (d *deadline) extend(e extension) {
@@ -158,7 +166,7 @@ func (w *warden) guard(o Order) {
 		return
 	}
 	// Before there is a command that could outlive a guard that is stopped.
-	w.alarms.set(w.deadline.until, executing)
+	w.alarms.set(w.deadline.until, w.deadline.until.Add(executing))
 	if why, err := w.start(o); err != nil {
 		w.refuse(err, why)
 		return
@@ -166,7 +174,7 @@ func (w *warden) guard(o Order) {
 	signal.Ignore(notForGuards...) // it starts nothing more that could inherit this
 	signal.Ignore(syscall.SIGTSTP)
 	w.killer = supervise.NewKiller(w.group, &w.reaping, 0)
-	w.alarms.set(w.deadline.until, lastResort)
+	w.setAlarms(w.deadline)
 	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
 	go w.listen(moved)
 	go w.keep(moved, continued)
@@ -506,10 +514,7 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 	timer := boottime.NewTimer()
 	for {
 		due := w.due()
-		next := due.at()
-		if !due.looked {
-			next = next.Add(-w.ahead)
-		}
+		next := due.looks(w.ahead)
 		timer.Reset(next)
 		continues := false
 		select {
@@ -529,13 +534,19 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 			for range moved {
 			}
 		}
-		w.alarms.set(due.at(), lastResort)
+		w.setAlarms(due)
 		// An etcdlocker above this one has let all of us go on, but for the command: see
 		// cgroup.Thaw.
 		if continues && !w.begun.Load() && w.group.Frozen() {
 			go w.thaw() // it may have to wait in the kernel
 		}
 	}
+}
+
+// setAlarms has the kernel continue a guard that is stopped when it would look ahead: it may have to wait for a processor, and ends
+// everything at once if etcdlocker is gone.
+func (w *warden) setAlarms(due deadline) {
+	w.alarms.set(due.looks(w.ahead), due.at().Add(lastResort))
 }
 
 // lookAhead counts once more what is to be killed, when no renewal has come for long, and returns
