@@ -154,6 +154,16 @@ func TestNoTLS(t *testing.T) {
 		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "true"}, append(plain, "--cacert", cert), ""},
 		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "true"}, append(plain, "--cacert", cert, "--insecure-transport=false"), "--cacert: "},
 		{map[string]string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "false"}, plain, ""},
+		{nil, append(plain, "--cacert", ""), "--cacert: it is empty"}, // a variable in a script that is not set
+		{map[string]string{"ETCDCTL_CACERT": cert}, append(plain, "--cacert", ""), "--cacert: it is empty"},
+		{nil, append(plain, "--cert", "", "--cert-key", ""), "--cert"},
+		{nil, append(plain, "--user", "u:p", "--password-file", ""), "--password-file: it is empty"},
+		{nil, []string{"--discovery-srv", ""}, "--discovery-srv: it is empty"},
+		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "off"}, plain, `ETCDCTL_INSECURE_TRANSPORT: "off" is neither true nor false`},
+		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": " false"}, plain, "ETCDCTL_INSECURE_TRANSPORT: "},
+		{map[string]string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "yes"}, plain, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY: "},
+		{map[string]string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "yes"}, append(plain, "--insecure-skip-tls-verify=false"), ""},
+		{map[string]string{"ETCDCTL_CACERT": "", "ETCDCTL_INSECURE_TRANSPORT": ""}, plain, ""},
 		{nil, append(plain, "--user", "u:p"), ""}, // etcd's own users, on a network that is trusted
 	}
 	for _, tt := range tests {

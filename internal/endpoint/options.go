@@ -28,8 +28,9 @@ type Options struct {
 	DiscoverySRV       string
 	DiscoverySRVName   string
 
-	flags  *pflag.FlagSet
-	source map[string]string // where a setting comes from, if not from a flag
+	flags   *pflag.FlagSet
+	source  map[string]string // where a setting comes from, if not from a flag
+	unclear error             // of a variable
 }
 
 // Held is the variable in which a command finds the endpoints of the etcdlocker that runs it. They
@@ -99,8 +100,14 @@ func (o *Options) FromEnv(getenv func(string) string) {
 		text("password", &o.Password, "ETCDCTL_PASSWORD")
 	}
 	truth := func(flag string, value *bool, variable string) {
-		if v, err := strconv.ParseBool(getenv(variable)); err == nil && !o.changed(flag) {
-			*value, o.source[flag] = v, variable
+		text := getenv(variable)
+		if text == "" || o.changed(flag) {
+			return
+		}
+		var err error
+		o.source[flag] = variable
+		if *value, err = strconv.ParseBool(text); err != nil {
+			o.unclear = o.bad(flag, "write true or false, or take the variable away", "%q is neither true nor false", text)
 		}
 	}
 	truth("insecure-skip-tls-verify", &o.InsecureSkipVerify, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY")
@@ -131,6 +138,9 @@ func (o *Options) String() string {
 
 // Config reads the files named and returns what a client needs. Every error about a setting is an *OptionError.
 func (o *Options) Config() (clientv3.Config, error) {
+	if err := o.check(); err != nil {
+		return clientv3.Config{}, err
+	}
 	tls, err := o.tls()
 	if err != nil {
 		return clientv3.Config{}, err
@@ -166,6 +176,18 @@ func (o *Options) Config() (clientv3.Config, error) {
 			MinConnectTimeout: 2 * time.Second,
 		})},
 	}, nil
+}
+
+// check returns an error about what must not be ignored: who has a variable empty in a script would be without TLS, or with another etcd.
+func (o *Options) check() error {
+	for flag, value := range map[string]string{
+		"cacert": o.CACert, "cert": o.Cert, "cert-key": o.Key, "password-file": o.PasswordFile, "discovery-srv": o.DiscoverySRV,
+	} {
+		if o.changed(flag) && value == "" {
+			return o.bad(flag, "give it a value, or leave the option out", "it is empty")
+		}
+	}
+	return o.unclear
 }
 
 // usesTLS reports whether an endpoint is reached with TLS.
