@@ -345,6 +345,30 @@ func TestAnyPhase(t *testing.T) {
 	}
 }
 
+// TestGuardOutlivesHangup: the kernel sends HUP to a guard that is stopped when etcdlocker dies, perhaps before the guard has seen to what it
+// ignores while it has a command.
+func TestGuardOutlivesHangup(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/survives"
+	holder := locker(t, s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	p := locker(t, s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; sleep 1000")
+	p.says(p.stderr, "place 1 in line")
+	guard := guardOf(t, p)
+	if err := syscall.Kill(guard, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	holder.signal(syscall.SIGTERM)
+	p.says(p.stdout, "ready")
+	if got := guardOf(t, p); got != guard {
+		t.Errorf("the guard was process %d, and is %d", guard, got)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+}
+
 // TestStoppedGuardIsContinuedAhead: a guard that is stopped goes on some time before validity ends, so that it has a processor by then.
 // It finds etcdlocker gone, and ends everything.
 func TestStoppedGuardIsContinuedAhead(t *testing.T) {

@@ -30,20 +30,28 @@ const (
 )
 
 // prepare makes those that are not there yet. It fails where the user has used up what the kernel
-// allows (RLIMIT_SIGPENDING).
+// allows (RLIMIT_SIGPENDING), and where a sandbox refuses to set them.
 func (a *alarms) prepare() (err error) {
-	if a.wake == nil {
-		if a.wake, err = kernel.NewSignalTimer(syscall.SIGCONT); err != nil {
-			a.wake = nil
-			return err
-		}
+	if a.wake, err = prepared(a.wake, syscall.SIGCONT); err != nil {
+		return err
 	}
-	if a.kill == nil {
-		if a.kill, err = kernel.NewSignalTimer(syscall.SIGKILL); err != nil {
-			a.kill = nil
-		}
-	}
+	a.kill, err = prepared(a.kill, syscall.SIGKILL)
 	return err
+}
+
+func prepared(timer *kernel.SignalTimer, sig syscall.Signal) (*kernel.SignalTimer, error) {
+	if timer != nil {
+		return timer, nil
+	}
+	timer, err := kernel.NewSignalTimer(sig)
+	if err != nil {
+		return nil, err
+	}
+	if err := timer.Set(0, 0); err != nil {
+		timer.Close()
+		return nil, err
+	}
+	return timer, nil
 }
 
 // close takes them away.

@@ -108,9 +108,19 @@ func TestAttested(t *testing.T) {
 }
 
 // TestBells: all who wait hear of an attestation, with none of what a user may have few of, and
-// leave nothing behind.
+// leave nothing behind, also where the path of the directory is too long for that of a socket.
 func TestBells(t *testing.T) {
-	dir := t.TempDir()
+	t.Run("path", func(t *testing.T) { hearBells(t, t.TempDir()) })
+	t.Run("long path", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		hearBells(t, dir)
+	})
+}
+
+func hearBells(t *testing.T, dir string) {
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	const waiters = 200

@@ -42,13 +42,15 @@ func newBell() (*os.File, error) {
 		return nil, err
 	}
 	// The process id may be another waiter's, in another pid namespace.
-	path := dir + "/" + bellPrefix + strconv.Itoa(os.Getpid()) + "-" + hex(int64(rand.Uint32()))
+	name := "/" + bellPrefix + strconv.Itoa(os.Getpid()) + "-" + hex(int64(rand.Uint32()))
+	short, done := shortened(dir)
+	defer done()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	bell := os.NewFile(uintptr(fd), path)
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+	bell := os.NewFile(uintptr(fd), dir+name)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: short + name}); err != nil {
 		bell.Close()
 		return nil, err
 	}
@@ -66,14 +68,29 @@ func ring(dir string) {
 		return
 	}
 	defer syscall.Close(fd)
+	short, done := shortened(dir)
+	defer done()
 	for _, f := range files {
 		if _, waits := kernel.CutPrefix(f.Name(), bellPrefix); !waits {
 			continue
 		}
-		path := dir + "/" + f.Name()
 		// A socket that is full has been rung often enough.
-		if syscall.Sendto(fd, []byte{1}, 0, &syscall.SockaddrUnix{Name: path}) == syscall.ECONNREFUSED {
-			os.Remove(path)
+		if syscall.Sendto(fd, []byte{1}, 0, &syscall.SockaddrUnix{Name: short + "/" + f.Name()}) == syscall.ECONNREFUSED {
+			os.Remove(dir + "/" + f.Name())
 		}
 	}
+}
+
+// shortened returns a path of a directory that leaves room for a name in the path of a socket, which
+// the kernel bounds, as long as done is not called.
+func shortened(dir string) (path string, done func()) {
+	const most, longestName = 107, 32
+	if len(dir)+longestName <= most {
+		return dir, func() {}
+	}
+	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return dir, func() {}
+	}
+	return "/proc/self/fd/" + strconv.Itoa(fd), func() { syscall.Close(fd) }
 }

@@ -110,6 +110,7 @@ func run() int {
 func (w *warden) prepare() {
 	w.alarms.prepare()
 	kernel.NoChildSignals()
+	outliveHangup()
 	w.given, _ = sched.Inherited()
 	if w.own = w.given; w.given.RealTime() {
 		// Go starts threads from one that is not locked: from now on from one that is raised here,
