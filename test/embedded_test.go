@@ -178,6 +178,70 @@ func TestEmbeddedKilled(t *testing.T) {
 	}
 }
 
+// TestEmbeddedWithoutItsDirectory: while a server lives, and somebody holds a lock, nobody gets the lock from a new server in
+// a directory of the same name. When the lock is released, the server ends.
+func TestEmbeddedWithoutItsDirectory(t *testing.T) {
+	t.Parallel()
+	for name, remove := range map[string]func(dir string) error{
+		"removed": os.RemoveAll,
+		"renamed": func(dir string) error { return os.Rename(dir, dir+".old") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+			finish := filepath.Join(t.TempDir(), "finish")
+			holder := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/gone", "--",
+				"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, finish)
+			holder.says(holder.stdout, "ready")
+			server := content(t, filepath.Join(dir, "lock"))
+			if err := remove(dir); err != nil {
+				t.Fatal(err)
+			}
+			second := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/gone", "--try", "echo", "ran")
+			if code := second.code(); code != 1 || second.stdout.String() != "" || !strings.Contains(second.stderr.String(), "was removed or renamed") {
+				t.Errorf("the second: exit code %d, %q, %q", code, second.stdout, second.stderr)
+			}
+			holder.renews(2)
+			if err := os.WriteFile(finish, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code := holder.code(); code != 7 {
+				t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
+			}
+			gone(t, server)
+			if third := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/gone", "echo", "ran"); third.code() != 0 {
+				t.Errorf("the third: %q", third.stderr)
+			}
+		})
+	}
+}
+
+// TestEmbeddedWithoutItsFiles: what tells where a server is can be cleaned away, and the locks stay.
+func TestEmbeddedWithoutItsFiles(t *testing.T) {
+	t.Parallel()
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	finish := filepath.Join(t.TempDir(), "finish")
+	holder := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/files", "--",
+		"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, finish)
+	holder.says(holder.stdout, "ready")
+	for _, name := range []string{"endpoint", "etcd.sock"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/files/2", "echo", "ran")
+		if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
+			t.Errorf("without %s: exit code %d, %q", name, code, p.stderr)
+		}
+		holder.renews(2)
+	}
+	if err := os.WriteFile(finish, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := holder.code(); code != 7 {
+		t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
+	}
+}
+
 // TestEmbeddedOfACommand: a server that a command was the first to need is not waited for with it,
 // and is ended with it; others who need that server keep their locks.
 func TestEmbeddedOfACommand(t *testing.T) {

@@ -20,6 +20,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
+// lookEvery is the time between two looks at what a server has in its directory.
+const lookEvery = time.Second
+
 // settle is for how long new clients are watched for between the decision to leave and leaving.
 const settle = 100 * time.Millisecond
 
@@ -128,7 +131,7 @@ func (q quiet) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.Ch
 
 func (q quiet) With(fields []zapcore.Field) zapcore.Core { return quiet{q.Core.With(fields)} }
 
-// Wait blocks until ctx is done, etcd fails (then it returns the error), or there was no client and no lease for
+// Wait blocks until ctx is done, etcd fails or is of no use any more (then it returns the error), or there was no client and no lease for
 // idleExit; 0 means that it never leaves by itself.
 func (s *Server) Wait(ctx context.Context, idleExit time.Duration) error {
 	var idle <-chan time.Time
@@ -137,9 +140,15 @@ func (s *Server) Wait(ctx context.Context, idleExit time.Duration) error {
 		defer ticker.Stop()
 		idle = ticker.C
 	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	busy := time.Now()
 	for {
 		select {
+		case <-look.C:
+			if err := s.stays(ctx); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		case err := <-s.etcd.Err():
@@ -156,13 +165,40 @@ func (s *Server) Wait(ctx context.Context, idleExit time.Duration) error {
 	}
 }
 
+// stays returns an error if the server is of no use any more. Where its directory has gone, nobody can come any more, and nobody else can have a server
+// until it ends: that it does when its last lease ends. Where its socket has gone, another one can serve the same data.
+func (s *Server) stays(ctx context.Context) error {
+	if s.owner.Removed() {
+		if s.hasLeases(ctx) {
+			return nil
+		}
+		return errors.New("its directory was removed or renamed")
+	}
+	socket, err := s.owner.Socket()
+	if err == nil {
+		_, err = os.Lstat(socket)
+	}
+	if err != nil {
+		return fmt.Errorf("its socket was removed: %w", err)
+	}
+	if !s.owner.Published() {
+		return s.owner.Publish(s.Endpoint)
+	}
+	return nil
+}
+
+// hasLeases reports whether there are any, or that is not known.
+func (s *Server) hasLeases(ctx context.Context) bool {
+	leases, err := s.etcd.Server.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+	return err != nil || len(leases.Leases) > 0
+}
+
 // isIdle reports whether there is no client and no lease.
 func (s *Server) isIdle(ctx context.Context) bool {
 	if s.clients.connected.Load() > 0 {
 		return false
 	}
-	leases, err := s.etcd.Server.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
-	return err == nil && len(leases.Leases) == 0
+	return !s.hasLeases(ctx)
 }
 
 // left withdraws the endpoint and reports whether nobody who had read it before has come after all.

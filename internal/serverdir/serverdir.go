@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/user"
@@ -26,6 +27,9 @@ import (
 
 // ErrBusy says that another server has the directory.
 var ErrBusy = errors.New("another server has this directory")
+
+// errRemoved says that a server has lost its directory and goes on. Its locks and those of a new server would not exclude each other.
+var errRemoved = errors.New("the directory was removed or renamed while its server ran; that server ends when its locks are released")
 
 // Default returns the directory of this user: below XDG_STATE_HOME, else below .local/state in HOME, else, without HOME
 // as in cron, in the home directory of the passwd entry.
@@ -60,6 +64,7 @@ func prepare(dir string) (string, error) {
 type Owner struct {
 	dir  string
 	lock *os.File
+	name io.Closer // by which this process is known also without the directory
 
 	trimming sync.Mutex
 }
@@ -90,12 +95,19 @@ func Take(dir string) (*os.File, error) {
 // Own makes this process the owner of a directory with the file that Take has locked, here or in
 // the process that has started this one. If it fails, the file is closed.
 func Own(dir string, lock *os.File) (*Owner, error) {
-	o := &Owner{dir: dir, lock: lock}
+	o := &Owner{dir: dir, lock: lock, name: io.NopCloser(nil)}
 	err := o.check()
+	if err == nil {
+		var name io.Closer
+		if name, err = claim(dir); err == nil {
+			o.name = name
+		}
+	}
 	if err == nil {
 		err = errors.Join(o.Withdraw(), lock.Truncate(0), writePID(lock), o.TrimLog())
 	}
 	if err != nil {
+		o.name.Close()
 		lock.Close()
 		return nil, err
 	}
@@ -115,6 +127,9 @@ func (o *Owner) check() error {
 	}
 	return err
 }
+
+// Removed reports whether the directory is not this server's any more: it was removed, renamed, or replaced.
+func (o *Owner) Removed() bool { return o.check() != nil }
 
 // Data returns where etcd's data is.
 func (o *Owner) Data() string { return filepath.Join(o.dir, "data") }
@@ -165,8 +180,17 @@ func (o *Owner) Publish(endpoint string) error {
 	return os.Rename(path+".new", path)
 }
 
+// Published reports whether anybody can be told where the server answers.
+func (o *Owner) Published() bool {
+	_, err := os.Lstat(endpointPath(o.dir))
+	return err == nil
+}
+
 // Withdraw says that the server does not answer, or not any more.
 func (o *Owner) Withdraw() error {
+	if o.Removed() { // another server's endpoint may be there
+		return nil
+	}
 	if err := os.Remove(endpointPath(o.dir)); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -174,7 +198,7 @@ func (o *Owner) Withdraw() error {
 }
 
 // Close leaves the directory to others.
-func (o *Owner) Close() error { return errors.Join(o.Withdraw(), o.lock.Close()) }
+func (o *Owner) Close() error { return errors.Join(o.Withdraw(), o.name.Close(), o.lock.Close()) }
 
 func lockPath(dir string) string     { return filepath.Join(dir, "lock") }
 func endpointPath(dir string) string { return filepath.Join(dir, "endpoint") }
