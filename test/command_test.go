@@ -191,6 +191,19 @@ func passesRare(t *testing.T, p *program) {
 	})
 }
 
+// TestOwnLimits: a limit that etcdlocker meets is not the command's: its log has become too large.
+func TestOwnLimits(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	log := filepath.Join(t.TempDir(), "log")
+	p := startCommand(t, []string{"LOG=" + log}, exec.Command("sh", "-c", `ulimit -S -f 0; exec "$0" "$@" 2> "$LOG"`,
+		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-v", "-k", "/limits", "--", "sh", "-c", "sleep 0.3; exit 5"))
+	if code := p.code(); code != 5 {
+		t.Errorf("exit code %d, %q", code, p.stderr)
+	}
+	free(t, s.Client(t), "/limits")
+}
+
 // TestIgnoredFromTheStart: a SIGHUP or SIGINT that we were started to ignore, as by nohup, is ignored by us and the command.
 // That others were ignored is not known to a Go program: they are passed on.
 func TestIgnoredFromTheStart(t *testing.T) {

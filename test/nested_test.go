@@ -41,6 +41,24 @@ func TestNestedOnItsOwnLock(t *testing.T) {
 	}
 }
 
+// TestNestedOnAnotherEtcd: a lock of the same name and token in another etcd is another lock.
+func TestNestedOnAnotherEtcd(t *testing.T) {
+	t.Parallel()
+	ours, theirs := etcdtest.Start(t), etcdtest.Start(t)
+	again := filepath.Join(programs, "etcdlocker")
+	finish := filepath.Join(t.TempDir(), "finish")
+	holder := locker(t, theirs.Endpoint(), "-k", "/build", "--", "sh", "-c", `echo $ETCD_LOCK_REV; while [ ! -e "$0" ]; do sleep 0.05; done`, finish)
+	holder.says(holder.stdout, "\n")
+	p := locker(t, ours.Endpoint(), "-k", "/build", "--", "sh", "-c", `echo $ETCD_LOCK_REV; exec "$0" -e "$1" -k /build echo ran`, again, theirs.Endpoint())
+	p.says(p.stderr, "place 1 in line")
+	if err := os.WriteFile(finish, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, token := p.code(), holder.stdout.String(); code != 0 || p.stdout.String() != token+"ran\n" {
+		t.Errorf("exit code %d, %q %q beside token %q", code, p.stdout, p.stderr, token)
+	}
+}
+
 // TestHandedOn: what etcdlocker hands its command is not taken for what the user says to another
 // one.
 func TestHandedOn(t *testing.T) {

@@ -288,6 +288,20 @@ func TestWaitingInTheBackground(t *testing.T) {
 	sh.ends()
 }
 
+// TestTostop: an etcdlocker in the background says what it has to say also where the terminal stops who writes from there. Stopped,
+// it would not renew the lock.
+func TestTostop(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	sh := shell(t, s.Endpoint())
+	sh.types("stty tostop\r")
+	sh.shows("$ ")
+	sh.types("etcdlocker -v -k /tostop -- sh -c 'exit 7' & wait $!; echo code $?\r")
+	sh.shows("code 7")
+	sh.shows("$ ")
+	sh.ends()
+}
+
 // TestCtrlCReachesTheCommandOnce: the terminal has sent it to the whole group already.
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	s := etcdtest.Shared(t)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdlock/etcdlock/internal/buildinfo"
+	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
@@ -49,7 +50,7 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "etcdlockctl: error:", err)
+	fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(err.Error()))
 	switch {
 	case errors.Is(err, serverdir.ErrBusy):
 		fmt.Fprintln(os.Stderr, "etcdlockctl: hint: use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/embedded"
+	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
@@ -121,7 +122,7 @@ func (s *serve) take() (*os.File, error) {
 // announce tells whoever waits for it that the server answers.
 func (s *serve) announce(endpoint string) error {
 	if s.ready == 0 {
-		fmt.Printf("%s answers; use it with: etcdlocker --embedded=%s\n", endpoint, s.dir)
+		fmt.Printf("%s answers; use it with: etcdlocker --embedded=%s\n", endpoint, plain.Word(s.dir))
 		return nil
 	}
 	f := os.NewFile(uintptr(s.ready), "ready")

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/place"
@@ -16,9 +18,10 @@ import (
 // also what etcdlocker reads: without these names they would steer an etcdlocker that the command
 // runs.
 const (
-	heldKey = "ETCDLOCK_HELD_KEY"
-	heldID  = "ETCDLOCK_HELD_ID"
-	heldRev = "ETCDLOCK_HELD_REV"
+	heldKey   = "ETCDLOCK_HELD_KEY"
+	heldID    = "ETCDLOCK_HELD_ID"
+	heldRev   = "ETCDLOCK_HELD_REV"
+	heldLease = "ETCDLOCK_HELD_LEASE"
 )
 
 // environment is what the command may want to know of the lock, and what it needs of what is kept
@@ -29,6 +32,7 @@ func (h *holder) environment() []string {
 		heldKey + "=" + h.key,
 		heldID + "=" + h.id,
 		heldRev + "=" + rev,
+		heldLease + "=" + leaseName(h.lock.Lease()),
 		endpoint.Held + "=" + h.endpoint,
 		"ETCD_LOCK_KEY=" + h.key,
 		"ETCD_LOCK_ID=" + h.id,
@@ -65,7 +69,7 @@ func (h *holder) endIfNested(ctx context.Context) {
 			return
 		}
 	}
-	if err == nil && (isBelowGuard(line.Record) || h.handed(line.Token)) {
+	if err == nil && (isBelowGuard(line.Record) || handed(h.key, line)) {
 		h.endHeld(&failure{
 			err:  fmt.Errorf("lock %q is already held by the command that asks for it", h.key),
 			hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
@@ -74,10 +78,15 @@ func (h *holder) endIfNested(ctx context.Context) {
 	}
 }
 
-// handed reports whether the environment says that the lock is held, with that token.
-func (h *holder) handed(token int64) bool {
-	return os.Getenv(heldKey) == h.key && os.Getenv(heldRev) == strconv.FormatInt(token, 10)
+// handed reports whether the environment says that this lock is held, with that token under that
+// lease. In another etcd the token can be the same.
+func handed(key string, line place.Line) bool {
+	return os.Getenv(heldKey) == key && os.Getenv(heldRev) == strconv.FormatInt(line.Token, 10) &&
+		os.Getenv(heldLease) == leaseName(line.Lease)
 }
+
+// leaseName is a lease as etcdctl shows it.
+func leaseName(id clientv3.LeaseID) string { return strconv.FormatInt(int64(id), 16) }
 
 // isBelowGuard reports whether a holder is an etcdlocker that waits for this process to end. A
 // holder of another kind may have started this process, and not wait for it.

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -77,8 +78,10 @@ func (h *holder) holdOnly() int {
 
 // announce prints the key and the token.
 func (h *holder) announce(token int64) {
-	takeBrokenPipes()
-	fmt.Println(readable(h.key), token)
+	takeFailedWrites()
+	if _, err := fmt.Println(plain.Word(h.key), token); err != nil {
+		h.voice.warnf("the key and the token cannot be written: %v", err)
+	}
 }
 
 // pause waits, holding the lock, until timer rings, the lock is lost, or a signal tells us to stop, which it returns.
@@ -180,10 +183,10 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		}
 		h.run.close() // its guard would end them with the lock
 	}
-	stop := life.Stop
+	stop, theCommand := life.Stop, "and with it the command"
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.held.Err() == nil {
 		timer := time.NewTimer(left)
-		stop = h.pause(timer.C)
+		stop, theCommand = h.pause(timer.C), "after the command had ended"
 		timer.Stop()
 	}
 	switch {
@@ -196,7 +199,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		}
 		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and lock %q is released", meanwhile, life.Trouble.Why, h.key), exitUnwell)
 	case stop != 0:
-		h.voice.errorf("stopped by %s, and with it the command; lock %q is released", signalName(stop), h.key)
+		h.voice.errorf("stopped by %s, %s; lock %q is released", signalName(stop), theCommand, h.key)
 		return exitSignal + int(stop)
 	case life.Overdue:
 		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released", h.key)

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,7 +16,7 @@ import (
 
 // Exit codes that are not the command's.
 const (
-	exitNotAcquired = 1
+	exitNotAcquired = 1 // nor could an answer be written
 	exitLost        = 2
 	exitNoCommand   = 3 // could not be started, or not be proved dead
 	exitUnwell      = 4 // gave no sign of life, or a wrong one
@@ -37,17 +36,23 @@ func run() int {
 	case err != nil:
 		return v.fail(err, exitUsage)
 	case o.help:
-		fmt.Print(usage)
-		return 0
+		return v.answer(usage)
 	case o.version:
-		fmt.Println("etcdlocker", buildinfo.Version())
-		return 0
+		return v.answer("etcdlocker " + buildinfo.Version() + "\n")
 	}
 	for _, sig := range o.ignored {
 		signal.Ignore(sig)
 	}
 	signals := make(chan os.Signal, signalsKept)
 	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()
+}
+
+// answer writes to stdout, and returns the exit code.
+func (v *voice) answer(text string) int {
+	if _, err := os.Stdout.WriteString(text); err != nil {
+		return v.fail(err, exitNotAcquired)
+	}
+	return 0
 }
 
 // fail says what went wrong and what to do, and returns the exit code.

@@ -129,6 +129,9 @@ func continued(sig syscall.Signal, limit time.Duration) {
 // When the leader of a session dies, the kernel sends HUP to the foreground group. To the leader
 // itself it sends one when the terminal hangs up.
 func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
+	if isOwnLimit(sig) {
+		return supervise.Us
+	}
 	sender, known := kernel.LastSender(sig)
 	switch sig {
 	case unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGWINCH:
@@ -144,6 +147,16 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 		return supervise.Unit
 	}
 	return supervise.Alone
+}
+
+// isOwnLimit reports whether a signal that was received just now came because this process has met a limit (ulimit -f, -t): the kernel
+// tells whoever meets one.
+func isOwnLimit(sig syscall.Signal) bool {
+	if sig != unix.SIGXCPU && sig != unix.SIGXFSZ {
+		return false
+	}
+	sender, known := kernel.LastSender(sig)
+	return known && (sender.Kernel || sender.PID == os.Getpid())
 }
 
 // isManager reports whether a process can be the service manager that has started us: one above us,

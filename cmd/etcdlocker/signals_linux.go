@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,3 +21,15 @@ var passedLate = func() []syscall.Signal {
 	}
 	return late
 }()
+
+// notStopped does something without being stopped for writing to the terminal from the background
+// (stty tostop): the lock would not be renewed.
+func notStopped(do func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var ttou, before unix.Sigset_t
+	ttou.Val[0] = 1 << (unix.SIGTTOU - 1)
+	unix.PthreadSigmask(unix.SIG_BLOCK, &ttou, &before)
+	do()
+	unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+}

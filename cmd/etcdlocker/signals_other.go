@@ -14,3 +14,6 @@ var faults = []os.Signal{unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, un
 
 // passedLate are signals that go on to the command as well, but are hardly ever sent.
 var passedLate = []syscall.Signal{unix.SIGABRT}
+
+// notStopped does something. It may be stopped for writing to the terminal from the background.
+func notStopped(do func()) { do() }

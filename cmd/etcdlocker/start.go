@@ -71,7 +71,9 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 // first one among all of them that tells to stop.
 func (h *holder) toldToStop() syscall.Signal {
 	for range len(h.signals) {
-		h.before = append(h.before, <-h.signals)
+		if sig := <-h.signals; !isOwnLimit(sig.(syscall.Signal)) {
+			h.before = append(h.before, sig)
+		}
 	}
 	for _, sig := range h.before {
 		if s, ok := sig.(syscall.Signal); ok && supervise.IsStop(s) {

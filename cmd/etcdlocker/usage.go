@@ -64,9 +64,10 @@ etcd:
 A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone counts seconds.
 
 The command finds the lock in its environment: ETCDLOCK_HELD_KEY, ETCDLOCK_HELD_ID, ETCDLOCK_HELD_REV (the fencing
-token) and ETCDLOCK_HELD_ENDPOINTS, and the same as ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV and ETCD_LOCK_HOST. An
-etcdlocker that the command runs takes neither key nor id from there, and the host only before the default. CMD of
---pulse-cmd finds these, and the command's process id in ETCD_LOCK_PID.
+token), ETCDLOCK_HELD_LEASE (in hex) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and endpoints also as
+ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV and ETCD_LOCK_HOST. An etcdlocker that the command runs takes neither key nor
+id from there, and the host only before the default. CMD of --pulse-cmd finds these, and the command's process id in
+ETCD_LOCK_PID.
 
 Exit codes:
   the command's   it ended by itself

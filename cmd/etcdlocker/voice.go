@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/grpclog"
+
+	"github.com/etcdlock/etcdlock/internal/plain"
 )
 
 // maxQueued is how many lines wait for stderr at most.
@@ -64,7 +66,7 @@ func (v *voice) sayAtLast(kind, format string, args ...any) {
 }
 
 func (v *voice) put(kind, format string, args ...any) {
-	v.queue = append(v.queue, "etcdlocker: "+kind+oneLine(fmt.Sprintf(format, args...))+"\n")
+	v.queue = append(v.queue, "etcdlocker: "+kind+plain.Line(fmt.Sprintf(format, args...))+"\n")
 }
 
 // putDropped queues the number of lines that found no room.
@@ -92,7 +94,7 @@ func (v *voice) setStatus(line string) {
 func (v *voice) begin() {
 	if v.quiet == nil {
 		v.quiet = make(chan struct{})
-		go v.write()
+		go notStopped(v.write)
 	}
 }
 
@@ -120,14 +122,18 @@ func speakForRPC(v *voice) {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2WithVerbosity(info, warning, failure, verbosity))
 }
 
-// takeBrokenPipes takes SIGPIPE, which would end this process, and so the command, where the reader
-// of stderr has gone away. It is not ignored, unless that was asked for: the command would inherit
-// that.
-var takeBrokenPipes = sync.OnceFunc(func() { catch(make(chan os.Signal, 1), syscall.SIGPIPE) })
+// takeFailedWrites takes the signals that would end this process, and so the command, where the
+// reader of stderr has gone away, or a file has become as large as it may (ulimit -f). They are not
+// ignored, unless that was asked for: the command would inherit that.
+var takeFailedWrites = sync.OnceFunc(func() {
+	c := make(chan os.Signal, 1)
+	catch(c, syscall.SIGPIPE)
+	catch(c, syscall.SIGXFSZ)
+})
 
 // write writes until nothing is left to be written.
 func (v *voice) write() {
-	takeBrokenPipes()
+	takeFailedWrites()
 	for {
 		v.mu.Lock()
 		v.putDropped()
@@ -179,25 +185,6 @@ func (v *voice) flushWithin(limit time.Duration) {
 	}
 }
 
-// oneLine keeps a message on its line, whatever is quoted in it, and off the terminal what would
-// change that or the order of its text: characters that control and format.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.TrimSpace(s))
-}
-
-// readable returns a key or an id as it is if it is plain, else quoted.
-func readable(s string) string {
-	if quoted := strconv.Quote(s); quoted != `"`+s+`"` || s == "" || strings.ContainsRune(s, ' ') {
-		return quoted
-	}
-	return s
-}
-
 // logger returns a logger that speaks with this voice.
 func (v *voice) logger(verbose bool) *slog.Logger {
 	level := slog.LevelWarn
@@ -219,7 +206,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	var line strings.Builder
 	line.WriteString(r.Message)
 	write := func(a slog.Attr) bool {
-		fmt.Fprintf(&line, " %s=%s", a.Key, readable(a.Value.String()))
+		fmt.Fprintf(&line, " %s=%s", a.Key, plain.Word(a.Value.String()))
 		return true
 	}
 	for _, a := range h.attrs {

@@ -86,7 +86,7 @@ func TestVoiceDoesNotWait(t *testing.T) {
 
 // TestFlushIsShort: a stderr that takes nothing delays what comes next by a moment.
 func TestFlushIsShort(t *testing.T) {
-	takeBrokenPipes() // its goroutine lasts for longer than the bubble
+	takeFailedWrites() // its goroutine lasts for longer than the bubble
 	synctest.Test(t, func(t *testing.T) {
 		w := &blockedWriter{open: make(chan struct{})}
 		defer close(w.open)

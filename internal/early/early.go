@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/etcdlock/etcdlock/internal/goruntime"
@@ -54,8 +55,8 @@ func keepChannel() {
 // showPassword reports whether words may have a password in them, which a guard would repeat in the
 // process list. Then it is started when the words have been understood.
 func showPassword(words []string) bool {
-	for _, word := range words {
-		if word == "--" {
+	for i, word := range words {
+		if word == "--" && !strings.HasPrefix(words[max(i-1, 0)], "-") { // else it may be an option's value
 			break
 		}
 		if name, _, _ := kernel.Cut(word, '='); name == "--password" || name == "--user" {

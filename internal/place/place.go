@@ -209,6 +209,7 @@ func Named(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 type Line struct {
 	Held   bool               // K exists
 	Token  int64              // its ModRevision
+	Lease  clientv3.LeaseID   // that it is bound to
 	Holder string             // its value as it is shown
 	Record Record             // of the holder, if it is one of ours
 	Places []*mvccpb.KeyValue // oldest first, the holder's among them
@@ -247,6 +248,7 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 	line.Places = Filter(lock, append(ours.Kvs, strangers...))
 	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
 		line.Held, line.Token, line.Holder = true, kv.ModRevision, Shown(kv.Value)
+		line.Lease = clientv3.LeaseID(kv.Lease)
 		for _, p := range line.Places {
 			if p.ModRevision == kv.ModRevision {
 				line.Record, _ = Parse(p.Value)

@@ -52,9 +52,9 @@ const Patience = 5 * time.Second
 // KillEvery is the time between two rounds of killing.
 const KillEvery = 5 * time.Millisecond
 
-// followWithin is for how long a request to stop for a while is remembered. A command that takes longer does not stop because
-// of it.
-const followWithin = 5 * time.Second
+// followWithin is for how long a request to stop for a while is remembered. A command that takes longer, on a machine however busy, does not stop
+// because of it.
+const followWithin = 20 * time.Second
 
 // emptyWithin is how long a guard that has gone may be ahead of the news that nothing is left.
 const emptyWithin = 200 * time.Millisecond
@@ -78,6 +78,7 @@ const (
 	Alone Reach = iota // nobody: the command is to get it
 	Group              // the process group of this process, from a terminal
 	Unit               // the command: whoever has started this process sent it to everything
+	Us                 // nobody, and it is about this process alone
 )
 
 // An Exit says that the command has ended.
