@@ -92,6 +92,7 @@ func (s *serve) run(ctx context.Context) (err error) {
 func (s *serve) foreground(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // whoever reads what it says may go
 	if s.ready != 0 {
 		signal.Ignore(syscall.SIGHUP)
 		nameSelf()

@@ -264,6 +264,24 @@ func (g *Group) Sweep() {
 	}
 }
 
+// RemoveMade removes the groups with a suffix that begins so: those of a process that was killed
+// before it could say what it had made. One with a process in it stays.
+func RemoveMade(begin string) {
+	_, parent, err := current()
+	if err != nil {
+		return
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if _, made := kernel.CutPrefix(e.Name(), Prefix+begin); made {
+			syscall.Rmdir(path.Join(parent, e.Name()))
+		}
+	}
+}
+
 // walk calls f with the directory of the group, and then with those of all below it, parents first.
 func (g *Group) walk(f func(dir string)) {
 	if stat, err := kernel.ReadFile(g.dir + "/cgroup.stat"); err == nil && kernel.Lines(stat)[0] == "nr_descendants 0" {

@@ -191,6 +191,26 @@ func isFrozen(t *testing.T, g *Group) bool {
 }
 
 // testGroup makes a control group, or skips the test where that is not possible.
+// TestRemoveMade: only groups of that name go, and none with a process in it.
+func TestRemoveMade(t *testing.T) {
+	mine, others, used := testGroup(t), testGroup(t), testGroup(t)
+	fd, _ := used.FD()
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	for _, g := range []*Group{mine, used} {
+		RemoveMade(strings.TrimPrefix(path.Base(g.dir), Prefix))
+	}
+	for g, want := range map[*Group]bool{mine: false, others: true, used: true} {
+		if _, err := os.Stat(g.dir); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", path.Base(g.dir), err == nil, want)
+		}
+	}
+}
+
 func testGroup(t *testing.T) *Group {
 	t.Helper()
 	g, err := Make("test-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 16))

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -130,12 +131,18 @@ func (l *Launched) Close() {
 	}
 }
 
-// removeGroup removes the control group that the guard, which has ended, made for a command.
+// removeGroup removes the control group that the guard, which has ended, made for a command. It may
+// not have said so yet.
 func (l *Launched) removeGroup() {
 	if m, _, err := l.conn.receive(); err == nil && kind(m[0]) == ready {
 		cgroup.Open(string(m[1:])).Remove()
+	} else {
+		cgroup.RemoveMade(groupsOf(os.Getpid()))
 	}
 }
+
+// groupsOf is what the names of the control groups of an etcdlocker go on with.
+func groupsOf(pid int) string { return strconv.Itoa(pid) + "-" }
 
 // newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks and is inherited: its
 // number is none of those that the command inherits.

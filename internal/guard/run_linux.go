@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -120,7 +119,7 @@ func (w *warden) prepare() {
 		w.raise() // once the command runs, it may be too late
 	}
 	// The number that etcdlocker has may be another one's, in another pid namespace.
-	group, err := cgroup.Make(strconv.Itoa(os.Getppid()) + "-" + hex(int64(rand.Uint32())))
+	group, err := cgroup.Make(groupsOf(os.Getppid()) + hex(int64(rand.Uint32())))
 	if err == nil {
 		w.group = group
 		sendTo(w.socket, append([]byte{byte(ready)}, group.Path()...), -1)
