@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/etcdlock/etcdlock/internal/goruntime"
@@ -56,7 +55,7 @@ func keepChannel() {
 // process list. Then it is started when the words have been understood.
 func showPassword(words []string) bool {
 	for i, word := range words {
-		if word == "--" && !strings.HasPrefix(words[max(i-1, 0)], "-") { // else it may be an option's value
+		if _, option := kernel.CutPrefix(words[max(i-1, 0)], "-"); word == "--" && !option { // else it may be an option's value
 			break
 		}
 		if name, _, _ := kernel.Cut(word, '='); name == "--password" || name == "--user" {
