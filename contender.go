@@ -209,7 +209,7 @@ func (c *contender) see(w *watch, e *mvccpb.Event) (look bool) {
 		}
 		return true
 	default:
-		c.line.passed(e)
+		c.line.passed(c.key, e)
 		return false
 	}
 }

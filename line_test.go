@@ -450,6 +450,51 @@ func TestTurnsInDisorder(t *testing.T) {
 	}
 }
 
+// TestOverwrittenBeforeAnother: a place that an operator has overwritten did not hold the lock. Who stood behind it does not take the lock from the
+// holder, whose key the operator has deleted as well.
+func TestOverwrittenBeforeAnother(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	h, p, w := newLock(t, client, "/hands", "h"), newLock(t, s.Client(t), "/hands", "p"), newLock(t, s.Client(t), "/hands", "w")
+	mustLock(t, h)
+	overwritten := queue(t, p)
+	last := queue(t, w)
+	line, err := client.Get(ctx, "/hands/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+	if err != nil || len(line.Kvs) != 3 {
+		t.Fatal(line, err)
+	}
+	etcdtest.Await(t, "all to watch themselves and who is before", func(context.Context) error {
+		if p.Watches() < 2 || w.Watches() < 2 {
+			return fmt.Errorf("%d and %d watches", p.Watches(), w.Watches())
+		}
+		return nil
+	})
+	if _, err := client.Delete(ctx, "/hands"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Put(ctx, string(line.Kvs[1].Key), "an operator's", clientv3.WithIgnoreLease()); err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "it to take another place", func(ctx context.Context) error {
+		now, err := client.Get(ctx, "/hands/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+		if err != nil || len(now.Kvs) != 3 || string(now.Kvs[1].Key) != string(line.Kvs[2].Key) {
+			return fmt.Errorf("%v, %v", now, err)
+		}
+		return nil
+	})
+	before := revisionOf(t, client)
+	if err := h.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+		t.Errorf("the holder's Unlock: %v", err)
+	}
+	last.mustGet(t)
+	if w.Token() <= before {
+		t.Errorf("it got the lock in revision %d, and the holder had it until %d", w.Token(), before)
+	}
+	mustUnlock(t, w)
+	overwritten.mustGet(t)
+	mustUnlock(t, p)
+}
+
 // TestOverwrittenWhileWaiting: only a write that leaves a place as it is grants the lock.
 func TestOverwrittenWhileWaiting(t *testing.T) {
 	s := etcdtest.Start(t)

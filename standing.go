@@ -99,7 +99,7 @@ func (s *standing) follow(lock string, e *mvccpb.Event) {
 }
 
 // passed takes note of an event of what stands in the way.
-func (s *standing) passed(e *mvccpb.Event) {
+func (s *standing) passed(lock string, e *mvccpb.Event) {
 	if string(e.Kv.Key) != s.ahead.key {
 		return
 	}
@@ -108,7 +108,14 @@ func (s *standing) passed(e *mvccpb.Event) {
 		return
 	}
 	s.ahead.is(e.Kv, s.create)
-	s.ahead.held = s.ahead.held || e.Kv.ModRevision > e.Kv.CreateRevision // only a grant writes a place
+	s.ahead.held = s.ahead.held || s.ahead.granted(lock, e.Kv)
+}
+
+// granted reports whether a place was written as only a grant writes it: as it was. What an operator puts there is no sign that anybody held the lock.
+func (o *obstacle) granted(lock string, kv *mvccpb.KeyValue) bool {
+	record, err := place.Parse(kv.Value)
+	link, ok := place.ParseLink(lock, o.link)
+	return kv.ModRevision > kv.CreateRevision && err == nil && (!ok || record.ID == link.ID && kv.Lease == int64(link.Lease))
 }
 
 // readAhead draws conclusions from the lock's key and what stands in the way, in one revision.
