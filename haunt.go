@@ -71,9 +71,11 @@ func (c *contender) takeBack(ctx context.Context) (there bool, err error) {
 	}
 }
 
-// removeOrphan deletes what somebody who deleted our place has left: the tail if it names that place, and the lock's key if it was granted to us
-// and no place was written with it. That is so if the place went before it was known that the lock was granted to it. The lease serves others, and
-// would keep both. Who only missed an answer finds somebody else's name in the lock's key, and need not go through the line.
+// removeOrphan deletes what somebody who deleted our place has left: the tail if it names that
+// place, and the lock's key if it was granted to us and no place was written with it. That is so if
+// the place went before it was known that the lock was granted to it. The lease serves others, and
+// would keep both. Who only missed an answer finds somebody else's name in the lock's key, and need
+// not go through the line.
 func (c *contender) removeOrphan(ctx context.Context) error {
 	resp, err := c.lease.read(ctx, get(c.key), get(place.Tail(c.key)))
 	if err != nil {

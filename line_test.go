@@ -23,7 +23,7 @@ import (
 type census struct {
 	*etcdtest.Gate
 	ranges                  atomic.Int64 // how often a whole line was read
-	claims                  atomic.Int64 // claims that have a whole line compared, unless somebody holds the lock
+	claims                  atomic.Int64 // that have a line compared, unless somebody holds the lock
 	history                 atomic.Int64 // how often a key was read as it had been
 	writes, reads, renewals atomic.Int64
 }
@@ -140,7 +140,7 @@ func TestNobodyReadsTheLine(t *testing.T) {
 		}
 		return nil
 	})
-	claims := counted.claims.Load() // as long as somebody holds the lock, a claim goes through no line
+	claims := counted.claims.Load() // as long as somebody holds the lock, they go through no line
 	var last int64
 	mustUnlock(t, holder)
 	for _, w := range stay {
@@ -248,8 +248,9 @@ func TestTailIsPutBack(t *testing.T) {
 	noKeys(t, s.Client(t))
 }
 
-// TestGoneBeforeItWasSeen: where two take turns the tail's history is long, and nobody in it is there any more. Who finds that the place before it is
-// gone, and has not seen it, makes a claim instead of going back there.
+// TestGoneBeforeItWasSeen: where two take turns the tail's history is long, and nobody in it is
+// there any more. Who finds that the place before it is gone, and has not seen it, makes a claim
+// instead of going back there.
 func TestGoneBeforeItWasSeen(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, counted := behindCensus(t, s)
@@ -290,8 +291,9 @@ func TestGoneBeforeItWasSeen(t *testing.T) {
 	mustUnlock(t, b)
 }
 
-// TestLostAnswersReadNoLine: who leaves and gets no answer finds its place gone at the next try, and does not go through the line to see what
-// became of it, although the lock is held under the lease it stood under.
+// TestLostAnswersReadNoLine: who leaves and gets no answer finds its place gone at the next try,
+// and does not go through the line to see what became of it, although the lock is held under the
+// lease it stood under.
 func TestLostAnswersReadNoLine(t *testing.T) {
 	const n = 20
 	s := etcdtest.Start(t)
@@ -450,8 +452,9 @@ func TestTurnsInDisorder(t *testing.T) {
 	}
 }
 
-// TestOverwrittenBeforeAnother: a place that an operator has overwritten did not hold the lock. Who stood behind it does not take the lock from the
-// holder, whose key the operator has deleted as well.
+// TestOverwrittenBeforeAnother: a place that an operator has overwritten did not hold the lock. Who
+// stood behind it does not take the lock from the holder, whose key the operator has deleted as
+// well.
 func TestOverwrittenBeforeAnother(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)

@@ -30,7 +30,8 @@ func exists(key string) *operation {
 	return ranged(&pb.RangeRequest{Key: []byte(key), CountOnly: true})
 }
 
-// shortLine gets the linked places in line for a lock, that many at most, and shows whether a stranger is in line.
+// shortLine gets the linked places in line for a lock, that many at most, and shows whether a
+// stranger is in line.
 func shortLine(lock string, most int64) []*operation {
 	from, to := place.Linked(lock)
 	linked := between(from, to)
@@ -51,7 +52,8 @@ func newestBelow(lock string, than int64) *operation {
 	return ranged(r)
 }
 
-// namesBelow gets the names of all keys below a lock's K/ that are older than a revision. Etcd 3.7 does not tell their leases with them.
+// namesBelow gets the names of all keys below a lock's K/ that are older than a revision. Etcd 3.7
+// does not tell their leases with them.
 func namesBelow(lock string, than int64) *operation {
 	r := below(lock)
 	r.MaxCreateRevision, r.KeysOnly = than-1, true

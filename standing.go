@@ -35,8 +35,9 @@ type obstacle struct {
 	gone   bool
 }
 
-// left reports whether somebody left the line at a place that is gone, and perhaps many with them. One that held the lock, and one that was gone
-// before it was seen, is no sign of that: the line moves, and the history of the tail, which is that of all turns, may have nobody in it that is still there.
+// left reports whether somebody left the line at a place that is gone, and perhaps many with them.
+// One that held the lock, and one that was gone before it was seen, does not show that: the line
+// moves, and nobody in the history of the tail, which is that of all turns, may be there any more.
 func (o *obstacle) left() bool { return o.seen && !o.held }
 
 // A successor is who joined next, and in which revision.
@@ -111,7 +112,8 @@ func (s *standing) passed(lock string, e *mvccpb.Event) {
 	s.ahead.held = s.ahead.held || s.ahead.granted(lock, e.Kv)
 }
 
-// granted reports whether a place was written as only a grant writes it: as it was. What an operator puts there is no sign that anybody held the lock.
+// granted reports whether a place was written as only a grant writes it: as it was. What an operator
+// puts there does not show that anybody held the lock.
 func (o *obstacle) granted(lock string, kv *mvccpb.KeyValue) bool {
 	record, err := place.Parse(kv.Value)
 	link, ok := place.ParseLink(lock, o.link)

@@ -16,7 +16,8 @@ import (
 // watches. Who does not wait for it makes a claim in vain.
 const inPassing = time.Millisecond
 
-// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has the line read. Each is a round trip.
+// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has
+// the line read. Each is a round trip.
 const stepsBack = 16
 
 // fewPlaces is how many places are read at once: a line with no more is read whole.
@@ -98,7 +99,8 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 	}
 }
 
-// heard reports whether the watches, or a read, have told that the lock was granted, or why it cannot be any more.
+// heard reports whether the watches, or a read, have told that the lock was granted, or why it
+// cannot be any more.
 func (c *contender) heard() (won bool, err error) {
 	c.mu.Lock()
 	create, written, doom := c.line.create, c.line.written, c.line.doom
@@ -149,8 +151,9 @@ func behind(lock string, tail *mvccpb.KeyValue) obstacle {
 	return obstacle{key: link.Place, create: tail.ModRevision, link: string(tail.Value)}
 }
 
-// lookUp reads the line for what stands in the way of a place: the newest older place, else the lock's key, else nothing. In a long line it begins
-// behind what is gone, if that is known. A crowd that has done so in vain does not read a long line all at once.
+// lookUp reads the line for what stands in the way of a place: the newest older place, else the
+// lock's key, else nothing. In a long line it begins behind what is gone, if that is known. A crowd
+// that has done so in vain does not read a long line all at once.
 func (c *contender) lookUp(ctx context.Context, gone obstacle, crowd bool) (before obstacle, err error) {
 	resp, err := c.lease.read(ctx, append(c.state(), shortLine(c.key, fewPlaces)...)...)
 	if err != nil {
@@ -197,8 +200,9 @@ func inTheWay(newest, key *mvccpb.KeyValue) obstacle {
 	return obstacle{key: string(newest.Key), create: newest.CreateRevision}
 }
 
-// older lists the line for the newest older place: a key that is none says nothing of what is behind it. Of keys that have the name of a place some
-// are read at a time, newest first: only then it shows whether they are places, and they may have values of any size.
+// older lists the line for the newest older place: a key that is none says nothing of what is
+// behind it. Of keys that have the name of a place some are read at a time, newest first: only then
+// it shows whether they are places, and they may have values of any size.
 func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err error) {
 	resp, err := c.lease.read(ctx, namesBelow(c.key, c.create()))
 	if err != nil {
@@ -223,7 +227,8 @@ func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err err
 	return nil, nil
 }
 
-// newestOlder is the newest place among keys below K/ that is older than ours, nil if there is none.
+// newestOlder is the newest place among keys below K/ that is older than ours, nil if there is
+// none.
 func (c *contender) newestOlder(kvs []*mvccpb.KeyValue) (newest *mvccpb.KeyValue) {
 	for _, kv := range place.Filter(c.key, kvs) {
 		if kv.CreateRevision < c.create() {

@@ -178,8 +178,9 @@ func TestEmbeddedKilled(t *testing.T) {
 	}
 }
 
-// TestEmbeddedWithoutItsDirectory: while a server lives, and somebody holds a lock, nobody gets the lock from a new server in
-// a directory of the same name. When the lock is released, the server ends.
+// TestEmbeddedWithoutItsDirectory: while a server lives, and somebody holds a lock, nobody gets the
+// lock from a new server in a directory of the same name. When the lock is released, the server
+// ends.
 func TestEmbeddedWithoutItsDirectory(t *testing.T) {
 	t.Parallel()
 	for name, remove := range map[string]func(dir string) error{
@@ -216,7 +217,8 @@ func TestEmbeddedWithoutItsDirectory(t *testing.T) {
 	}
 }
 
-// TestEmbeddedWithoutItsFiles: what tells where a server is can be cleaned away, and the locks stay.
+// TestEmbeddedWithoutItsFiles: what tells where a server is can be cleaned away, and the locks
+// stay.
 func TestEmbeddedWithoutItsFiles(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))

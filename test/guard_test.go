@@ -345,8 +345,8 @@ func TestAnyPhase(t *testing.T) {
 	}
 }
 
-// TestGuardOutlivesHangup: the kernel sends HUP to a guard that is stopped when etcdlocker dies, perhaps before the guard has seen to what it
-// ignores while it has a command.
+// TestGuardOutlivesHangup: the kernel sends HUP to a guard that is stopped when etcdlocker dies,
+// perhaps before the guard has seen to what it ignores while it has a command.
 func TestGuardOutlivesHangup(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/survives"
@@ -369,8 +369,8 @@ func TestGuardOutlivesHangup(t *testing.T) {
 	}
 }
 
-// TestStoppedGuardIsContinuedAhead: a guard that is stopped goes on some time before validity ends, so that it has a processor by then.
-// It finds etcdlocker gone, and ends everything.
+// TestStoppedGuardIsContinuedAhead: a guard that is stopped goes on some time before validity ends,
+// so that it has a processor by then. It finds etcdlocker gone, and ends everything.
 func TestStoppedGuardIsContinuedAhead(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/ahead"

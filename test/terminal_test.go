@@ -288,8 +288,8 @@ func TestWaitingInTheBackground(t *testing.T) {
 	sh.ends()
 }
 
-// TestTostop: an etcdlocker in the background says what it has to say also where the terminal stops who writes from there. Stopped,
-// it would not renew the lock.
+// TestTostop: an etcdlocker in the background says what it has to say also where the terminal stops
+// who writes from there. Stopped, it would not renew the lock.
 func TestTostop(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

@@ -149,8 +149,8 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 	return supervise.Alone
 }
 
-// isOwnLimit reports whether a signal that was received just now came because this process has met a limit (ulimit -f, -t): the kernel
-// tells whoever meets one.
+// isOwnLimit reports whether a signal that was received just now came because this process has met
+// a limit (ulimit -f, -t): the kernel tells whoever meets one.
 func isOwnLimit(sig syscall.Signal) bool {
 	if sig != unix.SIGXCPU && sig != unix.SIGXFSZ {
 		return false

@@ -55,7 +55,8 @@ func keepChannel() {
 // process list. Then it is started when the words have been understood.
 func showPassword(words []string) bool {
 	for i, word := range words {
-		if _, option := kernel.CutPrefix(words[max(i-1, 0)], "-"); word == "--" && !option { // else it may be an option's value
+		// Behind an option it may be that one's value.
+		if _, option := kernel.CutPrefix(words[max(i-1, 0)], "-"); word == "--" && !option {
 			break
 		}
 		if name, _, _ := kernel.Cut(word, '='); name == "--password" || name == "--user" {

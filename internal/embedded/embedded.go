@@ -131,8 +131,8 @@ func (q quiet) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.Ch
 
 func (q quiet) With(fields []zapcore.Field) zapcore.Core { return quiet{q.Core.With(fields)} }
 
-// Wait blocks until ctx is done, etcd fails or is of no use any more (then it returns the error), or there was no client and no lease for
-// idleExit; 0 means that it never leaves by itself.
+// Wait blocks until ctx is done, etcd fails or is of no use any more (then it returns the error),
+// or there was no client and no lease for idleExit; 0 means that it never leaves by itself.
 func (s *Server) Wait(ctx context.Context, idleExit time.Duration) error {
 	var idle <-chan time.Time
 	if idleExit > 0 {
@@ -165,8 +165,9 @@ func (s *Server) Wait(ctx context.Context, idleExit time.Duration) error {
 	}
 }
 
-// stays returns an error if the server is of no use any more. Where its directory has gone, nobody can come any more, and nobody else can have a server
-// until it ends: that it does when its last lease ends. Where its socket has gone, another one can serve the same data.
+// stays returns an error if the server is of no use any more. Where its directory has gone, nobody
+// can come any more, and nobody else can have a server until it ends: that it does when its last
+// lease ends. Where its socket has gone, another one can serve the same data.
 func (s *Server) stays(ctx context.Context) error {
 	if s.owner.Removed() {
 		if s.hasLeases(ctx) {

@@ -154,7 +154,8 @@ func TestNoTLS(t *testing.T) {
 		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "true"}, append(plain, "--cacert", cert), ""},
 		{map[string]string{"ETCDCTL_INSECURE_TRANSPORT": "true"}, append(plain, "--cacert", cert, "--insecure-transport=false"), "--cacert: "},
 		{map[string]string{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "false"}, plain, ""},
-		{nil, append(plain, "--cacert", ""), "--cacert: it is empty"}, // a variable in a script that is not set
+		// A variable in a script that is not set.
+		{nil, append(plain, "--cacert", ""), "--cacert: it is empty"},
 		{map[string]string{"ETCDCTL_CACERT": cert}, append(plain, "--cacert", ""), "--cacert: it is empty"},
 		{nil, append(plain, "--cert", "", "--cert-key", ""), "--cert"},
 		{nil, append(plain, "--user", "u:p", "--password-file", ""), "--password-file: it is empty"},

@@ -178,7 +178,8 @@ func (o *Options) Config() (clientv3.Config, error) {
 	}, nil
 }
 
-// check returns an error about what must not be ignored: who has a variable empty in a script would be without TLS, or with another etcd.
+// check returns an error about what must not be ignored: who has a variable empty in a script would
+// be without TLS, or with another etcd.
 func (o *Options) check() error {
 	for flag, value := range map[string]string{
 		"cacert": o.CACert, "cert": o.Cert, "cert-key": o.Key, "password-file": o.PasswordFile, "discovery-srv": o.DiscoverySRV,

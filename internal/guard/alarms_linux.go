@@ -8,9 +8,10 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first, shortly
-// before that, lets it go on, again and again, so that it can act. The second, for one that does not get to that all
-// the same, kills it, and with it the command, but nothing that the command has started.
+// alarms are timers of the kernel's for a guard that is stopped when validity ends. The first,
+// shortly before that, lets it go on, again and again, so that it can act. The second, for one that
+// does not get to that all the same, kills it, and with it the command, but nothing that the
+// command has started.
 type alarms struct{ wake, kill *kernel.SignalTimer }
 
 const (

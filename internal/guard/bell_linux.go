@@ -81,8 +81,8 @@ func ring(dir string) {
 	}
 }
 
-// shortened returns a path of a directory that leaves room for a name in the path of a socket, which
-// the kernel bounds, as long as done is not called.
+// shortened returns a path of a directory that leaves room for a name in the path of a socket,
+// which the kernel bounds, as long as done is not called.
 func shortened(dir string) (path string, done func()) {
 	const most, longestName = 107, 32
 	if len(dir)+longestName <= most {

@@ -1,17 +1,19 @@
-// Package guard is the second process of etcdlocker: it keeps the promise when etcdlocker itself is killed or stopped.
+// Package guard is the second process of etcdlocker: it keeps the promise when etcdlocker itself is
+// killed or stopped.
 //
 //	etcdlocker ──▶ guard ──▶ the command and all it starts
 //
-// The guard is the same program, executed again, which enters its work here before anything else of it is initialised.
-// It talks to nobody but etcdlocker. It is the parent of the command and adopts every descendant's orphans, so nothing
-// leaves it, and it knows until when the lock is valid: if that moment comes, or if etcdlocker is gone, it kills
-// everything below it until the kernel says that it has no children.
+// The guard is the same program, executed again, which enters its work here before anything else of
+// it is initialised. It talks to nobody but etcdlocker. It is the parent of the command and adopts
+// every descendant's orphans, so nothing leaves it, and it knows until when the lock is valid: if
+// that moment comes, or if etcdlocker is gone, it kills everything below it until the kernel says
+// that it has no children.
 //
 // Each of the two watches over the same end of validity, so that killing or stopping either leaves
 // nothing running. If both are stopped, a timer in the kernel continues the guard (SIGCONT) shortly
-// before the end of validity, and again every 10 ms, so that it can kill everything. Another timer kills a
-// guard that does not get to that, 1 s after the end of validity (200 ms, while the command is
-// being executed), and with it the command itself; what the command has started is then not
+// before the end of validity, and again every 10 ms, so that it can kill everything. Another timer
+// kills a guard that does not get to that, 1 s after the end of validity (200 ms, while the command
+// is being executed), and with it the command itself; what the command has started is then not
 // reached.
 //
 //	etcdlocker to guard             guard to etcdlocker
@@ -25,8 +27,9 @@
 //	                                exited: how, and whether something is left
 //	                                (end of file: the guard is gone)
 //
-// Messages that were sent before a guard is killed arrive all the same. So if begun is not among them, the command has not
-// been executed, and another guard may do it; if it is, nobody may ever again: a command runs once.
+// Messages that were sent before a guard is killed arrive all the same. So if begun is not among
+// them, the command has not been executed, and another guard may do it; if it is, nobody may ever
+// again: a command runs once.
 //
 // Messages are packets of a socket pair: one byte that says what it is, and what belongs to it.
 package guard

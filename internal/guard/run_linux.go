@@ -67,7 +67,8 @@ type deadline struct {
 // at is when killing begins.
 func (d deadline) at() boottime.Instant { return d.until.Add(-d.early) }
 
-// looks is when that is looked at next: once by so much sooner, as killing may have to begin sooner.
+// looks is when that is looked at next: once by so much sooner, as killing may have to begin
+// sooner.
 func (d deadline) looks(ahead time.Duration) boottime.Instant {
 	if d.looked {
 		return d.at()
@@ -543,8 +544,8 @@ func (w *warden) keep(moved <-chan struct{}, continued <-chan os.Signal) {
 	}
 }
 
-// setAlarms has the kernel continue a guard that is stopped when it would look ahead: it may have to wait for a processor, and ends
-// everything at once if etcdlocker is gone.
+// setAlarms has the kernel continue a guard that is stopped when it would look ahead: it may have
+// to wait for a processor, and ends everything at once if etcdlocker is gone.
 func (w *warden) setAlarms(due deadline) {
 	w.alarms.set(due.looks(w.ahead), due.at().Add(lastResort))
 }

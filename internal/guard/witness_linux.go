@@ -14,8 +14,8 @@ import (
 // died of them, the command would be killed instead of being asked to end.
 var notForGuards = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
 
-// outliveHangup has this process not die of the HUP that the kernel sends to one that is stopped when its parent, etcdlocker, dies. One that
-// is ignored stays so: the command inherits that.
+// outliveHangup has this process not die of the HUP that the kernel sends to one that is stopped
+// when its parent, etcdlocker, dies. One that is ignored stays so: the command inherits that.
 func outliveHangup() {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)

@@ -192,8 +192,8 @@ func Is(lock string, kv *mvccpb.KeyValue) bool {
 // named matches what Is may be true of, whatever the lease is.
 var named = regexp.MustCompile(`^~?-?[0-9a-f]+(-[0-9]+)?$`)
 
-// Named returns those of the keys below K/ that have the name of a place, newest first. Whether it is one their lease shows, which
-// etcd 3.7 does not tell with the names alone.
+// Named returns those of the keys below K/ that have the name of a place, newest first. Whether it
+// is one their lease shows, which etcd 3.7 does not tell with the names alone.
 func Named(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	var places []*mvccpb.KeyValue
 	for _, kv := range kvs {
@@ -220,11 +220,13 @@ type Line struct {
 // among the strangers'.
 const mostPlaces = 1000
 
-// mostStrangers is how many keys that have the name of a stranger's place are looked at: they may have values of any size.
+// mostStrangers is how many keys that have the name of a stranger's place are looked at: they may
+// have values of any size.
 const mostStrangers = 64
 
-// Read returns the line for a lock, with one linearizable read if no stranger seems to be in it, else with two. It reads none
-// of the values below K/ but those of keys that have the name of a place.
+// Read returns the line for a lock, with one linearizable read if no stranger seems to be in it,
+// else with two. It reads none of the values below K/ but those of keys that have the name of a
+// place.
 func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
 	from, to := Linked(lock)
 	resp, err := client.Txn(ctx).Then(

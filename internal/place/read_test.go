@@ -11,7 +11,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/place"
 )
 
-// TestRead: a line has all kinds of places in it, in the order in which they came, and nothing else that is below K/.
+// TestRead: a line has all kinds of places in it, in the order in which they came, and nothing else
+// that is below K/.
 func TestRead(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)

@@ -16,15 +16,17 @@ import (
 // claimWithin is how long a server that has just died is waited for.
 const claimWithin = time.Second
 
-// claim makes known, for as long as this process lives, that it serves a directory of that name. The directory's own lock goes with the directory,
-// and who makes a new one in its place must not start another server beside this one. It fails if a server of this user's
-// has the name. Other users may be in the way: then it does without.
+// claim makes known, for as long as this process lives, that it serves a directory of that name.
+// The directory's own lock goes with the directory, and who makes a new one in its place must not
+// start another server beside this one. It fails if a server of this user's has the name. Other
+// users may be in the way: then it does without.
 func claim(dir string) (io.Closer, error) {
 	path, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, err
 	}
-	// The kernel's own names for sockets, which are in no directory, are those of a network namespace.
+	// The kernel's own names for sockets, which are in no directory, are those of a network
+	// namespace.
 	name := fmt.Sprintf("@etcdlock-server-%d-%x", os.Geteuid(), sha256.Sum256([]byte(path)))
 	for end := time.Now().Add(claimWithin); ; time.Sleep(lookEvery) {
 		l, err := net.Listen("unix", name)

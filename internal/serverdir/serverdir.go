@@ -28,7 +28,8 @@ import (
 // ErrBusy says that another server has the directory.
 var ErrBusy = errors.New("another server has this directory")
 
-// errRemoved says that a server has lost its directory and goes on. Its locks and those of a new server would not exclude each other.
+// errRemoved says that a server has lost its directory and goes on. Its locks and those of a new
+// server would not exclude each other.
 var errRemoved = errors.New("the directory was removed or renamed while its server ran; that server ends when its locks are released")
 
 // Default returns the directory of this user: below XDG_STATE_HOME, else below .local/state in HOME, else, without HOME
@@ -128,7 +129,8 @@ func (o *Owner) check() error {
 	return err
 }
 
-// Removed reports whether the directory is not this server's any more: it was removed, renamed, or replaced.
+// Removed reports whether the directory is not this server's any more: it was removed, renamed, or
+// replaced.
 func (o *Owner) Removed() bool { return o.check() != nil }
 
 // Data returns where etcd's data is.

@@ -52,8 +52,8 @@ const Patience = 5 * time.Second
 // KillEvery is the time between two rounds of killing.
 const KillEvery = 5 * time.Millisecond
 
-// followWithin is for how long a request to stop for a while is remembered. A command that takes longer, on a machine however busy, does not stop
-// because of it.
+// followWithin is for how long a request to stop for a while is remembered. A command that takes
+// longer, on a machine however busy, does not stop because of it.
 const followWithin = 20 * time.Second
 
 // emptyWithin is how long a guard that has gone may be ahead of the news that nothing is left.
