@@ -70,7 +70,7 @@ func full(results []faults.Result) string {
 
 // totals says what all of etcdlock's trials come to.
 func totals(results []faults.Result) string {
-	var trials, starved, falseLosses, overdue, problems, work int
+	var trials, starved, late, falseLosses, overdue, problems, work int
 	var unforced, forced, exempt time.Duration
 	users := map[string]int{}
 	for _, r := range results {
@@ -84,6 +84,10 @@ func totals(results []faults.Result) string {
 			users[r.User]++
 		}
 		work += r.Work
+		if len(r.Unpromised) > 0 {
+			late++
+			continue
+		}
 		if r.FalseLoss {
 			falseLosses++
 		}
@@ -103,8 +107,8 @@ func totals(results []faults.Result) string {
 		}
 	}
 	return fmt.Sprintf("%d trials of etcdlock, %d with root's lockers and %d with an ordinary user's: overlap %s without force, at most %s with it and %s in the exempt rows; "+
-		"%d deaths later than etcd may free the lock; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost. %d more trials were made again, as etcd or the machine had stood still for too long.\n",
-		trials, users[faults.Root], users[faults.Ordinary], span(unforced), span(forced), span(exempt), overdue, falseLosses, problems, work, starved)
+		"%d deaths later than etcd may free the lock; %d false losses; %d trials in which anything was not as expected; %d pieces of work on the guarded counters, none lost. %d more trials were made again, as etcd or the machine had stood still for too long, %d of them as an ordinary user's guard was late on processors for which somebody always waited.\n",
+		trials, users[faults.Root], users[faults.Ordinary], span(unforced), span(forced), span(exempt), overdue, falseLosses, problems, work, starved, late)
 }
 
 // cells are the cells of a row. Those of etcdlock are two more: of others it is not known when

@@ -87,6 +87,12 @@ func PidfdOpen(pid int) (fd int, err error) {
 	return int(r), errnoOf(e)
 }
 
+// Dup returns another number for a descriptor, which is not inherited.
+func Dup(fd int) (again int, err error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
+	return int(r), errnoOf(e)
+}
+
 // PidfdSignal sends a signal to the process of a descriptor.
 func PidfdSignal(fd int, sig syscall.Signal) error {
 	_, _, e := syscall.RawSyscall6(sysPidfdSendSignal, uintptr(fd), uintptr(sig), 0, 0, 0, 0)

@@ -47,9 +47,10 @@ type Killer struct {
 	killing   atomic.Bool    // what there was has been stopped, and is killed now
 	orphans   atomic.Int64   // that have appeared since Begin
 
-	walked chan struct{}  // closed after the first walk
-	seen   map[int]string // in walks that stop, by process id: when it started
-	killed map[int]string // in walks that kill
+	walked  chan struct{}  // closed after the first walk
+	seen    map[int]string // in walks that stop, by process id: when it started
+	stopped []int          // descriptors of some of those that have not been killed yet
+	killed  map[int]string // in walks that kill
 }
 
 // NewKiller returns a Killer that has not begun. Whoever waits for children of this process must
@@ -154,7 +155,7 @@ func (k *Killer) makeRoom() {
 func (k *Killer) prepareStopped() bool {
 	const walks = 3 // what forks and exits at once is never found by any
 	for range walks {
-		if others, still := k.visit(k.seen, syscall.SIGSTOP); !others && still {
+		if others, still := k.stop(); !others && still {
 			break
 		}
 	}
@@ -168,9 +169,35 @@ func (k *Killer) start() {
 	close(k.begun)
 	if k.group == nil {
 		// This thread has a processor, and the others may have to wait for one. What is few is
-		// stopped by the time they come.
-		k.visit(k.seen, syscall.SIGSTOP)
+		// stopped, and killed, by the time they come.
+		k.stop()
 	}
+}
+
+// kept is of how many processes that were stopped a descriptor is kept, where this process may have
+// twice as many.
+const kept = 512
+
+// mayKeep reports whether it may.
+var mayKeep = sync.OnceValue(func() bool {
+	var limit syscall.Rlimit
+	return syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil && limit.Cur >= 2*kept
+})
+
+// stop stops the tree, and reports whether it has found others than before, and whether nothing was
+// missed. Then nothing forks any more that is known, and what was stopped is killed at once if it is
+// not too many: another walk may have to wait for a processor, again and again.
+func (k *Killer) stop() (others, still bool) {
+	others, still = k.visit(k.seen, syscall.SIGSTOP)
+	all := len(k.stopped) < kept
+	for _, fd := range k.stopped {
+		if still && all {
+			kernel.PidfdSignal(fd, syscall.SIGKILL)
+		}
+		kernel.Close(fd)
+	}
+	k.stopped = nil
+	return others, still
 }
 
 // Begun reports whether the threads have begun.
@@ -270,7 +297,7 @@ func (k *Killer) round() (others bool) {
 	k.killing.Store(false)
 	for time.Since(begun) < stopFor {
 		orphans := k.orphans.Load()
-		if others, still := k.visit(k.seen, syscall.SIGSTOP); !others && still && orphans == k.orphans.Load() {
+		if others, still := k.stop(); !others && still && orphans == k.orphans.Load() {
 			break
 		}
 	}
@@ -292,6 +319,10 @@ func (k *Killer) visit(seen map[int]string, sig syscall.Signal) (others, still b
 		seen[p.PID] = p.start
 		if fd < 0 || kernel.PidfdSignal(fd, sig) != nil {
 			p.Signal(sig)
+		} else if sig == syscall.SIGSTOP && len(k.stopped) < kept && mayKeep() {
+			if again, err := kernel.Dup(fd); err == nil {
+				k.stopped = append(k.stopped, again)
+			}
 		}
 	}
 	if kernel.OwnProc() && listsChildren() == nil {

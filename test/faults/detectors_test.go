@@ -5,6 +5,7 @@ package faults
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,12 +66,13 @@ func TestDetectors(t *testing.T) {
 					spec.User = Root // it can make a group
 				}
 				result, trial := s.telling(t, spec, func(Result, *trial) {})
-				for _, problem := range result.Problems {
+				problems := slices.Concat(result.Problems, result.Unpromised)
+				for _, problem := range problems {
 					if strings.HasPrefix(problem, tt.notices) {
 						return
 					}
 				}
-				t.Errorf("it was not noticed; problems: %q", result.Problems)
+				t.Errorf("it was not noticed; problems: %q", problems)
 				trial.log(t)
 			})
 		})

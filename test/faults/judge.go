@@ -28,7 +28,10 @@ func (t *trial) judge() {
 	}
 	t.judgeOverlap()
 	t.judgeHistories()
-	if t.result.Starved = t.starved(); !t.result.Starved {
+	if len(t.result.Problems) > 0 && t.tooBusy() {
+		t.result.Unpromised, t.result.Problems = t.result.Problems, nil
+		t.result.Starved = true
+	} else if t.result.Starved = t.starved(); !t.result.Starved {
 		t.judgeTurn()
 		t.judgeLoss()
 		t.judgeEnds()
@@ -37,6 +40,14 @@ func (t *trial) judge() {
 }
 
 func (t *trial) forced() bool { return t.result.Forced }
+
+// tooBusy reports whether the machine was busier than the guard of an ordinary user, which goes before
+// nobody, can make up for: docs/guarantees.md bounds the waits for a processor. One of a hundred
+// waits is too long on processors for which somebody always waits.
+func (t *trial) tooBusy() bool {
+	const always = 90 * time.Millisecond // of the 100 that are counted where somebody always waits
+	return t.spec.User == Ordinary && t.wait >= always
+}
 
 func (t *trial) any(is func(Fault) bool) bool { return slices.ContainsFunc(t.spec.Faults, is) }
 

@@ -31,6 +31,10 @@ type Result struct {
 	Starved   bool          `json:"starved,omitempty"` // a lock was lost as etcd or the whole machine stood still: the trial was made again
 	Work      int           `json:"work,omitempty"`    // numbers written
 	Problems  []string      `json:"problems,omitempty"`
+
+	// Unpromised is what would have been problems on processors that were less busy: the trial was
+	// made again.
+	Unpromised []string `json:"unpromised,omitempty"`
 }
 
 // The rows of all pairs.
