@@ -75,6 +75,10 @@ func (t *trial) overlap() (longest time.Duration) {
 // forcedOverlap is how long two commands may run at once when the lock was taken by force.
 const forcedOverlap = 50 * time.Millisecond
 
+// reconnecting is how much later than another a locker may try to reach an etcd that is back: the
+// time between two tries grows to 0.33 s while it starts, a fifth more or less.
+const reconnecting = 400 * time.Millisecond
+
 // waits returns how much longer what several processes do in turn may have taken, as the processors
 // were busy: etcd, etcdlocker, its guard and a thread of that have to wake up.
 func (t *trial) waits() time.Duration { return 4 * t.wait }
@@ -94,7 +98,11 @@ func (t *trial) judgeOverlap() {
 		// With another fault it may not even hear of it, and its command goes on until validity
 		// ends.
 		_, alone := t.alone()
-		if most := forcedOverlap + t.waits() + t.stalled(t.hitAt, t.hitAt+t.result.Death); alone && t.result.Overlap > most {
+		most := forcedOverlap + t.waits() + t.stalled(t.hitAt, t.hitAt+t.result.Death)
+		if t.any(func(f Fault) bool { return f.anew }) {
+			most += reconnecting
+		}
+		if alone && t.result.Overlap > most {
 			t.problem("overlap: two commands ran at once for %v, which is more than %v", t.result.Overlap, most)
 		}
 		return
