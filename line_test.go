@@ -174,7 +174,7 @@ func TestCrash(t *testing.T) {
 		crowd(t, crashes, "/crash", 1)
 	}
 	crowd(t, crashes, "/crash", 50) // the newest place, and so the tail, goes with them
-	before := counted.ranges.Load() + counted.claims.Load()
+	before := counted.ranges.Load()
 	if err := crashes.Close(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -182,6 +182,13 @@ func TestCrash(t *testing.T) {
 		t.Errorf("%d in line, want %d", got, 1+n)
 	}
 	stay = append(stay, crowd(t, stays, "/crash", 2)...)
+	etcdtest.Await(t, "all to watch themselves and who is before", func(context.Context) error {
+		if got := stay[0].Watches(); got < 2*len(stay) {
+			return fmt.Errorf("%d watches", got)
+		}
+		return nil
+	})
+	before += counted.claims.Load() // as long as somebody holds the lock, they go through no line
 	mustUnlock(t, holder)
 	for _, w := range stay {
 		w.mustGet(t)

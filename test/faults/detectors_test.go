@@ -36,7 +36,7 @@ func TestDetectors(t *testing.T) {
 		{"gives up", "network slow (100 ms each way)", "loss: "},
 		{"has no patience", "network silent, not for long", "loss: "},
 		{"swallows the exit code", "key deleted", "end: the exit code"},
-		{"starts late", "key deleted", "turn: the next one"},
+		{"starts late", "key deleted", "turn: "},
 		{"lets others pass", "connections reset", "turn: the waiters"},
 		{"leaves its lease", "connections reset", "left: "},
 		{"leaves a process", "command killed", "left: process"},
