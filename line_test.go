@@ -23,7 +23,7 @@ import (
 type census struct {
 	*etcdtest.Gate
 	ranges                  atomic.Int64 // how often a whole line was read
-	claims                  atomic.Int64 // that have a line compared, unless somebody holds the lock
+	claims                  atomic.Int64 // that have a line compared if the lock is free
 	history                 atomic.Int64 // how often a key was read as it had been
 	writes, reads, renewals atomic.Int64
 }

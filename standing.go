@@ -112,8 +112,8 @@ func (s *standing) passed(lock string, e *mvccpb.Event) {
 	s.ahead.held = s.ahead.held || s.ahead.granted(lock, e.Kv)
 }
 
-// granted reports whether a place was written as only a grant writes it: as it was. What an operator
-// puts there does not show that anybody held the lock.
+// granted reports whether a place was written as only a grant writes it: as it was. What an
+// operator puts there does not show that anybody held the lock.
 func (o *obstacle) granted(lock string, kv *mvccpb.KeyValue) bool {
 	record, err := place.Parse(kv.Value)
 	link, ok := place.ParseLink(lock, o.link)

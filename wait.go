@@ -200,9 +200,9 @@ func inTheWay(newest, key *mvccpb.KeyValue) obstacle {
 	return obstacle{key: string(newest.Key), create: newest.CreateRevision}
 }
 
-// older lists the line for the newest older place: a key that is none says nothing of what is
-// behind it. Of keys that have the name of a place some are read at a time, newest first: only then
-// it shows whether they are places, and they may have values of any size.
+// older lists the line for the newest older place: a key that is not a place tells nothing of what
+// is behind it. Of keys that have the name of a place some are read at a time, newest first: only
+// then it shows whether they are places, and they may have values of any size.
 func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err error) {
 	resp, err := c.lease.read(ctx, namesBelow(c.key, c.create()))
 	if err != nil {
@@ -227,8 +227,7 @@ func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err err
 	return nil, nil
 }
 
-// newestOlder is the newest place among keys below K/ that is older than ours, nil if there is
-// none.
+// newestOlder is the newest place among keys below K/ that is older than ours, nil without one.
 func (c *contender) newestOlder(kvs []*mvccpb.KeyValue) (newest *mvccpb.KeyValue) {
 	for _, kv := range place.Filter(c.key, kvs) {
 		if kv.CreateRevision < c.create() {

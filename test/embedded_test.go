@@ -135,16 +135,32 @@ func TestEmbeddedStop(t *testing.T) {
 	}
 }
 
+// holdsEmbedded runs an etcdlocker on the embedded etcd of a directory. Its command runs until
+// finish is called, which checks that it has ended by itself.
+func holdsEmbedded(t *testing.T, dir, key string) (holder *program, finish func()) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "finish")
+	holder = start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", key, "--",
+		"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, file)
+	holder.says(holder.stdout, "ready")
+	return holder, func() {
+		t.Helper()
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code := holder.code(); code != 7 {
+			t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
+		}
+	}
+}
+
 // TestEmbeddedKilled: those who need a server that was killed start it again in time for their
 // locks. Neither the command that runs nor the one that waits notices, and the new server is
 // nobody's to end.
 func TestEmbeddedKilled(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
-	finish := filepath.Join(t.TempDir(), "finish")
-	holder := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/killed", "--",
-		"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, finish)
-	holder.says(holder.stdout, "ready")
+	holder, finish := holdsEmbedded(t, dir, "/killed")
 	waiter := start(t, nil, "etcdlocker", "-t", "10", "--embedded="+dir, "-k", "/killed", "echo", "ran")
 	waiter.says(waiter.stderr, "waiting for lock")
 	holder.renews(2) // it has its real-time priority by now
@@ -164,12 +180,7 @@ func TestEmbeddedKilled(t *testing.T) {
 			t.Errorf("the server's policy is %d, %v", policy, err)
 		}
 	}
-	if err := os.WriteFile(finish, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if code := holder.code(); code != 7 {
-		t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
-	}
+	finish()
 	if code := waiter.code(); code != 0 || waiter.stdout.String() != "ran\n" {
 		t.Errorf("the waiter: exit code %d, %q", code, waiter.stderr)
 	}
@@ -190,10 +201,7 @@ func TestEmbeddedWithoutItsDirectory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
-			finish := filepath.Join(t.TempDir(), "finish")
-			holder := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/gone", "--",
-				"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, finish)
-			holder.says(holder.stdout, "ready")
+			holder, finish := holdsEmbedded(t, dir, "/gone")
 			server := content(t, filepath.Join(dir, "lock"))
 			if err := remove(dir); err != nil {
 				t.Fatal(err)
@@ -203,12 +211,7 @@ func TestEmbeddedWithoutItsDirectory(t *testing.T) {
 				t.Errorf("the second: exit code %d, %q, %q", code, second.stdout, second.stderr)
 			}
 			holder.renews(2)
-			if err := os.WriteFile(finish, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if code := holder.code(); code != 7 {
-				t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
-			}
+			finish()
 			gone(t, server)
 			if third := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/gone", "echo", "ran"); third.code() != 0 {
 				t.Errorf("the third: %q", third.stderr)
@@ -222,10 +225,7 @@ func TestEmbeddedWithoutItsDirectory(t *testing.T) {
 func TestEmbeddedWithoutItsFiles(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
-	finish := filepath.Join(t.TempDir(), "finish")
-	holder := start(t, nil, "etcdlocker", "-v", "-t", "10", "-r", "1", "--embedded="+dir, "-k", "/files", "--",
-		"sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done; exit 7`, finish)
-	holder.says(holder.stdout, "ready")
+	holder, finish := holdsEmbedded(t, dir, "/files")
 	for _, name := range []string{"endpoint", "etcd.sock"} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
@@ -236,12 +236,7 @@ func TestEmbeddedWithoutItsFiles(t *testing.T) {
 		}
 		holder.renews(2)
 	}
-	if err := os.WriteFile(finish, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if code := holder.code(); code != 7 {
-		t.Errorf("the holder: exit code %d, %q", code, holder.stderr)
-	}
+	finish()
 }
 
 // TestEmbeddedOfACommand: a server that a command was the first to need is not waited for with it,

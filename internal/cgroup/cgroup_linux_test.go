@@ -190,7 +190,6 @@ func isFrozen(t *testing.T, g *Group) bool {
 	return strings.Contains(string(events), "frozen 1")
 }
 
-// testGroup makes a control group, or skips the test where that is not possible.
 // TestRemoveMade: only groups of that name go, and none with a process in it.
 func TestRemoveMade(t *testing.T) {
 	mine, others, used := testGroup(t), testGroup(t), testGroup(t)
@@ -211,6 +210,7 @@ func TestRemoveMade(t *testing.T) {
 	}
 }
 
+// testGroup makes a control group, or skips the test where that is not possible.
 func testGroup(t *testing.T) *Group {
 	t.Helper()
 	g, err := Make("test-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 16))

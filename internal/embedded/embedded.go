@@ -30,6 +30,7 @@ const settle = 100 * time.Millisecond
 type Server struct {
 	Endpoint string
 
+	socket  string
 	owner   *serverdir.Owner
 	level   zap.AtomicLevel
 	etcd    *embed.Etcd
@@ -58,7 +59,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	u := url.URL{Scheme: "unix", Path: socket}
-	s.Endpoint = serverdir.Endpoint(socket)
+	s.socket, s.Endpoint = socket, serverdir.Endpoint(socket)
 	// The socket is reachable through a directory that is its owner's alone, and mode 0600 besides.
 	if s.etcd, err = embed.StartEtcd(s.config(u)); err != nil {
 		return fmt.Errorf("starting etcd on the data in %q: %w", s.owner.Data(), err)
@@ -175,11 +176,7 @@ func (s *Server) stays(ctx context.Context) error {
 		}
 		return errors.New("its directory was removed or renamed")
 	}
-	socket, err := s.owner.Socket()
-	if err == nil {
-		_, err = os.Lstat(socket)
-	}
-	if err != nil {
+	if _, err := os.Lstat(s.socket); err != nil {
 		return fmt.Errorf("its socket was removed: %w", err)
 	}
 	if !s.owner.Published() {

@@ -64,6 +64,7 @@ func (a *alarms) close() {
 	}
 }
 
+// set sets the two to their times, in place of those that they were set to before.
 func (a *alarms) set(wake, kill boottime.Instant) {
 	if a.wake != nil {
 		a.wake.Set(time.Duration(wake), wakeEvery)

@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playStarter starts a server, as a process to which orphans fall. The server is not among them, and
-// nothing of the lock on the directory stays here.
+// playStarter starts a server, as a process to which orphans fall. The server is not among them,
+// and nothing of the lock on the directory stays here.
 func playStarter(dir string) error {
 	lock, err := Take(dir)
 	if err == nil {
@@ -64,7 +64,8 @@ func readNumber(dir, name string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(content)))
 }
 
-// TestAside: what a process to which orphans fall starts for others is a child of that one's parent.
+// TestAside: what a process to which orphans fall starts for others is a child of that one's
+// parent.
 func TestAside(t *testing.T) {
 	programs, dir := t.TempDir(), filepath.Join(t.TempDir(), "etcd")
 	script := fmt.Sprintf("#!/bin/sh\ncd '%s'\necho $$ > control\nsleep 1000 > /dev/null 2>&1 3>&- &\necho $! > server\n", dir)

@@ -185,8 +185,8 @@ var mayKeep = sync.OnceValue(func() bool {
 })
 
 // stop stops the tree, and reports whether it has found others than before, and whether nothing was
-// missed. Then nothing forks any more that is known, and what was stopped is killed at once if it is
-// not too many: another walk may have to wait for a processor, again and again.
+// missed. Then nothing forks any more that is known, and what was stopped is killed at once if it
+// is not too many: another walk may have to wait for a processor, again and again.
 func (k *Killer) stop() (others, still bool) {
 	others, still = k.visit(k.seen, syscall.SIGSTOP)
 	all := len(k.stopped) < kept

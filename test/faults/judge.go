@@ -41,9 +41,9 @@ func (t *trial) judge() {
 
 func (t *trial) forced() bool { return t.result.Forced }
 
-// tooBusy reports whether the machine was busier than the guard of an ordinary user, which goes before
-// nobody, can make up for: docs/guarantees.md bounds the waits for a processor. One of a hundred
-// waits is too long on processors for which somebody always waits.
+// tooBusy reports whether the machine was busier than the guard of an ordinary user, which goes
+// before nobody, can make up for: docs/guarantees.md bounds the waits for a processor. One of a
+// hundred waits is too long on processors for which somebody always waits.
 func (t *trial) tooBusy() bool {
 	const always = 90 * time.Millisecond // of the 100 that are counted where somebody always waits
 	return t.spec.User == Ordinary && t.wait >= always
