@@ -82,7 +82,11 @@ func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) 
 // promised.
 func (s *suite) trial(t *testing.T, spec Spec) {
 	result, _ := s.telling(t, spec, func(result Result, trial *trial) { s.note(t, spec, result, trial) })
-	if result.Starved && !t.Failed() {
+	switch {
+	case t.Failed() || !result.Starved:
+	case len(result.Unpromised) > 0:
+		t.Errorf("in each of %d trials, and in the last one: %s", mostTrials, strings.Join(result.Unpromised, "; "))
+	default:
 		etcdtest.Skip(t, "in each of the trials made etcd did not answer for too long")
 	}
 }
