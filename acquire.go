@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,15 +17,17 @@ import (
 // left of it is fenced off, and another one is taken at the end of the line.
 var errStartOver = errors.New("the place in line is gone")
 
-// acquire takes a place in line and waits for its turn.
-func (l *Lock) acquire(ctx context.Context, s settings, try bool) (*contender, error) {
+// acquire takes a place in line and waits for its turn. Unanswered rings if etcd does not answer at
+// the start, or, with try, at all.
+func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *time.Timer) (*contender, error) {
 	ls, err := l.prepare(ctx, s)
 	for {
 		if err != nil {
 			return nil, err
 		}
+		unanswered.Reset(s.connect)
 		c := newContender(l, s, ls)
-		if err = c.enter(ctx, try); err == nil {
+		if err = c.enter(ctx, try, unanswered); err == nil {
 			return c, nil
 		}
 		if errors.Is(err, ErrBusy) && c.create() == 0 {
@@ -46,6 +49,9 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool) (*contender, e
 		}
 		c.giveUp(ctx)
 		l.atHand = nil
+		if errors.Is(err, ErrBusy) {
+			return nil, err
+		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -78,7 +84,7 @@ func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err erro
 }
 
 // enter joins the line and waits. It returns nil when the lock is held, with time to use it.
-func (c *contender) enter(ctx context.Context, try bool) error {
+func (c *contender) enter(ctx context.Context, try bool, unanswered *time.Timer) error {
 	won := false
 	var err error
 	if try || c.alone {
@@ -87,7 +93,7 @@ func (c *contender) enter(ctx context.Context, try bool) error {
 		}
 	}
 	if try && !won {
-		if err := c.busy(ctx); err != nil {
+		if err := c.busy(ctx, false); err != nil {
 			return err
 		}
 	}
@@ -97,8 +103,14 @@ func (c *contender) enter(ctx context.Context, try bool) error {
 			return err
 		}
 	}
+	if !try {
+		unanswered.Stop()
+	}
 	if !won {
-		if err := c.wait(ctx, before, try); err != nil {
+		switch err := c.wait(ctx, before, try); {
+		case err == ErrBusy:
+			return c.busy(ctx, true)
+		case err != nil:
 			return err
 		}
 	}
@@ -133,21 +145,31 @@ func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
 	return resp.Succeeded, nil
 }
 
-// busy returns an ErrBusy that names who is there, nil if what is there is no place in line.
-func (c *contender) busy(ctx context.Context) error {
-	resp, err := c.lease.read(ctx, get(c.key))
+// busy returns a *BusyError that names who is there, nil if what is there is no place in line. Who
+// stands in line itself has seen a place before its own.
+func (c *contender) busy(ctx context.Context, inLine bool) error {
+	resp, err := c.lease.read(ctx, get(c.key), existBelow(c.key))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
+	places := int(resp.Responses[1].GetResponseRange().Count)
+	if inLine {
+		places--
+	}
+	busy := &BusyError{Key: c.key, Place: max(places, 1)} // without places, the key was made by hand
 	if key := getOne(resp, 0); key != nil {
-		return &busyError{fmt.Sprintf("lock %q is held by %q", c.key, place.Shown(key.Value))}
+		busy.Holder, busy.held = place.Shown(key.Value), true
+		return busy
+	}
+	if inLine {
+		return busy
 	}
 	newest, err := c.lease.read(ctx, newestBelow(c.key, ever))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
 	if kv := getOne(newest, 0); kv != nil && place.Is(c.key, kv) {
-		return &busyError{fmt.Sprintf("lock %q is not free: somebody stands in line for it", c.key)}
+		return busy
 	}
 	return nil
 }

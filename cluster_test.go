@@ -17,12 +17,12 @@ import (
 func renewed(t *testing.T, l *etcdlock.Lock, held context.Context, n int) {
 	t.Helper()
 	for range n {
-		low := l.Remaining()
+		low := l.Holding().Remaining()
 		etcdtest.Await(t, "a renewal", func(context.Context) error {
 			if held.Err() != nil {
 				t.Fatalf("lost: %v", context.Cause(held))
 			}
-			now := l.Remaining()
+			now := l.Holding().Remaining()
 			if now > low {
 				return nil
 			}
@@ -45,10 +45,10 @@ func TestOneSilentMember(t *testing.T) {
 			config.Endpoints[silent] = link.Endpoint()
 			key, ctx := fmt.Sprint("/silent/", silent), etcdtest.Context(t)
 			holder := timed(t, etcdtest.Dial(t, config), key, "holder", 15*time.Second)
-			holder.RefreshInterval = time.Second
+			holder.Session().RefreshInterval = time.Second
 			held := mustLock(t, holder)
 			waiter := timed(t, etcdtest.Dial(t, config), key, "waiter", 15*time.Second)
-			waiter.RefreshInterval = time.Second
+			waiter.Session().RefreshInterval = time.Second
 			waits, got := make(chan struct{}, 8), make(chan error, 1)
 			waiter.OnWait = func() { waits <- struct{}{} }
 			go func() { _, err := waiter.Lock(ctx); got <- err }()
@@ -70,7 +70,7 @@ func TestLeaderStopped(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
 	l := timed(t, c.Client(t), "/leader", "me", 20*time.Second)
-	l.RefreshInterval = time.Second
+	l.Session().RefreshInterval = time.Second
 	held := mustLock(t, l)
 	leader := c.Leader()
 	leader.Stop()
@@ -86,7 +86,7 @@ func TestRestart(t *testing.T) {
 	p := etcdtest.StartProcess(t)
 	ctx := etcdtest.Context(t)
 	l, w := timed(t, p.Client(t), "/restart", "me", 30*time.Second), timed(t, p.Client(t), "/restart", "next", 30*time.Second)
-	l.RefreshInterval, w.RefreshInterval = time.Second, time.Second
+	l.Session().RefreshInterval, w.Session().RefreshInterval = time.Second, time.Second
 	held := mustLock(t, l)
 	waits, got := make(chan struct{}, 8), make(chan error, 1)
 	w.OnWait = func() { waits <- struct{}{} }
@@ -107,7 +107,7 @@ func TestWiped(t *testing.T) {
 	p := etcdtest.StartProcess(t)
 	ctx := etcdtest.Context(t)
 	l, w := timed(t, p.Client(t), "/wiped", "me", 60*time.Second), timed(t, p.Client(t), "/wiped", "next", 60*time.Second)
-	l.RefreshInterval, w.RefreshInterval = time.Second, time.Second
+	l.Session().RefreshInterval, w.Session().RefreshInterval = time.Second, time.Second
 	held := mustLock(t, l)
 	waits, got := make(chan struct{}, 8), make(chan error, 1)
 	w.OnWait = func() { waits <- struct{}{} }

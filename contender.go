@@ -1,10 +1,8 @@
 package etcdlock
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -14,14 +12,12 @@ import (
 	"github.com/etcdlock/etcdlock/internal/place"
 )
 
-// errUnlocked is why the contexts handed out end when the holder unlocks.
-var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
-
 // A contender is one place in line under a lease, from the request to join until nothing of it is left. It has no goroutine of
 // its own: whoever waits for the lock drives it while it waits, and those of its lease look after it.
 type contender struct {
 	settings
 	owner   *Lock
+	held    Held // it, for the user
 	key, id string
 	lease   *lease
 	place   string // its key in the line
@@ -46,14 +42,8 @@ type contender struct {
 	left    bool // nothing is to be concluded any more
 	settled bool // it is looked after
 	lost    *LostError
-	handed  []*holding // the contexts
+	handed  []*handed // the contexts
 	line    standing
-}
-
-// A holding is one context handed out by Lock.
-type holding struct {
-	cancel context.CancelCauseFunc
-	forget func() bool // stops the waiting for its end
 }
 
 func newContender(l *Lock, s settings, ls *lease) *contender {
@@ -72,8 +62,9 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 		expired:  make(chan struct{}),
 		over:     make(chan struct{}),
 	}
+	c.held.c = c
 	if err := ls.attach(c); err != nil {
-		c.line.doom = fmt.Errorf("%w: %w", errStartOver, err)
+		c.doom(fmt.Errorf("%w: %w", errStartOver, err))
 	}
 	return c
 }
@@ -295,16 +286,7 @@ func (c *contender) lose(reason Reason, cause error) {
 }
 
 func (c *contender) loss(reason Reason, cause error) *LostError {
-	return &LostError{Key: c.key, ID: c.id, Revision: c.token.Load(), Reason: reason, Err: cause}
-}
-
-// endHolds is called with mu locked.
-func (c *contender) endHolds(cause error) {
-	for _, h := range c.handed {
-		h.forget()
-		h.cancel(cause)
-	}
-	c.handed = nil
+	return &LostError{Key: c.key, ID: c.id, Token: c.token.Load(), Reason: reason, Err: cause}
 }
 
 // expire says that validity is over.
@@ -316,20 +298,13 @@ func (c *contender) expire() {
 
 // closeExpired is called with mu locked.
 func (c *contender) closeExpired() {
-	select {
-	case <-c.expired:
-	default:
+	if !isClosed(c.expired) {
 		close(c.expired)
 	}
 }
 
 func (c *contender) isExpired() bool {
-	select {
-	case <-c.expired:
-		return true
-	default:
-		return c.lease.validUntil().Until() <= 0
-	}
+	return isClosed(c.expired) || c.lease.validUntil().Until() <= 0
 }
 
 func (c *contender) isLost() bool { return c.lostError() != nil }
@@ -354,31 +329,6 @@ func (c *contender) knownLoss() *LostError {
 	return c.lost
 }
 
-// hold makes a context that lasts as long as both ctx and the lock.
-func (c *contender) hold(ctx context.Context) context.Context {
-	held, cancel := context.WithCancelCause(ctx)
-	h := &holding{cancel: cancel}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.lost != nil {
-		cancel(c.lost)
-		return held
-	}
-	select {
-	case <-c.expired: // given back already, with its session
-		cancel(errUnlocked)
-		return held
-	default:
-	}
-	c.handed = append(c.handed, h)
-	h.forget = context.AfterFunc(held, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.handed = slices.DeleteFunc(c.handed, func(one *holding) bool { return one == h })
-	})
-	return held
-}
-
 // released ends the contexts handed out because the holder itself wants to be rid of the lock.
 func (c *contender) released() {
 	c.mu.Lock()
@@ -390,7 +340,7 @@ func (c *contender) released() {
 // dismiss ends a contender of a session that is closed. Its lease goes.
 func (c *contender) dismiss() {
 	if c.token.Load() == 0 {
-		c.doom(ErrSessionClosed)
+		c.doom(ErrClosed)
 		c.wake()
 		return
 	}

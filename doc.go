@@ -2,15 +2,16 @@
 //
 //	lock, err := etcdlock.New(client, "/example/lock", id, 60*time.Second)
 //	if err != nil { ... }
-//	held, err := lock.Lock(ctx) // waits its turn
-//	if err != nil { ... }
-//	defer lock.Unlock(context.WithoutCancel(ctx))
-//	work(held) // held is done when the lock is lost: context.Cause(held) is a *LostError
+//	err = lock.Run(ctx, func(ctx context.Context, held *etcdlock.Held) error { // waits its turn
+//		return work(ctx) // ctx is done when the lock is lost: context.Cause(ctx) is a *LostError
+//	})
+//
+// [Lock.Lock], [Held.Context] and [Held.Unlock] are the steps of it.
 //
 // # Safety
 //
 // What is not guaranteed comes first. A lock on etcd cannot stop work: it can only say, in time, that the work must
-// stop. Work that goes on after [Lock.Expired] is closed may run beside the next holder's. A whole machine that is
+// stop. Work that goes on after [Held.Expired] is closed may run beside the next holder's. A whole machine that is
 // paused and resumed, and a write that is already on its way, are beyond any lock: see Fencing. An operator who
 // revokes the lease or deletes keys below the lock's key/ takes the lock away at once. And the lock is only as good as
 // the etcd it lives on: one that is restored from a backup has forgotten what came after it.
@@ -18,9 +19,9 @@
 // What is guaranteed: as long as the work ends when it is told to, two contenders for one key never
 // work at the same time, whatever the network, etcd, or the processes do. A holder relies on its
 // lease only up to the instant at which its last renewal was sent, plus the TTL that etcd granted,
-// less a margin of 250 ms and a thousandth of the TTL, and less what [Lock.Margin] adds, which is
+// less a margin of 250 ms and a thousandth of the TTL, and less what [Session.Margin] adds, which is
 // at most an eighth of the TTL. The clock goes on while the machine sleeps. A renewal counts only
-// after a linearizable read in the same raft term. [Lock.Grace] before that instant the context
+// after a linearizable read in the same raft term. [Session.Grace] before that instant the context
 // ends; at it, Expired is closed.
 //
 // Turns are first come first served, by the order in which etcd saw the contenders. A contender that loses its place
@@ -31,14 +32,14 @@
 // Each [Lock] that [New] returns has a lease of its own, which is renewed while it waits or is held. Locks of a [Session] share one, and what
 // looks after it: thousands of them cost little more than one. They are lost together, too, if the lease is.
 //
-// All locks of one client share a stream of watches. It is opened when it is first needed, and closed a second after the last need for it. A lock's
-// keys are taken as they are: wrappers of the client's KV and Watcher, as etcd's namespace package makes them, do not count.
+// All locks of one client share a stream of watches. It is opened when it is first needed, and closed
+// a second after the last need for it.
 //
 // # Fencing
 //
-// [Lock.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder to holder within
+// [Held.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder to holder within
 // one history of the cluster. A store that remembers the largest token it has seen and refuses smaller ones is safe
-// even from what no lock can prevent. An etcd transaction needs no memory: guard it with [Lock.IsHolder].
+// even from what no lock can prevent. An etcd transaction needs no memory: guard it with [Held.IsHolder].
 //
 // A backup that is restored takes revisions, and so tokens, back, unless it is restored with a revision bump.
 //

@@ -10,7 +10,7 @@ var (
 	// ErrNotHeld says that there was nothing to unlock. A *LostError is one too.
 	ErrNotHeld = errors.New("the lock is not held")
 
-	// ErrBusy is TryLock's answer when somebody else holds the lock or stands in line for it.
+	// ErrBusy is what each *BusyError is, for errors.Is.
 	ErrBusy = errors.New("the lock is held by somebody else")
 
 	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside it.
@@ -21,15 +21,34 @@ var (
 	// (later by a TTL and an election if etcd elects a new leader).
 	ErrUnconfirmed = errors.New("the release is not confirmed")
 
-	// ErrSessionClosed is what the locks of a session that was closed fail with.
-	ErrSessionClosed = errors.New("the session is closed")
+	// ErrClosed is what a Lock call that waits fails with when its lock is closed, or its session. The
+	// locks of a session that was closed cannot be locked any more.
+	ErrClosed = errors.New("closed")
 )
 
-// A busyError is an ErrBusy that says who has the lock.
-type busyError struct{ text string }
+// errClientClosed is what a Lock call that waits fails with when nothing more can be asked.
+var errClientClosed = errors.New("the etcd client is closed")
 
-func (e *busyError) Error() string        { return e.text }
-func (e *busyError) Is(target error) bool { return target == ErrBusy }
+// A BusyError is TryLock's answer when somebody else holds the lock or stands in line for it.
+// errors.Is(err, ErrBusy) holds for it.
+type BusyError struct {
+	Key    string
+	Holder string // the id of who holds the lock; empty if it is, or nobody does for the moment
+	Place  int    // which place in line a waiter would have got, by the keys below Key/: 1 is next
+
+	held bool // by somebody
+}
+
+// Error says who has the lock.
+func (e *BusyError) Error() string {
+	if !e.held {
+		return fmt.Sprintf("lock %q is not free: somebody stands in line for it", e.Key)
+	}
+	return fmt.Sprintf("lock %q is held by %q", e.Key, e.Holder)
+}
+
+// Is reports whether target is ErrBusy.
+func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
 // A Reason says how a lock was lost.
 type Reason int
@@ -69,15 +88,21 @@ func (r Reason) String() string {
 }
 
 // Forced reports whether somebody else may already hold the lock.
-func (r Reason) Forced() bool { return r >= PlaceLost }
+func (r Reason) Forced() bool {
+	switch r {
+	case PlaceLost, LeaseLost, HistoryLost:
+		return true
+	}
+	return false
+}
 
 // A LostError says that a lock that was held is lost, or about to be. errors.Is(err, ErrNotHeld) holds for it.
 type LostError struct {
-	Key      string
-	ID       string
-	Revision int64 // the fencing token of the holding that ended
-	Reason   Reason
-	Err      error // what the last try to renew said, if that is the reason
+	Key    string
+	ID     string
+	Token  int64 // the fencing token of the holding that ended
+	Reason Reason
+	Err    error // what the last try to renew said, if that is the reason
 }
 
 // Error names the key, the reason and the cause.

@@ -44,3 +44,11 @@ func watchesOf(l *Lock) (all []watch) {
 	}
 	return all
 }
+
+// Holding returns what a Lock holds at present, nil if it holds nothing.
+func (l *Lock) Holding() *Held {
+	if c := l.current(); c != nil {
+		return &c.held
+	}
+	return nil
+}

@@ -69,7 +69,7 @@ func (n *census) count(_ string, request proto.Message) etcdtest.Verdict {
 func crowd(t testing.TB, session *etcdlock.Session, key string, n int) (all []*waiter) {
 	t.Helper()
 	for i := range n {
-		l, err := session.New(key, fmt.Sprint(i))
+		l, err := session.NewLock(key, fmt.Sprint(i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,10 +145,10 @@ func TestNobodyReadsTheLine(t *testing.T) {
 	mustUnlock(t, holder)
 	for _, w := range stay {
 		w.mustGet(t)
-		if w.Token() <= last {
-			t.Errorf("token %d after %d", w.Token(), last)
+		if w.Holding().Token() <= last {
+			t.Errorf("token %d after %d", w.Holding().Token(), last)
 		}
-		last = w.Token()
+		last = w.Holding().Token()
 		mustUnlock(t, w.Lock)
 	}
 	// Usually it takes half a second. A client that gets nothing for longer has to ask.
@@ -306,7 +306,7 @@ func TestLostAnswersReadNoLine(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, counted := behindCensus(t, s)
 	session := newSession(t, client)
-	holder, err := session.New("/unheard", "holder")
+	holder, err := session.NewLock("/unheard", "holder")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestTurnsInDisorder(t *testing.T) {
 		l := newLock(t, s.Client(t), "/disorder", fmt.Sprint(i))
 		if i%3 != 0 {
 			var err error
-			if l, err = sessions[i%2].New("/disorder", fmt.Sprint(i)); err != nil {
+			if l, err = sessions[i%2].NewLock("/disorder", fmt.Sprint(i)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -436,8 +436,8 @@ func TestTurnsInDisorder(t *testing.T) {
 				if inside.Add(1) != 1 {
 					t.Error("two inside")
 				}
-				if before := last.Swap(l.Token()); before >= l.Token() {
-					t.Errorf("token %d after %d", l.Token(), before)
+				if before := last.Swap(l.Holding().Token()); before >= l.Holding().Token() {
+					t.Errorf("token %d after %d", l.Holding().Token(), before)
 				}
 				inside.Add(-1)
 				if err := l.Unlock(ctx); err != nil {
@@ -497,8 +497,8 @@ func TestOverwrittenBeforeAnother(t *testing.T) {
 		t.Errorf("the holder's Unlock: %v", err)
 	}
 	last.mustGet(t)
-	if w.Token() <= before {
-		t.Errorf("it got the lock in revision %d, and the holder had it until %d", w.Token(), before)
+	if w.Holding().Token() <= before {
+		t.Errorf("it got the lock in revision %d, and the holder had it until %d", w.Holding().Token(), before)
 	}
 	mustUnlock(t, w)
 	overwritten.mustGet(t)

@@ -5,65 +5,50 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/place"
 )
 
-// A Lock is one contender for a lock on etcd. It keeps other contenders out, in this process and in all
-// others, and not the goroutines that share it: two of them that call Lock on one Lock both get it.
+// A Lock is one contender for a lock on etcd. It keeps other contenders out, in this process and in
+// all others, and not the goroutines that share it: two of them that call Lock on one Lock both get
+// it. Those that call Run take turns.
 //
-// Its methods may be called from any goroutine. The exported fields are read when Lock, TryLock or Prepare
-// is called, and must not be written while one of them runs.
+// Its methods may be called from any goroutine. The exported fields are read when Lock, TryLock, Run
+// or Prepare is called, and must not be written while one of them runs. How long things take is set
+// in its [Session].
 type Lock struct {
-	// TTL is how long the lock outlives a holder that is gone: whole seconds, from 1 s to 24 h. Etcd may
-	// grant more than was asked for (2 s at least, as it is usually set up).
-	TTL time.Duration
-
-	// RefreshInterval is the time between renewals. 0 means TTL/2, or less where Grace leaves less room.
-	RefreshInterval time.Duration
-
-	// Grace is how long before the end of validity the context that Lock returns is done, so that the work
-	// has this long to stop. 0 means TTL/4, at most 5 s.
-	Grace time.Duration
-
-	// ConnectTimeout bounds the wait for etcd's first answer. 0 means 5 s.
-	ConnectTimeout time.Duration
-
-	// Command names the work in the record that others see in the line. Empty means the program's name. Only
-	// the last element of a path is used.
+	// Command names the work in the record that others see in the line. Empty means the program's
+	// name. Only the last element of a path is used.
 	Command string
 
 	// Logger gets debug and warning messages. Nil means none. It must not block: the lock is not
 	// renewed meanwhile.
 	Logger *slog.Logger
 
-	// OnWait, if set, is called each time that Lock has taken a place behind somebody else. It must not block.
+	// OnWait, if set, is called each time that Lock has taken a place behind somebody else. It must
+	// not block.
 	OnWait func()
 
-	// OnRenew, if set, is called each time that the validity of a lock that is held has been extended. It must not block.
+	// OnRenew, if set, is called each time that the validity of a lock that is held has been
+	// extended. It must not block.
 	OnRenew func()
 
-	// Margin, if set, returns how much sooner than usual validity is to end, because the work takes
-	// that long to end by force: 0 or more. At most an eighth of the TTL counts, and no more than
-	// leaves room for the next renewal before Grace. It is called at each renewal, and counts from
-	// that renewal on: the end of validity never moves back. It must not block. The locks of a
-	// Session do without.
-	Margin func() time.Duration
-
 	client  *clientv3.Client
-	session *Session // nil with a lease of its own
+	session *Session
 	key, id string
 
 	turn chan struct{} // holds one token for the method that may change the lock's state in etcd
+	runs chan struct{} // holds one token for Run
 
-	mu sync.Mutex
-	at *contender // holds the lock, or lost it and was not unlocked yet
+	mu    sync.Mutex
+	at    *contender              // holds the lock, or lost it and was not unlocked yet
+	waits context.CancelCauseFunc // ends a Lock that waits; nil: none does
 
 	// Guarded by turn:
 	atHand   *lease // of its own, without a place in line
@@ -74,27 +59,30 @@ type Lock struct {
 
 	stamp   func() string // makes our record in the line; guarded by turn
 	stamped string        // the command that it names
-	token   int64         // of the last holding
 }
 
-// New returns a lock that is not held. Key is any 1 to 4096 bytes, taken as given: "/a" and "a" are two locks.
-// Id is a label for people, at most 256 bytes of UTF-8; two contenders with one id are still two. Nothing is
-// sent to etcd.
+// New returns a lock that is not held, with a session of its own. Key is any 1 to 4096 bytes, taken
+// as given: "/a" and "a" are two locks. Id is a label for people, at most 256 bytes of UTF-8; two
+// contenders with one id are still two. TTL is that of [Session.TTL]. Nothing is sent to etcd.
+//
+// The client must be as clientv3.New returns it: one whose KV, Watcher or Lease were replaced, as
+// etcd's namespace package does it, is refused.
 func New(client *clientv3.Client, key, id string, ttl time.Duration) (*Lock, error) {
-	if client == nil {
-		return nil, errors.New("the etcd client is nil")
-	}
-	if err := errors.Join(checkNames(key, id), checkTTL(ttl)); err != nil {
+	s, err := NewSession(client, ttl)
+	if err != nil {
 		return nil, err
 	}
-	return &Lock{
-		TTL:    ttl,
-		client: client,
-		key:    key,
-		id:     id,
-		turn:   make(chan struct{}, 1),
-	}, nil
+	l, err := s.NewLock(key, id)
+	if err != nil {
+		return nil, err
+	}
+	s.only, l.Logger = l, nil
+	return l, nil
 }
+
+// Session returns the session that the lock belongs to. That of a lock that [New] returned is its
+// own: it makes no other locks.
+func (l *Lock) Session() *Session { return l.session }
 
 // record returns what a place in line says of us. It is called by whoever has the turn.
 func (l *Lock) record(command string) string {
@@ -113,52 +101,6 @@ func (l *Lock) Key() string { return l.key }
 
 // ID returns the holder's id.
 func (l *Lock) ID() string { return l.id }
-
-// Token returns the fencing token: the ModRevision that the lock's key got when this Lock was last acquired, 0 if
-// it never was. Tokens grow from holder to holder. It says nothing of whether the lock is still held.
-func (l *Lock) Token() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.token
-}
-
-// Lease returns the lease that the lock hangs on, 0 if it is not held. A key that is bound to it goes when the lock does.
-func (l *Lock) Lease() clientv3.LeaseID {
-	if c := l.current(); c != nil {
-		return c.lease.id
-	}
-	return 0
-}
-
-// IsHolder returns the comparison for an etcd transaction that must only be applied while this holding lasts.
-// After the lock has gone to somebody else such a transaction is refused by etcd, however late it arrives.
-func (l *Lock) IsHolder() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(l.key), "=", l.Token())
-}
-
-// Remaining returns for how long, from before the call, nobody else can hold the lock if no further renewal
-// succeeds; 0 or less when it is not held, or may be somebody else's.
-func (l *Lock) Remaining() time.Duration {
-	now := boottime.Now()
-	c := l.current()
-	if c == nil || c.isExpired() {
-		return 0
-	}
-	return c.lease.validUntil().Sub(now)
-}
-
-// Expired returns a channel that is closed as soon as the lock may belong to somebody else: when validity has
-// ended without a renewal, when it was taken away by force, or after Unlock. The context that Lock returns is
-// done earlier wherever that is possible; what still works when Expired is closed must be ended, not asked to
-// end. The channel belongs to the present holding; it is closed if there is none.
-func (l *Lock) Expired() <-chan struct{} {
-	if c := l.current(); c != nil {
-		return c.expired
-	}
-	closed := make(chan struct{})
-	close(closed)
-	return closed
-}
 
 func (l *Lock) current() *contender {
 	l.mu.Lock()
@@ -184,10 +126,14 @@ func (l *Lock) Prepare(ctx context.Context) error {
 	return err
 }
 
-// prepare returns the lease to stand in line with: the session's, or one of its own that has at least half of its life before it.
+// prepare returns the lease to stand in line with: the session's, or one of its own that has at
+// least half of its life before it.
 func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
-	if l.session != nil {
+	if l.session.isShared() {
 		return l.session.prepare(ctx, s)
+	}
+	if _, err := l.session.present(); err != nil {
+		return nil, err
 	}
 	if ls := l.atHand; ls != nil && ls.validUntil().Until() > ls.ttl/2 && ls.ttl >= s.ttl {
 		return ls, nil
@@ -211,77 +157,128 @@ func (l *Lock) nextPlace(ls *lease) string {
 	return l.place
 }
 
-// Lock waits for its turn, first come first served, and returns a context that is done when the lock is about to
-// be lost: Grace before validity ends, or as soon as it is known that the lock is lost otherwise. Its
-// context.Cause is then a *LostError. It is also done when ctx is; the lock is held until Unlock all the same.
+// Lock waits for its turn, first come first served, and returns what it holds then, until Unlock.
 //
-// Lock blocks until the lock is held or ctx is done. When ctx is done first, the place in line is given up. It
-// fails with ErrNoAnswer if etcd does not answer within ConnectTimeout at the start; an outage later is waited
-// out, and if it cost the place in line, another one is taken at its end.
+// It blocks until the lock is held or ctx is done, which bounds the wait and not the work. When ctx
+// is done first, the place in line is given up. It fails with ErrNoAnswer if etcd does not answer
+// within ConnectTimeout at the start; an outage later is waited out, and if it cost the place in
+// line, another one is taken at its end. It fails with ErrClosed when Close is called meanwhile.
 //
-// A call while the lock is held renews it at once, with the settings of the first call.
-func (l *Lock) Lock(ctx context.Context) (context.Context, error) { return l.lock(ctx, false) }
+// A call while the lock is held renews it at once, see [Held.Refresh], and returns the same Held.
+func (l *Lock) Lock(ctx context.Context) (*Held, error) { return l.lock(ctx, false) }
 
-// TryLock is Lock that does not wait: it fails with ErrBusy when somebody else holds the lock or stands in line.
-func (l *Lock) TryLock(ctx context.Context) (context.Context, error) { return l.lock(ctx, true) }
+// TryLock is Lock that does not wait: it fails with a [*BusyError] when somebody else holds the lock
+// or stands in line, and with ErrNoAnswer when etcd has not told within ConnectTimeout.
+func (l *Lock) TryLock(ctx context.Context) (*Held, error) { return l.lock(ctx, true) }
 
-func (l *Lock) lock(ctx context.Context, try bool) (context.Context, error) {
+func (l *Lock) lock(ctx context.Context, try bool) (*Held, error) {
 	s, err := l.settings()
 	if err != nil {
 		return nil, err
 	}
-	if err := l.take(ctx, nil); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // nothing is sent for it
 	}
-	defer l.give()
-
-	if c := l.current(); c != nil {
-		if !c.isLost() {
+	for {
+		if c := l.current(); c != nil && !c.isLost() {
 			return c.again(ctx)
 		}
+		if err := l.take(ctx, nil); err != nil {
+			return nil, err
+		}
+		if c := l.current(); c == nil || c.isLost() {
+			defer l.give()
+			break
+		}
+		l.give() // to renew must not hold Unlock up
+	}
+	ctx, unanswered, stop := l.interruptible(ctx)
+	defer stop()
+	if c := l.current(); c != nil {
 		l.drop(ctx, c)
 	}
-	c, err := l.acquire(ctx, s, try)
+	c, err := l.acquire(ctx, s, try, unanswered)
 	if err != nil {
 		return nil, err
 	}
-	if errors.Is(c.lease.gone(), ErrSessionClosed) {
+	if errors.Is(c.lease.gone(), ErrClosed) {
 		c.stop()
-		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrSessionClosed)
+		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
 	}
 	l.mu.Lock()
-	l.at, l.token, l.atHand = c, c.token.Load(), nil
+	l.at, l.atHand = c, nil
 	l.mu.Unlock()
 	l.alone = c.create() == c.token.Load()
-	return c.hold(ctx), nil
+	return &c.held, nil
 }
 
-// again renews a lock that is held.
-func (c *contender) again(ctx context.Context) (context.Context, error) {
-	rpc, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-c.expired:
-			cancel(ErrNotHeld)
-		case <-rpc.Done():
+// interruptible returns a context for a wait that ends with Close of the lock, its session or the
+// client, and when the timer rings, which is not set yet: then etcd has not answered. It is called by
+// whoever has the turn.
+func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered *time.Timer, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l.mu.Lock()
+	l.waits = cancel
+	l.mu.Unlock()
+	unanswered = time.AfterFunc(math.MaxInt64, func() { cancel(ErrNoAnswer) })
+	ignoreClient := context.AfterFunc(l.client.Ctx(), func() { cancel(errClientClosed) })
+	ignoreSession := context.AfterFunc(l.session.open, func() { cancel(ErrClosed) })
+	return ctx, unanswered, func() {
+		unanswered.Stop()
+		ignoreClient()
+		ignoreSession()
+		l.mu.Lock()
+		l.waits = nil
+		l.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// interrupt ends a call of Lock, if there is one.
+func (l *Lock) interrupt(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waits != nil {
+		l.waits(why)
+	}
+}
+
+// Run waits for the lock, works, and unlocks, also if the work panics. The work gets a context that
+// is done when ctx is, or when the lock is about to be lost, and must end then: Run does not return
+// before it has. Its error is that of the work, joined with a *LostError if the lock was lost, or
+// with what Unlock says otherwise.
+//
+// Goroutines that call Run on one Lock take turns. It fails if the lock is held already by Lock or
+// TryLock.
+func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Held) error) (err error) {
+	if err := l.check(); err != nil {
+		return err
+	}
+	select {
+	case l.runs <- struct{}{}:
+		defer func() { <-l.runs }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if c := l.current(); c != nil && !c.isLost() {
+		return fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
+	}
+	held, err := l.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		var lost *LostError
+		switch unlocking := held.Unlock(ctx); {
+		case unlocking == ErrNotHeld: // the work has unlocked
+		case errors.As(unlocking, &lost) && errors.As(err, &lost):
+		case err == nil:
+			err = unlocking
+		default:
+			err = errors.Join(err, unlocking)
 		}
 	}()
-	glances, ops := c.lease.glance([]*contender{c})
-	resp, err := c.lease.renew(rpc, ops...)
-	if err != nil {
-		c.lease.failed(rpc, err)
-	} else {
-		judgeAll(glances, resp)
-		c.renewed()
-	}
-	if lost := c.lostError(); lost != nil {
-		return nil, lost
-	}
-	if err != nil {
-		return nil, fmt.Errorf("renewing lock %q: %w", c.key, err)
-	}
-	return c.hold(ctx), nil
+	return work(held.Context(ctx), held)
 }
 
 // take waits until this method may change the lock's state, until ctx is done, or until over is closed.

@@ -40,13 +40,24 @@ func timed(t testing.TB, client *clientv3.Client, key, id string, ttl time.Durat
 	return l
 }
 
-func mustLock(t testing.TB, l *etcdlock.Lock) context.Context {
+// A grip is a lock that is held, and the context of the work under it.
+type grip struct {
+	*etcdlock.Held
+	context.Context
+}
+
+func mustLock(t testing.TB, l *etcdlock.Lock) grip {
 	t.Helper()
-	held, err := l.Lock(etcdtest.Context(t))
+	held, err := gripOf(l.Lock(etcdtest.Context(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return held
+}
+
+// gripOf completes what Lock returns.
+func gripOf(held *etcdlock.Held, err error) (grip, error) {
+	return grip{held, held.Context(context.Background())}, err
 }
 
 func mustUnlock(t testing.TB, l *etcdlock.Lock) {
@@ -71,8 +82,8 @@ func TestLockAndUnlock(t *testing.T) {
 	if len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "host-a" {
 		t.Fatalf("the lock's key holds %v, want the id", got.Kvs)
 	}
-	if got.Kvs[0].ModRevision != l.Token() {
-		t.Errorf("token %d, the key's ModRevision is %d", l.Token(), got.Kvs[0].ModRevision)
+	if got.Kvs[0].ModRevision != l.Holding().Token() {
+		t.Errorf("token %d, the key's ModRevision is %d", l.Holding().Token(), got.Kvs[0].ModRevision)
 	}
 	if held.Err() != nil {
 		t.Errorf("held ended: %v", context.Cause(held))
@@ -115,10 +126,10 @@ func TestTokensGrowAndTurnsNeverOverlap(t *testing.T) {
 				if inside++; inside > 1 {
 					t.Error("two inside")
 				}
-				if l.Token() <= last {
-					t.Errorf("token %d after %d", l.Token(), last)
+				if l.Holding().Token() <= last {
+					t.Errorf("token %d after %d", l.Holding().Token(), last)
 				}
-				last = l.Token()
+				last = l.Holding().Token()
 				mu.Unlock()
 
 				mu.Lock()
@@ -149,8 +160,8 @@ func TestSharedByGoroutines(t *testing.T) {
 					t.Errorf("Lock: %v", err)
 					return
 				}
-				shared.Remaining()
-				shared.IsHolder()
+				shared.Holding().Remaining()
+				shared.Holding().IsHolder()
 				if err := shared.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
 					t.Errorf("Unlock: %v", err)
 					return
@@ -193,7 +204,7 @@ func TestUnlockDuringARefresh(t *testing.T) {
 	c.Endpoints = []string{gate.Endpoint()}
 	client := etcdtest.Dial(t, c)
 	l := newLock(t, client, "/refreshing", "me")
-	l.RefreshInterval = 20 * time.Millisecond
+	l.Session().RefreshInterval = 20 * time.Millisecond
 	held := mustLock(t, l)
 	<-renewing
 	if err := l.Unlock(etcdtest.Context(t)); err != nil {
@@ -224,7 +235,7 @@ func TestTryLock(t *testing.T) {
 	if _, err := b.TryLock(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if a.Token() >= b.Token() {
-		t.Errorf("token %d, then %d", a.Token(), b.Token())
+	if a.Holding().Token() >= b.Holding().Token() {
+		t.Errorf("token %d, then %d", a.Holding().Token(), b.Holding().Token())
 	}
 }

@@ -80,7 +80,7 @@ func TestLossFromOutside(t *testing.T) {
 			key := "/loss/" + tt.name
 			l := newLock(t, client, key, "me")
 			held := mustLock(t, l)
-			token := l.Token()
+			token := l.Holding().Token()
 			place, lease := placeOf(t, client, key)
 			if err := tt.do(ctx, client, key, place, lease); err != nil {
 				t.Fatal(err)
@@ -89,12 +89,12 @@ func TestLossFromOutside(t *testing.T) {
 			if lost.Reason != tt.reason {
 				t.Errorf("the reason is %q, want %q", lost.Reason, tt.reason)
 			}
-			if lost.Revision != token || lost.Key != key || lost.ID != "me" {
+			if lost.Token != token || lost.Key != key || lost.ID != "me" {
 				t.Errorf("the loss is of %+v", lost)
 			}
 			if tt.reason.Forced() {
-				<-l.Expired()
-			} else if l.Remaining() <= 0 {
+				<-l.Holding().Expired()
+			} else if l.Holding().Remaining() <= 0 {
 				t.Error("a request to stop took the validity away")
 			}
 			if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
@@ -151,10 +151,10 @@ func TestSilenceEndsValidityBeforeTheLease(t *testing.T) {
 	if lost := causeOf(t, held); lost.Reason != etcdlock.Unrenewed {
 		t.Errorf("the reason is %v", lost.Reason)
 	}
-	if l.Remaining() <= 0 {
+	if l.Holding().Remaining() <= 0 {
 		t.Error("the grace was over before it began")
 	}
-	<-l.Expired()
+	<-l.Holding().Expired()
 	resp, err := direct.Get(ctx, "/silence")
 	if err != nil {
 		t.Fatal(err)
@@ -180,16 +180,16 @@ func TestHeldThroughAnOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.RefreshInterval, l.Grace = time.Second, time.Second
+	l.Session().RefreshInterval, l.Session().Grace = time.Second, time.Second
 	held := mustLock(t, l)
-	before := l.Remaining()
+	before := l.Holding().Remaining()
 	link.Refuse()
-	for l.Remaining() > before-3*time.Second {
+	for l.Holding().Remaining() > before-3*time.Second {
 		time.Sleep(10 * time.Millisecond) // the outage
 	}
 	link.Restore()
 	etcdtest.Await(t, "a renewal", func(context.Context) error {
-		if held.Err() == nil && l.Remaining() < before-2*time.Second {
+		if held.Err() == nil && l.Holding().Remaining() < before-2*time.Second {
 			return errors.New("not renewed")
 		}
 		return nil
@@ -223,12 +223,12 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 	waiter := timed(t, etcdtest.Dial(t, config), key, "waiter", ttl)
 	outage.Store(true)
 	type result struct {
-		held context.Context
+		held grip
 		err  error
 	}
 	granted := make(chan result, 1)
 	go func() {
-		held, err := waiter.Lock(ctx)
+		held, err := gripOf(waiter.Lock(ctx))
 		granted <- result{held, err}
 	}()
 	awaitKey := func(key string, opts ...clientv3.OpOption) (kv *mvccpb.KeyValue) {
@@ -244,7 +244,7 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 		})
 		return kv
 	}
-	place := awaitKey(key+"/", append(clientv3.WithLastCreate(), clientv3.WithMinCreateRev(before.Token()+1))...)
+	place := awaitKey(key+"/", append(clientv3.WithLastCreate(), clientv3.WithMinCreateRev(before.Holding().Token()+1))...)
 	for began := time.Now(); time.Since(began) < ttl; time.Sleep(ttl / 10) {
 		if _, err := direct.KeepAliveOnce(ctx, clientv3.LeaseID(place.Lease)); err != nil {
 			t.Fatal(err)

@@ -22,7 +22,7 @@ func TestMargin(t *testing.T) {
 	}
 	var margin atomic.Int64
 	set := func(d time.Duration) { margin.Store(int64(d)) }
-	lock.Margin = func() time.Duration { return time.Duration(margin.Load()) }
+	lock.Session().Margin = func() time.Duration { return time.Duration(margin.Load()) }
 	ctx := etcdtest.Context(t)
 	// renewed renews the lock, and returns when validity ends, counted from the earliest instant at
 	// which the renewal can have been sent.
@@ -32,7 +32,7 @@ func TestMargin(t *testing.T) {
 		if _, err := lock.Lock(ctx); err != nil {
 			t.Fatal(err)
 		}
-		remaining := lock.Remaining()
+		remaining := lock.Holding().Remaining()
 		return remaining, remaining + time.Since(before)
 	}
 	expect := func(what string, want time.Duration) {
@@ -45,16 +45,16 @@ func TestMargin(t *testing.T) {
 	expect("as usual", usual)
 	defer lock.Unlock(context.WithoutCancel(ctx))
 
-	before := lock.Remaining()
+	before := lock.Holding().Remaining()
 	set(time.Second)
-	if after := lock.Remaining(); before-after > time.Second/2 {
+	if after := lock.Holding().Remaining(); before-after > time.Second/2 {
 		t.Errorf("it counted at once: %v were left, and then %v", before, after)
 	}
-	at := time.Now().Add(lock.Remaining())
+	at := time.Now().Add(lock.Holding().Remaining())
 	if _, err := lock.Lock(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if sooner := time.Until(at) - lock.Remaining(); sooner > 10*time.Millisecond {
+	if sooner := time.Until(at) - lock.Holding().Remaining(); sooner > 10*time.Millisecond {
 		t.Errorf("the end of validity moved back by %v", sooner)
 	}
 	// A second later it does not matter any more when it ended before.
@@ -77,7 +77,7 @@ func TestMarginIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock.Margin = func() time.Duration { return time.Hour }
+	lock.Session().Margin = func() time.Duration { return time.Hour }
 	ctx := etcdtest.Context(t)
 	before := time.Now()
 	if _, err := lock.Lock(ctx); err != nil {
@@ -85,7 +85,7 @@ func TestMarginIsBounded(t *testing.T) {
 	}
 	defer lock.Unlock(context.WithoutCancel(ctx))
 	want := ttl - validity.Margin(ttl) - ttl/8
-	if left := lock.Remaining(); left > want || left+time.Since(before) < want {
+	if left := lock.Holding().Remaining(); left > want || left+time.Since(before) < want {
 		t.Errorf("valid for %v, want %v", left, want)
 	}
 }

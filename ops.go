@@ -30,6 +30,13 @@ func exists(key string) *operation {
 	return ranged(&pb.RangeRequest{Key: []byte(key), CountOnly: true})
 }
 
+// existBelow counts the keys below a lock's K/.
+func existBelow(lock string) *operation {
+	r := below(lock)
+	r.CountOnly = true
+	return ranged(r)
+}
+
 // shortLine gets the linked places in line for a lock, that many at most, and shows whether a
 // stranger is in line.
 func shortLine(lock string, most int64) []*operation {

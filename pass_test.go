@@ -129,8 +129,8 @@ func TestPassed(t *testing.T) {
 		before := revisionOf(t, client)
 		mustUnlock(t, step.from)
 		step.to.mustGet(t)
-		if step.to.Token() != before+1 {
-			t.Errorf("granted at %d, the last revision before was %d", step.to.Token(), before)
+		if step.to.Holding().Token() != before+1 {
+			t.Errorf("granted at %d, the last revision before was %d", step.to.Holding().Token(), before)
 		}
 		if now := revisionOf(t, client); now != before+1 {
 			t.Errorf("%d commits for one hand-over", now-before)
@@ -165,8 +165,8 @@ func TestPassedOnClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.mustGet(t)
-	if b.Token() != before+1 {
-		t.Errorf("granted at %d, the last revision before was %d", b.Token(), before)
+	if b.Holding().Token() != before+1 {
+		t.Errorf("granted at %d, the last revision before was %d", b.Holding().Token(), before)
 	}
 }
 
@@ -277,7 +277,7 @@ func TestGivenOn(t *testing.T) {
 	holder := newLock(t, client, "/given", "holder")
 	mustLock(t, holder)
 	leaver := newLock(t, behind, "/given", "leaver")
-	leaver.RefreshInterval = 40 * time.Second
+	leaver.Session().RefreshInterval = 40 * time.Second
 	left := queue(t, leaver)
 	began := revisionOf(t, client)
 	last := queue(t, newLock(t, client, "/given", "last"))
@@ -352,7 +352,7 @@ func TestSuccessorOfWhoWasAlone(t *testing.T) {
 	before := revisionOf(t, client)
 	mustUnlock(t, holder)
 	next.mustGet(t)
-	if next.Token() != before+1 {
-		t.Errorf("granted at %d, the last revision before was %d", next.Token(), before)
+	if next.Holding().Token() != before+1 {
+		t.Errorf("granted at %d, the last revision before was %d", next.Holding().Token(), before)
 	}
 }

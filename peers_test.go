@@ -14,6 +14,7 @@ import (
 	v3lockpb "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -34,7 +35,7 @@ func (o *ours) lock(ctx context.Context) (int64, error) {
 	l := newLock(o.t, o.client, o.key, "ours")
 	_, err := l.Lock(ctx)
 	o.unlk = l.Unlock
-	return l.Token(), err
+	return l.Holding().Token(), err
 }
 func (o *ours) unlock(ctx context.Context) error { return o.unlk(ctx) }
 
@@ -232,7 +233,7 @@ func TestMutexLocksAgainUnseen(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newLock(t, etcdtest.Dial(t, c), "/unseen", "ours")
-	l.RefreshInterval = 50 * time.Millisecond
+	l.Session().RefreshInterval = 50 * time.Millisecond
 	waits, got := make(chan struct{}), make(chan error, 1)
 	l.OnWait = func() { close(waits) }
 	go func() { _, err := l.Lock(ctx); got <- err }()
@@ -255,17 +256,13 @@ func TestMutexLocksAgainUnseen(t *testing.T) {
 type reused struct {
 	*ours
 	once sync.Once
-	l    interface {
-		Lock(context.Context) (context.Context, error)
-		Unlock(context.Context) error
-		Token() int64
-	}
+	l    *etcdlock.Lock
 }
 
 func (r *reused) lock(ctx context.Context) (int64, error) {
 	r.once.Do(func() { r.l = newLock(r.t, r.client, r.key, "ours") })
-	_, err := r.l.Lock(ctx)
-	return r.l.Token(), err
+	held, err := r.l.Lock(ctx)
+	return held.Token(), err
 }
 func (r *reused) unlock(ctx context.Context) error { return r.l.Unlock(ctx) }
 
@@ -274,7 +271,7 @@ func TestAnOldTokenGuardsNothing(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	l := newLock(t, client, "/fence", "me")
 	mustLock(t, l)
-	old := l.IsHolder()
+	old := l.Holding().IsHolder()
 	guarded := func(cmp clientv3.Cmp) bool {
 		resp, err := client.Txn(ctx).If(cmp).Then(clientv3.OpPut("/fenced", "x")).Commit()
 		if err != nil {
@@ -290,7 +287,7 @@ func TestAnOldTokenGuardsNothing(t *testing.T) {
 		t.Error("a write guarded by the token of nobody was applied")
 	}
 	mustLock(t, l)
-	if guarded(old) || !guarded(l.IsHolder()) {
+	if guarded(old) || !guarded(l.Holding().IsHolder()) {
 		t.Error("an old token was taken, or the new one was not")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -15,45 +16,60 @@ import (
 // fenceLimit bounds what is done to clean up after the caller's context has ended.
 const fenceLimit = time.Second
 
-// Unlock releases the lock. Once is enough, however often Lock was called. The contexts that Lock returned are done
-// before anybody else can get the lock. It goes to who is next in line at once, if that is known. The lease stays at hand for the next
-// Lock, without keys, until it runs out.
+// Unlock releases the lock. Once is enough, however often Lock was called. The contexts of what was
+// held are done before anybody else can get the lock. It goes to who is next in line at once, if that
+// is known. The lease stays at hand for the next Lock, without keys, until it runs out.
 //
-// It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock still waits: what
-// ends that is its context. If the lock was lost, Unlock removes what is left of it and returns the *LostError. It
-// returns at the latest when validity ends, or when ctx is done, and then with ErrUnconfirmed.
-func (l *Lock) Unlock(ctx context.Context) error { return l.end(ctx, (*contender).release) }
-
-// Close releases the lock if it is held, and leaves nothing in etcd, not even a lease (that of a session stays with it). Its errors are
-// those of Unlock, but nothing to unlock is no error. The Lock can be used again.
-func (l *Lock) Close(ctx context.Context) error {
-	defer endIdle(l.client)
-	way := (*contender).withdraw
-	if l.session != nil {
-		way = (*contender).release
-	}
-	err := l.end(ctx, way)
-	if err != ErrNotHeld {
+// It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock still
+// waits: what ends that is its context. If the lock was lost, Unlock removes what is left of it and
+// returns the *LostError. It returns at the latest when validity ends, or when ctx is done, and then
+// with ErrUnconfirmed. A ctx that is done, or is about to be, is given a second.
+func (l *Lock) Unlock(ctx context.Context) error {
+	if err := l.check(); err != nil {
 		return err
 	}
+	if c := l.current(); c != nil {
+		return l.end(ctx, c)
+	}
+	return ErrNotHeld
+}
+
+// Close releases the lock if it is held, and leaves nothing in etcd, not even a lease (that of a
+// session stays with it). A Lock call that waits fails with ErrClosed. The errors of Close are those
+// of Unlock, but nothing to unlock is no error. The Lock can be used again.
+func (l *Lock) Close(ctx context.Context) error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	defer endIdle(l.client)
+	l.interrupt(ErrClosed)
+	ctx, done := withAllowance(ctx)
+	defer done()
 	if err := l.take(ctx, nil); err != nil {
 		return err
 	}
 	defer l.give()
-	if l.atHand == nil {
-		return nil
+	way := (*contender).withdraw
+	if l.session.isShared() {
+		way = (*contender).release
 	}
-	ls := l.atHand
-	l.atHand = nil
-	return revoke(ctx, l.client, ls.id, ls.first)
+	var err error
+	if c := l.current(); c != nil {
+		err = l.finish(ctx, c, way)
+	}
+	if ls := l.atHand; ls != nil {
+		l.atHand = nil
+		ctx, cancel := ls.toEnd(ctx)
+		defer cancel()
+		err = errors.Join(err, revoke(ctx, l.client, ls.id, ls.first))
+	}
+	return err
 }
 
-// end puts an end to the present holding, in one of two ways. The way reports whether the lease can serve again.
-func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (bool, error)) error {
-	c := l.current()
-	if c == nil {
-		return ErrNotHeld
-	}
+// end puts an end to a holding, unless that was done.
+func (l *Lock) end(ctx context.Context, c *contender) error {
+	ctx, done := withAllowance(ctx)
+	defer done()
 	if err := l.take(ctx, c.over); err != nil {
 		return err
 	}
@@ -61,6 +77,12 @@ func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (b
 	if l.current() != c {
 		return ErrNotHeld
 	}
+	return l.finish(ctx, c, (*contender).release)
+}
+
+// finish puts an end to the present holding, in one of two ways. The way reports whether the lease
+// can serve again. It is called by whoever has the turn.
+func (l *Lock) finish(ctx context.Context, c *contender, way func(*contender, context.Context) (bool, error)) error {
 	defer l.forget(c)
 	if lost := c.lostError(); lost != nil {
 		l.drop(ctx, c)
@@ -79,6 +101,23 @@ func (l *Lock) end(ctx context.Context, way func(*contender, context.Context) (b
 	return err
 }
 
+// withAllowance returns a context that is done when ctx is, but not within fenceLimit: what is to be
+// given back is given back although the caller's time is over.
+func withAllowance(ctx context.Context) (_ context.Context, done func()) {
+	if ctx.Done() == nil {
+		return ctx, func() {}
+	}
+	allowed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	begun := time.Now()
+	later := time.AfterFunc(math.MaxInt64, func() { cancel(context.Cause(ctx)) })
+	forget := context.AfterFunc(ctx, func() { later.Reset(fenceLimit - time.Since(begun)) })
+	return allowed, func() {
+		forget()
+		later.Stop()
+		cancel(nil)
+	}
+}
+
 // forget makes c history.
 func (l *Lock) forget(c *contender) {
 	l.mu.Lock()
@@ -89,17 +128,16 @@ func (l *Lock) forget(c *contender) {
 	}
 }
 
-// drop removes what is left of a lock that was lost, as long as that can matter to anybody.
+// drop removes what is left of a lock that was lost. Etcd may keep its lease for longer than it was
+// valid: an outage, or a new leader, prolongs it.
 func (l *Lock) drop(ctx context.Context, c *contender) {
 	l.forget(c)
 	l.under = nil // what is on its way to remove the place must not hit the next one
 	c.released()
 	c.stop()
-	switch {
-	case c.lease.shared:
+	if c.lease.shared && c.lease.gone() == nil {
 		await(ctx, c.retreat())
-	case c.lease.validUntil().Until() <= 0:
-	default:
+	} else {
 		c.fence(ctx)
 	}
 }
@@ -253,7 +291,7 @@ func (c *contender) giveUp(ctx context.Context) {
 		return
 	}
 	c.stop()
-	if c.create() > 0 {
+	if c.create() > 0 && c.lease.client.Ctx().Err() == nil {
 		// The lease goes in any case; to leave first gives on what was granted meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit/2)
 		c.leave(ctx)
@@ -283,6 +321,9 @@ func (c *contender) lastBefore() obstacle {
 // fence revokes the lease of a contender that gives up, also when ctx has ended, and thereby takes back its place,
 // and the lock if it was granted meanwhile. What cannot be revoked runs out.
 func (c *contender) fence(ctx context.Context) {
+	if c.lease.client.Ctx().Err() != nil {
+		return // closed
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
 	defer cancel()
 	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
@@ -292,7 +333,7 @@ func (c *contender) fence(ctx context.Context) {
 
 // withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.
 func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
-	ctx, cancel := c.lease.whileValid(ctx)
+	ctx, cancel := c.lease.toEnd(ctx)
 	defer cancel()
 	var lost error
 	if c.successor() != nil {

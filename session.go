@@ -3,6 +3,7 @@ package etcdlock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,61 +11,104 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A Session shares one lease, one renewal and one watch stream among any number of locks. Apart from that its locks are
-// independent: each stands in its own line, two of them with one key keep each other out.
+// A Session has a lease, and shares it, its renewal and one watch stream among any number of locks.
+// Apart from that its locks are independent: each stands in its own line, two of them with one key
+// keep each other out.
 //
-// What they do not have of their own is a lease to lose: when the session's is lost or cannot be renewed in time, all locks that are held are
-// lost at once, and those that wait take new places at the end of their lines.
+// What they do not have of their own is a lease to lose: when the session's is lost or cannot be
+// renewed in time, all locks that are held are lost at once, and those that wait take new places at
+// the end of their lines.
 //
-// Its methods may be called from any goroutine. The exported fields are read when the session needs a lease: by Prepare, or by the first Lock.
+// Its methods may be called from any goroutine. The exported fields are read when a lease is needed:
+// by Prepare, or by a Lock, TryLock or Run when there is none.
 type Session struct {
-	// TTL is how long the locks outlive a process that is gone, see [Lock.TTL].
+	// TTL is how long the locks outlive a process that is gone: whole seconds, from 1 s to 24 h. Etcd
+	// may grant more than was asked for (2 s at least, as it is usually set up).
 	TTL time.Duration
 
-	// RefreshInterval, Grace and ConnectTimeout are what they are for a Lock, and count for all locks of the session.
-	RefreshInterval, Grace, ConnectTimeout time.Duration
+	// RefreshInterval is the time between renewals: 10 ms or more. 0 means TTL/2, or less where Grace
+	// leaves less room.
+	RefreshInterval time.Duration
 
-	// Logger gets debug and warning messages. Nil means none. A Lock of the session begins with it.
+	// Grace is how long before the end of validity the contexts of what is held are done, so that the
+	// work has this long to stop. 0 means TTL/4, at most 5 s.
+	Grace time.Duration
+
+	// ConnectTimeout bounds the wait for etcd's first answer. 0 means 5 s.
+	ConnectTimeout time.Duration
+
+	// Margin, if set, returns how much sooner than usual validity is to end, because the work takes
+	// that long to end by force: 0 or more. At most an eighth of the TTL counts, and no more than
+	// leaves room for the next renewal before Grace. It is called at each renewal, and counts from
+	// that renewal on: the end of validity never moves back. It must not block.
+	Margin func() time.Duration
+
+	// Logger gets debug and warning messages. Nil means none. It must not block: the lease is not
+	// renewed meanwhile. A Lock that NewLock returns begins with it.
 	Logger *slog.Logger
 
 	client *clientv3.Client
+	only   *Lock // whose own session it is; nil: it is shared
 
 	turn chan struct{} // holds one token for who may change the lease
 
-	mu     sync.Mutex
-	lease  *lease
-	closed bool
+	open  context.Context // ends with Close
+	close context.CancelFunc
+
+	mu    sync.Mutex
+	lease *lease
 }
 
-// NewSession returns a session without locks. Nothing is sent to etcd. Call Close when it is no longer needed.
+// NewSession returns a session without locks. Nothing is sent to etcd. Call Close when it is no
+// longer needed. Which clients it refuses is said at [New].
 func NewSession(client *clientv3.Client, ttl time.Duration) (*Session, error) {
-	if client == nil {
-		return nil, errors.New("the etcd client is nil")
-	}
-	if err := checkTTL(ttl); err != nil {
+	if err := errors.Join(checkClient(client), checkTTL(ttl)); err != nil {
 		return nil, err
 	}
-	return &Session{TTL: ttl, client: client, turn: make(chan struct{}, 1)}, nil
+	open, end := context.WithCancel(context.Background())
+	return &Session{TTL: ttl, client: client, turn: make(chan struct{}, 1), open: open, close: end}, nil
 }
 
-// New returns a lock of the session that is not held. It is like [New]. The lock's TTL, RefreshInterval, Grace and ConnectTimeout are those of
-// the session, and what is written to its fields of these names has no effect. Its Close releases it and leaves the lease alone.
-func (s *Session) New(key, id string) (*Lock, error) {
-	l, err := New(s.client, key, id, s.TTL)
-	if err != nil {
+// NewLock returns a lock of the session that is not held. Key and id are those of [New]. Its Close
+// releases it and leaves the lease alone.
+func (s *Session) NewLock(key, id string) (*Lock, error) {
+	if err := s.check(); err != nil {
 		return nil, err
 	}
-	l.session, l.Logger = s, s.Logger
-	return l, nil
+	if s.only != nil {
+		return nil, fmt.Errorf("the session is that of lock %q alone: NewSession makes one for several", s.only.key)
+	}
+	if err := checkNames(key, id); err != nil {
+		return nil, err
+	}
+	return &Lock{
+		Logger:  s.Logger,
+		client:  s.client,
+		session: s,
+		key:     key,
+		id:      id,
+		turn:    make(chan struct{}, 1),
+		runs:    make(chan struct{}, 1),
+	}, nil
 }
+
+// isShared reports whether its lease is looked after for as long as the session lasts, and the locks
+// only take their keys away.
+func (s *Session) isShared() bool { return s.only == nil }
 
 func (s *Session) timing() timing {
-	return timing{ttl: s.TTL, refresh: s.RefreshInterval, grace: s.Grace, connect: s.ConnectTimeout}
+	return timing{ttl: s.TTL, refresh: s.RefreshInterval, grace: s.Grace, connect: s.ConnectTimeout, margin: s.Margin}
 }
 
 // Prepare grants the lease, so that the first Lock needs one round trip only. It fails with ErrNoAnswer if etcd does not answer within
 // ConnectTimeout. Without need it does nothing.
 func (s *Session) Prepare(ctx context.Context) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	if s.only != nil {
+		return s.only.Prepare(ctx)
+	}
 	set, err := settings{timing: s.timing(), log: s.Logger}.complete()
 	if err != nil {
 		return err
@@ -112,8 +156,8 @@ func (l *lease) isReady() bool {
 func (s *Session) present() (*lease, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil, ErrSessionClosed
+	if s.open.Err() != nil {
+		return nil, ErrClosed
 	}
 	return s.lease, nil
 }
@@ -121,9 +165,9 @@ func (s *Session) present() (*lease, error) {
 // adopt begins to look after a lease.
 func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 	s.mu.Lock()
-	if s.closed {
+	if s.open.Err() != nil {
 		s.mu.Unlock()
-		return errors.Join(ErrSessionClosed, revoke(ctx, s.client, ls.id, ls.first))
+		return errors.Join(ErrClosed, revoke(ctx, s.client, ls.id, ls.first))
 	}
 	ls.share(upkeep{set.refresh, set.grace, set.log})
 	old := s.lease
@@ -135,26 +179,33 @@ func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 	return nil
 }
 
-// Close ends the session: it gives all locks back, ends the contexts that Lock returned, and leaves nothing in etcd. Lock calls that wait
-// fail with ErrSessionClosed. It fails with ErrUnconfirmed if that is not known when ctx is done, or when validity ends; then the locks free
-// themselves when the lease runs out.
+// Close ends the session: it gives all locks back, ends the contexts of what is held, and leaves
+// nothing in etcd. Lock calls that wait fail with ErrClosed. It fails with ErrUnconfirmed if that is
+// not known when ctx is done, or when validity ends (or a second later); then the locks free themselves when the lease
+// runs out. A ctx that is done, or is about to be, is given a second.
 func (s *Session) Close(ctx context.Context) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	ls := s.lease
-	s.lease, s.closed = nil, true
+	s.lease = nil
+	s.close()
 	s.mu.Unlock()
+	if s.only != nil {
+		return s.only.Close(ctx)
+	}
 	defer endIdle(s.client)
 	if ls == nil {
 		return nil
 	}
-	for _, c := range ls.retire(ErrSessionClosed) {
+	for _, c := range ls.retire(ErrClosed) {
 		c.dismiss()
 	}
 	ls.halt()
-	if ls.validUntil().Until() <= 0 {
-		return nil
-	}
-	ctx, cancel := ls.whileValid(ctx)
+	ctx, done := withAllowance(ctx)
+	defer done()
+	ctx, cancel := ls.toEnd(ctx)
 	defer cancel()
 	if err := revoke(ctx, s.client, ls.id, ls.first); err != nil {
 		return errors.Join(ErrUnconfirmed, err)

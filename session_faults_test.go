@@ -39,7 +39,7 @@ func sessionLock(t testing.TB, client *clientv3.Client, key string, ttl time.Dur
 	if err := session.Prepare(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
-	l, err := session.New(key, "me")
+	l, err := session.NewLock(key, "me")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestSessionClosedAsALockIsGranted(t *testing.T) {
 			t.Error(err)
 		}
 	}})
-	if held, err := l.Lock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrSessionClosed) && held.Err() == nil {
+	if held, err := gripOf(l.Lock(etcdtest.Context(t))); !errors.Is(err, etcdlock.ErrClosed) && held.Err() == nil {
 		t.Errorf("Lock: %v, and its context goes on", err)
 	}
 	mustLock(t, newLock(t, s.Client(t), "/granted", "next"))
@@ -70,12 +70,12 @@ func TestPausedAsALockIsGranted(t *testing.T) {
 		link.Silence()
 		time.Sleep(2 * time.Second) // the pause
 	}})
-	held, err := l.Lock(etcdtest.Context(t))
+	held, err := gripOf(l.Lock(etcdtest.Context(t)))
 	link.Restore()
 	if err != nil {
 		return
 	}
-	expired := l.Expired()
+	expired := l.Holding().Expired()
 	mustLock(t, newLock(t, s.Client(t), "/paused", "next"))
 	select {
 	case <-held.Done():
@@ -88,13 +88,16 @@ func TestPausedAsALockIsGranted(t *testing.T) {
 // TestUnlockInVain: an Unlock that could not do anything, in a session whose lease lives on, does not leave the lock behind.
 func TestUnlockInVain(t *testing.T) {
 	s := etcdtest.Start(t)
-	_, l := sessionLock(t, s.Client(t), "/vain", ttl)
+	link, behind := linked(t, s)
+	_, l := sessionLock(t, behind, "/vain", ttl)
 	mustLock(t, l)
 	ended, end := context.WithCancel(etcdtest.Context(t))
 	end()
+	link.Silence()
 	if err := l.Unlock(ended); !errors.Is(err, etcdlock.ErrUnconfirmed) {
 		t.Errorf("Unlock: %v", err)
 	}
+	link.Restore()
 	mustLock(t, newLock(t, s.Client(t), "/vain", "next"))
 }
 
@@ -190,7 +193,7 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	if _, err := forbidden.Lock(etcdtest.Context(t)); err == nil {
 		t.Error("a lock that may not be touched was acquired")
 	}
-	allowed, err := session.New("/allowed", "me")
+	allowed, err := session.NewLock("/allowed", "me")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,18 +19,18 @@ import (
 )
 
 // lockMany acquires n locks of a session and returns them with their contexts.
-func lockMany(t testing.TB, session *etcdlock.Session, n int) (locks []*etcdlock.Lock, held []context.Context) {
+func lockMany(t testing.TB, session *etcdlock.Session, n int) (locks []*etcdlock.Lock, held []grip) {
 	t.Helper()
-	locks, held = make([]*etcdlock.Lock, n), make([]context.Context, n)
+	locks, held = make([]*etcdlock.Lock, n), make([]grip, n)
 	ctx := etcdtest.Context(t)
 	var wg sync.WaitGroup
 	for worker := range 32 {
 		wg.Go(func() {
 			for i := worker; i < n; i += 32 {
-				l, err := session.New(fmt.Sprintf("/many/%d", i), "me")
+				l, err := session.NewLock(fmt.Sprintf("/many/%d", i), "me")
 				if err == nil {
 					locks[i] = l
-					held[i], err = l.Lock(ctx)
+					held[i], err = gripOf(l.Lock(ctx))
 				}
 				if err != nil {
 					t.Error(err)
@@ -76,7 +76,7 @@ func TestTenThousandLocks(t *testing.T) {
 	session := newSession(t, client)
 	session.RefreshInterval = time.Second
 	for range 2 { // the first time, everything that is needed once is made
-		first, err := session.New("/first", "me")
+		first, err := session.NewLock("/first", "me")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestLocksOfASessionAreIndependent(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	session := newSession(t, client)
 	locks, held := lockMany(t, session, 5)
-	twin, err := session.New(locks[0].Key(), "twin")
+	twin, err := session.NewLock(locks[0].Key(), "twin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestLocksOfASessionAreIndependent(t *testing.T) {
 	if lost := causeOf(t, held[1]); lost.Reason != etcdlock.PlaceLost {
 		t.Error(lost)
 	}
-	<-locks[1].Expired()
+	<-held[1].Expired()
 	etcdtest.Await(t, "what is left of it to be removed", func(ctx context.Context) error {
 		resp, err := client.Get(ctx, locks[1].Key())
 		if err == nil && len(resp.Kvs) > 0 {
@@ -248,7 +248,7 @@ func TestLocksOfASessionAreIndependent(t *testing.T) {
 	if err := session.Close(ctx); err != nil {
 		t.Error(err)
 	}
-	if _, err := locks[3].Lock(ctx); !errors.Is(err, etcdlock.ErrSessionClosed) {
+	if _, err := locks[3].Lock(ctx); !errors.Is(err, etcdlock.ErrClosed) {
 		t.Errorf("Lock after Close: %v", err)
 	}
 	s.Empty(t)
@@ -264,19 +264,19 @@ func TestSessionLosesItsLease(t *testing.T) {
 	session := newSession(t, client)
 	session.TTL = time.Hour // no renewal will tell
 	locks, held := lockMany(t, session, 40)
-	waiting, err := session.New("/other", "waits")
+	waiting, err := session.NewLock("/other", "waits")
 	if err != nil {
 		t.Fatal(err)
 	}
 	waits := queue(t, waiting)
-	if _, err := client.Revoke(ctx, locks[0].Lease()); err != nil {
+	if _, err := client.Revoke(ctx, held[0].Lease()); err != nil {
 		t.Fatal(err)
 	}
 	for i := range held {
 		if lost := causeOf(t, held[i]); lost.Reason != etcdlock.LeaseLost {
 			t.Errorf("lock %d: %v", i, lost)
 		}
-		<-locks[i].Expired()
+		<-held[i].Expired()
 	}
 	mustUnlock(t, holder)
 	waits.mustGet(t)
@@ -309,7 +309,7 @@ func TestSessionGoesSilent(t *testing.T) {
 		}
 	}
 	for i := range held {
-		<-locks[i].Expired()
+		<-held[i].Expired()
 	}
 	resp, err := direct.Get(ctx, "/many/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
@@ -342,7 +342,7 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { session.Close(context.Background()) })
-				other, err := session.New("/kept", "kept")
+				other, err := session.NewLock("/kept", "kept")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -351,7 +351,7 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 				}
 				holder := newLock(t, client, "/doubt", "holder")
 				mustLock(t, holder)
-				l, err := session.New("/doubt", "me")
+				l, err := session.NewLock("/doubt", "me")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -402,17 +402,17 @@ func TestSessionClosedUnderway(t *testing.T) {
 	s, gate, behind, _ := startGated(t, "acquire", etcdtest.HoldAnswer)
 	ctx := etcdtest.Context(t)
 	session := newSession(t, behind)
-	l, err := session.New("/underway", "me")
+	l, err := session.NewLock("/underway", "me")
 	if err != nil {
 		t.Fatal(err)
 	}
 	type result struct {
-		held context.Context
+		held grip
 		err  error
 	}
 	got := make(chan result, 1)
 	go func() {
-		held, err := l.Lock(ctx)
+		held, err := gripOf(l.Lock(ctx))
 		got <- result{held, err}
 	}()
 	acquired := gate.AwaitHeld(t)

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
 	"unicode/utf8"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 	"github.com/etcdlock/etcdlock/internal/validity"
@@ -17,7 +20,11 @@ const (
 	MaxIDBytes  = 256
 )
 
-// settings are a Lock's fields as they were when a method read them, with the defaults filled in.
+// minRefresh is the shortest time between renewals: each is a write to etcd's leader and a read.
+const minRefresh = 10 * time.Millisecond
+
+// settings are a Lock's fields and its Session's as they were when a method read them, with the
+// defaults filled in.
 type settings struct {
 	timing
 	command         string
@@ -57,23 +64,62 @@ func checkTTL(ttl time.Duration) error {
 	return nil
 }
 
+// checkClient refuses a client that would not see the same keys as a lock, which asks etcd itself.
+func checkClient(client *clientv3.Client) error {
+	if client == nil {
+		return errors.New("the etcd client is nil")
+	}
+	for _, part := range []struct {
+		name      string
+		is, plain any
+	}{
+		{"KV", client.KV, clientv3.NewKVFromKVClient(nil, nil)},
+		{"Watcher", client.Watcher, clientv3.NewWatchFromWatchClient(nil, nil)},
+		{"Lease", client.Lease, clientv3.NewLeaseFromLeaseClient(nil, nil, 0)},
+	} {
+		switch {
+		case part.is == nil:
+			return errors.New("the etcd client was not made by clientv3.New")
+		case reflect.TypeOf(part.is) != reflect.TypeOf(part.plain):
+			return fmt.Errorf("the etcd client's %s was replaced by a %T, as etcd's namespace package does it, and would not see "+
+				"the keys that the lock writes: pass the client as clientv3.New returned it, and put a prefix into the lock's key", part.name, part.is)
+		}
+	}
+	return nil
+}
+
+// check refuses what no constructor has made.
+func (l *Lock) check() error {
+	if l == nil || l.session == nil {
+		return errors.New("the Lock was not made by New or NewLock")
+	}
+	return l.session.check()
+}
+
+func (s *Session) check() error {
+	if s == nil || s.client == nil {
+		return errors.New("the Session was not made by NewSession")
+	}
+	return nil
+}
+
 func (l *Lock) settings() (settings, error) {
+	if err := l.check(); err != nil {
+		return settings{}, err
+	}
 	s := settings{
-		timing:  timing{l.TTL, l.RefreshInterval, l.Grace, l.ConnectTimeout, l.Margin},
+		timing:  l.session.timing(),
 		command: l.Command,
 		log:     l.Logger,
 		onWait:  l.OnWait,
 		onRenew: l.OnRenew,
-	}
-	if l.session != nil {
-		s.timing = l.session.timing()
 	}
 	return s.complete()
 }
 
 // complete checks settings and fills in the defaults.
 func (s settings) complete() (settings, error) {
-	if err := checkTTL(s.ttl); err != nil {
+	if err := errors.Join(checkTTL(s.ttl), s.checkTimes()); err != nil {
 		return settings{}, err
 	}
 	if s.grace == 0 {
@@ -89,6 +135,22 @@ func (s settings) complete() (settings, error) {
 		s.log = silent
 	}
 	return s, validity.Check(s.ttl, s.refresh, s.grace)
+}
+
+// checkTimes refuses what would not be a time, or ask more of etcd than a renewal is worth.
+func (t timing) checkTimes() error {
+	for _, one := range []struct {
+		name string
+		is   time.Duration
+	}{{"RefreshInterval", t.refresh}, {"Grace", t.grace}, {"ConnectTimeout", t.connect}} {
+		if one.is < 0 {
+			return fmt.Errorf("a %s of %v is negative (0 stands for the default)", one.name, one.is)
+		}
+	}
+	if t.refresh > 0 && t.refresh < minRefresh {
+		return fmt.Errorf("a RefreshInterval of %v is below %v, which is as often as a lease can be renewed (0 stands for the default)", t.refresh, minRefresh)
+	}
+	return nil
 }
 
 var silent = slog.New(slog.DiscardHandler)

@@ -238,8 +238,8 @@ func TestClaimThatComesLate(t *testing.T) {
 	if err := <-locked; err != nil {
 		t.Fatal(err)
 	}
-	if token := resp.Kvs[0].ModRevision; waiter.Token() != token {
-		t.Errorf("granted at %d, but the token is %d: it gave the lock back and stood in line again", token, waiter.Token())
+	if token := resp.Kvs[0].ModRevision; waiter.Holding().Token() != token {
+		t.Errorf("granted at %d, but the token is %d: it gave the lock back and stood in line again", token, waiter.Holding().Token())
 	}
 }
 

@@ -52,7 +52,7 @@ func openOurs(ctx context.Context, client *clientv3.Client, ttl time.Duration) (
 }
 
 func (s ourSession) contender(_ context.Context, key string) (contender, error) {
-	l, err := s.New(key, "bench")
+	l, err := s.NewLock(key, "bench")
 	if err != nil {
 		return contender{}, err
 	}

@@ -82,8 +82,9 @@ type holder struct {
 	*locker
 	client   *clientv3.Client
 	lock     *etcdlock.Lock
-	held     context.Context
-	endHeld  context.CancelCauseFunc
+	held     *etcdlock.Held
+	work     context.Context         // ends when the lock is about to be lost
+	endWait  context.CancelCauseFunc // ends the wait for it
 	run      *command
 	renewed  chan struct{} // receives after a renewal
 	since    time.Time
@@ -117,7 +118,6 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	h := &holder{
 		locker:   l,
 		client:   client,
-		endHeld:  func(error) {},
 		renewed:  make(chan struct{}, 1),
 		endpoint: strings.Join(config.Endpoints, ","),
 	}
@@ -150,12 +150,13 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	if h.lock, err = etcdlock.New(h.client, h.key, h.id, h.ttl); err != nil {
 		return err
 	}
-	h.lock.RefreshInterval, h.lock.Grace, h.lock.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
-	h.lock.Logger = h.voice.logger(h.verbose)
+	timing := h.lock.Session()
+	timing.RefreshInterval, timing.Grace, timing.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
+	timing.Margin = h.margin
 	if h.freeze {
-		h.lock.Grace = validity.NoGrace // in doubt, the end is not the lock's to announce
+		timing.Grace = validity.NoGrace // in doubt, the end is not the lock's to announce
 	}
-	h.lock.OnRenew, h.lock.Margin = h.onRenew, h.margin
+	h.lock.Logger, h.lock.OnRenew = h.voice.logger(h.verbose), h.onRenew
 	if len(h.command) > 0 {
 		h.lock.Command = h.command[0]
 	}
@@ -168,7 +169,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 		h.close()
 		return h.explain(err)
 	}
-	h.since = time.Now()
+	h.work, h.since = h.held.Context(context.Background()), time.Now()
 	return nil
 }
 
@@ -181,8 +182,7 @@ func (h *holder) onRenew() {
 	}
 }
 
-// waitForIt waits for our turn. The context that comes with the lock must not end with the wait, so the time
-// allowed is a timer beside ctx.
+// waitForIt waits for our turn.
 func (h *holder) waitForIt(ctx context.Context) (err error) {
 	if h.try {
 		h.held, err = h.lock.TryLock(ctx)
@@ -193,10 +193,12 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	ctx, h.endHeld = context.WithCancelCause(ctx)
+	ctx, h.endWait = context.WithCancelCause(ctx)
+	defer h.endWait(nil)
 	if h.wait > 0 {
-		timer := time.AfterFunc(h.wait, func() { h.endHeld(errTooLate) })
-		defer timer.Stop()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, h.wait, errTooLate)
+		defer cancel()
 	}
 	waiting := make(chan struct{})
 	h.lock.OnWait = sync.OnceFunc(func() { close(waiting) })
@@ -214,9 +216,6 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	h.held, err = h.lock.Lock(ctx)
 	stop()
 	wg.Wait()
-	if err == nil && context.Cause(ctx) == errTooLate {
-		return errTooLate // it came at the same time
-	}
 	return err
 }
 

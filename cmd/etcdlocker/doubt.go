@@ -44,7 +44,7 @@ func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 			select {
 			case <-timer.C:
 			case <-h.renewed:
-			case <-h.lock.Expired():
+			case <-h.held.Expired():
 				return
 			case <-quit:
 				return
@@ -59,8 +59,8 @@ func (h *holder) lostOtherwise(quit <-chan struct{}) <-chan struct{} {
 	lost := make(chan struct{})
 	go func() {
 		select {
-		case <-h.held.Done():
-			if !isDoubt(context.Cause(h.held)) {
+		case <-h.work.Done():
+			if !isDoubt(context.Cause(h.work)) {
 				close(lost)
 			}
 		case <-quit:

@@ -27,12 +27,12 @@ const (
 // environment is what the command may want to know of the lock, and what it needs of what is kept
 // from it.
 func (h *holder) environment() []string {
-	rev := strconv.FormatInt(h.lock.Token(), 10)
+	rev := strconv.FormatInt(h.held.Token(), 10)
 	env := []string{
 		heldKey + "=" + h.key,
 		heldID + "=" + h.id,
 		heldRev + "=" + rev,
-		heldLease + "=" + leaseName(h.lock.Lease()),
+		heldLease + "=" + leaseName(h.held.Lease()),
 		endpoint.Held + "=" + h.endpoint,
 		"ETCD_LOCK_KEY=" + h.key,
 		"ETCD_LOCK_ID=" + h.id,
@@ -70,7 +70,7 @@ func (h *holder) endIfNested(ctx context.Context) {
 		}
 	}
 	if err == nil && (isBelowGuard(line.Record) || handed(h.key, line)) {
-		h.endHeld(&failure{
+		h.endWait(&failure{
 			err:  fmt.Errorf("lock %q is already held by the command that asks for it", h.key),
 			hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
 			code: exitNotAcquired,

@@ -24,7 +24,6 @@ const releaseLimit = 1500 * time.Millisecond
 func (h *holder) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
 	defer cancel()
-	defer h.endHeld(nil)
 	return h.lock.Close(ctx)
 }
 
@@ -63,7 +62,7 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 // holdOnly holds the lock without a command until a signal comes.
 func (h *holder) holdOnly() int {
 	h.voice.flush()
-	go h.announce(h.lock.Token()) // stdout may take nothing
+	go h.announce(h.held.Token()) // stdout may take nothing
 	sig := h.pause(nil)
 	lost := h.release()
 	switch {
@@ -91,7 +90,7 @@ func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	go func() { stop <- waitForStop(quit, h.signals) }()
 	select {
 	case <-timer:
-	case <-h.held.Done():
+	case <-h.work.Done():
 	case sig := <-stop:
 		return sig
 	}
@@ -106,7 +105,7 @@ func (h *holder) validUntil() (until boottime.Instant) {
 	const looks, exact = 10, time.Millisecond
 	for range looks {
 		now := boottime.Now()
-		until = now.Add(h.lock.Remaining())
+		until = now.Add(h.held.Remaining())
 		if boottime.Now().Sub(now) < exact {
 			break
 		}
@@ -145,7 +144,7 @@ func (h *holder) supervise() int {
 		watched.monitor.Still(false)
 	}
 	events := supervise.Events{
-		Lost: h.held.Done(), Expired: h.lock.Expired(), Unwell: watched.monitor.Trouble(),
+		Lost: h.work.Done(), Expired: h.held.Expired(), Unwell: watched.monitor.Trouble(),
 		Before: h.before, Signals: h.signals, Settle: settle,
 		Reach: func(sig syscall.Signal) supervise.Reach { return reach(sig, run) },
 	}
@@ -184,7 +183,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		h.run.close() // its guard would end them with the lock
 	}
 	stop, theCommand := life.Stop, "and with it the command"
-	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.held.Err() == nil {
+	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.work.Err() == nil {
 		timer := time.NewTimer(left)
 		stop, theCommand = h.pause(timer.C), "after the command had ended"
 		timer.Stop()

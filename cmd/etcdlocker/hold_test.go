@@ -32,6 +32,7 @@ func newTestHolder(t *testing.T, run guard.Command) *holder {
 	if h.held, err = lock.Lock(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
+	h.work = h.held.Context(context.Background())
 	t.Cleanup(func() {
 		if err := lock.Close(context.Background()); err != nil {
 			t.Error(err)
@@ -46,7 +47,7 @@ func TestValidUntil(t *testing.T) {
 	early := time.Hour // the least of all
 	for range 1000 {
 		until := h.validUntil()
-		before, left, after := boottime.Now(), h.lock.Remaining(), boottime.Now()
+		before, left, after := boottime.Now(), h.held.Remaining(), boottime.Now()
 		if late := until.Sub(after.Add(left)); late > 0 {
 			t.Fatalf("it is put %v later than it is", late)
 		}

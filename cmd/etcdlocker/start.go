@@ -36,31 +36,31 @@ func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 		if run, err = h.run.await(); err != nil {
 			continue
 		}
-		if h.held.Err() == nil && h.lock.Remaining() <= h.grace {
-			h.lock.Lock(h.held) // renews at once; what comes of it is seen below
+		if h.held.Remaining() <= h.grace {
+			h.held.Refresh(h.work) // what comes of it is seen below
 		}
 		h.voice.flush() // what was said comes before what the command says
 		o := guard.Order{
 			ValidUntil: h.validUntil(),
 			Allowed:    h.allowed(),
 			Ahead:      validity.MaxAhead(h.ttl, h.refresh),
-			Lease:      int64(h.lock.Lease()),
+			Lease:      int64(h.held.Lease()),
 			Env:        h.environment(),
 			NoTimers:   h.noTimers,
 			Ignored:    h.ignored,
 		}
 		watched.prepare(&o)
 		o.By = o.ValidUntil.Add(-h.grace)
-		if h.held.Err() != nil || o.By.Until() <= 0 {
+		if h.work.Err() != nil || o.By.Until() <= 0 {
 			return nil, errNoTime
 		}
 		if sig := h.toldToStop(); sig != 0 {
 			return nil, stopped(sig)
 		}
-		if err = run.Start(h.held, o); !errors.Is(err, guard.ErrGone) {
+		if err = run.Start(h.work, o); !errors.Is(err, guard.ErrGone) {
 			return run, err
 		}
-		if h.held.Err() != nil {
+		if h.work.Err() != nil {
 			return nil, errNoTime
 		}
 	}

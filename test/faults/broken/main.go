@@ -53,7 +53,7 @@ func run(defect string, args []string) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	lock.RefreshInterval = time.Second
+	lock.Session().RefreshInterval = time.Second
 	lock.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx := context.Background()
 	held, err := lock.Lock(ctx)
@@ -68,24 +68,25 @@ func run(defect string, args []string) (code int, err error) {
 	if defect == "starts late" && id != "holder" {
 		time.Sleep(ttl + 8*time.Second)
 	}
-	w := &work{defect: defect, lock: lock, ttl: ttl, ended: make(chan struct{})}
+	w := &work{defect: defect, lock: lock, held: held, ttl: ttl, ended: make(chan struct{})}
 	if err := w.start(args[4:]); err != nil {
 		return 3, err
 	}
-	return w.hold(held)
+	return w.hold()
 }
 
 // work is a command under a lock.
 type work struct {
 	defect string
 	lock   *etcdlock.Lock
+	held   *etcdlock.Held
 	ttl    time.Duration
 	cmd    *exec.Cmd
 	ended  chan struct{}
 }
 
 func (w *work) start(words []string) error {
-	token := w.lock.Token()
+	token := w.held.Token()
 	if w.defect == "hands out an old token" {
 		token = 1
 	}
@@ -129,18 +130,19 @@ func leaveGroup() error {
 }
 
 // hold waits for the end, of the command or of the lock.
-func (w *work) hold(held context.Context) (int, error) {
+func (w *work) hold() (int, error) {
+	held := w.held.Context(context.Background())
 	over := held.Done()
 	var early <-chan time.Time
 	switch w.defect {
 	case "ignores loss":
 		over = nil
 	case "waits too long":
-		over = w.lock.Expired()
+		over = w.held.Expired()
 	case "has no patience":
 		short := make(chan struct{})
 		go func() {
-			for w.lock.Remaining() > w.ttl-2500*time.Millisecond { // a renewal each second, and one has failed
+			for w.held.Remaining() > w.ttl-2500*time.Millisecond { // a renewal each second, and one has failed
 				time.Sleep(10 * time.Millisecond)
 			}
 			close(short)

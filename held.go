@@ -1,0 +1,234 @@
+package etcdlock
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+)
+
+// A Held is a lock as it is held: from the Lock or TryLock that got it until Unlock. What it answers
+// is never about another holding, also when its Lock is locked again. The zero Held, and nil, hold
+// nothing.
+//
+// Its methods may be called from any goroutine.
+type Held struct{ c *contender }
+
+// Context returns a context that is done when parent is, or when the lock is about to be lost: the
+// session's Grace before validity ends, or as soon as it is known that the lock is lost otherwise.
+// Its context.Cause is then a [*LostError]. After Unlock it is ErrNotHeld.
+//
+// Err asks the clock: a process that was stopped, and goes on, is told at once that the context is
+// done. Its Done channel, and contexts derived from it, follow some milliseconds later. Right before
+// a write that must not be late look at Remaining, or fence the write with Token or IsHolder.
+func (h *Held) Context(parent context.Context) context.Context {
+	c := h.contender()
+	if c == nil {
+		ctx, cancel := context.WithCancelCause(parent)
+		cancel(ErrNotHeld)
+		return ctx
+	}
+	return c.hold(parent)
+}
+
+// Token returns the fencing token: the ModRevision that the lock's key got when it became ours.
+// Tokens grow from holder to holder. It says nothing of whether the lock is still held.
+func (h *Held) Token() int64 {
+	if c := h.contender(); c != nil {
+		return c.token.Load()
+	}
+	return 0
+}
+
+// IsHolder returns the comparison for an etcd transaction that must only be applied while this
+// holding lasts. After the lock has gone to somebody else etcd refuses such a transaction, however
+// late it arrives. Once Unlock was called, what it returns never holds.
+func (h *Held) IsHolder() clientv3.Cmp {
+	c := h.contender()
+	switch {
+	case c == nil:
+		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
+	case c.hasLeft():
+		return clientv3.Compare(clientv3.ModRevision(c.key), "<", 0)
+	}
+	return clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())
+}
+
+// Remaining returns for how long, from before the call, nobody else can hold the lock if no further
+// renewal succeeds; 0 or less when it is not held, or may be somebody else's.
+func (h *Held) Remaining() time.Duration {
+	now := boottime.Now()
+	c := h.contender()
+	if c == nil || c.isExpired() {
+		return 0
+	}
+	return c.lease.validUntil().Sub(now)
+}
+
+// Expired returns a channel that is closed as soon as the lock may belong to somebody else: when
+// validity has ended without a renewal, when the lock was taken away by force, or after Unlock. The
+// context that Context returns is done earlier wherever that is possible; what still works when
+// Expired is closed must be ended, not asked to end.
+func (h *Held) Expired() <-chan struct{} {
+	if c := h.contender(); c != nil {
+		return c.expired
+	}
+	return closed
+}
+
+var closed = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Lease returns the lease that the lock hangs on, 0 after Unlock. It may outlive the holding: after
+// Unlock it serves the next Lock, and that of a session serves its other locks. What is bound to it
+// goes no later than one TTL after the process, and may still be there when the lock is somebody
+// else's. For what must not be, use IsHolder.
+func (h *Held) Lease() clientv3.LeaseID {
+	if c := h.contender(); c != nil && !c.hasLeft() {
+		return c.lease.id
+	}
+	return 0
+}
+
+// Refresh renews the lock at once, with the settings that it was locked with, and blocks until it is
+// renewed or ctx is done. Nobody needs it to keep the lock. It fails with a *LostError if the lock
+// was lost, and with ErrNotHeld after Unlock.
+func (h *Held) Refresh(ctx context.Context) error {
+	if c := h.contender(); c != nil {
+		return c.refreshNow(ctx)
+	}
+	return ErrNotHeld
+}
+
+// Unlock is [Lock.Unlock] for this holding: if it was unlocked before, it fails with ErrNotHeld, and
+// touches no later one.
+func (h *Held) Unlock(ctx context.Context) error {
+	if c := h.contender(); c != nil {
+		return c.owner.end(ctx, c)
+	}
+	return ErrNotHeld
+}
+
+func (h *Held) contender() *contender {
+	if h == nil {
+		return nil
+	}
+	return h.c
+}
+
+// errUnlocked is why the contexts handed out end when the holder unlocks.
+var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
+
+// again is what Lock does while the lock is held.
+func (c *contender) again(ctx context.Context) (*Held, error) {
+	if err := c.refreshNow(ctx); err != nil {
+		return nil, err
+	}
+	return &c.held, nil
+}
+
+// refreshNow renews a lock that is held. It ends when the lock is unlocked.
+func (c *contender) refreshNow(ctx context.Context) error {
+	rpc, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-c.expired:
+			cancel(ErrNotHeld)
+		case <-rpc.Done():
+		}
+	}()
+	glances, ops := c.lease.glance([]*contender{c})
+	resp, err := c.lease.renew(rpc, ops...)
+	if err != nil {
+		c.lease.failed(rpc, err)
+	} else {
+		judgeAll(glances, resp)
+		c.renewed()
+	}
+	if lost := c.lostError(); lost != nil && !c.hasLeft() {
+		return lost
+	}
+	if err != nil {
+		return fmt.Errorf("renewing lock %q: %w", c.key, err)
+	}
+	if c.hasLeft() {
+		return ErrNotHeld
+	}
+	return nil
+}
+
+// hasLeft reports whether the lock was given back, or that has begun.
+func (c *contender) hasLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left
+}
+
+// A handed is one context that was handed out.
+type handed struct {
+	cancel context.CancelCauseFunc
+	forget func() bool // stops the waiting for its end
+}
+
+// A heldContext ends with the lock. It is what it wraps, and also asks the clock.
+type heldContext struct {
+	context.Context
+	c *contender
+}
+
+// Err ends the context if it is time for that, and nobody has come to it yet.
+func (h heldContext) Err() error {
+	if h.Context.Err() == nil && h.c.lease.validUntil().Until() <= h.c.grace {
+		h.c.endangered()
+	}
+	return h.Context.Err()
+}
+
+// hold makes a context that lasts as long as both ctx and the lock.
+func (c *contender) hold(ctx context.Context) context.Context {
+	held, cancel := context.WithCancelCause(ctx)
+	h := &handed{cancel: cancel}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.lost != nil:
+		cancel(c.lost)
+		return held
+	case c.left || isClosed(c.expired): // given back
+		cancel(errUnlocked)
+		return held
+	}
+	c.handed = append(c.handed, h)
+	h.forget = context.AfterFunc(held, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.handed = slices.DeleteFunc(c.handed, func(one *handed) bool { return one == h })
+	})
+	return heldContext{held, c}
+}
+
+// endHolds is called with mu locked.
+func (c *contender) endHolds(cause error) {
+	for _, h := range c.handed {
+		h.forget()
+		h.cancel(cause)
+	}
+	c.handed = nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
