@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/duration"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/place"
@@ -241,36 +242,11 @@ func (p *parser) duration(flag, value string, def time.Duration) (time.Duration,
 	return parseDuration(given{"--" + flag, value})
 }
 
-// maxDuration keeps sums of durations from overflowing.
-const maxDuration = 100 * 365 * 24 * time.Hour
-
 // parseDuration reads a number of seconds, fractions allowed, or one of Go's durations.
 func parseDuration(g given) (time.Duration, error) {
-	bad := func(why string) error {
-		return usagef("a number counts seconds, as in 90 or 0.5; or add a unit, as in 500ms, 90s, 5m, 2h", "%s: %q is %s", g.name, g.value, why)
-	}
-	var d time.Duration
-	// ParseFloat alone would take 0x1p4, inf and 1_000 as well.
-	if strings.Trim(g.value, "0123456789.+-") == "" {
-		seconds, err := strconv.ParseFloat(g.value, 64)
-		if err != nil {
-			return 0, bad("not a time")
-		}
-		if seconds > maxDuration.Seconds() {
-			return 0, bad("too long")
-		}
-		d = time.Duration(seconds * float64(time.Second))
-	} else {
-		var err error
-		if d, err = time.ParseDuration(g.value); err != nil {
-			return 0, bad("not a time")
-		}
-	}
-	switch {
-	case d < 0 || strings.HasPrefix(g.value, "-"):
-		return 0, bad("negative")
-	case d > maxDuration:
-		return 0, bad("too long")
+	d, err := duration.Parse(g.value)
+	if err != nil {
+		return 0, usagef(duration.Hint, "%s: %q is %w", g.name, g.value, err)
 	}
 	return d, nil
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/duration"
 )
 
 func TestParseDuration(t *testing.T) {
@@ -27,7 +29,7 @@ func FuzzParseDuration(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		d, err := parseDuration(given{"--x", value})
-		if err == nil && (d < 0 || d > maxDuration) {
+		if err == nil && (d < 0 || d > duration.Max) {
 			t.Errorf("%q passed as %v", value, d)
 		}
 	})
