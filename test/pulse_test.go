@@ -3,12 +3,14 @@
 package test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,8 +31,12 @@ func playNotifier(role string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+	text, err := strconv.Unquote(cmp.Or(os.Getenv("NOTIFY_TEXT"), `"WATCHDOG=1"`))
+	if err != nil {
+		panic(err)
+	}
 	for range 10 {
-		if _, err := conn.Write([]byte("WATCHDOG=1")); err != nil {
+		if _, err := conn.Write([]byte(text)); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -120,6 +126,19 @@ func TestWatchdogBites(t *testing.T) {
 				t.Errorf("left: %q", left)
 			}
 		})
+	}
+}
+
+// TestLineEndsOfSigns: signs count however their lines end.
+func TestLineEndsOfSigns(t *testing.T) {
+	t.Parallel()
+	s, self := etcdtest.Shared(t), reachable(t)
+	for i, text := range []string{"WATCHDOG=trigger\r\n", "STATUS=gone\rWATCHDOG=trigger", "WATCHDOG=trigger\x00"} {
+		vars := []string{roleVariable + "=notifies", "NOTIFY_TEXT=" + strconv.Quote(text)}
+		p := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-t", "20", "--watchdog", "20", "-k", fmt.Sprintf("/watchdog/ends-%d", i), "--", self)
+		if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), "not well (WATCHDOG=trigger)") {
+			t.Errorf("%q: exit code %d, %q", text, code, p.stderr)
+		}
 	}
 }
 

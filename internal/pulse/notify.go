@@ -136,9 +136,15 @@ type notification struct {
 	status                             []byte // nil: it does not say
 }
 
-// parseNotification reads a datagram: lines of the form NAME=VALUE. Others are passed over.
+// parseNotification reads a datagram: lines of the form NAME=VALUE, which end with LF, CR or both.
+// Others are passed over. As in systemd, one NUL may end the datagram, and one with a NUL elsewhere
+// says nothing.
 func parseNotification(datagram []byte) (n notification) {
-	for line := range bytes.SplitSeq(datagram, []byte("\n")) {
+	datagram = bytes.TrimSuffix(datagram, []byte{0})
+	if bytes.IndexByte(datagram, 0) >= 0 {
+		return n
+	}
+	for line := range bytes.FieldsFuncSeq(datagram, func(r rune) bool { return r == '\n' || r == '\r' }) {
 		switch string(line) {
 		case "READY=1":
 			n.ready = true

@@ -19,16 +19,22 @@ func FuzzNotification(f *testing.F) {
 	f.Add([]byte("READY=1\nSTATUS=Ready to serve\nWATCHDOG=1"))
 	f.Add([]byte("WATCHDOG=trigger\n"))
 	f.Add([]byte("WATCHDOG=10\nXREADY=1\nSTATUS=\n\n=\nSTOPPING=1"))
+	f.Add([]byte("READY=1\r\nWATCHDOG=1\r\n\x00"))
+	f.Add([]byte("WATCHDOG=1\x00\x00"))
 	f.Add([]byte{0, '\n', 0xff})
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		got := parseNotification(datagram)
-		says := func(line string) bool { return strings.Contains("\n"+string(datagram)+"\n", "\n"+line+"\n") }
+		text := "\n" + strings.ReplaceAll(strings.TrimSuffix(string(datagram), "\x00"), "\r", "\n") + "\n"
+		if strings.Contains(text, "\x00") {
+			text = ""
+		}
+		says := func(line string) bool { return strings.Contains(text, "\n"+line+"\n") }
 		for line, is := range map[string]bool{"READY=1": got.ready, "WATCHDOG=1": got.watchdog, "WATCHDOG=trigger": got.trigger, "STOPPING=1": got.stopping} {
 			if is != says(line) {
 				t.Errorf("%s: %v", line, is)
 			}
 		}
-		if status := strings.Contains("\n"+string(datagram), "\nSTATUS="); status != (got.status != nil) || bytes.ContainsRune(got.status, '\n') {
+		if status := strings.Contains(text, "\nSTATUS="); status != (got.status != nil) || bytes.ContainsAny(got.status, "\r\n\x00") {
 			t.Errorf("status %q", got.status)
 		}
 	})
@@ -85,6 +91,28 @@ func TestNotifications(t *testing.T) {
 		}
 		if news := <-n.Heard(); news.Trouble == nil {
 			t.Errorf("trigger: %+v", news)
+		}
+	}
+}
+
+// TestLineEnds: a sign counts however its line ends, and not beside a NUL.
+func TestLineEnds(t *testing.T) {
+	for text, counts := range map[string]bool{
+		"WATCHDOG=1\x00":                    true,
+		"WATCHDOG=1\r\n":                    true,
+		"WATCHDOG=1\r":                      true,
+		"WATCHDOG=1\n\x00":                  true,
+		"STATUS=busy\r\nWATCHDOG=1\r\n\x00": true,
+		"WATCHDOG=1\x00\x00":                false,
+		"WATCHDOG=1\x00\n":                  false,
+		"STATUS=a\x00b\nWATCHDOG=1":         false,
+		"WATCHDOG=1 ":                       false,
+	} {
+		n := newTestNotify(t, t.TempDir())
+		send(t, n, text)
+		send(t, n, "WATCHDOG=trigger") // comes after it
+		if news := <-n.Heard(); (news == News{}) != counts {
+			t.Errorf("%q: %+v", text, news)
 		}
 	}
 }
