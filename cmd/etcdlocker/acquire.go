@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -106,6 +107,7 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.proxy = endpoint.Proxy(config.Endpoints)
 	config.Context = ctx
 	config.DialTimeout = l.connectTimeout
 	client, err := clientv3.New(config)
@@ -224,7 +226,22 @@ func (l *locker) explain(err error) error {
 	if f := (*failure)(nil); errors.As(err, &f) {
 		return f
 	}
-	return &failure{err: err, hint: l.hint(err), code: l.code(err)}
+	hint, code := l.hint(err), l.code(err)
+	if isUnreached(err) {
+		err = fmt.Errorf("%w%s", err, l.byProxy())
+	}
+	return &failure{err: err, hint: hint, code: code}
+}
+
+// isUnreached reports whether an error says that etcd did not answer.
+func isUnreached(err error) bool { return errors.Is(err, etcdlock.ErrNoAnswer) || isAway(err) }
+
+// byProxy ends a sentence about an etcd that does not answer: it names the proxy, if one is used.
+func (l *locker) byProxy() string {
+	if l.proxy == "" {
+		return ""
+	}
+	return "; it was asked through the proxy " + l.proxy
 }
 
 func (l *locker) code(err error) int {
@@ -243,6 +260,8 @@ func (l *locker) hint(err error) string {
 		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):
 		return "install etcdlockctl beside etcdlocker: it is what runs the embedded etcd"
+	case l.proxy != "" && isUnreached(err):
+		return "check that etcd runs, that -e (now " + l.etcd.String() + ") and the TLS options fit, and that the proxy allows CONNECT to it; NO_PROXY names hosts that need no proxy"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed),

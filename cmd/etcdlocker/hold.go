@@ -36,7 +36,7 @@ func (h *holder) release() (lost bool) {
 		h.sayLost(l)
 		return true
 	case errors.Is(err, etcdlock.ErrUnconfirmed):
-		h.voice.warnf("lock %q: etcd did not confirm the release, it frees itself within %v: %v", h.key, h.ttl, err)
+		h.voice.warnf("lock %q: etcd did not confirm the release, it frees itself within %v: %v%s", h.key, h.ttl, err, h.byProxy())
 	case err != nil:
 		h.voice.warnf("releasing lock %q: %v", h.key, err)
 	}
@@ -48,13 +48,15 @@ func (h *holder) sayUnrenewed() {
 }
 
 func (h *holder) sayLost(lost *etcdlock.LostError) {
-	h.voice.errorf("%v", lost)
-	switch {
-	case lost.Reason == etcdlock.Unrenewed:
+	if lost.Reason == etcdlock.Unrenewed {
+		h.voice.errorf("%v%s", lost, h.byProxy())
 		h.sayUnrenewed()
-	case lost.Reason.Forced():
+		return
+	}
+	h.voice.errorf("%v", lost)
+	if lost.Reason.Forced() {
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", h.key+"/")
-	default:
+	} else {
 		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran under the lock meanwhile", h.key)
 	}
 }
@@ -201,7 +203,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		h.voice.errorf("stopped by %s, %s; lock %q is released", signalName(stop), theCommand, h.key)
 		return exitSignal + int(stop)
 	case life.Overdue:
-		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released", h.key)
+		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released%s", h.key, h.byProxy())
 		h.sayUnrenewed()
 		return exitLost
 	case life.Unguarded:

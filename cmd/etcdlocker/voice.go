@@ -101,9 +101,23 @@ func (v *voice) begin() {
 // Write says what another logger has written, line by line.
 func (v *voice) Write(p []byte) (int, error) {
 	for line := range strings.Lines(string(p)) {
-		v.notef("%s", strings.TrimSuffix(line, "\n"))
+		v.notef("%s", withoutUsers(strings.TrimSuffix(line, "\n")))
 	}
 	return len(p), nil
+}
+
+// withoutUsers returns text without the users and passwords in its URLs. gRPC logs that of a proxy.
+func withoutUsers(text string) string {
+	const sign = "://"
+	before, after, ok := strings.Cut(text, sign)
+	if !ok {
+		return text
+	}
+	authority := after
+	if end := strings.IndexAny(after, "/?# \t\""); end >= 0 {
+		authority = after[:end]
+	}
+	return before + sign + withoutUsers(after[strings.LastIndex(authority, "@")+1:])
 }
 
 // speakForRPC has gRPC log by way of v, as its variables ask for. By itself it writes to stderr,
