@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,6 +132,33 @@ func TestTryAndWait(t *testing.T) {
 		t.Errorf("the waiter: %q %q", waiter.stdout, waiter.stderr)
 	}
 	free(t, client, "/busy")
+}
+
+// saysBusy reports whether a program has said that the lock is held. What it says of a slow machine
+// or etcd is another matter.
+func saysBusy(p *program) bool {
+	return regexp.MustCompile(`held|waiting for|error: |hint: `).MatchString(p.said())
+}
+
+// TestBusyIsFine: with 0 as the code for it, a lock that is held is not worth a word.
+func TestBusyIsFine(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/busy-is-fine"
+	locker(t, s.Endpoint(), "-k", key)
+	held(t, s.Client(t), key)
+	for _, args := range [][]string{{"--try"}, {"--wait", "0.5"}, {"--wait", "0"}} {
+		args = append(args, "-k", key, "--conflict-exit-code", "0", "echo", "ran")
+		if p := locker(t, s.Endpoint(), args...); p.code() != 0 || p.stdout.String() != "" || saysBusy(p) {
+			t.Errorf("%q: exit code %d, %q %q", args, p.code(), p.stdout, p.stderr)
+		}
+		if p := locker(t, s.Endpoint(), append([]string{"-v"}, args...)...); p.code() != 0 || !saysBusy(p) {
+			t.Errorf("-v %q: exit code %d, %q", args, p.code(), p.stderr)
+		}
+	}
+	p := locker(t, "127.0.0.1:1", "-k", key, "--try", "--conflict-exit-code", "0", "--connect-timeout", "0.5", "echo", "ran")
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer") {
+		t.Errorf("no etcd: exit code %d, %q", code, p.stderr)
+	}
 }
 
 func TestSignalWhileWaiting(t *testing.T) {

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,22 @@ func TestNestedOnItsOwnLock(t *testing.T) {
 			}
 			free(t, s.Client(t), key)
 		})
+	}
+}
+
+// TestNestedConflict: it ends with the code that was asked for.
+func TestNestedConflict(t *testing.T) {
+	t.Parallel()
+	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	for i, args := range [][]string{nil, {"--wait", "10m"}, {"--try"}} {
+		for _, code := range []int{75, 0} {
+			key := fmt.Sprintf("/nested/conflict-%d-%d", i, code)
+			words := append([]string{"-k", key, "--", again, "-k", key, "--conflict-exit-code", fmt.Sprint(code)}, args...)
+			p := locker(t, s.Endpoint(), append(words, "echo", "ran")...)
+			if got := p.code(); got != code || p.stdout.String() != "" || saysBusy(p) != (code != 0) {
+				t.Errorf("%q: exit code %d, %q %q", words, got, p.stdout, p.stderr)
+			}
+		}
 	}
 }
 

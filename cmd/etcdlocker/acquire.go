@@ -24,6 +24,9 @@ import (
 // errTooLate says that the lock did not become ours in the time that --wait or --try allow.
 var errTooLate = errors.New("not ours in the time allowed")
 
+// errNested says that the lock is held by whoever runs this process.
+var errNested = errors.New("is already held by the command that asks for it")
+
 // A failure is an error with the exit code and the hint that belong to it.
 type failure struct {
 	err  error
@@ -206,7 +209,11 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	h.lock.OnWait = sync.OnceFunc(func() { close(waiting) })
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for _, do := range []func(context.Context){newWaitingLine(h.voice, h.client, h.key, os.Stderr).run, h.takeOverWhenPossible, h.endIfNested} {
+	concurrently := []func(context.Context){h.takeOverWhenPossible, h.endIfNested}
+	if h.saysBusy() {
+		concurrently = append(concurrently, newWaitingLine(h.voice, h.client, h.key, os.Stderr).run)
+	}
+	for _, do := range concurrently {
 		wg.Go(func() {
 			select {
 			case <-waiting:
@@ -244,8 +251,25 @@ func (l *locker) byProxy() string {
 	return "; it was asked through the proxy " + l.proxy
 }
 
+// isBusy reports whether the lock was not acquired because it is held.
+func isBusy(err error) bool {
+	return errors.Is(err, errTooLate) || errors.Is(err, etcdlock.ErrBusy) || errors.Is(err, errNested)
+}
+
+// saysBusy reports whether a lock that is held is worth a line on stderr. With 0 as the code for it,
+// all is well.
+func (o *options) saysBusy() bool { return o.conflictCode != 0 || o.verbose }
+
+// notAcquired says why the lock was not acquired, and returns the exit code.
+func (l *locker) notAcquired(err error) int {
+	if isBusy(err) && !l.saysBusy() {
+		return 0
+	}
+	return l.voice.fail(err, codeOf(err))
+}
+
 func (l *locker) code(err error) int {
-	if errors.Is(err, errTooLate) || errors.Is(err, etcdlock.ErrBusy) {
+	if isBusy(err) {
 		return l.conflictCode
 	}
 	return exitNotAcquired

@@ -71,9 +71,9 @@ func (h *holder) endIfNested(ctx context.Context) {
 	}
 	if err == nil && (isBelowGuard(line.Record) || handed(h.key, line)) {
 		h.endWait(&failure{
-			err:  fmt.Errorf("lock %q is already held by the command that asks for it", h.key),
+			err:  fmt.Errorf("lock %q %w", h.key, errNested),
 			hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
-			code: exitNotAcquired,
+			code: h.code(errNested),
 		})
 	}
 }

@@ -95,7 +95,7 @@ func (l *locker) run() int {
 		return exitSignal + int(sig)
 	}
 	if err != nil {
-		return l.voice.fail(err, codeOf(err))
+		return l.notAcquired(err)
 	}
 	defer h.run.close() // the client is closed with the process
 	if len(l.command) == 0 {

@@ -18,7 +18,8 @@ The lock:
   -r, --refresh SECONDS   time between renewals; default TTL/2 [ETCD_LOCK_REFRESH]
       --try               do not wait if somebody else holds the lock
       --wait DURATION     wait for the lock at most this long, counted from etcd's first answer
-      --conflict-exit-code N  exit code when --try or --wait does not get the lock; default 1
+      --conflict-exit-code N  exit code when --try or --wait does not get the lock, or the asker runs below the holder;
+                          default 1; with 0, nothing is said of a lock that is held, unless with -v
       --hold-at-least DURATION  keep the lock until so long after it was acquired, even if the command ends earlier
 
 The command:
