@@ -8,20 +8,23 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestCredentials: the password for etcd is etcdlocker's alone. Neither its command nor its guard
-// has it, unless that is wanted.
+// TestCredentials: the password and the token for etcd are etcdlocker's alone. Neither its command
+// nor its guard has them, unless that is wanted.
 func TestCredentials(t *testing.T) {
 	t.Parallel()
-	s := etcdtest.Start(t)
+	s := etcdtest.Start(t, etcdtest.WithTokens(time.Hour))
 	const password = "open-sesame"
 	s.AddUser(t, "worker", password, "/worker")
 	s.EnableAuth(t, "root-password")
+	token := s.Token(t, "worker", password)
+	byToken := []string{"ETCDCTL_AUTH_JWT_TOKEN=" + token}
 	byVariables := []string{"ETCDCTL_USER=worker", "ETCDCTL_PASSWORD=" + password}
 	tests := []struct {
 		name string
@@ -33,6 +36,8 @@ func TestCredentials(t *testing.T) {
 		{"one variable", []string{"ETCDCTL_USER=worker:" + password}, nil, false},
 		{"words", nil, []string{"--user", "worker", "--password", password}, false},
 		{"one word", nil, []string{"--user=worker:" + password}, false},
+		{"token", byToken, nil, false},
+		{"token, kept", byToken, []string{"--keep-credentials"}, true},
 		{"kept", byVariables, []string{"--keep-credentials"}, true},
 		{"one variable, kept", []string{"ETCDCTL_USER=worker:" + password}, []string{"--keep-credentials"}, true},
 	}
@@ -41,8 +46,9 @@ func TestCredentials(t *testing.T) {
 			args := append(tt.args, "-e", s.Endpoint(), "-k", "/worker", "--", "sh", "-c", `env; echo ready; exec sleep 1000`, "--password=of-the-command")
 			p := start(t, tt.vars, "etcdlocker", args...)
 			p.says(p.stdout, "ready")
-			if has := strings.Contains(p.stdout.String(), password); has != tt.kept {
-				t.Errorf("the command has the password: %v", has)
+			has := func(text string) bool { return strings.Contains(text, password) || strings.Contains(text, token) }
+			if has(p.stdout.String()) != tt.kept {
+				t.Errorf("the command has the password or the token: %v", !tt.kept)
 			}
 			guard := guardOf(t, p)
 			for _, file := range []string{"environ", "cmdline"} {
@@ -50,8 +56,8 @@ func TestCredentials(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if strings.Contains(string(text), password) {
-					t.Errorf("the guard's %s has the password", file)
+				if has(string(text)) {
+					t.Errorf("the guard's %s has the password or the token", file)
 				}
 				if file == "cmdline" && !strings.Contains(string(text), "--password=of-the-command") {
 					t.Errorf("the command's words are not there: %q", text)

@@ -290,7 +290,7 @@ func (l *locker) hint(err error) string {
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed),
 		errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrInvalidAuthToken):
-		return "check user and password; the user needs to read and write the key and everything below key/"
+		return "check user and password, or the token; the user needs to read and write the key and everything below key/"
 	case l.embedded:
 		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"
 	}

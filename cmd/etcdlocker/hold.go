@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock"
@@ -43,14 +44,19 @@ func (h *holder) release() (lost bool) {
 	return false
 }
 
-func (h *holder) sayUnrenewed() {
+// sayUnrenewed says what may help where renewals fail with err.
+func (h *holder) sayUnrenewed(err error) {
+	if errors.Is(err, rpctypes.ErrInvalidAuthToken) {
+		h.voice.hintf("a token expires: write new ones into the file of --auth-jwt-token-file, which is read again, or use a password")
+		return
+	}
 	h.voice.hintf("etcd did not answer in time (see its log and the network), or etcdlocker was stopped for too long; a longer --ttl rides out both")
 }
 
 func (h *holder) sayLost(lost *etcdlock.LostError) {
 	if lost.Reason == etcdlock.Unrenewed {
 		h.voice.errorf("%v%s", lost, h.byProxy())
-		h.sayUnrenewed()
+		h.sayUnrenewed(lost)
 		return
 	}
 	h.voice.errorf("%v", lost)
@@ -204,7 +210,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		return exitSignal + int(stop)
 	case life.Overdue:
 		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released%s", h.key, h.byProxy())
-		h.sayUnrenewed()
+		h.sayUnrenewed(nil)
 		return exitLost
 	case life.Unguarded:
 		return h.guardKilled()

@@ -81,6 +81,9 @@ type parser struct {
 	ignored                               []string
 }
 
+// defaultConnectTimeout is how long etcd's first answer is waited for.
+const defaultConnectTimeout = 5 * time.Second
+
 // defaultDir is what --embedded means without a directory; no path looks like it.
 const defaultDir = "\x00"
 
@@ -226,7 +229,7 @@ func (p *parser) times() error {
 	if p.o.killAfter, err = p.duration("kill-after", p.killAfter, 0); err != nil {
 		return err
 	}
-	if p.o.connectTimeout, err = p.duration("connect-timeout", p.connect, 5*time.Second); err != nil {
+	if p.o.connectTimeout, err = p.duration("connect-timeout", p.connect, defaultConnectTimeout); err != nil {
 		return err
 	}
 	if p.o.connectTimeout == 0 {
@@ -339,7 +342,7 @@ func (p *parser) pulse() (err error) {
 	return nil
 }
 
-func (p *parser) server() error {
+func (p *parser) server() (err error) {
 	if p.flags.Changed("embedded") {
 		p.o.embedded = true
 		if p.embedded != defaultDir {
@@ -354,7 +357,10 @@ func (p *parser) server() error {
 		return nil
 	}
 	p.o.etcd.FromEnv(p.getenv)
-	return nil
+	if !p.flags.Changed("connect-timeout") {
+		p.o.connectTimeout, err = p.o.etcd.ConnectTimeout(defaultConnectTimeout)
+	}
+	return err
 }
 
 // hintOf returns the way out that comes with an error, if one does.

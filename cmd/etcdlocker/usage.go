@@ -30,7 +30,8 @@ The command:
                           until a renewal succeeds; when validity ends, or sooner as above, it is killed; default kill
       --orphans leave|wait|kill  what to do about background processes that the command leaves; default leave
       --ignore-signal NAME  etcdlocker and the command ignore this signal, as they do HUP under nohup; can be given again
-      --keep-credentials  the command gets ETCDCTL_PASSWORD, and ETCDCTL_USER with a password in it; else it does not
+      --keep-credentials  the command gets ETCDCTL_PASSWORD, ETCDCTL_AUTH_JWT_TOKEN, and ETCDCTL_USER with a password in
+                          it; else it does not
       --no-kernel-timers  run the command even if the kernel refuses its timers (RLIMIT_SIGPENDING): with both etcdlocker
                           and its guard stopped, the command then runs on
 
@@ -47,16 +48,23 @@ etcd:
   -e, --etcd LIST         host, host:port or URL, several separated by commas
                           [ETCD_LOCK_HOST, ETCDCTL_ENDPOINTS]; default localhost:2379
       --embedded[=DIR]    use the etcd of this machine and user, started when needed
-      --connect-timeout DURATION  until etcd first answers; default 5s
+      --connect-timeout DURATION  until etcd first answers; default 5s, or ETCDCTL_DIAL_TIMEOUT if that is longer or 0,
+                          which is no limit
       --cacert FILE, --cert FILE, --cert-key FILE, --insecure-skip-tls-verify
                           TLS [ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_INSECURE_SKIP_TLS_VERIFY]
-      --insecure-transport  accept endpoints without TLS though TLS is asked for, or a password goes to endpoints that
-                          DNS names [ETCDCTL_INSECURE_TRANSPORT]
+      --insecure-transport  accept endpoints without TLS though TLS is asked for, or a password or a token goes to
+                          endpoints that DNS names [ETCDCTL_INSECURE_TRANSPORT]
       --user NAME[:PASSWORD], --password PASSWORD, --password-file FILE
                           [ETCDCTL_USER, ETCDCTL_PASSWORD]; --password and --user NAME:PASSWORD show in the
                           process list, a file or a variable does not
+      --auth-jwt-token-file FILE  a token instead of user and password [ETCDCTL_AUTH_JWT_TOKEN, the token itself]
       --discovery-srv DOMAIN, --discovery-srv-name NAME
                           find etcd by DNS [ETCDCTL_DISCOVERY_SRV, ETCDCTL_DISCOVERY_SRV_NAME]
+      --insecure-discovery=false  accept none but endpoints with TLS from DNS [ETCDCTL_INSECURE_DISCOVERY]
+      --keepalive-time DURATION, --keepalive-timeout DURATION
+                          try a connection on which nothing came for so long, and give it up after so long without an
+                          answer; default 10s, which is the least, and 5s; a time of 0 tries none
+                          [ETCDCTL_KEEPALIVE_TIME, ETCDCTL_KEEPALIVE_TIMEOUT]
 
   -v, --verbose           debug messages on stderr
   -h, --help              this text

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -19,7 +20,8 @@ const defaultPort = "2379"
 const maxSocketPath = 103
 
 // Parse reads a comma-separated list of endpoints: host, host:port, http(s)://host:port or
-// unix:///path. What has a meaning of its own in a list or a URL is escaped in a path, %2C for a
+// unix:///path. A host may be an IPv6 address with a zone, fe80::1%eth0; in a URL its % may also be
+// written %25. What has a meaning of its own in a list or a URL is escaped in a path, %2C for a
 // comma. It returns URLs with the port filled in; a host without a scheme is reached by https if
 // secure is set, else by http. All endpoints of a list must be of one kind, as one client has one
 // transport.
@@ -55,9 +57,9 @@ func parseOne(item string, secure bool) (string, error) {
 	scheme, rest, ok := strings.Cut(item, "://")
 	switch {
 	case !ok && secure:
-		return hostPort("https", item, item)
+		return hostPort("https", zoneAsWritten(item), item)
 	case !ok:
-		return hostPort("http", item, item)
+		return hostPort("http", zoneAsWritten(item), item)
 	case scheme == "unix" || scheme == "unixs":
 		return socketURL(item, rest)
 	case scheme == "http" || scheme == "https":
@@ -66,12 +68,23 @@ func parseOne(item string, secure bool) (string, error) {
 	return "", fmt.Errorf("endpoint %q is not http, https or unix", item)
 }
 
+// The zone of an IPv6 address follows a %, which is %25 in a URL.
+const zoneSign, zoneSignInURL = "%", "%25"
+
+// zoneAsWritten returns a host, with or without a port, in which a zone does not stand as in a URL.
+func zoneAsWritten(host string) string { return strings.Replace(host, zoneSignInURL, zoneSign, 1) }
+
+// zoneAsInURL is the reverse.
+func zoneAsInURL(host string) string {
+	return strings.Replace(zoneAsWritten(host), zoneSign, zoneSignInURL, 1)
+}
+
 // socketURL checks the URL of a socket, whose path etcd's client takes out of it.
 func socketURL(item, rest string) (string, error) {
 	u, err := url.Parse(item)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("endpoint %q is not a URL: %w", item, errors.Unwrap(err))
+		return "", fmt.Errorf("endpoint %q is not a valid URL: %w", item, errors.Unwrap(err))
 	case !strings.HasPrefix(rest, "/") || u.Path == "/":
 		return "", fmt.Errorf("endpoint %q names no absolute path", item)
 	case strings.ContainsAny(item, "?#"):
@@ -83,12 +96,12 @@ func socketURL(item, rest string) (string, error) {
 }
 
 func parseURL(item string) (string, error) {
-	u, err := url.Parse(item)
+	u, err := url.Parse(zoneAsInURL(item))
 	switch {
 	case err != nil && strings.Contains(item, "@"), err == nil && u.User != nil:
 		return "", errors.New("an endpoint has credentials in it")
 	case err != nil:
-		return "", fmt.Errorf("endpoint %q is no URL: %w", item, errors.Unwrap(err))
+		return "", fmt.Errorf("endpoint %q is not a valid URL: %w", item, errors.Unwrap(err))
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(item, "?#"):
 		return "", fmt.Errorf("endpoint %q has more in it than host and port", item)
 	}
@@ -106,21 +119,25 @@ func hostPort(scheme, authority, item string) (string, error) {
 		host, port = strings.TrimSuffix(strings.TrimPrefix(authority, "["), "]"), defaultPort
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", fmt.Errorf("endpoint %q: %q is no port", item, port)
+		return "", fmt.Errorf("endpoint %q: %q is not a valid port", item, port)
 	}
 	if !validHost(host) {
-		return "", fmt.Errorf("endpoint %q: %q is no host", item, host)
+		return "", fmt.Errorf("endpoint %q: %q is not a valid host", item, host)
 	}
-	endpoint := scheme + "://" + net.JoinHostPort(host, port)
+	endpoint := scheme + "://" + net.JoinHostPort(zoneAsInURL(host), port)
 	if _, err := url.Parse(endpoint); err != nil {
-		return "", fmt.Errorf("endpoint %q is no address: %w", item, errors.Unwrap(err))
+		return "", fmt.Errorf("endpoint %q is not a valid address: %w", item, errors.Unwrap(err))
 	}
 	return endpoint, nil
 }
 
 func validHost(host string) bool {
-	if strings.Contains(host, ":") {
-		return net.ParseIP(host) != nil
+	if !strings.Contains(host, ":") {
+		return host != "" && !strings.ContainsAny(host, "/?#[]@%\\\"<>^`{|}!$&'()*+;=,~")
 	}
-	return host != "" && !strings.ContainsAny(host, "/?#[]@%\\\"<>^`{|}!$&'()*+;=,~")
+	address, err := netip.ParseAddr(host)
+	// In a URL, other characters of a zone would have to be escaped.
+	return err == nil && !strings.ContainsFunc(address.Zone(), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r)
+	})
 }

@@ -14,9 +14,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/spf13/pflag"
+
+	"github.com/etcdlock/etcdlock/internal/duration"
 )
 
 func TestParse(t *testing.T) {
@@ -31,6 +34,11 @@ func TestParse(t *testing.T) {
 		{"[::1]:1", false, []string{"http://[::1]:1"}},
 		{"[::1]", false, []string{"http://[::1]:2379"}},
 		{"::1", false, []string{"http://[::1]:2379"}},
+		{"fe80::1%eth0", false, []string{"http://[fe80::1%25eth0]:2379"}},
+		{"[fe80::1%eth0]", true, []string{"https://[fe80::1%25eth0]:2379"}},
+		{"[fe80::1%25eth0]:1", false, []string{"http://[fe80::1%25eth0]:1"}},
+		{"http://[fe80::1%25eth0.5]:1/", false, []string{"http://[fe80::1%25eth0.5]:1"}},
+		{"https://[fe80::1%eth-0_a]", false, []string{"https://[fe80::1%25eth-0_a]:2379"}},
 		{"https://h", false, []string{"https://h:2379"}},
 		{"http://h:1/", true, []string{"http://h:1"}},
 		{"a, b:1 ,", false, []string{"http://a:2379", "http://b:1"}},
@@ -45,7 +53,8 @@ func TestParse(t *testing.T) {
 	}
 	for _, bad := range []string{"", ",", "host:0", "host:99999", "host:x", "ftp://h", "http://h/path", "http://h?x", "http://u:p@h", "u:p@h",
 		"http://[::1", "a b", "a\nb", "unix://relative", "unix:///" + strings.Repeat("x", 200), "unix:///a?b", "unix:///a#b", "unix:///a%b",
-		"unix:///", "http://a,https://b", "http://", "::zz"} {
+		"unix:///", "http://a,https://b", "http://", "::zz", "[fe80::1%]", "fe80::1%a%b", "[fe80::1%a/b]", "fe80::1%a!b", "127.0.0.1%lo", "host%lo", "http://h%25lo",
+		"http://[fe80::1%25a%20b]"} {
 		if got, err := Parse(bad, false); err == nil {
 			t.Errorf("Parse(%q) = %q", bad, got)
 		}
@@ -53,7 +62,7 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"host", "[::1]:1,b", "unix:///x", "https://h:1", "u:p@h"} {
+	for _, s := range []string{"host", "[::1]:1,b", "unix:///x", "https://h:1", "u:p@h", "http://[fe80::1%25lo]:1", "fe80::1%lo"} {
 		f.Add(s, false)
 	}
 	f.Fuzz(func(t *testing.T, list string, secure bool) {
@@ -131,6 +140,90 @@ func TestCredentials(t *testing.T) {
 		if !errors.As(err, &option) || option.Hint == "" || strings.Contains(err.Error()+option.Hint, "secret") {
 			t.Errorf("%v: %v", words, err)
 		}
+	}
+}
+
+// TestWhoAsks: flags beat variables, and a token beats a user.
+func TestWhoAsks(t *testing.T) {
+	all := map[string]string{"ETCDCTL_AUTH_JWT_TOKEN": "a.b.c", "ETCDCTL_USER": "u", "ETCDCTL_PASSWORD": "p"}
+	for _, tt := range []struct {
+		words []string
+		want  string
+	}{
+		{nil, "a.b.c"},
+		{[]string{"--user", "v:q"}, "v:q"},
+		{[]string{"--user", "v"}, "v:p"},
+		{[]string{"--password", "q"}, "u:q"},
+	} {
+		c, err := options(t, all, tt.words...).Config()
+		got := c.Token
+		if c.Username != "" {
+			got += c.Username + ":" + c.Password
+		}
+		if err != nil || got != tt.want {
+			t.Errorf("%q: %q, %v; want %q", tt.words, got, err, tt.want)
+		}
+	}
+	for _, token := range []string{" ", "a.secret c", "a.secret\nc", "a.secr\u00e9t.c", "\x00"} {
+		_, err := options(t, map[string]string{"ETCDCTL_AUTH_JWT_TOKEN": token}).Config()
+		if err == nil || strings.Contains(err.Error(), "secr") {
+			t.Errorf("%q: %v", token, err)
+		}
+	}
+}
+
+// TestTokenFile: the file is read again for each request, and counts while a token is in it.
+func TestTokenFile(t *testing.T) {
+	f := &tokenFile{name: filepath.Join(t.TempDir(), "token"), last: "x.y.z"}
+	for _, tt := range []struct{ content, want string }{
+		{"a.b.c", "a.b.c"}, {" d.e.f\r\n", "d.e.f"}, {"", "d.e.f"}, {"a b", "d.e.f"}, {"g.h.i\n", "g.h.i"},
+	} {
+		if err := os.WriteFile(f.name, []byte(tt.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.GetRequestMetadata(t.Context()); err != nil || got["token"] != tt.want {
+			t.Errorf("%q: %q, %v; want %q", tt.content, got, err, tt.want)
+		}
+	}
+	if err := os.Remove(f.name); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.GetRequestMetadata(t.Context()); err != nil || got["token"] != "g.h.i" {
+		t.Errorf("no file: %q, %v", got, err)
+	}
+}
+
+// TestTimes: which of flag, variable and default counts.
+func TestTimes(t *testing.T) {
+	env := func(interval, timeout, dial string) map[string]string {
+		return map[string]string{"ETCDCTL_KEEPALIVE_TIME": interval, "ETCDCTL_KEEPALIVE_TIMEOUT": timeout, "ETCDCTL_DIAL_TIMEOUT": dial}
+	}
+	const standard = 5 * time.Second
+	for _, tt := range []struct {
+		env                     map[string]string
+		words                   []string
+		interval, timeout, dial time.Duration
+	}{
+		{env("", "", ""), nil, 10 * time.Second, 5 * time.Second, standard},
+		{env("1m", "30s", "20s"), nil, time.Minute, 30 * time.Second, 20 * time.Second},
+		{env("90", "0.5", "7"), nil, 90 * time.Second, 500 * time.Millisecond, 7 * time.Second},
+		{env("0", "0", "0"), nil, 0, 0, duration.Max},
+		{env("1m", "30s", "1ms"), []string{"--keepalive-time", "2m", "--keepalive-timeout", "9"}, 2 * time.Minute, 9 * time.Second, standard},
+	} {
+		o := options(t, tt.env, tt.words...)
+		c, err := o.Config()
+		dial, err2 := o.ConnectTimeout(standard)
+		if err != nil || err2 != nil || c.DialKeepAliveTime != tt.interval || c.DialKeepAliveTimeout != tt.timeout || dial != tt.dial {
+			t.Errorf("%v %q: %v, %v, %v, %v, %v", tt.env, tt.words, c.DialKeepAliveTime, c.DialKeepAliveTimeout, dial, err, err2)
+		}
+	}
+	for _, bad := range []map[string]string{env("x", "", ""), env("", "-1s", "")} {
+		if _, err := options(t, bad).Config(); err == nil {
+			t.Errorf("%v passed", bad)
+		}
+	}
+	if _, err := options(t, env("", "", "1e9h")).ConnectTimeout(standard); err == nil {
+		t.Error("1e9h passed")
 	}
 }
 

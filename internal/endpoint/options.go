@@ -3,7 +3,6 @@ package endpoint
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +24,15 @@ type Options struct {
 	InsecureTransport  bool   // endpoints without TLS are accepted where TLS is asked for
 	User, Password     string // User may be name:password
 	PasswordFile       string
+	TokenFile          string
 	DiscoverySRV       string
 	DiscoverySRVName   string
+	InsecureDiscovery  bool // endpoints without TLS are taken from SRV records
+	KeepAliveTime      string
+	KeepAliveTimeout   string
+
+	token       string // from the variable; there is no flag, whose value everybody could see
+	dialTimeout string
 
 	flags   *pflag.FlagSet
 	source  map[string]string // where a setting comes from, if not from a flag
@@ -62,56 +68,71 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.User, "user", "", "")
 	f.StringVar(&o.Password, "password", "", "")
 	f.StringVar(&o.PasswordFile, "password-file", "", "")
+	f.StringVar(&o.TokenFile, "auth-jwt-token-file", "", "")
 	f.StringVar(&o.DiscoverySRV, "discovery-srv", "", "")
 	f.StringVar(&o.DiscoverySRVName, "discovery-srv-name", "", "")
+	f.BoolVar(&o.InsecureDiscovery, "insecure-discovery", true, "")
+	f.StringVar(&o.KeepAliveTime, "keepalive-time", "", "")
+	f.StringVar(&o.KeepAliveTimeout, "keepalive-timeout", "", "")
 }
 
 // FromEnv fills in what no flag has given from the environment. An empty variable gives nothing.
 func (o *Options) FromEnv(getenv func(string) string) {
 	o.source = make(map[string]string)
-	text := func(flag string, value *string, variables ...string) {
-		for _, name := range variables {
-			if v := getenv(name); v != "" && *value == "" && !o.changed(flag) {
-				*value, o.source[flag] = v, name
-			}
-		}
+	o.whereFromEnv(getenv)
+	o.text(getenv, "cacert", &o.CACert, "ETCDCTL_CACERT")
+	o.text(getenv, "cert", &o.Cert, "ETCDCTL_CERT")
+	o.text(getenv, "cert-key", &o.Key, "ETCDCTL_KEY")
+	o.text(getenv, "user", &o.User, "ETCDCTL_USER")
+	if o.PasswordFile == "" && !strings.Contains(o.User, ":") {
+		o.text(getenv, "password", &o.Password, "ETCDCTL_PASSWORD")
 	}
-	// A flag that says how to find etcd beats every variable that does. What an etcdlocker has
-	// handed its command comes last.
+	o.text(getenv, "auth-jwt-token", &o.token, "ETCDCTL_AUTH_JWT_TOKEN")
+	o.text(getenv, "keepalive-time", &o.KeepAliveTime, "ETCDCTL_KEEPALIVE_TIME")
+	o.text(getenv, "keepalive-timeout", &o.KeepAliveTimeout, "ETCDCTL_KEEPALIVE_TIMEOUT")
+	o.text(getenv, "dial-timeout", &o.dialTimeout, "ETCDCTL_DIAL_TIMEOUT")
+	o.truth(getenv, "insecure-skip-tls-verify", &o.InsecureSkipVerify, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY")
+	o.truth(getenv, "insecure-transport", &o.InsecureTransport, "ETCDCTL_INSECURE_TRANSPORT")
+	o.truth(getenv, "insecure-discovery", &o.InsecureDiscovery, "ETCDCTL_INSECURE_DISCOVERY")
+}
+
+// whereFromEnv fills in how to find etcd. A flag that says so beats every variable that does. What
+// an etcdlocker has handed its command comes last.
+func (o *Options) whereFromEnv(getenv func(string) string) {
 	host, handed := getenv("ETCD_LOCK_HOST"), getenv(Held)
 	if !o.changed("discovery-srv") && host != handed {
-		text("etcd", &o.Endpoints, "ETCD_LOCK_HOST")
+		o.text(getenv, "etcd", &o.Endpoints, "ETCD_LOCK_HOST")
 	}
 	if !o.changed("etcd") && o.Endpoints == "" {
-		text("discovery-srv", &o.DiscoverySRV, "ETCDCTL_DISCOVERY_SRV")
+		o.text(getenv, "discovery-srv", &o.DiscoverySRV, "ETCDCTL_DISCOVERY_SRV")
 	}
 	if o.DiscoverySRV == "" {
-		text("etcd", &o.Endpoints, "ETCDCTL_ENDPOINTS")
+		o.text(getenv, "etcd", &o.Endpoints, "ETCDCTL_ENDPOINTS")
 		if host == handed {
-			text("etcd", &o.Endpoints, "ETCD_LOCK_HOST")
+			o.text(getenv, "etcd", &o.Endpoints, "ETCD_LOCK_HOST")
 		}
 	}
-	text("discovery-srv-name", &o.DiscoverySRVName, "ETCDCTL_DISCOVERY_SRV_NAME")
-	text("cacert", &o.CACert, "ETCDCTL_CACERT")
-	text("cert", &o.Cert, "ETCDCTL_CERT")
-	text("cert-key", &o.Key, "ETCDCTL_KEY")
-	text("user", &o.User, "ETCDCTL_USER")
-	if o.PasswordFile == "" && !strings.Contains(o.User, ":") {
-		text("password", &o.Password, "ETCDCTL_PASSWORD")
+	o.text(getenv, "discovery-srv-name", &o.DiscoverySRVName, "ETCDCTL_DISCOVERY_SRV_NAME")
+}
+
+// text reads a variable, unless the flag of that name was given.
+func (o *Options) text(getenv func(string) string, flag string, value *string, variable string) {
+	if v := getenv(variable); v != "" && *value == "" && !o.changed(flag) {
+		*value, o.source[flag] = v, variable
 	}
-	truth := func(flag string, value *bool, variable string) {
-		text := getenv(variable)
-		if text == "" || o.changed(flag) {
-			return
-		}
-		var err error
-		o.source[flag] = variable
-		if *value, err = strconv.ParseBool(text); err != nil {
-			o.unclear = o.bad(flag, "write true or false, or take the variable away", "%q is neither true nor false", text)
-		}
+}
+
+// truth is text for a setting that is true or false.
+func (o *Options) truth(getenv func(string) string, flag string, value *bool, variable string) {
+	text := getenv(variable)
+	if text == "" || o.changed(flag) {
+		return
 	}
-	truth("insecure-skip-tls-verify", &o.InsecureSkipVerify, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY")
-	truth("insecure-transport", &o.InsecureTransport, "ETCDCTL_INSECURE_TRANSPORT")
+	var err error
+	o.source[flag] = variable
+	if *value, err = strconv.ParseBool(text); err != nil {
+		o.unclear = o.bad(flag, "write true or false, or take the variable away", "%q is neither true nor false", text)
+	}
 }
 
 func (o *Options) changed(flag string) bool { return o.flags != nil && o.flags.Changed(flag) }
@@ -138,51 +159,42 @@ func (o *Options) String() string {
 
 // Config reads the files named and returns what a client needs. Every error about a setting is an *OptionError.
 func (o *Options) Config() (clientv3.Config, error) {
-	if err := o.check(); err != nil {
-		return clientv3.Config{}, err
-	}
-	tls, err := o.tls()
-	if err != nil {
-		return clientv3.Config{}, err
-	}
-	user, password, err := o.credentials()
-	if err != nil {
-		return clientv3.Config{}, err
-	}
-	endpoints, err := o.find(o.asksTLS() != "")
-	if err != nil {
-		return clientv3.Config{}, err
-	}
-	// All of them are of one kind.
-	if usesTLS(endpoints[0]) {
-		tls = cmp.Or(tls, systemTLS())
-	} else if err := o.mayBePlain(endpoints[0]); err != nil {
-		return clientv3.Config{}, err
-	} else {
-		tls = nil
-	}
-	return clientv3.Config{
-		Endpoints: endpoints,
-		TLS:       tls,
-		Username:  user,
-		Password:  password,
-		Logger:    zap.NewNop(), // stderr is not the client's
-		// Pings more often than this are clamped by the client or refused by etcd.
-		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 5 * time.Second,
+	c := clientv3.Config{
+		Logger: zap.NewNop(), // stderr is not the client's
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			// The default grows to two minutes: a lock would be long lost when the next try is made.
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 750 * time.Millisecond},
 			MinConnectTimeout: 2 * time.Second,
 		})},
-	}, nil
+	}
+	for _, step := range []func(*clientv3.Config) error{o.check, o.keepAlive, o.tls, o.login, o.where} {
+		if err := step(&c); err != nil {
+			return clientv3.Config{}, err
+		}
+	}
+	return c, nil
+}
+
+// where fills in the endpoints, and with them whether TLS is used.
+func (o *Options) where(c *clientv3.Config) (err error) {
+	if c.Endpoints, err = o.find(o.asksTLS() != ""); err != nil {
+		return err
+	}
+	// All of them are of one kind.
+	if !usesTLS(c.Endpoints[0]) {
+		c.TLS = nil
+		return o.mayBePlain(c.Endpoints[0])
+	}
+	c.TLS = cmp.Or(c.TLS, systemTLS())
+	return nil
 }
 
 // check returns an error about what must not be ignored: who has a variable empty in a script would
 // be without TLS, or with another etcd.
-func (o *Options) check() error {
+func (o *Options) check(*clientv3.Config) error {
 	for flag, value := range map[string]string{
-		"cacert": o.CACert, "cert": o.Cert, "cert-key": o.Key, "password-file": o.PasswordFile, "discovery-srv": o.DiscoverySRV,
+		"cacert": o.CACert, "cert": o.Cert, "cert-key": o.Key, "password-file": o.PasswordFile, "auth-jwt-token-file": o.TokenFile,
+		"discovery-srv": o.DiscoverySRV,
 	} {
 		if o.changed(flag) && value == "" {
 			return o.bad(flag, "give it a value, or leave the option out", "it is empty")
@@ -198,16 +210,16 @@ func usesTLS(endpoint string) bool {
 
 // mayBePlain returns an error if TLS was asked for, and an endpoint is without it. Where the
 // records of a domain have named the endpoint, whoever answers for that domain would also be told
-// the password.
+// the password or the token.
 func (o *Options) mayBePlain(endpoint string) error {
-	const hint = "or accept with --insecure-transport that everything is sent in the clear, the password among it"
+	const hint = "or accept with --insecure-transport that everything is sent in the clear, password and token among it"
 	switch asked := o.asksTLS(); {
 	case o.InsecureTransport:
 		return nil
 	case asked != "":
 		return o.bad(asked, "write https://, leave the TLS options out, "+hint, "it asks for TLS, and %q is without it", endpoint)
-	case o.User != "" && o.discovers():
-		return o.bad("user", "publish _etcd-client-ssl._tcp records, name etcd's address with -e, "+hint,
+	case o.secret() != "" && o.discovers():
+		return o.bad(o.secret(), "publish _etcd-client-ssl._tcp records, name etcd's address with -e, "+hint,
 			"the SRV records of %q name %q, which is without TLS", o.DiscoverySRV, endpoint)
 	}
 	return nil
@@ -236,11 +248,7 @@ func (o *Options) discovers() bool { return o.Endpoints == "" && o.DiscoverySRV 
 // find returns the endpoints.
 func (o *Options) find(secure bool) ([]string, error) {
 	if o.discovers() {
-		clients, err := srv.GetClient("etcd-client", o.DiscoverySRV, o.DiscoverySRVName)
-		if err != nil {
-			return nil, o.bad("discovery-srv", "check the domain's SRV records, or name etcd's address with -e", "%w", err)
-		}
-		return preferTLS(clients.Endpoints), nil
+		return o.discover()
 	}
 	list := o.Endpoints
 	if list == "" && !o.changed("etcd") {
@@ -257,43 +265,24 @@ func (o *Options) find(secure bool) ([]string, error) {
 	return endpoints, nil
 }
 
+// discover returns the endpoints that the records of a domain name.
+func (o *Options) discover() ([]string, error) {
+	clients, err := srv.GetClient("etcd-client", o.DiscoverySRV, o.DiscoverySRVName)
+	if err != nil {
+		return nil, o.bad("discovery-srv", "check the domain's SRV records, or name etcd's address with -e", "%w", err)
+	}
+	endpoints := preferTLS(clients.Endpoints)
+	if !o.InsecureDiscovery && !usesTLS(endpoints[0]) {
+		return nil, o.bad("insecure-discovery", "publish _etcd-client-ssl._tcp records, or name etcd's address with -e",
+			"the SRV records of %q name %q alone, which is without TLS", o.DiscoverySRV, endpoints[0])
+	}
+	return endpoints, nil
+}
+
 // preferTLS returns the endpoints that are reached with TLS, if there are any, else all.
 func preferTLS(endpoints []string) []string {
 	if !slices.ContainsFunc(endpoints, usesTLS) {
 		return endpoints
 	}
 	return slices.DeleteFunc(endpoints, func(e string) bool { return !usesTLS(e) })
-}
-
-// credentials returns user and password.
-func (o *Options) credentials() (user, password string, err error) {
-	user, password = o.User, o.Password
-	if name, inline, ok := strings.Cut(o.User, ":"); ok {
-		if o.changed("password") || o.PasswordFile != "" {
-			return "", "", o.bad("user", "give the password in one place", "it has a password in it, and there is another one")
-		}
-		user, password = name, inline
-	}
-	if o.PasswordFile != "" {
-		if o.changed("password") {
-			return "", "", o.bad("password-file", "give the password in one place", "there is --password, too")
-		}
-		content, err := os.ReadFile(o.PasswordFile)
-		if err != nil {
-			return "", "", o.bad("password-file", "the file holds the password and nothing else", "%w", err)
-		}
-		password = strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
-		if password == "" {
-			return "", "", o.bad("password-file", "the file holds the password and nothing else", "%q is empty", o.PasswordFile)
-		}
-	}
-	switch {
-	case user == "" && password != "" && (o.changed("password") || o.PasswordFile != "" || o.User != ""):
-		return "", "", o.bad("user", "name the user with --user or ETCDCTL_USER", "there is a password and no user")
-	case user == "":
-		return "", "", nil // a variable with a password alone is no request to log in
-	case password == "":
-		return "", "", o.bad("user", "use --password-file or ETCDCTL_PASSWORD", "there is no password for user %q", user)
-	}
-	return user, password, nil
 }

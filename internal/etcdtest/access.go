@@ -152,6 +152,18 @@ func addUser(ctx context.Context, client *clientv3.Client, name, password string
 	return err
 }
 
+// Token returns a token of a user: see [WithTokens].
+func (a *Access) Token(t testing.TB, name, password string) string {
+	t.Helper()
+	ctx, cancel := untilDeadline(t)
+	defer cancel()
+	answer, err := a.Client(t).Authenticate(ctx, name, password)
+	if err != nil {
+		t.Fatalf("no token for user %q: %v", name, err)
+	}
+	return answer.Token
+}
+
 // Empty fails the test if a key or a lease is left, and says which. It looks once: who ends cleanly has removed both
 // before saying so.
 func (a *Access) Empty(t testing.TB) {

@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"net/url"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -24,6 +25,12 @@ func WithTLS() Option {
 // WithClientCerts is WithTLS, and clients must show a certificate of the same authority.
 func WithClientCerts() Option {
 	return func(c *config) { c.TLS, c.ClientCerts = true, true }
+}
+
+// WithTokens makes the tokens of users JSON web tokens that expire after whole seconds. It is for
+// [Start] alone.
+func WithTokens(expiry time.Duration) Option {
+	return func(c *config) { c.Tokens = expiry }
 }
 
 // WithSync lets etcd sync what it writes to disk, as it does by default.
@@ -48,6 +55,7 @@ type config struct {
 	TickMs, ElectionMs uint
 	TLS, ClientCerts   bool
 	Sync, PeerLinks    bool
+	Tokens             time.Duration // 0: they are not JSON web tokens
 	Certs              *Certs
 	LogLevel           string
 }
@@ -80,6 +88,9 @@ func (c *config) clientURL() url.URL {
 	return url.URL{Scheme: "http", Host: c.ClientAddr}
 }
 
+// tokenKey is the file with the key by which tokens are signed.
+func (c *config) tokenKey() string { return filepath.Join(c.Dir, "token-key") }
+
 // dataDir is below Dir, so that it can be emptied without the certificates.
 func (c *config) dataDir() string { return filepath.Join(c.Dir, "data") }
 
@@ -99,6 +110,9 @@ func (c *config) embed() *embed.Config {
 	e.SocketOpts.ReuseAddress = true
 	e.ListenClientUrls = []url.URL{c.clientURL()}
 	e.AdvertiseClientUrls = e.ListenClientUrls
+	if c.Tokens > 0 {
+		e.AuthToken = "jwt,sign-method=HS256,ttl=" + c.Tokens.String() + ",priv-key=" + c.tokenKey()
+	}
 	if c.PeerAddr != "" {
 		e.ListenPeerUrls = []url.URL{{Scheme: "http", Host: c.PeerAddr}}
 		e.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: c.PeerVia}}

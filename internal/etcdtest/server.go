@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -57,6 +58,11 @@ func startServer(t testing.TB, c config) (*Server, error) {
 func (s *Server) launch(c *config) (err error) {
 	if c.TLS {
 		if c.Certs, err = newCerts(c.Dir); err != nil {
+			return err
+		}
+	}
+	if c.Tokens > 0 {
+		if err := os.WriteFile(c.tokenKey(), []byte(rand.Text()), 0o600); err != nil {
 			return err
 		}
 	}

@@ -124,18 +124,20 @@ const channelNumber = "NODE_CHANNEL_FD="
 // personal are variables that are meant for one process, and not for whatever that one starts: here, for this process.
 var personal = []string{channelNumber, "NODE_CHANNEL_SERIALIZATION_MODE=", "WATCHDOG_PID=", "ETCD_CHILD_IS_NODE="}
 
-// isCredential reports whether a variable holds a password for etcd, which only etcdlocker needs.
+// isCredential reports whether a variable holds a password or a token for etcd, which only
+// etcdlocker needs.
 func isCredential(kv string) bool {
 	if user, is := kernel.CutPrefix(kv, "ETCDCTL_USER="); is {
 		_, _, is = kernel.Cut(user, ':')
 		return is
 	}
-	_, is := kernel.CutPrefix(kv, "ETCDCTL_PASSWORD=")
-	return is
+	_, password := kernel.CutPrefix(kv, "ETCDCTL_PASSWORD=")
+	_, token := kernel.CutPrefix(kv, "ETCDCTL_AUTH_JWT_TOKEN=")
+	return password || token
 }
 
-// Credentials returns those variables of an environment that hold a password for etcd. A command
-// gets them if they are in its Order.
+// Credentials returns those variables of an environment that hold a password or a token for etcd. A
+// command gets them if they are in its Order.
 func Credentials(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return !isCredential(kv) })
 }
