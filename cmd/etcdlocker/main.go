@@ -27,7 +27,7 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
-	v := &voice{w: os.Stderr, front: inForeground}
+	v := &voice{w: os.Stderr, front: inForeground, takes: stderrTakes}
 	defer v.flush()
 	speakForRPC(v)
 	defer early.Guard.Close() // if it has got no command

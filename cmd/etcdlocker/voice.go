@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/etcdlock/etcdlock/internal/plain"
@@ -21,8 +22,12 @@ import (
 const maxQueued = 1000
 
 // flushWithin is how long a blocked stderr is waited for, before something else is written and at
-// the end.
-const flushWithin = 100 * time.Millisecond
+// the end. One that takes what is written is waited for longer: then it is a processor that the
+// goroutine that writes does not get.
+const (
+	flushWithin     = 100 * time.Millisecond
+	flushOpenWithin = 5 * time.Second
+)
 
 // A voice says everything that is said to a human, one line at a time, on stderr: stdout is the
 // command's. While a status line stands on the terminal, other lines are written above it.
@@ -32,6 +37,7 @@ const flushWithin = 100 * time.Millisecond
 type voice struct {
 	w     io.Writer
 	front func() bool // whether a status line may stand on the terminal; nil: it may
+	takes func() bool // whether w takes a line, without waiting; nil: that is not known
 
 	mu      sync.Mutex
 	queue   []string      // lines to be written
@@ -191,12 +197,23 @@ func (v *voice) flushWithin(limit time.Duration) {
 	if quiet == nil {
 		return
 	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-quiet:
-	case <-timer.C:
+	for begun := time.Now(); ; {
+		select {
+		case <-quiet:
+			return
+		case <-time.After(limit):
+			if v.takes == nil || !v.takes() || time.Since(begun) > flushOpenWithin {
+				return
+			}
+		}
 	}
+}
+
+// stderrTakes reports whether stderr takes a line without having its writer wait.
+func stderrTakes() bool {
+	fds := []unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 1 && fds[0].Revents&unix.POLLOUT != 0
 }
 
 // logger returns a logger that speaks with this voice.

@@ -92,10 +92,33 @@ func TestFlushIsShort(t *testing.T) {
 		defer close(w.open)
 		v, begun := &voice{w: w}, time.Now()
 		v.errorf("the end")
+		v.takes = func() bool { return false }
 		if v.flush(); time.Since(begun) != 100*time.Millisecond {
 			t.Errorf("it takes %v", time.Since(begun))
 		}
 	})
+}
+
+// TestFlushWaitsForAProcessor: a stderr that takes lines gets them, also from a goroutine that has to
+// wait for its turn; but not without end.
+func TestFlushWaitsForAProcessor(t *testing.T) {
+	takeFailedWrites()
+	for after, most := range map[time.Duration]time.Duration{time.Second: time.Second, time.Minute: 6 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &blockedWriter{open: make(chan struct{})}
+			time.AfterFunc(after, func() { close(w.open) })
+			v, begun := &voice{w: w, takes: func() bool { return true }}, time.Now()
+			v.errorf("the end")
+			if v.flush(); time.Since(begun) > most {
+				t.Errorf("it takes %v", time.Since(begun))
+			}
+			if written := w.written.Len() > 0; after <= most && !written {
+				t.Error("nothing is written")
+			}
+			<-w.open
+			synctest.Wait()
+		})
+	}
 }
 
 // TestStatusLine: other lines are written above it.
