@@ -57,5 +57,7 @@
 // not supported: connect to the members.
 //
 // A client for locks should reconnect quickly. By default gRPC waits up to 120 s between tries; pass
-// grpc.WithConnectParams with a backoff.Config whose MaxDelay is below 1 s in clientv3.Config.DialOptions.
+// grpc.WithConnectParams with a backoff.Config whose MaxDelay is below 1 s in
+// clientv3.Config.DialOptions. And it should notice a connection that is dead: set DialKeepAliveTime
+// to 10 s and DialKeepAliveTimeout to some seconds, which together are below the TTL.
 package etcdlock
