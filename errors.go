@@ -27,7 +27,7 @@ var (
 )
 
 // errClientClosed is what a Lock call that waits fails with when nothing more can be asked.
-var errClientClosed = errors.New("the etcd client is closed")
+var errClientClosed = errors.New("the etcd client is closed, or its context has ended")
 
 // A BusyError is TryLock's answer when somebody else holds the lock or stands in line for it.
 // errors.Is(err, ErrBusy) holds for it.

@@ -110,22 +110,38 @@ func TestNothingIsSentInVain(t *testing.T) {
 	})
 }
 
-// TestClientClosed: a Lock that waits with a client that was closed cannot get the lock any more.
-func TestClientClosed(t *testing.T) {
+// TestClientEnded: a Lock that waits with a client that was closed, or whose context has ended, is not
+// told of its turn any more. While etcd can be asked, its place is taken back.
+func TestClientEnded(t *testing.T) {
 	s := etcdtest.Shared(t)
-	mustLock(t, newLock(t, s.Client(t), "/client", "holder"))
-	client, err := clientv3.New(s.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := etcdlock.New(client, "/client", "waits", 2*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := queue(t, l)
-	client.Close()
-	if err := <-w.got; err == nil || !strings.Contains(err.Error(), "client is closed") {
-		t.Errorf("Lock: %v", err)
+	for name, end := range map[string]func(*clientv3.Client, context.CancelFunc){
+		"closed":           func(client *clientv3.Client, _ context.CancelFunc) { client.Close() },
+		"its context ends": func(_ *clientv3.Client, cancel context.CancelFunc) { cancel() },
+	} {
+		key := "/client/" + name
+		mustLock(t, newLock(t, s.Client(t), key, "holder"))
+		config := s.Config()
+		var cancel context.CancelFunc
+		config.Context, cancel = context.WithCancel(context.Background())
+		client, err := clientv3.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		defer cancel()
+		l, err := etcdlock.New(client, key, "waits", 2*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := queue(t, l)
+		end(client, cancel)
+		if err := <-w.got; err == nil || !strings.Contains(err.Error(), "client is closed, or its context") {
+			t.Errorf("%s: Lock: %v", name, err)
+		}
+		resp, err := s.Client(t).Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil || name != "closed" && resp.Count != 1 {
+			t.Errorf("%s: %d stand in line, %v", name, resp.Count, err)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 )
@@ -291,13 +293,18 @@ func (c *contender) giveUp(ctx context.Context) {
 		return
 	}
 	c.stop()
-	if c.create() > 0 && c.lease.client.Ctx().Err() == nil {
+	if c.create() > 0 && !isGone(c.lease.client) {
 		// The lease goes in any case; to leave first gives on what was granted meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit/2)
 		c.leave(ctx)
 		cancel()
 	}
 	c.fence(ctx)
+}
+
+// isGone reports whether a client was closed. One whose context has ended still asks etcd.
+func isGone(client *clientv3.Client) bool {
+	return client.ActiveConnection().GetState() == connectivity.Shutdown
 }
 
 // await waits for something for as long as the caller's context, which may have ended, lets us clean up.
@@ -321,8 +328,8 @@ func (c *contender) lastBefore() obstacle {
 // fence revokes the lease of a contender that gives up, also when ctx has ended, and thereby takes back its place,
 // and the lock if it was granted meanwhile. What cannot be revoked runs out.
 func (c *contender) fence(ctx context.Context) {
-	if c.lease.client.Ctx().Err() != nil {
-		return // closed
+	if isGone(c.lease.client) {
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
 	defer cancel()
