@@ -9,11 +9,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -76,6 +79,31 @@ func TestAlarmWhileWaiting(t *testing.T) {
 		if n := places(t, s.Client(t), key); n != 1 {
 			t.Errorf("%d places in line, want the holder's alone", n)
 		}
+	}
+}
+
+// TestLineIsToldLater: who waits while etcd does not say who holds the lock is told so, and the rest
+// when etcd does.
+func TestLineIsToldLater(t *testing.T) {
+	s, key := etcdtest.Shared(t), "/later"
+	locker(t, s.Endpoint(), "-k", key, "-i", "first")
+	held(t, s.Client(t), key)
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	var tells atomic.Bool
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if txn, ok := message.(*pb.TxnRequest); ok && len(txn.Compare) == 0 && len(txn.Success) == 3 && !tells.Load() {
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	p := locker(t, gate.Endpoint(), "-k", key, "true")
+	p.says(p.stderr, `waiting for lock "/later": etcd does not answer at the moment`)
+	tells.Store(true)
+	p.says(p.stderr, `waiting for lock "/later": held by "first"`)
+	p.signal(syscall.SIGTERM)
+	p.code()
+	if n := strings.Count(p.stderr.String(), "does not answer"); n != 1 {
+		t.Errorf("it is said %d times: %s", n, p.stderr)
 	}
 }
 

@@ -34,14 +34,14 @@ func (w *waitingLine) run(ctx context.Context) {
 	defer w.voice.setStatus("")
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for said := false; ; {
+	for said, silent := false, false; ; {
 		switch front := w.terminal != nil && inForeground(); {
 		case !front && said:
 		case front:
 			w.show(ctx)
 		default:
-			w.say(ctx)
-			said = true
+			said = w.say(ctx, silent)
+			silent = !said
 		}
 		if said && w.terminal == nil {
 			return
@@ -54,33 +54,37 @@ func (w *waitingLine) run(ctx context.Context) {
 	}
 }
 
-// say says it once.
-func (w *waitingLine) say(ctx context.Context) {
-	if line := w.describe(ctx); ctx.Err() == nil {
+// say says it once. That etcd does not answer is said for the time being, unless it was, and say
+// returns false.
+func (w *waitingLine) say(ctx context.Context, silent bool) bool {
+	line, known := w.describe(ctx)
+	if ctx.Err() == nil && (known || !silent) {
 		w.voice.notef("%s", line)
 	}
+	return known
 }
 
 // show brings the line on the terminal up to date.
 func (w *waitingLine) show(ctx context.Context) {
-	line := "etcdlocker: " + w.describe(ctx)
+	line, _ := w.describe(ctx)
 	if ctx.Err() != nil {
 		return
 	}
+	line = "etcdlocker: " + line
 	if columns, _, err := term.GetSize(int(w.terminal.Fd())); err == nil && columns > 4 {
 		line = fit(line, columns-1)
 	}
 	w.voice.setStatus(line)
 }
 
-// describe says who holds the lock, since when, and where we stand.
-func (w *waitingLine) describe(ctx context.Context) string {
+// describe says who holds the lock, since when, and where we stand, if etcd answers.
+func (w *waitingLine) describe(ctx context.Context) (says string, known bool) {
 	s := fmt.Sprintf("waiting for lock %q", w.key)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	line, err := place.Read(ctx, w.client, w.key)
 	if err != nil {
-		return s + ": etcd does not answer at the moment"
+		return s + ": etcd does not answer at the moment", false
 	}
 	if line.Held {
 		s += fmt.Sprintf(": held by %q", line.Holder)
@@ -96,5 +100,5 @@ func (w *waitingLine) describe(ctx context.Context) string {
 			s += " or later"
 		}
 	}
-	return s
+	return s, true
 }
