@@ -194,16 +194,18 @@ func (l *Lock) lock(ctx context.Context, try bool) (*Held, error) {
 	}
 	ctx, unanswered, stop := l.interruptible(ctx)
 	defer stop()
-	if c := l.current(); c != nil {
-		l.drop(ctx, c)
-	}
-	c, err := l.acquire(ctx, s, try, unanswered)
-	if err != nil {
-		return nil, err
-	}
-	if errors.Is(c.lease.gone(), ErrClosed) {
-		c.stop()
-		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
+	c := l.current()
+	for c == nil || c.isLost() { // also one that is lost before it is handed out
+		if c != nil {
+			l.drop(ctx, c)
+		}
+		if c, err = l.acquire(ctx, s, try, unanswered); err != nil {
+			return nil, err
+		}
+		if errors.Is(c.lease.gone(), ErrClosed) {
+			c.stop()
+			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
+		}
 	}
 	l.mu.Lock()
 	l.at, l.atHand = c, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -227,4 +228,29 @@ func TestNotIdleAfterALeave(t *testing.T) {
 		t.Errorf("%v on average", idle/turns)
 	}
 	t.Logf("%v on average", idle/turns)
+}
+
+// TestLostBeforeItIsHandedOut: a Lock whose lease ends as it gets the lock gets it again.
+func TestLostBeforeItIsHandedOut(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	session, l := sessionLock(t, client, "/lost-early", ttl)
+	other, err := session.NewLock("/other", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := mustLock(t, other) // of what the session knows of its lease
+	var once sync.Once
+	l.Logger = slog.New(&listener{"lock acquired", func() {
+		once.Do(func() {
+			if _, err := client.Revoke(etcdtest.Context(t), sign.Lease()); err != nil {
+				t.Error(err)
+			}
+			<-sign.Done()
+		})
+	}})
+	held := mustLock(t, l)
+	if held.Err() != nil || !applied(t, client, held.IsHolder()) {
+		t.Errorf("what Lock returned is lost: %v", context.Cause(held))
+	}
 }
