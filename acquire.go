@@ -20,16 +20,20 @@ var errStartOver = errors.New("the place in line is gone")
 // acquire takes a place in line and waits for its turn. Unanswered rings if etcd does not answer at
 // the start, or, with try, at all.
 func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *time.Timer) (*contender, error) {
+	answered := false
 	ls, err := l.prepare(ctx, s)
 	for {
 		if err != nil {
 			return nil, err
 		}
-		unanswered.Reset(s.connect)
+		if try || !answered {
+			unanswered.Reset(s.connect)
+		}
 		c := newContender(l, s, ls)
 		if err = c.enter(ctx, try, unanswered); err == nil {
 			return c, nil
 		}
+		answered = answered || c.create() > 0
 		if errors.Is(err, ErrBusy) && c.create() == 0 {
 			c.stop()
 			return nil, err // nothing was written: the lease can serve again

@@ -42,7 +42,7 @@ type contender struct {
 	left    bool // nothing is to be concluded any more
 	settled bool // it is looked after
 	lost    *LostError
-	handed  []*handed // the contexts
+	handed  map[*handed]struct{} // the contexts
 	line    standing
 }
 
@@ -63,6 +63,9 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 		over:     make(chan struct{}),
 	}
 	c.held.c = c
+	if ls.shared { // it was granted with settings of its own
+		c.refresh, c.grace = ls.refresh, ls.grace
+	}
 	if err := ls.attach(c); err != nil {
 		c.doom(fmt.Errorf("%w: %w", errStartOver, err))
 	}

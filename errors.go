@@ -13,7 +13,8 @@ var (
 	// ErrBusy is what each *BusyError is, for errors.Is.
 	ErrBusy = errors.New("the lock is held by somebody else")
 
-	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside it.
+	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside it, if
+	// it is known.
 	ErrNoAnswer = errors.New("etcd did not answer")
 
 	// ErrUnconfirmed says that the outcome of a release is not known. Whoever gets it no longer holds the

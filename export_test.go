@@ -52,3 +52,11 @@ func (l *Lock) Holding() *Held {
 	}
 	return nil
 }
+
+// Contexts returns how many contexts of a Lock that is held are remembered.
+func (l *Lock) Contexts() int {
+	c := l.current()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.handed)
+}

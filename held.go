@@ -2,8 +2,8 @@ package etcdlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,6 +25,9 @@ type Held struct{ c *contender }
 // Err asks the clock: a process that was stopped, and goes on, is told at once that the context is
 // done. Its Done channel, and contexts derived from it, follow some milliseconds later. Right before
 // a write that must not be late look at Remaining, or fence the write with Token or IsHolder.
+//
+// Each context is kept until its parent is done or the lock is given back: make one for a piece of
+// work, and not one for each of its steps.
 func (h *Held) Context(parent context.Context) context.Context {
 	c := h.contender()
 	if c == nil {
@@ -45,7 +48,8 @@ func (h *Held) Token() int64 {
 }
 
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this
-// holding lasts. After the lock has gone to somebody else etcd refuses such a transaction, however
+// holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the lock
+// while it is there, be it one of our locks or a Mutex of etcd's. After the lock has gone to somebody else etcd refuses such a transaction, however
 // late it arrives. Once Unlock was called, what it returns never holds.
 func (h *Held) IsHolder() clientv3.Cmp {
 	c := h.contender()
@@ -53,9 +57,9 @@ func (h *Held) IsHolder() clientv3.Cmp {
 	case c == nil:
 		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
 	case c.hasLeft():
-		return clientv3.Compare(clientv3.ModRevision(c.key), "<", 0)
+		return clientv3.Compare(clientv3.ModRevision(c.place), "<", 0)
 	}
-	return clientv3.Compare(clientv3.ModRevision(c.key), "=", c.token.Load())
+	return clientv3.Compare(clientv3.ModRevision(c.place), "=", c.token.Load())
 }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further
@@ -126,12 +130,18 @@ func (h *Held) contender() *contender {
 // errUnlocked is why the contexts handed out end when the holder unlocks.
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 
-// again is what Lock does while the lock is held.
-func (c *contender) again(ctx context.Context) (*Held, error) {
-	if err := c.refreshNow(ctx); err != nil {
-		return nil, err
+// again is what Lock does while the lock is held. Unlocked meanwhile, it is not held any more.
+func (c *contender) again(ctx context.Context) (held *Held, unlocked bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.connect, ErrNoAnswer)
+	defer cancel()
+	err = c.refreshNow(ctx)
+	if c.hasLeft() && errors.Is(err, ErrNotHeld) {
+		return nil, true, nil
 	}
-	return &c.held, nil
+	if err != nil {
+		return nil, false, err
+	}
+	return &c.held, false, nil
 }
 
 // refreshNow renews a lock that is held. It ends when the lock is unlocked.
@@ -206,18 +216,21 @@ func (c *contender) hold(ctx context.Context) context.Context {
 		cancel(errUnlocked)
 		return held
 	}
-	c.handed = append(c.handed, h)
+	if c.handed == nil {
+		c.handed = make(map[*handed]struct{})
+	}
+	c.handed[h] = struct{}{}
 	h.forget = context.AfterFunc(held, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.handed = slices.DeleteFunc(c.handed, func(one *handed) bool { return one == h })
+		delete(c.handed, h)
 	})
 	return heldContext{held, c}
 }
 
 // endHolds is called with mu locked.
 func (c *contender) endHolds(cause error) {
-	for _, h := range c.handed {
+	for h := range c.handed {
 		h.forget()
 		h.cancel(cause)
 	}

@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,18 +263,23 @@ func TestUnlockDoesNotWaitForARefresh(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	for _, refresh := range []func(context.Context) error{
-		func(ctx context.Context) error { return l.Holding().Refresh(ctx) },
-		func(ctx context.Context) error { _, err := l.Lock(ctx); return err },
+	for name, refresh := range map[string]func(context.Context) error{
+		"Refresh": func(ctx context.Context) error { return l.Holding().Refresh(ctx) },
+		"Lock":    func(ctx context.Context) error { _, err := l.Lock(ctx); return err },
 	} {
 		mustLock(t, l)
 		got := make(chan error, 1)
 		go func() { got <- refresh(context.Background()) }()
 		<-renewing
 		mustUnlock(t, l)
-		if err := <-got; !errors.Is(err, etcdlock.ErrNotHeld) {
+		err := <-got
+		if name == "Refresh" && !errors.Is(err, etcdlock.ErrNotHeld) {
 			t.Errorf("the refresh: %v", err)
 		}
+		if name == "Lock" && (err != nil || l.Holding() == nil) { // it was unlocked, so it locks again
+			t.Errorf("Lock: %v", err)
+		}
+		l.Unlock(etcdtest.Context(t))
 	}
 }
 
@@ -390,5 +396,129 @@ func TestUnlockedIsNoHolder(t *testing.T) {
 	release.Release()
 	if err := <-got; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestManyContexts: contexts that end leave nothing behind, and do not hold up what comes after.
+func TestManyContexts(t *testing.T) {
+	s := etcdtest.Shared(t)
+	l := newLock(t, s.Client(t), "/contexts", "me")
+	held := mustLock(t, l)
+	parent, end := context.WithCancel(context.Background())
+	for range 20_000 {
+		held.Held.Context(parent)
+	}
+	end()
+	etcdtest.Await(t, "the contexts to be forgotten", func(context.Context) error {
+		if n := l.Contexts(); n != 1 { // that of held
+			return fmt.Errorf("%d are there", n)
+		}
+		return nil
+	})
+	mustUnlock(t, l)
+}
+
+// TestIsHolderBesideMutex: a place that an operator deletes guards nothing, though the lock's key is
+// still there: a Mutex of etcd's does not look at it.
+func TestIsHolderBesideMutex(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	inBoth(t, client, "/beside", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		held := mustLock(t, l)
+		before := held.IsHolder()
+		m := newMutex(t, client, "/beside")
+		got := make(chan error, 1)
+		go func() { _, err := m.lock(ctx); got <- err }()
+		etcdtest.Await(t, "the Mutex to stand in line", func(ctx context.Context) error {
+			resp, err := client.Get(ctx, "/beside/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+			if err == nil && resp.Count < 2 {
+				err = errors.New("it does not")
+			}
+			return err
+		})
+		if !applied(t, client, before) {
+			t.Error("it guards nothing while the lock is held")
+		}
+		if _, err := client.Delete(ctx, placeWith(t, client, "/beside/", "me")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+		if applied(t, client, before) || applied(t, client, held.IsHolder()) {
+			t.Error("it guards transactions while the Mutex has the lock")
+		}
+		<-held.Done()
+		if err := m.unlock(ctx); err != nil {
+			t.Error(err)
+		}
+		l.Unlock(ctx)
+	})
+}
+
+// TestLockOfALostLock: the place in line keeps others out until the work has stopped, whatever
+// another goroutine asks of the Lock.
+func TestLockOfALostLock(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	l := newLock(t, client, "/winding-down", "me")
+	held := mustLock(t, l)
+	if _, err := client.Delete(ctx, "/winding-down"); err != nil {
+		t.Fatal(err)
+	}
+	causeOf(t, held)
+	for name, lock := range map[string]func(context.Context) (*etcdlock.Held, error){"Lock": l.Lock, "TryLock": l.TryLock} {
+		if _, err := lock(ctx); !errors.As(err, new(*etcdlock.LostError)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if held.Remaining() <= 0 {
+		t.Error("nobody keeps others out any more")
+	}
+	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+		t.Errorf("Unlock: %v", err)
+	}
+	mustLock(t, l)
+}
+
+// TestRunBesideLock: a Run that waits does not join in what another call has got meanwhile.
+func TestRunBesideLock(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder, l := newLock(t, client, "/both", "holder"), newLock(t, client, "/both", "me")
+	mustLock(t, holder)
+	w := queue(t, l)
+	got := make(chan error, 1)
+	go func() {
+		got <- l.Run(ctx, func(context.Context, *etcdlock.Held) error {
+			t.Error("it works under what Lock has got")
+			return nil
+		})
+	}()
+	mustUnlock(t, holder)
+	w.mustGet(t)
+	if err := <-got; err == nil || !strings.Contains(err.Error(), "held already") {
+		t.Errorf("Run: %v", err)
+	}
+	mustUnlock(t, l)
+}
+
+// TestSettingsChangedUnderALease: they count from the next lease on.
+func TestSettingsChangedUnderALease(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	session, l := sessionLock(t, s.Client(t), "/settings", 10*time.Second)
+	session.Grace = 7 * time.Second
+	held := mustLock(t, l)
+	if left := held.Remaining(); left > 9*time.Second {
+		etcdtest.Await(t, "some validity to pass", func(context.Context) error {
+			if held.Remaining() > 7*time.Second {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	if held.Err() != nil {
+		t.Errorf("lost: %v", context.Cause(held))
 	}
 }

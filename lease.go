@@ -35,9 +35,9 @@ type lease struct {
 	places  atomic.Int64  // the number of the last place in line that was named after it
 
 	margin func() time.Duration // beyond the usual one; nil: none
-	most   time.Duration        // that it can be
 
 	mu       sync.Mutex
+	most     time.Duration    // that margin can be
 	sent     boottime.Instant // when the last counted grant or renewal was sent
 	sooner   time.Duration    // by which the usual margin was exceeded then
 	valid    boottime.Instant // the end of validity
@@ -91,13 +91,20 @@ func grantLease(ctx context.Context, client *clientv3.Client, t timing) (*lease,
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
 		margin:  t.margin,
-		most:    validity.MaxExtra(t.ttl, t.refresh, t.grace),
 		keeper:  make(chan struct{}, 1),
 	}
+	l.bound(t)
 	l.count(granted.sent)
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
 	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)
 	return l, nil
+}
+
+// bound bounds the margin by what the settings leave room for.
+func (l *lease) bound(t timing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.most = validity.MaxExtra(t.ttl, t.refresh, t.grace)
 }
 
 // validUntil is the instant up to which nobody else can get what hangs on the lease.
@@ -240,10 +247,11 @@ func (l *lease) noting(err error) error {
 func (l *lease) count(sent boottime.Instant) {
 	sooner := time.Duration(0)
 	if l.margin != nil {
-		sooner = min(max(l.margin(), 0), l.most)
+		sooner = max(l.margin(), 0)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	sooner = min(sooner, l.most)
 	l.sent, l.sooner, l.lastErr = max(l.sent, sent), sooner, nil
 	l.valid = max(l.valid, l.sent.Add(l.ttl-validity.Margin(l.ttl)-sooner))
 	l.ring()

@@ -46,9 +46,10 @@ type Lock struct {
 	turn chan struct{} // holds one token for the method that may change the lock's state in etcd
 	runs chan struct{} // holds one token for Run
 
-	mu    sync.Mutex
-	at    *contender              // holds the lock, or lost it and was not unlocked yet
-	waits context.CancelCauseFunc // ends a Lock that waits; nil: none does
+	mu      sync.Mutex
+	at      *contender              // holds the lock, or lost it and was not unlocked yet
+	waits   context.CancelCauseFunc // ends a Lock that waits; nil: none does
+	closing int                     // how many calls of Close are under way
 
 	// Guarded by turn:
 	atHand   *lease // of its own, without a place in line
@@ -140,7 +141,9 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
 	}
 	l.atHand = nil // without keys, it runs out by itself
 	ls, err := grantLease(ctx, l.client, s.timing)
-	l.atHand = ls
+	if l.atHand = ls; err == nil {
+		l.session.payNow(ctx)
+	}
 	return ls, err
 }
 
@@ -164,14 +167,23 @@ func (l *Lock) nextPlace(ls *lease) string {
 // within ConnectTimeout at the start; an outage later is waited out, and if it cost the place in
 // line, another one is taken at its end. It fails with ErrClosed when Close is called meanwhile.
 //
-// A call while the lock is held renews it at once, see [Held.Refresh], and returns the same Held.
-func (l *Lock) Lock(ctx context.Context) (*Held, error) { return l.lock(ctx, false) }
+// A call while the lock is held renews it at once, see [Held.Refresh], and returns the same Held. One
+// while it is lost, but was not unlocked and is still valid, fails with the *LostError: the place in
+// line keeps others out until the work has stopped.
+func (l *Lock) Lock(ctx context.Context) (*Held, error) { return l.lock(ctx, call{}) }
 
 // TryLock is Lock that does not wait: it fails with a [*BusyError] when somebody else holds the lock
-// or stands in line, and with ErrNoAnswer when etcd has not told within ConnectTimeout.
-func (l *Lock) TryLock(ctx context.Context) (*Held, error) { return l.lock(ctx, true) }
+// or stands in line, and with ErrNoAnswer when etcd has not told within ConnectTimeout. While another
+// call of this Lock waits, it fails with ErrBusy after ConnectTimeout.
+func (l *Lock) TryLock(ctx context.Context) (*Held, error) { return l.lock(ctx, call{try: true}) }
 
-func (l *Lock) lock(ctx context.Context, try bool) (*Held, error) {
+// A call says what is asked of lock.
+type call struct {
+	try bool // not to wait
+	own bool // not to join in what another call holds
+}
+
+func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 	s, err := l.settings()
 	if err != nil {
 		return nil, err
@@ -181,9 +193,14 @@ func (l *Lock) lock(ctx context.Context, try bool) (*Held, error) {
 	}
 	for {
 		if c := l.current(); c != nil && !c.isLost() {
-			return c.again(ctx)
+			if how.own {
+				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
+			}
+			if held, unlocked, err := c.again(ctx); !unlocked {
+				return held, err
+			}
 		}
-		if err := l.take(ctx, nil); err != nil {
+		if err := l.takeFor(ctx, how, s); err != nil {
 			return nil, err
 		}
 		if c := l.current(); c == nil || c.isLost() {
@@ -195,11 +212,14 @@ func (l *Lock) lock(ctx context.Context, try bool) (*Held, error) {
 	ctx, unanswered, stop := l.interruptible(ctx)
 	defer stop()
 	c := l.current()
+	if c != nil && !c.isExpired() { // the work that stops would run beside that of the next one
+		return nil, fmt.Errorf("it was lost, and is to be unlocked first: %w", c.lostError())
+	}
 	for c == nil || c.isLost() { // also one that is lost before it is handed out
 		if c != nil {
 			l.drop(ctx, c)
 		}
-		if c, err = l.acquire(ctx, s, try, unanswered); err != nil {
+		if c, err = l.acquire(ctx, s, how.try, unanswered); err != nil {
 			return nil, err
 		}
 		if errors.Is(c.lease.gone(), ErrClosed) {
@@ -221,6 +241,9 @@ func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered
 	ctx, cancel := context.WithCancelCause(ctx)
 	l.mu.Lock()
 	l.waits = cancel
+	if l.closing > 0 {
+		cancel(ErrClosed)
+	}
 	l.mu.Unlock()
 	unanswered = time.AfterFunc(math.MaxInt64, func() { cancel(ErrNoAnswer) })
 	ignoreClient := context.AfterFunc(l.client.Ctx(), func() { cancel(errClientClosed) })
@@ -236,12 +259,19 @@ func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered
 	}
 }
 
-// interrupt ends a call of Lock, if there is one.
-func (l *Lock) interrupt(why error) {
+// interrupt ends the calls of Lock that wait, also those that wait for their turn to, until resume is
+// called.
+func (l *Lock) interrupt(why error) (resume func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closing++
 	if l.waits != nil {
 		l.waits(why)
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.closing--
 	}
 }
 
@@ -250,8 +280,8 @@ func (l *Lock) interrupt(why error) {
 // before it has. Its error is that of the work, joined with a *LostError if the lock was lost, or
 // with what Unlock says otherwise.
 //
-// Goroutines that call Run on one Lock take turns. It fails if the lock is held already by Lock or
-// TryLock.
+// Goroutines that call Run on one Lock take turns; within the work of another Run on the same Lock it
+// would wait for itself. It fails if the lock is held already by Lock or TryLock.
 func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Held) error) (err error) {
 	if err := l.check(); err != nil {
 		return err
@@ -262,10 +292,7 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if c := l.current(); c != nil && !c.isLost() {
-		return fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
-	}
-	held, err := l.Lock(ctx)
+	held, err := l.lock(ctx, call{own: true})
 	if err != nil {
 		return err
 	}
@@ -281,6 +308,16 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 		}
 	}()
 	return work(held.Context(ctx), held)
+}
+
+// takeFor is take for a call of lock: who only tries does not wait for another call's turn for long.
+func (l *Lock) takeFor(ctx context.Context, how call, s settings) error {
+	if how.try {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.connect, fmt.Errorf("lock %q: another call waits for it: %w", l.key, ErrBusy))
+		defer cancel()
+	}
+	return l.take(ctx, nil)
 }
 
 // take waits until this method may change the lock's state, until ctx is done, or until over is closed.

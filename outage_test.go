@@ -3,12 +3,14 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -199,5 +201,142 @@ func TestEndAfterAnOutage(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestCloseEndsAllWaits: of several goroutines that wait for one Lock.
+func TestCloseEndsAllWaits(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	mustLock(t, newLock(t, client, "/all", "holder"))
+	inBoth(t, client, "/all", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		got := make(chan error, 8)
+		w := queue(t, l)
+		for range cap(got) {
+			go func() { _, err := l.Lock(etcdtest.Context(t)); got <- err }()
+		}
+		for left := cap(got); left > 0; { // some may come later than a Close
+			if err := l.Close(etcdtest.Context(t)); err != nil {
+				t.Fatal(err)
+			}
+			for more := true; more && left > 0; {
+				select {
+				case err := <-got:
+					if left--; !errors.Is(err, etcdlock.ErrClosed) {
+						t.Errorf("Lock: %v", err)
+					}
+				case <-time.After(10 * time.Millisecond):
+					more = false
+				}
+			}
+		}
+		if err := <-w.got; !errors.Is(err, etcdlock.ErrClosed) {
+			t.Errorf("Lock: %v", err)
+		}
+	})
+}
+
+// TestTryLockIsBounded: by ConnectTimeout, whatever other goroutines do with the Lock.
+func TestTryLockIsBounded(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	holder := newLock(t, client, "/bounded", "holder")
+	mustLock(t, holder)
+	waits := newLock(t, client, "/bounded", "waits")
+	waits.Session().ConnectTimeout = 200 * time.Millisecond
+	queue(t, waits)
+	if _, err := waits.TryLock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrBusy) {
+		t.Errorf("TryLock beside a Lock that waits: %v", err)
+	}
+	link, behind := linked(t, s)
+	held := newLock(t, behind, "/bounded/held", "me")
+	held.Session().ConnectTimeout = 200 * time.Millisecond
+	mustLock(t, held)
+	link.Silence()
+	for name, lock := range map[string]func(context.Context) (*etcdlock.Held, error){"Lock": held.Lock, "TryLock": held.TryLock} {
+		if _, err := lock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrNoAnswer) {
+			t.Errorf("%s while it is held, and etcd silent: %v", name, err)
+		}
+	}
+	link.Restore()
+}
+
+// TestOutageAtRejoin: who has waited waits out an outage, also as another place is to be taken.
+func TestOutageAtRejoin(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder := newLock(t, client, "/rejoin", "holder")
+	mustLock(t, holder)
+	gate, behind := gated(t, s)
+	l := timed(t, behind, "/rejoin", "me", 8*time.Second)
+	l.Session().ConnectTimeout = 100 * time.Millisecond
+	w := queue(t, l)
+	var joins atomic.Int32
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if txn, ok := message.(*pb.TxnRequest); ok && len(txn.Compare) > 0 && joins.Add(1) < 3 {
+			return etcdtest.Drop // long enough for ConnectTimeout
+		}
+		return etcdtest.Pass
+	})
+	if _, err := client.Delete(ctx, placeWith(t, client, "/rejoin/", "me")); err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "it to try for long", func(context.Context) error {
+		if n := joins.Load(); n < 3 {
+			return fmt.Errorf("%d tries", n)
+		}
+		return nil
+	})
+	mustUnlock(t, holder)
+	w.mustGet(t)
+	mustUnlock(t, l)
+}
+
+// TestClosedAtLast: what could not be confirmed is not forgotten: the next Close ends it.
+func TestClosedAtLast(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	for name, end := range map[string]func(*etcdlock.Lock) error{
+		"Lock.Unlock":   func(l *etcdlock.Lock) error { return l.Unlock(ended()) },
+		"Lock.Close":    func(l *etcdlock.Lock) error { return l.Close(ended()) },
+		"Session.Close": func(l *etcdlock.Lock) error { return l.Session().Close(ended()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			link, behind := linked(t, s)
+			inBoth(t, behind, "/at-last", ttl, func(t *testing.T, l *etcdlock.Lock) {
+				mustLock(t, l)
+				link.Silence()
+				if err := end(l); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+					t.Errorf("in silence: %v", err)
+				}
+				link.Restore()
+				if err := l.Session().Close(etcdtest.Context(t)); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				s.Empty(t)
+			})
+		})
+	}
+}
+
+// TestLeaseBefore: a session that has lost its lease ends it when it has another one: nobody serves
+// the places under it.
+func TestLeaseBefore(t *testing.T) {
+	p := etcdtest.StartProcess(t)
+	client := p.Client(t)
+	session, a := sessionLock(t, client, "/before/a", 2*time.Second)
+	b, err := session.NewLock("/before/b", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := mustLock(t, a)
+	p.Kill()
+	<-held.Expired()
+	p.Restart()
+	mustLock(t, b)
+	resp, err := client.Get(etcdtest.Context(t), "/before/a", clientv3.WithPrefix())
+	if err != nil || len(resp.Kvs) > 0 {
+		t.Errorf("left under the lease before: %v, %v", resp, err)
 	}
 }

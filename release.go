@@ -44,7 +44,7 @@ func (l *Lock) Close(ctx context.Context) error {
 		return err
 	}
 	defer endIdle(l.client)
-	l.interrupt(ErrClosed)
+	defer l.interrupt(ErrClosed)()
 	ctx, done := withAllowance(ctx)
 	defer done()
 	if err := l.take(ctx, nil); err != nil {
@@ -61,9 +61,10 @@ func (l *Lock) Close(ctx context.Context) error {
 	}
 	if ls := l.atHand; ls != nil {
 		l.atHand = nil
-		ctx, cancel := ls.toEnd(ctx)
-		defer cancel()
-		err = errors.Join(err, revoke(ctx, l.client, ls.id, ls.first))
+		l.session.owe(ls)
+	}
+	if !l.session.isShared() {
+		err = errors.Join(err, unconfirmed(l.session.pay(ctx)))
 	}
 	return err
 }
@@ -94,8 +95,12 @@ func (l *Lock) finish(ctx context.Context, c *contender, way func(*contender, co
 	c.released()
 	c.ends.Store(true)
 	reusable, err := way(c, ctx)
-	if reusable && !c.lease.shared {
+	switch {
+	case c.lease.shared:
+	case reusable:
 		l.atHand = c.lease
+	case errors.Is(err, ErrUnconfirmed):
+		l.session.owe(c.lease)
 	}
 	if c.strays || !reusable {
 		l.under = nil
@@ -335,6 +340,7 @@ func (c *contender) fence(ctx context.Context) {
 	defer cancel()
 	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
 		c.log.Warn("the place in line stays until its lease runs out", "key", c.key, "cause", err)
+		c.owner.session.owe(c.lease)
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 // renewed in time, all locks that are held are lost at once, and those that wait take new places at
 // the end of their lines.
 //
-// Its methods may be called from any goroutine. The exported fields are read when a lease is needed:
-// by Prepare, or by a Lock, TryLock or Run when there is none.
+// Its methods may be called from any goroutine. The exported fields must not be written while one of
+// them, or of its locks, runs. A change counts from the session's next lease on.
 type Session struct {
 	// TTL is how long the locks outlive a process that is gone: whole seconds, from 1 s to 24 h. Etcd
 	// may grant more than was asked for (2 s at least, as it is usually set up).
@@ -57,6 +57,7 @@ type Session struct {
 
 	mu    sync.Mutex
 	lease *lease
+	owed  []*lease // of no use any more, and perhaps still there
 }
 
 // NewSession returns a session without locks. Nothing is sent to etcd. Call Close when it is no
@@ -142,10 +143,51 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 			return nil, err
 		}
 	}
+	old := ls
 	if ls, err = grantLease(ctx, s.client, set.timing); err != nil {
 		return nil, err
 	}
+	if old != nil { // a place under it would be granted the lock, and nobody serves it
+		s.owe(old)
+	}
+	s.payNow(ctx)
 	return ls, s.adopt(ctx, ls, set)
+}
+
+// mostOwed is how many leases are remembered that could not be revoked. They run out, too.
+const mostOwed = 16
+
+// owe takes note of a lease that is to be revoked when etcd answers.
+func (s *Session) owe(ls *lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owed = append(s.owed, ls)
+	s.owed = s.owed[max(0, len(s.owed)-mostOwed):]
+}
+
+// payNow is pay for somebody who has not asked for that.
+func (s *Session) payNow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	s.pay(ctx)
+}
+
+// pay revokes what is owed, until ctx ends, or the validity of each; fenceLimit at least. What cannot
+// be revoked stays owed.
+func (s *Session) pay(ctx context.Context) (err error) {
+	s.mu.Lock()
+	owed := s.owed
+	s.owed = nil
+	s.mu.Unlock()
+	for _, ls := range owed {
+		limited, cancel := ls.toEnd(ctx)
+		if failed := revoke(limited, s.client, ls.id, ls.first); failed != nil {
+			s.owe(ls)
+			err = failed
+		}
+		cancel()
+	}
+	return err
 }
 
 // isReady reports whether a session's lease can serve without more ado.
@@ -167,7 +209,9 @@ func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 	s.mu.Lock()
 	if s.open.Err() != nil {
 		s.mu.Unlock()
-		return errors.Join(ErrClosed, revoke(ctx, s.client, ls.id, ls.first))
+		s.owe(ls)
+		s.payNow(ctx)
+		return ErrClosed
 	}
 	ls.share(upkeep{set.refresh, set.grace, set.log})
 	old := s.lease
@@ -196,19 +240,23 @@ func (s *Session) Close(ctx context.Context) error {
 		return s.only.Close(ctx)
 	}
 	defer endIdle(s.client)
+	ctx, done := withAllowance(ctx)
+	defer done()
 	if ls == nil {
-		return nil
+		return unconfirmed(s.pay(ctx))
 	}
 	for _, c := range ls.retire(ErrClosed) {
 		c.dismiss()
 	}
 	ls.halt()
-	ctx, done := withAllowance(ctx)
-	defer done()
-	ctx, cancel := ls.toEnd(ctx)
-	defer cancel()
-	if err := revoke(ctx, s.client, ls.id, ls.first); err != nil {
-		return errors.Join(ErrUnconfirmed, err)
+	s.owe(ls)
+	return unconfirmed(s.pay(ctx))
+}
+
+// unconfirmed says of an error that leases may be left.
+func unconfirmed(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return errors.Join(ErrUnconfirmed, err)
 }

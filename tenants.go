@@ -39,6 +39,7 @@ func (l *lease) attach(c *contender) error {
 	defer l.crowd.Unlock()
 	if !l.shared {
 		l.upkeep = upkeep{c.refresh, c.grace, c.log}
+		l.bound(c.timing)
 	}
 	l.revive()
 	c.seat = len(l.all)
