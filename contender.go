@@ -28,6 +28,7 @@ type contender struct {
 
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it
+	asked atomic.Bool  // the holding was asked to end, and not its lock or its session
 	ends  atomic.Bool  // what is asked of etcd is of no use any more when validity has ended
 
 	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd

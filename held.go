@@ -115,6 +115,7 @@ func (h *Held) Refresh(ctx context.Context) error {
 // touches no later one.
 func (h *Held) Unlock(ctx context.Context) error {
 	if c := h.contender(); c != nil {
+		c.asked.Store(true)
 		return c.owner.end(ctx, c)
 	}
 	return ErrNotHeld

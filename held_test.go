@@ -132,6 +132,8 @@ func TestRun(t *testing.T) {
 		"ends well":          {func(context.Context, *etcdlock.Held) error { return nil }, nil, false},
 		"fails":              {func(context.Context, *etcdlock.Held) error { return errWork }, []error{errWork}, false},
 		"unlocks":            {func(ctx context.Context, held *etcdlock.Held) error { return held.Unlock(ctx) }, nil, false},
+		"is cut short":       {func(context.Context, *etcdlock.Held) error { return l.Unlock(ended()) }, []error{etcdlock.ErrNotHeld}, false},
+		"is closed":          {func(context.Context, *etcdlock.Held) error { return l.Close(ended()) }, []error{etcdlock.ErrNotHeld}, false},
 		"loses the lock":     {deleteKey, []error{etcdlock.ErrNotHeld}, true},
 		"fails, and says so": {func(ctx context.Context, h *etcdlock.Held) error { return errors.Join(deleteKey(ctx, h), errWork) }, []error{errWork, etcdlock.ErrNotHeld}, true},
 		"says what it lost": {func(ctx context.Context, h *etcdlock.Held) error {

@@ -261,12 +261,12 @@ func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered
 
 // interrupt ends the calls of Lock that wait, also those that wait for their turn to, until resume is
 // called.
-func (l *Lock) interrupt(why error) (resume func()) {
+func (l *Lock) interrupt() (resume func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing++
 	if l.waits != nil {
-		l.waits(why)
+		l.waits(ErrClosed)
 	}
 	return func() {
 		l.mu.Lock()
@@ -277,8 +277,9 @@ func (l *Lock) interrupt(why error) (resume func()) {
 
 // Run waits for the lock, works, and unlocks, also if the work panics. The work gets a context that
 // is done when ctx is, or when the lock is about to be lost, and must end then: Run does not return
-// before it has. Its error is that of the work, joined with a *LostError if the lock was lost, or
-// with what Unlock says otherwise.
+// before it has. Its error is that of the work, joined with a *LostError if the lock was lost, with
+// ErrNotHeld if somebody else has unlocked or closed the Lock meanwhile, or with what Unlock says
+// otherwise.
 //
 // Goroutines that call Run on one Lock take turns; within the work of another Run on the same Lock it
 // would wait for itself. It fails if the lock is held already by Lock or TryLock.
@@ -298,8 +299,9 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	}
 	defer func() {
 		var lost *LostError
+		asked := held.c.asked.Load()
 		switch unlocking := held.Unlock(ctx); {
-		case unlocking == ErrNotHeld: // the work has unlocked
+		case unlocking == ErrNotHeld && asked: // by the work
 		case errors.As(unlocking, &lost) && errors.As(err, &lost):
 		case err == nil:
 			err = unlocking

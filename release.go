@@ -44,7 +44,7 @@ func (l *Lock) Close(ctx context.Context) error {
 		return err
 	}
 	defer endIdle(l.client)
-	defer l.interrupt(ErrClosed)()
+	defer l.interrupt()()
 	ctx, done := withAllowance(ctx)
 	defer done()
 	if err := l.take(ctx, nil); err != nil {

@@ -99,6 +99,9 @@ func (l *lease) renewing(ctx context.Context) {
 
 // refreshed renews the lease and looks after those who hang on it. It reports whether that is over.
 func (l *lease) refreshed(ctx context.Context) (over bool) {
+	if l.validUntil().Until() <= 0 { // after a suspend, and the keeper has not looked yet
+		l.outlived()
+	}
 	some := l.some()
 	glances, ops := l.glance(some)
 	resp, err := l.renew(ctx, ops...)

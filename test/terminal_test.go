@@ -427,6 +427,7 @@ func useEditor(t *testing.T, sh *terminal) {
 	sh.shows(`editor: key '\x03'`)
 	sh.resizes(30, 100)
 	sh.shows("editor: 30 rows of 100")
+	executed(t, sh)
 	sh.types(ctrlZ)
 	sh.shows("editor: leaves")
 	suspended(sh, "editor")
@@ -440,6 +441,7 @@ func usePager(t *testing.T, sh *terminal) {
 	sh.shows("pager: opens")
 	sh.types(" ")
 	sh.shows(`pager: line "one"`)
+	executed(t, sh)
 	sh.types(ctrlZ)
 	sh.shows("pager: leaves")
 	suspended(sh, "pager")
@@ -447,6 +449,22 @@ func usePager(t *testing.T, sh *terminal) {
 	sh.shows(`pager: line "two"`)
 	sh.types("q")
 	sh.shows("pager: closes")
+}
+
+// executed waits until the shell's children are the programs that it runs. Until then they are shells,
+// which ignore what stops a job: one that has not got a processor yet would go on without the others,
+// and the shell would wait for it.
+func executed(t *testing.T, sh *terminal) {
+	t.Helper()
+	etcdtest.Await(t, "the programs to be executed", func(context.Context) error {
+		for _, pid := range etcdtest.Children(sh.cmd.Process.Pid) {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err == nil && strings.Contains(string(stat), "(bash)") && !strings.Contains(string(stat), ") Z ") {
+				return fmt.Errorf("process %d is still a shell", pid)
+			}
+		}
+		return nil
+	})
 }
 
 // suspended waits for the prompt of a shell whose foreground job stops, and for the program to be back.
