@@ -13,8 +13,8 @@ var (
 	// ErrBusy is what each *BusyError is, for errors.Is.
 	ErrBusy = errors.New("the lock is held by somebody else")
 
-	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside it, if
-	// it is known.
+	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside
+	// it, if it is known.
 	ErrNoAnswer = errors.New("etcd did not answer")
 
 	// ErrUnconfirmed says that the outcome of a release is not known. Whoever gets it no longer holds the
@@ -22,8 +22,8 @@ var (
 	// (later by a TTL and an election if etcd elects a new leader).
 	ErrUnconfirmed = errors.New("the release is not confirmed")
 
-	// ErrClosed is what a Lock call that waits fails with when its lock is closed, or its session. The
-	// locks of a session that was closed cannot be locked any more.
+	// ErrClosed is what a Lock call that waits fails with when its lock is closed, or its session.
+	// The locks of a session that was closed cannot be locked any more.
 	ErrClosed = errors.New("closed")
 )
 

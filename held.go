@@ -11,9 +11,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
-// A Held is a lock as it is held: from the Lock or TryLock that got it until Unlock. What it answers
-// is never about another holding, also when its Lock is locked again. The zero Held, and nil, hold
-// nothing.
+// A Held is a lock as it is held: from the Lock or TryLock that got it until Unlock. What it
+// answers is never about another holding, also when its Lock is locked again. The zero Held, and
+// nil, hold nothing.
 //
 // Its methods may be called from any goroutine.
 type Held struct{ c *contender }
@@ -23,8 +23,9 @@ type Held struct{ c *contender }
 // Its context.Cause is then a [*LostError]. After Unlock it is ErrNotHeld.
 //
 // Err asks the clock: a process that was stopped, and goes on, is told at once that the context is
-// done. Its Done channel, and contexts derived from it, follow some milliseconds later. Right before
-// a write that must not be late look at Remaining, or fence the write with Token or IsHolder.
+// done. Its Done channel, and contexts derived from it, follow some milliseconds later. Right
+// before a write that must not be late look at Remaining, or fence the write with Token or
+// IsHolder.
 //
 // Each context is kept until its parent is done or the lock is given back: make one for a piece of
 // work, and not one for each of its steps.
@@ -48,9 +49,10 @@ func (h *Held) Token() int64 {
 }
 
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this
-// holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the lock
-// while it is there, be it one of our locks or a Mutex of etcd's. After the lock has gone to somebody else etcd refuses such a transaction, however
-// late it arrives. Once Unlock was called, what it returns never holds.
+// holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the
+// lock while it is there, be it one of our locks or a Mutex of etcd's. After the lock has gone to
+// somebody else etcd refuses such a transaction, however late it arrives. Once Unlock was called,
+// what it returns never holds.
 func (h *Held) IsHolder() clientv3.Cmp {
 	c := h.contender()
 	switch {
@@ -101,9 +103,9 @@ func (h *Held) Lease() clientv3.LeaseID {
 	return 0
 }
 
-// Refresh renews the lock at once, with the settings that it was locked with, and blocks until it is
-// renewed or ctx is done. Nobody needs it to keep the lock. It fails with a *LostError if the lock
-// was lost, and with ErrNotHeld after Unlock.
+// Refresh renews the lock at once, with the settings that it was locked with, and blocks until it
+// is renewed or ctx is done. Nobody needs it to keep the lock. It fails with a *LostError if the
+// lock was lost, and with ErrNotHeld after Unlock.
 func (h *Held) Refresh(ctx context.Context) error {
 	if c := h.contender(); c != nil {
 		return c.refreshNow(ctx)
@@ -111,8 +113,8 @@ func (h *Held) Refresh(ctx context.Context) error {
 	return ErrNotHeld
 }
 
-// Unlock is [Lock.Unlock] for this holding: if it was unlocked before, it fails with ErrNotHeld, and
-// touches no later one.
+// Unlock is [Lock.Unlock] for this holding: if it was unlocked before, it fails with ErrNotHeld,
+// and touches no later one.
 func (h *Held) Unlock(ctx context.Context) error {
 	if c := h.contender(); c != nil {
 		c.asked.Store(true)

@@ -193,7 +193,8 @@ func TestRunTakesTurns(t *testing.T) {
 	}
 }
 
-// TestEndedContext: what the caller's context was for is over, and so is the holding: the next one does not wait for its TTL.
+// TestEndedContext: what the caller's context was for is over, and so is the holding: the next one
+// does not wait for its TTL.
 func TestEndedContext(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
@@ -384,7 +385,8 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// TestUnlockedIsNoHolder: once Unlock was called the holding guards nothing, though etcd has not heard of it.
+// TestUnlockedIsNoHolder: once Unlock was called the holding guards nothing, though etcd has not
+// heard of it.
 func TestUnlockedIsNoHolder(t *testing.T) {
 	s, gate, behind, _ := startGated(t, "release", etcdtest.HoldRequest)
 	l := newLock(t, behind, "/unheard", "me")
@@ -420,8 +422,8 @@ func TestManyContexts(t *testing.T) {
 	mustUnlock(t, l)
 }
 
-// TestIsHolderBesideMutex: a place that an operator deletes guards nothing, though the lock's key is
-// still there: a Mutex of etcd's does not look at it.
+// TestIsHolderBesideMutex: a place that an operator deletes guards nothing, though the lock's key
+// is still there: a Mutex of etcd's does not look at it.
 func TestIsHolderBesideMutex(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)

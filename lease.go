@@ -126,7 +126,8 @@ func (l *lease) whileValid(ctx context.Context) (context.Context, context.Cancel
 	return context.WithDeadlineCause(ctx, time.Now().Add(l.validUntil().Until()), errors.New("validity has ended"))
 }
 
-// toEnd is ctx until validity ends, and for fenceLimit at least: etcd may keep the lease for longer.
+// toEnd is ctx until validity ends, and for fenceLimit at least: etcd may keep the lease for
+// longer.
 func (l *lease) toEnd(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, max(l.validUntil().Until(), fenceLimit), errors.New("validity has ended"))
 }

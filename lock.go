@@ -19,9 +19,9 @@ import (
 // all others, and not the goroutines that share it: two of them that call Lock on one Lock both get
 // it. Those that call Run take turns.
 //
-// Its methods may be called from any goroutine. The exported fields are read when Lock, TryLock, Run
-// or Prepare is called, and must not be written while one of them runs. How long things take is set
-// in its [Session].
+// Its methods may be called from any goroutine. The exported fields are read when Lock, TryLock,
+// Run or Prepare is called, and must not be written while one of them runs. How long things take is
+// set in its [Session].
 type Lock struct {
 	// Command names the work in the record that others see in the line. Empty means the program's
 	// name. Only the last element of a path is used.
@@ -167,14 +167,14 @@ func (l *Lock) nextPlace(ls *lease) string {
 // within ConnectTimeout at the start; an outage later is waited out, and if it cost the place in
 // line, another one is taken at its end. It fails with ErrClosed when Close is called meanwhile.
 //
-// A call while the lock is held renews it at once, see [Held.Refresh], and returns the same Held. One
-// while it is lost, but was not unlocked and is still valid, fails with the *LostError: the place in
-// line keeps others out until the work has stopped.
+// A call while the lock is held renews it at once, see [Held.Refresh], and returns the same Held.
+// One while it is lost, but was not unlocked and is still valid, fails with the *LostError: the
+// place in line keeps others out until the work has stopped.
 func (l *Lock) Lock(ctx context.Context) (*Held, error) { return l.lock(ctx, call{}) }
 
-// TryLock is Lock that does not wait: it fails with a [*BusyError] when somebody else holds the lock
-// or stands in line, and with ErrNoAnswer when etcd has not told within ConnectTimeout. While another
-// call of this Lock waits, it fails with ErrBusy after ConnectTimeout.
+// TryLock is Lock that does not wait: it fails with a [*BusyError] when somebody else holds the
+// lock or stands in line, and with ErrNoAnswer when etcd has not told within ConnectTimeout. While
+// another call of this Lock waits, it fails with ErrBusy after ConnectTimeout.
 func (l *Lock) TryLock(ctx context.Context) (*Held, error) { return l.lock(ctx, call{try: true}) }
 
 // A call says what is asked of lock.
@@ -235,8 +235,8 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 }
 
 // interruptible returns a context for a wait that ends with Close of the lock, its session or the
-// client, and when the timer rings, which is not set yet: then etcd has not answered. It is called by
-// whoever has the turn.
+// client, and when the timer rings, which is not set yet: then etcd has not answered. It is called
+// by whoever has the turn.
 func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered *time.Timer, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	l.mu.Lock()
@@ -259,8 +259,8 @@ func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered
 	}
 }
 
-// interrupt ends the calls of Lock that wait, also those that wait for their turn to, until resume is
-// called.
+// interrupt ends the calls of Lock that wait, also those that wait for their turn to, until resume
+// is called.
 func (l *Lock) interrupt() (resume func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -281,8 +281,8 @@ func (l *Lock) interrupt() (resume func()) {
 // ErrNotHeld if somebody else has unlocked or closed the Lock meanwhile, or with what Unlock says
 // otherwise.
 //
-// Goroutines that call Run on one Lock take turns; within the work of another Run on the same Lock it
-// would wait for itself. It fails if the lock is held already by Lock or TryLock.
+// Goroutines that call Run on one Lock take turns; within the work of another Run on the same Lock
+// it would wait for itself. It fails if the lock is held already by Lock or TryLock.
 func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Held) error) (err error) {
 	if err := l.check(); err != nil {
 		return err
@@ -312,7 +312,8 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	return work(held.Context(ctx), held)
 }
 
-// takeFor is take for a call of lock: who only tries does not wait for another call's turn for long.
+// takeFor is take for a call of lock: who only tries does not wait for another call's turn for
+// long.
 func (l *Lock) takeFor(ctx context.Context, how call, s settings) error {
 	if how.try {
 		var cancel context.CancelFunc

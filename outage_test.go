@@ -112,8 +112,8 @@ func TestNothingIsSentInVain(t *testing.T) {
 	})
 }
 
-// TestClientEnded: a Lock that waits with a client that was closed, or whose context has ended, is not
-// told of its turn any more. While etcd can be asked, its place is taken back.
+// TestClientEnded: a Lock that waits with a client that was closed, or whose context has ended, is
+// not told of its turn any more. While etcd can be asked, its place is taken back.
 func TestClientEnded(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for name, end := range map[string]func(*clientv3.Client, context.CancelFunc){
@@ -168,8 +168,8 @@ func TestSessionClosedWhileJoining(t *testing.T) {
 	link.Restore()
 }
 
-// TestEndAfterAnOutage: etcd keeps a lease beyond its TTL when it was restarted. Whoever ends what was
-// lost meanwhile ends that lease, or says that it could not.
+// TestEndAfterAnOutage: etcd keeps a lease beyond its TTL when it was restarted. Whoever ends what
+// was lost meanwhile ends that lease, or says that it could not.
 func TestEndAfterAnOutage(t *testing.T) {
 	for name, end := range map[string]func(*etcdlock.Lock) error{
 		"Lock.Unlock":   func(l *etcdlock.Lock) error { return l.Unlock(context.Background()) },

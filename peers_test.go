@@ -268,17 +268,11 @@ func (r *reused) unlock(ctx context.Context) error { return r.l.Unlock(ctx) }
 
 func TestAnOldTokenGuardsNothing(t *testing.T) {
 	s := etcdtest.Shared(t)
-	client, ctx := s.Client(t), etcdtest.Context(t)
+	client := s.Client(t)
 	l := newLock(t, client, "/fence", "me")
 	mustLock(t, l)
 	old := l.Holding().IsHolder()
-	guarded := func(cmp clientv3.Cmp) bool {
-		resp, err := client.Txn(ctx).If(cmp).Then(clientv3.OpPut("/fenced", "x")).Commit()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.Succeeded
-	}
+	guarded := func(cmp clientv3.Cmp) bool { return applied(t, client, cmp) }
 	if !guarded(old) {
 		t.Error("the holder's own token was refused")
 	}

@@ -19,13 +19,13 @@ import (
 const fenceLimit = time.Second
 
 // Unlock releases the lock. Once is enough, however often Lock was called. The contexts of what was
-// held are done before anybody else can get the lock. It goes to who is next in line at once, if that
-// is known. The lease stays at hand for the next Lock, without keys, until it runs out.
+// held are done before anybody else can get the lock. It goes to who is next in line at once, if
+// that is known. The lease stays at hand for the next Lock, without keys, until it runs out.
 //
-// It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock still
-// waits: what ends that is its context. If the lock was lost, Unlock removes what is left of it and
-// returns the *LostError. It returns at the latest when validity ends, or when ctx is done, and then
-// with ErrUnconfirmed. A ctx that is done, or is about to be, is given a second.
+// It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock
+// still waits: what ends that is its context. If the lock was lost, Unlock removes what is left of
+// it and returns the *LostError. It returns at the latest when validity ends, or when ctx is done,
+// and then with ErrUnconfirmed. A ctx that is done, or is about to be, is given a second.
 func (l *Lock) Unlock(ctx context.Context) error {
 	if err := l.check(); err != nil {
 		return err
@@ -37,8 +37,8 @@ func (l *Lock) Unlock(ctx context.Context) error {
 }
 
 // Close releases the lock if it is held, and leaves nothing in etcd, not even a lease (that of a
-// session stays with it). A Lock call that waits fails with ErrClosed. The errors of Close are those
-// of Unlock, but nothing to unlock is no error. The Lock can be used again.
+// session stays with it). A Lock call that waits fails with ErrClosed. The errors of Close are
+// those of Unlock, but nothing to unlock is no error. The Lock can be used again.
 func (l *Lock) Close(ctx context.Context) error {
 	if err := l.check(); err != nil {
 		return err
@@ -108,8 +108,8 @@ func (l *Lock) finish(ctx context.Context, c *contender, way func(*contender, co
 	return err
 }
 
-// withAllowance returns a context that is done when ctx is, but not within fenceLimit: what is to be
-// given back is given back although the caller's time is over.
+// withAllowance returns a context that is done when ctx is, but not within fenceLimit: what is to
+// be given back is given back although the caller's time is over.
 func withAllowance(ctx context.Context) (_ context.Context, done func()) {
 	if ctx.Done() == nil {
 		return ctx, func() {}

@@ -64,8 +64,8 @@ func workAsLongAsHeld(endpoint, key string) error {
 	}
 }
 
-// TestResumed: a process that was stopped for longer than its lock was valid, and goes on, never sees
-// a context that is not done.
+// TestResumed: a process that was stopped for longer than its lock was valid, and goes on, never
+// sees a context that is not done.
 func TestResumed(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for i := range 6 {

@@ -19,19 +19,19 @@ import (
 // renewed in time, all locks that are held are lost at once, and those that wait take new places at
 // the end of their lines.
 //
-// Its methods may be called from any goroutine. The exported fields must not be written while one of
-// them, or of its locks, runs. A change counts from the session's next lease on.
+// Its methods may be called from any goroutine. The exported fields must not be written while one
+// of them, or of its locks, runs. A change counts from the session's next lease on.
 type Session struct {
-	// TTL is how long the locks outlive a process that is gone: whole seconds, from 1 s to 24 h. Etcd
-	// may grant more than was asked for (2 s at least, as it is usually set up).
+	// TTL is how long the locks outlive a process that is gone: whole seconds, from 1 s to 24 h.
+	// Etcd may grant more than was asked for (2 s at least, as it is usually set up).
 	TTL time.Duration
 
-	// RefreshInterval is the time between renewals: 10 ms or more. 0 means TTL/2, or less where Grace
-	// leaves less room.
+	// RefreshInterval is the time between renewals: 10 ms or more. 0 means TTL/2, or less where
+	// Grace leaves less room.
 	RefreshInterval time.Duration
 
-	// Grace is how long before the end of validity the contexts of what is held are done, so that the
-	// work has this long to stop. 0 means TTL/4, at most 5 s.
+	// Grace is how long before the end of validity the contexts of what is held are done, so that
+	// the work has this long to stop. 0 means TTL/4, at most 5 s.
 	Grace time.Duration
 
 	// ConnectTimeout bounds the wait for etcd's first answer. 0 means 5 s.
@@ -93,8 +93,8 @@ func (s *Session) NewLock(key, id string) (*Lock, error) {
 	}, nil
 }
 
-// isShared reports whether its lease is looked after for as long as the session lasts, and the locks
-// only take their keys away.
+// isShared reports whether its lease is looked after for as long as the session lasts, and the
+// locks only take their keys away.
 func (s *Session) isShared() bool { return s.only == nil }
 
 func (s *Session) timing() timing {
@@ -154,7 +154,7 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 	return ls, s.adopt(ctx, ls, set)
 }
 
-// mostOwed is how many leases are remembered that could not be revoked. They run out, too.
+// mostOwed is how many leases are remembered that could not be revoked. They also run out.
 const mostOwed = 16
 
 // owe takes note of a lease that is to be revoked when etcd answers.
@@ -172,8 +172,8 @@ func (s *Session) payNow(ctx context.Context) {
 	s.pay(ctx)
 }
 
-// pay revokes what is owed, until ctx ends, or the validity of each; fenceLimit at least. What cannot
-// be revoked stays owed.
+// pay revokes what is owed, until ctx ends, or the validity of each; fenceLimit at least. What
+// cannot be revoked stays owed.
 func (s *Session) pay(ctx context.Context) (err error) {
 	s.mu.Lock()
 	owed := s.owed
@@ -224,9 +224,9 @@ func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 }
 
 // Close ends the session: it gives all locks back, ends the contexts of what is held, and leaves
-// nothing in etcd. Lock calls that wait fail with ErrClosed. It fails with ErrUnconfirmed if that is
-// not known when ctx is done, or when validity ends (or a second later); then the locks free themselves when the lease
-// runs out. A ctx that is done, or is about to be, is given a second.
+// nothing in etcd. Lock calls that wait fail with ErrClosed. It fails with ErrUnconfirmed if that
+// is not known when ctx is done, or when validity ends (or a second later); then the locks free
+// themselves when the lease runs out. A ctx that is done, or is about to be, is given a second.
 func (s *Session) Close(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err

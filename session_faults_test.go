@@ -92,10 +92,8 @@ func TestUnlockInVain(t *testing.T) {
 	link, behind := linked(t, s)
 	_, l := sessionLock(t, behind, "/vain", ttl)
 	mustLock(t, l)
-	ended, end := context.WithCancel(etcdtest.Context(t))
-	end()
 	link.Silence()
-	if err := l.Unlock(ended); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+	if err := l.Unlock(ended()); !errors.Is(err, etcdlock.ErrUnconfirmed) {
 		t.Errorf("Unlock: %v", err)
 	}
 	link.Restore()
@@ -115,9 +113,7 @@ func TestClearedUpLate(t *testing.T) {
 	if lost := causeOf(t, held); !lost.Reason.Forced() {
 		t.Error(lost)
 	}
-	ended, end := context.WithCancel(ctx)
-	end()
-	if err := l.Unlock(ended); !errors.Is(err, etcdlock.ErrNotHeld) {
+	if err := l.Unlock(ended()); !errors.Is(err, etcdlock.ErrNotHeld) {
 		t.Errorf("Unlock: %v", err)
 	}
 	<-hit

@@ -82,8 +82,8 @@ func TestAlarmWhileWaiting(t *testing.T) {
 	}
 }
 
-// TestLineIsToldLater: who waits while etcd does not say who holds the lock is told so, and the rest
-// when etcd does.
+// TestLineIsToldLater: who waits while etcd does not say who holds the lock is told so, and the
+// rest when etcd does.
 func TestLineIsToldLater(t *testing.T) {
 	s, key := etcdtest.Shared(t), "/later"
 	locker(t, s.Endpoint(), "-k", key, "-i", "first")

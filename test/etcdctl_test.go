@@ -137,8 +137,8 @@ func TestSettingsOfEtcdctl(t *testing.T) {
 	}
 }
 
-// TestOptionsOfEtcdctlAreListed: docs/etcdctl.md has a line for each of the global options, and each
-// has a test.
+// TestOptionsOfEtcdctlAreListed: docs/etcdctl.md has a line for each of the global options, and
+// each has a test.
 func TestOptionsOfEtcdctlAreListed(t *testing.T) {
 	text, err := os.ReadFile("../docs/etcdctl.md")
 	if err != nil {

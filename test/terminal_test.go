@@ -451,9 +451,9 @@ func usePager(t *testing.T, sh *terminal) {
 	sh.shows("pager: closes")
 }
 
-// executed waits until the shell's children are the programs that it runs. Until then they are shells,
-// which ignore what stops a job: one that has not got a processor yet would go on without the others,
-// and the shell would wait for it.
+// executed waits until the shell's children are the programs that it runs. Until then they are
+// shells, which ignore what stops a job: one that has not got a processor yet would go on without
+// the others, and the shell would wait for it.
 func executed(t *testing.T, sh *terminal) {
 	t.Helper()
 	etcdtest.Await(t, "the programs to be executed", func(context.Context) error {
@@ -516,9 +516,9 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	for where, line := range map[string]string{
-		"alone":         `etcdlocker -k /once -- $COUNTER`,
-		"in a pipeline": `echo fed | etcdlocker -k /once -- $COUNTER | (trap '' INT QUIT; cat)`,
-		"own group":     `etcdlocker -k /once -- $LEADER`,
+		"alone":         `etcdlocker -v -k /once -- $COUNTER`,
+		"in a pipeline": `echo fed | etcdlocker -v -k /once -- $COUNTER | (trap '' INT QUIT; cat)`,
+		"own group":     `etcdlocker -v -k /once -- $LEADER`,
 	} {
 		for _, tt := range terminalSignals {
 			t.Run(tt.name+" "+where, func(t *testing.T) {
@@ -531,13 +531,16 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 	}
 }
 
-// below waits for a counter and returns the process id of its etcdlocker.
+// below waits for a counter, and for its etcdlocker (with -v) to say that it was started, and returns
+// the process id of the latter. What is typed before that may come twice: the command may not have
+// got it.
 func below(t *testing.T, p *terminal) (locker int) {
 	t.Helper()
 	locker, err := strconv.Atoi(p.between("counter: below ", "."))
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.says(p.stdout, "command started")
 	return locker
 }
 
@@ -558,7 +561,7 @@ func TestSentOnATerminal(t *testing.T) {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH} {
 			t.Run(command+" "+unix.SignalName(sig), func(t *testing.T) {
 				sh := shell(t, s.Endpoint())
-				sh.types("etcdlocker -k /sent -- " + command + "\r")
+				sh.types("etcdlocker -v -k /sent -- " + command + "\r")
 				locker := below(t, sh)
 				comesOnce(t, sh, func(*terminal, int) { syscall.Kill(locker, sig) }, unix.SignalName(sig), locker)
 				freed(t, sh, s.Client(t), "/sent")
@@ -573,7 +576,7 @@ func TestCtrlZOfAGroup(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -t 60 -k /ctrl-z/group -- $LEADER\r")
+	sh.types("etcdlocker -v -t 60 -k /ctrl-z/group -- $LEADER\r")
 	locker := below(t, sh)
 	sh.types(ctrlZ)
 	sh.shows("Stopped")
@@ -593,7 +596,7 @@ func TestStoppedAlone(t *testing.T) {
 	for _, command := range []string{"$COUNTER", "$LEADER"} {
 		sh := shell(t, s.Endpoint())
 		// A shell in between does not stop, and so the terminal's own does not take it away.
-		sh.types("sh -c 'etcdlocker -t 60 -k /alone -- " + command + "; true'\r")
+		sh.types("sh -c 'etcdlocker -v -t 60 -k /alone -- " + command + "; true'\r")
 		locker := below(t, sh)
 		child := childOf(t, childOf(t, locker))
 		syscall.Kill(locker, syscall.SIGTSTP)

@@ -256,8 +256,8 @@ func isBusy(err error) bool {
 	return errors.Is(err, errTooLate) || errors.Is(err, etcdlock.ErrBusy) || errors.Is(err, errNested)
 }
 
-// saysBusy reports whether a lock that is held is worth a line on stderr. With 0 as the code for it,
-// all is well.
+// saysBusy reports whether a lock that is held is worth a line on stderr. With 0 as the code for
+// it, all is well.
 func (o *options) saysBusy() bool { return o.conflictCode != 0 || o.verbose }
 
 // notAcquired says why the lock was not acquired, and returns the exit code.

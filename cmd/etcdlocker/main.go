@@ -71,7 +71,7 @@ type locker struct {
 	signals  chan os.Signal
 	caught   func() <-chan struct{} // begins to catch them, and returns a channel that is closed when that is done
 	launched *guard.Launched        // that has got no command yet, nil if there is none
-	proxy    string                 // by which etcd is asked, empty if there is none
+	proxy    string                 // by which etcd is asked, empty without one
 }
 
 func (l *locker) run() int {

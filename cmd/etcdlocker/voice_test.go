@@ -99,8 +99,8 @@ func TestFlushIsShort(t *testing.T) {
 	})
 }
 
-// TestFlushWaitsForAProcessor: a stderr that takes lines gets them, also from a goroutine that has to
-// wait for its turn; but not without end.
+// TestFlushWaitsForAProcessor: a stderr that takes lines gets them, also from a goroutine that has
+// to wait for its turn; but not without end.
 func TestFlushWaitsForAProcessor(t *testing.T) {
 	takeFailedWrites()
 	for after, most := range map[time.Duration]time.Duration{time.Second: time.Second, time.Minute: 6 * time.Second} {

@@ -101,7 +101,7 @@ func (o *Options) credentials() (user, password string, err error) {
 	}
 	if o.PasswordFile != "" {
 		if o.changed("password") {
-			return "", "", o.bad("password-file", "give the password in one place", "there is --password, too")
+			return "", "", o.bad("password-file", "give the password in one place", "there is also --password")
 		}
 		content, err := os.ReadFile(o.PasswordFile)
 		if err != nil {

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Proxy names the proxy by which endpoints are reached, and the variable that says so; empty if
-// there is none. It does not show who logs in at the proxy. gRPC decides by the first of the
+// Proxy names the proxy by which endpoints are reached, and the variable that says so; empty
+// without one. It does not show who logs in at the proxy. gRPC decides by the first of the
 // endpoints whether proxies are used, and asks each of them with CONNECT.
 func Proxy(endpoints []string) string {
 	first, err := url.Parse(endpoints[0])

@@ -42,8 +42,8 @@ func (t *trial) judge() {
 func (t *trial) forced() bool { return t.result.Forced }
 
 // tooBusy reports whether the machine was busier than the guard of an ordinary user, which goes
-// before nobody, can always make up for: docs/guarantees.md bounds the waits for a processor. One of
-// a hundred waits is too long on processors for which somebody always waits. What is so in each
+// before nobody, can always make up for: docs/guarantees.md bounds the waits for a processor. One
+// of a hundred waits is too long on processors for which somebody always waits. What is so in each
 // trial is a problem all the same.
 func (t *trial) tooBusy() bool {
 	const mostly = 50 * time.Millisecond // of the 100 that are counted where somebody always waits
