@@ -308,7 +308,7 @@ func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	p := onTerminal(t, 80, s.Endpoint(), "-v", "-k", "/ctrl-c", "--", "sh", "-c",
 		`trap 'echo interrupted' INT; trap 'echo asked; exit 5' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.says(p.stdout, "ready")
-	p.says(p.stdout, "command started") // what is typed before comes from etcdlocker as well
+	p.says(p.stdout, "command started") // what comes before comes from etcdlocker as well
 	p.types(ctrlC)
 	p.says(p.stdout, "interrupted")
 	p.signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
@@ -617,13 +617,14 @@ func TestSessionEnds(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for range 5 {
 		file := filepath.Join(t.TempDir(), "hangups")
-		sh := commandOnTerminal(t, 80, exec.Command("sh", "-c", `"$0" -e "$1" -k /hup -- sh -c '
+		sh := commandOnTerminal(t, 80, exec.Command("sh", "-c", `"$0" -v -e "$1" -k /hup -- sh -c '
 			trap "echo hangup >> \"$0\"" HUP; trap "exit 3" TERM; echo "ready, below $PPID."; while :; do :; done' "$2"; true`,
 			filepath.Join(programs, "etcdlocker"), s.Endpoint(), file))
 		guard, err := strconv.Atoi(sh.between("ready, below ", "."))
 		if err != nil {
 			t.Fatal(err)
 		}
+		sh.says(sh.stdout, "command started") // what comes before comes from etcdlocker as well
 		command, locker := childOf(t, guard), childOf(t, sh.cmd.Process.Pid)
 		sh.cmd.Process.Kill()
 		content(t, file)
