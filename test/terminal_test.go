@@ -680,7 +680,7 @@ func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 			t.Fatal(err)
 		}
 		return commandOnTerminal(t, 80, exec.Command("unshare", "--pid", "--fork", "--mount-proc", filepath.Join(programs, "etcdlocker"),
-			"-e", s.Endpoint(), "-k", "/no-number", "--", "env", roleVariable+"="+role, self))
+			"-v", "-e", s.Endpoint(), "-k", "/no-number", "--", "env", roleVariable+"="+role, self))
 	}
 	t.Run("prompt", func(t *testing.T) {
 		p := unshared(t, "prompt")
@@ -696,7 +696,7 @@ func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 		}
 		t.Run(tt.name, func(t *testing.T) {
 			p := unshared(t, "counter")
-			p.shows("counter: below ")
+			below(t, p)
 			locker := childOf(t, p.cmd.Process.Pid)
 			guard := childOf(t, locker)
 			if group, err := syscall.Getpgid(guard); err != nil || group != guard {
@@ -709,7 +709,7 @@ func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 	}
 	t.Run("sent", func(t *testing.T) {
 		p := unshared(t, "counter")
-		p.shows("counter: below ")
+		below(t, p)
 		locker := childOf(t, p.cmd.Process.Pid)
 		comesOnce(t, p, func(*terminal, int) { syscall.Kill(locker, syscall.SIGINT) }, "SIGINT", locker)
 		p.code()
