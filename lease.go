@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,12 +33,14 @@ type lease struct {
 	ttl     time.Duration // as granted, which may be more than was asked for
 	cluster uint64
 	first   time.Duration // time limit of an RPC's first try
+	phase   float64       // in which part of the time between two renewals the first one is made
 	places  atomic.Int64  // the number of the last place in line that was named after it
 
 	margin func() time.Duration // beyond the usual one; nil: none
 
 	mu       sync.Mutex
 	most     time.Duration    // that margin can be
+	granted  boottime.Instant // when the grant was sent
 	sent     boottime.Instant // when the last counted grant or renewal was sent
 	sooner   time.Duration    // by which the usual margin was exceeded then
 	valid    boottime.Instant // the end of validity
@@ -91,6 +94,8 @@ func grantLease(ctx context.Context, client *clientv3.Client, t timing) (*lease,
 		ttl:     time.Duration(granted.answer.TTL) * time.Second,
 		cluster: granted.answer.Header.ClusterId,
 		margin:  t.margin,
+		phase:   rand.Float64(),
+		granted: granted.sent,
 		keeper:  make(chan struct{}, 1),
 	}
 	l.bound(t)
@@ -133,11 +138,16 @@ func (l *lease) toEnd(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 // renewAt is the instant at which the lease is to be renewed. If validity ends sooner than usual, the
-// renewal is due as much sooner.
+// renewal is due as much sooner. The first one comes up to half of the time sooner: leases that were
+// taken together are not renewed together.
 func (l *lease) renewAt() boottime.Instant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.sent.Add(max(l.refresh-l.sooner, l.refresh/2))
+	after := max(l.refresh-l.sooner, l.refresh/2)
+	if l.sent == l.granted {
+		after -= time.Duration(l.phase * float64(after) / 2)
+	}
+	return l.sent.Add(after)
 }
 
 func (l *lease) lastError() error {
@@ -202,17 +212,12 @@ func (l *lease) watch(key string, from int64, owner watcher) *watch {
 // then whoever acknowledged it was the leader. Otherwise it is made again. Without anything to read it does not count, and there is no answer.
 func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 	for {
-		gone := func(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
-		renewal, err := persist(ctx, l.first, gone, func(try context.Context) (a sentAnswer[*clientv3.LeaseKeepAliveResponse], err error) {
-			a.sent = boottime.Now()
-			a.answer, err = l.client.KeepAliveOnce(try, l.id)
-			return a, l.noting(inTime(ctx, try, err))
-		})
-		if err != nil {
-			if gone(err) {
-				return nil, errLeaseGone
-			}
-			return nil, l.noting(err)
+		renewal, err := renewLease(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
+		switch {
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			return nil, errLeaseGone
+		case err != nil:
+			return nil, l.noting(ended(ctx, l.lastError()))
 		}
 		if len(ops) == 0 {
 			return nil, nil
@@ -221,7 +226,7 @@ func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 		if err != nil {
 			return nil, l.noting(err)
 		}
-		if resp.Header.RaftTerm == renewal.answer.RaftTerm {
+		if resp.Header.RaftTerm == renewal.answer.Header.RaftTerm {
 			l.count(renewal.sent)
 			return resp, nil
 		}

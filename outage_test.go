@@ -38,10 +38,10 @@ func TestNoAnswerWithALease(t *testing.T) {
 			link, behind := linked(t, s)
 			inBoth(t, behind, "/silent", ttl, func(t *testing.T, l *etcdlock.Lock) {
 				defer link.Restore()
-				l.Session().ConnectTimeout = 200 * time.Millisecond
 				if err := l.Prepare(etcdtest.Context(t)); err != nil {
 					t.Fatal(err)
 				}
+				l.Session().ConnectTimeout = 200 * time.Millisecond
 				link.Silence()
 				if _, err := lock(l, context.Background()); !errors.Is(err, etcdlock.ErrNoAnswer) {
 					t.Errorf("%v", err)
@@ -65,10 +65,10 @@ func TestTryLockAnswersInTime(t *testing.T) {
 	} {
 		gate, behind := gated(t, s)
 		l := newLock(t, behind, key, "tries")
-		l.Session().ConnectTimeout = 200 * time.Millisecond
 		if err := l.Prepare(etcdtest.Context(t)); err != nil {
 			t.Fatal(err)
 		}
+		l.Session().ConnectTimeout = 200 * time.Millisecond
 		var answers atomic.Int32
 		gate.InterceptAnswers(func(method string, _ proto.Message) etcdtest.Verdict {
 			if strings.HasSuffix(method, "Txn") && answers.Add(1) > silentAfter {
@@ -243,14 +243,14 @@ func TestTryLockIsBounded(t *testing.T) {
 	holder := newLock(t, client, "/bounded", "holder")
 	mustLock(t, holder)
 	waits := newLock(t, client, "/bounded", "waits")
-	waits.Session().ConnectTimeout = 200 * time.Millisecond
+	waits.Session().ConnectTimeout = time.Second
 	queue(t, waits)
 	if _, err := waits.TryLock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrBusy) {
 		t.Errorf("TryLock beside a Lock that waits: %v", err)
 	}
 	link, behind := linked(t, s)
 	held := newLock(t, behind, "/bounded/held", "me")
-	held.Session().ConnectTimeout = 200 * time.Millisecond
+	held.Session().ConnectTimeout = time.Second
 	mustLock(t, held)
 	link.Silence()
 	for name, lock := range map[string]func(context.Context) (*etcdlock.Held, error){"Lock": held.Lock, "TryLock": held.TryLock} {
@@ -270,7 +270,7 @@ func TestOutageAtRejoin(t *testing.T) {
 	mustLock(t, holder)
 	gate, behind := gated(t, s)
 	l := timed(t, behind, "/rejoin", "me", 8*time.Second)
-	l.Session().ConnectTimeout = 100 * time.Millisecond
+	l.Session().ConnectTimeout = time.Second // less than a request that is lost takes
 	w := queue(t, l)
 	var joins atomic.Int32
 	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {

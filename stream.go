@@ -119,12 +119,18 @@ func unwatch(client *clientv3.Client, watches ...*watch) {
 		s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 	}
 	if len(s.watches) == 0 && s.idle == nil {
-		s.idle = time.AfterFunc(linger, func() { endIdle(client) })
+		s.idle = time.AfterFunc(linger, func() { endWatching(client) })
 	}
 }
 
-// endIdle ends a client's stream if it has no watches.
+// endIdle ends the streams of a client that nobody needs.
 func endIdle(client *clientv3.Client) {
+	endWatching(client)
+	endRenewing(client)
+}
+
+// endWatching ends a client's stream if it has no watches.
+func endWatching(client *clientv3.Client) {
 	streams.Lock()
 	defer streams.Unlock()
 	s := streams.of[client]

@@ -88,6 +88,7 @@ func (l *lease) some() (some []*contender) {
 
 // renewing is the renewer. It goes by the clock that does not stop in suspend: who has slept renews at once.
 func (l *lease) renewing(ctx context.Context) {
+	defer willRenew(l.client, l.first)()
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	for sleepUntil(ctx, timer, l.renewAt()) {

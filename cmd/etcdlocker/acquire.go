@@ -111,9 +111,7 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 		return nil, err
 	}
 	l.proxy = endpoint.Proxy(config.Endpoints)
-	config.Context = ctx
-	config.DialTimeout = l.connectTimeout
-	client, err := clientv3.New(config)
+	client, err := l.etcd.Dial(ctx, config, l.connectTimeout)
 	if err != nil {
 		return nil, l.explain(err)
 	}
@@ -243,6 +241,18 @@ func (l *locker) explain(err error) error {
 // isUnreached reports whether an error says that etcd did not answer.
 func isUnreached(err error) bool { return errors.Is(err, etcdlock.ErrNoAnswer) || isAway(err) }
 
+// isDenied reports whether an error says that etcd does not let this user do what was asked.
+func isDenied(err error) bool {
+	for _, no := range []error{
+		rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken,
+	} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
 // byProxy ends a sentence about an etcd that does not answer: it names the proxy, if one is used.
 func (l *locker) byProxy() string {
 	if l.proxy == "" {
@@ -288,8 +298,7 @@ func (l *locker) hint(err error) string {
 		return "check that etcd runs, that -e (now " + l.etcd.String() + ") and the TLS options fit, and that the proxy allows CONNECT to it; NO_PROXY names hosts that need no proxy"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
-	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrAuthFailed),
-		errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrInvalidAuthToken):
+	case isDenied(err):
 		return "check user and password, or the token; the user needs to read and write the key and everything below key/"
 	case l.embedded:
 		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"

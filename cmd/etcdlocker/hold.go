@@ -46,11 +46,14 @@ func (h *holder) release() (lost bool) {
 
 // sayUnrenewed says what may help where renewals fail with err.
 func (h *holder) sayUnrenewed(err error) {
-	if errors.Is(err, rpctypes.ErrInvalidAuthToken) {
+	switch {
+	case errors.Is(err, rpctypes.ErrInvalidAuthToken):
 		h.voice.hintf("a token expires: write new ones into the file of --auth-jwt-token-file, which is read again, or use a password")
-		return
+	case isDenied(err):
+		h.voice.hintf("etcd lets this user no more: its password, its role or the user itself was changed; the file of --password-file is read again")
+	default:
+		h.voice.hintf("etcd did not answer in time (see its log and the network), or etcdlocker was stopped for too long; a longer --ttl rides out both")
 	}
-	h.voice.hintf("etcd did not answer in time (see its log and the network), or etcdlocker was stopped for too long; a longer --ttl rides out both")
 }
 
 func (h *holder) sayLost(lost *etcdlock.LostError) {

@@ -1,11 +1,15 @@
 package endpoint
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"os"
+	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/credentials"
 )
 
 // tls fills in the settings for TLS, if any were given.
@@ -16,17 +20,62 @@ func (o *Options) tls(c *clientv3.Config) error {
 	c.TLS = systemTLS()
 	c.TLS.InsecureSkipVerify = o.InsecureSkipVerify
 	if o.CACert != "" {
-		pem, err := os.ReadFile(o.CACert)
-		if err != nil {
+		pool, err := readAuthorities(o.CACert)
+		switch {
+		case err != nil:
 			return o.bad("cacert", "name a file with certificates in PEM form that you may read", "%w", err)
-		}
-		c.TLS.RootCAs = x509.NewCertPool()
-		if !c.TLS.RootCAs.AppendCertsFromPEM(pem) {
+		case pool == nil:
 			return o.bad("cacert", "name a file with certificates in PEM form", "no certificate in %q", o.CACert)
 		}
+		c.TLS.RootCAs = pool
 	}
 	return o.clientCert(c.TLS)
 }
+
+// readAuthorities reads a file with certificates. Without any in it, it returns nil.
+func readAuthorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, nil
+	}
+	return pool, nil
+}
+
+// authorities are the credentials of a client that trusts whom a file names. It is read for each
+// connection: certificates are renewed while a lock is held, and come from a new authority then.
+type authorities struct {
+	credentials.TransportCredentials // as the file was at first
+	file                             string
+
+	mu     sync.Mutex
+	config *tls.Config // as it could be read last
+}
+
+func newAuthorities(file string, config *tls.Config) *authorities {
+	return &authorities{TransportCredentials: credentials.NewTLS(config), file: file, config: config}
+}
+
+// ClientHandshake is what TLS does, with the file as it is now.
+func (a *authorities) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return credentials.NewTLS(a.read()).ClientHandshake(ctx, authority, conn)
+}
+
+func (a *authorities) read() *tls.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if pool, err := readAuthorities(a.file); err == nil && pool != nil {
+		a.config = a.config.Clone()
+		a.config.RootCAs = pool
+	}
+	return a.config
+}
+
+// Clone returns the same credentials: nothing in them is of one connection.
+func (a *authorities) Clone() credentials.TransportCredentials { return a }
 
 // clientCert fills in the certificate of the client, if one was given.
 func (o *Options) clientCert(config *tls.Config) error {

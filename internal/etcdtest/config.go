@@ -101,7 +101,6 @@ func (c *config) embed() *embed.Config {
 	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
 	e.UnsafeNoFsync = !c.Sync
 	e.EnableGRPCGateway = false
-	e.BcryptCost = 4 // the lowest: every login pays for it
 	e.LogLevel = c.LogLevel
 	e.LogOutputs = []string{"stderr"}
 

@@ -1,0 +1,187 @@
+package endpoint
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// An account logs in with a password when the first request needs it, and again when etcd does not
+// accept the token any more. All requests wait for the same login: checking a password costs etcd
+// more than a thousand requests, and its own client logs in for each stream and for each request
+// that is repeated.
+type account struct {
+	read  func() (user, password string, err error)
+	part  time.Duration // how long one member may take
+	tries int           // how many may be asked
+
+	mu       sync.Mutex
+	user     string // that could be read last
+	password string
+	token    *token // nil: a login is needed
+	refusal  *refusal
+	under    *attempt // the login that is under way
+}
+
+// A token is what etcd gave for a password. It is empty where etcd knows no users.
+type token struct{ is string }
+
+// A refusal is a login that etcd has refused.
+type refusal struct {
+	user, password string
+	err            error
+	at             time.Time
+}
+
+// againAfter is when a login that was refused is tried again with the same password.
+const againAfter = time.Second
+
+// An attempt is a login that is under way.
+type attempt struct {
+	done  chan struct{} // closed when it is over; then the rest is set
+	token *token
+	err   error
+}
+
+// unary makes a request with the token, and once more if the token was of no use any more.
+func (a *account) unary(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, do grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if method == pb.Auth_Authenticate_FullMethodName {
+		return do(ctx, method, request, answer, conn, options...)
+	}
+	for again := true; ; again = false {
+		t, err := a.get(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if err = do(t.add(ctx), method, request, answer, conn, options...); !isStale(err) {
+			return err
+		}
+		if a.forget(t); !again {
+			return err
+		}
+	}
+}
+
+func (a *account) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, do grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	t, err := a.get(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	s, err := do(t.add(ctx), desc, conn, method, options...)
+	return &accountStream{s, a, t}, err
+}
+
+// An accountStream is a stream that tells when etcd does not accept its token.
+type accountStream struct {
+	grpc.ClientStream
+	account *account
+	token   *token
+}
+
+// RecvMsg receives a message.
+func (s *accountStream) RecvMsg(message any) error {
+	err := s.ClientStream.RecvMsg(message)
+	if answer, ok := message.(*pb.WatchResponse); isStale(err) || ok && slices.Contains(stale, answer.CancelReason) {
+		s.account.forget(s.token)
+	}
+	return err
+}
+
+func (t *token) add(ctx context.Context) context.Context {
+	if t.is == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, t.is)
+}
+
+// stale are the answers that say that another login is needed, as they come and in a watch.
+var stale = func() (texts []string) {
+	for _, err := range []error{rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCAuthOldRevision, rpctypes.ErrGRPCUserEmpty} {
+		texts = append(texts, rpctypes.ErrorDesc(err), err.Error())
+	}
+	return texts
+}()
+
+func isStale(err error) bool { return err != nil && slices.Contains(stale, rpctypes.ErrorDesc(err)) }
+
+// forget takes note that a token is of no use any more.
+func (a *account) forget(t *token) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.token == t {
+		a.token = nil
+	}
+}
+
+// get returns the token, or waits for the login that is under way. It begins one if there is none.
+func (a *account) get(ctx context.Context, conn *grpc.ClientConn) (*token, error) {
+	a.mu.Lock()
+	if t := a.token; t != nil {
+		a.mu.Unlock()
+		return t, nil
+	}
+	if a.under == nil {
+		if err := a.refused(); err != nil {
+			a.mu.Unlock()
+			return nil, err
+		}
+		a.under = &attempt{done: make(chan struct{})}
+		go a.login(a.under, conn, a.user, a.password)
+	}
+	under := a.under
+	a.mu.Unlock()
+	select {
+	case <-under.done:
+		return under.token, under.err
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// refused reads the password again, and returns what etcd has said of it a moment ago, if it has
+// refused it. It is called with mu locked.
+func (a *account) refused() error {
+	if user, password, err := a.read(); err == nil {
+		a.user, a.password = user, password
+	}
+	if r := a.refusal; r != nil && r.user == a.user && r.password == a.password && time.Since(r.at) < againAfter {
+		return r.err
+	}
+	return nil
+}
+
+// login asks one member after another. Each has its part of the time: more would only be asked for
+// at once what takes all of them long.
+func (a *account) login(under *attempt, conn *grpc.ClientConn, user, password string) {
+	auth := pb.NewAuthClient(conn)
+	for range a.tries {
+		ctx, cancel := context.WithTimeout(context.Background(), a.part)
+		answer, err := auth.Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
+		cancel()
+		under.token, under.err = nil, err
+		switch {
+		case err == nil:
+			under.token = &token{answer.Token}
+		case rpctypes.ErrorDesc(err) == rpctypes.ErrorDesc(rpctypes.ErrGRPCAuthNotEnabled):
+			under.token, under.err = &token{}, nil
+		case status.Code(err) == codes.DeadlineExceeded:
+			continue
+		}
+		break
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.under, a.token, a.refusal = nil, under.token, nil
+	if code := status.Code(under.err); code == codes.InvalidArgument || code == codes.FailedPrecondition {
+		a.refusal = &refusal{user, password, under.err, time.Now()}
+	}
+	close(under.done)
+}

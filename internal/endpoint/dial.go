@@ -1,0 +1,30 @@
+package endpoint
+
+import (
+	"context"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+)
+
+// Dial returns a client that logs in when that is needed, and not more often. Nothing is sent yet.
+// Limit is how long a login may take.
+func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Duration) (*clientv3.Client, error) {
+	if c.Username != "" {
+		a := &account{read: o.credentials, user: c.Username, password: c.Password, tries: len(c.Endpoints), part: limit}
+		if a.tries > 1 {
+			a.part = min(limit, longLogin) / time.Duration(a.tries)
+		}
+		c.Username, c.Password = "", ""
+		c.DialOptions = append(c.DialOptions, grpc.WithChainUnaryInterceptor(a.unary), grpc.WithChainStreamInterceptor(a.stream))
+	}
+	if c.TLS != nil && o.CACert != "" {
+		c.DialOptions = append(c.DialOptions, grpc.WithTransportCredentials(newAuthorities(o.CACert, c.TLS)))
+	}
+	c.Context = ctx
+	return clientv3.New(c)
+}
+
+// longLogin is the time in which each of several members is asked for a login once.
+const longLogin = 5 * time.Second

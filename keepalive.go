@@ -1,0 +1,364 @@
+package etcdlock
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+)
+
+// keepAlives renew all leases of a client by one LeaseKeepAlive stream. Etcd's client has a user
+// log in for each stream that it opens, and a login costs etcd more than a thousand renewals do.
+//
+// A second stream is opened only while the first one is silent: the client's round robin brings it
+// to another member. Whichever answers stays, and the other one is ended.
+type keepAlives struct {
+	client *clientv3.Client
+	ctx    context.Context
+	stop   context.CancelFunc
+
+	mu      sync.Mutex
+	first   time.Duration         // after which an answer that does not come means silence
+	streams []*keepAlive          // the newest last
+	asked   map[*renewal]struct{} // what was not answered yet
+	users   int                   // who will ask again
+	idle    *time.Timer           // runs while there is nobody who asks or will
+	pause   time.Duration         // before the next stream is opened, if there is none
+	again   *time.Timer           // runs during that pause
+}
+
+// A renewal is one request to renew a lease. It is sent on each stream that there is, until it is
+// answered on one.
+type renewal struct {
+	id     clientv3.LeaseID
+	failed func(error) // told why it has to be sent again
+	done   chan struct{}
+	sentAnswer[*pb.LeaseKeepAliveResponse]
+}
+
+// A keepAlive is one stream. Etcd answers what is sent on it in order. All but ctx and end are
+// guarded by keepAlives.mu.
+type keepAlive struct {
+	ctx context.Context
+	end context.CancelFunc
+
+	open     bool
+	patience time.Duration
+	silence  *time.Timer // runs while an answer is due
+	queue    []*renewal  // to be sent
+	wake     chan struct{}
+	sent     []sentAnswer[*renewal] // not answered
+}
+
+// renewers are those of this process.
+var renewers = struct {
+	sync.Mutex
+	of map[*clientv3.Client]*keepAlives
+}{of: make(map[*clientv3.Client]*keepAlives)}
+
+// withRenewer calls do with what renews a client's leases. First is how long an answer may take.
+func withRenewer(client *clientv3.Client, first time.Duration, do func(*keepAlives)) *keepAlives {
+	renewers.Lock()
+	defer renewers.Unlock()
+	k := renewers.of[client]
+	if k == nil {
+		k = &keepAlives{client: client, first: first, asked: make(map[*renewal]struct{})}
+		k.ctx, k.stop = context.WithCancel(client.Ctx())
+		renewers.of[client] = k
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.first = min(k.first, first)
+	do(k)
+	k.watchIdle()
+	return k
+}
+
+// willRenew keeps the stream of a client open until it is told that nobody will renew any more.
+func willRenew(client *clientv3.Client, first time.Duration) (noMore func()) {
+	k := withRenewer(client, first, func(k *keepAlives) { k.users++ })
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.users--
+		k.watchIdle()
+	}
+}
+
+// renewLease renews a lease. It does not give up before ctx is done. Failed is told of each try
+// that came to nothing.
+func renewLease(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration, failed func(error)) (a sentAnswer[*pb.LeaseKeepAliveResponse], err error) {
+	r := &renewal{id: id, failed: failed, done: make(chan struct{})}
+	k := withRenewer(client, first, func(k *keepAlives) { k.ask(r) })
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		k.withdraw(r)
+		return a, context.Cause(ctx)
+	}
+	if r.answer.TTL <= 0 {
+		return a, rpctypes.ErrLeaseNotFound
+	}
+	return r.sentAnswer, nil
+}
+
+// endRenewing ends the stream of a client if nobody needs it.
+func endRenewing(client *clientv3.Client) {
+	renewers.Lock()
+	defer renewers.Unlock()
+	k := renewers.of[client]
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.isIdle() {
+		k.stop()
+		delete(renewers.of, client)
+	}
+}
+
+// isIdle is called with mu locked, like the following.
+func (k *keepAlives) isIdle() bool { return k.users == 0 && len(k.asked) == 0 }
+
+// watchIdle sees to it that what nobody needs is ended, but not at once: the next turn may come
+// soon.
+func (k *keepAlives) watchIdle() {
+	switch {
+	case !k.isIdle():
+		if k.idle != nil {
+			k.idle.Stop()
+			k.idle = nil
+		}
+	case k.idle == nil:
+		k.idle = time.AfterFunc(linger, func() { endRenewing(k.client) })
+	}
+}
+
+func (k *keepAlives) ask(r *renewal) {
+	k.asked[r] = struct{}{}
+	for _, s := range k.streams {
+		k.send(s, r)
+	}
+	if len(k.streams) == 0 && k.again == nil {
+		k.open()
+	}
+}
+
+// mostStreams is how many there are at most: the one that is silent, and the one that is to stand
+// in for it.
+const mostStreams = 2
+
+// open opens a stream for all that is not answered.
+func (k *keepAlives) open() {
+	if len(k.streams) == mostStreams {
+		k.drop(k.streams[0])
+	}
+	s := &keepAlive{patience: k.first, wake: make(chan struct{}, 1)}
+	s.ctx, s.end = context.WithCancel(clientv3.WithRequireLeader(k.ctx))
+	k.streams = append(k.streams, s)
+	for r := range k.asked {
+		k.send(s, r)
+	}
+	go func() { k.ended(s, k.serve(s)) }()
+}
+
+func (k *keepAlives) send(s *keepAlive, r *renewal) {
+	s.queue = append(s.queue, r)
+	if s.silence == nil {
+		k.listen(s)
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// listen begins to wait for an answer. To open a stream may need a login, which takes longer.
+func (k *keepAlives) listen(s *keepAlive) {
+	patience := s.patience
+	if !s.open {
+		patience = growth * k.first
+	}
+	s.silence = time.AfterFunc(patience, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if s.silence == nil || k.newest() != s {
+			return
+		}
+		k.tell(context.DeadlineExceeded)
+		k.open()
+	})
+}
+
+// listenAgain waits anew for what is left to be answered.
+func (k *keepAlives) listenAgain(s *keepAlive) {
+	s.heard()
+	if len(s.sent)+len(s.queue) > 0 {
+		k.listen(s)
+	}
+}
+
+func (k *keepAlives) newest() *keepAlive {
+	if len(k.streams) == 0 {
+		return nil
+	}
+	return k.streams[len(k.streams)-1]
+}
+
+// tell says to all who wait why they have to.
+func (k *keepAlives) tell(why error) {
+	for r := range k.asked {
+		r.failed(why)
+	}
+}
+
+func (s *keepAlive) heard() {
+	if s.silence != nil {
+		s.silence.Stop()
+		s.silence = nil
+	}
+}
+
+// drop ends a stream.
+func (k *keepAlives) drop(s *keepAlive) {
+	s.heard()
+	s.end()
+	k.streams = slices.DeleteFunc(k.streams, func(one *keepAlive) bool { return one == s })
+}
+
+// withdraw takes back a request of which nobody wants the answer any more.
+func (k *keepAlives) withdraw(r *renewal) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.asked, r)
+	k.watchIdle()
+}
+
+// serve opens a stream, and sends and receives until it breaks.
+func (k *keepAlives) serve(s *keepAlive) error {
+	defer s.end()
+	conn, err := pb.NewLeaseClient(k.client.ActiveConnection()).LeaseKeepAlive(s.ctx)
+	if err != nil {
+		return err
+	}
+	k.opened(s)
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer s.end()
+	sender.Go(func() {
+		defer s.end()
+		for r := k.next(s); r != nil; r = k.next(s) {
+			if conn.Send(&pb.LeaseKeepAliveRequest{ID: int64(r.id)}) != nil {
+				return
+			}
+		}
+	})
+	for {
+		resp, err := conn.Recv()
+		if err == nil {
+			err = k.answered(s, resp)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// opened takes note that what was sent on a stream may be answered from now on.
+func (k *keepAlives) opened(s *keepAlive) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s.open = true
+	k.listenAgain(s)
+}
+
+// next waits for the next request to be sent on a stream, and notes the time. It returns nil when
+// the stream has ended.
+func (k *keepAlives) next(s *keepAlive) *renewal {
+	for {
+		k.mu.Lock()
+		for len(s.queue) > 0 {
+			r := s.queue[0]
+			s.queue = s.queue[1:]
+			if _, wanted := k.asked[r]; wanted {
+				s.sent = append(s.sent, sentAnswer[*renewal]{r, boottime.Now()})
+				k.mu.Unlock()
+				return r
+			}
+		}
+		k.mu.Unlock()
+		select {
+		case <-s.wake:
+		case <-s.ctx.Done():
+			return nil
+		}
+	}
+}
+
+var errNotAsked = errors.New("etcd answers what it was not asked")
+
+// answered passes an answer on.
+func (k *keepAlives) answered(s *keepAlive, resp *pb.LeaseKeepAliveResponse) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(s.sent) == 0 || int64(s.sent[0].answer.id) != resp.ID {
+		return errNotAsked
+	}
+	r, sent := s.sent[0].answer, s.sent[0].sent
+	s.sent = s.sent[1:]
+	if _, wanted := k.asked[r]; wanted {
+		delete(k.asked, r)
+		r.sentAnswer = sentAnswer[*pb.LeaseKeepAliveResponse]{resp, sent}
+		close(r.done)
+	}
+	k.pause = 0
+	k.listenAgain(s)
+	for _, other := range slices.Clone(k.streams) {
+		if other != s {
+			// It is slow and not silent. The next time it may be so for longer.
+			s.patience = min(2*s.patience, growth*k.first)
+			k.drop(other)
+		}
+	}
+	k.watchIdle()
+	return nil
+}
+
+// ended takes note that a stream has ended, and opens another one if somebody waits for that.
+func (k *keepAlives) ended(s *keepAlive, why error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !slices.Contains(k.streams, s) {
+		return
+	}
+	k.drop(s)
+	k.tell(rpctypes.Error(why))
+	if left := k.newest(); left != nil {
+		k.listenAgain(left) // it may have been silent, and nobody stands in for it any more
+		return
+	}
+	if k.ctx.Err() != nil {
+		return
+	}
+	if k.pause = min(max(2*k.pause, pauseMin), pauseMax); isRefused(why) {
+		k.pause = refusedPause
+	}
+	k.again = time.AfterFunc(k.pause, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.again = nil; len(k.streams) == 0 && len(k.asked) > 0 && k.ctx.Err() == nil {
+			k.open()
+		}
+	})
+}
+
+// refusedPause is the time between streams that are refused: each may cost a login.
+const refusedPause = time.Second

@@ -1,0 +1,94 @@
+package etcdlock_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestLoginsOfAClient: the leases of a client are renewed on one stream, whose login costs etcd more
+// than they do.
+func TestLoginsOfAClient(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/login")
+	s.EnableAuth(t, "secret")
+	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
+	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
+	var logins, renewals atomic.Int64
+	gate.Intercept(func(method string, message proto.Message) etcdtest.Verdict {
+		if strings.HasSuffix(method, "Authenticate") {
+			logins.Add(1)
+		}
+		if _, ok := message.(*pb.LeaseKeepAliveRequest); ok {
+			renewals.Add(1)
+		}
+		return etcdtest.Pass
+	})
+	client := etcdtest.Dial(t, config)
+	const locks, times = 10, 5
+	for i := range locks {
+		l := newLock(t, client, fmt.Sprintf("/login/%d", i), "me")
+		l.Session().RefreshInterval = 50 * time.Millisecond
+		held := mustLock(t, l)
+		defer func() {
+			renewed(t, l, held, times)
+			// Its dial, its watches, its renewals, and a few more on a machine that stands still.
+			if n, of := logins.Load(), renewals.Load(); n > locks {
+				t.Errorf("%d logins for %d renewals", n, of)
+			}
+		}()
+	}
+}
+
+// TestSilentStream: when the stream on which leases are renewed falls silent, another one does it.
+func TestSilentStream(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	l := newLock(t, behind, "/silent-stream", "me")
+	l.Session().RefreshInterval = 50 * time.Millisecond
+	held := mustLock(t, l)
+	renewed(t, l, held, 2)
+	var silenced atomic.Bool
+	gate.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, ok := message.(*pb.LeaseKeepAliveResponse); ok && silenced.CompareAndSwap(false, true) {
+			return etcdtest.HoldAnswer // and all that come behind it
+		}
+		return etcdtest.Pass
+	})
+	late := gate.AwaitHeld(t)
+	renewed(t, l, held, 3)
+	late.Release()
+	renewed(t, l, held, 3)
+}
+
+// TestStreamThatEnds: a stream that etcd ends, as a member does that is stopped, is opened again for
+// those who wait for an answer.
+func TestStreamThatEnds(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	l := newLock(t, behind, "/stream-ends", "me")
+	l.Session().RefreshInterval = 50 * time.Millisecond
+	held := mustLock(t, l)
+	var failed atomic.Int64
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, ok := message.(*pb.LeaseKeepAliveRequest); ok && failed.Add(1) <= 5 {
+			return etcdtest.Fail
+		}
+		return etcdtest.Pass
+	})
+	etcdtest.Await(t, "the stream to end five times", func(context.Context) error {
+		if n := failed.Load(); n < 5 {
+			return fmt.Errorf("it has %d times", n)
+		}
+		return nil
+	})
+	renewed(t, l, held, 3)
+}
