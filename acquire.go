@@ -20,7 +20,7 @@ var errStartOver = errors.New("the place in line is gone")
 // acquire takes a place in line and waits for its turn. Unanswered rings if etcd does not answer at
 // the start, or, with try, at all.
 func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *time.Timer) (*contender, error) {
-	answered := false
+	answered, said := false, ""
 	ls, err := l.prepare(ctx, s)
 	for {
 		if err != nil {
@@ -46,8 +46,15 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			}
 		}
 		l.under = nil
-		if errors.Is(err, errStartOver) && ctx.Err() == nil {
-			s.log.Warn("place in line lost, taking another", "key", l.key, "cause", err)
+		again := errors.Is(err, errStartOver) && ctx.Err() == nil
+		if again && isNoSpace(err) {
+			again = answered && !try // who has stood in line waits until there is space
+		}
+		if again {
+			if why := err.Error(); why != said {
+				s.log.Warn("place in line lost, taking another", "key", l.key, "cause", why)
+				said = why
+			}
 			ls, err = l.startOver(ctx, c, s, err)
 			continue
 		}
@@ -56,8 +63,11 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 		if errors.Is(err, ErrBusy) {
 			return nil, err
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = context.Cause(ctx)
+		case isNoSpace(err):
+			err = rpctypes.ErrNoSpace
 		}
 		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
 	}
@@ -80,8 +90,12 @@ func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err erro
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
 		}
 	}
-	for {
-		if ls, err := l.prepare(ctx, s); !errors.Is(err, ErrNoAnswer) {
+	for noSpace := isNoSpace(err); ; {
+		if noSpace && !sleep(ctx, pauseMax) {
+			return nil, context.Cause(ctx)
+		}
+		ls, err := l.prepare(ctx, s)
+		if noSpace = isNoSpace(err); !noSpace && !errors.Is(err, ErrNoAnswer) {
 			return ls, err
 		}
 	}
@@ -121,7 +135,10 @@ func (c *contender) enter(ctx context.Context, try bool, unanswered *time.Timer)
 	// With little validity left, as after an outage, a renewal comes before the clock is watched: nothing runs under the lock
 	// that would have to be stopped, and the lock is not lost as long as etcd has the lease.
 	if c.lease.validUntil().Until() < c.grace+2*c.lease.first {
-		if _, err := c.lease.renew(ctx, c.state()...); err != nil {
+		_, err := c.lease.renew(ctx, func(ctx context.Context) (*answer, error) {
+			return c.lease.readUntil(ctx, isFinal, c.state()...)
+		})
+		if err != nil {
 			return c.translate(err)
 		}
 	}
@@ -246,11 +263,12 @@ func (c *contender) doom(why error) {
 	c.line.doom = why
 }
 
-// doubt says that it is not known whether the contender has a place.
-func (c *contender) doubt() {
+// doubt says that it is not known whether the contender has a place. If that is settled, to look is
+// enough: no place comes later.
+func (c *contender) doubt(settled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line.create, c.line.tail = unknownRevision, c.linked
+	c.line.create, c.line.tail, c.line.settled = unknownRevision, c.linked, settled
 }
 
 // write makes a transaction of which the outcome, if unknown, must be fenced: it is not repeated.
@@ -268,7 +286,7 @@ func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*
 				continue
 			}
 		case unknown:
-			c.doubt()
+			c.doubt(isNoSpace(err))
 		}
 		return nil, c.translate(err)
 	}

@@ -270,6 +270,12 @@ func (c *contender) create() int64 {
 	return c.line.create
 }
 
+func (c *contender) isSettled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.line.settled
+}
+
 // lose ends the contexts handed out. The first reason stays; a forced one ends validity, too.
 func (c *contender) lose(reason Reason, cause error) {
 	c.mu.Lock()

@@ -2,6 +2,7 @@ package etcdlock
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -21,13 +22,27 @@ func (c *contender) retreat() (done <-chan struct{}) {
 	gone := make(chan struct{})
 	if !c.lease.inBackground(func(ctx context.Context) {
 		defer close(gone)
-		if err := c.clear(ctx); err != nil {
-			c.log.Warn("a place in line stays until its lease runs out", "key", c.key, "place", c.place, "cause", err)
-		}
+		c.clearAway(ctx)
 	}) {
 		close(gone)
 	}
 	return gone
+}
+
+// clearAway removes what there is of a contender, for as long as its lease lasts: it is renewed, so
+// what is refused now must be asked for again.
+func (c *contender) clearAway(ctx context.Context) {
+	err := c.clear(ctx)
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn("cannot take back a place in line yet", "key", c.key, "place", c.place, "cause", err)
+	}
+	for pause := pauseMin; err != nil && !errors.Is(err, errHistoryLost); err = c.clear(ctx) {
+		if !sleep(ctx, pause) {
+			c.log.Warn("a place in line stays until its lease runs out", "key", c.key, "place", c.place, "cause", err)
+			return
+		}
+		pause = min(2*pause, refusedPause)
+	}
 }
 
 // clear removes what there is of a contender under a lease that serves others, too.
@@ -39,6 +54,9 @@ func (c *contender) clear(ctx context.Context) error {
 			return err
 		}
 		_, err = c.takeBack(ctx)
+		return err
+	case create == unknownRevision && c.isSettled():
+		_, err := c.takeBack(ctx)
 		return err
 	case create == unknownRevision:
 		c.haunt()

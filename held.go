@@ -158,12 +158,10 @@ func (c *contender) refreshNow(ctx context.Context) error {
 		case <-rpc.Done():
 		}
 	}()
-	glances, ops := c.lease.glance([]*contender{c})
-	resp, err := c.lease.renew(rpc, ops...)
+	_, err := c.lease.renew(rpc, c.lease.surveyOf([]*contender{c}))
 	if err != nil {
 		c.lease.failed(rpc, err)
 	} else {
-		judgeAll(glances, resp)
 		c.renewed()
 	}
 	if lost := c.lostError(); lost != nil && !c.hasLeft() {

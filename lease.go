@@ -58,35 +58,88 @@ type sentAnswer[T any] struct {
 	sent   boottime.Instant
 }
 
-// grantLease asks for a lease until etcd answers, at most for the given time. A grant whose answer is lost
-// leaves a lease without keys, which runs out by itself.
-func grantLease(ctx context.Context, client *clientv3.Client, t timing) (*lease, error) {
-	ttl, limit := t.ttl, t.connect
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrNoAnswer)
+// A granting asks for one lease, with an id of our own: a try whose answer was lost, or that said
+// that there is no space, may have been carried out, and then shows itself in the next, or is revoked.
+type granting struct {
+	rpc pb.LeaseClient
+	ttl time.Duration
+
+	mu    sync.Mutex
+	id    int64
+	tries int
+	begun boottime.Instant // when the first try with this id was sent
+	last  error
+}
+
+// errTaken says that somebody else has a lease with the id that we chose.
+var errTaken = errors.New("the lease's id is taken")
+
+// try asks once.
+func (g *granting) try(ctx context.Context) (a sentAnswer[*pb.LeaseGrantResponse], err error) {
+	a.sent = boottime.Now()
+	g.mu.Lock()
+	if g.tries == 0 {
+		g.id, g.begun = 1+rand.Int64N(math.MaxInt64-1), a.sent
+	}
+	g.tries++
+	id, first := g.id, g.tries == 1
+	g.mu.Unlock()
+	// Not waiting for a connection brings the reason why there is none.
+	a.answer, err = g.rpc.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(g.ttl / time.Second)}, grpc.WaitForReady(false))
+	if !errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseExist) {
+		return a, err
+	}
+	if first {
+		return a, errTaken
+	}
+	is, err := g.rpc.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id})
+	if err != nil {
+		return a, err
+	}
+	a.sent = g.begun
+	a.answer = &pb.LeaseGrantResponse{Header: is.Header, ID: id, TTL: is.GrantedTTL}
+	return a, nil
+}
+
+// failed takes note of why there was no answer. That there is no connection says the most.
+func (g *granting) failed(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil && (g.last == nil || code(err) == codes.Unavailable) {
+		g.last = err
+	}
+}
+
+// grantLease asks for a lease until etcd answers, at most for the time that the settings allow. One
+// of which it is not known whether it was granted is owed.
+func (s *Session) grantLease(ctx context.Context, t timing) (*lease, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, t.connect, ErrNoAnswer)
 	defer cancel()
-	rpc := pb.NewLeaseClient(client.ActiveConnection())
-	var (
-		mu   sync.Mutex
-		last error
-	)
-	granted, err := persist(ctx, time.Second, isRefused, func(try context.Context) (a sentAnswer[*pb.LeaseGrantResponse], err error) {
-		a.sent = boottime.Now()
-		// Not waiting for a connection brings the reason why there is none.
-		a.answer, err = rpc.LeaseGrant(try, &pb.LeaseGrantRequest{TTL: int64(ttl / time.Second)}, grpc.WaitForReady(false))
-		err = inTime(ctx, try, err)
-		mu.Lock()
-		defer mu.Unlock()
-		if err != nil && (last == nil || code(err) == codes.Unavailable) {
-			last = err
-		}
+	g := &granting{rpc: pb.NewLeaseClient(s.client.ActiveConnection()), ttl: t.ttl}
+	isNo := func(err error) bool { return isRefused(err) || errors.Is(err, errTaken) }
+	final := func(err error) bool { return isNo(err) || isNoSpace(err) }
+	granted, err := persist(limited, time.Second, final, func(try context.Context) (sentAnswer[*pb.LeaseGrantResponse], error) {
+		a, err := g.try(try)
+		err = inTime(limited, try, err)
+		g.failed(err)
 		return a, rpctypes.Error(err)
 	})
+	if err != nil && !isNo(err) {
+		s.owe(&lease{id: clientv3.LeaseID(g.id), first: time.Second})
+	}
 	switch {
 	case errors.Is(err, ErrNoAnswer):
-		return nil, fmt.Errorf("%w within %v: %w", ErrNoAnswer, limit, last)
+		return nil, fmt.Errorf("%w within %v: %w", ErrNoAnswer, t.connect, g.last)
+	case isNoSpace(err):
+		s.payNow(ctx)
+		fallthrough
 	case err != nil:
 		return nil, fmt.Errorf("asking for a lease: %w", err)
 	}
+	return newLease(s.client, granted, t), nil
+}
+
+func newLease(client *clientv3.Client, granted sentAnswer[*pb.LeaseGrantResponse], t timing) *lease {
 	l := &lease{
 		client:  client,
 		kv:      pb.NewKVClient(client.ActiveConnection()),
@@ -102,7 +155,7 @@ func grantLease(ctx context.Context, client *clientv3.Client, t timing) (*lease,
 	l.count(granted.sent)
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.
 	l.first = min(max(l.ttl/16, 100*time.Millisecond), time.Second)
-	return l, nil
+	return l
 }
 
 // bound bounds the margin by what the settings leave room for.
@@ -210,7 +263,7 @@ func (l *lease) watch(key string, from int64, owner watcher) *watch {
 // A leader that was stopped or cut off may still acknowledge renewals that its successor never hears of. So
 // a renewal counts only when a linearizable read, sent after its answer, comes back with the same raft term:
 // then whoever acknowledged it was the leader. Otherwise it is made again. Without anything to read it does not count, and there is no answer.
-func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
+func (l *lease) renew(ctx context.Context, read func(context.Context) (*answer, error)) (*answer, error) {
 	for {
 		renewal, err := renewLease(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
 		switch {
@@ -219,11 +272,8 @@ func (l *lease) renew(ctx context.Context, ops ...*operation) (*answer, error) {
 		case err != nil:
 			return nil, l.noting(ended(ctx, l.lastError()))
 		}
-		if len(ops) == 0 {
-			return nil, nil
-		}
-		resp, err := l.readUntil(ctx, isFinal, ops...)
-		if err != nil {
+		resp, err := read(ctx)
+		if err != nil || resp == nil {
 			return nil, l.noting(err)
 		}
 		if resp.Header.RaftTerm == renewal.answer.Header.RaftTerm {

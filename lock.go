@@ -140,7 +140,7 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
 		return ls, nil
 	}
 	l.atHand = nil // without keys, it runs out by itself
-	ls, err := grantLease(ctx, l.client, s.timing)
+	ls, err := l.session.grantLease(ctx, s.timing)
 	if l.atHand = ls; err == nil {
 		l.session.payNow(ctx)
 	}

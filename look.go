@@ -1,11 +1,80 @@
 package etcdlock
 
 import (
+	"cmp"
 	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// readAtOnce is of how many contenders one transaction reads the state: etcd takes 128 operations, each needs up to three.
-const readAtOnce = 32
+// Of how many contenders one transaction reads the state: etcd takes 128 operations, unless it was
+// set up to take less.
+const (
+	readAtOnce = 32
+	opsOfOne   = 3 // at most
+)
+
+// opsAtOnce is how many operations one transaction has at most. It is learned from what etcd refuses.
+func (l *lease) opsAtOnce() int {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	return cmp.Or(l.mostOps, readAtOnce*opsOfOne)
+}
+
+// contendersAtOnce is of how many contenders the state is read at once. It is called with crowd
+// locked.
+func (l *lease) contendersAtOnce() int {
+	return max(cmp.Or(l.mostOps, readAtOnce*opsOfOne)/opsOfOne, 1)
+}
+
+// tooMany reports whether etcd refuses a transaction because of its number of operations, and it is
+// worth while to make it again with less.
+func (l *lease) tooMany(err error, ops int) bool {
+	if !errors.Is(err, rpctypes.ErrTooManyOps) || ops <= 1 {
+		return false
+	}
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	l.mostOps = max(ops/2, 1)
+	return true
+}
+
+// surveyOf is survey as a renewal needs it.
+func (l *lease) surveyOf(some []*contender) func(context.Context) (*answer, error) {
+	return func(ctx context.Context) (*answer, error) { return l.survey(ctx, some) }
+}
+
+// survey reads the states of contenders, and has all of them draw their conclusions. Where etcd
+// refuses that it reads less at once: one that may not be read is not to be in the way of the others.
+// It returns an answer, of which there may be several, unless nothing may be read.
+func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) {
+	glances, ops := l.glance(some)
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	resp, err := l.readUntil(ctx, isFinal, ops...)
+	switch {
+	case err == nil:
+		judgeAll(glances, resp)
+		return resp, nil
+	case !isRefused(err) || len(some) <= 1:
+		return nil, err
+	}
+	l.tooMany(err, len(ops))
+	var last *answer
+	half := len(some) / 2
+	for _, part := range [][]*contender{some[:half], some[half:]} {
+		resp, failed := l.survey(ctx, part)
+		switch {
+		case failed != nil && !isRefused(failed):
+			return nil, failed
+		case resp != nil:
+			last, err = resp, nil
+		}
+	}
+	return last, err
+}
 
 // glance is the read of several contenders' states in one revision.
 func (l *lease) glance(some []*contender) (glances []glance, ops []*operation) {
@@ -52,13 +121,10 @@ func (l *lease) looking(ctx context.Context) {
 		if len(some) == 0 {
 			return
 		}
-		glances, ops := l.glance(some)
-		resp, err := l.read(ctx, ops...)
-		if err != nil {
+		if _, err := l.survey(ctx, some); err != nil && !isRefused(err) {
 			l.failed(ctx, err)
 			return
 		}
-		judgeAll(glances, resp)
 	}
 }
 
@@ -66,7 +132,7 @@ func (l *lease) looking(ctx context.Context) {
 func (l *lease) nextUnseen() []*contender {
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
-	n := min(len(l.unseen), readAtOnce)
+	n := min(len(l.unseen), l.contendersAtOnce())
 	some := l.unseen[:n:n]
 	l.unseen = l.unseen[n:]
 	for _, c := range some {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
 
@@ -186,12 +185,15 @@ func (c *contender) handOver(ctx context.Context) (done, repeated bool, err erro
 		resp, repeated, err := c.rewrite(ctx, ours, free, nil)
 		return err == nil && resp.Succeeded, repeated, err
 	}
-	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), []*operation{within(ours, free, nil)})
-	if errors.Is(err, rpctypes.ErrPermissionDenied) { // we may not write under that lease: its other keys are none of our business
-		c.noSuccessor()
-		return c.handOver(ctx)
+	// It may be denied: we may not write under that lease if it has keys that are none of our business.
+	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), nil)
+	if err != nil && !mayStillDelete(err) || err == nil && resp.Succeeded {
+		return err == nil, repeated, err
 	}
-	return err == nil && (resp.Succeeded || resp.Responses[0].GetResponseTxn().Succeeded), repeated, err
+	repeated = repeated || isNoSpace(err)
+	c.noSuccessor()
+	done, more, err := c.handOver(ctx)
+	return done, repeated || more, err
 }
 
 // mayPass compares that the lock is ours, that the successor stands where it joined, and that no stranger is in line: one could be
@@ -247,7 +249,7 @@ func (c *contender) leave(ctx context.Context) (absent bool, err error) {
 	mine := modIs(c.place, c.create())
 	for {
 		resp, _, err := c.rewrite(ctx, []*comparison{mine}, append([]*operation{remove(c.place)}, c.tailBack(before)...), c.state())
-		if errors.Is(err, rpctypes.ErrPermissionDenied) && before.link != "" {
+		if mayStillDelete(err) && before.link != "" {
 			before.link = ""
 			continue
 		}

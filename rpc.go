@@ -43,8 +43,8 @@ func judge(err error) verdict {
 		codes.AlreadyExists, codes.OutOfRange, codes.Unimplemented:
 		return refused
 	case codes.ResourceExhausted:
-		if errors.Is(err, rpctypes.ErrNoSpace) {
-			return refused
+		if isNoSpace(err) {
+			return unknown
 		}
 		return notNow
 	case codes.FailedPrecondition:
@@ -148,10 +148,22 @@ func ended(ctx context.Context, last error) error {
 	return fmt.Errorf("%w (%w)", context.Cause(ctx), last)
 }
 
+// isNoSpace reports whether etcd says that its space is exceeded. It says so of requests that it
+// does not carry out, and of the ones with which it notices, which it has carried out. Either way
+// that is settled when the answer comes. Nothing but what writes is answered so.
+func isNoSpace(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
+
+// mayStillDelete reports whether what was asked for is denied, and to delete alone may not be.
+func mayStillDelete(err error) bool {
+	return isNoSpace(err) || errors.Is(err, rpctypes.ErrPermissionDenied)
+}
+
 func isRefused(err error) bool { return judge(err) == refused }
 
 // isFinal says of a transaction's error that to repeat it is no use.
-func isFinal(err error) bool { return isRefused(err) || errors.Is(err, errHistoryLost) }
+func isFinal(err error) bool {
+	return isRefused(err) || isNoSpace(err) || errors.Is(err, errHistoryLost)
+}
 
 // sleep waits for d and reports whether ctx is still alive.
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -144,7 +144,7 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 		}
 	}
 	old := ls
-	if ls, err = grantLease(ctx, s.client, set.timing); err != nil {
+	if ls, err = s.grantLease(ctx, set.timing); err != nil {
 		return nil, err
 	}
 	if old != nil { // a place under it would be granted the lock, and nobody serves it

@@ -20,6 +20,7 @@ type tenants struct {
 	crowd   sync.Mutex
 	all     []*contender
 	next    int // whose state is read at the next renewal
+	mostOps int // in one transaction, 0 as long as etcd has refused none
 	unseen  []*contender
 	young   []*contender // who may not last for long enough to be looked after
 	older   []*contender // who were young before them

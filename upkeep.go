@@ -21,8 +21,7 @@ type upkeep struct {
 
 // renewNow renews the lease of a session beside its renewer.
 func (l *lease) renewNow(ctx context.Context) error {
-	_, ops := l.glance(nil)
-	_, err := l.renew(ctx, ops...)
+	_, err := l.renew(ctx, l.surveyOf(nil))
 	if err != nil {
 		l.failed(ctx, err)
 	}
@@ -79,7 +78,7 @@ func (l *lease) maintain() {
 func (l *lease) some() (some []*contender) {
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
-	for range min(len(l.all), readAtOnce) {
+	for range min(len(l.all), l.contendersAtOnce()) {
 		l.next = (l.next + 1) % len(l.all)
 		some = append(some, l.all[l.next])
 	}
@@ -103,13 +102,7 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	if l.validUntil().Until() <= 0 { // after a suspend, and the keeper has not looked yet
 		l.outlived()
 	}
-	some := l.some()
-	glances, ops := l.glance(some)
-	resp, err := l.renew(ctx, ops...)
-	for i := 0; isRefused(err) && i < len(some) && len(some) > 1; i++ { // one that may not be read must not cost the others their lease
-		glances, ops = l.glance(some[i : i+1])
-		resp, err = l.renew(ctx, ops...)
-	}
+	resp, err := l.renew(ctx, l.surveyOf(l.some()))
 	switch {
 	case err != nil:
 		return l.failed(ctx, err) || !sleep(ctx, pauseMax)
@@ -117,7 +110,6 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 		return !sleep(ctx, l.refresh)
 	}
 	l.log.Debug("lease renewed", "lease", int64(l.id), "margin", l.wholeMargin(), "valid_for", l.validUntil().Until())
-	judgeAll(glances, resp)
 	for _, c := range l.everybody() {
 		c.renewed()
 	}

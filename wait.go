@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -208,12 +207,18 @@ func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err err
 	if err != nil {
 		return nil, err
 	}
-	for some := range slices.Chunk(place.Named(c.key, resp.Responses[0].GetResponseRange().Kvs), fewPlaces) {
+	named := place.Named(c.key, resp.Responses[0].GetResponseRange().Kvs)
+	for len(named) > 0 {
+		some := named[:min(len(named), c.lease.opsAtOnce(), fewPlaces)]
 		var gets []*operation
 		for _, kv := range some {
 			gets = append(gets, get(string(kv.Key)))
 		}
-		if resp, err = c.lease.read(ctx, gets...); err != nil {
+		resp, err = c.lease.readUntil(ctx, isFinal, gets...)
+		if c.lease.tooMany(err, len(some)) {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		var kvs []*mvccpb.KeyValue
@@ -223,6 +228,7 @@ func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err err
 		if newest = c.newestOlder(kvs); newest != nil {
 			return newest, nil
 		}
+		named = named[len(some):]
 	}
 	return nil, nil
 }
@@ -269,6 +275,16 @@ func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won b
 // claimIf makes one claim. Refused, it says whether somebody holds the lock.
 func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won, taken bool, err error) {
 	resp, repeated, err := c.rewrite(ctx, cmps, c.winning(), c.state())
+	for said := false; isNoSpace(err); said = true {
+		if !said {
+			c.log.Warn("etcd has no space, waiting until it has", "key", c.key)
+		}
+		if !sleep(ctx, pauseMax) {
+			return false, false, context.Cause(ctx)
+		}
+		repeated = true
+		resp, _, err = c.rewrite(ctx, cmps, c.winning(), c.state())
+	}
 	c.strays = c.strays || repeated
 	if err != nil {
 		return false, false, c.translateRead(ctx, err)

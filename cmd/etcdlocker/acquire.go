@@ -300,6 +300,10 @@ func (l *locker) hint(err error) string {
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
 	case isDenied(err):
 		return "check user and password, or the token; the user needs to read and write the key and everything below key/"
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
+	case errors.Is(err, rpctypes.ErrTooManyOps):
+		return "etcd must take at least 8 operations in a transaction (its --max-txn-ops, 128 by default)"
 	case l.embedded:
 		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -150,6 +151,27 @@ func addUser(ctx context.Context, client *clientv3.Client, name, password string
 	}
 	_, err := client.UserGrantRole(ctx, name, name)
 	return err
+}
+
+// Alarm turns etcd's alarm on or off that its space is exceeded: while it is on, etcd takes nothing
+// but deletions.
+func (a *Access) Alarm(t testing.TB, on bool) {
+	t.Helper()
+	ctx, cancel := untilDeadline(t)
+	defer cancel()
+	client := a.Client(t)
+	request := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE}
+	if on {
+		request.Action = pb.AlarmRequest_ACTIVATE
+	}
+	status, err := client.Status(ctx, a.Endpoint())
+	if err == nil {
+		request.MemberID = status.Header.MemberId
+		_, err = pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(ctx, request)
+	}
+	if err != nil {
+		t.Fatalf("cannot turn the alarm on or off: %v", err)
+	}
 }
 
 // Token returns a token of a user: see [WithTokens].

@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"cmp"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -38,6 +39,11 @@ func WithSync() Option {
 	return func(c *config) { c.Sync = true }
 }
 
+// WithMaxTxnOps lets etcd take so many operations in a transaction, and not 128.
+func WithMaxTxnOps(n uint) Option {
+	return func(c *config) { c.MaxTxnOps = n }
+}
+
 // WithPeerLinks leads what the members of a cluster send to each other through links: see [Cluster.PeerLink].
 func WithPeerLinks() Option {
 	return func(c *config) { c.PeerLinks = true }
@@ -55,6 +61,7 @@ type config struct {
 	TickMs, ElectionMs uint
 	TLS, ClientCerts   bool
 	Sync, PeerLinks    bool
+	MaxTxnOps          uint          // 0: etcd's default
 	Tokens             time.Duration // 0: they are not JSON web tokens
 	Certs              *Certs
 	LogLevel           string
@@ -100,6 +107,7 @@ func (c *config) embed() *embed.Config {
 	e.Dir = c.dataDir()
 	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
 	e.UnsafeNoFsync = !c.Sync
+	e.MaxTxnOps = cmp.Or(c.MaxTxnOps, e.MaxTxnOps)
 	e.EnableGRPCGateway = false
 	e.LogLevel = c.LogLevel
 	e.LogOutputs = []string{"stderr"}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -80,7 +81,7 @@ func (g *Gate) unary(m *method, client grpc.ServerStream) error {
 	case HoldRequest:
 		answer, err = g.hold(ctx, &Held{Method: m.name, Request: request,
 			apply: func() (proto.Message, error) { return apply(g.ctx) }})
-	case HoldAnswer, FailApplied:
+	case HoldAnswer, FailApplied, NoSpaceApplied:
 		answer, err = apply(g.ctx) // it must be carried out even if the client gives up meanwhile
 	case Drop:
 		return g.drop(ctx)
@@ -107,6 +108,8 @@ func (g *Gate) answer(m *method, client grpc.ServerStream, verdict Verdict, requ
 		return g.drop(client.Context())
 	case FailApplied:
 		return errUnavailable
+	case NoSpaceApplied:
+		return rpctypes.ErrGRPCNoSpace
 	default:
 		return g.misused(m.name, verdict)
 	}

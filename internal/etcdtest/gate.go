@@ -60,6 +60,10 @@ const (
 	// FailApplied lets etcd carry the request out, then answers with code Unavailable. On a stream that ends the
 	// stream; there it is a verdict on an answer only.
 	FailApplied
+
+	// NoSpaceApplied lets etcd carry a single request out, then answers that its space is exceeded, as etcd does to the
+	// request with which it notices that.
+	NoSpaceApplied
 )
 
 // NewGate opens a gate to the etcd at endpoint, which must not use TLS. The gate is closed when the test is over, and

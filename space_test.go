@@ -1,0 +1,282 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestUnlockWithoutSpace: while etcd takes nothing but deletions, a lock is given back, and who is
+// next gets it as soon as there is space.
+func TestUnlockWithoutSpace(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	inBoth(t, client, "/full", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		mustLock(t, l)
+		next := queue(t, newLock(t, client, "/full", "next"))
+		knowsNext(t, l)
+		s.Alarm(t, true)
+		mustUnlock(t, l)
+		if keys, err := client.Get(etcdtest.Context(t), "/full", clientv3.WithPrefix()); err != nil || keys.Count == 0 {
+			t.Errorf("%d keys, %v: the waiter has lost its place", keys.Count, err)
+		}
+		if n := placeCount(t, client, "/full/"); n != 1 {
+			t.Errorf("%d places in line", n)
+		}
+		s.Alarm(t, false)
+		next.mustGet(t)
+		mustUnlock(t, next.Lock)
+	})
+}
+
+// placeCount is how many keys are below a lock's.
+func placeCount(t *testing.T, client *clientv3.Client, prefix string) int64 {
+	t.Helper()
+	resp, err := client.Get(etcdtest.Context(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Count
+}
+
+// TestGiveUpWithoutSpace: who gives up while etcd takes nothing but deletions leaves nothing that
+// others would wait for.
+func TestGiveUpWithoutSpace(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	inBoth(t, client, "/leave", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		holder := newLock(t, client, "/leave", "holder")
+		mustLock(t, holder)
+		first := queue(t, newLock(t, client, "/leave", "first"))
+		leaver := queue(t, l)
+		last := queue(t, newLock(t, client, "/leave", "last"))
+		s.Alarm(t, true)
+		leaver.leave()
+		if err := <-leaver.got; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		s.Alarm(t, false)
+		mustUnlock(t, holder)
+		first.mustGet(t)
+		mustUnlock(t, first.Lock)
+		last.mustGet(t)
+		mustUnlock(t, last.Lock)
+	})
+}
+
+// TestNoSpaceAtFirst: who has no place in line yet is told that there is no space, and leaves
+// nothing, be the request carried out or not.
+func TestNoSpaceAtFirst(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	inBoth(t, behind, "/first", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		if err := l.Prepare(etcdtest.Context(t)); err != nil {
+			t.Fatal(err)
+		}
+		for _, applied := range []bool{false, true} {
+			noSpace(t, s, gate, applied, func() error {
+				_, err := l.Lock(etcdtest.Context(t))
+				return err
+			})
+			noKeys(t, s.Client(t))
+			mustLock(t, l)
+			mustUnlock(t, l)
+		}
+		if err := errors.Join(l.Close(etcdtest.Context(t)), l.Session().Close(etcdtest.Context(t))); err != nil {
+			t.Error(err)
+		}
+		s.Empty(t)
+	})
+}
+
+// TestNoSpaceForALease is the same for the lease.
+func TestNoSpaceForALease(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	for _, applied := range []bool{false, true} {
+		session := newSession(t, behind)
+		noSpace(t, s, gate, applied, func() error { return session.Prepare(etcdtest.Context(t)) })
+		s.Empty(t)
+	}
+}
+
+// noSpace checks that a call says that there is no space, where etcd refuses what it is asked for, or
+// carries it out.
+func noSpace(t *testing.T, s *etcdtest.Server, gate *etcdtest.Gate, applied bool, call func() error) {
+	t.Helper()
+	if applied {
+		gate.Intercept(func(method string, message proto.Message) etcdtest.Verdict {
+			if txn, ok := message.(*pb.TxnRequest); strings.HasSuffix(method, "LeaseGrant") || ok && writes(txn) {
+				return etcdtest.NoSpaceApplied
+			}
+			return etcdtest.Pass
+		})
+		defer gate.Intercept(nil)
+	} else {
+		s.Alarm(t, true)
+		defer s.Alarm(t, false)
+	}
+	if err := call(); !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Errorf("applied %v: %v", applied, err)
+	}
+}
+
+// writes reports whether a transaction puts something.
+func writes(txn *pb.TxnRequest) bool {
+	for _, op := range append(txn.Success, txn.Failure...) {
+		if op.GetRequestPut() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// TestNoSpaceInLine: who stands in line, and is to take another place, waits until there is space.
+func TestNoSpaceInLine(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	inBoth(t, client, "/in-line", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		holder := newLock(t, client, "/in-line", "holder")
+		mustLock(t, holder)
+		w := queue(t, l)
+		s.Alarm(t, true)
+		if _, err := client.Delete(etcdtest.Context(t), placeWith(t, client, "/in-line/", l.ID())); err != nil {
+			t.Fatal(err)
+		}
+		mustUnlock(t, holder)
+		select {
+		case err := <-w.got:
+			t.Fatalf("it has not waited: %v", err)
+		case <-time.After(time.Second): // it has tried a few times
+		}
+		s.Alarm(t, false)
+		w.mustGet(t)
+		mustUnlock(t, l)
+	})
+}
+
+// TestOneLeaseOfSeveralTries: a grant whose answer is lost is not made twice.
+func TestOneLeaseOfSeveralTries(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	l := newLock(t, behind, "/one-lease", "me")
+	var grants atomic.Int64
+	gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
+		if strings.HasSuffix(method, "LeaseGrant") && grants.Add(1) <= 2 {
+			return etcdtest.FailApplied
+		}
+		return etcdtest.Pass
+	})
+	held := mustLock(t, l)
+	if grants.Load() < 3 {
+		t.Errorf("asked %d times", grants.Load())
+	}
+	leases, err := s.Client(t).Leases(etcdtest.Context(t))
+	if err != nil || len(leases.Leases) != 1 || leases.Leases[0].ID != held.Lease() {
+		t.Errorf("there are %v, %v, and the lock's is %x", leases, err, int64(held.Lease()))
+	}
+	if left := held.Remaining(); left <= 0 || left > ttl {
+		t.Errorf("valid for %v", left)
+	}
+	renewed(t, l, held, 1)
+}
+
+// TestFewOperations: etcd may be set up to take few operations in a transaction.
+func TestFewOperations(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t, etcdtest.WithMaxTxnOps(8))
+	var sessions []*etcdlock.Session
+	for range 2 {
+		session := newSession(t, s.Client(t))
+		session.RefreshInterval = 100 * time.Millisecond
+		sessions = append(sessions, session)
+	}
+	const keys, turns = 40, 5
+	var wg sync.WaitGroup
+	for key := range keys {
+		for _, session := range sessions {
+			l, err := session.NewLock(fmt.Sprint("/few/", key), "me")
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() {
+				for range turns {
+					err := l.Run(etcdtest.Context(t), func(context.Context, *etcdlock.Held) error { return nil })
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	// What is done to one of many is noticed by a read that takes less than etcd allows.
+	l, err := sessions[0].NewLock("/few/one", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, others := lockMany(t, sessions[0], keys)
+	held := mustLock(t, l)
+	if _, err := s.Client(t).Delete(etcdtest.Context(t), l.Key()); err != nil {
+		t.Fatal(err)
+	}
+	if lost := causeOf(t, held); lost.Reason != etcdlock.KeyDeleted {
+		t.Error(lost)
+	}
+	for _, other := range others {
+		if other.Err() != nil {
+			t.Error(context.Cause(other))
+		}
+	}
+}
+
+// TestPermissionGoneForAWhile: what a session could not give back for want of a permission it gives
+// back when it may, and its other locks are not concerned.
+func TestPermissionGoneForAWhile(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/a", "/b")
+	s.EnableAuth(t, "secret")
+	root, config := s.Client(t), s.Config()
+	config.Username, config.Password = "worker", "pass"
+	session, a := sessionLock(t, etcdtest.Dial(t, config), "/a", ttl)
+	b, err := session.NewLock("/b", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heldA := mustLock(t, a)
+	mustLock(t, b)
+	ctx := etcdtest.Context(t)
+	below := clientv3.GetPrefixRangeEnd("/b/")
+	for _, key := range [][2]string{{"/b", ""}, {"/b/", below}} {
+		if _, err := root.RoleRevokePermission(ctx, "worker", key[0], key[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Unlock(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+		t.Errorf("Unlock: %v", err)
+	}
+	other := queue(t, newLock(t, root, "/b", "other"))
+	for _, key := range [][2]string{{"/b", ""}, {"/b/", below}} {
+		if _, err := root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.mustGet(t)
+	if heldA.Err() != nil {
+		t.Error(context.Cause(heldA))
+	}
+}
