@@ -34,11 +34,11 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			return c, nil
 		}
 		answered = answered || c.create() > 0
-		if errors.Is(err, ErrBusy) && c.create() == 0 {
+		if errors.Is(err, ErrBusy) && c.create() == 0 && !c.late {
 			c.stop()
 			return nil, err // nothing was written: the lease can serve again
 		}
-		if errors.Is(err, rpctypes.ErrPermissionDenied) && c.create() == 0 {
+		if errors.Is(err, rpctypes.ErrPermissionDenied) && c.create() == 0 && !c.late {
 			if l.unlinked, l.under = c.linked, nil; l.unlinked {
 				c.stop() // refused as a whole: nothing was written
 				err = nil
@@ -156,11 +156,13 @@ func (c *contender) putPlace() *operation { return put(c.place, c.record, c.leas
 // joinAlone takes the lock if nobody is there at all, and writes nothing if somebody is. It asks for less than join does,
 // so it is what a contender begins with that met nobody the last time.
 func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
-	resp, err := c.write(ctx, nobody(c.key), c.winning(), nil)
-	if err != nil {
+	resp, there, err := c.write(ctx, nobody(c.key), c.winning(), nil)
+	switch {
+	case err != nil:
 		return false, err
-	}
-	if resp.Succeeded {
+	case there != nil:
+		return c.isThere(there), nil
+	case resp.Succeeded:
 		c.win(resp.Header.Revision, resp.Header.Revision)
 	}
 	return resp.Succeeded, nil
@@ -208,9 +210,15 @@ func (c *contender) join(ctx context.Context) (won bool, before obstacle, err er
 	} else {
 		newest, swap = newestBelow(c.key, ever), nil
 	}
-	resp, err := c.write(ctx, nobody, c.winning(), append([]*operation{get(c.key), newest, c.putPlace()}, swap...))
+	els := append([]*operation{get(c.key), newest, c.putPlace()}, swap...)
+	resp, there, err := c.write(ctx, nobody, c.winning(), els)
 	if err != nil {
 		return false, obstacle{}, err
+	}
+	if there != nil {
+		won = c.isThere(there)
+		c.entered(c.create(), c.linked && !won)
+		return won, obstacle{}, nil
 	}
 	rev := resp.Header.Revision
 	if resp.Succeeded {
@@ -271,25 +279,55 @@ func (c *contender) doubt(settled bool) {
 	c.line.create, c.line.tail, c.line.settled = unknownRevision, c.linked, settled
 }
 
-// write makes a transaction of which the outcome, if unknown, must be fenced: it is not repeated.
-func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (*answer, error) {
-	for {
-		resp, err := try(ctx, growth*c.lease.first, func(ctx context.Context) (*answer, error) {
-			return c.lease.txn(ctx, cmps, then, els)
-		})
-		if err == nil {
-			return resp, nil
-		}
-		switch judge(err) {
-		case notNow:
-			if sleep(ctx, pauseMin) {
-				continue
-			}
-		case unknown:
-			c.doubt(isNoSpace(err))
-		}
-		return nil, c.translate(err)
+// write makes a transaction that creates the place, then or els. If it is not answered in time it is
+// made again, and then creates nothing if the place is there: there is what was found.
+//
+// What was not answered may be carried out later, when the place is gone. It creates a place that
+// nobody stands at, so that nobody works under it, and is waited for: see late.
+func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (resp, there *answer, err error) {
+	resp, err = try(ctx, c.lease.first, func(ctx context.Context) (*answer, error) {
+		return c.lease.txn(ctx, cmps, then, els)
+	})
+	if err == nil {
+		return resp, nil, nil
 	}
+	if !isFinal(err) {
+		c.late, c.strays = true, true
+		limited, cancel := c.lease.whileValid(ctx)
+		defer cancel()
+		unlessThere := []*operation{within([]*comparison{createIs(c.place, 0)}, els, c.state())}
+		resp, err = hedge(limited, c.lease.first, isFinal, func(ctx context.Context) (*answer, error) {
+			return c.lease.txn(ctx, cmps, then, unlessThere)
+		}, err)
+	}
+	switch {
+	case err != nil:
+		if c.late || isNoSpace(err) {
+			c.doubt(!c.late)
+		}
+		return nil, nil, c.translate(err)
+	case resp.Succeeded:
+		return resp, nil, nil
+	}
+	inner := resp.Responses[0].GetResponseTxn()
+	inner.Header = resp.Header
+	if inner.Succeeded {
+		inner.Succeeded = false // it is the answer to els
+		return inner, nil, nil
+	}
+	return nil, inner, nil
+}
+
+// isThere draws conclusions from the state of a place that an earlier try has created, and reports
+// whether the lock was won.
+func (c *contender) isThere(state *answer) (won bool) {
+	key, own := getOne(state, 0), getOne(state, 1)
+	token := int64(0)
+	if key != nil && key.ModRevision == own.ModRevision {
+		token = own.ModRevision
+	}
+	c.win(own.CreateRevision, token)
+	return token != 0
 }
 
 // rewrite makes a transaction that may be applied more than once, until etcd answers it. Repeated says that one try at

@@ -25,6 +25,7 @@ type contender struct {
 	linked  bool   // its place is on the tail's chain
 	alone   bool   // nobody was met the last time
 	strays  bool   // writes that name place may still be on their way
+	late    bool   // one of them may create it when it is gone
 
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it

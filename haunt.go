@@ -23,6 +23,9 @@ func (c *contender) retreat() (done <-chan struct{}) {
 	if !c.lease.inBackground(func(ctx context.Context) {
 		defer close(gone)
 		c.clearAway(ctx)
+		if c.late && c.create() != unknownRevision {
+			c.hauntLater()
+		}
 	}) {
 		close(gone)
 	}
@@ -124,6 +127,15 @@ type ghost struct {
 
 	mu          sync.Mutex
 	busy, again bool
+}
+
+// hauntLater leaves to the session what may become of a place that is gone. It is another
+// contender's: what the user has of this one must not change.
+func (c *contender) hauntLater() {
+	other := &contender{settings: c.settings, owner: c.owner, key: c.key, id: c.id, lease: c.lease,
+		place: c.place, record: c.record, linked: c.linked, seat: -1}
+	other.doubt(false)
+	other.haunt()
 }
 
 // haunt leaves a place to the session.

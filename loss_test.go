@@ -219,7 +219,7 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 	})
 	config := s.Config()
 	config.Endpoints = []string{gate.Endpoint()}
-	const ttl = 2 * time.Second
+	const ttl = 4 * time.Second
 	waiter := timed(t, etcdtest.Dial(t, config), key, "waiter", ttl)
 	outage.Store(true)
 	type result struct {

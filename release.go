@@ -93,8 +93,13 @@ func (l *Lock) finish(ctx context.Context, c *contender, way func(*contender, co
 	c.stop()
 	c.released()
 	c.ends.Store(true)
+	if c.late && !c.lease.shared {
+		way = (*contender).withdraw // nothing is created under a lease that is gone
+	}
 	reusable, err := way(c, ctx)
 	switch {
+	case c.lease.shared && c.late:
+		c.hauntLater()
 	case c.lease.shared:
 	case reusable:
 		l.atHand = c.lease

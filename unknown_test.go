@@ -47,6 +47,8 @@ func kindOfTxn(r *pb.TxnRequest) string {
 		return "try"
 	case len(r.Failure) > 2 && r.Failure[2].GetRequestPut() != nil:
 		return "acquire"
+	case len(r.Failure) == 1 && r.Failure[0].GetRequestTxn() != nil:
+		return "acquire again"
 	}
 	return "claim"
 }
