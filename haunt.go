@@ -180,6 +180,28 @@ func (g *ghost) more() bool {
 	return g.busy
 }
 
+// mostGhosts is how many places are waited for under a lease that nobody needs.
+const mostGhosts = 16
+
+// leaveToGhosts gives a session's lease up if nobody is left but many ghosts: it takes them along when
+// it runs out. It reports whether it does. The session takes another lease when it needs one.
+func (l *lease) leaveToGhosts() bool {
+	l.crowd.Lock()
+	defer l.crowd.Unlock()
+	if len(l.all) > 0 || len(l.ghosts) <= mostGhosts || l.ctx == nil {
+		return false
+	}
+	if l.over == nil {
+		l.over = errLeaseGone
+	}
+	l.cancel()
+	for _, g := range l.ghosts {
+		unwatch(l.client, g.watched)
+	}
+	l.ghosts = nil
+	return true
+}
+
 // forget lets a ghost go.
 func (l *lease) forget(g *ghost) {
 	l.crowd.Lock()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -249,4 +250,42 @@ func TestLostBeforeItIsHandedOut(t *testing.T) {
 	if held.Err() != nil || !applied(t, client, held.IsHolder()) {
 		t.Errorf("what Lock returned is lost: %v", context.Cause(held))
 	}
+}
+
+// TestManyGhosts: a session is not kept busy by places that may never be created.
+func TestManyGhosts(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	session, l := sessionLock(t, behind, "/ghosts", 10*time.Second)
+	session.RefreshInterval = 100 * time.Millisecond
+	joins := make(chan context.CancelFunc, 1)
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if txn, ok := message.(*pb.TxnRequest); ok && writes(txn) {
+			select {
+			case cancel := <-joins:
+				cancel()
+			default:
+			}
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	for range 20 {
+		ctx, cancel := context.WithCancel(etcdtest.Context(t))
+		joins <- cancel
+		if _, err := l.Lock(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	gate.Intercept(nil)
+	client := s.Client(t)
+	etcdtest.Await(t, "the session to give its lease up", func(ctx context.Context) error {
+		leases, err := client.Leases(ctx)
+		if err == nil && len(leases.Leases) > 0 {
+			err = errors.New("it is there")
+		}
+		return err
+	})
+	held := mustLock(t, l)
+	renewed(t, l, held, 2)
 }

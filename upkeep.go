@@ -102,6 +102,9 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	if l.validUntil().Until() <= 0 { // after a suspend, and the keeper has not looked yet
 		l.outlived()
 	}
+	if l.leaveToGhosts() {
+		return true
+	}
 	resp, err := l.renew(ctx, l.surveyOf(l.some()))
 	switch {
 	case err != nil:
