@@ -3,6 +3,7 @@ package etcdlock
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -120,6 +121,11 @@ func (c *contender) granted() {
 	}
 }
 
+// say writes a message to the lock's logger, some time later.
+func (c *contender) say(level slog.Level, message string, args ...any) {
+	c.lease.notices.log(c.log, level, message, args...)
+}
+
 func (c *contender) wake() {
 	select {
 	case c.news <- struct{}{}:
@@ -227,7 +233,7 @@ func (c *contender) bereft(err error) {
 // renewed is told of a renewal.
 func (c *contender) renewed() {
 	if c.onRenew != nil && c.token.Load() != 0 && !c.isLost() {
-		c.onRenew()
+		c.lease.notices.post(c.onRenew)
 	}
 }
 
@@ -284,15 +290,18 @@ func (c *contender) lose(reason Reason, cause error) {
 		c.mu.Unlock()
 		return
 	}
-	if c.lost == nil {
+	first := c.lost == nil
+	if first {
 		c.lost = c.loss(reason, cause)
-		c.log.Info("lock lost", "key", c.key, "reason", reason)
 	}
 	c.endHolds(c.lost)
 	c.mu.Unlock()
 	if reason.Forced() {
 		c.expire()
 		c.lease.bereaved(c, reason)
+	}
+	if first {
+		c.say(slog.LevelInfo, "lock lost", "key", c.key, "reason", reason)
 	}
 }
 

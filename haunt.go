@@ -3,6 +3,7 @@ package etcdlock
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -37,11 +38,11 @@ func (c *contender) retreat() (done <-chan struct{}) {
 func (c *contender) clearAway(ctx context.Context) {
 	err := c.clear(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.log.Warn("cannot take back a place in line yet", "key", c.key, "place", c.place, "cause", err)
+		c.say(slog.LevelWarn, "cannot take back a place in line yet", "key", c.key, "place", c.place, "cause", err)
 	}
 	for pause := pauseMin; err != nil && !errors.Is(err, errHistoryLost); err = c.clear(ctx) {
 		if !sleep(ctx, pause) {
-			c.log.Warn("a place in line stays until its lease runs out", "key", c.key, "place", c.place, "cause", err)
+			c.say(slog.LevelWarn, "a place in line stays until its lease runs out", "key", c.key, "place", c.place, "cause", err)
 			return
 		}
 		pause = min(2*pause, refusedPause)
@@ -165,7 +166,7 @@ func (g *ghost) exorcise(ctx context.Context) {
 	for g.more() {
 		there, err := g.takeBack(ctx)
 		if err != nil {
-			g.log.Warn("cannot take back a place in line yet", "key", g.key, "place", g.place, "cause", err)
+			g.say(slog.LevelWarn, "cannot take back a place in line yet", "key", g.key, "place", g.place, "cause", err)
 		} else if there {
 			g.lease.forget(g)
 		}

@@ -27,17 +27,16 @@ type Lock struct {
 	// name. Only the last element of a path is used.
 	Command string
 
-	// Logger gets debug and warning messages. Nil means none. It must not block: the lock is not
-	// renewed meanwhile.
+	// Logger gets debug and warning messages. Nil means none. Lock writes some of them itself, and
+	// waits for a Logger that blocks. The others are written by a goroutine of their own.
 	Logger *slog.Logger
 
-	// OnWait, if set, is called each time that Lock has taken a place behind somebody else. It must
-	// not block.
-	OnWait func()
-
-	// OnRenew, if set, is called each time that the validity of a lock that is held has been
-	// extended. It must not block.
-	OnRenew func()
+	// OnWait, if set, is called each time that Lock has taken a place behind somebody else, and
+	// OnRenew each time that the validity of a lock that is held has been extended. A goroutine of
+	// their own calls them, one after another, some time later. They may call the Lock's methods.
+	// While they block nothing else waits, and what there is no room for is not told (256 calls and
+	// messages).
+	OnWait, OnRenew func()
 
 	client  *clientv3.Client
 	session *Session

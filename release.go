@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
 
@@ -346,8 +347,8 @@ func (c *contender) fence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
 	defer cancel()
 	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
-		c.log.Warn("the place in line stays until its lease runs out", "key", c.key, "cause", err)
 		c.owner.session.owe(c.lease)
+		c.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", c.key, "cause", err)
 	}
 }
 

@@ -43,8 +43,8 @@ type Session struct {
 	// that renewal on: the end of validity never moves back. It must not block.
 	Margin func() time.Duration
 
-	// Logger gets debug and warning messages. Nil means none. It must not block: the lease is not
-	// renewed meanwhile. A Lock that NewLock returns begins with it.
+	// Logger gets debug and warning messages, from a goroutine of its own. Nil means none. A Lock
+	// that NewLock returns begins with it.
 	Logger *slog.Logger
 
 	client *clientv3.Client

@@ -254,6 +254,7 @@ func TestLostBeforeItIsHandedOut(t *testing.T) {
 
 // TestManyGhosts: a session is not kept busy by places that may never be created.
 func TestManyGhosts(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
 	session, l := sessionLock(t, behind, "/ghosts", 10*time.Second)

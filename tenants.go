@@ -14,8 +14,9 @@ import (
 // The lease of a Lock of its own has goroutines while a contender lasts. That of a session has them until the session ends.
 type tenants struct {
 	upkeep
-	shared bool   // of a session
-	probe  string // a key that may be read, if there is nobody of whom to read the state: that of the last lock that was acquired
+	notices notices
+	shared  bool   // of a session
+	probe   string // a key that may be read, if there is nobody of whom to read the state: that of the last lock that was acquired
 
 	crowd   sync.Mutex
 	all     []*contender

@@ -112,7 +112,7 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	case resp == nil: // nobody to look after
 		return !sleep(ctx, l.refresh)
 	}
-	l.log.Debug("lease renewed", "lease", int64(l.id), "margin", l.wholeMargin(), "valid_for", l.validUntil().Until())
+	l.notices.log(l.log, slog.LevelDebug, "lease renewed", "lease", int64(l.id), "margin", l.wholeMargin(), "valid_for", l.validUntil().Until())
 	for _, c := range l.everybody() {
 		c.renewed()
 	}

@@ -46,7 +46,7 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			if !waits {
 				waits = true
 				if c.onWait != nil {
-					c.onWait()
+					c.lease.notices.post(c.onWait)
 				}
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)

@@ -131,3 +131,27 @@ func attestations(runDir string, want int) error {
 	}
 	return err
 }
+
+// TestTakeoverAfterALoss: who has lost its lock in an outage, with nothing of its command left, need
+// not be waited for until its TTL is over.
+func TestTakeoverAfterALoss(t *testing.T) {
+	t.Parallel()
+	s, runDir, key := etcdtest.Shared(t), t.TempDir(), "/takeover/lost"
+	link := etcdtest.NewLink(t, s.Endpoint())
+	vars := []string{"XDG_RUNTIME_DIR=" + runDir}
+	holder := start(t, vars, "etcdlocker", "-v", "-e", link.Endpoint(), "-t", "20", "--grace", "18s", "-r", "0.5", "-k", key, "sleep", "1000")
+	holder.renews(1)
+	next := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-k", key, "echo", "ran")
+	next.says(next.stderr, "place 1 in line")
+	link.Silence()
+	if code := holder.code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %s", code, holder.stderr)
+	}
+	if code := next.code(); code != 0 || next.stdout.String() != "ran\n" || !strings.Contains(next.stderr.String(), tookOver) {
+		t.Errorf("the next: exit code %d, %s", code, next.stderr)
+	}
+	if err := attestations(runDir, 0); err != nil {
+		t.Error(err)
+	}
+	free(t, s.Client(t), key)
+}

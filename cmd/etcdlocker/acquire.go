@@ -96,6 +96,8 @@ type holder struct {
 
 	before []os.Signal // came before the command had started
 
+	nothingLeft bool // of the command, as its guard has found
+
 	extra atomic.Int64 // a time.Duration: what margin returned last
 	tight sync.Once    // it has been found to be nearly too small
 }

@@ -30,10 +30,18 @@ func (h *holder) close() error {
 
 // release releases the lock after the work and says what came of it. It reports whether the lock was lost.
 func (h *holder) release() (lost bool) {
+	lease := h.held.Lease()
 	err := h.close()
 	var l *etcdlock.LostError
+	lost = errors.As(err, &l)
+	if h.nothingLeft && (lost && l.Reason == etcdlock.Unrenewed || errors.Is(err, etcdlock.ErrUnconfirmed)) {
+		// Etcd may not have heard that the lease is to end. Who waits on this machine can say so.
+		if err := guard.Attest(int64(lease)); err != nil {
+			h.voice.logger(h.verbose).Debug("cannot attest that nothing is left", "cause", err)
+		}
+	}
 	switch {
-	case errors.As(err, &l):
+	case lost:
 		h.sayLost(l)
 		return true
 	case errors.Is(err, etcdlock.ErrUnconfirmed):
@@ -193,6 +201,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		}
 		h.run.close() // its guard would end them with the lock
 	}
+	h.nothingLeft = !life.Left && !life.Unguarded
 	stop, theCommand := life.Stop, "and with it the command"
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.work.Err() == nil {
 		timer := time.NewTimer(left)

@@ -39,8 +39,8 @@ func isAway(err error) bool {
 // takeOverAgain is the time between two tries to find out what etcd knows.
 const takeOverAgain = 300 * time.Millisecond
 
-// takeOver ends the lease of a holder that is gone, if its guard attests that nothing of its command is left. Everybody
-// else's lease runs out by itself.
+// takeOver ends the lease of a holder that is gone, if it is attested that nothing of its command is left: by its guard, or
+// by itself where etcd did not confirm the release. Everybody else's lease runs out by itself.
 func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, h.connectTimeout)
 	defer cancel()
@@ -54,6 +54,6 @@ func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	guard.Forget(lease)
-	h.voice.notef("the last holder of lock %q was killed, and nothing of its command is left: not waiting for its TTL", h.key)
+	h.voice.notef("the last holder of lock %q is gone, and nothing of its command is left: not waiting for its TTL", h.key)
 	return true, nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // A guard whose etcdlocker is gone attests, in a file named by the lease, that nothing of the command is left: the kernel
-// has said so to it. Nothing else proves that: process ids, start times and boot ids are shared by a restored snapshot or
+// has said so to it. So does an etcdlocker that could not tell etcd. Nothing else proves that: process ids, start times and boot ids are shared by a restored snapshot or
 // another namespace. Whoever waits for the lock on this machine, as this user, may then end the lease.
 //
 // The file has one possible content, so half of it is none, and one from before the last boot is not believed.
@@ -39,8 +39,8 @@ func attestation(lease int64) (string, error) {
 		"user " + strconv.Itoa(os.Geteuid()) + "\nboot " + boot + "end\n", nil
 }
 
-// attest writes the attestation, whole or not at all, and tells those who wait for one.
-func attest(lease int64) error {
+// Attest writes the attestation, whole or not at all, and tells those who wait for one.
+func Attest(lease int64) error {
 	dir, err := rundir.Dir()
 	if err != nil {
 		return err

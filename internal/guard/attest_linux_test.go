@@ -23,7 +23,7 @@ func TestAttested(t *testing.T) {
 	write := func() string {
 		t.Helper()
 		os.Remove(file)
-		if err := attest(lease); err != nil {
+		if err := Attest(lease); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(file)
@@ -155,7 +155,7 @@ func hearBells(t *testing.T, dir string) {
 	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-stale-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if err := attest(2); err != nil {
+	if err := Attest(2); err != nil {
 		t.Fatal(err)
 	}
 	for range waiters {

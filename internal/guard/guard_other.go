@@ -38,6 +38,9 @@ func (l *Launched) Command(path, interpreter string, first int) (Command, error)
 // Close does nothing.
 func (l *Launched) Close() {}
 
+// Attest does nothing: nobody would believe it.
+func Attest(int64) error { return nil }
+
 // Attested returns false: there is no guard to attest anything.
 func Attested(int64) bool { return false }
 

@@ -100,7 +100,7 @@ func run() int {
 	}
 	w.group.Remove()
 	if w.alone.Load() {
-		attest(o.Lease) // for whoever waits; without it that one waits for the lease to run out
+		Attest(o.Lease) // for whoever waits; without it that one waits for the lease to run out
 	}
 	return 0
 }
