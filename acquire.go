@@ -279,23 +279,25 @@ func (c *contender) doubt(settled bool) {
 	c.line.create, c.line.tail, c.line.settled = unknownRevision, c.linked, settled
 }
 
-// write makes a transaction that creates the place, then or els. If it is not answered in time it is
-// made again, and then creates nothing if the place is there: there is what was found.
+// write makes a transaction that creates the place, by then or by els. If it is not answered in time
+// it is made again. None of the tries does anything if the place is there: there is what was found. A
+// place that is written again would look as if it had been granted the lock.
 //
 // What was not answered may be carried out later, when the place is gone. It creates a place that
 // nobody stands at, so that nobody works under it, and is waited for: see late.
 func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (resp, there *answer, err error) {
-	resp, err = try(ctx, c.lease.first, func(ctx context.Context) (*answer, error) {
-		return c.lease.txn(ctx, cmps, then, els)
-	})
-	if err == nil {
-		return resp, nil, nil
+	unlessThere := []*operation{within([]*comparison{createIs(c.place, 0)}, els, c.state())}
+	first := unlessThere
+	if len(els) == 0 { // and nothing that could be there
+		first = nil
 	}
-	if !isFinal(err) {
+	resp, err = try(ctx, c.lease.first, func(ctx context.Context) (*answer, error) {
+		return c.lease.txn(ctx, cmps, then, first)
+	})
+	if err != nil && !isFinal(err) {
 		c.late, c.strays = true, true
 		limited, cancel := c.lease.whileValid(ctx)
 		defer cancel()
-		unlessThere := []*operation{within([]*comparison{createIs(c.place, 0)}, els, c.state())}
 		resp, err = hedge(limited, c.lease.first, isFinal, func(ctx context.Context) (*answer, error) {
 			return c.lease.txn(ctx, cmps, then, unlessThere)
 		}, err)
@@ -306,7 +308,7 @@ func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*
 			c.doubt(!c.late)
 		}
 		return nil, nil, c.translate(err)
-	case resp.Succeeded:
+	case resp.Succeeded || len(resp.Responses) == 0:
 		return resp, nil, nil
 	}
 	inner := resp.Responses[0].GetResponseTxn()

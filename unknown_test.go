@@ -45,10 +45,8 @@ func kindOfTxn(r *pb.TxnRequest) string {
 		return "leave the line"
 	case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL && len(r.Failure) == 0:
 		return "try"
-	case len(r.Failure) > 2 && r.Failure[2].GetRequestPut() != nil:
-		return "acquire"
 	case len(r.Failure) == 1 && r.Failure[0].GetRequestTxn() != nil:
-		return "acquire again"
+		return "acquire"
 	}
 	return "claim"
 }
@@ -308,4 +306,67 @@ func noKeys(t *testing.T, client *clientv3.Client) {
 		}
 		return errors.New("left: " + strings.Join(keys, ", "))
 	})
+}
+
+// TestLateJoin: a request to join that etcd carries out after another one has done so changes
+// nothing, be the contender in line, or the holder, or gone.
+func TestLateJoin(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	inBoth(t, behind, "/late", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		withhold := func() {
+			var done atomic.Bool
+			gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+				if kind := kindOf(method, request); (kind == "acquire" || kind == "try") && done.CompareAndSwap(false, true) {
+					return etcdtest.HoldRequest
+				}
+				return etcdtest.Pass
+			})
+		}
+		// Who waits.
+		holder := newLock(t, s.Client(t), "/late", "holder")
+		mustLock(t, holder)
+		withhold()
+		w := queue(t, l)
+		if err := gate.AwaitHeld(t).Release(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-w.got:
+			t.Fatalf("it has got a lock that is held: %v", err)
+		case <-time.After(300 * time.Millisecond):
+		}
+		mustUnlock(t, holder)
+		w.mustGet(t)
+		mustUnlock(t, l)
+		// Who holds.
+		withhold()
+		held := mustLock(t, l)
+		if err := gate.AwaitHeld(t).Release(); err != nil {
+			t.Fatal(err)
+		}
+		renewedNow(t, held)
+		if held.Err() != nil || !applied(t, s.Client(t), held.IsHolder()) {
+			t.Errorf("a late request has cost the lock: %v", context.Cause(held))
+		}
+		mustUnlock(t, l)
+		// Who is gone.
+		withhold()
+		mustLock(t, l)
+		late := gate.AwaitHeld(t)
+		mustUnlock(t, l)
+		late.Release()
+		next := newLock(t, s.Client(t), "/late", "next")
+		mustLock(t, next)
+		mustUnlock(t, next)
+		awaitInLine(t, s.Client(t), "/late", 0)
+	})
+}
+
+// renewedNow renews a lock, and so has its state read.
+func renewedNow(t *testing.T, held grip) {
+	t.Helper()
+	if err := held.Refresh(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
 }

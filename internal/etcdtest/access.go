@@ -164,11 +164,14 @@ func (a *Access) Alarm(t testing.TB, on bool) {
 	if on {
 		request.Action = pb.AlarmRequest_ACTIVATE
 	}
-	status, err := client.Status(ctx, a.Endpoint())
-	if err == nil {
-		request.MemberID = status.Header.MemberId
-		_, err = pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(ctx, request)
-	}
+	err := poll(ctx, func(ctx context.Context) error {
+		status, err := client.Status(ctx, a.Endpoint())
+		if err == nil {
+			request.MemberID = status.Header.MemberId
+			_, err = pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(ctx, request)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatalf("cannot turn the alarm on or off: %v", err)
 	}

@@ -1,0 +1,345 @@
+// Package soak has many contenders of all kinds do everything at random to a few locks, on an etcd
+// that is not well, and watches what must not happen: two holders, tokens that do not grow, waits and
+// contexts that do not end, things left behind.
+package soak
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// length is how long each of the soaks lasts. All run at once.
+var length = flag.Duration("soak", time.Minute, "how long each soak lasts")
+
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Parallel(8).Run()) }
+
+const (
+	ttl     = 15 * time.Second
+	keys    = 3
+	patient = 2 * time.Minute // no wait is longer than this once all is well
+)
+
+// A soak is one etcd, what is wrong with it, and what is known of the locks.
+type soak struct {
+	t      *testing.T
+	access *etcdtest.Access
+	dial   func() *clientv3.Client
+
+	ill   context.Context // ends when nothing is done to etcd any more
+	end   context.Context // ends when nobody is to begin anything any more
+	turns atomic.Int64
+	lost  atomic.Int64
+
+	mu      sync.Mutex
+	holders [keys]map[*holding]bool
+	tokens  [keys]int64
+}
+
+// A holding is somebody who has a lock, of whatever kind.
+type holding struct {
+	who   string
+	holds func() bool // for all that it knows itself
+	token int64       // 0: it has none
+}
+
+func key(i int) string { return fmt.Sprint("/soak/", i) }
+
+// TestSoak lets each illness of etcd's last for as long as the flag says.
+func TestSoak(t *testing.T) {
+	users := etcdtest.StartProcess(t)
+	users.AddUser(t, "worker", "pass", key(0), key(1), key(2))
+	users.EnableAuth(t, "secret")
+	asUser := users.Config()
+	asUser.Username, asUser.Password = "worker", "pass"
+	few := etcdtest.StartProcess(t, etcdtest.WithMaxTxnOps(16))
+	full := etcdtest.StartProcess(t)
+	three := etcdtest.StartCluster(t, 3)
+	for _, one := range []struct {
+		name   string
+		access *etcdtest.Access
+		config clientv3.Config
+		harm   func(s *soak)
+	}{
+		{"users", &users.Access, asUser, func(s *soak) { passwords(s, users) }},
+		{"few operations", &few.Access, few.Config(), func(s *soak) { restarts(s, few) }},
+		{"no space", &full.Access, full.Config(), alarms},
+		{"a member that stands still", &three.Member(0).Access, three.Config(), func(s *soak) { stops(s, three) }},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			t.Parallel()
+			s := &soak{t: t, access: one.access, dial: func() *clientv3.Client { return etcdtest.Dial(t, one.config) }}
+			for i := range s.holders {
+				s.holders[i] = map[*holding]bool{}
+			}
+			s.run(one.harm)
+		})
+	}
+}
+
+func (s *soak) run(harm func(*soak)) {
+	var cancel context.CancelFunc
+	s.end, cancel = context.WithTimeout(context.Background(), *length)
+	defer cancel()
+	s.ill, cancel = context.WithTimeout(context.Background(), *length*9/10)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { harm(s) })
+	wg.Go(s.operate)
+	for range 2 {
+		client := s.dial()
+		session, err := etcdlock.NewSession(client, ttl)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		session.ConnectTimeout = patient
+		for range 3 {
+			wg.Go(func() { s.contend(client, session.NewLock) })
+			wg.Go(func() {
+				s.contend(client, func(key, id string) (*etcdlock.Lock, error) {
+					l, err := etcdlock.New(client, key, id, ttl)
+					if err == nil {
+						l.Session().ConnectTimeout = patient
+					}
+					return l, err
+				})
+			})
+		}
+		wg.Go(func() { s.contendByMutex(client) })
+		defer func() {
+			if err := session.Close(etcdtest.Context(s.t)); err != nil {
+				s.t.Errorf("closing a session: %v", err)
+			}
+			client.Close()
+		}()
+	}
+	if !ends(&wg, *length+2*patient) {
+		s.t.Fatal("somebody still waits") // the deadline of go test shows for what
+	}
+	s.t.Logf("%d turns, %d lost", s.turns.Load(), s.lost.Load())
+	if s.turns.Load() == 0 {
+		s.t.Error("nobody had a turn")
+	}
+}
+
+func ends(wg *sync.WaitGroup, within time.Duration) bool {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+// contend takes locks in every way, one after another.
+func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcdlock.Lock, error)) {
+	for s.end.Err() == nil {
+		i := rand.IntN(keys)
+		l, err := make(key(i), "soak")
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		for range 1 + rand.IntN(5) {
+			s.turn(i, client, l)
+		}
+		closing, cancel := context.WithTimeout(context.Background(), patient)
+		var lost *etcdlock.LostError
+		if err := l.Close(closing); err != nil && !errors.As(err, &lost) && s.ill.Err() != nil {
+			s.t.Errorf("closing a lock: %v", err)
+		}
+		cancel()
+	}
+}
+
+// turn takes a lock once, with a context that may end at any moment.
+func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	hurried := rand.IntN(3) == 0
+	if hurried {
+		defer time.AfterFunc(time.Duration(rand.IntN(50))*time.Millisecond, cancel).Stop()
+	}
+	take := l.Lock
+	if rand.IntN(6) == 0 {
+		take = l.TryLock
+	}
+	began := time.Now()
+	held, err := take(ctx)
+	if err != nil {
+		if ctx.Err() == context.DeadlineExceeded {
+			s.t.Errorf("nobody gave way for %v: %v", time.Since(began), err)
+		}
+		return
+	}
+	work := held.Context(context.Background())
+	h := &holding{who: "etcdlock", token: held.Token(), holds: func() bool { return held.Remaining() > 0 && work.Err() == nil }}
+	s.enter(i, h)
+	time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+	if rand.IntN(4) == 0 {
+		s.guarded(client, l.Key(), held)
+	}
+	s.leave(i, h)
+	if err := held.Unlock(context.Background()); errors.As(err, new(*etcdlock.LostError)) {
+		s.lost.Add(1)
+	}
+	select {
+	case <-work.Done():
+	case <-time.After(patient):
+		s.t.Error("a context outlives its lock")
+	}
+	if held.Remaining() > 0 {
+		s.t.Error("a lock that was given back is valid")
+	}
+}
+
+// guarded makes a write that only the holder may make.
+func (s *soak) guarded(client *clientv3.Client, key string, held *etcdlock.Held) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	client.Txn(ctx).If(held.IsHolder()).Then(clientv3.OpGet(key)).Commit()
+}
+
+// contendByMutex does the same with etcd's own Mutex.
+func (s *soak) contendByMutex(client *clientv3.Client) {
+	for s.end.Err() == nil {
+		session, err := concurrency.NewSession(client, concurrency.WithTTL(int(ttl/time.Second)))
+		if err != nil {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		i := rand.IntN(keys)
+		m := concurrency.NewMutex(session, key(i))
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		if m.Lock(ctx) == nil {
+			taken := time.Now() // its session renews each third of its TTL
+			h := &holding{who: "Mutex", holds: func() bool {
+				select {
+				case <-session.Done():
+					return false
+				default:
+					return time.Since(taken) < ttl/2
+				}
+			}}
+			s.enter(i, h)
+			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+			s.leave(i, h)
+		}
+		cancel()
+		session.Close() // revokes, so that nothing is left of it
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+	}
+}
+
+// enter takes note of a new holder. Nobody else may hold the lock.
+func (s *soak) enter(i int, h *holding) {
+	s.turns.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.holders[i] {
+		if h.holds() && other.holds() {
+			s.t.Errorf("%s is held by %s with token %d and by %s with token %d", key(i), other.who, other.token, h.who, h.token)
+		}
+	}
+	s.holders[i][h] = true
+	if h.token != 0 && h.token <= s.tokens[i] {
+		s.t.Errorf("%s: token %d comes after %d", key(i), h.token, s.tokens[i])
+	}
+	s.tokens[i] = max(s.tokens[i], h.token)
+}
+
+func (s *soak) leave(i int, h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.holders[i], h)
+}
+
+// often does something again and again, at random times, while etcd is ill.
+func (s *soak) often(mean time.Duration, do func(context.Context)) {
+	for s.ill.Err() == nil {
+		select {
+		case <-time.After(rand.N(2 * mean)):
+			do(s.ill)
+		case <-s.ill.Done():
+		}
+	}
+}
+
+// operate deletes locks' keys, and writes its own there, which stops a holder and lets nobody else
+// in.
+func (s *soak) operate() {
+	client := s.access.Client(s.t)
+	s.often(300*time.Millisecond, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		k := key(rand.IntN(keys))
+		if rand.IntN(2) == 0 {
+			client.Put(ctx, k, "an operator's")
+		}
+		for {
+			if _, err := client.Delete(ctx, k); err == nil || ctx.Err() != nil {
+				return
+			}
+		}
+	})
+}
+
+// passwords has etcd forget all tokens, and takes the user's rights away for a moment.
+func passwords(s *soak, p *etcdtest.Process) {
+	root := p.Client(s.t)
+	s.often(time.Second, func(context.Context) {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_, err := root.UserChangePassword(ctx, "worker", "pass")
+		if rand.IntN(3) == 0 {
+			_, err2 := root.UserRevokeRole(ctx, "worker", "worker")
+			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+			_, err3 := root.UserGrantRole(ctx, "worker", "worker")
+			err = errors.Join(err, err2, err3)
+		}
+		if err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
+// restarts kills etcd, and starts it again at once.
+func restarts(s *soak, p *etcdtest.Process) {
+	s.often(5*time.Second, func(context.Context) { p.Restart() })
+}
+
+// alarms has etcd take nothing but deletions now and then.
+func alarms(s *soak) {
+	s.often(time.Second, func(context.Context) {
+		s.access.Alarm(s.t, true)
+		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+		s.access.Alarm(s.t, false)
+	})
+}
+
+// stops has a member stand still that is not the leader.
+func stops(s *soak, c *etcdtest.Cluster) {
+	leader := c.Leader()
+	s.often(2*time.Second, func(context.Context) {
+		if m := c.Member(rand.IntN(3)); m != leader {
+			m.Stop()
+			time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
+			m.Cont()
+		}
+	})
+}
