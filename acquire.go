@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -34,11 +35,15 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			return c, nil
 		}
 		answered = answered || c.create() > 0
-		if errors.Is(err, ErrBusy) && c.create() == 0 && !c.late {
+		if errors.Is(err, ErrBusy) && c.create() == 0 && !c.strays {
 			c.stop()
 			return nil, err // nothing was written: the lease can serve again
 		}
-		if errors.Is(err, rpctypes.ErrPermissionDenied) && c.create() == 0 && !c.late {
+		denied := errors.Is(err, rpctypes.ErrPermissionDenied)
+		if denied && c.linked && c.create() == unknownRevision {
+			l.unlinked, err = true, fmt.Errorf("%w: %w", errStartOver, err)
+		}
+		if denied && c.create() == 0 && !c.strays {
 			if l.unlinked, l.under = c.linked, nil; l.unlinked {
 				c.stop() // refused as a whole: nothing was written
 				err = nil
@@ -284,28 +289,27 @@ func (c *contender) doubt(settled bool) {
 // place that is written again would look as if it had been granted the lock.
 //
 // What was not answered may be carried out later, when the place is gone. It creates a place that
-// nobody stands at, so that nobody works under it, and is waited for: see late.
+// nobody stands at, so that nobody works under it, and is waited for: see joins.
 func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (resp, there *answer, err error) {
 	unlessThere := []*operation{within([]*comparison{createIs(c.place, 0)}, els, c.state())}
 	first := unlessThere
 	if len(els) == 0 { // and nothing that could be there
 		first = nil
 	}
-	resp, err = try(ctx, c.lease.first, func(ctx context.Context) (*answer, error) {
-		return c.lease.txn(ctx, cmps, then, first)
-	})
+	join := func(els []*operation) func(context.Context) (*answer, error) {
+		return func(ctx context.Context) (*answer, error) { return c.joins.make(ctx, c.lease, cmps, then, els) }
+	}
+	resp, err = try(ctx, c.lease.first, join(first))
 	if err != nil && !isFinal(err) {
-		c.late, c.strays = true, true
+		c.strays = true
 		limited, cancel := c.lease.whileValid(ctx)
 		defer cancel()
-		resp, err = hedge(limited, c.lease.first, isFinal, func(ctx context.Context) (*answer, error) {
-			return c.lease.txn(ctx, cmps, then, unlessThere)
-		}, err)
+		resp, err = hedge(limited, c.lease.first, isFinal, join(unlessThere), err)
 	}
 	switch {
 	case err != nil:
-		if c.late || isNoSpace(err) {
-			c.doubt(!c.late)
+		if c.strays || isNoSpace(err) { // one of the others may have been carried out
+			c.doubt(c.joins.areSettled())
 		}
 		return nil, nil, c.translate(err)
 	case resp.Succeeded || len(resp.Responses) == 0:
@@ -318,6 +322,51 @@ func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*
 		return inner, nil, nil
 	}
 	return nil, inner, nil
+}
+
+// joins are the requests to join that a contender has made. Each is waited for until it is answered,
+// also when another one has been: only then it is known that it creates nothing any more.
+type joins struct {
+	unsettled atomic.Int64
+	ghost     atomic.Pointer[ghost] // waits for what they may create
+}
+
+func (j *joins) areSettled() bool { return j.unsettled.Load() == 0 }
+
+// make makes one. It goes on when ctx has ended, for as long as the lease is looked after.
+func (j *joins) make(ctx context.Context, ls *lease, cmps []*comparison, then, els []*operation) (*answer, error) {
+	type result struct {
+		answer *answer
+		err    error
+	}
+	done := make(chan result, 1)
+	j.unsettled.Add(1)
+	if !ls.inBackground(func(ctx context.Context) {
+		resp, err := ls.txn(ctx, cmps, then, els)
+		if err == nil || isFinal(err) || judge(err) == notNow {
+			j.settle()
+		}
+		done <- result{resp, err}
+	}) {
+		j.settle()
+		return nil, errLeaseGone
+	}
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// settle takes note that one of them is answered.
+func (j *joins) settle() {
+	if j.unsettled.Add(-1) > 0 {
+		return
+	}
+	if g := j.ghost.Load(); g != nil {
+		g.seek()
+	}
 }
 
 // isThere draws conclusions from the state of a place that an earlier try has created, and reports

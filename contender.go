@@ -26,7 +26,7 @@ type contender struct {
 	linked  bool   // its place is on the tail's chain
 	alone   bool   // nobody was met the last time
 	strays  bool   // writes that name place may still be on their way
-	late    bool   // one of them may create it when it is gone
+	joins   *joins // the requests to join that were made
 
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it
@@ -64,6 +64,7 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 		news:     make(chan struct{}, 1),
 		expired:  make(chan struct{}),
 		over:     make(chan struct{}),
+		joins:    new(joins),
 	}
 	c.held.c = c
 	if ls.shared { // it was granted with settings of its own
@@ -204,7 +205,11 @@ func (c *contender) see(w *watch, e *mvccpb.Event) (look bool) {
 	case token != 0: // held: only what made it so is no news
 		return kv.ModRevision > token && (key == c.key || key == c.place)
 	case key == c.place:
-		// Nobody but a pass or a claim writes a place as it is.
+		// Nobody but a pass or a claim writes a place as it is. What creates it is our joining, or a
+		// late try of that when the place is gone.
+		if e.IsCreate() {
+			return c.line.create > 0 && kv.ModRevision > c.line.create
+		}
 		if e.Type == mvccpb.PUT && kv.Lease == int64(c.lease.id) && string(kv.Value) == c.record {
 			c.line.written = kv.ModRevision
 			return false

@@ -23,8 +23,9 @@ func (c *contender) retreat() (done <-chan struct{}) {
 	gone := make(chan struct{})
 	if !c.lease.inBackground(func(ctx context.Context) {
 		defer close(gone)
+		late := !c.joins.areSettled()
 		c.clearAway(ctx)
-		if c.late && c.create() != unknownRevision {
+		if late {
 			c.hauntLater()
 		}
 	}) {
@@ -121,7 +122,7 @@ func (c *contender) removeOrphan(ctx context.Context) error {
 }
 
 // A ghost is a place in line of which nobody knows whether it is there or will be: what was sent to create it was not answered. Its name is not
-// used again, and the session takes it back when it appears, as long as the lease lasts. It appears once at most.
+// used again, and the session takes it back when it appears, until all of that is answered, or the lease ends.
 type ghost struct {
 	*contender
 	watched *watch
@@ -134,16 +135,19 @@ type ghost struct {
 // contender's: what the user has of this one must not change.
 func (c *contender) hauntLater() {
 	other := &contender{settings: c.settings, owner: c.owner, key: c.key, id: c.id, lease: c.lease,
-		place: c.place, record: c.record, linked: c.linked, seat: -1}
-	other.doubt(false)
+		place: c.place, record: c.record, linked: c.linked, strays: true, seat: -1, joins: c.joins}
 	other.haunt()
 }
 
-// haunt leaves a place to the session.
+// haunt leaves a place to the session, unless that was done.
 func (c *contender) haunt() {
 	g := &ghost{contender: c}
-	g.watched = c.lease.watch(c.place, 0, g)
+	if !c.joins.ghost.CompareAndSwap(nil, g) {
+		return
+	}
+	watched := c.lease.watch(c.place, 0, g)
 	c.lease.crowd.Lock()
+	g.watched = watched
 	c.lease.ghosts = append(c.lease.ghosts, g)
 	c.lease.crowd.Unlock()
 	g.seek()
@@ -162,12 +166,16 @@ func (g *ghost) seek() {
 	}
 }
 
+// exorcise lets the ghost go when the place has been looked for after the last request that could
+// create it was answered: each of them may do so once.
 func (g *ghost) exorcise(ctx context.Context) {
 	for g.more() {
-		there, err := g.takeBack(ctx)
+		settled := g.joins.areSettled()
+		g.doubt(settled)
+		_, err := g.takeBack(ctx)
 		if err != nil {
 			g.say(slog.LevelWarn, "cannot take back a place in line yet", "key", g.key, "place", g.place, "cause", err)
-		} else if there {
+		} else if settled {
 			g.lease.forget(g)
 		}
 	}
@@ -207,6 +215,7 @@ func (l *lease) leaveToGhosts() bool {
 func (l *lease) forget(g *ghost) {
 	l.crowd.Lock()
 	l.ghosts = slices.DeleteFunc(l.ghosts, func(one *ghost) bool { return one == g })
+	watched := g.watched
 	l.crowd.Unlock()
-	unwatch(l.client, g.watched)
+	unwatch(l.client, watched)
 }

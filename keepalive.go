@@ -70,7 +70,8 @@ func withRenewer(client *clientv3.Client, first time.Duration, do func(*keepAliv
 	k := renewers.of[client]
 	if k == nil {
 		k = &keepAlives{client: client, first: first, asked: make(map[*renewal]struct{})}
-		k.ctx, k.stop = context.WithCancel(client.Ctx())
+		// A program that ends gives its client a context that does, and still stops its work.
+		k.ctx, k.stop = context.WithCancel(context.WithoutCancel(client.Ctx()))
 		renewers.of[client] = k
 	}
 	k.mu.Lock()
@@ -162,6 +163,9 @@ func (k *keepAlives) open() {
 		k.drop(k.streams[0])
 	}
 	s := &keepAlive{patience: k.first, wake: make(chan struct{}, 1)}
+	if len(k.streams) > 0 { // etcd may be slow: both are given that time
+		s.patience = growth * k.first
+	}
 	s.ctx, s.end = context.WithCancel(clientv3.WithRequireLeader(k.ctx))
 	k.streams = append(k.streams, s)
 	for r := range k.asked {
@@ -321,15 +325,28 @@ func (k *keepAlives) answered(s *keepAlive, resp *pb.LeaseKeepAliveResponse) err
 	}
 	k.pause = 0
 	k.listenAgain(s)
-	for _, other := range slices.Clone(k.streams) {
-		if other != s {
-			// It is slow and not silent. The next time it may be so for longer.
-			s.patience = min(2*s.patience, growth*k.first)
-			k.drop(other)
-		}
+	if slices.Contains(k.streams, s) { // and not dropped for another that has answered, too
+		k.settleFor(s)
 	}
 	k.watchIdle()
 	return nil
+}
+
+// settleFor drops the other stream when one has answered.
+func (k *keepAlives) settleFor(s *keepAlive) {
+	switch {
+	case len(k.streams) == 1:
+		return
+	case k.newest() == s:
+		s.patience = k.first
+	default: // it is slow and not silent: the next time it may be so for longer
+		s.patience = min(2*s.patience, growth*k.first)
+	}
+	for _, other := range slices.Clone(k.streams) {
+		if other != s {
+			k.drop(other)
+		}
+	}
 }
 
 // ended takes note that a stream has ended, and opens another one if somebody waits for that.
@@ -345,7 +362,7 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 		k.listenAgain(left) // it may have been silent, and nobody stands in for it any more
 		return
 	}
-	if k.ctx.Err() != nil {
+	if k.ctx.Err() != nil || isGone(k.client) {
 		return
 	}
 	if k.pause = min(max(2*k.pause, pauseMin), pauseMax); isRefused(why) {

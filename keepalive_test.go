@@ -2,6 +2,7 @@ package etcdlock_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -90,5 +91,38 @@ func TestStreamThatEnds(t *testing.T) {
 		}
 		return nil
 	})
+	renewed(t, l, held, 3)
+}
+
+// TestSlowRenewals: an etcd that is slow, and answers, renews leases, also where a lock of the same
+// client would not wait for so long.
+func TestSlowRenewals(t *testing.T) {
+	s := etcdtest.Start(t)
+	link, behind := linked(t, s)
+	l := timed(t, behind, "/slow", "me", 20*time.Second)
+	l.Session().RefreshInterval = 500 * time.Millisecond
+	held := mustLock(t, l)
+	impatient := timed(t, behind, "/impatient", "me", 2*time.Second)
+	mustLock(t, impatient)
+	if err := errors.Join(impatient.Holding().Refresh(etcdtest.Context(t)), impatient.Close(etcdtest.Context(t))); err != nil {
+		t.Fatal(err)
+	}
+	link.Delay(200 * time.Millisecond)
+	renewed(t, l, held, 4)
+}
+
+// TestClientContextEnds: a program that is told to stop may end the context that its client was made
+// with first, and still needs its locks while it stops.
+func TestClientContextEnds(t *testing.T) {
+	s := etcdtest.Start(t)
+	config := s.Config()
+	var cancel context.CancelFunc
+	config.Context, cancel = context.WithCancel(context.Background())
+	defer cancel()
+	l := timed(t, etcdtest.Dial(t, config), "/context", "me", 20*time.Second)
+	l.Session().RefreshInterval = 200 * time.Millisecond
+	held := mustLock(t, l)
+	renewed(t, l, held, 1)
+	cancel()
 	renewed(t, l, held, 3)
 }

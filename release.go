@@ -94,12 +94,13 @@ func (l *Lock) finish(ctx context.Context, c *contender, way func(*contender, co
 	c.stop()
 	c.released()
 	c.ends.Store(true)
-	if c.late && !c.lease.shared {
+	late := !c.joins.areSettled()
+	if late && !c.lease.shared {
 		way = (*contender).withdraw // nothing is created under a lease that is gone
 	}
 	reusable, err := way(c, ctx)
 	switch {
-	case c.lease.shared && c.late:
+	case c.lease.shared && late:
 		c.hauntLater()
 	case c.lease.shared:
 	case reusable:
@@ -286,8 +287,8 @@ func (c *contender) tailBack(before obstacle) []*operation {
 // has come between.
 func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) (done bool, err error) {
 	switch created := c.create(); {
-	case own == nil, created > 0 && own.CreateRevision != created: // gone, or another one
-		return true, nil
+	case own == nil, created > 0 && own.CreateRevision != created && !c.strays:
+		return true, nil // gone, or the next one's of that name: after a stray it has another
 	case key != nil && key.ModRevision == own.ModRevision:
 		c.win(own.CreateRevision, own.ModRevision)
 		done, _, err = c.handOver(ctx)

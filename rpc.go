@@ -162,7 +162,7 @@ func isRefused(err error) bool { return judge(err) == refused }
 
 // isFinal says of a transaction's error that to repeat it is no use.
 func isFinal(err error) bool {
-	return isRefused(err) || isNoSpace(err) || errors.Is(err, errHistoryLost)
+	return isRefused(err) || isNoSpace(err) || errors.Is(err, errHistoryLost) || errors.Is(err, errLeaseGone)
 }
 
 // sleep waits for d and reports whether ctx is still alive.

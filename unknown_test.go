@@ -308,65 +308,111 @@ func noKeys(t *testing.T, client *clientv3.Client) {
 	})
 }
 
+// holdJoins withholds the next n requests to join.
+func holdJoins(gate *etcdtest.Gate, n int32) {
+	var held atomic.Int32
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		if kind := kindOf(method, request); (kind == "acquire" || kind == "try") && held.Add(1) <= n {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+}
+
 // TestLateJoin: a request to join that etcd carries out after another one has done so changes
 // nothing, be the contender in line, or the holder, or gone.
 func TestLateJoin(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
+	client := s.Client(t)
 	inBoth(t, behind, "/late", ttl, func(t *testing.T, l *etcdlock.Lock) {
-		withhold := func() {
-			var done atomic.Bool
-			gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-				if kind := kindOf(method, request); (kind == "acquire" || kind == "try") && done.CompareAndSwap(false, true) {
-					return etcdtest.HoldRequest
-				}
-				return etcdtest.Pass
-			})
-		}
-		// Who waits.
-		holder := newLock(t, s.Client(t), "/late", "holder")
+		holder := newLock(t, client, "/late", "holder")
 		mustLock(t, holder)
-		withhold()
+		holdJoins(gate, 1)
 		w := queue(t, l)
 		if err := gate.AwaitHeld(t).Release(); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case err := <-w.got:
-			t.Fatalf("it has got a lock that is held: %v", err)
-		case <-time.After(300 * time.Millisecond):
-		}
+		waitsStill(t, w)
 		mustUnlock(t, holder)
 		w.mustGet(t)
 		mustUnlock(t, l)
-		// Who holds.
-		withhold()
+
+		holdJoins(gate, 1)
 		held := mustLock(t, l)
 		if err := gate.AwaitHeld(t).Release(); err != nil {
 			t.Fatal(err)
 		}
-		renewedNow(t, held)
-		if held.Err() != nil || !applied(t, s.Client(t), held.IsHolder()) {
-			t.Errorf("a late request has cost the lock: %v", context.Cause(held))
+		if err := held.Refresh(etcdtest.Context(t)); err != nil || held.Err() != nil || !applied(t, client, held.IsHolder()) {
+			t.Errorf("a late request has cost the lock: %v, %v", err, context.Cause(held))
 		}
 		mustUnlock(t, l)
-		// Who is gone.
-		withhold()
+
+		holdJoins(gate, 2) // each of which may create the place
 		mustLock(t, l)
-		late := gate.AwaitHeld(t)
+		late := []*etcdtest.Held{gate.AwaitHeld(t), gate.AwaitHeld(t)}
 		mustUnlock(t, l)
-		late.Release()
-		next := newLock(t, s.Client(t), "/late", "next")
-		mustLock(t, next)
-		mustUnlock(t, next)
-		awaitInLine(t, s.Client(t), "/late", 0)
+		for _, one := range late {
+			one.Release()
+			next := newLock(t, client, "/late", "next")
+			mustLock(t, next)
+			mustUnlock(t, next)
+		}
+		awaitInLine(t, client, "/late", 0)
 	})
 }
 
-// renewedNow renews a lock, and so has its state read.
-func renewedNow(t *testing.T, held grip) {
+// waitsStill checks that who waits has not got a lock that is held.
+func waitsStill(t *testing.T, w *waiter) {
 	t.Helper()
-	if err := held.Refresh(etcdtest.Context(t)); err != nil {
-		t.Error(err)
+	select {
+	case err := <-w.got:
+		t.Fatalf("it has got a lock that is held: %v", err)
+	case <-time.After(300 * time.Millisecond): // nothing tells of what does not happen
 	}
+}
+
+// TestLateJoinAfterADeletion: a place that an operator has deleted, and a late request creates anew,
+// has not been granted the lock.
+func TestLateJoinAfterADeletion(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	client := s.Client(t)
+	inBoth(t, behind, "/anew", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		holder := newLock(t, client, "/anew", "holder")
+		mustLock(t, holder)
+		holdJoins(gate, 1)
+		w := queue(t, l)
+		late := gate.AwaitHeld(t)
+		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+			if kindOf(method, request) == "read" {
+				return etcdtest.Drop // the reads that would tell of the deletion are slow
+			}
+			return etcdtest.Pass
+		})
+		if _, err := client.Delete(etcdtest.Context(t), placeWith(t, client, "/anew/", l.ID())); err != nil {
+			t.Fatal(err)
+		}
+		late.Release()
+		waitsStill(t, w)
+		gate.Intercept(nil)
+		mustUnlock(t, holder)
+		w.mustGet(t)
+		mustUnlock(t, l)
+	})
+}
+
+// TestDeniedAfterALoss: who may not write the tail joins without it, also if the answer to a first
+// try was lost.
+func TestDeniedAfterALoss(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/tail")
+	s.EnableAuth(t, "secret")
+	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
+	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
+	hook, hit := once("acquire", etcdtest.Drop)
+	gate.Intercept(hook)
+	l := newLock(t, etcdtest.Dial(t, config), "/tail", "me")
+	mustLock(t, l)
+	<-hit
 }

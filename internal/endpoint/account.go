@@ -26,6 +26,7 @@ type account struct {
 	mu       sync.Mutex
 	user     string // that could be read last
 	password string
+	again    bool   // there was a login
 	token    *token // nil: a login is needed
 	refusal  *refusal
 	under    *attempt // the login that is under way
@@ -43,6 +44,28 @@ type refusal struct {
 
 // againAfter is when a login that was refused is tried again with the same password.
 const againAfter = time.Second
+
+// credentials reads the password again, unless this is the first login, and returns what etcd has
+// said of it a moment ago, if it has refused it. It may take as long as the file system does.
+func (a *account) credentials() (user, password string, refused error) {
+	a.mu.Lock()
+	again := a.again
+	a.again = true
+	a.mu.Unlock()
+	var err error
+	if again {
+		user, password, err = a.read()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if again && err == nil {
+		a.user, a.password = user, password
+	}
+	if r := a.refusal; r != nil && r.user == a.user && r.password == a.password && time.Since(r.at) < againAfter {
+		refused = r.err
+	}
+	return a.user, a.password, refused
+}
 
 // An attempt is a login that is under way.
 type attempt struct {
@@ -76,7 +99,13 @@ func (a *account) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.
 		return nil, err
 	}
 	s, err := do(t.add(ctx), desc, conn, method, options...)
-	return &accountStream{s, a, t}, err
+	if err != nil {
+		if isStale(err) {
+			a.forget(t)
+		}
+		return nil, err
+	}
+	return &accountStream{s, a, t}, nil
 }
 
 // An accountStream is a stream that tells when etcd does not accept its token.
@@ -129,12 +158,8 @@ func (a *account) get(ctx context.Context, conn *grpc.ClientConn) (*token, error
 		return t, nil
 	}
 	if a.under == nil {
-		if err := a.refused(); err != nil {
-			a.mu.Unlock()
-			return nil, err
-		}
 		a.under = &attempt{done: make(chan struct{})}
-		go a.login(a.under, conn, a.user, a.password)
+		go a.login(a.under, conn)
 	}
 	under := a.under
 	a.mu.Unlock()
@@ -146,21 +171,18 @@ func (a *account) get(ctx context.Context, conn *grpc.ClientConn) (*token, error
 	}
 }
 
-// refused reads the password again, and returns what etcd has said of it a moment ago, if it has
-// refused it. It is called with mu locked.
-func (a *account) refused() error {
-	if user, password, err := a.read(); err == nil {
-		a.user, a.password = user, password
-	}
-	if r := a.refusal; r != nil && r.user == a.user && r.password == a.password && time.Since(r.at) < againAfter {
-		return r.err
-	}
-	return nil
-}
-
 // login asks one member after another. Each has its part of the time: more would only be asked for
 // at once what takes all of them long.
-func (a *account) login(under *attempt, conn *grpc.ClientConn, user, password string) {
+func (a *account) login(under *attempt, conn *grpc.ClientConn) {
+	user, password, refused := a.credentials()
+	if refused != nil {
+		under.err = refused
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.under = nil
+		close(under.done)
+		return
+	}
 	auth := pb.NewAuthClient(conn)
 	for range a.tries {
 		ctx, cancel := context.WithTimeout(context.Background(), a.part)

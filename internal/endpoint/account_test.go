@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,6 +155,24 @@ func TestPasswordIsReadAgain(t *testing.T) {
 	a.setPassword(t, "second")
 	if err := get(t, client); err != nil {
 		t.Errorf("without the file: %v", err)
+	}
+}
+
+// TestPasswordFromAPipe: what can be read once is read once.
+func TestPasswordFromAPipe(t *testing.T) {
+	a := newAccountTest(t)
+	pipe := filepath.Join(t.TempDir(), "password")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go os.WriteFile(pipe, []byte("first"), 0)
+	client := client(t, nil, "-e", a.gate.Endpoint(), "--user", "worker", "--password-file", pipe)
+	if err := get(t, client); err != nil {
+		t.Fatal(err)
+	}
+	a.setPassword(t, "first")
+	if err := get(t, client); err != nil {
+		t.Error(err)
 	}
 }
 

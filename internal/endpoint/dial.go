@@ -1,7 +1,10 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"os"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -12,7 +15,7 @@ import (
 // Limit is how long a login may take.
 func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Duration) (*clientv3.Client, error) {
 	if c.Username != "" {
-		a := &account{read: o.credentials, user: c.Username, password: c.Password, tries: len(c.Endpoints), part: limit}
+		a := &account{read: o.readAgain, user: c.Username, password: c.Password, tries: len(c.Endpoints), part: limit}
 		if a.tries > 1 {
 			a.part = min(limit, longLogin) / time.Duration(a.tries)
 		}
@@ -28,3 +31,15 @@ func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Durati
 
 // longLogin is the time in which each of several members is asked for a login once.
 const longLogin = 5 * time.Second
+
+// readAgain returns user and password as they are now. What is no file is not there for a second
+// time.
+func (o *Options) readAgain() (user, password string, err error) {
+	if o.PasswordFile != "" {
+		info, err := os.Stat(o.PasswordFile)
+		if err != nil || !info.Mode().IsRegular() {
+			return "", "", cmp.Or(err, errors.ErrUnsupported)
+		}
+	}
+	return o.credentials()
+}

@@ -20,12 +20,16 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/gentle"
 )
 
 // length is how long each of the soaks lasts. All run at once.
 var length = flag.Duration("soak", time.Minute, "how long each soak lasts")
 
-func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Parallel(8).Run()) }
+func TestMain(m *testing.M) {
+	gentle.GiveWay()
+	os.Exit(etcdtest.Main(m).Parallel(8).Run())
+}
 
 const (
 	ttl     = 15 * time.Second

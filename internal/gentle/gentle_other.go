@@ -1,0 +1,6 @@
+//go:build !linux
+
+package gentle
+
+// GiveWay does nothing.
+func GiveWay() {}
