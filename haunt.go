@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/place"
 )
@@ -79,7 +80,7 @@ func (c *contender) clear(ctx context.Context) error {
 // takeBack removes a place if it is there, in whatever state it is, and what it may have left.
 func (c *contender) takeBack(ctx context.Context) (there bool, err error) {
 	for {
-		resp, err := c.lease.read(ctx, c.state()...)
+		resp, err := c.lease.readUntil(ctx, isFinal, c.state()...)
 		if err != nil {
 			return there, err
 		}
@@ -100,24 +101,40 @@ func (c *contender) takeBack(ctx context.Context) (there bool, err error) {
 // would keep both. Who only missed an answer finds somebody else's name in the lock's key, and need
 // not go through the line.
 func (c *contender) removeOrphan(ctx context.Context) error {
-	resp, err := c.lease.read(ctx, get(c.key), get(place.Tail(c.key)))
-	if err != nil {
+	if err := c.removeTail(ctx); err != nil {
 		return err
 	}
-	if tail := getOne(resp, 1); tail != nil && string(tail.Value) == c.link() {
-		if _, _, err := c.rewrite(ctx, c.isTail(), []*operation{remove(place.Tail(c.key))}, nil); err != nil {
-			return err
-		}
+	resp, err := c.lease.readUntil(ctx, isFinal, get(c.key))
+	if err != nil {
+		return err
 	}
 	key := getOne(resp, 0)
 	if key == nil || key.Lease != int64(c.lease.id) || string(key.Value) != c.id || key.ModRevision < c.create() {
 		return nil
 	}
-	resp, err = c.lease.read(ctx, writtenBelow(c.key, key.ModRevision))
+	resp, err = c.lease.readUntil(ctx, isFinal, writtenBelow(c.key, key.ModRevision))
 	if err != nil || len(resp.Responses[0].GetResponseRange().Kvs) > 0 {
 		return err
 	}
 	_, _, err = c.rewrite(ctx, []*comparison{modIs(c.key, key.ModRevision)}, []*operation{remove(c.key)}, nil)
+	return err
+}
+
+// removeTail deletes the tail if it names the place. Who may not read it has not written it.
+func (c *contender) removeTail(ctx context.Context) error {
+	if !c.linked {
+		return nil
+	}
+	resp, err := c.lease.readUntil(ctx, isFinal, get(place.Tail(c.key)))
+	if errors.Is(err, rpctypes.ErrPermissionDenied) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if tail := getOne(resp, 0); tail != nil && string(tail.Value) == c.link() {
+		_, _, err = c.rewrite(ctx, c.isTail(), []*operation{remove(place.Tail(c.key))}, nil)
+	}
 	return err
 }
 

@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -415,4 +416,45 @@ func TestDeniedAfterALoss(t *testing.T) {
 	l := newLock(t, etcdtest.Dial(t, config), "/tail", "me")
 	mustLock(t, l)
 	<-hit
+}
+
+// TestGhostOfWhoMayNotReadTheTail: a late request to join is taken back also for a user who knows
+// nothing of the tail.
+func TestGhostOfWhoMayNotReadTheTail(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/no-tail")
+	s.EnableAuth(t, "secret")
+	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
+	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
+	_, l := sessionLock(t, etcdtest.Dial(t, config), "/no-tail", ttl)
+	holder := newLock(t, s.Client(t), "/no-tail", "holder")
+	mustLock(t, holder)
+	queue(t, l).leave() // by now it joins without the tail
+	awaitInLine(t, s.Client(t), "/no-tail", 1)
+	holdJoins(gate, 1)
+	ctx, leave := context.WithCancel(etcdtest.Context(t))
+	defer leave()
+	left := make(chan error, 1)
+	go func() { _, err := l.Lock(ctx); left <- err }()
+	late := gate.AwaitHeld(t)
+	var looked atomic.Int32
+	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
+		if _, ok := answer.(*pb.TxnResponse); ok {
+			looked.Add(1)
+		}
+		return etcdtest.Pass
+	})
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	etcdtest.Await(t, "it to be looked for", func(context.Context) error {
+		if n := looked.Load(); n < 2 {
+			return fmt.Errorf("%d answers", n)
+		}
+		return nil
+	})
+	late.Release()
+	mustUnlock(t, holder)
+	awaitInLine(t, s.Client(t), "/no-tail", 0)
 }

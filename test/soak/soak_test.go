@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
@@ -44,6 +45,7 @@ type soak struct {
 	dial   func() *clientv3.Client
 
 	ill   context.Context // ends when nothing is done to etcd any more
+	well  chan struct{}   // closed when the last of that is done
 	end   context.Context // ends when nobody is to begin anything any more
 	turns atomic.Int64
 	lost  atomic.Int64
@@ -85,7 +87,7 @@ func TestSoak(t *testing.T) {
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			t.Parallel()
-			s := &soak{t: t, access: one.access, dial: func() *clientv3.Client { return etcdtest.Dial(t, one.config) }}
+			s := &soak{t: t, access: one.access, well: make(chan struct{}), dial: func() *clientv3.Client { return etcdtest.Dial(t, one.config) }}
 			for i := range s.holders {
 				s.holders[i] = map[*holding]bool{}
 			}
@@ -100,9 +102,10 @@ func (s *soak) run(harm func(*soak)) {
 	defer cancel()
 	s.ill, cancel = context.WithTimeout(context.Background(), *length*9/10)
 	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { harm(s) })
-	wg.Go(s.operate)
+	var wg, harms sync.WaitGroup
+	harms.Go(func() { harm(s) })
+	harms.Go(s.operate)
+	wg.Go(func() { harms.Wait(); close(s.well) })
 	for range 2 {
 		client := s.dial()
 		session, err := etcdlock.NewSession(client, ttl)
@@ -163,8 +166,14 @@ func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcd
 			s.turn(i, client, l)
 		}
 		closing, cancel := context.WithTimeout(context.Background(), patient)
+		well := false
+		select {
+		case <-s.well:
+			well = true
+		default:
+		}
 		var lost *etcdlock.LostError
-		if err := l.Close(closing); err != nil && !errors.As(err, &lost) && s.ill.Err() != nil {
+		if err := l.Close(closing); err != nil && !errors.As(err, &lost) && well {
 			s.t.Errorf("closing a lock: %v", err)
 		}
 		cancel()
@@ -187,7 +196,7 @@ func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
 	held, err := take(ctx)
 	if err != nil {
 		if ctx.Err() == context.DeadlineExceeded {
-			s.t.Errorf("nobody gave way for %v: %v", time.Since(began), err)
+			s.t.Errorf("nobody gave way for %v: %v\n%s", time.Since(began), err, s.keys())
 		}
 		return
 	}
@@ -210,6 +219,18 @@ func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
 	if held.Remaining() > 0 {
 		s.t.Error("a lock that was given back is valid")
 	}
+}
+
+// keys shows what is in etcd.
+func (s *soak) keys() (shown string) {
+	resp, err := s.access.Client(s.t).Get(etcdtest.Context(s.t), "", clientv3.WithFromKey())
+	if err != nil {
+		return err.Error()
+	}
+	for _, kv := range resp.Kvs {
+		shown += fmt.Sprintf("%q = %q, lease %x, created %d, written %d\n", kv.Key, kv.Value, kv.Lease, kv.CreateRevision, kv.ModRevision)
+	}
+	return shown
 }
 
 // guarded makes a write that only the holder may make.
@@ -288,37 +309,51 @@ func (s *soak) often(mean time.Duration, do func(context.Context)) {
 // in.
 func (s *soak) operate() {
 	client := s.access.Client(s.t)
-	s.often(300*time.Millisecond, func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
+	s.often(300*time.Millisecond, func(context.Context) {
 		k := key(rand.IntN(keys))
 		if rand.IntN(2) == 0 {
-			client.Put(ctx, k, "an operator's")
+			s.insist(func(ctx context.Context) error {
+				_, err := client.Put(ctx, k, "an operator's")
+				if errors.Is(err, rpctypes.ErrNoSpace) {
+					return nil
+				}
+				return err
+			})
 		}
-		for {
-			if _, err := client.Delete(ctx, k); err == nil || ctx.Err() != nil {
-				return
-			}
-		}
+		s.insist(func(ctx context.Context) error { _, err := client.Delete(ctx, k); return err }) // else nobody gets the lock any more
 	})
+}
+
+// insist does something until it is done.
+func (s *soak) insist(do func(context.Context) error) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		err := do(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // passwords has etcd forget all tokens, and takes the user's rights away for a moment.
 func passwords(s *soak, p *etcdtest.Process) {
 	root := p.Client(s.t)
 	s.often(time.Second, func(context.Context) {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		_, err := root.UserChangePassword(ctx, "worker", "pass")
-		if rand.IntN(3) == 0 {
-			_, err2 := root.UserRevokeRole(ctx, "worker", "worker")
-			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
-			_, err3 := root.UserGrantRole(ctx, "worker", "worker")
-			err = errors.Join(err, err2, err3)
+		s.insist(func(ctx context.Context) error { _, err := root.UserChangePassword(ctx, "worker", "pass"); return err })
+		if rand.IntN(3) > 0 {
+			return
 		}
-		if err != nil {
-			s.t.Error(err)
-		}
+		s.insist(func(ctx context.Context) error {
+			_, err := root.UserRevokeRole(ctx, "worker", "worker")
+			if errors.Is(err, rpctypes.ErrRoleNotGranted) {
+				return nil
+			}
+			return err
+		})
+		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+		s.insist(func(ctx context.Context) error { _, err := root.UserGrantRole(ctx, "worker", "worker"); return err })
 	})
 }
 
