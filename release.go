@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
 
@@ -164,7 +166,7 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 			resp *answer
 			more bool
 		)
-		resp, more, err = c.rewrite(ctx, nil, append(append(c.state(), remove(c.place)), c.dropTail()...), nil)
+		resp, more, err = c.removing(ctx, nil, append(c.state(), remove(c.place)), nil)
 		if err == nil && !(repeated && getOne(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
 			err = c.lostAtLast(resp)
 		}
@@ -186,10 +188,9 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 // handOver passes the lock on to the successor, if one is known, else gives it back. It is done unless the lock is not ours any more.
 func (c *contender) handOver(ctx context.Context) (done, repeated bool, err error) {
 	ours := []*comparison{modIs(c.key, c.token.Load())}
-	free := append([]*operation{remove(c.key), remove(c.place)}, c.dropTail()...)
 	next := c.successor()
 	if next == nil {
-		resp, repeated, err := c.rewrite(ctx, ours, free, nil)
+		resp, repeated, err := c.removing(ctx, ours, []*operation{remove(c.key), remove(c.place)}, nil)
 		return err == nil && resp.Succeeded, repeated, err
 	}
 	// It may be denied: we may not write under that lease if it has keys that are none of our business.
@@ -235,6 +236,17 @@ func (c *contender) noSuccessor() {
 	c.line.next = nil
 }
 
+// removing is rewrite with deletions, and that of the tail if it names the place. Who may not touch
+// the tail deletes the rest: TryLock takes a place of that kind without asking for the tail.
+func (c *contender) removing(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
+	tail := c.dropTail()
+	resp, repeated, err = c.rewrite(ctx, cmps, slices.Concat(then, tail), els)
+	if len(tail) > 0 && errors.Is(err, rpctypes.ErrPermissionDenied) {
+		return c.rewrite(ctx, cmps, then, els)
+	}
+	return resp, repeated, err
+}
+
 // dropTail deletes the tail if it names the contender's place. Only those whom it ever named ask.
 func (c *contender) dropTail() []*operation {
 	if c.mu.Lock(); !c.line.tail {
@@ -253,23 +265,20 @@ func (c *contender) isTail() []*comparison {
 // was not there any more.
 func (c *contender) leave(ctx context.Context) (absent bool, err error) {
 	before := c.lastBefore()
-	mine := modIs(c.place, c.create())
-	for {
-		resp, _, err := c.rewrite(ctx, []*comparison{mine}, append([]*operation{remove(c.place)}, c.tailBack(before)...), c.state())
-		if mayStillDelete(err) && before.link != "" {
-			before.link = ""
-			continue
-		}
-		if err != nil || resp.Succeeded {
-			return false, err
-		}
-		key, own := getOne(resp, 0), getOne(resp, 1)
-		if done, err := c.removeAs(ctx, key, own); done || err != nil {
-			return own == nil, err
-		}
-		_, err = c.takeBack(ctx)
+	mine := []*comparison{modIs(c.place, c.create())}
+	resp, _, err := c.rewrite(ctx, mine, append([]*operation{remove(c.place)}, c.tailBack(before)...), c.state())
+	if mayStillDelete(err) {
+		resp, _, err = c.removing(ctx, mine, []*operation{remove(c.place)}, c.state())
+	}
+	if err != nil || resp.Succeeded {
 		return false, err
 	}
+	key, own := getOne(resp, 0), getOne(resp, 1)
+	if done, err := c.removeAs(ctx, key, own); done || err != nil {
+		return own == nil, err
+	}
+	_, err = c.takeBack(ctx)
+	return false, err
 }
 
 // tailBack has the tail name the place before ours again, or nobody, if it names ours.
@@ -294,8 +303,7 @@ func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) (do
 		done, _, err = c.handOver(ctx)
 		return done, err
 	}
-	resp, repeated, err := c.rewrite(ctx, []*comparison{modIs(c.place, own.ModRevision)},
-		append([]*operation{remove(c.place)}, c.dropTail()...), nil)
+	resp, repeated, err := c.removing(ctx, []*comparison{modIs(c.place, own.ModRevision)}, []*operation{remove(c.place)}, nil)
 	return err == nil && resp.Succeeded && !repeated, err
 }
 

@@ -458,3 +458,32 @@ func TestGhostOfWhoMayNotReadTheTail(t *testing.T) {
 	mustUnlock(t, holder)
 	awaitInLine(t, s.Client(t), "/no-tail", 0)
 }
+
+// TestTriedWithoutTheTail: what TryLock may have taken for a user who may not touch the tail is taken
+// back.
+func TestTriedWithoutTheTail(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/tried")
+	s.EnableAuth(t, "secret")
+	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
+	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
+	inBoth(t, etcdtest.Dial(t, config), "/tried", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		ctx, leave := context.WithCancel(etcdtest.Context(t))
+		defer leave()
+		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+			if kindOf(method, request) == "try" {
+				leave()
+				return etcdtest.FailApplied
+			}
+			return etcdtest.Pass
+		})
+		if _, err := l.TryLock(ctx); err == nil {
+			t.Error("it has the lock")
+		}
+		gate.Intercept(nil)
+		next := newLock(t, s.Client(t), "/tried", "next")
+		mustLock(t, next)
+		mustUnlock(t, next)
+		awaitInLine(t, s.Client(t), "/tried", 0)
+	})
+}
