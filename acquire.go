@@ -161,16 +161,16 @@ func (c *contender) putPlace() *operation { return put(c.place, c.record, c.leas
 // joinAlone takes the lock if nobody is there at all, and writes nothing if somebody is. It asks for less than join does,
 // so it is what a contender begins with that met nobody the last time.
 func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
-	resp, there, err := c.write(ctx, nobody(c.key), c.winning(), nil)
+	by, resp, err := c.write(ctx, nobody(c.key), c.winning(), nil)
 	switch {
 	case err != nil:
 		return false, err
-	case there != nil:
-		return c.isThere(there), nil
-	case resp.Succeeded:
+	case by == byEarlierTry:
+		return c.isThere(resp), nil
+	case by == byThen:
 		c.win(resp.Header.Revision, resp.Header.Revision)
 	}
-	return resp.Succeeded, nil
+	return by == byThen, nil
 }
 
 // busy returns a *BusyError that names who is there, nil if what is there is no place in line. Who
@@ -216,22 +216,20 @@ func (c *contender) join(ctx context.Context) (won bool, before obstacle, err er
 		newest, swap = newestBelow(c.key, ever), nil
 	}
 	els := append([]*operation{get(c.key), newest, c.putPlace()}, swap...)
-	resp, there, err := c.write(ctx, nobody, c.winning(), els)
-	if err != nil {
+	by, resp, err := c.write(ctx, nobody, c.winning(), els)
+	switch rev := resp.GetHeader().GetRevision(); {
+	case err != nil:
 		return false, obstacle{}, err
-	}
-	if there != nil {
-		won = c.isThere(there)
+	case by == byEarlierTry:
+		won = c.isThere(resp)
 		c.entered(c.create(), c.linked && !won)
 		return won, obstacle{}, nil
-	}
-	rev := resp.Header.Revision
-	if resp.Succeeded {
+	case by == byThen:
 		c.win(rev, rev)
-	}
-	c.entered(rev, c.linked && !resp.Succeeded)
-	if resp.Succeeded {
+		c.entered(rev, false)
 		return true, obstacle{}, nil
+	default:
+		c.entered(rev, c.linked)
 	}
 	switch newest := getOne(resp, 1); {
 	case newest == nil:
@@ -276,21 +274,31 @@ func (c *contender) doom(why error) {
 	c.line.doom = why
 }
 
-// doubt says that it is not known whether the contender has a place. If that is settled, to look is
-// enough: no place comes later.
-func (c *contender) doubt(settled bool) {
+// doubt says that it is not known whether the contender has a place.
+func (c *contender) doubt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line.create, c.line.tail, c.line.settled = unknownRevision, c.linked, settled
+	c.line.create, c.line.tail = unknownRevision, c.linked
 }
 
-// write makes a transaction that creates the place, by then or by els. If it is not answered in time
-// it is made again. None of the tries does anything if the place is there: there is what was found. A
-// place that is written again would look as if it had been granted the lock.
+// What has created a place.
+type creation int
+
+const (
+	byNothing creation = iota // it is not there
+	byThen
+	byEls
+	byEarlierTry // of the same transaction
+)
+
+// write makes a transaction that creates the place, by then or by els, and returns what did it and
+// the answer to that: the state of the place if it was an earlier try. If it is not answered in
+// time it is made again. None of the tries does anything if the place is there: there is what was
+// found. A place that is written again would look as if it had been granted the lock.
 //
 // What was not answered may be carried out later, when the place is gone. It creates a place that
 // nobody stands at, so that nobody works under it, and is waited for: see joins.
-func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (resp, there *answer, err error) {
+func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (by creation, resp *answer, err error) {
 	unlessThere := []*operation{within([]*comparison{createIs(c.place, 0)}, els, c.state())}
 	first := unlessThere
 	if len(els) == 0 { // and nothing that could be there
@@ -309,23 +317,27 @@ func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*
 	switch {
 	case err != nil:
 		if c.strays || isNoSpace(err) { // one of the others may have been carried out
-			c.doubt(c.joins.areSettled())
+			c.doubt()
 		}
-		return nil, nil, c.translate(err)
-	case resp.Succeeded || len(resp.Responses) == 0:
-		return resp, nil, nil
+		return byNothing, nil, c.translate(err)
+	case resp.Succeeded:
+		return byThen, resp, nil
+	case len(resp.Responses) == 0:
+		return byNothing, resp, nil
 	}
 	inner := resp.Responses[0].GetResponseTxn()
 	inner.Header = resp.Header
-	if inner.Succeeded {
-		inner.Succeeded = false // it is the answer to els
-		return inner, nil, nil
+	switch {
+	case !inner.Succeeded:
+		return byEarlierTry, inner, nil
+	case len(els) == 0:
+		return byNothing, inner, nil
 	}
-	return nil, inner, nil
+	return byEls, inner, nil
 }
 
-// joins are the requests to join that a contender has made. Each is waited for until it is answered,
-// also when another one has been: only then it is known that it creates nothing any more.
+// joins are the requests to join that a contender has made. Each is waited for until it is
+// answered, also when another one has been: only then it is known that it creates nothing any more.
 type joins struct {
 	unsettled atomic.Int64
 	ghost     atomic.Pointer[ghost] // waits for what they may create

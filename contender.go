@@ -205,8 +205,8 @@ func (c *contender) see(w *watch, e *mvccpb.Event) (look bool) {
 	case token != 0: // held: only what made it so is no news
 		return kv.ModRevision > token && (key == c.key || key == c.place)
 	case key == c.place:
-		// Nobody but a pass or a claim writes a place as it is. What creates it is our joining, or a
-		// late try of that when the place is gone.
+		// Nobody but a pass or a claim writes a place as it is. What creates it is our joining, or
+		// a late try of that when the place is gone.
 		if e.IsCreate() {
 			return c.line.create > 0 && kv.ModRevision > c.line.create
 		}
@@ -280,12 +280,6 @@ func (c *contender) create() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.line.create
-}
-
-func (c *contender) isSettled() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.line.settled
 }
 
 // lose ends the contexts handed out. The first reason stays; a forced one ends validity, too.

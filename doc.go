@@ -33,7 +33,7 @@
 //
 // Each [Lock] that [New] returns has a lease of its own, which is renewed while it waits or is
 // held. Locks of a [Session] share one, and what looks after it: thousands of them cost little more
-// than one. They are lost together, too, if the lease is.
+// than one. If the lease is lost, all of them are.
 //
 // All locks of one client share a stream of watches. It is opened when it is first needed, and
 // closed a second after the last need for it.

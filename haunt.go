@@ -1,6 +1,7 @@
 package etcdlock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -61,7 +62,7 @@ func (c *contender) clear(ctx context.Context) error {
 		}
 		_, err = c.takeBack(ctx)
 		return err
-	case create == unknownRevision && c.isSettled():
+	case create == unknownRevision && c.joins.areSettled(): // to look is enough
 		_, err := c.takeBack(ctx)
 		return err
 	case create == unknownRevision:
@@ -138,8 +139,9 @@ func (c *contender) removeTail(ctx context.Context) error {
 	return err
 }
 
-// A ghost is a place in line of which nobody knows whether it is there or will be: what was sent to create it was not answered. Its name is not
-// used again, and the session takes it back when it appears, until all of that is answered, or the lease ends.
+// A ghost is a place in line of which nobody knows whether it is there or will be: what was sent to
+// create it was not answered. Its name is not used again, and the session takes it back when it
+// appears, until all of that is answered, or the lease ends.
 type ghost struct {
 	*contender
 	watched *watch
@@ -188,7 +190,7 @@ func (g *ghost) seek() {
 func (g *ghost) exorcise(ctx context.Context) {
 	for g.more() {
 		settled := g.joins.areSettled()
-		g.doubt(settled)
+		g.doubt()
 		_, err := g.takeBack(ctx)
 		if err != nil {
 			g.say(slog.LevelWarn, "cannot take back a place in line yet", "key", g.key, "place", g.place, "cause", err)
@@ -209,23 +211,27 @@ func (g *ghost) more() bool {
 // mostGhosts is how many places are waited for under a lease that nobody needs.
 const mostGhosts = 16
 
-// leaveToGhosts gives a session's lease up if nobody is left but many ghosts: it takes them along when
-// it runs out. It reports whether it does. The session takes another lease when it needs one.
+// leaveToGhosts gives a session's lease up if nobody is left but many ghosts: it takes them along
+// when it runs out. It reports whether it does. The session takes another lease when it needs one.
 func (l *lease) leaveToGhosts() bool {
 	l.crowd.Lock()
-	defer l.crowd.Unlock()
-	if len(l.all) > 0 || len(l.ghosts) <= mostGhosts || l.ctx == nil {
-		return false
+	leaves := len(l.all) == 0 && len(l.ghosts) > mostGhosts && l.ctx != nil
+	if leaves {
+		l.over = cmp.Or(l.over, errLeaseGone)
+		l.cancel()
 	}
-	if l.over == nil {
-		l.over = errLeaseGone
+	l.crowd.Unlock()
+	if leaves {
+		l.forgetAll()
 	}
-	l.cancel()
-	for _, g := range l.ghosts {
-		unwatch(l.client, g.watched)
+	return leaves
+}
+
+// forgetAll lets all ghosts go.
+func (l *lease) forgetAll() {
+	for _, g := range l.haunters() {
+		l.forget(g)
 	}
-	l.ghosts = nil
-	return true
 }
 
 // forget lets a ghost go.

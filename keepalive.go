@@ -58,10 +58,7 @@ type keepAlive struct {
 }
 
 // renewers are those of this process.
-var renewers = struct {
-	sync.Mutex
-	of map[*clientv3.Client]*keepAlives
-}{of: make(map[*clientv3.Client]*keepAlives)}
+var renewers = perClient[*keepAlives]{of: make(map[*clientv3.Client]*keepAlives)}
 
 // withRenewer calls do with what renews a client's leases. First is how long an answer may take.
 func withRenewer(client *clientv3.Client, first time.Duration, do func(*keepAlives)) *keepAlives {
@@ -110,20 +107,15 @@ func renewLease(ctx context.Context, client *clientv3.Client, id clientv3.LeaseI
 	return r.sentAnswer, nil
 }
 
-// endRenewing ends the stream of a client if nobody needs it.
-func endRenewing(client *clientv3.Client) {
-	renewers.Lock()
-	defer renewers.Unlock()
-	k := renewers.of[client]
-	if k == nil {
-		return
-	}
+// endIfIdle ends the stream if nobody needs it.
+func (k *keepAlives) endIfIdle() (ended bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.isIdle() {
-		k.stop()
-		delete(renewers.of, client)
+	if !k.isIdle() {
+		return false
 	}
+	k.stop()
+	return true
 }
 
 // isIdle is called with mu locked, like the following.
@@ -139,7 +131,7 @@ func (k *keepAlives) watchIdle() {
 			k.idle = nil
 		}
 	case k.idle == nil:
-		k.idle = time.AfterFunc(linger, func() { endRenewing(k.client) })
+		k.idle = time.AfterFunc(linger, func() { renewers.endIdle(k.client) })
 	}
 }
 

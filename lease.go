@@ -59,7 +59,8 @@ type sentAnswer[T any] struct {
 }
 
 // A granting asks for one lease, with an id of our own: a try whose answer was lost, or that said
-// that there is no space, may have been carried out, and then shows itself in the next, or is revoked.
+// that there is no space, may have been carried out, and then shows itself in the next, or is
+// revoked.
 type granting struct {
 	rpc pb.LeaseClient
 	ttl time.Duration
@@ -190,9 +191,9 @@ func (l *lease) toEnd(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeoutCause(ctx, max(l.validUntil().Until(), fenceLimit), errors.New("validity has ended"))
 }
 
-// renewAt is the instant at which the lease is to be renewed. If validity ends sooner than usual, the
-// renewal is due as much sooner. The first one comes up to half of the time sooner: leases that were
-// taken together are not renewed together.
+// renewAt is the instant at which the lease is to be renewed. If validity ends sooner than usual,
+// the renewal is due as much sooner. The first one comes up to half of the time sooner: leases that
+// were taken together are not renewed together.
 func (l *lease) renewAt() boottime.Instant {
 	l.mu.Lock()
 	defer l.mu.Unlock()

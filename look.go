@@ -15,18 +15,19 @@ const (
 	opsOfOne   = 3 // at most
 )
 
-// opsAtOnce is how many operations one transaction has at most. It is learned from what etcd refuses.
+// opsAtOnce is how many operations one transaction has at most. It is learned from what etcd
+// refuses.
 func (l *lease) opsAtOnce() int {
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
-	return cmp.Or(l.mostOps, readAtOnce*opsOfOne)
+	return l.allowedOps()
 }
 
-// contendersAtOnce is of how many contenders the state is read at once. It is called with crowd
-// locked.
-func (l *lease) contendersAtOnce() int {
-	return max(cmp.Or(l.mostOps, readAtOnce*opsOfOne)/opsOfOne, 1)
-}
+// allowedOps is opsAtOnce with crowd locked, like the following.
+func (l *lease) allowedOps() int { return cmp.Or(l.mostOps, readAtOnce*opsOfOne) }
+
+// contendersAtOnce is of how many contenders the state is read at once.
+func (l *lease) contendersAtOnce() int { return max(l.allowedOps()/opsOfOne, 1) }
 
 // tooMany reports whether etcd refuses a transaction because of its number of operations, and it is
 // worth while to make it again with less.
@@ -46,8 +47,8 @@ func (l *lease) surveyOf(some []*contender) func(context.Context) (*answer, erro
 }
 
 // survey reads the states of contenders, and has all of them draw their conclusions. Where etcd
-// refuses that it reads less at once: one that may not be read is not to be in the way of the others.
-// It returns an answer, of which there may be several, unless nothing may be read.
+// refuses that it reads less at once: one that may not be read is not to be in the way of the
+// others. It returns an answer, of which there may be several, unless nothing may be read.
 func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) {
 	glances, ops := l.glance(some)
 	if len(ops) == 0 {

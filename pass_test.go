@@ -55,6 +55,17 @@ func gated(t testing.TB, s *etcdtest.Server) (*etcdtest.Gate, *clientv3.Client) 
 	return gate, etcdtest.Dial(t, config)
 }
 
+// gatedUser makes a user who may take one lock, and returns what returns its clients, which are
+// behind a gate.
+func gatedUser(t testing.TB, s *etcdtest.Server, key string) (gate *etcdtest.Gate, client func() *clientv3.Client) {
+	t.Helper()
+	s.AddUser(t, "worker", "pass", key)
+	s.EnableAuth(t, "secret")
+	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
+	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
+	return gate, func() *clientv3.Client { return etcdtest.Dial(t, config) }
+}
+
 // linked returns a client of a server's that is behind a link.
 func linked(t testing.TB, s *etcdtest.Server) (*etcdtest.Link, *clientv3.Client) {
 	t.Helper()

@@ -193,7 +193,8 @@ func (c *contender) handOver(ctx context.Context) (done, repeated bool, err erro
 		resp, repeated, err := c.removing(ctx, ours, []*operation{remove(c.key), remove(c.place)}, nil)
 		return err == nil && resp.Succeeded, repeated, err
 	}
-	// It may be denied: we may not write under that lease if it has keys that are none of our business.
+	// It may be denied: we may not write under that lease if it has keys that are none of our
+	// business.
 	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), nil)
 	if err != nil && !mayStillDelete(err) || err == nil && resp.Succeeded {
 		return err == nil, repeated, err

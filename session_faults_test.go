@@ -150,8 +150,8 @@ func TestNoKeyOfAGhost(t *testing.T) {
 	noKeys(t, client)
 }
 
-// TestRefusedForAWhile: a session that etcd refuses for a time tries to take one place again and again, and not one after
-// another, each of which it would have to clear up.
+// TestRefusedForAWhile: a session that etcd refuses for a time tries to take one place again and
+// again, and not one after another, each of which it would have to clear up.
 func TestRefusedForAWhile(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

@@ -100,8 +100,8 @@ func TestNoSpaceForALease(t *testing.T) {
 	}
 }
 
-// noSpace checks that a call says that there is no space, where etcd refuses what it is asked for, or
-// carries it out.
+// noSpace checks that a call says that there is no space, where etcd refuses what it is asked for,
+// or carries it out.
 func noSpace(t *testing.T, s *etcdtest.Server, gate *etcdtest.Gate, applied bool, call func() error) {
 	t.Helper()
 	if applied {
@@ -160,6 +160,7 @@ func TestOneLeaseOfSeveralTries(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
 	l := newLock(t, behind, "/one-lease", "me")
+	l.Session().RefreshInterval = 100 * time.Millisecond
 	var grants atomic.Int64
 	gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
 		if strings.HasSuffix(method, "LeaseGrant") && grants.Add(1) <= 2 {

@@ -9,7 +9,6 @@ import (
 // A standing is what a contender knows of its place in line, and of its neighbours there. It is guarded by contender.mu.
 type standing struct {
 	create  int64 // CreateRevision of the place, 0 as long as it is not known
-	settled bool  // if it is not known, no place comes that is not there
 	written int64 // when the place was last written as it is: from then on the lock was ours
 	doom    error // why the place is of no use any more
 

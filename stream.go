@@ -58,11 +58,29 @@ type watcher interface {
 	told(w *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 }
 
-// streams are those of this process.
-var streams = struct {
+// A perClient has what the locks of this process that use one client have in common.
+type perClient[T interface{ endIfIdle() (ended bool) }] struct {
 	sync.Mutex
-	of map[*clientv3.Client]*stream
-}{of: make(map[*clientv3.Client]*stream)}
+	of map[*clientv3.Client]T
+}
+
+// endIdle ends a client's if nobody needs it.
+func (p *perClient[T]) endIdle(client *clientv3.Client) {
+	p.Lock()
+	defer p.Unlock()
+	if one, ok := p.of[client]; ok && one.endIfIdle() {
+		delete(p.of, client)
+	}
+}
+
+// endIdle ends the streams of a client that nobody needs.
+func endIdle(client *clientv3.Client) {
+	streams.endIdle(client)
+	renewers.endIdle(client)
+}
+
+// streams are those of this process.
+var streams = perClient[*stream]{of: make(map[*clientv3.Client]*stream)}
 
 // streamOf returns a client's stream, nil if it has none.
 func streamOf(client *clientv3.Client) *stream {
@@ -119,30 +137,19 @@ func unwatch(client *clientv3.Client, watches ...*watch) {
 		s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 	}
 	if len(s.watches) == 0 && s.idle == nil {
-		s.idle = time.AfterFunc(linger, func() { endWatching(client) })
+		s.idle = time.AfterFunc(linger, func() { streams.endIdle(client) })
 	}
 }
 
-// endIdle ends the streams of a client that nobody needs.
-func endIdle(client *clientv3.Client) {
-	endWatching(client)
-	endRenewing(client)
-}
-
-// endWatching ends a client's stream if it has no watches.
-func endWatching(client *clientv3.Client) {
-	streams.Lock()
-	defer streams.Unlock()
-	s := streams.of[client]
-	if s == nil {
-		return
-	}
+// endIfIdle ends the stream if it has no watches.
+func (s *stream) endIfIdle() (ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.watches) == 0 {
-		s.stop()
-		delete(streams.of, client)
+	if len(s.watches) > 0 {
+		return false
 	}
+	s.stop()
+	return true
 }
 
 // reach waits until the stream of a client has told all that happened up to a revision. If it does not within its patience it is

@@ -101,9 +101,7 @@ func (l *lease) halt() {
 	l.cancel()
 	l.crowd.Unlock()
 	l.running.Wait()
-	for _, g := range l.haunters() {
-		l.forget(g)
-	}
+	l.forgetAll()
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
 	l.ctx, l.renews, l.looks, l.unseen = nil, false, false, nil

@@ -373,8 +373,8 @@ func waitsStill(t *testing.T, w *waiter) {
 	}
 }
 
-// TestLateJoinAfterADeletion: a place that an operator has deleted, and a late request creates anew,
-// has not been granted the lock.
+// TestLateJoinAfterADeletion: a place that an operator has deleted, and a late request creates
+// anew, has not been granted the lock.
 func TestLateJoinAfterADeletion(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
@@ -407,13 +407,10 @@ func TestLateJoinAfterADeletion(t *testing.T) {
 // try was lost.
 func TestDeniedAfterALoss(t *testing.T) {
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/tail")
-	s.EnableAuth(t, "secret")
-	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
-	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
+	gate, worker := gatedUser(t, s, "/tail")
 	hook, hit := once("acquire", etcdtest.Drop)
 	gate.Intercept(hook)
-	l := newLock(t, etcdtest.Dial(t, config), "/tail", "me")
+	l := newLock(t, worker(), "/tail", "me")
 	mustLock(t, l)
 	<-hit
 }
@@ -422,11 +419,8 @@ func TestDeniedAfterALoss(t *testing.T) {
 // nothing of the tail.
 func TestGhostOfWhoMayNotReadTheTail(t *testing.T) {
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/no-tail")
-	s.EnableAuth(t, "secret")
-	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
-	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
-	_, l := sessionLock(t, etcdtest.Dial(t, config), "/no-tail", ttl)
+	gate, worker := gatedUser(t, s, "/no-tail")
+	_, l := sessionLock(t, worker(), "/no-tail", ttl)
 	holder := newLock(t, s.Client(t), "/no-tail", "holder")
 	mustLock(t, holder)
 	queue(t, l).leave() // by now it joins without the tail
@@ -459,15 +453,12 @@ func TestGhostOfWhoMayNotReadTheTail(t *testing.T) {
 	awaitInLine(t, s.Client(t), "/no-tail", 0)
 }
 
-// TestTriedWithoutTheTail: what TryLock may have taken for a user who may not touch the tail is taken
-// back.
+// TestTriedWithoutTheTail: what TryLock may have taken for a user who may not touch the tail is
+// taken back.
 func TestTriedWithoutTheTail(t *testing.T) {
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/tried")
-	s.EnableAuth(t, "secret")
-	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
-	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
-	inBoth(t, etcdtest.Dial(t, config), "/tried", ttl, func(t *testing.T, l *etcdlock.Lock) {
+	gate, worker := gatedUser(t, s, "/tried")
+	inBoth(t, worker(), "/tried", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		ctx, leave := context.WithCancel(etcdtest.Context(t))
 		defer leave()
 		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {

@@ -274,17 +274,7 @@ func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won b
 
 // claimIf makes one claim. Refused, it says whether somebody holds the lock.
 func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won, taken bool, err error) {
-	resp, repeated, err := c.rewrite(ctx, cmps, c.winning(), c.state())
-	for said := false; isNoSpace(err); said = true {
-		if !said {
-			c.log.Warn("etcd has no space, waiting until it has", "key", c.key)
-		}
-		if !sleep(ctx, pauseMax) {
-			return false, false, context.Cause(ctx)
-		}
-		repeated = true
-		resp, _, err = c.rewrite(ctx, cmps, c.winning(), c.state())
-	}
+	resp, repeated, err := c.rewriteWithSpace(ctx, cmps, c.winning(), c.state())
 	c.strays = c.strays || repeated
 	if err != nil {
 		return false, false, c.translateRead(ctx, err)
@@ -301,6 +291,22 @@ func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won, take
 		c.win(c.create(), token)
 	}
 	return token != 0, taken, err
+}
+
+// rewriteWithSpace is rewrite that waits until etcd has space.
+func (c *contender) rewriteWithSpace(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
+	for waits := false; ; waits = true {
+		resp, repeated, err = c.rewrite(ctx, cmps, then, els)
+		if repeated = repeated || waits; !isNoSpace(err) {
+			return resp, repeated, err
+		}
+		if !waits {
+			c.log.Warn("etcd has no space, waiting until it has", "key", c.key)
+		}
+		if !sleep(ctx, pauseMax) {
+			return nil, true, context.Cause(ctx)
+		}
+	}
 }
 
 // What an operator's hand does to a place in line.

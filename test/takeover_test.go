@@ -132,8 +132,8 @@ func attestations(runDir string, want int) error {
 	return err
 }
 
-// TestTakeoverAfterALoss: who has lost its lock in an outage, with nothing of its command left, need
-// not be waited for until its TTL is over.
+// TestTakeoverAfterALoss: who has lost its lock in an outage, with nothing of its command left,
+// need not be waited for until its TTL is over.
 func TestTakeoverAfterALoss(t *testing.T) {
 	t.Parallel()
 	s, runDir, key := etcdtest.Shared(t), t.TempDir(), "/takeover/lost"

@@ -531,9 +531,9 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 	}
 }
 
-// below waits for a counter, and for its etcdlocker (with -v) to say that it was started, and returns
-// the process id of the latter. What is typed before that may come twice: the command may not have
-// got it.
+// below waits for a counter, and for its etcdlocker (with -v) to say that it was started, and
+// returns the process id of the latter. What is typed before that may come twice: the command may
+// not have got it.
 func below(t *testing.T, p *terminal) (locker int) {
 	t.Helper()
 	locker, err := strconv.Atoi(p.between("counter: below ", "."))

@@ -6,12 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -24,13 +22,8 @@ func TestManyLogins(t *testing.T) {
 	s.AddUser(t, "worker", "pass", "/many")
 	s.EnableAuth(t, "root-password")
 	gate := etcdtest.NewGate(t, s.Endpoint())
-	var logins atomic.Int64
-	gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
-		if strings.HasSuffix(method, "Authenticate") {
-			logins.Add(1)
-		}
-		return etcdtest.Pass
-	})
+	count, logins := etcdtest.Counting("Authenticate")
+	gate.Intercept(count)
 	const holders, times = 100, 8 // as often as in a minute
 	var all []*program
 	for i := range holders {

@@ -39,8 +39,9 @@ func isAway(err error) bool {
 // takeOverAgain is the time between two tries to find out what etcd knows.
 const takeOverAgain = 300 * time.Millisecond
 
-// takeOver ends the lease of a holder that is gone, if it is attested that nothing of its command is left: by its guard, or
-// by itself where etcd did not confirm the release. Everybody else's lease runs out by itself.
+// takeOver ends the lease of a holder that is gone, if it is attested that nothing of its command
+// is left: by its guard, or by itself where etcd did not confirm the release. Everybody else's
+// lease runs out by itself.
 func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, h.connectTimeout)
 	defer cancel()

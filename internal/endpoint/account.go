@@ -171,39 +171,40 @@ func (a *account) get(ctx context.Context, conn *grpc.ClientConn) (*token, error
 	}
 }
 
-// login asks one member after another. Each has its part of the time: more would only be asked for
-// at once what takes all of them long.
+// login is one attempt. What etcd has refused a moment ago it is not asked again.
 func (a *account) login(under *attempt, conn *grpc.ClientConn) {
 	user, password, refused := a.credentials()
-	if refused != nil {
-		under.err = refused
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.under = nil
-		close(under.done)
-		return
-	}
-	auth := pb.NewAuthClient(conn)
-	for range a.tries {
-		ctx, cancel := context.WithTimeout(context.Background(), a.part)
-		answer, err := auth.Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
-		cancel()
-		under.token, under.err = nil, err
-		switch {
-		case err == nil:
-			under.token = &token{answer.Token}
-		case rpctypes.ErrorDesc(err) == rpctypes.ErrorDesc(rpctypes.ErrGRPCAuthNotEnabled):
-			under.token, under.err = &token{}, nil
-		case status.Code(err) == codes.DeadlineExceeded:
-			continue
-		}
-		break
+	if under.err = refused; refused == nil {
+		under.token, under.err = a.ask(conn, user, password)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.under, a.token, a.refusal = nil, under.token, nil
-	if code := status.Code(under.err); code == codes.InvalidArgument || code == codes.FailedPrecondition {
-		a.refusal = &refusal{user, password, under.err, time.Now()}
+	a.under, a.token = nil, under.token
+	if refused == nil {
+		a.refusal = nil
+		if code := status.Code(under.err); code == codes.InvalidArgument || code == codes.FailedPrecondition {
+			a.refusal = &refusal{user, password, under.err, time.Now()}
+		}
 	}
 	close(under.done)
+}
+
+// ask asks one member after another. Each has its part of the time: more would only be asked for at
+// once what takes all of them long.
+func (a *account) ask(conn *grpc.ClientConn, user, password string) (t *token, err error) {
+	for range a.tries {
+		ctx, cancel := context.WithTimeout(context.Background(), a.part)
+		var answer *pb.AuthenticateResponse
+		answer, err = pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
+		cancel()
+		switch {
+		case err == nil:
+			return &token{answer.Token}, nil
+		case rpctypes.ErrorDesc(err) == rpctypes.ErrorDesc(rpctypes.ErrGRPCAuthNotEnabled):
+			return &token{}, nil
+		case status.Code(err) != codes.DeadlineExceeded:
+			return nil, err
+		}
+	}
+	return nil, err
 }

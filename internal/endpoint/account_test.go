@@ -14,7 +14,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -25,7 +24,7 @@ const patient = 30 * time.Second
 type accountTest struct {
 	*etcdtest.Server
 	gate   *etcdtest.Gate
-	logins atomic.Int64
+	logins *atomic.Int64
 }
 
 func newAccountTest(t *testing.T) *accountTest {
@@ -34,12 +33,9 @@ func newAccountTest(t *testing.T) *accountTest {
 	a.AddUser(t, "worker", "first", "/mine")
 	a.EnableAuth(t, "secret")
 	a.gate = etcdtest.NewGate(t, a.Endpoint())
-	a.gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
-		if strings.HasSuffix(method, "Authenticate") {
-			a.logins.Add(1)
-		}
-		return etcdtest.Pass
-	})
+	var count etcdtest.Hook
+	count, a.logins = etcdtest.Counting("Authenticate")
+	a.gate.Intercept(count)
 	return a
 }
 
@@ -209,8 +205,8 @@ func TestLoginAtASilentMember(t *testing.T) {
 
 // TestWhyNoLogin: what hinders a login is told.
 func TestWhyNoLogin(t *testing.T) {
-	s, other := etcdtest.Start(t, etcdtest.WithTLS()), etcdtest.Start(t, etcdtest.WithTLS())
-	client := client(t, nil, "-e", s.Endpoint(), "--user", "worker", "--password", "first", "--cacert", other.Certs().CA)
+	s := etcdtest.Start(t, etcdtest.WithTLS())
+	client := client(t, nil, "-e", s.Endpoint(), "--user", "worker", "--password", "first", "--cacert", s.Certs().StrangeCA)
 	if err := get(t, client); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
 		t.Errorf("it says %v", err)
 	}

@@ -1,62 +1,48 @@
 package endpoint
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// An issuer signs certificates.
-type issuer struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func template(name string, until time.Time) *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-}
-
-func newIssuer(t *testing.T, name string) *issuer {
+// newAuthority makes an authority, and returns its own certificate as it is in a file.
+func newAuthority(t *testing.T) (a *etcdtest.Authority, pem string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	a, err := etcdtest.NewAuthority(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := template(name, time.Now().Add(time.Hour))
-	own.IsCA, own.BasicConstraintsValid = true, true
-	der, err := x509.CreateCertificate(rand.Reader, own, own, key.Public(), key)
+	content, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if own, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return &issuer{own, key}
+	return a, string(content)
 }
 
-func (i *issuer) sign(t *testing.T, name string, until time.Time) tls.Certificate {
+// signed returns the certificate of a server.
+func signed(t *testing.T, by *etcdtest.Authority, name string, from, until time.Time) tls.Certificate {
 	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template(name, until), i.cert, i.key.Public(), i.key)
+	cert, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	template := etcdtest.NewTemplate(name, x509.ExtKeyUsageServerAuth)
+	template.DNSNames, template.NotBefore, template.NotAfter = []string{name}, from, until
+	if err := by.Sign(cert, key, template); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: i.key}
+	return pair
 }
 
 // shake is the first thing that a client does on a connection to a server with a certificate.
@@ -85,7 +71,8 @@ func shake(t *testing.T, a *authorities, name string, cert tls.Certificate) erro
 // TestAuthorities are read again for each connection, and nothing else is accepted than what they
 // have signed for the server that is meant.
 func TestAuthorities(t *testing.T) {
-	first, second := newIssuer(t, "first"), newIssuer(t, "second")
+	first, trustFirst := newAuthority(t)
+	second, trustSecond := newAuthority(t)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	write := func(content string) {
 		t.Helper()
@@ -93,12 +80,9 @@ func TestAuthorities(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	trust := func(of *issuer) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: of.cert.Raw}))
-	}
 	const name = "etcd.test"
-	later, before := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
-	write(trust(first))
+	begun, before, later := time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	write(trustFirst)
 	c, err := options(t, nil, "--cacert", file).Config()
 	if err != nil {
 		t.Fatal(err)
@@ -110,15 +94,15 @@ func TestAuthorities(t *testing.T) {
 		cert    tls.Certificate
 		says    string
 	}{
-		{"as it was", trust(first), first.sign(t, name, later), ""},
-		{"not of this authority", trust(first), second.sign(t, name, later), "unknown authority"},
-		{"of another server", trust(first), first.sign(t, "other.test", later), "not " + name},
-		{"expired", trust(first), first.sign(t, name, before), "expired"},
-		{"of a new authority beside the old one", trust(first) + trust(second), second.sign(t, name, later), ""},
-		{"of a new authority", trust(second), second.sign(t, name, later), ""},
-		{"of the old one", trust(second), first.sign(t, name, later), "unknown authority"},
-		{"while the file is being written", "-----BEGIN", second.sign(t, name, later), ""},
-		{"of another server, with the new authority", trust(second), second.sign(t, "other.test", later), "not " + name},
+		{"as it was", trustFirst, signed(t, first, name, begun, later), ""},
+		{"not of this authority", trustFirst, signed(t, second, name, begun, later), "unknown authority"},
+		{"of another server", trustFirst, signed(t, first, "other.test", begun, later), "not " + name},
+		{"expired", trustFirst, signed(t, first, name, begun, before), "expired"},
+		{"of a new authority beside the old one", trustFirst + trustSecond, signed(t, second, name, begun, later), ""},
+		{"of a new authority", trustSecond, signed(t, second, name, begun, later), ""},
+		{"of the old one", trustSecond, signed(t, first, name, begun, later), "unknown authority"},
+		{"while the file is being written", "-----BEGIN", signed(t, second, name, begun, later), ""},
+		{"of another server, with the new authority", trustSecond, signed(t, second, "other.test", begun, later), "not " + name},
 	} {
 		write(step.content)
 		err := shake(t, a, name, step.cert)
@@ -129,7 +113,7 @@ func TestAuthorities(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := shake(t, a, name, second.sign(t, name, later)); err != nil {
+	if err := shake(t, a, name, signed(t, second, name, begun, later)); err != nil {
 		t.Errorf("without the file: %v", err)
 	}
 }

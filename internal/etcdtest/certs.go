@@ -35,17 +35,17 @@ func newCerts(dir string) (*Certs, error) {
 		Cert: filepath.Join(dir, "client.pem"), Key: filepath.Join(dir, "client-key.pem"),
 		ServerCert: filepath.Join(dir, "server.pem"), ServerKey: filepath.Join(dir, "server-key.pem"),
 	}
-	authority, err := newAuthority(c.CA)
+	authority, err := NewAuthority(c.CA)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := newAuthority(c.StrangeCA); err != nil {
+	if _, err := NewAuthority(c.StrangeCA); err != nil {
 		return nil, err
 	}
-	if err := authority.sign(c.ServerCert, c.ServerKey, x509.ExtKeyUsageServerAuth); err != nil {
+	if err := authority.Sign(c.ServerCert, c.ServerKey, NewTemplate("etcdtest", x509.ExtKeyUsageServerAuth)); err != nil {
 		return nil, err
 	}
-	if err := authority.sign(c.Cert, c.Key, x509.ExtKeyUsageClientAuth); err != nil {
+	if err := authority.Sign(c.Cert, c.Key, NewTemplate("etcdtest", x509.ExtKeyUsageClientAuth)); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -66,19 +66,21 @@ func (c *Certs) clientTLS() (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots}, nil
 }
 
-type authority struct {
+// An Authority signs certificates.
+type Authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(file string) (*authority, error) {
+// NewAuthority makes one, and a file with its own certificate.
+func NewAuthority(file string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	template := newTemplate("etcdtest authority")
+	template := NewTemplate("etcdtest authority", x509.ExtKeyUsageAny)
 	template.IsCA, template.BasicConstraintsValid = true, true
-	template.KeyUsage = x509.KeyUsageCertSign
+	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageCertSign, nil
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		return nil, err
@@ -87,19 +89,15 @@ func newAuthority(file string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authority{cert, key}, writePEM(file, "CERTIFICATE", der)
+	return &Authority{cert, key}, writePEM(file, "CERTIFICATE", der)
 }
 
-func (a *authority) sign(certFile, keyFile string, usage x509.ExtKeyUsage) error {
+// Sign makes files with a certificate and its key.
+func (a *Authority) Sign(certFile, keyFile string, template *x509.Certificate) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	template := newTemplate("etcdtest")
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{usage}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	template.DNSNames = []string{"localhost"}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		return err
@@ -114,12 +112,17 @@ func (a *authority) sign(certFile, keyFile string, usage x509.ExtKeyUsage) error
 	return writePEM(certFile, "CERTIFICATE", der)
 }
 
-func newTemplate(name string) *x509.Certificate {
+// NewTemplate returns what a certificate for this machine says. Change it at will.
+func NewTemplate(name string, usage x509.ExtKeyUsage) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{usage},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:     []string{"localhost"},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,8 +62,8 @@ const (
 	// stream; there it is a verdict on an answer only.
 	FailApplied
 
-	// NoSpaceApplied lets etcd carry a single request out, then answers that its space is exceeded, as etcd does to the
-	// request with which it notices that.
+	// NoSpaceApplied lets etcd carry a single request out, then answers that its space is exceeded,
+	// as etcd does to the request with which it notices that.
 	NoSpaceApplied
 )
 
@@ -134,6 +135,18 @@ func (g *Gate) InterceptAnswers(hook Hook) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.answers = hook
+}
+
+// Counting returns a hook that lets all pass, and counts the requests of a method, as
+// "Authenticate".
+func Counting(method string) (Hook, *atomic.Int64) {
+	var n atomic.Int64
+	return func(name string, _ proto.Message) Verdict {
+		if strings.HasSuffix(name, "/"+method) {
+			n.Add(1)
+		}
+		return Pass
+	}, &n
 }
 
 // AwaitHeld returns the next message that is being held; each is returned once, in the order in which they were held.

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// niceness is what tests run with. With a lower priority than this they would get next to nothing on
-// a machine that is busy with something else, and not be done in go test's 10 minutes.
+// niceness is what tests run with. With a lower priority than this they would get next to nothing
+// on a machine that is busy with something else, and not be done in go test's 10 minutes.
 const niceness = 5
 
 // GiveWay has the process, and what it starts, give way to others.

@@ -10,11 +10,14 @@ import (
 	"github.com/etcdlock/etcdlock/internal/rundir"
 )
 
-// A guard whose etcdlocker is gone attests, in a file named by the lease, that nothing of the command is left: the kernel
-// has said so to it. So does an etcdlocker that could not tell etcd. Nothing else proves that: process ids, start times and boot ids are shared by a restored snapshot or
-// another namespace. Whoever waits for the lock on this machine, as this user, may then end the lease.
+// A guard whose etcdlocker is gone attests, in a file named by the lease, that nothing of the
+// command is left: the kernel has said so to it. So does an etcdlocker that could not tell etcd.
+// Nothing else proves that: process ids, start times and boot ids are shared by a restored snapshot
+// or another namespace. Whoever waits for the lock on this machine, as this user, may then end the
+// lease.
 //
-// The file has one possible content, so half of it is none, and one from before the last boot is not believed.
+// The file has one possible content, so half of it is none, and one from before the last boot is
+// not believed.
 const (
 	attestationPrefix = "dead-"
 	unfinishedPrefix  = "new-"

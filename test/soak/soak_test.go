@@ -1,6 +1,6 @@
 // Package soak has many contenders of all kinds do everything at random to a few locks, on an etcd
-// that is not well, and watches what must not happen: two holders, tokens that do not grow, waits and
-// contexts that do not end, things left behind.
+// that is not well, and watches what must not happen: two holders, tokens that do not grow, waits
+// and contexts that do not end, things left behind.
 package soak
 
 import (
@@ -295,11 +295,11 @@ func (s *soak) leave(i int, h *holding) {
 }
 
 // often does something again and again, at random times, while etcd is ill.
-func (s *soak) often(mean time.Duration, do func(context.Context)) {
+func (s *soak) often(mean time.Duration, do func()) {
 	for s.ill.Err() == nil {
 		select {
 		case <-time.After(rand.N(2 * mean)):
-			do(s.ill)
+			do()
 		case <-s.ill.Done():
 		}
 	}
@@ -309,7 +309,7 @@ func (s *soak) often(mean time.Duration, do func(context.Context)) {
 // in.
 func (s *soak) operate() {
 	client := s.access.Client(s.t)
-	s.often(300*time.Millisecond, func(context.Context) {
+	s.often(300*time.Millisecond, func() {
 		k := key(rand.IntN(keys))
 		if rand.IntN(2) == 0 {
 			s.insist(func(ctx context.Context) error {
@@ -340,7 +340,7 @@ func (s *soak) insist(do func(context.Context) error) {
 // passwords has etcd forget all tokens, and takes the user's rights away for a moment.
 func passwords(s *soak, p *etcdtest.Process) {
 	root := p.Client(s.t)
-	s.often(time.Second, func(context.Context) {
+	s.often(time.Second, func() {
 		s.insist(func(ctx context.Context) error { _, err := root.UserChangePassword(ctx, "worker", "pass"); return err })
 		if rand.IntN(3) > 0 {
 			return
@@ -359,12 +359,12 @@ func passwords(s *soak, p *etcdtest.Process) {
 
 // restarts kills etcd, and starts it again at once.
 func restarts(s *soak, p *etcdtest.Process) {
-	s.often(5*time.Second, func(context.Context) { p.Restart() })
+	s.often(5*time.Second, p.Restart)
 }
 
 // alarms has etcd take nothing but deletions now and then.
 func alarms(s *soak) {
-	s.often(time.Second, func(context.Context) {
+	s.often(time.Second, func() {
 		s.access.Alarm(s.t, true)
 		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
 		s.access.Alarm(s.t, false)
@@ -374,7 +374,7 @@ func alarms(s *soak) {
 // stops has a member stand still that is not the leader.
 func stops(s *soak, c *etcdtest.Cluster) {
 	leader := c.Leader()
-	s.often(2*time.Second, func(context.Context) {
+	s.often(2*time.Second, func() {
 		if m := c.Member(rand.IntN(3)); m != leader {
 			m.Stop()
 			time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
