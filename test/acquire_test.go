@@ -224,11 +224,6 @@ func TestHoldAtLeast(t *testing.T) {
 
 func TestNotReached(t *testing.T) {
 	t.Parallel()
-	refused, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused.Close()
 	mute, err := net.Listen("tcp4", "127.0.0.1:0") // accepts, and never answers
 	if err != nil {
 		t.Fatal(err)
@@ -249,10 +244,10 @@ func TestNotReached(t *testing.T) {
 			c.Close()
 		}
 	}()
-	for name, l := range map[string]net.Listener{"refused": refused, "mute": mute, "not etcd": http} {
+	for name, addr := range map[string]string{"refused": "127.0.0.1:1", "mute": mute.Addr().String(), "not etcd": http.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := locker(t, l.Addr().String(), "-k", "/x", "--connect-timeout", "1s", "echo", "ran")
+			p := locker(t, addr, "-k", "/x", "--connect-timeout", "1s", "echo", "ran")
 			if code := p.code(); code != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), "did not answer within 1s") {
 				t.Errorf("exit code %d, %q %q", code, p.stdout, p.stderr)
 			}
