@@ -94,6 +94,7 @@ func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err erro
 			c.fence(ctx)
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
 		}
+		c.removeDetached(ctx)
 	}
 	for noSpace := isNoSpace(err); ; {
 		if noSpace && !sleep(ctx, pauseMax) {

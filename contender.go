@@ -31,6 +31,7 @@ type contender struct {
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it
 	asked atomic.Bool  // the holding was asked to end, and not its lock or its session
+	blind atomic.Int64 // its state may not be read: when validity was to end then; 0 as long as it may
 	ends  atomic.Bool  // what is asked of etcd is of no use any more when validity has ended
 
 	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
@@ -237,6 +238,9 @@ func (c *contender) bereft(err error) {
 
 // renewed is told of a renewal.
 func (c *contender) renewed() {
+	if c.blind.Load() != 0 {
+		c.lease.look(c)
+	}
 	if c.onRenew != nil && c.token.Load() != 0 && !c.isLost() {
 		c.lease.notices.post(c.onRenew)
 	}
@@ -315,10 +319,11 @@ func (c *contender) expire() {
 	c.closeExpired()
 }
 
-// closeExpired is called with mu locked.
+// closeExpired is called with mu locked. What happens to the keys is no news any more.
 func (c *contender) closeExpired() {
 	if !isClosed(c.expired) {
 		close(c.expired)
+		unwatch(c.lease.client, c.line.end()...)
 	}
 }
 

@@ -176,6 +176,11 @@ func (c *contender) refreshNow(ctx context.Context) error {
 	return nil
 }
 
+// mustBeUnlocked is the error of who wants a lock again that was lost and is still valid.
+func (c *contender) mustBeUnlocked() error {
+	return fmt.Errorf("it was lost, and is to be unlocked first: %w", c.lostError())
+}
+
 // hasLeft reports whether the lock was given back, or that has begun.
 func (c *contender) hasLeft() bool {
 	c.mu.Lock()

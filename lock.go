@@ -119,8 +119,10 @@ func (l *Lock) Prepare(ctx context.Context) error {
 		return err
 	}
 	defer l.give()
-	if l.current() != nil {
+	if c := l.current(); c != nil && !c.isLost() {
 		return nil
+	} else if c != nil && !c.isExpired() {
+		return c.mustBeUnlocked()
 	}
 	_, err = l.prepare(ctx, s)
 	return err
@@ -212,7 +214,7 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 	defer stop()
 	c := l.current()
 	if c != nil && !c.isExpired() { // the work that stops would run beside that of the next one
-		return nil, fmt.Errorf("it was lost, and is to be unlocked first: %w", c.lostError())
+		return nil, c.mustBeUnlocked()
 	}
 	for c == nil || c.isLost() { // also one that is lost before it is handed out
 		if c != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
 // Of how many contenders one transaction reads the state: etcd takes 128 operations, unless it was
@@ -59,7 +61,10 @@ func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) 
 	case err == nil:
 		judgeAll(glances, resp)
 		return resp, nil
-	case !isRefused(err) || len(some) <= 1:
+	case isRefused(err) && len(some) == 1:
+		some[0].unread(err)
+		fallthrough
+	case !isRefused(err) || len(some) == 0:
 		return nil, err
 	}
 	l.tooMany(err, len(ops))
@@ -168,6 +173,15 @@ func (c *contender) glance() (glance, []*operation) {
 	return g, ops
 }
 
+// unread is told that etcd does not let us read the contender's state. It is lost when it would
+// have been if nothing had been renewed since: a session's lease is renewed for others.
+func (c *contender) unread(err error) {
+	c.blind.CompareAndSwap(0, int64(c.lease.validUntil()))
+	if boottime.Instant(c.blind.Load()).Until() <= c.grace && c.holds.Load() {
+		c.lose(Unrenewed, err)
+	}
+}
+
 // state is the read that shows whether a contender is what it believes to be.
 func (c *contender) state() []*operation {
 	return []*operation{get(c.key), get(c.place)}
@@ -197,6 +211,7 @@ func (g glance) learn(resp *answer, n int) int {
 	if old {
 		return n
 	}
+	c.blind.Store(0)
 	if waits {
 		c.wake()
 	} else if reason := c.whatIsLost(key, own); reason != 0 {

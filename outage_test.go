@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,6 +50,34 @@ func TestNoAnswerWithALease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestManyWithoutAnswer: the locks of a session do not wait for etcd one after another.
+func TestManyWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	const locks, limit = 40, 500 * time.Millisecond
+	link, behind := linked(t, etcdtest.Shared(t))
+	link.Silence()
+	session := newSession(t, behind)
+	session.ConnectTimeout = limit
+	began := time.Now()
+	var all sync.WaitGroup
+	for i := range locks {
+		l, err := session.NewLock(fmt.Sprint("/many-silent/", i), "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			if _, err := l.Lock(context.Background()); !errors.Is(err, etcdlock.ErrNoAnswer) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took > locks*limit/2 {
+		t.Errorf("%v until the last one has failed", took)
+	}
+	link.Restore()
 }
 
 // TestTryLockAnswersInTime: an etcd that falls silent after some answers does not hold it up.

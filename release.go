@@ -75,8 +75,11 @@ func (l *Lock) Close(ctx context.Context) error {
 func (l *Lock) end(ctx context.Context, c *contender) error {
 	ctx, done := withAllowance(ctx)
 	defer done()
-	if err := l.take(ctx, c.over); err != nil {
+	switch err := l.take(ctx, c.over); {
+	case err == ErrNotHeld:
 		return err
+	case err != nil:
+		return c.unconfirmed(err)
 	}
 	defer l.give()
 	if l.current() != c {
@@ -360,6 +363,31 @@ func (c *contender) fence(ctx context.Context) {
 		c.owner.session.owe(c.lease)
 		c.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", c.key, "cause", err)
 	}
+	c.removeDetached(ctx)
+}
+
+// removeDetached removes a place that an operator has written without our lease, which does not
+// take it along. It is where ours was, and nobody else has a place of that name.
+func (c *contender) removeDetached(ctx context.Context) {
+	if !c.isOverwritten() {
+		return
+	}
+	resp, err := c.lease.readUntil(ctx, isFinal, get(c.place))
+	if err == nil {
+		if own := getOne(resp, 0); own != nil && own.Lease != int64(c.lease.id) {
+			_, _, err = c.rewrite(ctx, []*comparison{modIs(c.place, own.ModRevision)}, []*operation{remove(c.place)}, nil)
+		}
+	}
+	if err != nil {
+		c.say(slog.LevelWarn, "a place in line that was overwritten may stay", "key", c.key, "place", c.place, "cause", err)
+	}
+}
+
+// isOverwritten reports whether somebody else may have written the place.
+func (c *contender) isOverwritten() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.line.doom == errOverwritten || c.lost != nil && c.lost.Reason == PlaceLost
 }
 
 // withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.

@@ -231,6 +231,45 @@ func TestFewOperations(t *testing.T) {
 	}
 }
 
+// TestMayNotBeRead: a lock of a session whose keys may not be read any more is lost, and only that
+// one. One that may be read again in time is not.
+func TestMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/a", "/b", "/c")
+	s.EnableAuth(t, "secret")
+	root, ctx, config := s.Client(t), etcdtest.Context(t), s.Config()
+	config.Username, config.Password = "worker", "pass"
+	session := newSession(t, etcdtest.Dial(t, config))
+	session.TTL, session.RefreshInterval = 8*time.Second, 100*time.Millisecond
+	held, locks := map[string]grip{}, map[string]*etcdlock.Lock{}
+	for _, key := range []string{"/a", "/b", "/c"} {
+		l, err := session.NewLock(key, "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held[key], locks[key] = mustLock(t, l), l
+	}
+	may := func(key string, what clientv3.PermissionType) {
+		if _, err := root.RoleGrantPermission(ctx, "worker", key, "", what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	may("/b", clientv3.PermissionType(clientv3.PermWrite))
+	may("/c", clientv3.PermissionType(clientv3.PermWrite))
+	renewed(t, locks["/a"], held["/a"], 3)
+	may("/c", clientv3.PermissionType(clientv3.PermReadWrite))
+	lost := causeOf(t, held["/b"])
+	if lost.Reason != etcdlock.Unrenewed || !errors.Is(lost, rpctypes.ErrPermissionDenied) {
+		t.Errorf("%v", lost)
+	}
+	for _, key := range []string{"/a", "/c"} {
+		if held[key].Err() != nil {
+			t.Errorf("%s: %v", key, context.Cause(held[key]))
+		}
+	}
+}
+
 // TestPermissionGoneForAWhile: what a session could not give back for want of a permission it gives
 // back when it may, and its other locks are not concerned.
 func TestPermissionGoneForAWhile(t *testing.T) {

@@ -49,6 +49,9 @@ func held(ctx context.Context, e etcd, lib library, locks, refreshes int) (_ fig
 		"heap":       float64(heapInUse()-heap) / 1024 / float64(locks),
 		"goroutines": float64(runtime.NumGoroutine() - goroutines),
 	}
+	if !sleep(ctx, heldRefresh) { // until all are looked after
+		return nil, context.Cause(ctx)
+	}
 	before := sent.Load()
 	if !sleep(ctx, time.Duration(refreshes)*heldRefresh) {
 		return nil, context.Cause(ctx)

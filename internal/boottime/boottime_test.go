@@ -45,3 +45,35 @@ func TestResetForgetsAnUnreceivedAlarm(t *testing.T) {
 	default:
 	}
 }
+
+// TestManyTimers: each rings in its time, whatever becomes of the others.
+func TestManyTimers(t *testing.T) {
+	for range 3 { // what they share comes and goes
+		const n = 50
+		var timers [n]*Timer
+		begin := Now()
+		at := func(i int) Instant { return begin.Add(time.Duration(i*7%n) * time.Millisecond) }
+		for i := range timers {
+			timers[i] = NewTimer()
+			timers[i].Reset(at(n - i))
+			timers[i].Reset(at(i))
+		}
+		for i, timer := range timers {
+			if i%3 == 0 {
+				timer.Close()
+				continue
+			}
+			<-timer.C
+			if early := at(i).Until(); early > 0 {
+				t.Errorf("rang %v early", early)
+			}
+			timer.Reset(Now())
+		}
+		for i, timer := range timers {
+			if i%3 > 0 {
+				<-timer.C
+				timer.Close()
+			}
+		}
+	}
+}

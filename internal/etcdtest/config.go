@@ -44,6 +44,11 @@ func WithMaxTxnOps(n uint) Option {
 	return func(c *config) { c.MaxTxnOps = n }
 }
 
+// WithQuota bounds the space that etcd takes, in bytes, below its usual 2 GiB.
+func WithQuota(bytes int64) Option {
+	return func(c *config) { c.Quota = bytes }
+}
+
 // WithPeerLinks leads what the members of a cluster send to each other through links: see [Cluster.PeerLink].
 func WithPeerLinks() Option {
 	return func(c *config) { c.PeerLinks = true }
@@ -62,6 +67,7 @@ type config struct {
 	TLS, ClientCerts   bool
 	Sync, PeerLinks    bool
 	MaxTxnOps          uint          // 0: etcd's default
+	Quota              int64         // 0: etcd's default
 	Tokens             time.Duration // 0: they are not JSON web tokens
 	Certs              *Certs
 	LogLevel           string
@@ -107,6 +113,7 @@ func (c *config) embed() *embed.Config {
 	e.Dir = c.dataDir()
 	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
 	e.UnsafeNoFsync = !c.Sync
+	e.QuotaBackendBytes = c.Quota
 	e.MaxTxnOps = cmp.Or(c.MaxTxnOps, e.MaxTxnOps)
 	e.EnableGRPCGateway = false
 	e.LogLevel = c.LogLevel

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -72,8 +73,8 @@ func TestSoak(t *testing.T) {
 	asUser := users.Config()
 	asUser.Username, asUser.Password = "worker", "pass"
 	few := etcdtest.StartProcess(t, etcdtest.WithMaxTxnOps(16))
-	full := etcdtest.StartProcess(t)
-	three := etcdtest.StartCluster(t, 3)
+	full := etcdtest.StartProcess(t, etcdtest.WithQuota(quota))
+	three := etcdtest.StartCluster(t, 3, etcdtest.WithSync())
 	for _, one := range []struct {
 		name   string
 		access *etcdtest.Access
@@ -82,7 +83,7 @@ func TestSoak(t *testing.T) {
 	}{
 		{"users", &users.Access, asUser, func(s *soak) { passwords(s, users) }},
 		{"few operations", &few.Access, few.Config(), func(s *soak) { restarts(s, few) }},
-		{"no space", &full.Access, full.Config(), alarms},
+		{"no space", &full.Access, full.Config(), func(s *soak) { fills(s, full) }},
 		{"a member that stands still", &three.Member(0).Access, three.Config(), func(s *soak) { stops(s, three) }},
 	} {
 		t.Run(one.name, func(t *testing.T) {
@@ -362,23 +363,57 @@ func restarts(s *soak, p *etcdtest.Process) {
 	s.often(5*time.Second, p.Restart)
 }
 
-// alarms has etcd take nothing but deletions now and then.
-func alarms(s *soak) {
-	s.often(time.Second, func() {
-		s.access.Alarm(s.t, true)
+// quota is what etcd may take for its data in fills, in bytes, and share what is written there at
+// once.
+const quota, share = 16 << 20, 1 << 20
+
+// fills writes until etcd has no space, and then makes some.
+func fills(s *soak, p *etcdtest.Process) {
+	client := p.Client(s.t)
+	s.often(2*time.Second, func() {
+		for n := 0; ; n++ {
+			full := false
+			s.insist(func(ctx context.Context) error {
+				_, err := client.Put(ctx, fmt.Sprint("/filled/", n), strings.Repeat("x", share))
+				if full = errors.Is(err, rpctypes.ErrNoSpace); full {
+					return nil
+				}
+				return err
+			})
+			if full {
+				break
+			}
+		}
 		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+		s.insist(func(ctx context.Context) error {
+			deleted, err := client.Delete(ctx, "/filled/", clientv3.WithPrefix())
+			if err == nil {
+				_, err = client.Compact(ctx, deleted.Header.Revision, clientv3.WithCompactPhysical())
+			}
+			if err == nil || errors.Is(err, rpctypes.ErrCompacted) { // by an earlier try
+				_, err = client.Defragment(ctx, p.Endpoint())
+			}
+			return err
+		})
 		s.access.Alarm(s.t, false)
 	})
 }
 
-// stops has a member stand still that is not the leader.
+// stops has a member stand still that is not the leader, or its disk.
 func stops(s *soak, c *etcdtest.Cluster) {
 	leader := c.Leader()
 	s.often(2*time.Second, func() {
-		if m := c.Member(rand.IntN(3)); m != leader {
-			m.Stop()
-			time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
-			m.Cont()
+		m := c.Member(rand.IntN(3))
+		if m == leader {
+			return
 		}
+		mend := m.Cont
+		if etcdtest.CanStall() && rand.IntN(2) == 0 {
+			mend = m.Stall()
+		} else {
+			m.Stop()
+		}
+		time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
+		mend()
 	})
 }

@@ -1,0 +1,97 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestOverwrittenWithoutLease: an operator's put takes a place off its lease, so that it does not
+// go with that. Whose place it was takes it away, so that nobody waits behind it.
+func TestOverwrittenWithoutLease(t *testing.T) {
+	s := etcdtest.Start(t)
+	for _, whose := range []string{"a holder's", "a waiter's"} {
+		t.Run(whose, func(t *testing.T) {
+			inBoth(t, s.Client(t), "/off", ttl, func(t *testing.T, l *etcdlock.Lock) {
+				client, ctx, key := s.Client(t), etcdtest.Context(t), l.Key()
+				holder, other := l, newLock(t, client, key, "other")
+				if whose == "a waiter's" {
+					holder, other = other, l
+				}
+				held := mustLock(t, holder)
+				second := queue(t, other)
+				third := queue(t, newLock(t, s.Client(t), key, "third"))
+				if _, err := client.Put(ctx, placeWith(t, client, key+"/", "me"), "by hand"); err != nil {
+					t.Fatal(err)
+				}
+				inTurn := []*waiter{second, third}
+				if holder == l {
+					causeOf(t, held)
+				} else { // whose place is lost goes to the end of the line
+					awaitBehind(t, client, key, "third", "me")
+					inTurn = []*waiter{third, second}
+				}
+				if err := holder.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
+					t.Errorf("Unlock: %v", err)
+				}
+				for _, w := range inTurn {
+					w.mustGet(t)
+					mustUnlock(t, w.Lock)
+				}
+			})
+		})
+	}
+}
+
+// awaitBehind waits until somebody's place is behind another's.
+func awaitBehind(t *testing.T, client *clientv3.Client, key, before, id string) {
+	t.Helper()
+	first := placeWith(t, client, key+"/", before)
+	etcdtest.Await(t, id+" to be behind "+before, func(ctx context.Context) error {
+		line, err := client.Get(ctx, key+"/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+		if err != nil {
+			return err
+		}
+		n := len(line.Kvs)
+		if n < 2 || string(line.Kvs[n-2].Key) != first || !strings.Contains(string(line.Kvs[n-1].Value), `"id":"`+id+`"`) {
+			return fmt.Errorf("%v", line.Kvs)
+		}
+		return nil
+	})
+}
+
+// TestLostAndForgotten: of locks that were lost, and that nobody unlocks, nothing is left.
+func TestLostAndForgotten(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	witness := newLock(t, client, "/witness", "me")
+	mustLock(t, witness)
+	awaitWatches(t, witness, 3)
+	before := runtime.NumGoroutine()
+	for range 10 {
+		l, err := etcdlock.New(client, "/forgotten", "me", ttl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := mustLock(t, l)
+		awaitWatches(t, l, 6)
+		if _, err := client.Revoke(ctx, l.Holding().Lease()); err != nil {
+			t.Fatal(err)
+		}
+		causeOf(t, held)
+	}
+	etcdtest.Await(t, "all to be forgotten", func(context.Context) error {
+		if n, more := witness.Watches(), runtime.NumGoroutine()-before; n > 3 || more > 3 {
+			return fmt.Errorf("%d watches, %d goroutines more", n, more)
+		}
+		return nil
+	})
+}
