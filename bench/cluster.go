@@ -24,7 +24,7 @@ func (m *members) open() (etcd, error) {
 		}
 		m.cluster = c
 	}
-	return etcd{m.cluster.Endpoints}, nil
+	return etcd{endpoints: m.cluster.Endpoints}, nil
 }
 
 func (m *members) close() {

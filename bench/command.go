@@ -20,7 +20,10 @@ import (
 type program func(ctx context.Context, args ...string) *exec.Cmd
 
 // programs are those that were built for this run, and the etcd that they use.
-type programs struct{ dir, endpoint string }
+type programs struct {
+	dir string
+	etcd
+}
 
 // buildPrograms builds all as they are released: without cgo.
 func buildPrograms(ctx context.Context, dir string) error {
@@ -42,9 +45,13 @@ const copies = 4
 
 var started atomic.Int64
 
-// next is one of the copies of a program.
-func (p programs) next(name string) string {
-	return filepath.Join(p.dir, fmt.Sprint(name, started.Add(1)%copies))
+// next runs one of the copies of a program.
+func (p programs) next(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, fmt.Sprint(name, started.Add(1)%copies)), args...)
+	if p.account != (account{}) {
+		cmd.Env = append(os.Environ(), "ETCDCTL_USER="+p.account.user+":"+p.account.password)
+	}
+	return cmd
 }
 
 func copyProgram(dir, name string) error {
@@ -58,7 +65,7 @@ func copyProgram(dir, name string) error {
 }
 
 func (p programs) locker(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, p.next("etcdlocker"), append([]string{"-e", p.endpoint, "-k", newKey()}, args...)...)
+	return p.next(ctx, "etcdlocker", append([]string{"-e", p.endpoints[0], "-k", newKey()}, args...)...)
 }
 
 func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
@@ -66,7 +73,7 @@ func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 func (p programs) etcdctl(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, p.next("etcdctl"), append([]string{"--endpoints", p.endpoint, "lock", newKey()}, args...)...)
+	return p.next(ctx, "etcdctl", append([]string{"--endpoints", p.endpoints[0], "lock", newKey()}, args...)...)
 }
 
 // running runs true under the lock several times and returns the medians of what it takes, in ms.
@@ -81,7 +88,7 @@ func running(ctx context.Context, make program, times int) (figures, error) {
 		wall = append(wall, milliseconds(time.Since(start)))
 		cpu = append(cpu, milliseconds(cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()))
 	}
-	return figures{"wall": median(wall), "cpu": median(cpu)}, nil
+	return figures{"wall": {median(wall)}, "cpu": {median(cpu)}}, nil
 }
 
 // memory returns the proportional resident memory of a holder without a command, in MiB.
@@ -102,7 +109,7 @@ func memory(ctx context.Context, make program) (figures, error) {
 	cmd.Process.Signal(syscall.SIGTERM)
 	io.Copy(io.Discard, stdout)
 	cmd.Wait() // ends by the signal
-	return figures{"pss": size}, err
+	return figures{"pss": {size}}, err
 }
 
 // guardedRefresh is how often the lease is renewed while the guard is watched.
@@ -113,16 +120,16 @@ const guardedRefresh = 200 * time.Millisecond
 func (p programs) guard(ctx context.Context, settle, watched time.Duration) (figures, error) {
 	f := figures{}
 	err := p.whileHolding(ctx, func(locker, guard int) error {
-		var err1, err2 error
-		f["locker"], err1 = sizeOf(fmt.Sprintf("/proc/%d/status", locker), "RssAnon:")
-		f["guard"], err2 = sizeOf(fmt.Sprintf("/proc/%d/status", guard), "RssAnon:")
+		ofLocker, err1 := sizeOf(fmt.Sprintf("/proc/%d/status", locker), "RssAnon:")
+		ofGuard, err2 := sizeOf(fmt.Sprintf("/proc/%d/status", guard), "RssAnon:")
 		if !sleep(ctx, settle) {
 			return context.Cause(ctx)
 		}
 		before, err3 := switches(guard)
 		sleep(ctx, watched)
 		after, err4 := switches(guard)
-		f["wake-ups"] = (after - before) / (watched.Seconds() / guardedRefresh.Seconds())
+		wakeUps := (after - before) / (watched.Seconds() / guardedRefresh.Seconds())
+		f["locker"], f["guard"], f["wake-ups"] = []float64{ofLocker}, []float64{ofGuard}, []float64{wakeUps}
 		return errors.Join(err1, err2, err3, err4)
 	}, "-t", "4", "-r", guardedRefresh.String())
 	return f, err

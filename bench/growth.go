@@ -73,7 +73,7 @@ func (g growth) measure(ctx context.Context, programs string, lib library, waite
 		return nil, err
 	}
 	f := spread(l.stile.times())
-	f["enqueue"], f["cpu"] = median(enqueue), used
+	f["enqueue"], f["cpu"] = []float64{median(enqueue)}, []float64{used}
 	return f, nil
 }
 

@@ -158,7 +158,7 @@ func handOvers(ctx context.Context, e etcd, lib library, contenders, turns int, 
 		return nil, context.Cause(ctx)
 	}
 	f := spread(t.times())
-	f["rate"] = t.perSecond()
+	f["rate"] = []float64{t.perSecond()}
 	return f, nil
 }
 
@@ -179,7 +179,7 @@ func uncontended(ctx context.Context, e etcd, lib library, n int) (_ figures, er
 			return nil, err
 		}
 	}
-	return figures{"rate": float64(n) / time.Since(start).Seconds()}, nil
+	return figures{"rate": {float64(n) / time.Since(start).Seconds()}}, nil
 }
 
 // floor is what no lock on etcd can be faster than: a key is deleted, and another client's watch sees it. The key is there

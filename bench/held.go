@@ -46,8 +46,8 @@ func held(ctx context.Context, e etcd, lib library, locks, refreshes int) (_ fig
 		return nil, err
 	}
 	f := figures{
-		"heap":       float64(heapInUse()-heap) / 1024 / float64(locks),
-		"goroutines": float64(runtime.NumGoroutine() - goroutines),
+		"heap":       {float64(heapInUse()-heap) / 1024 / float64(locks)},
+		"goroutines": {float64(runtime.NumGoroutine() - goroutines)},
 	}
 	if !sleep(ctx, heldRefresh) { // until all are looked after
 		return nil, context.Cause(ctx)
@@ -56,7 +56,7 @@ func held(ctx context.Context, e etcd, lib library, locks, refreshes int) (_ fig
 	if !sleep(ctx, time.Duration(refreshes)*heldRefresh) {
 		return nil, context.Cause(ctx)
 	}
-	f["messages"] = float64(sent.Load()-before) / float64(refreshes)
+	f["messages"] = []float64{float64(sent.Load()-before) / float64(refreshes)}
 	runtime.KeepAlive(contenders)
 	return f, nil
 }

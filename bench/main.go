@@ -68,6 +68,14 @@ func (o order) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer server.close()
+	asking, err := startServer(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer asking.close()
+	if err := asking.askForPasswords(ctx); err != nil {
+		return err
+	}
 	three := &members{dir: dir}
 	defer three.close()
 	x := full
@@ -76,9 +84,15 @@ func (o order) run(ctx context.Context, out io.Writer) error {
 	}
 	began := time.Now()
 	one := arena{"", func() (etcd, error) { return server.etcd, nil }}
-	onOne, onSlow := plan(x, programs{dir, server.endpoints[0]}, one, arena{"cluster: ", three.open})
+	onOne, onSlow := plan(x, programs{dir, server.etcd}, one, arena{"cluster: ", three.open})
 	fmt.Fprintf(out, "One server\n")
 	first, err := o.measure(ctx, out, x, onOne)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nWith a password\n")
+	user := arena{"password: ", func() (etcd, error) { return asking.etcd, nil }}
+	asUser, err := o.measure(ctx, out, x, planAsUser(x, programs{dir, asking.etcd}, user))
 	if err != nil {
 		return err
 	}
@@ -89,7 +103,7 @@ func (o order) run(ctx context.Context, out io.Writer) error {
 	}
 	said := conditions(began, dir, o.rounds)
 	fmt.Fprintf(out, "\n%s", said)
-	return o.write(x, said, first, second)
+	return o.write(x, said, first, asUser, second)
 }
 
 // measure runs what was asked for, and shows each result.
@@ -112,7 +126,7 @@ func (o order) measure(ctx context.Context, out io.Writer, x extent, all []measu
 }
 
 // write puts the tables and the plots where they are wanted. What is on one server ends with the growth of lines.
-func (o order) write(x extent, said string, onOne, onSlow []result) error {
+func (o order) write(x extent, said string, onOne, asUser, onSlow []result) error {
 	if o.only != "" {
 		return nil
 	}
@@ -121,6 +135,7 @@ func (o order) write(x extent, said string, onOne, onSlow []result) error {
 		"machine": said,
 		"single":  comparison(onOne),
 		"growth":  lengths(growth, x.growth.sizes),
+		"user":    comparison(asUser),
 		"cluster": comparison(onSlow),
 	}
 	for _, file := range o.into {

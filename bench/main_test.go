@@ -24,7 +24,7 @@ func TestQuickRun(t *testing.T) {
 	t.Setenv("TMPDIR", dir)
 	page, plots := filepath.Join(dir, "page.md"), filepath.Join(dir, "plots")
 	var template strings.Builder
-	names := []string{"machine", "single", "growth", "cluster"}
+	names := []string{"machine", "single", "growth", "user", "cluster"}
 	for _, name := range names {
 		template.WriteString("<!-- bench: " + name + " -->\n<!-- end -->\n")
 	}
@@ -101,8 +101,8 @@ func TestOnlyDoesNotGoWithInto(t *testing.T) {
 // TestOutcome: the ratio is the median of those of the rounds, not that of the medians.
 func TestOutcome(t *testing.T) {
 	r := result{rounds: map[string][]figures{
-		"a": {{"x": 1}, {"x": 2}, {"x": 30}},
-		"b": {{"x": 10}, {"x": 4}, {"x": 100}},
+		"a": {{"x": {1}}, {"x": {2}}, {"x": {30}}},
+		"b": {{"x": {10}}, {"x": {4}}, {"x": {100}}},
 	}}
 	o := r.outcome(row{figure: "x", ours: "a", peer: "b", target: atMost(0.3)})
 	if o.value != 2 || o.peerValue != 10 || o.ratio != 0.3 || o.low != 0.1 || o.high != 0.5 || o.verdict() != "yes" {
@@ -110,6 +110,21 @@ func TestOutcome(t *testing.T) {
 	}
 	if o.target = atLeast(0.4); o.verdict() != "no" {
 		t.Error("a target that was missed is met")
+	}
+}
+
+// TestOutcomeOfAll: a tail is that of all rounds together, and can be held against another figure.
+func TestOutcomeOfAll(t *testing.T) {
+	r := result{rounds: map[string][]figures{
+		"a": {{times: {1, 2, 3}}, {times: {50, 4, 5}}},
+		"b": {{times: {10}}, {times: {20, 30, 25}}},
+	}}
+	o := r.outcome(row{figure: "worst / all p50", ours: "a", peer: "b", unit: "ms", target: atMost(2)})
+	if o.value != 50 || o.peerValue != 25 || o.ratio != 2 || o.verdict() != "yes" {
+		t.Errorf("%+v, %s", o, o.verdict())
+	}
+	if cells := o.cells(); cells[2] != "b's p50 25.0 ms" || cells[4] != "" {
+		t.Errorf("%q", cells)
 	}
 }
 

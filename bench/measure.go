@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 )
 
-// figures are what one side's turn came to, by name.
-type figures map[string]float64
+// figures are what one side's turn came to, by name: one number each, but for times.
+type figures map[string][]float64
+
+// times is the name of all times that a turn has measured, in ms.
+const times = "times"
 
 // A side takes its turn in each round.
 type side struct {
@@ -22,11 +26,21 @@ type measurement struct {
 	rows  []row
 }
 
-// A row of a table compares a figure of one side with the same one of another.
+// A row of a table compares a figure of one side with the same one of another, or with another one
+// ("a / b").
 type row struct {
 	what, unit, figure string
 	ours, peer         string // sides; without a peer the figure stands alone
 	target             target
+}
+
+// figures returns the names of the figures that are compared.
+func (r row) figures() (ours, peers string) {
+	ours, peers, two := strings.Cut(r.figure, " / ")
+	if !two {
+		peers = ours
+	}
+	return ours, peers
 }
 
 // A result is what all rounds came to: by side, for each round.
@@ -57,11 +71,23 @@ func (m measurement) run(ctx context.Context, rounds int) (result, error) {
 	return r, nil
 }
 
-// median returns the median of a side's figure.
-func (r result) median(side, figure string) float64 {
+// ofAll are figures that are quantiles of the times of all rounds together: those of one round are
+// too few for them.
+var ofAll = map[string]float64{"all p50": 0.5, "all p99": 0.99, "p99.9": 0.999, "worst": 1}
+
+// value returns a side's figure: the median of the rounds', or one of ofAll.
+func (r result) value(side, figure string) float64 {
+	q, all := ofAll[figure]
 	var v []float64
 	for _, f := range r.rounds[side] {
-		v = append(v, f[figure])
+		if all {
+			v = append(v, f[times]...)
+		} else {
+			v = append(v, f[figure]...)
+		}
+	}
+	if all {
+		return quantile(v, q)
 	}
 	return median(v)
 }
@@ -70,7 +96,7 @@ func (r result) median(side, figure string) float64 {
 func (r result) ratios(ours, peer, figure string) []float64 {
 	var v []float64
 	for i, f := range r.rounds[ours] {
-		v = append(v, f[figure]/r.rounds[peer][i][figure])
+		v = append(v, f[figure][0]/r.rounds[peer][i][figure][0])
 	}
 	slices.Sort(v)
 	return v
@@ -80,16 +106,23 @@ func (r result) ratios(ours, peer, figure string) []float64 {
 type outcome struct {
 	row
 	value, peerValue float64
-	ratio, low, high float64 // 0 without a peer
+	ratio            float64 // 0 without a peer
+	low, high        float64 // 0 where the ratio is that of all rounds together
 }
 
 func (r result) outcome(of row) outcome {
-	o := outcome{row: of, value: r.median(of.ours, of.figure)}
-	if of.peer != "" {
-		ratios := r.ratios(of.ours, of.peer, of.figure)
-		o.peerValue = r.median(of.peer, of.figure)
-		o.ratio, o.low, o.high = median(ratios), ratios[0], ratios[len(ratios)-1]
+	figure, others := of.figures()
+	o := outcome{row: of, value: r.value(of.ours, figure)}
+	if of.peer == "" {
+		return o
 	}
+	o.peerValue = r.value(of.peer, others)
+	if _, all := ofAll[figure]; all {
+		o.ratio = o.value / o.peerValue
+		return o
+	}
+	ratios := r.ratios(of.ours, of.peer, figure)
+	o.ratio, o.low, o.high = median(ratios), ratios[0], ratios[len(ratios)-1]
 	return o
 }
 

@@ -20,7 +20,7 @@ const (
 type extent struct {
 	alone, floor, commands int
 	tenTurns, twoTurns     int // of each of so many contenders that hold 20 ms
-	quickTurns             int // of each of ten that hold 0
+	quickTurns             int // of each of ten that hold 0; in five rounds there are 5,000 hand-overs of each kind
 	settle, watched        time.Duration
 	locks, refreshes       int
 	growth                 growth
@@ -28,7 +28,7 @@ type extent struct {
 
 var (
 	full = extent{
-		alone: 1000, floor: 200, commands: 15, tenTurns: 20, twoTurns: 100, quickTurns: 60,
+		alone: 1000, floor: 200, commands: 15, tenTurns: 101, twoTurns: 505, quickTurns: 105,
 		settle: time.Second, watched: 4 * time.Second, locks: 10_000, refreshes: 3,
 		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, rushes: 5, arrivals: 40, handOvers: 200, hold: 5 * time.Millisecond},
 	}
@@ -76,30 +76,45 @@ func (x extent) uncontended(a arena, t target) measurement {
 	}), []row{against(name, "/s", "rate", t)}}
 }
 
+// withFloor adds the floor as a side.
+func (x extent) withFloor(a arena, hold time.Duration, sides []side) []side {
+	return append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) { return floor(ctx, e, x.floor, hold) })})
+}
+
+// tails are the rows of what takes longest among the hand-overs of all rounds.
+func tails() []row {
+	return []row{
+		against("p99.9 of all rounds", "ms", "p99.9", target{}),
+		{"the same", "ms", "p99.9 / all p50", ours.name, ours.name, atMost(5)},
+		against("worst of all rounds", "ms", "worst", target{}),
+		{"the same", "ms", "worst / all p99", ours.name, rawFloor, atMost(5)},
+	}
+}
+
 // ten compares with Mutex and with the floor.
 func (x extent) ten(a arena, t, ofFloor target) measurement {
 	const name, hold = "hand-over, 10 contenders holding 20 ms", 20 * time.Millisecond
 	sides := a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
 		return handOvers(ctx, e, lib, 10, x.tenTurns, hold)
 	})
-	sides = append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) { return floor(ctx, e, x.floor, hold) })})
-	return measurement{a.prefix + name, sides, []row{
+	return measurement{a.prefix + name, x.withFloor(a, hold, sides), append([]row{
 		against(name+", p50", "ms", "p50", t),
 		{"the same", "ms", "p50", ours.name, rawFloor, ofFloor},
 		against("p95", "ms", "p95", target{}),
 		against("p99", "ms", "p99", target{}),
-	}}
+	}, tails()...)}
 }
 
 func (x extent) two(a arena, p50, p99 target) measurement {
-	const name = "hand-over, 2 contenders holding 20 ms"
-	return measurement{a.prefix + name, a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
-		return handOvers(ctx, e, lib, 2, x.twoTurns, 20*time.Millisecond)
-	}), []row{
+	const name, hold = "hand-over, 2 contenders holding 20 ms", 20 * time.Millisecond
+	sides := a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
+		return handOvers(ctx, e, lib, 2, x.twoTurns, hold)
+	})
+	return measurement{a.prefix + name, x.withFloor(a, hold, sides), append([]row{
 		against(name+", p50", "ms", "p50", p50),
 		against("p95", "ms", "p95", target{}),
 		against("p99", "ms", "p99", p99),
-	}}
+	}, tails()...)}
 }
 
 func (x extent) rate(ctx context.Context, e etcd, lib library) (figures, error) {
@@ -108,12 +123,12 @@ func (x extent) rate(ctx context.Context, e etcd, lib library) (figures, error) 
 
 func (x extent) rates(a arena, t target) measurement {
 	const name = "hand-overs per second, 10 contenders holding 0"
-	return measurement{a.prefix + name, a.libraries(ours, mutex, x.rate), []row{
+	return measurement{a.prefix + name, x.withFloor(a, 0, a.libraries(ours, mutex, x.rate)), append([]row{
 		against(name, "/s", "rate", t),
 		against("time of one, p50", "ms", "p50", target{}),
 		against("p95", "ms", "p95", target{}),
 		against("p99", "ms", "p99", target{}),
-	}}
+	}, tails()...)}
 }
 
 // besideWrites compares with the same in peace.
@@ -145,17 +160,27 @@ func (x extent) held(a arena) measurement {
 	}}
 }
 
+// command is a side that runs true under the lock.
+func (x extent) command(name string, make program) side {
+	return side{name, func(ctx context.Context) (figures, error) { return running(ctx, make, x.commands) }}
+}
+
 func (x extent) running(p programs) measurement {
 	const name = "etcdlocker -- true"
-	of := func(name string, make program) side {
-		return side{name, func(ctx context.Context) (figures, error) { return running(ctx, make, x.commands) }}
-	}
-	return measurement{name, []side{of(guarded, p.locker), of(unguarded, p.unguarded), of(etcdctl, p.etcdctl)}, []row{
+	return measurement{name, []side{x.command(guarded, p.locker), x.command(unguarded, p.unguarded), x.command(etcdctl, p.etcdctl)}, []row{
 		{"`" + name + "`, wall", "ms", "wall", guarded, etcdctl, atMost(0.95)},
 		{"`" + name + "`, CPU", "ms", "cpu", guarded, etcdctl, atMost(0.95)},
 		{"without its guard, wall", "ms", "wall", unguarded, etcdctl, atMost(1)},
 		{"without its guard, CPU", "ms", "cpu", unguarded, etcdctl, atMost(0.8)},
 		{"with and without its guard, wall", "ms", "wall", guarded, unguarded, atMost(1.05)},
+	}}
+}
+
+func (x extent) runningAsUser(p programs) measurement {
+	const name = "etcdlocker -- true"
+	return measurement{"password: " + name, []side{x.command(guarded, p.locker), x.command(etcdctl, p.etcdctl)}, []row{
+		{"`" + name + "`, wall", "ms", "wall", guarded, etcdctl, atMost(1)},
+		{"`" + name + "`, CPU", "ms", "cpu", guarded, etcdctl, atMost(1)},
 	}}
 }
 
@@ -203,6 +228,11 @@ func (x extent) lines(p programs) measurement {
 	}}
 }
 
+// planAsUser returns all that is measured on a server that asks for passwords.
+func planAsUser(x extent, p programs, a arena) []measurement {
+	return []measurement{x.runningAsUser(p), x.uncontended(a, atLeast(0.95))}
+}
+
 // plan returns all that is measured on one server, and on a slow cluster.
 func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 	onOne = []measurement{
@@ -217,7 +247,7 @@ func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 		x.held(one),
 		x.lines(p),
 	}
-	x.alone, x.quickTurns = x.alone/5, x.quickTurns/3 // each of them takes ten times as long
+	x.alone /= 5 // each of them takes ten times as long
 	onSlow = []measurement{
 		x.ten(slow, atMost(0.5), target{}),
 		x.two(slow, target{}, target{}),

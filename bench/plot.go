@@ -72,7 +72,7 @@ func (p picture) draw(file string, r result, sizes []int) error {
 func series(r result, lib library, figure string, sizes []int) (points plotter.XYs) {
 	const smallest = 0.01
 	for _, n := range sizes {
-		points = append(points, plotter.XY{X: float64(n), Y: max(r.median(waiters(lib, n), figure), smallest)})
+		points = append(points, plotter.XY{X: float64(n), Y: max(r.value(waiters(lib, n), figure), smallest)})
 	}
 	return points
 }

@@ -26,8 +26,15 @@ func quantity(v float64, unit string) string { return strings.TrimSpace(number(v
 func (o outcome) cells() []string {
 	peer, ratio, spread := "", "", ""
 	if o.peer != "" {
-		peer = fmt.Sprintf("%s %s", o.peer, quantity(o.peerValue, o.unit))
-		ratio, spread = number(o.ratio), number(o.low)+" - "+number(o.high)
+		peer = o.peer
+		if figure, others := o.figures(); figure != others {
+			peer += "'s " + strings.TrimPrefix(others, "all ")
+		}
+		peer += " " + quantity(o.peerValue, o.unit)
+		ratio = number(o.ratio)
+	}
+	if o.high > 0 {
+		spread = number(o.low) + " - " + number(o.high)
 	}
 	return []string{o.what, quantity(o.value, o.unit), peer, ratio, spread, o.target.text, o.verdict()}
 }

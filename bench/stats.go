@@ -18,7 +18,7 @@ func quantile(v []float64, q float64) float64 {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// spread returns the percentiles that are shown of times in ms.
-func spread(times []float64) figures {
-	return figures{"p50": quantile(times, 0.5), "p95": quantile(times, 0.95), "p99": quantile(times, 0.99)}
+// spread returns the percentiles that are shown of what was measured in ms, and all of it.
+func spread(all []float64) figures {
+	return figures{"p50": {quantile(all, 0.5)}, "p95": {quantile(all, 0.95)}, "p99": {quantile(all, 0.99)}, times: all}
 }

@@ -42,7 +42,7 @@ func besideWrites(ctx context.Context, e etcd, measured func(context.Context) (f
 	if err := errors.Join(err, failed); err != nil {
 		return nil, err
 	}
-	f["writes"] = rate
+	f["writes"] = []float64{rate}
 	return f, nil
 }
 
