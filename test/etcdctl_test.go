@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -115,6 +118,24 @@ func (s *servers) settings() map[string][]setting {
 		"write-out": {{vars: []string{at(s.plain), "ETCDCTL_WRITE_OUT=json"}}},
 	}
 }
+
+// buildEtcdctl builds etcdctl beside our programs, for those tests that compare.
+func buildEtcdctl(t *testing.T) {
+	t.Helper()
+	if err := builtEtcdctl(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var builtEtcdctl = sync.OnceValue(func() error {
+	cmd := exec.Command("go", "build", "-C", "../bench", "-o", filepath.Join(programs, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("building etcdctl: %w\n%s", err, out)
+	}
+	return err
+})
 
 // TestSettingsOfEtcdctl: where etcdctl works, etcdlocker works, with the differences that
 // docs/etcdctl.md has.

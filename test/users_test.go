@@ -2,46 +2,119 @@ package test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
+// holding is how long TestManyLogins lasts. What is not short is compared with etcdctl lock.
+var holding = flag.Duration("holding", shortHolding, "how long TestManyLogins holds its locks; if longer than usual, beside etcdctl lock")
+
+const shortHolding = time.Minute
+
 // TestManyLogins: a hundred holders with a password, which etcd checks at its usual cost, begin at
 // once and keep their locks. They log in once each, and not for their renewals.
 func TestManyLogins(t *testing.T) {
 	t.Parallel()
+	var theirs *holders
+	if *holding > shortHolding {
+		theirs = holdByEtcdctl(t)
+	}
+	ours := newHolders(t)
+	for i := range manyHolders {
+		ours.hold("etcdlocker", "-v", "-e", ours.endpoint, "-t", "15", "--connect-timeout", "5m", "-k", fmt.Sprint("/many/", i), "sleep", "100000")
+	}
+	times := int(*holding / (15 * time.Second / 2)) // renewed so often
+	for _, p := range ours.all {
+		p.renews(times - strings.Count(p.stderr.String(), "lease renewed"))
+	}
+	if n := ours.logins.Load(); n < manyHolders || n > manyHolders*3/2 {
+		t.Errorf("%d logins of %d holders", n, manyHolders)
+	}
+	rate := ours.rate()
+	if theirs != nil {
+		limit := theirs.rate()
+		t.Logf("logins for each holder and hour: %.1f, of etcdctl lock %.1f (%d and %d)", rate, limit, ours.logins.Load(), theirs.logins.Load())
+		if rate > limit {
+			t.Error("more than etcdctl lock")
+		}
+		theirs.end(0)
+	}
+	ours.end(143)
+}
+
+const manyHolders = 100
+
+// holders are programs that hold locks in an etcd of their own, as one of its users.
+type holders struct {
+	t        *testing.T
+	endpoint string
+	logins   *atomic.Int64
+	all      []*program
+	since    []time.Time
+}
+
+func newHolders(t *testing.T) *holders {
 	s := etcdtest.StartProcess(t)
 	s.AddUser(t, "worker", "pass", "/many")
 	s.EnableAuth(t, "root-password")
 	gate := etcdtest.NewGate(t, s.Endpoint())
 	count, logins := etcdtest.Counting("Authenticate")
 	gate.Intercept(count)
-	const holders, times = 100, 8 // as often as in a minute
-	var all []*program
-	for i := range holders {
-		all = append(all, start(t, []string{"ETCDCTL_USER=worker:pass"}, "etcdlocker", "-v", "-e", gate.Endpoint(), "-t", "15",
-			"--connect-timeout", "5m", "-k", fmt.Sprint("/many/", i), "sleep", "1000"))
+	return &holders{t: t, endpoint: gate.Endpoint(), logins: logins}
+}
+
+// hold starts one.
+func (h *holders) hold(name string, args ...string) *program {
+	h.since = append(h.since, time.Now())
+	h.all = append(h.all, start(h.t, []string{"ETCDCTL_USER=worker:pass"}, name, args...))
+	return h.all[len(h.all)-1]
+}
+
+// holdByEtcdctl starts as many of etcdctl's, one after the other: they do not wait as long for a
+// login as ours.
+func holdByEtcdctl(t *testing.T) *holders {
+	h := newHolders(t)
+	buildEtcdctl(t)
+	for i := range manyHolders {
+		p := h.hold("etcdctl", "--endpoints", h.endpoint, "lock", "--ttl", "15", fmt.Sprint("/many/", i))
+		p.says(p.stdout, "/many/")
 	}
-	for _, p := range all {
-		p.renews(times - strings.Count(p.stderr.String(), "lease renewed"))
+	return h
+}
+
+// rate is how often each logs in in an hour.
+func (h *holders) rate() float64 {
+	var held time.Duration
+	for _, since := range h.since {
+		held += time.Since(since)
 	}
-	if n := logins.Load(); n < holders || n > holders*3/2 {
-		t.Errorf("%d logins of %d holders", n, holders)
+	return float64(h.logins.Load()) / held.Hours()
+}
+
+// end ends all, who must still hold their locks.
+func (h *holders) end(code int) {
+	for _, p := range h.all {
+		select {
+		case <-p.done:
+			h.t.Errorf("it has lost its lock: %s", p.stderr)
+		default:
+			p.signal(syscall.SIGTERM)
+		}
 	}
-	for _, p := range all {
-		p.signal(syscall.SIGTERM)
-	}
-	for _, p := range all {
-		if code := p.code(); code != 143 {
-			t.Errorf("exit code %d, %s", code, p.stderr)
+	for _, p := range h.all {
+		if c := p.code(); c != code {
+			h.t.Errorf("exit code %d, %s", c, p.stderr)
 		}
 	}
 }

@@ -49,6 +49,7 @@ func TestDetectors(t *testing.T) {
 		{unguarded, "etcdlocker killed; the command has no death signal", "overlap: two commands"},
 		{"waits too long", "network silent; processors busy", "death: "},
 		{"needs no timers", "etcdlocker stopped; no kernel timers", "refusal: "},
+		{"logs in once", "etcd forgets all tokens", "loss: "},
 	}
 	var trials sync.WaitGroup
 	turns := make(chan struct{}, max(options.Parallel, 1))

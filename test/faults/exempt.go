@@ -45,9 +45,9 @@ func exemptFaults() []Fault {
 			outcome: loses, code: 2, says: unrenewed, hit: breaks(silent, holders)},
 		Fault{Name: "etcdlocker killed; no kernel timers", row: "no kernel timers", what: "the holder's processes", demand: demand{ordinary: true}, prepare: refusesTimers,
 			outcome: loses, code: 137, hit: signals(syscall.SIGKILL, theLocker)},
-		Fault{Name: "frozen by an outer etcdlocker", what: "the holder's processes", frozen: true, prepare: nests, slower: nestedTime,
+		Fault{Name: "frozen by an outer etcdlocker", what: "the holder's processes", frozen: true, open: true, prepare: nests, slower: nestedTime,
 			outcome: loses, code: 2, also: 137, hit: breaks(silent, holders)},
-		Fault{Name: "frozen by an outer etcdlocker that is killed", row: "frozen by an outer etcdlocker", what: "the holder's processes", frozen: true, prepare: nests, slower: nestedTime,
+		Fault{Name: "frozen by an outer etcdlocker that is killed", row: "frozen by an outer etcdlocker", what: "the holder's processes", frozen: true, open: true, prepare: nests, slower: nestedTime,
 			outcome: loses, code: 137, hit: func(t *trial) func() {
 				mend := breaks(silent, holders)(t)
 				if !t.await(2*nestedTime, func() bool { return t.now()-t.last(t.holder) > 300*time.Millisecond }) {
@@ -103,10 +103,13 @@ const nestedTime = 6 * time.Second
 // away.
 func nests(t *trial) {
 	t.holder.outer = func(inner *exec.Cmd) *exec.Cmd {
-		options := []string{"-e", strings.Join(t.holder.endpoints(), ","), "-k", "/outer" + t.key, "-i", "outer", "-t", "20", "--grace", "15s", "--on-doubt=freeze", "--orphans", "kill", "--"}
+		options := []string{"-e", strings.Join(t.holder.endpoints(), ","), "-k", outerKey(t.key), "-i", "outer", "-t", "20", "--grace", "15s", "--on-doubt=freeze", "--orphans", "kill", "--"}
 		return exec.Command(filepath.Join(t.suite.programs.dir, "etcdlocker"), append(append(options, inner.Path), inner.Args[1:]...)...)
 	}
 }
+
+// outerKey is that of the lock of an outer etcdlocker.
+func outerKey(key string) string { return "/outer" + key }
 
 // heart returns the program of a player's command. One that is to have no death signal is setgid,
 // where a file can be made so for another user than its own: else it clears the signal.

@@ -36,6 +36,7 @@ type Fault struct {
 	leads   bool // the leader stands still; for too long, that is force: see stoodTooLong
 	later   bool // with another fault it is force on whoever has the lock by then
 	anew    bool // etcd begins anew, with new tokens and counters
+	open    bool // etcd has no users, or the holder's locker could not log in
 	waiters bool // it can also cost waiters their places: they need not be in turn
 	byHand  bool // an operator mends it, and asks etcd for that
 	settled bool // nobody can start before it ends: the next start counts from then
@@ -64,7 +65,7 @@ const mostUnits = 4
 
 // All returns all faults.
 func All() []Fault {
-	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults(), crowdFaults(), exemptFaults())
+	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults(), crowdFaults(), exemptFaults(), userFaults())
 }
 
 // goesWith reports whether two faults can hit in one trial.
@@ -72,7 +73,9 @@ func (f Fault) goesWith(g Fault) bool {
 	_, possible := f.need.with(g.need)
 	d := f.demand.with(g.demand)
 	special := func(f Fault) bool { return f.prepare != nil || f.kind != "" }
-	excludes := func(f, g Fault) bool { return f.bare && g.kind != "" || f.forks && (g.parent || g.bare) }
+	excludes := func(f, g Fault) bool {
+		return f.bare && g.kind != "" || f.forks && (g.parent || g.bare) || f.open && g.need.users
+	}
 	both := func(f Fault) bool { return f.parent && f.what == "the holder's processes" }
 	switch {
 	case both(f) && g.what == "the clock", both(g) && f.what == "the clock":

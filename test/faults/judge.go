@@ -213,7 +213,7 @@ const answersWanted = 6
 // until validity ended. Such a trial tells nothing of losses, turns and ends.
 func (t *trial) starved() bool {
 	// Until it is mended, that etcd does not answer is the fault.
-	silenced := t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone })
+	silenced := t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone && f.what != "the users" })
 	byFault := t.any(func(f Fault) bool { return f.waiters })
 	for _, p := range t.players() {
 		if p.stderr == nil || p == t.holder && t.outcome() == loses && t.early == "" {

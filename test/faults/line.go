@@ -38,33 +38,46 @@ type line struct {
 	key     string
 
 	mu       sync.Mutex
-	broken   bool // it ended by itself
+	broken   bool // what is next to be seen was compacted
 	all      []*standing
 	holdings []holding
 }
 
 // watch looks on until close.
 func watch(ctx context.Context, client *clientv3.Client, key string) (*line, error) {
-	ctx, stop := context.WithCancel(ctx)
-	l := &line{stop: stop, stopped: make(chan struct{}), key: key}
-	events := client.Watch(ctx, key, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
-	created, ok := <-events
-	if err := created.Err(); err != nil || !ok {
-		stop()
+	resp, err := client.Get(ctx, key, clientv3.WithCountOnly())
+	if err != nil {
 		return nil, err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	l := &line{stop: stop, stopped: make(chan struct{}), key: key}
 	go func() {
 		defer close(l.stopped)
-		for resp := range events {
-			for _, event := range resp.Events {
-				l.see(event)
-			}
+		next := resp.Header.Revision + 1
+		for ctx.Err() == nil && !l.broken {
+			next = l.look(client.Watch(ctx, key, clientv3.WithPrefix(), clientv3.WithRev(next)), next)
+			time.Sleep(10 * time.Millisecond)
 		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.broken = ctx.Err() == nil
 	}()
 	return l, nil
+}
+
+// look looks on until a watch ends, and returns the first revision that was not seen. Where etcd has
+// users a watch ends if there is no leader for its login, or a member is behind that does not know
+// the token yet.
+func (l *line) look(events clientv3.WatchChan, next int64) int64 {
+	for resp := range events {
+		for _, event := range resp.Events {
+			l.see(event)
+			next = event.Kv.ModRevision + 1
+		}
+		if resp.CompactRevision != 0 {
+			l.mu.Lock()
+			l.broken = true
+			l.mu.Unlock()
+		}
+	}
+	return next
 }
 
 func (l *line) close() {
@@ -153,7 +166,7 @@ func (l *line) seen() (all []standing, holdings []holding, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken {
-		err = errors.New("the watch on the line has ended")
+		err = errors.New("the line was compacted before it was seen")
 	}
 	for _, s := range l.all {
 		all = append(all, *s)

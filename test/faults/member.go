@@ -33,7 +33,7 @@ func memberFaults() []Fault {
 		{waiters: true, Name: "majority lost", need: three, outcome: loses, code: 2, says: unrenewed, settled: true, slower: elections, lasts: ttls(1.2), hit: losesMajority},
 		{Name: "etcd killed and restarted", need: one, hit: func(t *trial) func() { return t.kill(0) }, lasts: during(0)},
 		{Name: "etcd killed, for some time", need: one, hit: func(t *trial) func() { return t.kill(0) }, lasts: atRandom},
-		{Name: "etcd wiped", need: one, outcome: loses, forced: true, anew: true, code: 2, hit: func(t *trial) func() {
+		{Name: "etcd wiped", need: one, outcome: loses, forced: true, anew: true, open: true, code: 2, hit: func(t *trial) func() {
 			t.world.members[0].Wipe()
 			return nil
 		}},

@@ -62,6 +62,9 @@ type trial struct {
 	result          Result
 }
 
+// keys is what the keys of all locks are below.
+const keys = "/faults"
+
 // settleWithin bounds what has to happen for a trial to be one at all.
 const settleWithin = 90 * time.Second
 
@@ -141,14 +144,14 @@ func (t *trial) prepare(tb testing.TB) {
 	}
 	t.result.Groups = t.group.dir != "" && (t.user == 0 || t.delegate != 0)
 	t.own(t.dir)
-	t.key = "/faults/" + filepath.Base(t.dir)
-	t.client = etcdtest.Dial(tb, t.world.config)
+	t.key = keys + "/" + filepath.Base(t.dir)
+	t.client = t.world.access.Client(tb)
 	if !t.await(settleWithin, t.answers) {
 		t.require(errors.New("etcd does not answer"))
 	}
 	t.other = func(name string) *player { return t.player(tb, name) }
-	t.holder = t.other("holder")
-	t.waiters = []*player{t.other("first"), t.other("second")}
+	t.holder = t.other(players[0])
+	t.waiters = []*player{t.other(players[1]), t.other(players[2])}
 	for _, f := range t.spec.Faults {
 		if f.kind != "" {
 			t.kind = f.kind
@@ -188,6 +191,9 @@ func (t *trial) player(tb testing.TB, name string) *player {
 	p := &player{name: name}
 	for _, m := range t.world.members {
 		p.links = append(p.links, etcdtest.NewLink(tb, m.Endpoint()))
+	}
+	if t.world.users {
+		p.vars = append(p.vars, login(name))
 	}
 	return p
 }

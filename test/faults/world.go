@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -17,12 +15,16 @@ import (
 type world struct {
 	members []*etcdtest.Process
 	cluster *etcdtest.Cluster // nil if there is one member
-	config  clientv3.Config
+	access  *etcdtest.Access
+	users   bool  // who asks for anything must be a user, with a password
 	pace    *pace // of its answers
 }
 
-func newWorld(t testing.TB, size int) *world {
-	w := startWorld(t, size)
+func newWorld(t testing.TB, n need) *world {
+	w := startWorld(t, n.size)
+	if w.users = n.users; w.users {
+		w.addUsers(t)
+	}
 	w.pace = answeringPace(t, w.members)
 	t.Cleanup(w.pace.close)
 	return w
@@ -31,10 +33,10 @@ func newWorld(t testing.TB, size int) *world {
 func startWorld(t testing.TB, size int) *world {
 	if size == 1 {
 		p := etcdtest.StartProcess(t, etcdtest.WithStockTicks())
-		return &world{members: []*etcdtest.Process{p}, config: p.Config()}
+		return &world{members: []*etcdtest.Process{p}, access: &p.Access}
 	}
 	c := etcdtest.StartCluster(t, size, etcdtest.WithStockTicks())
-	w := &world{cluster: c, config: c.Config()}
+	w := &world{cluster: c, access: &c.Access}
 	for i := range size {
 		w.members = append(w.members, c.Member(i))
 	}
@@ -59,11 +61,12 @@ func (w *world) leader() int {
 type need struct {
 	size  int  // 0: any
 	alone bool // it hits the members themselves: no other trial may be there
+	users bool // etcd has users with passwords
 }
 
 // with returns what both need; it is not possible if one needs one member and the other one three.
 func (n need) with(m need) (_ need, possible bool) {
-	return need{max(n.size, m.size), n.alone || m.alone}, n.size == 0 || m.size == 0 || n.size == m.size
+	return need{max(n.size, m.size), n.alone || m.alone, n.users || m.users}, n.size == 0 || m.size == 0 || n.size == m.size
 }
 
 // worlds are all there are. Those for one trial alone are used again: what a fault has broken it
@@ -72,21 +75,21 @@ type worlds struct {
 	t testing.TB
 
 	mu     sync.Mutex
-	shared map[int]*world
-	idle   map[int][]*world
+	shared map[need]*world
+	idle   map[need][]*world
 	few    map[int]chan struct{} // bounds how many there are for one trial alone
 }
 
 func newWorlds(t testing.TB) *worlds {
-	return &worlds{t: t, shared: map[int]*world{}, idle: map[int][]*world{}, few: map[int]chan struct{}{1: make(chan struct{}, 2), 3: make(chan struct{}, 3)}}
+	return &worlds{t: t, shared: map[need]*world{}, idle: map[need][]*world{}, few: map[int]chan struct{}{1: make(chan struct{}, 2), 3: make(chan struct{}, 3)}}
 }
 
 // processes returns the process ids of all members that run.
 func (w *worlds) processes() (pids []int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := slices.Concat(slices.Collect(maps.Values(w.shared)), w.idle[1], w.idle[3])
-	for _, world := range all {
+	idle := slices.Concat(slices.Collect(maps.Values(w.idle))...)
+	for _, world := range slices.AppendSeq(idle, maps.Values(w.shared)) {
 		for _, m := range world.members {
 			if pid := m.PID(); pid != 0 {
 				pids = append(pids, pid)
@@ -101,24 +104,24 @@ func (w *worlds) take(n need) (_ *world, giveBack func()) {
 	if !n.alone {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.shared[n.size] == nil {
-			w.shared[n.size] = newWorld(w.t, n.size)
+		if w.shared[n] == nil {
+			w.shared[n] = newWorld(w.t, n)
 		}
-		return w.shared[n.size], func() {}
+		return w.shared[n], func() {}
 	}
 	w.few[n.size] <- struct{}{}
 	w.mu.Lock()
 	var taken *world
-	if idle := w.idle[n.size]; len(idle) > 0 {
-		taken, w.idle[n.size] = idle[0], idle[1:]
+	if idle := w.idle[n]; len(idle) > 0 {
+		taken, w.idle[n] = idle[0], idle[1:]
 	}
 	w.mu.Unlock()
 	if taken == nil {
-		taken = newWorld(w.t, n.size)
+		taken = newWorld(w.t, n)
 	}
 	return taken, func() {
 		w.mu.Lock()
-		w.idle[n.size] = append(w.idle[n.size], taken)
+		w.idle[n] = append(w.idle[n], taken)
 		w.mu.Unlock()
 		<-w.few[n.size]
 	}

@@ -35,7 +35,7 @@ func main() {
 const lost = 2
 
 func run(defect string, args []string) (code int, err error) {
-	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(args[0], ","), Logger: zap.NewNop()})
+	client, err := dial(defect, strings.Split(args[0], ","))
 	if err != nil {
 		return 1, err
 	}
@@ -73,6 +73,23 @@ func run(defect string, args []string) (code int, err error) {
 		return 3, err
 	}
 	return w.hold()
+}
+
+// dial returns a client, of a user if the environment names one.
+func dial(defect string, endpoints []string) (*clientv3.Client, error) {
+	config := clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()}
+	config.Username, config.Password, _ = strings.Cut(os.Getenv("ETCDCTL_USER"), ":")
+	client, err := clientv3.New(config)
+	if err != nil || defect != "logs in once" {
+		return client, err
+	}
+	defer client.Close()
+	answer, err := client.Authenticate(context.Background(), config.Username, config.Password)
+	if err != nil {
+		return nil, err
+	}
+	config.Username, config.Password, config.Token = "", "", answer.Token
+	return clientv3.New(config)
 }
 
 // work is a command under a lock.
