@@ -357,8 +357,12 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 	if k.ctx.Err() != nil || isGone(k.client) {
 		return
 	}
-	if k.pause = min(max(2*k.pause, pauseMin), pauseMax); isRefused(why) {
-		k.pause = refusedPause
+	// One that is refused may need a new token, and no more than that; some, if a member that is
+	// behind does not know that token yet.
+	if isRefused(why) {
+		k.pause = min(max(4*k.pause, pauseMin), refusedPause)
+	} else {
+		k.pause = min(max(2*k.pause, pauseMin), pauseMax)
 	}
 	k.again = time.AfterFunc(k.pause, func() {
 		k.mu.Lock()
@@ -369,5 +373,5 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 	})
 }
 
-// refusedPause is the time between streams that are refused: each may cost a login.
+// refusedPause is the time between streams that are refused again and again: each may cost a login.
 const refusedPause = time.Second

@@ -114,3 +114,35 @@ func TestClientContextEnds(t *testing.T) {
 	cancel()
 	renewed(t, l, held, 3)
 }
+
+// TestTokenForgotten: a renewal that etcd refuses because it does not know the token any more is
+// made again with another one, and soon.
+func TestTokenForgotten(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass", "/forgotten-token")
+	s.EnableAuth(t, "secret")
+	root, ctx, config := s.Client(t), etcdtest.Context(t), s.Config()
+	config.Username, config.Password = "worker", "pass"
+	l := newLock(t, etcdtest.Dial(t, config), "/forgotten-token", "me")
+	mustLock(t, l)
+	held := l.Holding()
+	refresh := func() time.Duration {
+		began := time.Now()
+		if err := held.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began)
+	}
+	refresh() // opens the stream
+	quickest := time.Hour
+	for range 5 {
+		if _, err := root.UserChangePassword(ctx, "worker", "pass"); err != nil {
+			t.Fatal(err)
+		}
+		quickest = min(quickest, refresh())
+	}
+	if quickest >= time.Second {
+		t.Errorf("a renewal takes %v at least", quickest)
+	}
+}
