@@ -1,11 +1,8 @@
 package test
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -30,8 +27,8 @@ const startsAtOnce = 8
 // starts gets a lock that is free all the same.
 func TestStalledFollower(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		etcdtest.Missing(t, "root")
+	if !etcdtest.CanStall() {
+		etcdtest.Missing(t, "root and strace")
 	}
 	for name, vars := range map[string][]string{"without users": nil, "with users": {"ETCDCTL_USER=worker:pass"}} {
 		t.Run(name, func(t *testing.T) {
@@ -137,30 +134,11 @@ func startAll(t *testing.T, vars []string, limit time.Duration, command func(n i
 	return all, took
 }
 
-// stall holds up what a member syncs to disk, from the next time on, until the test is over.
+// stall holds up what a member syncs to disk until the test is over.
 func stall(t *testing.T, member, other *etcdtest.Process) {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		etcdtest.Missing(t, "strace")
-	}
-	var said buffer
-	cmd := exec.Command("strace", "-f", "-p", fmt.Sprint(member.PID()), "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=86400s")
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
+	t.Cleanup(member.Stall())
+	if _, err := other.Client(t).Put(etcdtest.Context(t), "/stall/key", "what it does not get to disk"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	client := other.Client(t)
-	etcdtest.Await(t, "the member to stall", func(ctx context.Context) error {
-		if _, err := client.Put(ctx, "/stall/key", "written"); err != nil {
-			return err
-		}
-		if text := said.String(); !strings.Contains(text, "sync(") {
-			return errors.New(text)
-		}
-		return nil
-	})
 }

@@ -1,9 +1,12 @@
 package etcdtest
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 )
 
@@ -18,13 +21,29 @@ func CanStall() bool {
 // started [WithSync]. A process whose tracer ends goes on.
 func (p *Process) Stall() (mend func()) {
 	p.t.Helper()
-	cmd := exec.Command("strace", "-f", "-qq", "-o", os.DevNull, "-p", fmt.Sprint(p.PID()),
-		"-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=600s")
-	if err := startTied(cmd); err != nil {
+	cmd := exec.Command("strace", "-f", "-o", os.DevNull, "-p", fmt.Sprint(p.PID()),
+		"-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=86400s")
+	said, err := cmd.StderrPipe()
+	if err == nil {
+		err = startTied(cmd)
+	}
+	if err != nil {
 		p.t.Fatalf("cannot stall a member: %v", err)
 	}
-	return func() {
+	lines := bufio.NewReader(said)
+	for line := ""; err == nil && !strings.Contains(line, "attached"); {
+		line, err = lines.ReadString('\n')
+	}
+	drained := make(chan struct{})
+	go func() { io.Copy(io.Discard, lines); close(drained) }()
+	mend = func() {
 		cmd.Process.Signal(syscall.SIGTERM)
+		<-drained
 		cmd.Wait()
 	}
+	if err != nil {
+		mend()
+		p.t.Fatalf("strace does not stall a member: %v", err)
+	}
+	return mend
 }
