@@ -20,8 +20,8 @@ import (
 // that is repeated.
 type account struct {
 	read  func() (user, password string, err error)
-	part  time.Duration // how long one member may take
-	tries int           // how many may be asked
+	part  time.Duration // how long the first member that is asked may take
+	limit time.Duration // how long all of them may take
 
 	mu       sync.Mutex
 	user     string // that could be read last
@@ -189,22 +189,21 @@ func (a *account) login(under *attempt, conn *grpc.ClientConn) {
 	close(under.done)
 }
 
-// ask asks one member after another. Each has its part of the time: more would only be asked for at
-// once what takes all of them long.
-func (a *account) ask(conn *grpc.ClientConn, user, password string) (t *token, err error) {
-	for range a.tries {
-		ctx, cancel := context.WithTimeout(context.Background(), a.part)
-		var answer *pb.AuthenticateResponse
-		answer, err = pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
+// ask asks one member after another. One that is busy with many logins has more time when it is
+// asked again: more would only be asked for at once what takes all of them long.
+func (a *account) ask(conn *grpc.ClientConn, user, password string) (*token, error) {
+	end := time.Now().Add(a.limit)
+	for part := a.part; ; part = min(2*part, longLogin) {
+		ctx, cancel := context.WithTimeout(context.Background(), min(part, time.Until(end)))
+		answer, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
 		cancel()
 		switch {
 		case err == nil:
 			return &token{answer.Token}, nil
 		case rpctypes.ErrorDesc(err) == rpctypes.ErrorDesc(rpctypes.ErrGRPCAuthNotEnabled):
 			return &token{}, nil
-		case status.Code(err) != codes.DeadlineExceeded:
+		case status.Code(err) != codes.DeadlineExceeded || time.Until(end) <= 0:
 			return nil, err
 		}
 	}
-	return nil, err
 }

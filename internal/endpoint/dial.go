@@ -15,9 +15,9 @@ import (
 // Limit is how long a login may take.
 func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Duration) (*clientv3.Client, error) {
 	if c.Username != "" {
-		a := &account{read: o.readAgain, user: c.Username, password: c.Password, tries: len(c.Endpoints), part: limit}
-		if a.tries > 1 {
-			a.part = min(limit, longLogin) / time.Duration(a.tries)
+		a := &account{read: o.readAgain, user: c.Username, password: c.Password, part: limit, limit: limit}
+		if n := len(c.Endpoints); n > 1 {
+			a.part = min(firstLogin, limit/time.Duration(n))
 		}
 		c.Username, c.Password = "", ""
 		c.DialOptions = append(c.DialOptions, grpc.WithChainUnaryInterceptor(a.unary), grpc.WithChainStreamInterceptor(a.stream))
@@ -29,8 +29,12 @@ func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Durati
 	return clientv3.New(c)
 }
 
-// longLogin is the time in which each of several members is asked for a login once.
-const longLogin = 5 * time.Second
+// How long one of several members may take for a login: at first 20 times what checking a password
+// takes it, and at most.
+const (
+	firstLogin = 1250 * time.Millisecond
+	longLogin  = 5 * time.Second
+)
 
 // readAgain returns user and password as they are now. What is no file is not there for a second
 // time.
