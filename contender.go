@@ -31,7 +31,7 @@ type contender struct {
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it
 	asked atomic.Bool  // the holding was asked to end, and not its lock or its session
-	blind atomic.Int64 // its state may not be read: when validity was to end then; 0 as long as it may
+	blind atomic.Int64 // when validity was to end when its state could not be read any more; or 0
 	ends  atomic.Bool  // what is asked of etcd is of no use any more when validity has ended
 
 	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
@@ -238,7 +238,7 @@ func (c *contender) bereft(err error) {
 
 // renewed is told of a renewal.
 func (c *contender) renewed() {
-	if c.blind.Load() != 0 {
+	if c.blind.Load() != 0 && !c.isLost() {
 		c.lease.look(c)
 	}
 	if c.onRenew != nil && c.token.Load() != 0 && !c.isLost() {
@@ -319,7 +319,7 @@ func (c *contender) expire() {
 	c.closeExpired()
 }
 
-// closeExpired is called with mu locked. What happens to the keys is no news any more.
+// closeExpired is called with mu locked. What happens to the keys does not matter any more.
 func (c *contender) closeExpired() {
 	if !isClosed(c.expired) {
 		close(c.expired)

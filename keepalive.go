@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
@@ -31,6 +32,7 @@ type keepAlives struct {
 	users   int                   // who will ask again
 	idle    *time.Timer           // runs while there is nobody who asks or will
 	pause   time.Duration         // before the next stream is opened, if there is none
+	refused bool                  // the last one
 	again   *time.Timer           // runs during that pause
 }
 
@@ -357,11 +359,16 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 	if k.ctx.Err() != nil || isGone(k.client) {
 		return
 	}
-	// One that is refused may need a new token, and no more than that; some, if a member that is
-	// behind does not know that token yet.
-	if isRefused(why) {
+	refused := isRefused(why)
+	if refused != k.refused {
+		k.pause, k.refused = 0, refused
+	}
+	switch {
+	case code(why) == codes.PermissionDenied: // it will be again
+		k.pause = refusedPause
+	case refused: // for its token, or some, if a member that is behind does not know the next one yet
 		k.pause = min(max(4*k.pause, pauseMin), refusedPause)
-	} else {
+	default:
 		k.pause = min(max(2*k.pause, pauseMin), pauseMax)
 	}
 	k.again = time.AfterFunc(k.pause, func() {

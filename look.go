@@ -173,12 +173,21 @@ func (c *contender) glance() (glance, []*operation) {
 	return g, ops
 }
 
-// unread is told that etcd does not let us read the contender's state. It is lost when it would
-// have been if nothing had been renewed since: a session's lease is renewed for others.
+// unread is told that etcd does not let us read the contender's state. At the first renewal at which
+// it would have been lost, if nothing had been renewed since, it is: a session's lease is renewed for
+// others. Who waits then waits no more: it would not hear that the lock is granted to it.
 func (c *contender) unread(err error) {
-	c.blind.CompareAndSwap(0, int64(c.lease.validUntil()))
-	if boottime.Instant(c.blind.Load()).Until() <= c.grace && c.holds.Load() {
+	end := int64(c.lease.validUntil())
+	if !c.blind.CompareAndSwap(0, end) {
+		end = c.blind.Load()
+	}
+	switch {
+	case end == 0 || boottime.Instant(end).Until() > c.grace: // or read meanwhile
+	case c.holds.Load():
 		c.lose(Unrenewed, err)
+	case c.token.Load() == 0:
+		c.doom(err)
+		c.wake()
 	}
 }
 

@@ -50,7 +50,7 @@ func (l *Lock) Close(ctx context.Context) error {
 	ctx, done := withAllowance(ctx)
 	defer done()
 	if err := l.take(ctx, nil); err != nil {
-		return err
+		return unconfirmed(err)
 	}
 	defer l.give()
 	way := (*contender).withdraw
@@ -369,9 +369,12 @@ func (c *contender) fence(ctx context.Context) {
 // removeDetached removes a place that an operator has written without our lease, which does not
 // take it along. It is where ours was, and nobody else has a place of that name.
 func (c *contender) removeDetached(ctx context.Context) {
-	if !c.isOverwritten() {
-		return
+	if c.isOverwritten() {
+		c.removeWithoutLease(ctx)
 	}
+}
+
+func (c *contender) removeWithoutLease(ctx context.Context) {
 	resp, err := c.lease.readUntil(ctx, isFinal, get(c.place))
 	if err == nil {
 		if own := getOne(resp, 0); own != nil && own.Lease != int64(c.lease.id) {
@@ -383,11 +386,12 @@ func (c *contender) removeDetached(ctx context.Context) {
 	}
 }
 
-// isOverwritten reports whether somebody else may have written the place.
+// isOverwritten reports whether somebody else may have written the place, or made another of its
+// name.
 func (c *contender) isOverwritten() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.line.doom == errOverwritten || c.lost != nil && c.lost.Reason == PlaceLost
+	return c.line.doom == errOverwritten || c.line.doom == errDeleted || c.lost != nil && c.lost.Reason == PlaceLost
 }
 
 // withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.
@@ -410,6 +414,9 @@ func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
 	}
 	if errors.Is(lost, ErrUnconfirmed) { // the revocation says more
 		lost = nil
+	}
+	if taken := (*LostError)(nil); errors.As(lost, &taken) && taken.Reason == PlaceLost {
+		c.removeWithoutLease(ctx)
 	}
 	return false, lost
 }

@@ -125,19 +125,19 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 	if err != nil || ls.isReady() {
 		return ls, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, set.connect, ErrNoAnswer) // also for others who ask
+	limited, cancel := context.WithTimeoutCause(ctx, set.connect, ErrNoAnswer)
 	defer cancel()
 	select {
 	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case <-limited.Done(): // somebody else asks, and has no answer
+		return nil, context.Cause(limited)
 	}
 	defer func() { <-s.turn }()
 	if ls, err = s.present(); err != nil || ls.isReady() {
 		return ls, err
 	}
 	if ls != nil && ls.gone() == nil {
-		if err = ls.renewNow(ctx); err == nil {
+		if err = ls.renewNow(limited); err == nil {
 			return ls, nil
 		}
 		if ls.gone() == nil {
@@ -146,13 +146,17 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 	}
 	old := ls
 	if ls, err = s.grantLease(ctx, set.timing); err != nil {
+		if s.open.Err() != nil { // Close has paid already
+			s.payNow(context.WithoutCancel(ctx))
+		}
 		return nil, err
 	}
 	if old != nil { // a place under it would be granted the lock, and nobody serves it
 		s.owe(old)
 	}
+	err = s.adopt(ctx, ls, set)
 	s.payNow(ctx)
-	return ls, s.adopt(ctx, ls, set)
+	return ls, err
 }
 
 // mostOwed is how many leases are remembered that could not be revoked. They also run out.
@@ -211,7 +215,7 @@ func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 	if s.open.Err() != nil {
 		s.mu.Unlock()
 		s.owe(ls)
-		s.payNow(ctx)
+		s.payNow(context.WithoutCancel(ctx)) // which has ended with the session
 		return ErrClosed
 	}
 	ls.share(upkeep{set.refresh, set.grace, set.log})

@@ -232,11 +232,11 @@ func TestFewOperations(t *testing.T) {
 }
 
 // TestMayNotBeRead: a lock of a session whose keys may not be read any more is lost, and only that
-// one. One that may be read again in time is not.
+// one. One that may be read again in time is not. Who waits for one waits no more.
 func TestMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/a", "/b", "/c")
+	s.AddUser(t, "worker", "pass", "/a", "/b", "/c", "/d")
 	s.EnableAuth(t, "secret")
 	root, ctx, config := s.Client(t), etcdtest.Context(t), s.Config()
 	config.Username, config.Password = "worker", "pass"
@@ -250,6 +250,12 @@ func TestMayNotBeRead(t *testing.T) {
 		}
 		held[key], locks[key] = mustLock(t, l), l
 	}
+	mustLock(t, newLock(t, root, "/d", "holder"))
+	l, err := session.NewLock("/d", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := queue(t, l)
 	may := func(key string, what clientv3.PermissionType) {
 		if _, err := root.RoleGrantPermission(ctx, "worker", key, "", what); err != nil {
 			t.Fatal(err)
@@ -258,10 +264,14 @@ func TestMayNotBeRead(t *testing.T) {
 	may("/b", clientv3.PermissionType(clientv3.PermWrite))
 	may("/c", clientv3.PermissionType(clientv3.PermWrite))
 	renewed(t, locks["/a"], held["/a"], 3)
+	may("/d", clientv3.PermissionType(clientv3.PermWrite))
 	may("/c", clientv3.PermissionType(clientv3.PermReadWrite))
 	lost := causeOf(t, held["/b"])
 	if lost.Reason != etcdlock.Unrenewed || !errors.Is(lost, rpctypes.ErrPermissionDenied) {
 		t.Errorf("%v", lost)
+	}
+	if err := <-waits.got; !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		t.Errorf("who waits: %v", err)
 	}
 	for _, key := range []string{"/a", "/c"} {
 		if held[key].Err() != nil {

@@ -177,6 +177,9 @@ func (c *contender) watchPlace() {
 
 // watchHeld watches what a holder has, and who comes next. It is called with mu locked.
 func (c *contender) watchHeld() {
+	if isClosed(c.expired) {
+		return
+	}
 	s := &c.line
 	if s.onKey == nil {
 		s.onKey = c.watch(c.key)

@@ -128,6 +128,36 @@ func TestOutcomeOfAll(t *testing.T) {
 	}
 }
 
+// TestEnough: a default run has 5,000 hand-overs for each tail, and each kind of them has its tails.
+func TestEnough(t *testing.T) {
+	const rounds = 5 // by default
+	for kind, n := range map[string]int{
+		"10 contenders holding 20 ms": 10*full.tenTurns - 1,
+		"2 contenders holding 20 ms":  2*full.twoTurns - 1,
+		"10 contenders holding 0":     10*full.quickTurns - 1,
+	} {
+		if n*rounds < 5000 {
+			t.Errorf("%s: %d hand-overs", kind, n*rounds)
+		}
+		onOne, onSlow := plan(full, programs{}, arena{}, arena{prefix: "cluster: "})
+		for _, all := range [][]measurement{onOne, onSlow} {
+			some := with(all, kind)
+			if len(some) != 1 || !hasTails(some[0]) {
+				t.Errorf("%s: not once with its tails: %+v", kind, some)
+			}
+		}
+	}
+}
+
+// hasTails reports whether a measurement holds both against what they are to stay below.
+func hasTails(m measurement) bool {
+	held := map[string]bool{}
+	for _, r := range m.rows {
+		held[r.figure+" of "+r.peer] = r.target.met != nil
+	}
+	return held["p99.9 / all p50 of "+ours.name] && held["worst / all p99 of "+rawFloor]
+}
+
 func TestNumber(t *testing.T) {
 	for v, want := range map[float64]string{0.123: "0.12", 12.34: "12.3", 123.4: "123", 12345: "12,345"} {
 		if got := number(v); got != want {

@@ -20,7 +20,7 @@ const (
 type extent struct {
 	alone, floor, commands int
 	tenTurns, twoTurns     int // of each of so many contenders that hold 20 ms
-	quickTurns             int // of each of ten that hold 0; in five rounds there are 5,000 hand-overs of each kind
+	quickTurns             int // of each of ten that hold 0; five rounds have 5,000 hand-overs
 	settle, watched        time.Duration
 	locks, refreshes       int
 	growth                 growth
@@ -76,9 +76,11 @@ func (x extent) uncontended(a arena, t target) measurement {
 	}), []row{against(name, "/s", "rate", t)}}
 }
 
-// withFloor adds the floor as a side.
-func (x extent) withFloor(a arena, hold time.Duration, sides []side) []side {
-	return append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) { return floor(ctx, e, x.floor, hold) })})
+// withFloor adds the floor as a side, with n deletions.
+func withFloor(a arena, n int, hold time.Duration, sides []side) []side {
+	return append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) {
+		return floor(ctx, e, n, hold)
+	})})
 }
 
 // tails are the rows of what takes longest among the hand-overs of all rounds.
@@ -91,13 +93,13 @@ func tails() []row {
 	}
 }
 
-// ten compares with Mutex and with the floor.
+// ten compares with Mutex and with the floor, which has as many deletions as there are hand-overs.
 func (x extent) ten(a arena, t, ofFloor target) measurement {
 	const name, hold = "hand-over, 10 contenders holding 20 ms", 20 * time.Millisecond
 	sides := a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
 		return handOvers(ctx, e, lib, 10, x.tenTurns, hold)
 	})
-	return measurement{a.prefix + name, x.withFloor(a, hold, sides), append([]row{
+	return measurement{a.prefix + name, withFloor(a, 10*x.tenTurns, hold, sides), append([]row{
 		against(name+", p50", "ms", "p50", t),
 		{"the same", "ms", "p50", ours.name, rawFloor, ofFloor},
 		against("p95", "ms", "p95", target{}),
@@ -110,7 +112,7 @@ func (x extent) two(a arena, p50, p99 target) measurement {
 	sides := a.libraries(ours, mutex, func(ctx context.Context, e etcd, lib library) (figures, error) {
 		return handOvers(ctx, e, lib, 2, x.twoTurns, hold)
 	})
-	return measurement{a.prefix + name, x.withFloor(a, hold, sides), append([]row{
+	return measurement{a.prefix + name, withFloor(a, x.floor, hold, sides), append([]row{
 		against(name+", p50", "ms", "p50", p50),
 		against("p95", "ms", "p95", target{}),
 		against("p99", "ms", "p99", p99),
@@ -123,7 +125,7 @@ func (x extent) rate(ctx context.Context, e etcd, lib library) (figures, error) 
 
 func (x extent) rates(a arena, t target) measurement {
 	const name = "hand-overs per second, 10 contenders holding 0"
-	return measurement{a.prefix + name, x.withFloor(a, 0, a.libraries(ours, mutex, x.rate)), append([]row{
+	return measurement{a.prefix + name, withFloor(a, x.floor, 0, a.libraries(ours, mutex, x.rate)), append([]row{
 		against(name, "/s", "rate", t),
 		against("time of one, p50", "ms", "p50", target{}),
 		against("p95", "ms", "p95", target{}),

@@ -26,11 +26,13 @@ import (
 
 func TestExitCodeOfTheCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
+	// The TTL rides out an etcd whose disk stands still for some seconds.
 	for want, script := range map[int]string{0: "exit 0", 7: "exit 7", 143: "kill -TERM $$", 137: "kill -KILL $$"} {
-		p := locker(t, s.Endpoint(), "-k", "/code", "--", "sh", "-c", script)
+		p := locker(t, s.Endpoint(), "-t", "60", "-k", "/code", "--", "sh", "-c", script)
 		if got := p.code(); got != want {
 			t.Errorf("%s: exit code %d, want %d", script, got, want)
 		}
+		t.Logf("%s: it says %q", script, p.stderr)
 	}
 	free(t, s.Client(t), "/code")
 }

@@ -4,6 +4,7 @@ package boottime
 
 import (
 	"container/heap"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -79,12 +80,17 @@ func newAlarm(c chan<- struct{}) alarm {
 	return &entry{c: c, seat: -1}
 }
 
-// ringing rings for what is due each time that the timer does, until that is closed.
+// ringing rings for what is due each time that the timer does, until that is closed. If the timer
+// cannot be read it looks at the clock.
 func ringing(file *os.File) {
 	buf := make([]byte, 8)
 	for {
-		if _, err := file.Read(buf); err != nil {
+		_, err := file.Read(buf)
+		if errors.Is(err, os.ErrClosed) {
 			return
+		}
+		if err != nil {
+			time.Sleep(pollEvery)
 		}
 		ringDue()
 	}

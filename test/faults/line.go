@@ -62,9 +62,9 @@ func watch(ctx context.Context, client *clientv3.Client, key string) (*line, err
 	return l, nil
 }
 
-// look looks on until a watch ends, and returns the first revision that was not seen. Where etcd has
-// users a watch ends if there is no leader for its login, or a member is behind that does not know
-// the token yet.
+// look looks on until a watch ends, and returns the first revision that was not seen. Where etcd
+// has users a watch ends if no leader is there for its login, or a member is behind that does not
+// know the token yet.
 func (l *line) look(events clientv3.WatchChan, next int64) int64 {
 	for resp := range events {
 		for _, event := range resp.Events {
