@@ -366,7 +366,7 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 	switch {
 	case code(why) == codes.PermissionDenied: // it will be again
 		k.pause = refusedPause
-	case refused: // for its token, or some, if a member that is behind does not know the next one yet
+	case refused: // for its token, or some, if a member that is behind does not know the next yet
 		k.pause = min(max(4*k.pause, pauseMin), refusedPause)
 	default:
 		k.pause = min(max(2*k.pause, pauseMin), pauseMax)

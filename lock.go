@@ -119,13 +119,14 @@ func (l *Lock) Prepare(ctx context.Context) error {
 		return err
 	}
 	defer l.give()
-	if c := l.current(); c != nil && !c.isLost() {
-		return nil
-	} else if c != nil && !c.isExpired() {
+	switch c := l.current(); {
+	case c == nil || c.isExpired():
+		_, err = l.prepare(ctx, s)
+		return err
+	case c.isLost():
 		return c.mustBeUnlocked()
 	}
-	_, err = l.prepare(ctx, s)
-	return err
+	return nil
 }
 
 // prepare returns the lease to stand in line with: the session's, or one of its own that has at

@@ -61,10 +61,12 @@ func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) 
 	case err == nil:
 		judgeAll(glances, resp)
 		return resp, nil
-	case isRefused(err) && len(some) == 1:
-		some[0].unread(err)
-		fallthrough
-	case !isRefused(err) || len(some) == 0:
+	case !isRefused(err):
+		return nil, err
+	case len(some) <= 1:
+		for _, c := range some {
+			c.unread(err)
+		}
 		return nil, err
 	}
 	l.tooMany(err, len(ops))
@@ -173,9 +175,10 @@ func (c *contender) glance() (glance, []*operation) {
 	return g, ops
 }
 
-// unread is told that etcd does not let us read the contender's state. At the first renewal at which
-// it would have been lost, if nothing had been renewed since, it is: a session's lease is renewed for
-// others. Who waits then waits no more: it would not hear that the lock is granted to it.
+// unread is told that etcd does not let us read the contender's state. At the first renewal at
+// which it would have been lost, if nothing had been renewed since, it is: a session's lease is
+// renewed for others. Who waits and has no right to read then waits no more: it would not hear that
+// the lock is granted to it. A token that is refused is no such reason, as after an outage.
 func (c *contender) unread(err error) {
 	end := int64(c.lease.validUntil())
 	if !c.blind.CompareAndSwap(0, end) {
@@ -185,7 +188,7 @@ func (c *contender) unread(err error) {
 	case end == 0 || boottime.Instant(end).Until() > c.grace: // or read meanwhile
 	case c.holds.Load():
 		c.lose(Unrenewed, err)
-	case c.token.Load() == 0:
+	case c.token.Load() == 0 && errors.Is(err, rpctypes.ErrPermissionDenied):
 		c.doom(err)
 		c.wake()
 	}

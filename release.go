@@ -374,6 +374,7 @@ func (c *contender) removeDetached(ctx context.Context) {
 	}
 }
 
+// removeWithoutLease removes the place if it is not under our lease.
 func (c *contender) removeWithoutLease(ctx context.Context) {
 	resp, err := c.lease.readUntil(ctx, isFinal, get(c.place))
 	if err == nil {

@@ -68,14 +68,6 @@ func (o order) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer server.close()
-	asking, err := startServer(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer asking.close()
-	if err := asking.askForPasswords(ctx); err != nil {
-		return err
-	}
 	three := &members{dir: dir}
 	defer three.close()
 	x := full
@@ -91,8 +83,7 @@ func (o order) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "\nWith a password\n")
-	user := arena{"password: ", func() (etcd, error) { return asking.etcd, nil }}
-	asUser, err := o.measure(ctx, out, x, planAsUser(x, programs{dir, asking.etcd}, user))
+	asUser, err := o.measureAsUser(ctx, out, x, dir)
 	if err != nil {
 		return err
 	}
@@ -123,6 +114,20 @@ func (o order) measure(ctx context.Context, out io.Writer, x extent, all []measu
 		results = append(results, r)
 	}
 	return results, nil
+}
+
+// measureAsUser does so on a server that asks for passwords, and is there for that alone.
+func (o order) measureAsUser(ctx context.Context, out io.Writer, x extent, dir string) ([]result, error) {
+	server, err := startServer(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer server.close()
+	if err := server.askForPasswords(ctx); err != nil {
+		return nil, err
+	}
+	user := arena{"password: ", func() (etcd, error) { return server.etcd, nil }}
+	return o.measure(ctx, out, x, planAsUser(x, programs{dir, server.etcd}, user))
 }
 
 // write puts the tables and the plots where they are wanted. What is on one server ends with the growth of lines.

@@ -128,9 +128,11 @@ func TestOutcomeOfAll(t *testing.T) {
 	}
 }
 
-// TestEnough: a default run has 5,000 hand-overs for each tail, and each kind of them has its tails.
+// TestEnough: a default run has 5,000 hand-overs for each tail, and each kind of them has its
+// tails.
 func TestEnough(t *testing.T) {
 	const rounds = 5 // by default
+	onOne, onSlow := plan(full, programs{}, arena{}, arena{prefix: "cluster: "})
 	for kind, n := range map[string]int{
 		"10 contenders holding 20 ms": 10*full.tenTurns - 1,
 		"2 contenders holding 20 ms":  2*full.twoTurns - 1,
@@ -139,7 +141,6 @@ func TestEnough(t *testing.T) {
 		if n*rounds < 5000 {
 			t.Errorf("%s: %d hand-overs", kind, n*rounds)
 		}
-		onOne, onSlow := plan(full, programs{}, arena{}, arena{prefix: "cluster: "})
 		for _, all := range [][]measurement{onOne, onSlow} {
 			some := with(all, kind)
 			if len(some) != 1 || !hasTails(some[0]) {

@@ -71,7 +71,8 @@ func newAlarm(c chan<- struct{}) alarm {
 	if k.alarms == 0 {
 		fd, err := kernel.NewTimerFD()
 		if err != nil {
-			return newPoller(c, pollEvery) // out of descriptors: the deadline must be kept all the same
+			// Out of descriptors: the deadline must be kept all the same.
+			return newPoller(c, pollEvery)
 		}
 		k.fd, k.file = fd, os.NewFile(uintptr(fd), "timerfd")
 		go ringing(k.file)
