@@ -70,7 +70,7 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 		}
 		switch {
 		case ctx.Err() != nil:
-			err = context.Cause(ctx)
+			err = causeOf(ctx, err)
 		case isNoSpace(err):
 			err = rpctypes.ErrNoSpace
 		}

@@ -48,6 +48,8 @@ type contender struct {
 	lost    *LostError
 	handed  map[*handed]struct{} // the contexts
 	line    standing
+
+	unreadable error // why the state could not be read the last time
 }
 
 func newContender(l *Lock, s settings, ls *lease) *contender {
@@ -249,8 +251,19 @@ func (c *contender) renewed() {
 // endangered is told that validity ends within the grace.
 func (c *contender) endangered() {
 	if c.holds.Load() {
-		c.lose(Unrenewed, c.lease.lastError())
+		c.lose(Unrenewed, c.lastError())
 	}
+}
+
+// lastError returns why validity has ended, as far as it is known.
+func (c *contender) lastError() error {
+	c.mu.Lock()
+	why := c.unreadable
+	c.mu.Unlock()
+	if c.blind.Load() != 0 {
+		return why
+	}
+	return c.lease.lastError()
 }
 
 // outlived is told that validity has ended, and reports whether the lock was held.
@@ -258,7 +271,7 @@ func (c *contender) outlived() bool {
 	if !c.holds.Load() {
 		return false
 	}
-	c.lose(Unrenewed, c.lease.lastError())
+	c.lose(Unrenewed, c.lastError())
 	c.expire()
 	return true
 }
@@ -328,7 +341,7 @@ func (c *contender) closeExpired() {
 }
 
 func (c *contender) isExpired() bool {
-	return isClosed(c.expired) || c.lease.validUntil().Until() <= 0
+	return isClosed(c.expired) || c.validUntil().Until() <= 0
 }
 
 func (c *contender) isLost() bool { return c.lostError() != nil }
@@ -337,14 +350,14 @@ func (c *contender) isLost() bool { return c.lostError() != nil }
 // noticed it.
 func (c *contender) lostError() *LostError {
 	lost := c.knownLoss()
-	if lost != nil || c.lease.validUntil().Until() > 0 {
+	if lost != nil || c.validUntil().Until() > 0 {
 		return lost
 	}
-	c.lose(Unrenewed, c.lease.lastError())
+	c.lose(Unrenewed, c.lastError())
 	if lost = c.knownLoss(); lost != nil {
 		return lost
 	}
-	return c.loss(Unrenewed, c.lease.lastError())
+	return c.loss(Unrenewed, c.lastError())
 }
 
 func (c *contender) knownLoss() *LostError {

@@ -72,7 +72,7 @@ func (h *Held) Remaining() time.Duration {
 	if c == nil || c.isExpired() {
 		return 0
 	}
-	return c.lease.validUntil().Sub(now)
+	return c.validUntil().Sub(now)
 }
 
 // Expired returns a channel that is closed as soon as the lock may belong to somebody else: when
@@ -202,7 +202,7 @@ type heldContext struct {
 
 // Err ends the context if it is time for that, and nobody has come to it yet.
 func (h heldContext) Err() error {
-	if h.Context.Err() == nil && h.c.lease.validUntil().Until() <= h.c.grace {
+	if h.Context.Err() == nil && h.c.validUntil().Until() <= h.c.grace {
 		h.c.endangered()
 	}
 	return h.Context.Err()

@@ -39,9 +39,10 @@ type keepAlives struct {
 // A renewal is one request to renew a lease. It is sent on each stream that there is, until it is
 // answered on one.
 type renewal struct {
-	id     clientv3.LeaseID
-	failed func(error) // told why it has to be sent again
-	done   chan struct{}
+	id      clientv3.LeaseID
+	failed  func(error) // told why it has to be sent again
+	done    chan struct{}
+	refused error // why there is no answer
 	sentAnswer[*pb.LeaseKeepAliveResponse]
 }
 
@@ -92,8 +93,8 @@ func willRenew(client *clientv3.Client, first time.Duration) (noMore func()) {
 	}
 }
 
-// renewLease renews a lease. It does not give up before ctx is done. Failed is told of each try
-// that came to nothing.
+// renewLease renews a lease. It does not give up before ctx is done, or the user may not renew it.
+// Failed is told of each try that came to nothing.
 func renewLease(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration, failed func(error)) (a sentAnswer[*pb.LeaseKeepAliveResponse], err error) {
 	r := &renewal{id: id, failed: failed, done: make(chan struct{})}
 	k := withRenewer(client, first, func(k *keepAlives) { k.ask(r) })
@@ -103,7 +104,10 @@ func renewLease(ctx context.Context, client *clientv3.Client, id clientv3.LeaseI
 		k.withdraw(r)
 		return a, context.Cause(ctx)
 	}
-	if r.answer.TTL <= 0 {
+	switch {
+	case r.refused != nil:
+		return a, r.refused
+	case r.answer.TTL <= 0:
 		return a, rpctypes.ErrLeaseNotFound
 	}
 	return r.sentAnswer, nil
@@ -351,7 +355,11 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 		return
 	}
 	k.drop(s)
-	k.tell(rpctypes.Error(why))
+	why = rpctypes.Error(why)
+	blamed := k.blame(s, why)
+	if !blamed {
+		k.tell(why)
+	}
 	if left := k.newest(); left != nil {
 		k.listenAgain(left) // it may have been silent, and nobody stands in for it any more
 		return
@@ -359,12 +367,12 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 	if k.ctx.Err() != nil || isGone(k.client) {
 		return
 	}
-	refused := isRefused(why)
+	refused := isRefused(why) && !blamed
 	if refused != k.refused {
 		k.pause, k.refused = 0, refused
 	}
 	switch {
-	case code(why) == codes.PermissionDenied: // it will be again
+	case refused && code(why) == codes.PermissionDenied: // it will be again
 		k.pause = refusedPause
 	case refused: // for its token, or some, if a member that is behind does not know the next yet
 		k.pause = min(max(4*k.pause, pauseMin), refusedPause)
@@ -378,6 +386,23 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 			k.open()
 		}
 	})
+}
+
+// blame finds the lease that the user may not renew: etcd answers in order, and ends the stream
+// instead of the answer that it refuses. That lease is asked for no more. The others are, on the
+// next stream.
+func (k *keepAlives) blame(s *keepAlive, why error) bool {
+	if code(why) != codes.PermissionDenied || len(s.sent) == 0 {
+		return false
+	}
+	r := s.sent[0].answer
+	if _, wanted := k.asked[r]; wanted {
+		delete(k.asked, r)
+		r.refused = why
+		close(r.done)
+		k.watchIdle()
+	}
+	return true
 }
 
 // refusedPause is the time between streams that are refused again and again: each may cost a login.

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -144,5 +147,36 @@ func TestTokenForgotten(t *testing.T) {
 	}
 	if quickest >= time.Second {
 		t.Errorf("a renewal takes %v at least", quickest)
+	}
+}
+
+// TestRenewalDenied: etcd ends the stream of all when one lease may not be renewed. Who asks for
+// that one is told, and the other leases of the client are renewed all the same.
+func TestRenewalDenied(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	_, client := gatedUser(t, s, "/denied")
+	one, root, ctx := client(), s.Client(t), etcdtest.Context(t)
+	denied, other := newLock(t, one, "/denied", "denied"), newLock(t, one, "/denied/other", "other")
+	for _, l := range []*etcdlock.Lock{denied, other} {
+		l.Session().TTL, l.Session().RefreshInterval = time.Minute, 50*time.Millisecond
+	}
+	refused, renews := mustLock(t, denied), mustLock(t, other)
+	renewed(t, denied, refused, 1)
+	readOnly := clientv3.PermissionType(clientv3.PermRead)
+	if _, err := root.RoleGrantPermission(ctx, "worker", "/denied", "", readOnly); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if err := refused.Refresh(ctx); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+			t.Fatalf("Refresh of a lock that may not be written: %v", err)
+		}
+		if err := renews.Refresh(ctx); err != nil {
+			t.Fatalf("Refresh of the other one: %v", err)
+		}
+	}
+	renewed(t, other, renews, 10)
+	if refused.Err() != nil {
+		t.Error(context.Cause(refused))
 	}
 }

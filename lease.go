@@ -258,18 +258,22 @@ func (l *lease) watch(key string, from int64, owner watcher) *watch {
 	return watchKey(l.client, key, from, owner, growth*l.first)
 }
 
-// renew renews the lease and returns the answer to a read made after it. It does not give up before ctx is
-// done, or the lease is known to be gone (errLeaseGone), or history is not what it was (errHistoryLost), or the read is refused.
+// renew renews the lease and returns the answer to a read made after it. It does not give up before
+// ctx is done, or the lease is known to be gone (errLeaseGone), or history is not what it was
+// (errHistoryLost), or the renewal or the read is refused.
 //
-// A leader that was stopped or cut off may still acknowledge renewals that its successor never hears of. So
-// a renewal counts only when a linearizable read, sent after its answer, comes back with the same raft term:
-// then whoever acknowledged it was the leader. Otherwise it is made again. Without anything to read it does not count, and there is no answer.
+// A leader that was stopped or cut off may still acknowledge renewals that its successor never
+// hears of. So a renewal counts only when a linearizable read, sent after its answer, comes back
+// with the same raft term: then whoever acknowledged it was the leader. Otherwise it is made again.
+// Without anything to read it does not count, and there is no answer.
 func (l *lease) renew(ctx context.Context, read func(context.Context) (*answer, error)) (*answer, error) {
 	for {
 		renewal, err := renewLease(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			return nil, errLeaseGone
+		case isRefused(err):
+			return nil, l.noting(err)
 		case err != nil:
 			return nil, l.noting(ended(ctx, l.lastError()))
 		}

@@ -175,23 +175,57 @@ func (c *contender) glance() (glance, []*operation) {
 	return g, ops
 }
 
-// unread is told that etcd does not let us read the contender's state. At the first renewal at
-// which it would have been lost, if nothing had been renewed since, it is: a session's lease is
-// renewed for others. Who waits and has no right to read then waits no more: it would not hear that
-// the lock is granted to it. A token that is refused is no such reason, as after an outage.
+// unread is told that etcd does not let us read the contender's state. If that lasts, its validity
+// ends when it would have ended without a further renewal: a session's lease is renewed for others.
 func (c *contender) unread(err error) {
-	end := int64(c.lease.validUntil())
-	if !c.blind.CompareAndSwap(0, end) {
-		end = c.blind.Load()
+	c.mu.Lock()
+	c.unreadable = err
+	c.mu.Unlock()
+	end := c.lease.validUntil()
+	if c.blind.CompareAndSwap(0, int64(end)) {
+		c.lease.inBackground(func(ctx context.Context) { c.watchBlind(ctx, end) })
 	}
+}
+
+// watchBlind does for a contender that is not read what the keeper does for all: it watches the
+// clock, as long as nothing is read.
+func (c *contender) watchBlind(ctx context.Context, end boottime.Instant) {
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	for _, at := range []boottime.Instant{end.Add(-c.grace), end} {
+		if !sleepUntil(ctx, timer, at) || c.blind.Load() != int64(end) {
+			return
+		}
+		c.endBlind(at == end)
+	}
+}
+
+// endBlind ends what cannot be read: a holder's lock is lost. A waiter that has no right to read
+// gives up: it would not hear that the lock is granted to it. A token that is refused, as after an
+// outage, is no such reason.
+func (c *contender) endBlind(expired bool) {
+	c.mu.Lock()
+	why := c.unreadable
+	c.mu.Unlock()
 	switch {
-	case end == 0 || boottime.Instant(end).Until() > c.grace: // or read meanwhile
 	case c.holds.Load():
-		c.lose(Unrenewed, err)
-	case c.token.Load() == 0 && errors.Is(err, rpctypes.ErrPermissionDenied):
-		c.doom(err)
+		c.lose(Unrenewed, why)
+		if expired {
+			c.expire()
+		}
+	case c.token.Load() == 0 && errors.Is(why, rpctypes.ErrPermissionDenied):
+		c.doom(why)
 		c.wake()
 	}
+}
+
+// validUntil returns when validity ends: that of the lease, or sooner if our state cannot be read.
+func (c *contender) validUntil() boottime.Instant {
+	end := c.lease.validUntil()
+	if blind := c.blind.Load(); blind != 0 {
+		end = min(end, boottime.Instant(blind))
+	}
+	return end
 }
 
 // state is the read that shows whether a contender is what it believes to be.

@@ -52,6 +52,29 @@ func TestNoAnswerWithALease(t *testing.T) {
 	}
 }
 
+// TestNoAnswerSaysWhy: with a lease at hand as without.
+func TestNoAnswerSaysWhy(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	var locks []*etcdlock.Lock
+	for _, key := range []string{"/why/ready", "/why"} {
+		l := newLock(t, client, key, "me")
+		l.Session().ConnectTimeout = time.Second
+		locks = append(locks, l)
+	}
+	if err := locks[0].Prepare(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	for _, l := range locks {
+		_, err := l.Lock(context.Background())
+		if !errors.Is(err, etcdlock.ErrNoAnswer) || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("%s: %v", l.Key(), err)
+		}
+	}
+}
+
 // TestManyWithoutAnswer: the locks of a session do not wait for etcd one after another.
 func TestManyWithoutAnswer(t *testing.T) {
 	t.Parallel()

@@ -139,13 +139,28 @@ func hedge[T any](ctx context.Context, first time.Duration, give func(error) boo
 	}
 }
 
-// ended is the error of tries that ctx put an end to. What the last try said is often only that its time ran
-// out; anything better is kept.
+// ended is the error of tries that ctx put an end to. What the last try said is often only that its
+// time ran out; anything better is kept.
 func ended(ctx context.Context, last error) error {
 	if last == nil || errors.Is(last, context.Canceled) || errors.Is(last, context.DeadlineExceeded) {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w (%w)", context.Cause(ctx), last)
+	return &endedError{context.Cause(ctx), last}
+}
+
+// An endedError says why tries have ended, and what the last of them said.
+type endedError struct{ cause, last error }
+
+func (e *endedError) Error() string   { return fmt.Sprintf("%v (%v)", e.cause, e.last) }
+func (e *endedError) Unwrap() []error { return []error{e.cause, e.last} }
+
+// causeOf returns why ctx has ended, and what etcd has said to the end, if err tells.
+func causeOf(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if e := (*endedError)(nil); errors.As(err, &e) && e.cause == cause {
+		return e
+	}
+	return cause
 }
 
 // isNoSpace reports whether etcd says that its space is exceeded. It says so of requests that it

@@ -241,7 +241,7 @@ func TestMayNotBeRead(t *testing.T) {
 	root, ctx, config := s.Client(t), etcdtest.Context(t), s.Config()
 	config.Username, config.Password = "worker", "pass"
 	session := newSession(t, etcdtest.Dial(t, config))
-	session.TTL, session.RefreshInterval = 8*time.Second, 100*time.Millisecond
+	session.TTL, session.RefreshInterval = 30*time.Second, 100*time.Millisecond
 	held, locks := map[string]grip{}, map[string]*etcdlock.Lock{}
 	for _, key := range []string{"/a", "/b", "/c"} {
 		l, err := session.NewLock(key, "me")
@@ -269,6 +269,10 @@ func TestMayNotBeRead(t *testing.T) {
 	lost := causeOf(t, held["/b"])
 	if lost.Reason != etcdlock.Unrenewed || !errors.Is(lost, rpctypes.ErrPermissionDenied) {
 		t.Errorf("%v", lost)
+	}
+	<-held["/b"].Expired()
+	if left := held["/b"].Remaining(); left > 0 {
+		t.Errorf("the lock that may not be read is valid for %v", left)
 	}
 	if err := <-waits.got; !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("who waits: %v", err)

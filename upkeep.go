@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
@@ -108,7 +110,7 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	resp, err := l.renew(ctx, l.surveyOf(l.some()))
 	switch {
 	case err != nil:
-		return l.failed(ctx, err) || !sleep(ctx, pauseMax)
+		return l.failed(ctx, err) || !sleep(ctx, pauseAfter(err))
 	case resp == nil: // nobody to look after
 		return !sleep(ctx, l.refresh)
 	}
@@ -121,6 +123,15 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	}
 	l.follow(resp.Header.Revision)
 	return false
+}
+
+// pauseAfter is the time between two renewals that fail. One that is not permitted ends the stream
+// of all, and its client logs in for the next.
+func pauseAfter(err error) time.Duration {
+	if code(err) == codes.PermissionDenied {
+		return refusedPause
+	}
+	return pauseMax
 }
 
 // follow sees to it, in the background, that the watches have told all up to a revision: those who were not read depend on it, and the next

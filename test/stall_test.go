@@ -55,6 +55,26 @@ func TestStalledFollower(t *testing.T) {
 	}
 }
 
+// TestStalledLeader: the leader of three members does not get its writes to disk. The others elect
+// a new one, and then it is a member that stalls. A holder keeps its lock, and who starts gets one.
+func TestStalledLeader(t *testing.T) {
+	t.Parallel()
+	if !etcdtest.CanStall() {
+		etcdtest.Missing(t, "root and strace")
+	}
+	c := etcdtest.StartCluster(t, 3, etcdtest.WithSync())
+	leader := c.Leader()
+	i := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return c.Member(i) != leader })
+	endpoints := strings.Join(c.Endpoints(), ",")
+	holder := locker(t, endpoints, "-v", "-t", "30", "-r", "1", "-k", "/stall/held", "sleep", "infinity")
+	holder.renews(1)
+	begun := time.Now()
+	stall(t, leader, c.Member(i))
+	t.Logf("a write took %v", time.Since(begun))
+	startOurs(t, nil, "a leader", endpoints)
+	holder.renews(2)
+}
+
 // late is what a start must not take, and never when it is given up.
 const (
 	late  = 5 * time.Second
