@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // errStartOver says that a place in line is gone, or that it cannot be known whether there is one: whatever may be
@@ -39,12 +39,12 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			c.stop()
 			return nil, err // nothing was written: the lease can serve again
 		}
-		denied := errors.Is(err, rpctypes.ErrPermissionDenied)
-		if denied && c.linked && c.create() == unknownRevision {
+		denied := retry.IsDenied(err)
+		if denied && c.place.Linked && c.create() == unknownRevision {
 			l.unlinked, err = true, fmt.Errorf("%w: %w", errStartOver, err)
 		}
 		if denied && c.create() == 0 && !c.strays {
-			if l.unlinked, l.under = c.linked, nil; l.unlinked {
+			if l.unlinked, l.under = c.place.Linked, nil; l.unlinked {
 				c.stop() // refused as a whole: nothing was written
 				err = nil
 				continue
@@ -52,7 +52,7 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 		}
 		l.under = nil
 		again := errors.Is(err, errStartOver) && ctx.Err() == nil
-		if again && isNoSpace(err) {
+		if again && retry.IsNoSpace(err) {
 			again = answered && !try // who has stood in line waits until there is space
 		}
 		if again {
@@ -70,8 +70,8 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 		}
 		switch {
 		case ctx.Err() != nil:
-			err = causeOf(ctx, err)
-		case isNoSpace(err):
+			err = retry.Cause(ctx, err)
+		case retry.IsNoSpace(err):
 			err = rpctypes.ErrNoSpace
 		}
 		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
@@ -85,7 +85,7 @@ func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err erro
 		c.doom(err)
 		c.retreat()
 		// Each join whose outcome is unknown leaves something to look after: the next one waits until etcd answers.
-		if _, err := c.lease.read(ctx, exists(c.key)); err != nil && !errors.Is(err, errHistoryLost) {
+		if _, err := c.lease.read(ctx, wire.ProbeRead(c.key)); err != nil && !errors.Is(err, errHistoryLost) {
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
 		}
 	} else {
@@ -96,12 +96,12 @@ func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err erro
 		}
 		c.removeDetached(ctx)
 	}
-	for noSpace := isNoSpace(err); ; {
-		if noSpace && !sleep(ctx, pauseMax) {
+	for noSpace := retry.IsNoSpace(err); ; {
+		if noSpace && !retry.Sleep(ctx, retry.PauseMax) {
 			return nil, context.Cause(ctx)
 		}
 		ls, err := l.prepare(ctx, s)
-		if noSpace = isNoSpace(err); !noSpace && !errors.Is(err, ErrNoAnswer) {
+		if noSpace = retry.IsNoSpace(err); !noSpace && !errors.Is(err, ErrNoAnswer) {
 			return ls, err
 		}
 	}
@@ -142,7 +142,7 @@ func (c *contender) enter(ctx context.Context, try bool, unanswered *time.Timer)
 	// that would have to be stopped, and the lock is not lost as long as etcd has the lease.
 	if c.lease.validUntil().Until() < c.grace+2*c.lease.first {
 		_, err := c.lease.renew(ctx, func(ctx context.Context) (*answer, error) {
-			return c.lease.readUntil(ctx, isFinal, c.state()...)
+			return c.lease.readUntil(ctx, isFinal, c.stateRead())
 		})
 		if err != nil {
 			return c.translate(err)
@@ -152,17 +152,10 @@ func (c *contender) enter(ctx context.Context, try bool, unanswered *time.Timer)
 	return nil
 }
 
-// winning is what makes a place the holder's: the lock's key and the place, written in one revision.
-func (c *contender) winning() []*operation {
-	return []*operation{put(c.key, c.id, c.lease.id), c.putPlace()}
-}
-
-func (c *contender) putPlace() *operation { return put(c.place, c.record, c.lease.id) }
-
 // joinAlone takes the lock if nobody is there at all, and writes nothing if somebody is. It asks for less than join does,
 // so it is what a contender begins with that met nobody the last time.
 func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
-	by, resp, err := c.write(ctx, nobody(c.key), c.winning(), nil)
+	by, resp, err := c.write(ctx, func(again bool) *pb.TxnRequest { return wire.AcquireIfFree(c.place, again) })
 	switch {
 	case err != nil:
 		return false, err
@@ -177,27 +170,27 @@ func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
 // busy returns a *BusyError that names who is there, nil if what is there is no place in line. Who
 // stands in line itself has seen a place before its own.
 func (c *contender) busy(ctx context.Context, inLine bool) error {
-	resp, err := c.lease.read(ctx, get(c.key), existBelow(c.key))
+	resp, err := c.lease.read(ctx, wire.BusyRead(c.key))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
-	places := int(resp.Responses[1].GetResponseRange().Count)
+	places := int(wire.CountOf(resp, 1))
 	if inLine {
 		places--
 	}
 	busy := &BusyError{Key: c.key, Place: max(places, 1)} // without places, the key was made by hand
-	if key := getOne(resp, 0); key != nil {
-		busy.Holder, busy.held = place.Shown(key.Value), true
+	if key := wire.Got(resp, 0); key != nil {
+		busy.Holder, busy.held = wire.Shown(key.Value), true
 		return busy
 	}
 	if inLine {
 		return busy
 	}
-	newest, err := c.lease.read(ctx, newestBelow(c.key, ever))
+	newest, err := c.lease.read(ctx, wire.NewestOfAllRead(c.key))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
-	if kv := getOne(newest, 0); kv != nil && place.Is(c.key, kv) {
+	if kv := wire.Got(newest, 0); kv != nil && wire.IsPlace(c.key, kv) {
 		return busy
 	}
 	return nil
@@ -207,49 +200,30 @@ func (c *contender) busy(ctx context.Context, inLine bool) error {
 // what stands in the way, nothing if that is not known.
 func (c *contender) join(ctx context.Context) (won bool, before obstacle, err error) {
 	c.watchPlace()
-	// Gets before a put in one transaction see the line as it was before it.
-	newest, swap := get(place.Tail(c.key)), []*operation{c.putTail(c.link(), c.lease.id)}
-	nobody := nobody(c.key)
-	if c.linked {
-		// With a tail somebody waits, whatever K says just now: then the line is not gone through.
-		nobody = slices.Insert(nobody, 1, createIs(place.Tail(c.key), 0))
-	} else {
-		newest, swap = newestBelow(c.key, ever), nil
-	}
-	els := append([]*operation{get(c.key), newest, c.putPlace()}, swap...)
-	by, resp, err := c.write(ctx, nobody, c.winning(), els)
+	by, resp, err := c.write(ctx, func(bool) *pb.TxnRequest { return wire.Acquire(c.place) })
 	switch rev := resp.GetHeader().GetRevision(); {
 	case err != nil:
 		return false, obstacle{}, err
 	case by == byEarlierTry:
 		won = c.isThere(resp)
-		c.entered(c.create(), c.linked && !won)
+		c.entered(c.create(), c.place.Linked && !won)
 		return won, obstacle{}, nil
 	case by == byThen:
 		c.win(rev, rev)
 		c.entered(rev, false)
 		return true, obstacle{}, nil
 	default:
-		c.entered(rev, c.linked)
+		c.entered(rev, c.place.Linked)
 	}
-	switch newest := getOne(resp, 1); {
+	switch newest := wire.Got(resp, 1); {
 	case newest == nil:
 		return false, obstacle{}, nil
-	case c.linked:
+	case c.place.Linked:
 		return false, behind(c.key, newest), nil
-	case place.Is(c.key, newest):
+	case wire.IsPlace(c.key, newest):
 		return false, obstacle{key: string(newest.Key), create: newest.CreateRevision}, nil
 	}
 	return false, obstacle{}, nil
-}
-
-// link is the contender's place as the tail names it.
-func (c *contender) link() string {
-	return place.Link{Place: c.place, ID: c.id}.Marshal(c.key)
-}
-
-func (c *contender) putTail(link string, lease clientv3.LeaseID) *operation {
-	return put(place.Tail(c.key), link, lease)
 }
 
 // entered takes note of where the contender stands, and whether the tail names it.
@@ -279,7 +253,7 @@ func (c *contender) doom(why error) {
 func (c *contender) doubt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line.create, c.line.tail = unknownRevision, c.linked
+	c.line.create, c.line.tail = unknownRevision, c.place.Linked
 }
 
 // What has created a place.
@@ -288,53 +262,43 @@ type creation int
 const (
 	byNothing creation = iota // it is not there
 	byThen
-	byEls
+	byElse
 	byEarlierTry // of the same transaction
 )
 
-// write makes a transaction that creates the place, by then or by els, and returns what did it and
-// the answer to that: the state of the place if it was an earlier try. If it is not answered in
-// time it is made again. None of the tries does anything if the place is there: there is what was
-// found. A place that is written again would look as if it had been granted the lock.
+// write makes a transaction that creates the place, and returns what did it and the answer to that:
+// the state of the place if it was an earlier try. If it is not answered in time it is made again.
 //
 // What was not answered may be carried out later, when the place is gone. It creates a place that
 // nobody stands at, so that nobody works under it, and is waited for: see joins.
-func (c *contender) write(ctx context.Context, cmps []*comparison, then, els []*operation) (by creation, resp *answer, err error) {
-	unlessThere := []*operation{within([]*comparison{createIs(c.place, 0)}, els, c.state())}
-	first := unlessThere
-	if len(els) == 0 { // and nothing that could be there
-		first = nil
+func (c *contender) write(ctx context.Context, txn func(again bool) *pb.TxnRequest) (by creation, resp *answer, err error) {
+	join := func(again bool) func(context.Context) (*answer, error) {
+		req := txn(again)
+		return func(ctx context.Context) (*answer, error) { return c.joins.make(ctx, c.lease, req) }
 	}
-	join := func(els []*operation) func(context.Context) (*answer, error) {
-		return func(ctx context.Context) (*answer, error) { return c.joins.make(ctx, c.lease, cmps, then, els) }
-	}
-	resp, err = try(ctx, c.lease.first, join(first))
+	resp, err = retry.Once(ctx, c.lease.first, join(false))
 	if err != nil && !isFinal(err) {
 		c.strays = true
 		limited, cancel := c.lease.whileValid(ctx)
 		defer cancel()
-		resp, err = hedge(limited, c.lease.first, isFinal, join(unlessThere), err)
+		resp, err = retry.Again(limited, c.lease.first, isFinal, join(true), err)
 	}
-	switch {
-	case err != nil:
-		if c.strays || isNoSpace(err) { // one of the others may have been carried out
+	if err != nil {
+		if c.strays || retry.IsNoSpace(err) { // one of the others may have been carried out
 			c.doubt()
 		}
 		return byNothing, nil, c.translate(err)
+	}
+	switch inner := wire.Inner(resp); {
 	case resp.Succeeded:
 		return byThen, resp, nil
-	case len(resp.Responses) == 0:
+	case inner == nil, inner.Succeeded && len(inner.Responses) == 0:
 		return byNothing, resp, nil
-	}
-	inner := resp.Responses[0].GetResponseTxn()
-	inner.Header = resp.Header
-	switch {
-	case !inner.Succeeded:
+	case inner.Succeeded:
+		return byElse, inner, nil
+	default:
 		return byEarlierTry, inner, nil
-	case len(els) == 0:
-		return byNothing, inner, nil
 	}
-	return byEls, inner, nil
 }
 
 // joins are the requests to join that a contender has made. Each is waited for until it is
@@ -347,7 +311,7 @@ type joins struct {
 func (j *joins) areSettled() bool { return j.unsettled.Load() == 0 }
 
 // make makes one. It goes on when ctx has ended, for as long as the lease is looked after.
-func (j *joins) make(ctx context.Context, ls *lease, cmps []*comparison, then, els []*operation) (*answer, error) {
+func (j *joins) make(ctx context.Context, ls *lease, req *pb.TxnRequest) (*answer, error) {
 	type result struct {
 		answer *answer
 		err    error
@@ -355,8 +319,8 @@ func (j *joins) make(ctx context.Context, ls *lease, cmps []*comparison, then, e
 	done := make(chan result, 1)
 	j.unsettled.Add(1)
 	if !ls.inBackground(func(ctx context.Context) {
-		resp, err := ls.txn(ctx, cmps, then, els)
-		if err == nil || isFinal(err) || judge(err) == notNow {
+		resp, err := ls.txn(ctx, req)
+		if err == nil || isFinal(err) || retry.Classify(err) == retry.NotNow {
 			j.settle()
 		}
 		done <- result{resp, err}
@@ -384,25 +348,24 @@ func (j *joins) settle() {
 
 // isThere draws conclusions from the state of a place that an earlier try has created, and reports
 // whether the lock was won.
-func (c *contender) isThere(state *answer) (won bool) {
-	key, own := getOne(state, 0), getOne(state, 1)
-	token := int64(0)
-	if key != nil && key.ModRevision == own.ModRevision {
-		token = own.ModRevision
+func (c *contender) isThere(resp *answer) (won bool) {
+	state, token := wire.StateAt(resp, 0), int64(0)
+	if state.Holds() {
+		token = state.Place.ModRevision
 	}
-	c.win(own.CreateRevision, token)
+	c.win(state.Place.CreateRevision, token)
 	return token != 0
 }
 
 // rewrite makes a transaction that may be applied more than once, until etcd answers it. Repeated says that one try at
 // least has an unknown outcome.
-func (c *contender) rewrite(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
-	rpc := func(ctx context.Context) (*answer, error) { return c.lease.txn(ctx, cmps, then, els) }
+func (c *contender) rewrite(ctx context.Context, req *pb.TxnRequest) (resp *answer, repeated bool, err error) {
+	rpc := func(ctx context.Context) (*answer, error) { return c.lease.txn(ctx, req) }
 	first := c.lease.first
 	if c.ends.Load() {
 		first = min(first, c.lease.validUntil().Until())
 	}
-	if resp, err = try(ctx, first, rpc); err == nil || isFinal(err) {
+	if resp, err = retry.Once(ctx, first, rpc); err == nil || isFinal(err) {
 		return resp, err != nil, err
 	}
 	if c.ends.Load() {
@@ -410,7 +373,7 @@ func (c *contender) rewrite(ctx context.Context, cmps []*comparison, then, els [
 		ctx, cancel = c.lease.whileValid(ctx)
 		defer cancel()
 	}
-	resp, err = hedge(ctx, c.lease.first, isFinal, rpc, err)
+	resp, err = retry.Again(ctx, c.lease.first, isFinal, rpc, err)
 	return resp, true, err
 }
 
@@ -425,7 +388,7 @@ func (c *contender) translate(err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound), errors.Is(err, errLeaseGone), errors.Is(err, errHistoryLost):
 		return fmt.Errorf("%w: %w", errStartOver, err)
-	case isRefused(err):
+	case retry.IsRefused(err):
 		return err
 	}
 	return fmt.Errorf("%w: outcome unknown: %w", errStartOver, err)

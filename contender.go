@@ -10,23 +10,22 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/watch"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A contender is one place in line under a lease, from the request to join until nothing of it is left. It has no goroutine of
 // its own: whoever waits for the lock drives it while it waits, and those of its lease look after it.
 type contender struct {
 	settings
-	owner   *Lock
-	held    Held // it, for the user
-	key, id string
-	lease   *lease
-	place   string // its key in the line
-	record  string // the value of place
-	linked  bool   // its place is on the tail's chain
-	alone   bool   // nobody was met the last time
-	strays  bool   // writes that name place may still be on their way
-	joins   *joins // the requests to join that were made
+	owner  *Lock
+	held   Held // it, for the user
+	key    string
+	lease  *lease
+	place  wire.Place
+	alone  bool   // nobody was met the last time
+	strays bool   // writes that name the place may still be on their way
+	joins  *joins // the requests to join that were made
 
 	token atomic.Int64 // 0 while waiting
 	holds atomic.Bool  // the lock is held, and there was time to use it
@@ -57,11 +56,8 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 		settings: s,
 		owner:    l,
 		key:      l.key,
-		id:       l.id,
 		lease:    ls,
-		place:    l.nextPlace(ls),
-		record:   l.record(s.command),
-		linked:   !l.unlinked,
+		place:    l.nextPlace(ls, s.command),
 		alone:    l.alone,
 		seat:     -1,
 		news:     make(chan struct{}, 1),
@@ -85,7 +81,7 @@ func (c *contender) stop() {
 	c.left = true
 	watches := c.line.end()
 	c.mu.Unlock()
-	unwatch(c.lease.client, watches...)
+	watch.Cancel(c.lease.client, watches...)
 	c.lease.detach(c)
 }
 
@@ -127,7 +123,7 @@ func (c *contender) granted() {
 
 // say writes a message to the lock's logger, some time later.
 func (c *contender) say(level slog.Level, message string, args ...any) {
-	c.lease.notices.log(c.log, level, message, args...)
+	c.lease.notices.Log(c.log, level, message, args...)
 }
 
 func (c *contender) wake() {
@@ -145,8 +141,8 @@ func (c *contender) win(create, token int64) {
 	c.token.Store(token)
 }
 
-// confirmed is told of a watch that etcd has confirmed. What came before that is only seen by reading.
-func (c *contender) confirmed(w *watch, since int64, again bool) {
+// OnCreated is told of a watch that etcd has confirmed. What came before that is only seen by reading.
+func (c *contender) OnCreated(w *watch.Watch, since int64, again bool) {
 	c.mu.Lock()
 	look := false
 	if !c.left {
@@ -162,8 +158,8 @@ func (c *contender) confirmed(w *watch, since int64, again bool) {
 	}
 }
 
-// told is told of what happened to a key that is watched.
-func (c *contender) told(w *watch, events []*mvccpb.Event, h *pb.ResponseHeader) {
+// OnEvents is told of what happened to a key that is watched.
+func (c *contender) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.ResponseHeader) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left {
@@ -183,7 +179,7 @@ func (c *contender) told(w *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 // forgetTail ends the watch on the tail once it has told who is next: the others who join are none of our business. It is called with mu locked.
 func (c *contender) forgetTail() {
 	if s := &c.line; s.onTail != nil && s.next != nil {
-		unwatch(c.lease.client, s.onTail)
+		watch.Cancel(c.lease.client, s.onTail)
 		s.onTail = nil
 	}
 }
@@ -191,29 +187,29 @@ func (c *contender) forgetTail() {
 // rewatchTail watches the tail from the revision on after which the place was created. That takes etcd up to 100 ms, and nobody waits for it.
 // It is called with mu locked.
 func (c *contender) rewatchTail() {
-	unwatch(c.lease.client, c.line.onTail)
+	watch.Cancel(c.lease.client, c.line.onTail)
 	c.line.changes, c.line.tailSince = nil, 0
 	c.watchTail(c.line.create + 1)
 }
 
 // see draws conclusions from an event, and reports whether it is only a hint. It is called with mu locked.
-func (c *contender) see(w *watch, e *mvccpb.Event) (look bool) {
+func (c *contender) see(w *watch.Watch, e *mvccpb.Event) (look bool) {
 	kv, token := e.Kv, c.token.Load()
 	switch key := string(kv.Key); {
-	case key == place.Tail(c.key):
+	case key == wire.Tail(c.key):
 		if w == c.line.onTail { // not of one that missed something
 			c.line.follow(c.key, e)
 		}
 		return false
 	case token != 0: // held: only what made it so is no news
-		return kv.ModRevision > token && (key == c.key || key == c.place)
-	case key == c.place:
+		return kv.ModRevision > token && (key == c.key || key == c.place.Key)
+	case key == c.place.Key:
 		// Nobody but a pass or a claim writes a place as it is. What creates it is our joining, or
 		// a late try of that when the place is gone.
 		if e.IsCreate() {
 			return c.line.create > 0 && kv.ModRevision > c.line.create
 		}
-		if e.Type == mvccpb.PUT && kv.Lease == int64(c.lease.id) && string(kv.Value) == c.record {
+		if e.Type == mvccpb.PUT && kv.Lease == int64(c.lease.id) && string(kv.Value) == c.place.Record {
 			c.line.written = kv.ModRevision
 			return false
 		}
@@ -244,7 +240,7 @@ func (c *contender) renewed() {
 		c.lease.look(c)
 	}
 	if c.onRenew != nil && c.token.Load() != 0 && !c.isLost() {
-		c.lease.notices.post(c.onRenew)
+		c.lease.notices.Post(c.onRenew)
 	}
 }
 
@@ -278,8 +274,8 @@ func (c *contender) outlived() bool {
 
 // whatIsLost compares the lock's key and the holder's place with what they were when the lock was acquired:
 // nothing but an operator's hand or the end of the lease changes either.
-func (c *contender) whatIsLost(key, own *mvccpb.KeyValue) Reason {
-	token := c.token.Load()
+func (c *contender) whatIsLost(state wire.State) Reason {
+	key, own, token := state.Key, state.Place, c.token.Load()
 	switch {
 	case own == nil && key == nil:
 		return LeaseLost
@@ -322,7 +318,7 @@ func (c *contender) lose(reason Reason, cause error) {
 }
 
 func (c *contender) loss(reason Reason, cause error) *LostError {
-	return &LostError{Key: c.key, ID: c.id, Token: c.token.Load(), Reason: reason, Err: cause}
+	return &LostError{Key: c.key, ID: c.place.ID, Token: c.token.Load(), Reason: reason, Err: cause}
 }
 
 // expire says that validity is over.
@@ -336,7 +332,7 @@ func (c *contender) expire() {
 func (c *contender) closeExpired() {
 	if !isClosed(c.expired) {
 		close(c.expired)
-		unwatch(c.lease.client, c.line.end()...)
+		watch.Cancel(c.lease.client, c.line.end()...)
 	}
 }
 

@@ -1,12 +1,15 @@
 package etcdlock
 
+import "github.com/etcdlock/etcdlock/internal/watch"
+
 // KnowsNext reports whether a Lock that is held, or waits, knows who is next in line.
 func (l *Lock) KnowsNext() bool {
 	if c := l.current(); c != nil {
 		return c.successor() != nil
 	}
-	for _, w := range watchesOf(l) {
-		if c, ok := w.owner.(*contender); ok && c.owner == l && c.successor() != nil {
+	all, _ := watch.All(l.client)
+	for _, w := range all {
+		if c, ok := w.Owner().(*contender); ok && c.owner == l && c.successor() != nil {
 			return true
 		}
 	}
@@ -22,27 +25,9 @@ func (l *Lock) ForgetNext() {
 }
 
 // Watches returns how many keys the client of a lock watches, as far as etcd has confirmed it.
-func (l *Lock) Watches() (n int) {
-	for _, w := range watchesOf(l) {
-		if w.since > 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// watchesOf returns the watches of a lock's client as they are now.
-func watchesOf(l *Lock) (all []watch) {
-	s := streamOf(l.client)
-	if s == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range s.watches {
-		all = append(all, *w)
-	}
-	return all
+func (l *Lock) Watches() int {
+	_, created := watch.All(l.client)
+	return created
 }
 
 // Holding returns what a Lock holds at present, nil if it holds nothing.

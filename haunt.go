@@ -12,7 +12,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/watch"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A lease of its own is revoked when a contender gives up. That of a session serves others, so the session takes back what there is of the
@@ -41,14 +43,14 @@ func (c *contender) retreat() (done <-chan struct{}) {
 func (c *contender) clearAway(ctx context.Context) {
 	err := c.clear(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.say(slog.LevelWarn, "cannot take back a place in line yet", "key", c.key, "place", c.place, "cause", err)
+		c.say(slog.LevelWarn, "cannot take back a place in line yet", "key", c.key, "place", c.place.Key, "cause", err)
 	}
-	for pause := pauseMin; err != nil && !errors.Is(err, errHistoryLost); err = c.clear(ctx) {
-		if !sleep(ctx, pause) {
-			c.say(slog.LevelWarn, "a place in line stays until its lease runs out", "key", c.key, "place", c.place, "cause", err)
+	for pause := retry.PauseMin; err != nil && !errors.Is(err, errHistoryLost); err = c.clear(ctx) {
+		if !retry.Sleep(ctx, pause) {
+			c.say(slog.LevelWarn, "a place in line stays until its lease runs out", "key", c.key, "place", c.place.Key, "cause", err)
 			return
 		}
-		pause = min(2*pause, refusedPause)
+		pause = min(2*pause, retry.PauseRefused)
 	}
 }
 
@@ -81,16 +83,16 @@ func (c *contender) clear(ctx context.Context) error {
 // takeBack removes a place if it is there, in whatever state it is, and what it may have left.
 func (c *contender) takeBack(ctx context.Context) (there bool, err error) {
 	for {
-		resp, err := c.lease.readUntil(ctx, isFinal, c.state()...)
+		resp, err := c.lease.readUntil(ctx, isFinal, c.stateRead())
 		if err != nil {
 			return there, err
 		}
-		key, own := getOne(resp, 0), getOne(resp, 1)
-		if own == nil {
+		state := wire.StateAt(resp, 0)
+		if state.Place == nil {
 			return there, c.removeOrphan(ctx)
 		}
 		there = true
-		if done, err := c.removeAs(ctx, key, own); done || err != nil {
+		if done, err := c.removeAs(ctx, state); done || err != nil {
 			return there, err
 		}
 	}
@@ -105,36 +107,36 @@ func (c *contender) removeOrphan(ctx context.Context) error {
 	if err := c.removeTail(ctx); err != nil {
 		return err
 	}
-	resp, err := c.lease.readUntil(ctx, isFinal, get(c.key))
+	resp, err := c.lease.readUntil(ctx, isFinal, wire.KeyRead(c.key))
 	if err != nil {
 		return err
 	}
-	key := getOne(resp, 0)
-	if key == nil || key.Lease != int64(c.lease.id) || string(key.Value) != c.id || key.ModRevision < c.create() {
+	key := wire.Got(resp, 0)
+	if key == nil || key.Lease != int64(c.lease.id) || string(key.Value) != c.place.ID || key.ModRevision < c.create() {
 		return nil
 	}
-	resp, err = c.lease.readUntil(ctx, isFinal, writtenBelow(c.key, key.ModRevision))
-	if err != nil || len(resp.Responses[0].GetResponseRange().Kvs) > 0 {
+	resp, err = c.lease.readUntil(ctx, isFinal, wire.WrittenRead(c.key, key.ModRevision))
+	if err != nil || len(wire.KeysOf(resp, 0)) > 0 {
 		return err
 	}
-	_, _, err = c.rewrite(ctx, []*comparison{modIs(c.key, key.ModRevision)}, []*operation{remove(c.key)}, nil)
+	_, _, err = c.rewrite(ctx, wire.RemoveKey(c.key, key.ModRevision))
 	return err
 }
 
 // removeTail deletes the tail if it names the place. Who may not read it has not written it.
 func (c *contender) removeTail(ctx context.Context) error {
-	if !c.linked {
+	if !c.place.Linked {
 		return nil
 	}
-	resp, err := c.lease.readUntil(ctx, isFinal, get(place.Tail(c.key)))
+	resp, err := c.lease.readUntil(ctx, isFinal, wire.KeyRead(wire.Tail(c.key)))
 	if errors.Is(err, rpctypes.ErrPermissionDenied) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if tail := getOne(resp, 0); tail != nil && string(tail.Value) == c.link() {
-		_, _, err = c.rewrite(ctx, c.isTail(), []*operation{remove(place.Tail(c.key))}, nil)
+	if c.place.IsNamedBy(wire.Got(resp, 0)) {
+		_, _, err = c.rewrite(ctx, wire.RemoveTail(c.place))
 	}
 	return err
 }
@@ -144,7 +146,7 @@ func (c *contender) removeTail(ctx context.Context) error {
 // appears, until all of that is answered, or the lease ends.
 type ghost struct {
 	*contender
-	watched *watch
+	watched *watch.Watch
 
 	mu          sync.Mutex
 	busy, again bool
@@ -153,8 +155,8 @@ type ghost struct {
 // hauntLater leaves to the session what may become of a place that is gone. It is another
 // contender's: what the user has of this one must not change.
 func (c *contender) hauntLater() {
-	other := &contender{settings: c.settings, owner: c.owner, key: c.key, id: c.id, lease: c.lease,
-		place: c.place, record: c.record, linked: c.linked, strays: true, seat: -1, joins: c.joins}
+	other := &contender{settings: c.settings, owner: c.owner, key: c.key, lease: c.lease,
+		place: c.place, strays: true, seat: -1, joins: c.joins}
 	other.haunt()
 }
 
@@ -164,7 +166,7 @@ func (c *contender) haunt() {
 	if !c.joins.ghost.CompareAndSwap(nil, g) {
 		return
 	}
-	watched := c.lease.watch(c.place, 0, g)
+	watched := c.lease.watch(c.place.Key, 0, g)
 	c.lease.crowd.Lock()
 	g.watched = watched
 	c.lease.ghosts = append(c.lease.ghosts, g)
@@ -172,8 +174,8 @@ func (c *contender) haunt() {
 	g.seek()
 }
 
-func (g *ghost) confirmed(*watch, int64, bool)                          { g.seek() }
-func (g *ghost) told(_ *watch, _ []*mvccpb.Event, _ *pb.ResponseHeader) { g.seek() }
+func (g *ghost) OnCreated(*watch.Watch, int64, bool)                              { g.seek() }
+func (g *ghost) OnEvents(_ *watch.Watch, _ []*mvccpb.Event, _ *pb.ResponseHeader) { g.seek() }
 
 // seek looks for the place, and takes it back. It does not block.
 func (g *ghost) seek() {
@@ -193,7 +195,7 @@ func (g *ghost) exorcise(ctx context.Context) {
 		g.doubt()
 		_, err := g.takeBack(ctx)
 		if err != nil {
-			g.say(slog.LevelWarn, "cannot take back a place in line yet", "key", g.key, "place", g.place, "cause", err)
+			g.say(slog.LevelWarn, "cannot take back a place in line yet", "key", g.key, "place", g.place.Key, "cause", err)
 		} else if settled {
 			g.lease.forget(g)
 		}
@@ -240,5 +242,5 @@ func (l *lease) forget(g *ghost) {
 	l.ghosts = slices.DeleteFunc(l.ghosts, func(one *ghost) bool { return one == g })
 	watched := g.watched
 	l.crowd.Unlock()
-	unwatch(l.client, watched)
+	watch.Cancel(l.client, watched)
 }

@@ -59,9 +59,9 @@ func (h *Held) IsHolder() clientv3.Cmp {
 	case c == nil:
 		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
 	case c.hasLeft():
-		return clientv3.Compare(clientv3.ModRevision(c.place), "<", 0)
+		return clientv3.Compare(clientv3.ModRevision(c.place.Key), "<", 0)
 	}
-	return clientv3.Compare(clientv3.ModRevision(c.place), "=", c.token.Load())
+	return clientv3.Compare(clientv3.ModRevision(c.place.Key), "=", c.token.Load())
 }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further

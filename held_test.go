@@ -388,7 +388,7 @@ func TestRefusedAtOnce(t *testing.T) {
 // TestUnlockedIsNoHolder: once Unlock was called the holding guards nothing, though etcd has not
 // heard of it.
 func TestUnlockedIsNoHolder(t *testing.T) {
-	s, gate, behind, _ := startGated(t, "release", etcdtest.HoldRequest)
+	s, gate, behind, _ := startGated(t, "Release", etcdtest.HoldRequest)
 	l := newLock(t, behind, "/unheard", "me")
 	held := mustLock(t, l)
 	got := make(chan error, 1)

@@ -17,13 +17,19 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/validity"
+	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
 var (
 	errLeaseGone   = errors.New("the lease is gone")
 	errHistoryLost = errors.New("etcd's history is not the one seen before")
 )
+
+// answer is what etcd answers to a transaction.
+type answer = pb.TxnResponse
 
 // A lease is one lease of etcd's with what is known of its life, and the contenders that hang on it.
 type lease struct {
@@ -106,7 +112,7 @@ func (g *granting) try(ctx context.Context) (a sentAnswer[*pb.LeaseGrantResponse
 func (g *granting) failed(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err != nil && (g.last == nil || code(err) == codes.Unavailable) {
+	if err != nil && (g.last == nil || retry.Code(err) == codes.Unavailable) {
 		g.last = err
 	}
 }
@@ -117,11 +123,11 @@ func (s *Session) grantLease(ctx context.Context, t timing) (*lease, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, t.connect, ErrNoAnswer)
 	defer cancel()
 	g := &granting{rpc: pb.NewLeaseClient(s.client.ActiveConnection()), ttl: t.ttl}
-	isNo := func(err error) bool { return isRefused(err) || errors.Is(err, errTaken) }
-	final := func(err error) bool { return isNo(err) || isNoSpace(err) }
-	granted, err := persist(limited, time.Second, final, func(try context.Context) (sentAnswer[*pb.LeaseGrantResponse], error) {
+	isNo := func(err error) bool { return retry.IsRefused(err) || errors.Is(err, errTaken) }
+	final := func(err error) bool { return isNo(err) || retry.IsNoSpace(err) }
+	granted, err := retry.Do(limited, time.Second, final, func(try context.Context) (sentAnswer[*pb.LeaseGrantResponse], error) {
 		a, err := g.try(try)
-		err = inTime(limited, try, err)
+		err = retry.TimedOut(limited, try, err)
 		g.failed(err)
 		return a, rpctypes.Error(err)
 	})
@@ -131,7 +137,7 @@ func (s *Session) grantLease(ctx context.Context, t timing) (*lease, error) {
 	switch {
 	case errors.Is(err, ErrNoAnswer):
 		return nil, fmt.Errorf("%w within %v: %w", ErrNoAnswer, t.connect, g.last)
-	case isNoSpace(err):
+	case retry.IsNoSpace(err):
 		s.payNow(ctx)
 		fallthrough
 	case err != nil:
@@ -229,9 +235,9 @@ func (l *lease) newest() int64 {
 }
 
 // txn makes one try of a transaction and holds its answer against what was seen before.
-func (l *lease) txn(ctx context.Context, cmps []*comparison, then, els []*operation) (*answer, error) {
+func (l *lease) txn(ctx context.Context, req *pb.TxnRequest) (*answer, error) {
 	before := l.newest()
-	resp, err := l.kv.Txn(ctx, &pb.TxnRequest{Compare: cmps, Success: then, Failure: els}, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	resp, err := l.kv.Txn(ctx, req, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return nil, clientv3.ContextError(ctx, err)
 	}
@@ -242,20 +248,20 @@ func (l *lease) txn(ctx context.Context, cmps []*comparison, then, els []*operat
 }
 
 // read makes a linearizable read of several keys in one revision, until it is answered.
-func (l *lease) read(ctx context.Context, ops ...*operation) (*answer, error) {
-	return l.readUntil(ctx, func(err error) bool { return errors.Is(err, errHistoryLost) }, ops...)
+func (l *lease) read(ctx context.Context, req *pb.TxnRequest) (*answer, error) {
+	return l.readUntil(ctx, func(err error) bool { return errors.Is(err, errHistoryLost) }, req)
 }
 
 // readUntil is read for which more errors are final.
-func (l *lease) readUntil(ctx context.Context, final func(error) bool, ops ...*operation) (*answer, error) {
-	return persist(ctx, l.first, final, func(ctx context.Context) (*answer, error) {
-		return l.txn(ctx, nil, ops, nil)
+func (l *lease) readUntil(ctx context.Context, final func(error) bool, req *pb.TxnRequest) (*answer, error) {
+	return retry.Do(ctx, l.first, final, func(ctx context.Context) (*answer, error) {
+		return l.txn(ctx, req)
 	})
 }
 
 // watch begins to watch a key, see watchKey.
-func (l *lease) watch(key string, from int64, owner watcher) *watch {
-	return watchKey(l.client, key, from, owner, growth*l.first)
+func (l *lease) watch(key string, from int64, owner watch.Owner) *watch.Watch {
+	return watch.Key(l.client, key, from, owner, retry.Growth*l.first)
 }
 
 // renew renews the lease and returns the answer to a read made after it. It does not give up before
@@ -268,24 +274,24 @@ func (l *lease) watch(key string, from int64, owner watcher) *watch {
 // Without anything to read it does not count, and there is no answer.
 func (l *lease) renew(ctx context.Context, read func(context.Context) (*answer, error)) (*answer, error) {
 	for {
-		renewal, err := renewLease(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
+		renewal, err := keepalive.Renew(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			return nil, errLeaseGone
-		case isRefused(err):
+		case retry.IsRefused(err):
 			return nil, l.noting(err)
 		case err != nil:
-			return nil, l.noting(ended(ctx, l.lastError()))
+			return nil, l.noting(retry.Ended(ctx, l.lastError()))
 		}
 		resp, err := read(ctx)
 		if err != nil || resp == nil {
 			return nil, l.noting(err)
 		}
-		if resp.Header.RaftTerm == renewal.answer.Header.RaftTerm {
-			l.count(renewal.sent)
+		if resp.Header.RaftTerm == renewal.Term {
+			l.count(renewal.Sent)
 			return resp, nil
 		}
-		if !sleep(ctx, pauseMin) {
+		if !retry.Sleep(ctx, retry.PauseMin) {
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -324,4 +330,25 @@ func (l *lease) ring() {
 	case l.keeper <- struct{}{}:
 	default:
 	}
+}
+
+// isFinal says of a transaction's error that to repeat it is no use.
+func isFinal(err error) bool {
+	return retry.IsRefused(err) || retry.IsNoSpace(err) || errors.Is(err, errHistoryLost) || errors.Is(err, errLeaseGone)
+}
+
+// revoke ends a lease and all its keys, and fences every write that is still on its way under it.
+// Unknown outcomes are asked again: a lease that is not there any more counts as done.
+func revoke(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration) error {
+	_, err := retry.Do(ctx, first, retry.IsRefused, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		resp, err := client.Revoke(ctx, id)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil, nil
+		}
+		return resp, err
+	})
+	if err != nil {
+		return fmt.Errorf("revoking lease %x: %w", int64(id), err)
+	}
+	return nil
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A census counts what clients ask of etcd behind a gate.
@@ -277,7 +277,7 @@ func TestGoneBeforeItWasSeen(t *testing.T) {
 	}
 	lease := clientv3.LeaseID(held.Kvs[0].Lease)
 	counted.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-		if w, ok := request.(*pb.WatchRequest); ok && string(w.GetCreateRequest().GetKey()) == place.Key("/turns", lease, 1) {
+		if w, ok := request.(*pb.WatchRequest); ok && string(w.GetCreateRequest().GetKey()) == wire.LinkedPlace("/turns", lease, 1) {
 			return etcdtest.HoldRequest
 		}
 		return counted.count(method, request)

@@ -12,7 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A Lock is one contender for a lock on etcd. It keeps other contenders out, in this process and in
@@ -87,7 +87,7 @@ func (l *Lock) Session() *Session { return l.session }
 // record returns what a place in line says of us. It is called by whoever has the turn.
 func (l *Lock) record(command string) string {
 	if l.stamp == nil || command != l.stamped {
-		r := place.Self(l.id)
+		r := wire.Self(l.id)
 		if command != "" {
 			r.Command = filepath.Base(command)
 		}
@@ -151,15 +151,22 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
 
 // nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when
 // somebody joins: so the next place takes the same name, unless a late write could hit it.
-func (l *Lock) nextPlace(ls *lease) string {
+func (l *Lock) nextPlace(ls *lease, command string) wire.Place {
 	if l.under != ls {
 		n := ls.places.Add(1)
 		l.under = ls
-		if l.place = place.Key(l.key, ls.id, n); l.unlinked {
-			l.place = place.Unlinked(l.key, ls.id, n)
+		if l.place = wire.LinkedPlace(l.key, ls.id, n); l.unlinked {
+			l.place = wire.UnlinkedPlace(l.key, ls.id, n)
 		}
 	}
-	return l.place
+	return wire.Place{
+		Lock:   l.key,
+		Key:    l.place,
+		Lease:  ls.id,
+		ID:     l.id,
+		Record: l.record(command),
+		Linked: !l.unlinked,
+	}
 }
 
 // Lock waits for its turn, first come first served, and returns what it holds then, until Unlock.

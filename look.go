@@ -5,16 +5,18 @@ import (
 	"context"
 	"errors"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Of how many contenders one transaction reads the state: etcd takes 128 operations, unless it was
 // set up to take less.
 const (
 	readAtOnce = 32
-	opsOfOne   = 3 // at most
 )
 
 // opsAtOnce is how many operations one transaction has at most. It is learned from what etcd
@@ -26,10 +28,10 @@ func (l *lease) opsAtOnce() int {
 }
 
 // allowedOps is opsAtOnce with crowd locked, like the following.
-func (l *lease) allowedOps() int { return cmp.Or(l.mostOps, readAtOnce*opsOfOne) }
+func (l *lease) allowedOps() int { return cmp.Or(l.mostOps, readAtOnce*wire.OpsOfState) }
 
 // contendersAtOnce is of how many contenders the state is read at once.
-func (l *lease) contendersAtOnce() int { return max(l.allowedOps()/opsOfOne, 1) }
+func (l *lease) contendersAtOnce() int { return max(l.allowedOps()/wire.OpsOfState, 1) }
 
 // tooMany reports whether etcd refuses a transaction because of its number of operations, and it is
 // worth while to make it again with less.
@@ -56,12 +58,12 @@ func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) 
 	if len(ops) == 0 {
 		return nil, nil
 	}
-	resp, err := l.readUntil(ctx, isFinal, ops...)
+	resp, err := l.readUntil(ctx, isFinal, wire.StateRead(ops))
 	switch {
 	case err == nil:
 		judgeAll(glances, resp)
 		return resp, nil
-	case !isRefused(err):
+	case !retry.IsRefused(err):
 		return nil, err
 	case len(some) <= 1:
 		for _, c := range some {
@@ -75,7 +77,7 @@ func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) 
 	for _, part := range [][]*contender{some[:half], some[half:]} {
 		resp, failed := l.survey(ctx, part)
 		switch {
-		case failed != nil && !isRefused(failed):
+		case failed != nil && !retry.IsRefused(failed):
 			return nil, failed
 		case resp != nil:
 			last, err = resp, nil
@@ -85,7 +87,7 @@ func (l *lease) survey(ctx context.Context, some []*contender) (*answer, error) 
 }
 
 // glance is the read of several contenders' states in one revision.
-func (l *lease) glance(some []*contender) (glances []glance, ops []*operation) {
+func (l *lease) glance(some []*contender) (glances []glance, ops []*pb.RequestOp) {
 	for _, c := range some {
 		g, o := c.glance()
 		glances, ops = append(glances, g), append(ops, o...)
@@ -93,7 +95,7 @@ func (l *lease) glance(some []*contender) (glances []glance, ops []*operation) {
 	l.crowd.Lock()
 	defer l.crowd.Unlock()
 	if len(ops) == 0 && l.probe != "" {
-		ops = append(ops, exists(l.probe))
+		ops = wire.ProbeRead(l.probe).Success
 	}
 	return glances, ops
 }
@@ -129,7 +131,7 @@ func (l *lease) looking(ctx context.Context) {
 		if len(some) == 0 {
 			return
 		}
-		if _, err := l.survey(ctx, some); err != nil && !isRefused(err) {
+		if _, err := l.survey(ctx, some); err != nil && !retry.IsRefused(err) {
 			l.failed(ctx, err)
 			return
 		}
@@ -159,7 +161,7 @@ type glance struct {
 	ahead string
 }
 
-func (c *contender) glance() (glance, []*operation) {
+func (c *contender) glance() (glance, []*pb.RequestOp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := glance{c: c}
@@ -167,12 +169,10 @@ func (c *contender) glance() (glance, []*operation) {
 		g.none = true
 		return g, nil
 	}
-	ops := c.state()
 	if c.token.Load() == 0 && c.line.ahead.key != "" && !c.line.ahead.gone {
 		g.ahead = c.line.ahead.key
-		ops = append(ops, get(g.ahead))
 	}
-	return g, ops
+	return g, wire.StateOps(c.key, c.place.Key, g.ahead)
 }
 
 // unread is told that etcd does not let us read the contender's state. If that lasts, its validity
@@ -228,9 +228,9 @@ func (c *contender) validUntil() boottime.Instant {
 	return end
 }
 
-// state is the read that shows whether a contender is what it believes to be.
-func (c *contender) state() []*operation {
-	return []*operation{get(c.key), get(c.place)}
+// stateRead shows whether a contender is what it believes to be.
+func (c *contender) stateRead() *pb.TxnRequest {
+	return wire.StateRead(wire.StateOps(c.key, c.place.Key, ""))
 }
 
 // learn draws conclusions from the answers from the n-th on, and returns how many there are up to the next contender's.
@@ -239,19 +239,19 @@ func (g glance) learn(resp *answer, n int) int {
 	if g.none {
 		return n
 	}
-	key, own := getOne(resp, n), getOne(resp, n+1)
+	state := wire.StateAt(resp, n)
 	n += 2
 	c.mu.Lock()
 	old := c.left || c.line.create <= 0 || resp.Header.Revision < max(c.line.create, c.token.Load()) // read before, answered after
 	if g.ahead != "" {
 		if !old {
-			c.line.readAhead(g.ahead, key, getOne(resp, n))
+			c.line.readAhead(g.ahead, state.Key, wire.Got(resp, n))
 		}
 		n++
 	}
 	waits := c.token.Load() == 0
 	if !old && waits {
-		c.line.read(key, own)
+		c.line.read(state)
 	}
 	c.mu.Unlock()
 	if old {
@@ -260,7 +260,7 @@ func (g glance) learn(resp *answer, n int) int {
 	c.blind.Store(0)
 	if waits {
 		c.wake()
-	} else if reason := c.whatIsLost(key, own); reason != 0 {
+	} else if reason := c.whatIsLost(state); reason != 0 {
 		c.lose(reason, nil)
 	}
 	return n

@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"slices"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/perclient"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // fenceLimit bounds what is done to clean up after the caller's context has ended.
@@ -169,8 +167,8 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 			resp *answer
 			more bool
 		)
-		resp, more, err = c.removing(ctx, nil, append(c.state(), remove(c.place)), nil)
-		if err == nil && !(repeated && getOne(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
+		resp, more, err = c.removing(ctx, func(tail bool) *pb.TxnRequest { return wire.LeaveLost(c.place, tail) })
+		if err == nil && !(repeated && wire.Got(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
 			err = c.lostAtLast(resp)
 		}
 		repeated = repeated || more
@@ -190,48 +188,31 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 
 // handOver passes the lock on to the successor, if one is known, else gives it back. It is done unless the lock is not ours any more.
 func (c *contender) handOver(ctx context.Context) (done, repeated bool, err error) {
-	ours := []*comparison{modIs(c.key, c.token.Load())}
-	next := c.successor()
+	next, token := c.successor(), c.token.Load()
 	if next == nil {
-		resp, repeated, err := c.removing(ctx, ours, []*operation{remove(c.key), remove(c.place)}, nil)
+		resp, repeated, err := c.removing(ctx, func(tail bool) *pb.TxnRequest { return wire.Release(c.place, token, tail) })
 		return err == nil && resp.Succeeded, repeated, err
 	}
 	// It may be denied: we may not write under that lease if it has keys that are none of our
 	// business.
-	resp, repeated, err := c.rewrite(ctx, c.mayPass(next), c.pass(next), nil)
-	if err != nil && !mayStillDelete(err) || err == nil && resp.Succeeded {
+	resp, repeated, err := c.rewrite(ctx, wire.Pass(c.place, token, *next))
+	if err != nil && !retry.MayStillDelete(err) || err == nil && resp.Succeeded {
 		return err == nil, repeated, err
 	}
-	repeated = repeated || isNoSpace(err)
+	repeated = repeated || retry.IsNoSpace(err)
 	c.noSuccessor()
 	done, more, err := c.handOver(ctx)
 	return done, repeated || more, err
 }
 
-// mayPass compares that the lock is ours, that the successor stands where it joined, and that no stranger is in line: one could be
-// between us, and would take itself for the holder once we are gone.
-func (c *contender) mayPass(next *successor) []*comparison {
-	token := c.token.Load()
-	return append([]*comparison{
-		modIs(c.key, token),
-		modIs(c.place, token),
-		modIs(next.Place, next.joined),
-	}, noStrangers(c.key)...)
-}
-
-// pass makes the successor's place the holder's, as it is: only its revision changes.
-func (c *contender) pass(next *successor) []*operation {
-	return []*operation{
-		put(c.key, next.ID, next.Lease),
-		touch(next.Place),
-		remove(c.place),
-	}
-}
-
-func (c *contender) successor() *successor {
+// successor returns who joined next, nil if that is not known.
+func (c *contender) successor() *wire.Successor {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.line.next
+	if next := c.line.next; next != nil && next.Place != "" {
+		return next
+	}
+	return nil
 }
 
 func (c *contender) noSuccessor() {
@@ -240,74 +221,56 @@ func (c *contender) noSuccessor() {
 	c.line.next = nil
 }
 
-// removing is rewrite with deletions, and that of the tail if it names the place. Who may not touch
-// the tail deletes the rest: TryLock takes a place of that kind without asking for the tail.
-func (c *contender) removing(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
-	tail := c.dropTail()
-	resp, repeated, err = c.rewrite(ctx, cmps, slices.Concat(then, tail), els)
-	if len(tail) > 0 && errors.Is(err, rpctypes.ErrPermissionDenied) {
-		return c.rewrite(ctx, cmps, then, els)
+// removing is rewrite with deletions, and that of the tail if it may name the place. Who may not
+// touch the tail deletes the rest: TryLock takes a place of that kind without asking for the tail.
+func (c *contender) removing(ctx context.Context, txn func(tail bool) *pb.TxnRequest) (resp *answer, repeated bool, err error) {
+	tail := c.mayBeTail()
+	resp, repeated, err = c.rewrite(ctx, txn(tail))
+	if tail && retry.IsDenied(err) {
+		return c.rewrite(ctx, txn(false))
 	}
 	return resp, repeated, err
 }
 
-// dropTail deletes the tail if it names the contender's place. Only those whom it ever named ask.
-func (c *contender) dropTail() []*operation {
-	if c.mu.Lock(); !c.line.tail {
-		c.mu.Unlock()
-		return nil
-	}
-	c.mu.Unlock()
-	return []*operation{within(c.isTail(), []*operation{remove(place.Tail(c.key))}, nil)}
-}
-
-func (c *contender) isTail() []*comparison {
-	return []*comparison{valueIs(place.Tail(c.key), c.link())}
+// mayBeTail reports whether the tail may name the contender's place.
+func (c *contender) mayBeTail() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.line.tail
 }
 
 // leave takes the place out of the line. If the lock was granted to it meanwhile, it is given on, not back to nobody. Absent says that the place
 // was not there any more.
 func (c *contender) leave(ctx context.Context) (absent bool, err error) {
-	before := c.lastBefore()
-	mine := []*comparison{modIs(c.place, c.create())}
-	resp, _, err := c.rewrite(ctx, mine, append([]*operation{remove(c.place)}, c.tailBack(before)...), c.state())
-	if mayStillDelete(err) {
-		resp, _, err = c.removing(ctx, mine, []*operation{remove(c.place)}, c.state())
+	create, before := c.create(), c.lastBefore().link
+	resp, _, err := c.rewrite(ctx, wire.Leave(c.place, create, c.mayBeTail(), before))
+	if retry.MayStillDelete(err) {
+		resp, _, err = c.removing(ctx, func(tail bool) *pb.TxnRequest { return wire.Leave(c.place, create, tail, "") })
 	}
 	if err != nil || resp.Succeeded {
 		return false, err
 	}
-	key, own := getOne(resp, 0), getOne(resp, 1)
-	if done, err := c.removeAs(ctx, key, own); done || err != nil {
-		return own == nil, err
+	state := wire.StateAt(resp, 0)
+	if done, err := c.removeAs(ctx, state); done || err != nil {
+		return state.Place == nil, err
 	}
 	_, err = c.takeBack(ctx)
 	return false, err
 }
 
-// tailBack has the tail name the place before ours again, or nobody, if it names ours.
-func (c *contender) tailBack(before obstacle) []*operation {
-	link, ok := place.ParseLink(c.key, before.link)
-	if !ok {
-		return c.dropTail()
-	}
-	return []*operation{within(c.isTail(), []*operation{within(createdWithin(link.Place, 0, c.create()),
-		[]*operation{c.putTail(before.link, link.Lease)},
-		[]*operation{remove(place.Tail(c.key))})}, nil)}
-}
-
 // removeAs removes a place that is not as it was created: as a holder does if it was granted the lock, else as it is. It is done unless something
 // has come between.
-func (c *contender) removeAs(ctx context.Context, key, own *mvccpb.KeyValue) (done bool, err error) {
+func (c *contender) removeAs(ctx context.Context, state wire.State) (done bool, err error) {
+	own := state.Place
 	switch created := c.create(); {
 	case own == nil, created > 0 && own.CreateRevision != created && !c.strays:
 		return true, nil // gone, or the next one's of that name: after a stray it has another
-	case key != nil && key.ModRevision == own.ModRevision:
+	case state.Holds():
 		c.win(own.CreateRevision, own.ModRevision)
 		done, _, err = c.handOver(ctx)
 		return done, err
 	}
-	resp, repeated, err := c.removing(ctx, []*comparison{modIs(c.place, own.ModRevision)}, []*operation{remove(c.place)}, nil)
+	resp, repeated, err := c.removing(ctx, func(tail bool) *pb.TxnRequest { return wire.Remove(c.place, own.ModRevision, tail) })
 	return err == nil && resp.Succeeded && !repeated, err
 }
 
@@ -319,18 +282,13 @@ func (c *contender) giveUp(ctx context.Context) {
 		return
 	}
 	c.stop()
-	if c.create() > 0 && !isGone(c.lease.client) {
+	if c.create() > 0 && !perclient.IsClosed(c.lease.client) {
 		// The lease goes in any case; to leave first gives on what was granted meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit/2)
 		c.leave(ctx)
 		cancel()
 	}
 	c.fence(ctx)
-}
-
-// isGone reports whether a client was closed. One whose context has ended still asks etcd.
-func isGone(client *clientv3.Client) bool {
-	return client.ActiveConnection().GetState() == connectivity.Shutdown
 }
 
 // await waits for something for as long as the caller's context, which may have ended, lets us clean up.
@@ -354,7 +312,7 @@ func (c *contender) lastBefore() obstacle {
 // fence revokes the lease of a contender that gives up, also when ctx has ended, and thereby takes back its place,
 // and the lock if it was granted meanwhile. What cannot be revoked runs out.
 func (c *contender) fence(ctx context.Context) {
-	if isGone(c.lease.client) {
+	if perclient.IsClosed(c.lease.client) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
@@ -376,14 +334,14 @@ func (c *contender) removeDetached(ctx context.Context) {
 
 // removeWithoutLease removes the place if it is not under our lease.
 func (c *contender) removeWithoutLease(ctx context.Context) {
-	resp, err := c.lease.readUntil(ctx, isFinal, get(c.place))
+	resp, err := c.lease.readUntil(ctx, isFinal, wire.KeyRead(c.place.Key))
 	if err == nil {
-		if own := getOne(resp, 0); own != nil && own.Lease != int64(c.lease.id) {
-			_, _, err = c.rewrite(ctx, []*comparison{modIs(c.place, own.ModRevision)}, []*operation{remove(c.place)}, nil)
+		if own := wire.Got(resp, 0); own != nil && own.Lease != int64(c.lease.id) {
+			_, _, err = c.rewrite(ctx, wire.Remove(c.place, own.ModRevision, false))
 		}
 	}
 	if err != nil {
-		c.say(slog.LevelWarn, "a place in line that was overwritten may stay", "key", c.key, "place", c.place, "cause", err)
+		c.say(slog.LevelWarn, "a place in line that was overwritten may stay", "key", c.key, "place", c.place.Key, "cause", err)
 	}
 }
 
@@ -403,7 +361,7 @@ func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
 	if c.successor() != nil {
 		_, lost = c.release(ctx)
 	} else {
-		switch resp, err := c.lease.read(ctx, c.state()...); {
+		switch resp, err := c.lease.read(ctx, c.stateRead()); {
 		case errors.Is(err, errHistoryLost):
 			lost = c.loss(HistoryLost, nil)
 		case err == nil:
@@ -428,7 +386,7 @@ func (c *contender) unconfirmed(err error) error {
 
 // lostAtLast is the loss, if any, that a read at the very end shows.
 func (c *contender) lostAtLast(resp *answer) error {
-	if reason := c.whatIsLost(getOne(resp, 0), getOne(resp, 1)); reason != 0 {
+	if reason := c.whatIsLost(wire.StateAt(resp, 0)); reason != 0 {
 		return c.loss(reason, nil)
 	}
 	return nil

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
 // A Session has a lease, and shares it, its renewal and one watch stream among any number of locks.
@@ -264,4 +267,10 @@ func unconfirmed(err error) error {
 		return nil
 	}
 	return errors.Join(ErrUnconfirmed, err)
+}
+
+// endIdle ends the streams of a client that nobody needs.
+func endIdle(client *clientv3.Client) {
+	watch.EndIdle(client)
+	keepalive.EndIdle(client)
 }

@@ -103,7 +103,7 @@ func TestUnlockInVain(t *testing.T) {
 // TestClearedUpLate: what removes a lost lock of a session, and comes late, does not hit the next holding of the same Lock.
 func TestClearedUpLate(t *testing.T) {
 	t.Parallel()
-	s, gate, behind, hit := startGated(t, "release", etcdtest.HoldRequest)
+	s, gate, behind, hit := startGated(t, "Release", etcdtest.HoldRequest)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	_, l := sessionLock(t, behind, "/late-clearing", ttl)
 	held := mustLock(t, l)
@@ -133,7 +133,7 @@ func TestClearedUpLate(t *testing.T) {
 
 // TestNoKeyOfAGhost: of a place in line of which its contender has never heard nothing is left, not even the tail.
 func TestNoKeyOfAGhost(t *testing.T) {
-	s, _, behind, hit := startGated(t, "acquire", etcdtest.FailApplied)
+	s, _, behind, hit := startGated(t, "Acquire", etcdtest.FailApplied)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	_, l := sessionLock(t, behind, "/ghost", ttl)
 	holder := newLock(t, client, "/ghost", "holder")
@@ -160,7 +160,7 @@ func TestRefusedForAWhile(t *testing.T) {
 	places := make(map[string]bool) // hooks do not overlap
 	began := time.Now()
 	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-		if kindOf(method, request) == "acquire" {
+		if kindOf(method, request) == "Acquire" {
 			places[string(request.(*pb.TxnRequest).Success[1].GetRequestPut().Key)] = true
 		}
 		if time.Since(began) < time.Second {
@@ -185,9 +185,9 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	s.EnableAuth(t, "secret")
-	s.AddUser(t, "narrow", "pass", "/allowed")
+	s.AddUser(t, "narrow", "Pass", "/allowed")
 	config := s.Config()
-	config.Username, config.Password = "narrow", "pass"
+	config.Username, config.Password = "narrow", "Pass"
 	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 8*time.Second) // each request checks a password
 	if _, err := forbidden.Lock(etcdtest.Context(t)); err == nil {
 		t.Error("a lock that may not be touched was acquired")

@@ -331,7 +331,7 @@ func TestSessionGoesSilent(t *testing.T) {
 // TestUnknownOutcomesInASession loses the request or the answer of a write, for good or until later, of a session that has other locks: those are
 // kept, nothing is left of the place in doubt, and what comes late is taken back.
 func TestUnknownOutcomesInASession(t *testing.T) {
-	for _, kind := range []string{"acquire", "leave the line", "release"} {
+	for _, kind := range []string{"Acquire", "Leave", "Release"} {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -356,14 +356,14 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 					t.Fatal(err)
 				}
 				w := queue(t, l)
-				if kind == "leave the line" {
+				if kind == "Leave" {
 					w.leave()
 					if err := <-w.got; !errors.Is(err, context.Canceled) {
 						t.Error(err)
 					}
 				}
 				mustUnlock(t, holder)
-				if kind != "leave the line" {
+				if kind != "Leave" {
 					w.mustGet(t)
 					if err := l.Unlock(ctx); err != nil {
 						t.Error(err)
@@ -399,7 +399,7 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 
 // TestSessionClosedUnderway: whoever gets a lock of a session, and hears of it when the session has been closed, does not keep it beside the next holder.
 func TestSessionClosedUnderway(t *testing.T) {
-	s, gate, behind, _ := startGated(t, "acquire", etcdtest.HoldAnswer)
+	s, gate, behind, _ := startGated(t, "Acquire", etcdtest.HoldAnswer)
 	ctx := etcdtest.Context(t)
 	session := newSession(t, behind)
 	l, err := session.NewLock("/underway", "me")

@@ -10,8 +10,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/place"
 	"github.com/etcdlock/etcdlock/internal/validity"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Bounds of what a lock is called by.
@@ -44,7 +44,7 @@ func checkNames(key, id string) error {
 		return errors.New("the lock's key is empty")
 	case len(key) > MaxKeyBytes:
 		return fmt.Errorf("the lock's key has %d bytes, %d are the most", len(key), MaxKeyBytes)
-	case place.IsTail(key):
+	case wire.IsTail(key):
 		return fmt.Errorf("the lock's key %q ends in what names the end of another lock's line: choose another end", key)
 	case len(id) > MaxIDBytes:
 		return fmt.Errorf("the holder's id has %d bytes, %d are the most", len(id), MaxIDBytes)

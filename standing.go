@@ -3,7 +3,8 @@ package etcdlock
 import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/watch"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A standing is what a contender knows of its place in line, and of its neighbours there. It is guarded by contender.mu.
@@ -15,10 +16,10 @@ type standing struct {
 	tail  bool // the tail named it when it was created
 	ahead obstacle
 
-	next    *successor   // nil if nobody is known to stand behind
-	changes []*successor // of the tail, as long as it is not known which of them came after the place was created
+	next    *wire.Successor   // nil if nobody is known to stand behind
+	changes []*wire.Successor // of the tail, as long as it is not known which of them came after the place was created
 
-	onPlace, onKey, onTail, onAhead *watch
+	onPlace, onKey, onTail, onAhead *watch.Watch
 	placeSince, tailSince           int64 // from when on the watches miss nothing
 }
 
@@ -40,12 +41,6 @@ type obstacle struct {
 // moves, and nobody in the history of the tail, which is that of all turns, may be there any more.
 func (o *obstacle) left() bool { return o.seen && !o.held }
 
-// A successor is who joined next, and in which revision.
-type successor struct {
-	place.Link
-	joined int64
-}
-
 // joined takes note of the revision that created the place. It reports whether something may have happened to the place, or to the
 // tail, before it was watched.
 func (s *standing) joined(create int64) (lookPlace, lookTail bool) {
@@ -60,7 +55,7 @@ func (s *standing) choose() {
 		return
 	}
 	for _, change := range s.changes {
-		if change.joined > s.create {
+		if change.Joined > s.create {
 			s.next = change
 			break
 		}
@@ -70,14 +65,14 @@ func (s *standing) choose() {
 
 // confirmed takes note of a watch that is confirmed, and reports whether what it watches has to be read, and whether the tail is to be
 // watched from an earlier revision on.
-func (s *standing) confirmed(w *watch, since int64, again bool) (look, lookTail bool) {
+func (s *standing) confirmed(w *watch.Watch, since int64, again bool) (look, lookTail bool) {
 	switch w {
 	case s.onPlace:
 		s.placeSince = since
 		return again || s.create > 0 && since > s.create, false
 	case s.onTail:
-		if w.from > 0 {
-			since = w.from - 1
+		if from := w.From(); from > 0 {
+			since = from - 1
 		}
 		s.tailSince = max(since, 1)
 		s.choose()
@@ -93,10 +88,9 @@ func (s *standing) follow(lock string, e *mvccpb.Event) {
 	if e.Type != mvccpb.PUT || s.next != nil || e.Kv.ModRevision <= s.create {
 		return
 	}
-	if link, ok := place.ParseLink(lock, string(e.Kv.Value)); ok {
-		s.changes = append(s.changes, &successor{link, e.Kv.ModRevision})
-		s.choose()
-	}
+	link, _ := wire.ParseLink(lock, string(e.Kv.Value)) // else empty: somebody has joined
+	s.changes = append(s.changes, &wire.Successor{Link: link, Joined: e.Kv.ModRevision})
+	s.choose()
 }
 
 // passed takes note of an event of what stands in the way.
@@ -115,8 +109,8 @@ func (s *standing) passed(lock string, e *mvccpb.Event) {
 // granted reports whether a place was written as only a grant writes it: as it was. What an
 // operator puts there does not show that anybody held the lock.
 func (o *obstacle) granted(lock string, kv *mvccpb.KeyValue) bool {
-	record, err := place.Parse(kv.Value)
-	link, ok := place.ParseLink(lock, o.link)
+	record, err := wire.ParseRecord(kv.Value)
+	link, ok := wire.ParseLink(lock, o.link)
 	return kv.ModRevision > kv.CreateRevision && err == nil && (!ok || record.ID == link.ID && kv.Lease == int64(link.Lease))
 }
 
@@ -143,13 +137,13 @@ func (o *obstacle) is(kv *mvccpb.KeyValue, than int64) {
 
 // read draws conclusions from the state of a place that waits, in one revision with the lock's key. It returns the token, 0 if the lock was not
 // granted.
-func (s *standing) read(key, own *mvccpb.KeyValue) (token int64, doom error) {
-	switch {
+func (s *standing) read(state wire.State) (token int64, doom error) {
+	switch own := state.Place; {
 	case own == nil || own.CreateRevision != s.create:
 		s.doom = errDeleted
 	case own.ModRevision == s.create:
 		return 0, nil
-	case key != nil && key.ModRevision == own.ModRevision:
+	case state.Holds():
 		s.written = own.ModRevision
 		return own.ModRevision, nil
 	default:
@@ -159,8 +153,8 @@ func (s *standing) read(key, own *mvccpb.KeyValue) (token int64, doom error) {
 }
 
 // end returns the watches that are left.
-func (s *standing) end() []*watch {
-	watches := []*watch{s.onPlace, s.onKey, s.onTail, s.onAhead}
+func (s *standing) end() []*watch.Watch {
+	watches := []*watch.Watch{s.onPlace, s.onKey, s.onTail, s.onAhead}
 	s.onPlace, s.onKey, s.onTail, s.onAhead = nil, nil, nil, nil
 	return watches
 }
@@ -169,8 +163,8 @@ func (s *standing) end() []*watch {
 func (c *contender) watchPlace() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line.onPlace = c.watch(c.place)
-	if c.linked {
+	c.line.onPlace = c.watch(c.place.Key)
+	if c.place.Linked {
 		c.watchTail(0)
 	}
 }
@@ -185,16 +179,16 @@ func (c *contender) watchHeld() {
 		s.onKey = c.watch(c.key)
 	}
 	if s.onPlace == nil {
-		s.onPlace = c.watch(c.place)
+		s.onPlace = c.watch(c.place.Key)
 	}
-	if s.onTail == nil && s.next == nil && c.linked {
+	if s.onTail == nil && s.next == nil && c.place.Linked {
 		c.watchTail(s.create + 1)
 	}
 }
 
-func (c *contender) watch(key string) *watch { return c.lease.watch(key, 0, c) }
+func (c *contender) watch(key string) *watch.Watch { return c.lease.watch(key, 0, c) }
 
 // watchTail watches the tail from a revision on, 0: from now.
 func (c *contender) watchTail(from int64) {
-	c.line.onTail = c.lease.watch(place.Tail(c.key), from, c)
+	c.line.onTail = c.lease.watch(wire.Tail(c.key), from, c)
 }

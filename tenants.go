@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/etcdlock/etcdlock/internal/notices"
 )
 
 // tenants are the contenders that hang on a lease, and what is done for all of them together. Three goroutines work for them: the
@@ -14,7 +16,7 @@ import (
 // The lease of a Lock of its own has goroutines while a contender lasts. That of a session has them until the session ends.
 type tenants struct {
 	upkeep
-	notices notices
+	notices notices.Queue
 	shared  bool   // of a session
 	probe   string // a key that may be read, if there is nobody of whom to read the state: that of the last lock that was acquired
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // kindOf names the writes that locks make.
@@ -26,30 +27,16 @@ func kindOf(method string, request proto.Message) string {
 	case *pb.LeaseRevokeRequest:
 		return "revoke"
 	case *pb.TxnRequest:
-		return kindOfTxn(r)
+		switch kind := wire.Kind(r); {
+		case strings.HasPrefix(kind, "Claim"):
+			return "Claim"
+		case strings.HasSuffix(kind, "Read"):
+			return "Read"
+		default:
+			return kind
+		}
 	}
 	return method
-}
-
-func kindOfTxn(r *pb.TxnRequest) string {
-	removes := func(op *pb.RequestOp) bool { return op.GetRequestDeleteRange() != nil }
-	switch last := r.Success[len(r.Success)-1]; {
-	case len(r.Compare) == 0 && removes(last):
-		return "leave"
-	case len(r.Compare) == 0:
-		return "read"
-	case len(r.Success) == 3 && removes(last) && !removes(r.Success[0]):
-		return "pass"
-	case len(r.Success) >= 2 && removes(r.Success[0]) && removes(r.Success[1]):
-		return "release"
-	case removes(r.Success[0]):
-		return "leave the line"
-	case len(r.Compare) == 2 && r.Compare[1].RangeEnd != nil && r.Compare[1].Result == pb.Compare_EQUAL && len(r.Failure) == 0:
-		return "try"
-	case len(r.Failure) == 1 && r.Failure[0].GetRequestTxn() != nil:
-		return "acquire"
-	}
-	return "claim"
 }
 
 // once gives the first write of a kind the verdict, and says when it came.
@@ -89,13 +76,13 @@ var verdicts = map[string]etcdtest.Verdict{
 // TestUnknownOutcomes loses the request or the answer of each kind of write, for good or until later, while two
 // contenders take turns: never both inside, nothing left, no lock that comes back after its release.
 func TestUnknownOutcomes(t *testing.T) {
-	for _, kind := range []string{"grant", "acquire", "claim", "release", "pass", "revoke"} {
+	for _, kind := range []string{"grant", "Acquire", "Claim", "Release", "Pass", "revoke"} {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				s, gate, behind, hit := startGated(t, kind, verdict)
 				var inside atomic.Int32
-				if kind == "pass" {
+				if kind == "Pass" {
 					turns(t, &inside, knowsNext, behind, s.Client(t))
 				} else {
 					forgets := func(_ testing.TB, l *etcdlock.Lock) { l.ForgetNext() }
@@ -154,7 +141,7 @@ func TestUnknownOutcomeOfLeaving(t *testing.T) {
 	for name, verdict := range verdicts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, gate, behind, hit := startGated(t, "leave", verdict)
+			s, gate, behind, hit := startGated(t, "LeaveLost", verdict)
 			client, ctx := s.Client(t), etcdtest.Context(t)
 
 			l := newLock(t, behind, "/leave", "me")
@@ -195,8 +182,8 @@ func TestClaimThatComesLate(t *testing.T) {
 	var claims, granted atomic.Int32
 	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
 		switch kind := kindOf(method, request); {
-		case kind == "claim" && claims.Add(1) == 1,
-			kind == "read" && claims.Load() > 1 && granted.Load() == 0:
+		case kind == "Claim" && claims.Add(1) == 1,
+			kind == "Read" && claims.Load() > 1 && granted.Load() == 0:
 			return etcdtest.HoldRequest
 		}
 		return etcdtest.Pass
@@ -313,7 +300,7 @@ func noKeys(t *testing.T, client *clientv3.Client) {
 func holdJoins(gate *etcdtest.Gate, n int32) {
 	var held atomic.Int32
 	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-		if kind := kindOf(method, request); (kind == "acquire" || kind == "try") && held.Add(1) <= n {
+		if kind := kindOf(method, request); (kind == "Acquire" || kind == "AcquireIfFree") && held.Add(1) <= n {
 			return etcdtest.HoldRequest
 		}
 		return etcdtest.Pass
@@ -386,7 +373,7 @@ func TestLateJoinAfterADeletion(t *testing.T) {
 		w := queue(t, l)
 		late := gate.AwaitHeld(t)
 		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-			if kindOf(method, request) == "read" {
+			if kindOf(method, request) == "Read" {
 				return etcdtest.Drop // the reads that would tell of the deletion are slow
 			}
 			return etcdtest.Pass
@@ -408,7 +395,7 @@ func TestLateJoinAfterADeletion(t *testing.T) {
 func TestDeniedAfterALoss(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, worker := gatedUser(t, s, "/tail")
-	hook, hit := once("acquire", etcdtest.Drop)
+	hook, hit := once("Acquire", etcdtest.Drop)
 	gate.Intercept(hook)
 	l := newLock(t, worker(), "/tail", "me")
 	mustLock(t, l)
@@ -462,7 +449,7 @@ func TestTriedWithoutTheTail(t *testing.T) {
 		ctx, leave := context.WithCancel(etcdtest.Context(t))
 		defer leave()
 		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-			if kindOf(method, request) == "try" {
+			if kindOf(method, request) == "AcquireIfFree" {
 				leave()
 				return etcdtest.FailApplied
 			}

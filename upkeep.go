@@ -9,6 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
 // startAfter is how long a contender has to last, at most, before it is looked after: long enough that short holdings do
@@ -89,7 +92,7 @@ func (l *lease) some() (some []*contender) {
 
 // renewing is the renewer. It goes by the clock that does not stop in suspend: who has slept renews at once.
 func (l *lease) renewing(ctx context.Context) {
-	defer willRenew(l.client, l.first)()
+	defer keepalive.Keep(l.client, l.first)()
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	for sleepUntil(ctx, timer, l.renewAt()) {
@@ -110,11 +113,11 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 	resp, err := l.renew(ctx, l.surveyOf(l.some()))
 	switch {
 	case err != nil:
-		return l.failed(ctx, err) || !sleep(ctx, pauseAfter(err))
+		return l.failed(ctx, err) || !retry.Sleep(ctx, pauseAfter(err))
 	case resp == nil: // nobody to look after
-		return !sleep(ctx, l.refresh)
+		return !retry.Sleep(ctx, l.refresh)
 	}
-	l.notices.log(l.log, slog.LevelDebug, "lease renewed", "lease", int64(l.id), "margin", l.wholeMargin(), "valid_for", l.validUntil().Until())
+	l.notices.Log(l.log, slog.LevelDebug, "lease renewed", "lease", int64(l.id), "margin", l.wholeMargin(), "valid_for", l.validUntil().Until())
 	for _, c := range l.everybody() {
 		c.renewed()
 	}
@@ -128,10 +131,10 @@ func (l *lease) refreshed(ctx context.Context) (over bool) {
 // pauseAfter is the time between two renewals that fail. One that is not permitted ends the stream
 // of all, and its client logs in for the next.
 func pauseAfter(err error) time.Duration {
-	if code(err) == codes.PermissionDenied {
-		return refusedPause
+	if retry.Code(err) == codes.PermissionDenied {
+		return retry.PauseRefused
 	}
-	return pauseMax
+	return retry.PauseMax
 }
 
 // follow sees to it, in the background, that the watches have told all up to a revision: those who were not read depend on it, and the next
@@ -142,7 +145,7 @@ func (l *lease) follow(revision int64) {
 	}
 	if !l.inBackground(func(ctx context.Context) {
 		defer l.follows.Store(false)
-		reach(ctx, l.client, revision)
+		watch.WaitProgress(ctx, l.client, revision)
 	}) {
 		l.follows.Store(false)
 	}

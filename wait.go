@@ -6,9 +6,12 @@ import (
 	"math/rand/v2"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/watch"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // inPassing is how long the news that a holder has gone may come before the news that it passed the lock on: they are of one revision, but of two
@@ -18,9 +21,6 @@ const inPassing = time.Millisecond
 // stepsBack is how many places that are gone a waiter goes back in the tail's history before it has
 // the line read. Each is a round trip.
 const stepsBack = 16
-
-// fewPlaces is how many places are read at once: a line with no more is read whole.
-const fewPlaces = 32
 
 // spread is the time over which those read the line who have searched in vain: there may be thousands of them.
 const spread = 500 * time.Millisecond
@@ -46,7 +46,7 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			if !waits {
 				waits = true
 				if c.onWait != nil {
-					c.lease.notices.post(c.onWait)
+					c.lease.notices.Post(c.onWait)
 				}
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
@@ -73,7 +73,7 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 		c.mu.Lock()
 		c.line.onAhead = nil
 		c.mu.Unlock()
-		unwatch(c.lease.client, w)
+		watch.Cancel(c.lease.client, w)
 	}()
 	var soon <-chan time.Time
 	for {
@@ -118,14 +118,14 @@ func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obst
 		if gone.link == "" {
 			return obstacle{}, false, nil
 		}
-		resp, err := c.lease.readUntil(ctx, isFinal, get(c.key), get(gone.key), getAt(place.Tail(c.key), gone.create-1))
-		if isRefused(err) { // forgotten
+		resp, err := c.lease.readUntil(ctx, isFinal, wire.HistoryRead(c.key, gone.key, gone.create))
+		if retry.IsRefused(err) { // forgotten
 			return obstacle{}, true, nil
 		}
 		if err != nil {
 			return obstacle{}, false, c.translateRead(ctx, err)
 		}
-		key, there, tail := getOne(resp, 0), getOne(resp, 1), getOne(resp, 2)
+		key, there, tail := wire.Got(resp, 0), wire.Got(resp, 1), wire.Got(resp, 2)
 		if there != nil && there.CreateRevision < c.create() {
 			return obstacle{key: gone.key, create: there.CreateRevision, link: gone.link, seen: true}, false, nil
 		}
@@ -143,7 +143,7 @@ func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obst
 // behind is the place that a tail names, as what stands in the way. Its creation is the tail's revision, unless the tail was put back: the first
 // reading tells.
 func behind(lock string, tail *mvccpb.KeyValue) obstacle {
-	link, ok := place.ParseLink(lock, string(tail.Value))
+	link, ok := wire.ParseLink(lock, string(tail.Value))
 	if !ok {
 		return obstacle{}
 	}
@@ -154,20 +154,19 @@ func behind(lock string, tail *mvccpb.KeyValue) obstacle {
 // lock's key, else nothing. In a long line it begins behind what is gone, if that is known. A crowd
 // that has done so in vain does not read a long line all at once.
 func (c *contender) lookUp(ctx context.Context, gone obstacle, crowd bool) (before obstacle, err error) {
-	resp, err := c.lease.read(ctx, append(c.state(), shortLine(c.key, fewPlaces)...)...)
+	resp, err := c.lease.read(ctx, wire.LineRead(c.place))
 	if err != nil {
 		return obstacle{}, c.translateRead(ctx, err)
 	}
-	linked, strange := resp.Responses[2].GetResponseRange(), getOne(resp, 3) != nil || getOne(resp, 4) != nil
-	if !linked.More && !strange {
-		return inTheWay(c.newestOlder(linked.Kvs), getOne(resp, 0)), nil
+	if line, ok := wire.LineOf(resp); ok {
+		return inTheWay(c.newestOlder(line), wire.Got(resp, 0)), nil
 	}
 	if !crowd && !gone.held {
 		if before, crowd, err = c.predecessor(ctx, gone); before.key != "" || err != nil {
 			return before, err
 		}
 	}
-	if crowd && !sleep(ctx, rand.N(spread)) {
+	if crowd && !retry.Sleep(ctx, rand.N(spread)) {
 		return obstacle{}, context.Cause(ctx)
 	}
 	return c.lookFar(ctx)
@@ -175,17 +174,17 @@ func (c *contender) lookUp(ctx context.Context, gone obstacle, crowd bool) (befo
 
 // lookFar has etcd look for the newest older place.
 func (c *contender) lookFar(ctx context.Context) (obstacle, error) {
-	resp, err := c.lease.read(ctx, append(c.state(), newestBelow(c.key, c.create()))...)
+	resp, err := c.lease.read(ctx, wire.NewestRead(c.place, c.create()))
 	if err != nil {
 		return obstacle{}, c.translateRead(ctx, err)
 	}
-	newest := getOne(resp, 2)
-	if newest != nil && !place.Is(c.key, newest) {
+	newest := wire.Got(resp, 2)
+	if newest != nil && !wire.IsPlace(c.key, newest) {
 		if newest, err = c.older(ctx); err != nil {
 			return obstacle{}, c.translateRead(ctx, err)
 		}
 	}
-	return inTheWay(newest, getOne(resp, 0)), nil
+	return inTheWay(newest, wire.Got(resp, 0)), nil
 }
 
 // inTheWay is the newest older place, else the lock's key, else nothing.
@@ -203,18 +202,18 @@ func inTheWay(newest, key *mvccpb.KeyValue) obstacle {
 // is behind it. Of keys that have the name of a place some are read at a time, newest first: only
 // then it shows whether they are places, and they may have values of any size.
 func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err error) {
-	resp, err := c.lease.read(ctx, namesBelow(c.key, c.create()))
+	resp, err := c.lease.read(ctx, wire.NamesRead(c.key, c.create()))
 	if err != nil {
 		return nil, err
 	}
-	named := place.Named(c.key, resp.Responses[0].GetResponseRange().Kvs)
+	named := wire.NamedAsPlaces(c.key, wire.KeysOf(resp, 0))
 	for len(named) > 0 {
-		some := named[:min(len(named), c.lease.opsAtOnce(), fewPlaces)]
-		var gets []*operation
+		some := named[:min(len(named), c.lease.opsAtOnce(), wire.ShortLine)]
+		var keys []string
 		for _, kv := range some {
-			gets = append(gets, get(string(kv.Key)))
+			keys = append(keys, string(kv.Key))
 		}
-		resp, err = c.lease.readUntil(ctx, isFinal, gets...)
+		resp, err = c.lease.readUntil(ctx, isFinal, wire.KeyRead(keys...))
 		if c.lease.tooMany(err, len(some)) {
 			continue
 		}
@@ -223,7 +222,7 @@ func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err err
 		}
 		var kvs []*mvccpb.KeyValue
 		for i := range resp.Responses {
-			kvs = append(kvs, resp.Responses[i].GetResponseRange().Kvs...)
+			kvs = append(kvs, wire.KeysOf(resp, i)...)
 		}
 		if newest = c.newestOlder(kvs); newest != nil {
 			return newest, nil
@@ -235,7 +234,7 @@ func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err err
 
 // newestOlder is the newest place among keys below K/ that is older than ours, nil without one.
 func (c *contender) newestOlder(kvs []*mvccpb.KeyValue) (newest *mvccpb.KeyValue) {
-	for _, kv := range place.Filter(c.key, kvs) {
+	for _, kv := range wire.Places(c.key, kvs) {
 		if kv.CreateRevision < c.create() {
 			newest = kv
 		}
@@ -250,14 +249,14 @@ func (c *contender) newestOlder(kvs []*mvccpb.KeyValue) (newest *mvccpb.KeyValue
 // Who stood directly behind a holder that is gone is next if no stranger is in line, and need not have etcd go through the line. In a crowd that lost
 // its neighbours, those whose turn it is not do not all read the line at once.
 func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won bool, before obstacle, err error) {
-	mine, free, taken := modIs(c.place, c.create()), createIs(c.key, 0), false
+	taken := false
 	if gone.held {
-		if won, taken, err = c.claimIf(ctx, append([]*comparison{mine, free}, noStrangers(c.key)...)...); won || err != nil {
+		if won, taken, err = c.claimBy(ctx, wire.ClaimBehindHolder); won || err != nil {
 			return won, obstacle{}, err
 		}
 	}
 	if !taken {
-		if won, _, err = c.claimIf(ctx, mine, free, noneOlder(c.key, c.create())); won || err != nil {
+		if won, _, err = c.claimBy(ctx, wire.Claim); won || err != nil {
 			return won, obstacle{}, err
 		}
 	}
@@ -265,26 +264,26 @@ func (c *contender) claim(ctx context.Context, gone obstacle, crowd bool) (won b
 		return false, before, err
 	}
 	// What is below the key and older than our place is none of the line, and nothing older can come any more.
-	if won, _, err = c.claimIf(ctx, mine, free); won || err != nil {
+	if won, _, err = c.claimBy(ctx, wire.ClaimOldest); won || err != nil {
 		return won, obstacle{}, err
 	}
 	before, err = c.lookUp(ctx, obstacle{}, crowd)
 	return false, before, err
 }
 
-// claimIf makes one claim. Refused, it says whether somebody holds the lock.
-func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won, taken bool, err error) {
-	resp, repeated, err := c.rewriteWithSpace(ctx, cmps, c.winning(), c.state())
+// claimBy makes one claim. Refused, it says whether somebody holds the lock.
+func (c *contender) claimBy(ctx context.Context, claim func(wire.Place, int64) *pb.TxnRequest) (won, taken bool, err error) {
+	resp, repeated, err := c.rewriteWithSpace(ctx, claim(c.place, c.create()))
 	c.strays = c.strays || repeated
 	if err != nil {
 		return false, false, c.translateRead(ctx, err)
 	}
 	token := resp.Header.Revision
 	if !resp.Succeeded {
-		key := getOne(resp, 0)
-		taken = key != nil
+		state := wire.StateAt(resp, 0)
+		taken = state.Key != nil
 		c.mu.Lock()
-		token, err = c.line.read(key, getOne(resp, 1))
+		token, err = c.line.read(state)
 		c.mu.Unlock()
 	}
 	if token != 0 {
@@ -294,16 +293,16 @@ func (c *contender) claimIf(ctx context.Context, cmps ...*comparison) (won, take
 }
 
 // rewriteWithSpace is rewrite that waits until etcd has space.
-func (c *contender) rewriteWithSpace(ctx context.Context, cmps []*comparison, then, els []*operation) (resp *answer, repeated bool, err error) {
+func (c *contender) rewriteWithSpace(ctx context.Context, req *pb.TxnRequest) (resp *answer, repeated bool, err error) {
 	for waits := false; ; waits = true {
-		resp, repeated, err = c.rewrite(ctx, cmps, then, els)
-		if repeated = repeated || waits; !isNoSpace(err) {
+		resp, repeated, err = c.rewrite(ctx, req)
+		if repeated = repeated || waits; !retry.IsNoSpace(err) {
 			return resp, repeated, err
 		}
 		if !waits {
 			c.log.Warn("etcd has no space, waiting until it has", "key", c.key)
 		}
-		if !sleep(ctx, pauseMax) {
+		if !retry.Sleep(ctx, retry.PauseMax) {
 			return nil, true, context.Cause(ctx)
 		}
 	}

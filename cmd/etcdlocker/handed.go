@@ -11,7 +11,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Names under which the command finds its lock. ETCD_LOCK_KEY and the like say the same, but are
@@ -61,8 +61,8 @@ func input(getenv func(string) string) func(string) string {
 // endIfNested ends the wait for a lock that is held by an etcdlocker whose command, or something
 // that it has started, is this process: it would wait for itself.
 func (h *holder) endIfNested(ctx context.Context) {
-	line, err := place.Read(ctx, h.client, h.key)
-	for ; isAway(err); line, err = place.Read(ctx, h.client, h.key) {
+	line, err := wire.ReadLine(ctx, h.client, h.key)
+	for ; isAway(err); line, err = wire.ReadLine(ctx, h.client, h.key) {
 		select {
 		case <-time.After(takeOverAgain):
 		case <-ctx.Done():
@@ -80,7 +80,7 @@ func (h *holder) endIfNested(ctx context.Context) {
 
 // handed reports whether the environment says that this lock is held, with that token under that
 // lease. In another etcd the token can be the same.
-func handed(key string, line place.Line) bool {
+func handed(key string, line wire.Line) bool {
 	return os.Getenv(heldKey) == key && os.Getenv(heldRev) == strconv.FormatInt(line.Token, 10) &&
 		os.Getenv(heldLease) == leaseName(line.Lease)
 }
@@ -90,7 +90,7 @@ func leaseName(id clientv3.LeaseID) string { return strconv.FormatInt(int64(id),
 
 // isBelowGuard reports whether a holder is an etcdlocker that waits for this process to end. A
 // holder of another kind may have started this process, and not wait for it.
-func isBelowGuard(holder place.Record) bool {
+func isBelowGuard(holder wire.Record) bool {
 	const shown = 15 // of a name, in comm
 	child := holder.Below()
 	if child == 0 {

@@ -16,10 +16,10 @@ import (
 	"github.com/etcdlock/etcdlock/internal/duration"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
-	"github.com/etcdlock/etcdlock/internal/place"
 	"github.com/etcdlock/etcdlock/internal/pulse"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 	"github.com/etcdlock/etcdlock/internal/validity"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // options is what flags and environment said.
@@ -161,7 +161,7 @@ func (p *parser) lock() error {
 	case len(key.value) > etcdlock.MaxKeyBytes:
 		return usagef("use a shorter one, a digest of it for example", "%s: a key of %d bytes, at most %d are possible",
 			key.name, len(key.value), etcdlock.MaxKeyBytes)
-	case place.IsTail(key.value):
+	case wire.IsTail(key.value):
 		return usagef("choose another end", "%s: %q is what the end of another lock's line is called", key.name, key.value)
 	}
 	p.o.key = key.value

@@ -9,7 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/term"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A waitingLine tells who holds the lock that is waited for: one line that is kept up to date while
@@ -82,7 +82,7 @@ func (w *waitingLine) describe(ctx context.Context) (says string, known bool) {
 	s := fmt.Sprintf("waiting for lock %q", w.key)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	line, err := place.Read(ctx, w.client, w.key)
+	line, err := wire.ReadLine(ctx, w.client, w.key)
 	if err != nil {
 		return s + ": etcd does not answer at the moment", false
 	}

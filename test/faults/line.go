@@ -11,7 +11,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
 
@@ -93,7 +93,7 @@ func (l *line) see(event *clientv3.Event) {
 	switch {
 	case key == l.key && put:
 		l.holdings = append(l.holdings, holding{string(kv.Value), kv.ModRevision})
-	case !strings.HasPrefix(key, place.Prefix(l.key)):
+	case !strings.HasPrefix(key, wire.Prefix(l.key)):
 	case !put:
 		if s := l.at(key); s != nil {
 			s.gone = beat.Now()
@@ -102,7 +102,7 @@ func (l *line) see(event *clientv3.Event) {
 		s := l.at(key)
 		if s == nil {
 			s = &standing{key: key, lease: clientv3.LeaseID(kv.Lease), since: beat.Now()}
-			if record, err := place.Parse(kv.Value); err == nil {
+			if record, err := wire.ParseRecord(kv.Value); err == nil {
 				s.id = record.ID
 			}
 			l.all = append(l.all, s)

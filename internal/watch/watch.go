@@ -1,4 +1,10 @@
-package etcdlock
+// Package watch has the one watch stream that all locks of a client share.
+//
+// What the stream tells is a hint, and what it does not tell may have happened all the same: a
+// member that fell silent leaves its streams open and empty.
+//
+// Lock order: the registry of the streams before stream.mu. An owner is called without either.
+package watch
 
 import (
 	"context"
@@ -12,99 +18,108 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/etcdlock/etcdlock/internal/perclient"
+	"github.com/etcdlock/etcdlock/internal/retry"
 )
 
-// linger is how long a stream without watches is kept: the next turn may come soon.
-const linger = time.Second
-
-// A stream is the one watch stream that all locks of a client share. What it tells is a hint, what it does not tell may have
-// happened all the same: a member that fell silent leaves its streams open and empty.
+// A stream is the watch stream of a client.
 //
-// The watches that somebody waits for are from now and not from a past revision: etcd serves those from a loop that runs every 100 ms, and
-// a lock handed over would wait for it.
+// The watches that a waiter depends on begin now and not at a past revision: etcd serves those from
+// a loop that runs every 100 ms, and a lock that is handed over would wait for it.
 type stream struct {
 	client *clientv3.Client
 	ctx    context.Context
 	stop   context.CancelFunc
 
-	mu       sync.Mutex
-	watches  map[int64]*watch
-	last     int64              // the newest watch's number
-	requests []*pb.WatchRequest // to be sent
-	wake     chan struct{}      // there are some
-	created  []int64            // watches that etcd was asked for and has not confirmed, in that order
-	patience time.Duration      // after which an answer that does not come means silence
-	silence  *time.Timer        // runs while an answer is due
-	restart  context.CancelFunc // ends the present connection
-	idle     *time.Timer        // runs while there are no watches
+	mu            sync.Mutex
+	watches       map[int64]*Watch
+	last          int64              // the newest watch's number
+	requests      []*pb.WatchRequest // to be sent
+	wake          chan struct{}      // there are some
+	created       []int64            // watches that etcd was asked for and has not confirmed, in that order
+	createTimeout time.Duration      // after which an answer that does not come means silence
+	silence       *time.Timer        // runs while an answer is due
+	restart       context.CancelFunc // ends the present connection
+	idle          *time.Timer        // runs while there are no watches
 
 	progress   int64         // all that happened up to this revision has been told
 	progressed chan struct{} // closed when progress is
 }
 
-// A watch is one key that is watched. All but since is set before it begins.
-type watch struct {
+// A Watch is one key that is watched. All but since is set before it begins.
+type Watch struct {
 	key   string
-	owner watcher
+	owner Owner
 	from  int64 // the first revision that is to be told of; 0: from now
 	id    int64
 	since int64 // nothing that comes after this revision is missed; 0 as long as etcd has not confirmed it; guarded by stream.mu
 }
 
-// A watcher is told what happens to the keys that it watches, in order, by a goroutine that it must not hold up.
-type watcher interface {
-	// confirmed says that nothing that comes after a revision will be missed. Again says that something may have been before it.
-	confirmed(w *watch, since int64, again bool)
-	told(w *watch, events []*mvccpb.Event, h *pb.ResponseHeader)
-}
+// From returns the first revision that is to be told of, 0: from now.
+func (w *Watch) From() int64 { return w.from }
 
-// A perClient has what the locks of this process that use one client have in common.
-type perClient[T interface{ endIfIdle() (ended bool) }] struct {
-	sync.Mutex
-	of map[*clientv3.Client]T
-}
+// Owner returns who is told of the key.
+func (w *Watch) Owner() Owner { return w.owner }
 
-// endIdle ends a client's if nobody needs it.
-func (p *perClient[T]) endIdle(client *clientv3.Client) {
-	p.Lock()
-	defer p.Unlock()
-	if one, ok := p.of[client]; ok && one.endIfIdle() {
-		delete(p.of, client)
-	}
-}
-
-// endIdle ends the streams of a client that nobody needs.
-func endIdle(client *clientv3.Client) {
-	streams.endIdle(client)
-	renewers.endIdle(client)
+// An Owner is told what happens to the keys that it watches, in order, by a goroutine that it must
+// not block.
+type Owner interface {
+	// OnCreated says that nothing that happens after the revision since will be missed. Again says
+	// that something may have been missed before it.
+	OnCreated(w *Watch, since int64, again bool)
+	// OnEvents passes on what happened to the key.
+	OnEvents(w *Watch, events []*mvccpb.Event, h *pb.ResponseHeader)
 }
 
 // streams are those of this process.
-var streams = perClient[*stream]{of: make(map[*clientv3.Client]*stream)}
+var streams = perclient.New[*stream]()
+
+// EndIdle ends a client's stream if it has no watches.
+func EndIdle(client *clientv3.Client) { streams.EndIdle(client) }
 
 // streamOf returns a client's stream, nil if it has none.
 func streamOf(client *clientv3.Client) *stream {
 	streams.Lock()
 	defer streams.Unlock()
-	return streams.of[client]
+	return streams.Of[client]
 }
 
-// watchKey begins to watch a key from a revision on, or from now if that is 0. It does not block: the owner hears when etcd has confirmed it.
-// Patience is how long that may take.
-func watchKey(client *clientv3.Client, key string, from int64, owner watcher, patience time.Duration) *watch {
+// All returns the watches of a client, and of how many etcd has confirmed that it serves them. It is
+// for tests.
+func All(client *clientv3.Client) (all []*Watch, created int) {
+	s := streamOf(client)
+	if s == nil {
+		return nil, 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watches {
+		all = append(all, w)
+		if w.since > 0 {
+			created++
+		}
+	}
+	return all, created
+}
+
+// Key begins to watch a key from a revision on, or from now if that is 0. It does not block: the
+// owner is told when etcd has created the watch. If that takes longer than createTimeout, the
+// stream is opened anew.
+func Key(client *clientv3.Client, key string, from int64, owner Owner, createTimeout time.Duration) *Watch {
 	streams.Lock()
 	defer streams.Unlock()
-	s := streams.of[client]
+	s := streams.Of[client]
 	if s == nil {
 		s = &stream{
-			client:     client,
-			watches:    make(map[int64]*watch),
-			wake:       make(chan struct{}, 1),
-			patience:   patience,
-			progressed: make(chan struct{}),
+			client:        client,
+			watches:       make(map[int64]*Watch),
+			wake:          make(chan struct{}, 1),
+			createTimeout: createTimeout,
+			progressed:    make(chan struct{}),
 		}
 		s.ctx, s.stop = context.WithCancel(client.Ctx())
-		streams.of[client] = s
+		streams.Of[client] = s
 		go s.run()
 	}
 	s.mu.Lock()
@@ -113,16 +128,16 @@ func watchKey(client *clientv3.Client, key string, from int64, owner watcher, pa
 		s.idle.Stop()
 		s.idle = nil
 	}
-	s.patience = min(s.patience, patience)
+	s.createTimeout = min(s.createTimeout, createTimeout)
 	s.last++
-	w := &watch{key: key, from: from, owner: owner, id: s.last}
+	w := &Watch{key: key, from: from, owner: owner, id: s.last}
 	s.watches[w.id] = w
 	s.create(w)
 	return w
 }
 
-// unwatch ends watches. Their owner may be told one thing more.
-func unwatch(client *clientv3.Client, watches ...*watch) {
+// Cancel ends watches, some of which may be nil. Their owner may be told one thing more.
+func Cancel(client *clientv3.Client, watches ...*Watch) {
 	s := streamOf(client)
 	if s == nil {
 		return
@@ -137,12 +152,12 @@ func unwatch(client *clientv3.Client, watches ...*watch) {
 		s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 	}
 	if len(s.watches) == 0 && s.idle == nil {
-		s.idle = time.AfterFunc(linger, func() { streams.endIdle(client) })
+		s.idle = time.AfterFunc(perclient.IdleTimeout, func() { streams.EndIdle(client) })
 	}
 }
 
-// endIfIdle ends the stream if it has no watches.
-func (s *stream) endIfIdle() (ended bool) {
+// EndIfIdle ends the stream if it has no watches.
+func (s *stream) EndIfIdle() (ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.watches) > 0 {
@@ -152,15 +167,15 @@ func (s *stream) endIfIdle() (ended bool) {
 	return true
 }
 
-// reach waits until the stream of a client has told all that happened up to a revision. If it does not within its patience it is
-// opened anew, and all owners hear of that.
-func reach(ctx context.Context, client *clientv3.Client, revision int64) {
+// WaitProgress waits until the stream of a client has told all that happened up to a revision. If
+// that takes longer than its createTimeout, the stream is opened anew, and all owners are told.
+func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) {
 	s := streamOf(client)
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
-	limit := time.NewTimer(s.patience)
+	limit := time.NewTimer(s.createTimeout)
 	s.mu.Unlock()
 	defer limit.Stop()
 	for {
@@ -174,7 +189,7 @@ func reach(ctx context.Context, client *clientv3.Client, revision int64) {
 			return
 		}
 		// Etcd does not answer while a watch is behind: it is asked again.
-		again := time.NewTimer(pauseMax)
+		again := time.NewTimer(retry.PauseMax)
 		select {
 		case <-progressed:
 		case <-again.C:
@@ -190,13 +205,13 @@ func reach(ctx context.Context, client *clientv3.Client, revision int64) {
 }
 
 // create asks for a watch. It is called with mu locked, like the following.
-func (s *stream) create(w *watch) {
+func (s *stream) create(w *Watch) {
 	s.created = append(s.created, w.id)
 	s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
 		Key: []byte(w.key), StartRevision: w.from, WatchId: w.id,
 	}}})
 	if s.silence == nil {
-		s.silence = time.AfterFunc(s.patience, func() {
+		s.silence = time.AfterFunc(s.createTimeout, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.reopen()
@@ -232,18 +247,18 @@ func (s *stream) run() {
 	defer func() {
 		streams.Lock()
 		defer streams.Unlock()
-		if streams.of[s.client] == s {
-			delete(streams.of, s.client)
+		if streams.Of[s.client] == s {
+			delete(streams.Of, s.client)
 		}
 	}()
-	for pause := pauseMin; ; {
+	for pause := retry.PauseMin; ; {
 		if s.connect() {
-			pause = pauseMin
+			pause = retry.PauseMin
 		}
-		if !sleep(s.ctx, pause) {
+		if !retry.Sleep(s.ctx, pause) {
 			return
 		}
-		pause = min(2*pause, pauseMax)
+		pause = min(2*pause, retry.PauseMax)
 	}
 }
 
@@ -312,19 +327,19 @@ func (s *stream) receive(resp *pb.WatchResponse) error {
 	case w == nil || err != nil:
 		return err
 	case resp.Created:
-		w.owner.confirmed(w, resp.Header.Revision, again)
+		w.owner.OnCreated(w, resp.Header.Revision, again)
 	default:
-		w.owner.told(w, resp.Events, resp.Header)
+		w.owner.OnEvents(w, resp.Events, resp.Header)
 	}
 	return nil
 }
 
 // sort finds out what an answer is about: a watch that goes on, or nothing that anybody is to be told.
-func (s *stream) sort(resp *pb.WatchResponse) (w *watch, again bool, err error) {
+func (s *stream) sort(resp *pb.WatchResponse) (w *Watch, again bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.silence != nil {
-		s.silence.Reset(s.patience)
+		s.silence.Reset(s.createTimeout)
 	}
 	switch {
 	case resp.Created:

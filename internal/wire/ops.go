@@ -1,4 +1,4 @@
-package etcdlock
+package wire
 
 import (
 	"math"
@@ -6,16 +6,13 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdlock/etcdlock/internal/place"
 )
 
-// What transactions are made of. They are sent as they are: the client's own forms of them cost a twentieth of the time of a lock that nobody
-// else wants.
+// What transactions are made of. They are sent as they are: with the client's own types an
+// uncontended lock takes a twentieth longer.
 type (
 	operation  = pb.RequestOp
 	comparison = pb.Compare
-	answer     = pb.TxnResponse
 )
 
 func get(key string) *operation { return ranged(&pb.RangeRequest{Key: []byte(key)}) }
@@ -40,7 +37,7 @@ func existBelow(lock string) *operation {
 // shortLine gets the linked places in line for a lock, that many at most, and shows whether a
 // stranger is in line.
 func shortLine(lock string, most int64) []*operation {
-	from, to := place.Linked(lock)
+	from, to := LinkedRange(lock)
 	linked := between(from, to)
 	linked.Limit = most
 	ops := []*operation{ranged(linked)}
@@ -75,13 +72,13 @@ func writtenBelow(lock string, in int64) *operation {
 }
 
 func below(lock string) *pb.RangeRequest {
-	return between(place.Prefix(lock), clientv3.GetPrefixRangeEnd(place.Prefix(lock)))
+	return between(Prefix(lock), clientv3.GetPrefixRangeEnd(Prefix(lock)))
 }
 
 // strangers are the keys below a lock's K/ that no linked place can have.
 func strangers(lock string) []*pb.RangeRequest {
-	from, to := place.Linked(lock)
-	return []*pb.RangeRequest{between(place.Prefix(lock), from), between(to, clientv3.GetPrefixRangeEnd(place.Prefix(lock)))}
+	from, to := LinkedRange(lock)
+	return []*pb.RangeRequest{between(Prefix(lock), from), between(to, clientv3.GetPrefixRangeEnd(Prefix(lock)))}
 }
 
 func between(from, to string) *pb.RangeRequest {
@@ -96,8 +93,8 @@ func put(key, value string, lease clientv3.LeaseID) *operation {
 	return putting(&pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: int64(lease)})
 }
 
-// touch writes a key as it is, value and lease: only its revision changes.
-func touch(key string) *operation {
+// rewrite writes a key as it is, value and lease: only its revision changes.
+func rewrite(key string) *operation {
 	return putting(&pb.PutRequest{Key: []byte(key), IgnoreValue: true, IgnoreLease: true})
 }
 
@@ -109,8 +106,8 @@ func remove(key string) *operation {
 	return &operation{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
 }
 
-// within is a transaction in a transaction.
-func within(cmps []*comparison, then, els []*operation) *operation {
+// nested is a transaction in a transaction.
+func nested(cmps []*comparison, then, els []*operation) *operation {
 	return &operation{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Compare: cmps, Success: then, Failure: els}}}
 }
 
@@ -122,8 +119,8 @@ func modIs(key string, revision int64) *comparison {
 	return &comparison{Key: []byte(key), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
 }
 
-// createdWithin compares true if a key was created after one revision and before another.
-func createdWithin(key string, after, before int64) []*comparison {
+// createdBetween compares true if a key was created after one revision and before another.
+func createdBetween(key string, after, before int64) []*comparison {
 	a, b := createIs(key, after), createIs(key, before)
 	a.Result, b.Result = pb.Compare_GREATER, pb.Compare_LESS
 	return []*comparison{a, b}
@@ -138,8 +135,8 @@ func nobody(lock string) []*comparison {
 	return []*comparison{createIs(lock, 0), noneIn(below(lock))}
 }
 
-// noStrangers compares true if nothing is below K/ but what may be a linked place.
-func noStrangers(lock string) (cmps []*comparison) {
+// onlyLinked compares true if nothing is below K/ but what may be a linked place.
+func onlyLinked(lock string) (cmps []*comparison) {
 	for _, r := range strangers(lock) {
 		cmps = append(cmps, noneIn(r))
 	}
@@ -159,11 +156,11 @@ func noneOlder(lock string, revision int64) *comparison {
 	return c
 }
 
-// ever is newer than all revisions.
-const ever = math.MaxInt64
+// maxRevision is newer than all revisions.
+const maxRevision = math.MaxInt64
 
-// getOne returns the key that the i-th operation of a transaction got, if it is there.
-func getOne(resp *answer, i int) *mvccpb.KeyValue {
+// Got returns the key that the i-th operation of a transaction got, nil if it is absent.
+func Got(resp *pb.TxnResponse, i int) *mvccpb.KeyValue {
 	if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
 		return kvs[0]
 	}

@@ -1,4 +1,4 @@
-package place_test
+package wire_test
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
-	"github.com/etcdlock/etcdlock/internal/place"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // TestRead: a line has all kinds of places in it, in the order in which they came, and nothing else
@@ -33,12 +33,12 @@ func TestRead(t *testing.T) {
 		return resp.ID
 	}
 	holder, mutex, unlinked, last, other := grant(), grant(), grant(), grant(), grant()
-	record := func(id string) string { return place.Self(id).Marshal() }
+	record := func(id string) string { return wire.Self(id).Marshal() }
 	want := []string{
-		place.Key(key, holder, 1),
-		place.Prefix(key) + strconv.FormatInt(int64(mutex), 16),
-		place.Unlinked(key, unlinked, 1),
-		place.Key(key, last, 1),
+		wire.LinkedPlace(key, holder, 1),
+		wire.Prefix(key) + strconv.FormatInt(int64(mutex), 16),
+		wire.UnlinkedPlace(key, unlinked, 1),
+		wire.LinkedPlace(key, last, 1),
 	}
 	if _, err := client.Txn(ctx).Then(
 		clientv3.OpPut(key, "holder", clientv3.WithLease(holder)),
@@ -46,13 +46,13 @@ func TestRead(t *testing.T) {
 	).Commit(); err != nil {
 		t.Fatal(err)
 	}
-	put(place.Prefix(key)+"2024-10", "another lock", other)
+	put(wire.Prefix(key)+"2024-10", "another lock", other)
 	put(want[1], "", mutex)
-	put(place.Prefix(key)+"2025", "one more", 0)
+	put(wire.Prefix(key)+"2025", "one more", 0)
 	put(want[2], record("unlinked"), unlinked)
 	put(want[3], record("last"), last)
 
-	line, err := place.Read(ctx, client, key)
+	line, err := wire.ReadLine(ctx, client, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestRead(t *testing.T) {
 	if !line.Held || line.Holder != "holder" || line.Record.ID != "holder" {
 		t.Errorf("the holder is %q, %+v", line.Holder, line.Record)
 	}
-	if r, err := place.Parse(line.Places[2].Value); err != nil || r.ID != "unlinked" {
+	if r, err := wire.ParseRecord(line.Places[2].Value); err != nil || r.ID != "unlinked" {
 		t.Errorf("who may not write the tail is %+v: %v", r, err)
 	}
 }

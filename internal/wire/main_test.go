@@ -1,4 +1,4 @@
-package place_test
+package wire_test
 
 import (
 	"os"

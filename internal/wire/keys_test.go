@@ -1,4 +1,4 @@
-package place
+package wire
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-func TestIs(t *testing.T) {
+func TestIsPlace(t *testing.T) {
 	tests := []struct {
 		key   string
 		lease int64
@@ -31,42 +31,42 @@ func TestIs(t *testing.T) {
 		{"b/1f-1", 0x1f, false},
 	}
 	for _, tt := range tests {
-		if got := Is("a", &mvccpb.KeyValue{Key: []byte(tt.key), Lease: tt.lease}); got != tt.want {
+		if got := IsPlace("a", &mvccpb.KeyValue{Key: []byte(tt.key), Lease: tt.lease}); got != tt.want {
 			t.Errorf("%q under lease %x: %v", tt.key, tt.lease, got)
 		}
 	}
-	if !Is("a", &mvccpb.KeyValue{Key: []byte(Key("a", 0x1f, 3)), Lease: 0x1f}) {
+	if !IsPlace("a", &mvccpb.KeyValue{Key: []byte(LinkedPlace("a", 0x1f, 3)), Lease: 0x1f}) {
 		t.Error("our own key is no place")
 	}
 }
 
 func TestRecordOfThisProcess(t *testing.T) {
 	r := Self("me")
-	got, err := Parse([]byte(r.Marshal()))
+	got, err := ParseRecord([]byte(r.Marshal()))
 	if err != nil || got != r {
 		t.Errorf("%+v came back as %+v, %v", r, got, err)
 	}
 	if r.PID == 0 || r.ID != "me" {
 		t.Errorf("%+v", r)
 	}
-	if _, err := Parse(nil); err == nil {
+	if _, err := ParseRecord(nil); err == nil {
 		t.Error("a Mutex's empty value passed for a record")
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(Self("me").Marshal()))
 	f.Add([]byte(""))
 	f.Add([]byte(`{"v":2,"id":"x","more":[1]}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		r, err := Parse(value)
+		r, err := ParseRecord(value)
 		if err != nil {
 			return
 		}
 		if r.Version < 1 {
 			t.Errorf("version %d passed", r.Version)
 		}
-		if again, err := Parse([]byte(r.Marshal())); err != nil || again.ID != r.ID || !again.Since.Equal(r.Since) {
+		if again, err := ParseRecord([]byte(r.Marshal())); err != nil || again.ID != r.ID || !again.Since.Equal(r.Since) {
 			t.Errorf("%+v came back as %+v, %v", r, again, err)
 		}
 	})
@@ -76,7 +76,7 @@ func TestStamp(t *testing.T) {
 	r := Self(`an "id"`)
 	r.Command = "job"
 	before := time.Now()
-	got, err := Parse([]byte(r.Stamp()()))
+	got, err := ParseRecord([]byte(r.Stamp()()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,8 @@ func TestStamp(t *testing.T) {
 
 // FuzzParseLink: the tail of a lock is what anybody who may write it has written.
 func FuzzParseLink(f *testing.F) {
-	f.Add("694d7f3a-1 host")
+	f.Add("1 694d7f3a-1 host")
+	f.Add("2 694d7f3a-1 host")
 	f.Add("-1 x")
 	f.Add("1-")
 	f.Fuzz(func(t *testing.T, value string) {

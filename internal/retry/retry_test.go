@@ -1,4 +1,4 @@
-package etcdlock
+package retry
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestPersist: tries that are not answered cost little, slow answers count all the same, and nothing is left running.
-func TestPersist(t *testing.T) {
+// TestDo: tries that are not answered cost little, slow answers count all the same, and nothing is left running.
+func TestDo(t *testing.T) {
 	failed, final := errors.New("failed"), errors.New("final")
 	hang := func(ctx context.Context) (int32, error) { <-ctx.Done(); return 0, ctx.Err() }
 	tests := map[string]struct {
@@ -55,8 +55,8 @@ func TestPersist(t *testing.T) {
 				defer cancel()
 				var tries, running atomic.Int32
 				began := time.Now()
-				give := func(err error) bool { return errors.Is(err, final) }
-				got, err := persist(ctx, time.Second, give, func(ctx context.Context) (int32, error) {
+				final_ := func(err error) bool { return errors.Is(err, final) }
+				got, err := Do(ctx, time.Second, final_, func(ctx context.Context) (int32, error) {
 					if n := running.Add(1); n > triesAtOnce {
 						t.Errorf("%d at once", n)
 					}

@@ -1,4 +1,11 @@
-package etcdlock
+// Package keepalive renews all leases of a client by one LeaseKeepAlive stream. Etcd's client has a
+// user log in for each stream that it opens, and a login costs etcd more than a thousand renewals.
+//
+// A second stream is opened only while the first one is silent: the client's round robin brings it
+// to another member. The one that answers first stays, and the other one is ended.
+//
+// Lock order: the registry of the renewers before renewer.mu.
+package keepalive
 
 import (
 	"context"
@@ -10,24 +17,21 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/perclient"
+	"github.com/etcdlock/etcdlock/internal/retry"
 )
 
-// keepAlives renew all leases of a client by one LeaseKeepAlive stream. Etcd's client has a user
-// log in for each stream that it opens, and a login costs etcd more than a thousand renewals do.
-//
-// A second stream is opened only while the first one is silent: the client's round robin brings it
-// to another member. Whichever answers stays, and the other one is ended.
-type keepAlives struct {
+// A renewer renews the leases of a client.
+type renewer struct {
 	client *clientv3.Client
 	ctx    context.Context
 	stop   context.CancelFunc
 
 	mu      sync.Mutex
 	first   time.Duration         // after which an answer that does not come means silence
-	streams []*keepAlive          // the newest last
+	streams []*stream             // the newest last
 	asked   map[*renewal]struct{} // what was not answered yet
 	users   int                   // who will ask again
 	idle    *time.Timer           // runs while there is nobody who asks or will
@@ -42,13 +46,26 @@ type renewal struct {
 	id      clientv3.LeaseID
 	failed  func(error) // told why it has to be sent again
 	done    chan struct{}
+	answer  Answer
 	refused error // why there is no answer
-	sentAnswer[*pb.LeaseKeepAliveResponse]
 }
 
-// A keepAlive is one stream. Etcd answers what is sent on it in order. All but ctx and end are
-// guarded by keepAlives.mu.
-type keepAlive struct {
+// An Answer is etcd's answer to a renewal.
+type Answer struct {
+	TTL  int64            // in seconds
+	Term uint64           // the raft term of the member that answered
+	Sent boottime.Instant // when the request was sent
+}
+
+// A sent is a renewal that was sent on a stream at a certain time.
+type sent struct {
+	*renewal
+	at boottime.Instant
+}
+
+// A stream is one LeaseKeepAlive stream. Etcd answers what is sent on it in order. All but ctx and end are
+// guarded by renewer.mu.
+type stream struct {
 	ctx context.Context
 	end context.CancelFunc
 
@@ -57,22 +74,25 @@ type keepAlive struct {
 	silence  *time.Timer // runs while an answer is due
 	queue    []*renewal  // to be sent
 	wake     chan struct{}
-	sent     []sentAnswer[*renewal] // not answered
+	sent     []sent // not answered
 }
 
 // renewers are those of this process.
-var renewers = perClient[*keepAlives]{of: make(map[*clientv3.Client]*keepAlives)}
+var renewers = perclient.New[*renewer]()
+
+// EndIdle ends a client's stream if nobody renews a lease.
+func EndIdle(client *clientv3.Client) { renewers.EndIdle(client) }
 
 // withRenewer calls do with what renews a client's leases. First is how long an answer may take.
-func withRenewer(client *clientv3.Client, first time.Duration, do func(*keepAlives)) *keepAlives {
+func withRenewer(client *clientv3.Client, first time.Duration, do func(*renewer)) *renewer {
 	renewers.Lock()
 	defer renewers.Unlock()
-	k := renewers.of[client]
+	k := renewers.Of[client]
 	if k == nil {
-		k = &keepAlives{client: client, first: first, asked: make(map[*renewal]struct{})}
+		k = &renewer{client: client, first: first, asked: make(map[*renewal]struct{})}
 		// A program that ends gives its client a context that does, and still stops its work.
 		k.ctx, k.stop = context.WithCancel(context.WithoutCancel(client.Ctx()))
-		renewers.of[client] = k
+		renewers.Of[client] = k
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -82,9 +102,9 @@ func withRenewer(client *clientv3.Client, first time.Duration, do func(*keepAliv
 	return k
 }
 
-// willRenew keeps the stream of a client open until it is told that nobody will renew any more.
-func willRenew(client *clientv3.Client, first time.Duration) (noMore func()) {
-	k := withRenewer(client, first, func(k *keepAlives) { k.users++ })
+// Keep keeps the stream of a client open until it is told that nobody will renew any more.
+func Keep(client *clientv3.Client, first time.Duration) (noMore func()) {
+	k := withRenewer(client, first, func(k *renewer) { k.users++ })
 	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -93,11 +113,11 @@ func willRenew(client *clientv3.Client, first time.Duration) (noMore func()) {
 	}
 }
 
-// renewLease renews a lease. It does not give up before ctx is done, or the user may not renew it.
+// Renew renews a lease. It does not give up before ctx is done, or the user may not renew it.
 // Failed is told of each try that came to nothing.
-func renewLease(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration, failed func(error)) (a sentAnswer[*pb.LeaseKeepAliveResponse], err error) {
+func Renew(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration, failed func(error)) (a Answer, err error) {
 	r := &renewal{id: id, failed: failed, done: make(chan struct{})}
-	k := withRenewer(client, first, func(k *keepAlives) { k.ask(r) })
+	k := withRenewer(client, first, func(k *renewer) { k.ask(r) })
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -110,11 +130,11 @@ func renewLease(ctx context.Context, client *clientv3.Client, id clientv3.LeaseI
 	case r.answer.TTL <= 0:
 		return a, rpctypes.ErrLeaseNotFound
 	}
-	return r.sentAnswer, nil
+	return r.answer, nil
 }
 
-// endIfIdle ends the stream if nobody needs it.
-func (k *keepAlives) endIfIdle() (ended bool) {
+// EndIfIdle ends the stream if nobody needs it.
+func (k *renewer) EndIfIdle() (ended bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.isIdle() {
@@ -125,11 +145,11 @@ func (k *keepAlives) endIfIdle() (ended bool) {
 }
 
 // isIdle is called with mu locked, like the following.
-func (k *keepAlives) isIdle() bool { return k.users == 0 && len(k.asked) == 0 }
+func (k *renewer) isIdle() bool { return k.users == 0 && len(k.asked) == 0 }
 
 // watchIdle sees to it that what nobody needs is ended, but not at once: the next turn may come
 // soon.
-func (k *keepAlives) watchIdle() {
+func (k *renewer) watchIdle() {
 	switch {
 	case !k.isIdle():
 		if k.idle != nil {
@@ -137,11 +157,11 @@ func (k *keepAlives) watchIdle() {
 			k.idle = nil
 		}
 	case k.idle == nil:
-		k.idle = time.AfterFunc(linger, func() { renewers.endIdle(k.client) })
+		k.idle = time.AfterFunc(perclient.IdleTimeout, func() { renewers.EndIdle(k.client) })
 	}
 }
 
-func (k *keepAlives) ask(r *renewal) {
+func (k *renewer) ask(r *renewal) {
 	k.asked[r] = struct{}{}
 	for _, s := range k.streams {
 		k.send(s, r)
@@ -156,13 +176,13 @@ func (k *keepAlives) ask(r *renewal) {
 const mostStreams = 2
 
 // open opens a stream for all that is not answered.
-func (k *keepAlives) open() {
+func (k *renewer) open() {
 	if len(k.streams) == mostStreams {
 		k.drop(k.streams[0])
 	}
-	s := &keepAlive{patience: k.first, wake: make(chan struct{}, 1)}
+	s := &stream{patience: k.first, wake: make(chan struct{}, 1)}
 	if len(k.streams) > 0 { // etcd may be slow: both are given that time
-		s.patience = growth * k.first
+		s.patience = retry.Growth * k.first
 	}
 	s.ctx, s.end = context.WithCancel(clientv3.WithRequireLeader(k.ctx))
 	k.streams = append(k.streams, s)
@@ -172,7 +192,7 @@ func (k *keepAlives) open() {
 	go func() { k.ended(s, k.serve(s)) }()
 }
 
-func (k *keepAlives) send(s *keepAlive, r *renewal) {
+func (k *renewer) send(s *stream, r *renewal) {
 	s.queue = append(s.queue, r)
 	if s.silence == nil {
 		k.listen(s)
@@ -184,10 +204,10 @@ func (k *keepAlives) send(s *keepAlive, r *renewal) {
 }
 
 // listen begins to wait for an answer. To open a stream may need a login, which takes longer.
-func (k *keepAlives) listen(s *keepAlive) {
+func (k *renewer) listen(s *stream) {
 	patience := s.patience
 	if !s.open {
-		patience = growth * k.first
+		patience = retry.Growth * k.first
 	}
 	s.silence = time.AfterFunc(patience, func() {
 		k.mu.Lock()
@@ -201,14 +221,14 @@ func (k *keepAlives) listen(s *keepAlive) {
 }
 
 // listenAgain waits anew for what is left to be answered.
-func (k *keepAlives) listenAgain(s *keepAlive) {
+func (k *renewer) listenAgain(s *stream) {
 	s.heard()
 	if len(s.sent)+len(s.queue) > 0 {
 		k.listen(s)
 	}
 }
 
-func (k *keepAlives) newest() *keepAlive {
+func (k *renewer) newest() *stream {
 	if len(k.streams) == 0 {
 		return nil
 	}
@@ -216,13 +236,13 @@ func (k *keepAlives) newest() *keepAlive {
 }
 
 // tell says to all who wait why they have to.
-func (k *keepAlives) tell(why error) {
+func (k *renewer) tell(why error) {
 	for r := range k.asked {
 		r.failed(why)
 	}
 }
 
-func (s *keepAlive) heard() {
+func (s *stream) heard() {
 	if s.silence != nil {
 		s.silence.Stop()
 		s.silence = nil
@@ -230,14 +250,14 @@ func (s *keepAlive) heard() {
 }
 
 // drop ends a stream.
-func (k *keepAlives) drop(s *keepAlive) {
+func (k *renewer) drop(s *stream) {
 	s.heard()
 	s.end()
-	k.streams = slices.DeleteFunc(k.streams, func(one *keepAlive) bool { return one == s })
+	k.streams = slices.DeleteFunc(k.streams, func(one *stream) bool { return one == s })
 }
 
 // withdraw takes back a request of which nobody wants the answer any more.
-func (k *keepAlives) withdraw(r *renewal) {
+func (k *renewer) withdraw(r *renewal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.asked, r)
@@ -245,7 +265,7 @@ func (k *keepAlives) withdraw(r *renewal) {
 }
 
 // serve opens a stream, and sends and receives until it breaks.
-func (k *keepAlives) serve(s *keepAlive) error {
+func (k *renewer) serve(s *stream) error {
 	defer s.end()
 	conn, err := pb.NewLeaseClient(k.client.ActiveConnection()).LeaseKeepAlive(s.ctx)
 	if err != nil {
@@ -275,7 +295,7 @@ func (k *keepAlives) serve(s *keepAlive) error {
 }
 
 // opened takes note that what was sent on a stream may be answered from now on.
-func (k *keepAlives) opened(s *keepAlive) {
+func (k *renewer) opened(s *stream) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s.open = true
@@ -284,14 +304,14 @@ func (k *keepAlives) opened(s *keepAlive) {
 
 // next waits for the next request to be sent on a stream, and notes the time. It returns nil when
 // the stream has ended.
-func (k *keepAlives) next(s *keepAlive) *renewal {
+func (k *renewer) next(s *stream) *renewal {
 	for {
 		k.mu.Lock()
 		for len(s.queue) > 0 {
 			r := s.queue[0]
 			s.queue = s.queue[1:]
 			if _, wanted := k.asked[r]; wanted {
-				s.sent = append(s.sent, sentAnswer[*renewal]{r, boottime.Now()})
+				s.sent = append(s.sent, sent{r, boottime.Now()})
 				k.mu.Unlock()
 				return r
 			}
@@ -308,17 +328,17 @@ func (k *keepAlives) next(s *keepAlive) *renewal {
 var errNotAsked = errors.New("etcd answers what it was not asked")
 
 // answered passes an answer on.
-func (k *keepAlives) answered(s *keepAlive, resp *pb.LeaseKeepAliveResponse) error {
+func (k *renewer) answered(s *stream, resp *pb.LeaseKeepAliveResponse) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(s.sent) == 0 || int64(s.sent[0].answer.id) != resp.ID {
+	if len(s.sent) == 0 || int64(s.sent[0].id) != resp.ID {
 		return errNotAsked
 	}
-	r, sent := s.sent[0].answer, s.sent[0].sent
+	r, at := s.sent[0].renewal, s.sent[0].at
 	s.sent = s.sent[1:]
 	if _, wanted := k.asked[r]; wanted {
 		delete(k.asked, r)
-		r.sentAnswer = sentAnswer[*pb.LeaseKeepAliveResponse]{resp, sent}
+		r.answer = Answer{resp.TTL, resp.Header.GetRaftTerm(), at}
 		close(r.done)
 	}
 	k.pause = 0
@@ -331,14 +351,14 @@ func (k *keepAlives) answered(s *keepAlive, resp *pb.LeaseKeepAliveResponse) err
 }
 
 // settleFor drops the other stream when one has answered.
-func (k *keepAlives) settleFor(s *keepAlive) {
+func (k *renewer) settleFor(s *stream) {
 	switch {
 	case len(k.streams) == 1:
 		return
 	case k.newest() == s:
 		s.patience = k.first
 	default: // it is slow and not silent: the next time it may be so for longer
-		s.patience = min(2*s.patience, growth*k.first)
+		s.patience = min(2*s.patience, retry.Growth*k.first)
 	}
 	for _, other := range slices.Clone(k.streams) {
 		if other != s {
@@ -348,7 +368,7 @@ func (k *keepAlives) settleFor(s *keepAlive) {
 }
 
 // ended takes note that a stream has ended, and opens another one if somebody waits for that.
-func (k *keepAlives) ended(s *keepAlive, why error) {
+func (k *renewer) ended(s *stream, why error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !slices.Contains(k.streams, s) {
@@ -364,20 +384,20 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 		k.listenAgain(left) // it may have been silent, and nobody stands in for it any more
 		return
 	}
-	if k.ctx.Err() != nil || isGone(k.client) {
+	if k.ctx.Err() != nil || perclient.IsClosed(k.client) {
 		return
 	}
-	refused := isRefused(why) && !blamed
+	refused := retry.IsRefused(why) && !blamed
 	if refused != k.refused {
 		k.pause, k.refused = 0, refused
 	}
 	switch {
-	case refused && code(why) == codes.PermissionDenied: // it will be again
-		k.pause = refusedPause
+	case refused && retry.IsDenied(why): // it will be again
+		k.pause = retry.PauseRefused
 	case refused: // for its token, or some, if a member that is behind does not know the next yet
-		k.pause = min(max(4*k.pause, pauseMin), refusedPause)
+		k.pause = min(max(4*k.pause, retry.PauseMin), retry.PauseRefused)
 	default:
-		k.pause = min(max(2*k.pause, pauseMin), pauseMax)
+		k.pause = min(max(2*k.pause, retry.PauseMin), retry.PauseMax)
 	}
 	k.again = time.AfterFunc(k.pause, func() {
 		k.mu.Lock()
@@ -391,11 +411,11 @@ func (k *keepAlives) ended(s *keepAlive, why error) {
 // blame finds the lease that the user may not renew: etcd answers in order, and ends the stream
 // instead of the answer that it refuses. That lease is asked for no more. The others are, on the
 // next stream.
-func (k *keepAlives) blame(s *keepAlive, why error) bool {
-	if code(why) != codes.PermissionDenied || len(s.sent) == 0 {
+func (k *renewer) blame(s *stream, why error) bool {
+	if !retry.IsDenied(why) || len(s.sent) == 0 {
 		return false
 	}
-	r := s.sent[0].answer
+	r := s.sent[0].renewal
 	if _, wanted := k.asked[r]; wanted {
 		delete(k.asked, r)
 		r.refused = why
@@ -404,6 +424,3 @@ func (k *keepAlives) blame(s *keepAlive, why error) bool {
 	}
 	return true
 }
-
-// refusedPause is the time between streams that are refused again and again: each may cost a login.
-const refusedPause = time.Second

@@ -1,0 +1,66 @@
+package retry
+
+import (
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// An Outcome is what an error says about the request that it answers.
+type Outcome int
+
+// The outcomes.
+const (
+	// Unknown: it may have been applied, may be applied later, or never.
+	Unknown Outcome = iota
+	// Refused: etcd said no and will say so again.
+	Refused
+	// NotNow: etcd did not apply it, and may do so if asked again.
+	NotNow
+)
+
+// Classify sorts an error of the client. Everything that is not clearly a refusal is an unknown
+// outcome.
+func Classify(err error) Outcome {
+	switch Code(err) {
+	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.NotFound,
+		codes.AlreadyExists, codes.OutOfRange, codes.Unimplemented:
+		return Refused
+	case codes.ResourceExhausted:
+		if IsNoSpace(err) {
+			return Unknown
+		}
+		return NotNow
+	case codes.FailedPrecondition:
+		if errors.Is(err, rpctypes.ErrNotLeader) {
+			return NotNow
+		}
+		return Refused
+	}
+	return Unknown
+}
+
+// Code returns the gRPC code of an error of the client.
+func Code(err error) codes.Code {
+	var ee rpctypes.EtcdError
+	if errors.As(err, &ee) {
+		return ee.Code()
+	}
+	return status.Code(err)
+}
+
+// IsRefused reports whether etcd has refused the request for good.
+func IsRefused(err error) bool { return Classify(err) == Refused }
+
+// IsNoSpace reports whether etcd says that its space is exceeded. It says so of requests that it
+// does not apply, and of the ones with which it notices, which it has applied. Either way that is
+// settled when the answer comes. Only writes are answered so.
+func IsNoSpace(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
+
+// IsDenied reports whether the user lacks the permission.
+func IsDenied(err error) bool { return Code(err) == codes.PermissionDenied }
+
+// MayStillDelete reports whether a write was refused, and one that only deletes may be accepted.
+func MayStillDelete(err error) bool { return IsNoSpace(err) || IsDenied(err) }

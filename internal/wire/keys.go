@@ -1,0 +1,134 @@
+// Package wire has everything that locks write to etcd, byte for byte: keys, records, the tail, and
+// each transaction as a function. docs/protocol.md says what they mean.
+package wire
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// tail is the end of the name of a lock's tail.
+	tail = "~tail"
+
+	// linked is the begin of the names of the places that the tail links. It is greater than any
+	// hex digit, so strangers' places come before it.
+	linked = "~"
+)
+
+// Tail returns the key that names the newest linked place in line for a lock. It is not below K/,
+// where a Mutex would wait for it.
+func Tail(lock string) string { return lock + tail }
+
+// IsTail reports whether a key would be the tail of another lock.
+func IsTail(key string) bool { return strings.HasSuffix(key, tail) }
+
+// Prefix returns what the keys of all places in line for a lock begin with.
+func Prefix(lock string) string { return lock + "/" }
+
+// LinkedPlace returns the key of the n-th place that a lease takes in line for a lock. Whoever
+// creates it behind another one swaps the tail.
+func LinkedPlace(lock string, lease clientv3.LeaseID, n int64) string {
+	return Prefix(lock) + linked + name(lease, n)
+}
+
+// UnlinkedPlace returns the same for a user who may not write the tail. To those who may it looks
+// like a stranger's place.
+func UnlinkedPlace(lock string, lease clientv3.LeaseID, n int64) string {
+	return Prefix(lock) + name(lease, n)
+}
+
+func name(lease clientv3.LeaseID, n int64) string {
+	return strconv.FormatInt(int64(lease), 16) + "-" + strconv.FormatInt(n, 10)
+}
+
+// LinkedRange returns the range of keys, from one up to another, that has all linked places and no
+// stranger's: whether there are strangers can be found out without going through the linked places.
+func LinkedRange(lock string) (from, to string) {
+	return Prefix(lock) + linked, Prefix(lock) + string(linked[0]+1)
+}
+
+// IsPlace reports whether a key below K/ is a place in line for K: its name is the hex of its own
+// lease, as etcd's Mutex writes it, or has a number behind that, as UnlinkedPlace and (with a ~
+// before it) LinkedPlace return it. All other keys belong to other locks: a/2024-10 is a lock.
+func IsPlace(lock string, kv *mvccpb.KeyValue) bool {
+	name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock))
+	if !ok || kv.Lease == 0 {
+		return false
+	}
+	name, ours := strings.CutPrefix(name, linked)
+	rest, ok := strings.CutPrefix(name, strconv.FormatInt(kv.Lease, 16))
+	if !ok || rest == "" {
+		return ok && !ours
+	}
+	n, ok := strings.CutPrefix(rest, "-")
+	if !ok {
+		return false
+	}
+	_, err := strconv.ParseUint(n, 10, 64)
+	return err == nil
+}
+
+// Places returns the places in line for a lock among keys below K/, oldest first.
+func Places(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
+	var places []*mvccpb.KeyValue
+	for _, kv := range kvs {
+		if IsPlace(lock, kv) {
+			places = append(places, kv)
+		}
+	}
+	slices.SortFunc(places, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	return places
+}
+
+// placeName matches the name of everything for which IsPlace may be true.
+var placeName = regexp.MustCompile(`^~?-?[0-9a-f]+(-[0-9]+)?$`)
+
+// NamedAsPlaces returns the keys below K/ that have the name of a place, newest first. Only their
+// lease shows whether they are places, and etcd 3.7 does not tell leases with names alone.
+func NamedAsPlaces(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
+	var places []*mvccpb.KeyValue
+	for _, kv := range kvs {
+		if name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock)); ok && placeName.MatchString(name) {
+			places = append(places, kv)
+		}
+	}
+	slices.SortFunc(places, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(b.CreateRevision, a.CreateRevision) })
+	return places
+}
+
+// A Link is the value of a tail: a linked place, and who stands there.
+type Link struct {
+	Place string // the key
+	Lease clientv3.LeaseID
+	ID    string
+}
+
+// linkVersion is the version of the tail's value. A reader that finds another one knows only that
+// somebody has joined.
+const linkVersion = "1"
+
+// Marshal returns the link as the tail's value: the version, the name of the place, and the id.
+func (l Link) Marshal(lock string) string {
+	return linkVersion + " " + strings.TrimPrefix(l.Place, Prefix(lock)+linked) + " " + l.ID
+}
+
+// ParseLink reads the value of a lock's tail. It is not ok if the value is of another version, or
+// was written by hand.
+func ParseLink(lock, value string) (Link, bool) {
+	version, rest, _ := strings.Cut(value, " ")
+	name, id, ok := strings.Cut(rest, " ")
+	hex, n, numbered := strings.Cut(name, "-")
+	lease, err := strconv.ParseInt(hex, 16, 64)
+	_, bad := strconv.ParseUint(n, 10, 64)
+	if version != linkVersion || !ok || !numbered || err != nil || bad != nil {
+		return Link{}, false
+	}
+	return Link{Place: Prefix(lock) + linked + name, Lease: clientv3.LeaseID(lease), ID: id}, true
+}

@@ -1,0 +1,105 @@
+package wire
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+func read(ops ...*operation) *pb.TxnRequest { return txn(nil, ops, nil) }
+
+// A State is what there is of a contender, in one revision.
+type State struct{ Key, Place *mvccpb.KeyValue }
+
+// StateAt returns the state that the operations from the i-th on have read.
+func StateAt(resp *pb.TxnResponse, i int) State { return State{Got(resp, i), Got(resp, i+1)} }
+
+// Holds reports whether the place holds the lock: both were written in one revision.
+func (s State) Holds() bool {
+	return s.Key != nil && s.Place != nil && s.Key.ModRevision == s.Place.ModRevision
+}
+
+// OpsOfState is how many operations a StateRead has for each contender, at most.
+const OpsOfState = 3
+
+// StateOps reads the state of a contender and, unless it is empty, a key that it waits for.
+func StateOps(lock, place, ahead string) []*pb.RequestOp {
+	ops := []*operation{get(lock), get(place)}
+	if ahead != "" {
+		ops = append(ops, get(ahead))
+	}
+	return ops
+}
+
+// StateRead reads the states of several contenders in one revision.
+func StateRead(ops []*pb.RequestOp) *pb.TxnRequest { return read(ops...) }
+
+// BusyRead reads K, and counts the keys below it.
+func BusyRead(lock string) *pb.TxnRequest { return read(get(lock), existBelow(lock)) }
+
+// KeyRead reads K, or any other key.
+func KeyRead(keys ...string) *pb.TxnRequest {
+	ops := make([]*operation, len(keys))
+	for i, key := range keys {
+		ops[i] = get(key)
+	}
+	return read(ops...)
+}
+
+// ProbeRead reads nothing of a key but whether it exists.
+func ProbeRead(key string) *pb.TxnRequest { return read(exists(key)) }
+
+// A line that is read whole has no more than ShortLine places.
+const ShortLine = 32
+
+// LineRead reads K, the place, and a short line.
+func LineRead(p Place) *pb.TxnRequest {
+	return read(append(p.state(), shortLine(p.Lock, ShortLine)...)...)
+}
+
+// LineOf returns the places that a LineRead has found. It is not ok if there are more of them, or a
+// stranger's.
+func LineOf(resp *pb.TxnResponse) (kvs []*mvccpb.KeyValue, ok bool) {
+	linked := resp.Responses[2].GetResponseRange()
+	return linked.Kvs, !linked.More && Got(resp, 3) == nil && Got(resp, 4) == nil
+}
+
+// NewestRead reads K, the place, and the newest key below K/ that is older than a revision. Etcd
+// goes through the whole line.
+func NewestRead(p Place, than int64) *pb.TxnRequest {
+	return read(append(p.state(), newestBelow(p.Lock, than))...)
+}
+
+// NewestOfAllRead reads the newest key below K/.
+func NewestOfAllRead(lock string) *pb.TxnRequest { return read(newestBelow(lock, maxRevision)) }
+
+// NamesRead reads the names of all keys below K/ that are older than a revision.
+func NamesRead(lock string, than int64) *pb.TxnRequest { return read(namesBelow(lock, than)) }
+
+// WrittenRead reads the names of the keys below K/ that were last written in a revision.
+func WrittenRead(lock string, in int64) *pb.TxnRequest { return read(writtenBelow(lock, in)) }
+
+// HistoryRead reads K, a place, and the tail as it was before the revision that created the place.
+func HistoryRead(lock, place string, created int64) *pb.TxnRequest {
+	return read(get(lock), get(place), getAt(Tail(lock), created-1))
+}
+
+// KeysOf returns the keys that the i-th operation of a transaction has read.
+func KeysOf(resp *pb.TxnResponse, i int) []*mvccpb.KeyValue {
+	return resp.Responses[i].GetResponseRange().Kvs
+}
+
+// CountOf returns how many keys the i-th operation of a transaction has counted.
+func CountOf(resp *pb.TxnResponse, i int) int64 { return resp.Responses[i].GetResponseRange().Count }
+
+// Inner returns the answer to the transaction that was nested in a refused one, nil if there was
+// none.
+func Inner(resp *pb.TxnResponse) *pb.TxnResponse {
+	if resp.Succeeded || len(resp.Responses) == 0 {
+		return nil
+	}
+	inner := resp.Responses[0].GetResponseTxn()
+	if inner != nil {
+		inner.Header = resp.Header
+	}
+	return inner
+}

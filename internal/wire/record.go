@@ -1,0 +1,55 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// version is that of the record's form. A reader takes what it knows of newer ones.
+const version = 1
+
+// A Record says who stands at a place. The zero value of a field means that it is not known.
+type Record struct {
+	Version int       `json:"v"`
+	ID      string    `json:"id"`
+	Host    string    `json:"host,omitempty"`
+	PID     int       `json:"pid,omitempty"`
+	Boot    string    `json:"boot,omitempty"`    // the boot id of the host's kernel
+	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
+	Start   uint64    `json:"start,omitempty"`   // when the process started, in clock ticks since boot
+	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// Marshal returns the record as one line of JSON.
+func (r Record) Marshal() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // strings, numbers and a time of this era always marshal
+	}
+	return string(b)
+}
+
+// Stamp returns a function that does what Marshal does, with the present time as Since, for much less.
+func (r Record) Stamp() func() string {
+	r.Since = time.Time{}
+	head := strings.TrimSuffix(r.Marshal(), "}") + `,"since":"`
+	return func() string {
+		return string(append(time.Now().UTC().AppendFormat([]byte(head), time.RFC3339Nano), `"}`...))
+	}
+}
+
+// ParseRecord reads a record. Etcd's own Mutex writes an empty value: that is an error here, and no reason to
+// doubt the place.
+func ParseRecord(value []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Record{}, fmt.Errorf("no record of a place in line: %w", err)
+	}
+	if r.Version < 1 {
+		return Record{}, fmt.Errorf("no record of a place in line: version %d", r.Version)
+	}
+	return r, nil
+}

@@ -1,0 +1,154 @@
+package wire
+
+import (
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A Place is a contender's place in line as etcd knows it.
+type Place struct {
+	Lock   string // the lock's key, K
+	Key    string // the place's own key
+	Lease  clientv3.LeaseID
+	ID     string // the value of K while the contender holds the lock
+	Record string // the value of the place
+	Linked bool   // the tail names the place
+}
+
+// link returns the tail's value that names the place.
+func (p Place) link() string { return Link{Place: p.Key, ID: p.ID}.Marshal(p.Lock) }
+
+// IsNamedBy reports whether the tail, nil if it is absent, names the place.
+func (p Place) IsNamedBy(tail *mvccpb.KeyValue) bool {
+	return tail != nil && string(tail.Value) == p.link()
+}
+
+// winning makes a place the holder's: K and the place, written in one revision.
+func (p Place) winning() []*operation { return []*operation{put(p.Lock, p.ID, p.Lease), p.put()} }
+
+func (p Place) put() *operation { return put(p.Key, p.Record, p.Lease) }
+
+// state reads K and the place. Every transaction that can be refused answers with it, see State.
+func (p Place) state() []*operation { return []*operation{get(p.Lock), get(p.Key)} }
+
+// is compares true if the place was last written in a revision.
+func (p Place) is(revision int64) *comparison { return modIs(p.Key, revision) }
+
+func (p Place) isTail() []*comparison { return []*comparison{valueIs(Tail(p.Lock), p.link())} }
+
+// dropTail deletes the tail if it names the place.
+func (p Place) dropTail(named bool) []*operation {
+	if !named {
+		return nil
+	}
+	return []*operation{nested(p.isTail(), []*operation{remove(Tail(p.Lock))}, nil)}
+}
+
+func txn(cmps []*comparison, then, els []*operation) *pb.TxnRequest {
+	return &pb.TxnRequest{Compare: cmps, Success: then, Failure: els}
+}
+
+// AcquireIfFree takes the lock if there is neither K nor anything below it. With again it is a try
+// after another one: if the place is there, it answers with its state.
+func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
+	if !again {
+		return txn(nobody(p.Lock), p.winning(), nil)
+	}
+	return txn(nobody(p.Lock), p.winning(), []*operation{p.unlessThere(nil)})
+}
+
+// Acquire takes the lock if nobody is there, else a place at the end of the line. If the place is
+// there, which an earlier try has created, it answers with its state. Otherwise it answers with what
+// was there before: K, and the tail, or for a place that is not linked the newest key below K/.
+func Acquire(p Place) *pb.TxnRequest {
+	// In one transaction a read before a put answers with what was there before the put.
+	cmps := nobody(p.Lock)
+	els := []*operation{get(p.Lock), newestBelow(p.Lock, maxRevision), p.put()}
+	if p.Linked {
+		// The tail is there while somebody waits: then the line is not gone through.
+		cmps = slices.Insert(cmps, 1, createIs(Tail(p.Lock), 0))
+		els[1] = get(Tail(p.Lock))
+		els = append(els, put(Tail(p.Lock), p.link(), p.Lease))
+	}
+	return txn(cmps, p.winning(), []*operation{p.unlessThere(els)})
+}
+
+// unlessThere does something if the place is absent, and reads its state otherwise: a place that is
+// written twice would look as if the lock had been granted to it.
+func (p Place) unlessThere(do []*operation) *operation {
+	return nested([]*comparison{createIs(p.Key, 0)}, do, p.state())
+}
+
+// Claim takes the lock for a place that was created in a revision, if nothing below K/ is older.
+func Claim(p Place, created int64) *pb.TxnRequest {
+	return p.claim(created, noneOlder(p.Lock, created))
+}
+
+// ClaimBehindHolder takes the lock for a place that stood directly behind a holder that is gone, if
+// there is no stranger's place. The line is not gone through.
+func ClaimBehindHolder(p Place, created int64) *pb.TxnRequest {
+	return p.claim(created, onlyLinked(p.Lock)...)
+}
+
+// ClaimOldest takes the lock for a place that is known to be the oldest.
+func ClaimOldest(p Place, created int64) *pb.TxnRequest { return p.claim(created) }
+
+func (p Place) claim(created int64, turn ...*comparison) *pb.TxnRequest {
+	return txn(append([]*comparison{p.is(created), createIs(p.Lock, 0)}, turn...), p.winning(), p.state())
+}
+
+// A Successor is the place to which a holder passes the lock, and the revision that created it.
+type Successor struct {
+	Link
+	Joined int64
+}
+
+// Pass gives the lock of the holder with a token to its successor. The comparisons say that we hold
+// the lock, that the successor is where it joined, and that no stranger is in line: one between us
+// would find nobody before it, and hold the lock beside the successor.
+func Pass(p Place, token int64, next Successor) *pb.TxnRequest {
+	cmps := append([]*comparison{modIs(p.Lock, token), p.is(token), modIs(next.Place, next.Joined)}, onlyLinked(p.Lock)...)
+	return txn(cmps, []*operation{put(p.Lock, next.ID, next.Lease), rewrite(next.Place), remove(p.Key)}, nil)
+}
+
+// Release gives the lock of the holder with a token back. Tail says that the tail may name it, here
+// as in the following.
+func Release(p Place, token int64, tail bool) *pb.TxnRequest {
+	return txn([]*comparison{modIs(p.Lock, token)}, append([]*operation{remove(p.Lock), remove(p.Key)}, p.dropTail(tail)...), nil)
+}
+
+// LeaveLost removes the place of a holder whose release was refused, and answers with the state.
+func LeaveLost(p Place, tail bool) *pb.TxnRequest {
+	return txn(nil, slices.Concat(p.state(), []*operation{remove(p.Key)}, p.dropTail(tail)), nil)
+}
+
+// Leave takes a place that waits, created in a revision, out of the line. If the tail names it, it
+// names the place before again, whose tail is given, if that is there. Refused, it answers with the
+// state.
+func Leave(p Place, created int64, tail bool, before string) *pb.TxnRequest {
+	back := p.dropTail(tail)
+	if link, ok := ParseLink(p.Lock, before); ok {
+		back = []*operation{nested(p.isTail(), []*operation{nested(createdBetween(link.Place, 0, created),
+			[]*operation{put(Tail(p.Lock), before, link.Lease)},
+			[]*operation{remove(Tail(p.Lock))})}, nil)}
+	}
+	return txn([]*comparison{p.is(created)}, append([]*operation{remove(p.Key)}, back...), p.state())
+}
+
+// Remove deletes a place that was last written in a revision.
+func Remove(p Place, written int64, tail bool) *pb.TxnRequest {
+	return txn([]*comparison{p.is(written)}, append([]*operation{remove(p.Key)}, p.dropTail(tail)...), nil)
+}
+
+// RemoveKey deletes K if it was last written in a revision.
+func RemoveKey(lock string, written int64) *pb.TxnRequest {
+	return txn([]*comparison{modIs(lock, written)}, []*operation{remove(lock)}, nil)
+}
+
+// RemoveTail deletes the tail if it names the place.
+func RemoveTail(p Place) *pb.TxnRequest {
+	return txn(p.isTail(), []*operation{remove(Tail(p.Lock))}, nil)
+}
