@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -28,7 +29,7 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			return nil, err
 		}
 		if try || !answered {
-			unanswered.Reset(s.connect)
+			unanswered.Reset(s.Connect)
 		}
 		c := newContender(l, s, ls)
 		if err = c.enter(ctx, try, unanswered); err == nil {
@@ -79,18 +80,18 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 }
 
 // startOver fences off what a contender may have left, and prepares for the next. It waits for etcd as long as it takes.
-func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err error) (*lease, error) {
+func (l *Lock) startOver(ctx context.Context, c *contender, s settings, err error) (*lease.Lease, error) {
 	l.atHand = nil
-	if c.lease.shared {
+	if c.lease.IsShared() {
 		c.doom(err)
 		c.retreat()
 		// Each join whose outcome is unknown leaves something to look after: the next one waits until etcd answers.
-		if _, err := c.lease.read(ctx, wire.ProbeRead(c.key)); err != nil && !errors.Is(err, errHistoryLost) {
+		if _, err := c.lease.Read(ctx, wire.ProbeRead(c.key)); err != nil && !errors.Is(err, lease.ErrHistoryLost) {
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
 		}
 	} else {
 		c.stop()
-		if err := revoke(ctx, l.client, c.lease.id, c.lease.first); err != nil {
+		if err := lease.Revoke(ctx, l.client, c.lease.ID(), c.lease.First()); err != nil {
 			c.fence(ctx)
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
 		}
@@ -140,9 +141,9 @@ func (c *contender) enter(ctx context.Context, try bool, unanswered *time.Timer)
 	}
 	// With little validity left, as after an outage, a renewal comes before the clock is watched: nothing runs under the lock
 	// that would have to be stopped, and the lock is not lost as long as etcd has the lease.
-	if c.lease.validUntil().Until() < c.grace+2*c.lease.first {
-		_, err := c.lease.renew(ctx, func(ctx context.Context) (*answer, error) {
-			return c.lease.readUntil(ctx, isFinal, c.stateRead())
+	if c.lease.ValidUntil().Until() < c.Grace+2*c.lease.First() {
+		_, err := c.lease.Renew(ctx, func(ctx context.Context) (*answer, error) {
+			return c.lease.ReadUntil(ctx, lease.IsFinal, c.stateRead())
 		})
 		if err != nil {
 			return c.translate(err)
@@ -170,7 +171,7 @@ func (c *contender) joinAlone(ctx context.Context) (won bool, err error) {
 // busy returns a *BusyError that names who is there, nil if what is there is no place in line. Who
 // stands in line itself has seen a place before its own.
 func (c *contender) busy(ctx context.Context, inLine bool) error {
-	resp, err := c.lease.read(ctx, wire.BusyRead(c.key))
+	resp, err := c.lease.Read(ctx, wire.BusyRead(c.key))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
@@ -186,7 +187,7 @@ func (c *contender) busy(ctx context.Context, inLine bool) error {
 	if inLine {
 		return busy
 	}
-	newest, err := c.lease.read(ctx, wire.NewestOfAllRead(c.key))
+	newest, err := c.lease.Read(ctx, wire.NewestOfAllRead(c.key))
 	if err != nil {
 		return c.translateRead(ctx, err)
 	}
@@ -237,9 +238,9 @@ func (c *contender) entered(create int64, tail bool) {
 	c.forgetTail()
 	c.mu.Unlock()
 	if look {
-		c.lease.look(c)
+		c.lease.ScheduleRead(c)
 	}
-	c.lease.ripen(c)
+	c.lease.DeferWatches(c)
 }
 
 // doom says why the place is of no use any more.
@@ -276,12 +277,12 @@ func (c *contender) write(ctx context.Context, txn func(again bool) *pb.TxnReque
 		req := txn(again)
 		return func(ctx context.Context) (*answer, error) { return c.joins.make(ctx, c.lease, req) }
 	}
-	resp, err = retry.Once(ctx, c.lease.first, join(false))
-	if err != nil && !isFinal(err) {
+	resp, err = retry.Once(ctx, c.lease.First(), join(false))
+	if err != nil && !lease.IsFinal(err) {
 		c.strays = true
-		limited, cancel := c.lease.whileValid(ctx)
+		limited, cancel := c.lease.WhileValid(ctx)
 		defer cancel()
-		resp, err = retry.Again(limited, c.lease.first, isFinal, join(true), err)
+		resp, err = retry.Again(limited, c.lease.First(), lease.IsFinal, join(true), err)
 	}
 	if err != nil {
 		if c.strays || retry.IsNoSpace(err) { // one of the others may have been carried out
@@ -311,22 +312,22 @@ type joins struct {
 func (j *joins) areSettled() bool { return j.unsettled.Load() == 0 }
 
 // make makes one. It goes on when ctx has ended, for as long as the lease is looked after.
-func (j *joins) make(ctx context.Context, ls *lease, req *pb.TxnRequest) (*answer, error) {
+func (j *joins) make(ctx context.Context, ls *lease.Lease, req *pb.TxnRequest) (*answer, error) {
 	type result struct {
 		answer *answer
 		err    error
 	}
 	done := make(chan result, 1)
 	j.unsettled.Add(1)
-	if !ls.inBackground(func(ctx context.Context) {
-		resp, err := ls.txn(ctx, req)
-		if err == nil || isFinal(err) || retry.Classify(err) == retry.NotNow {
+	if !ls.Go(func(ctx context.Context) {
+		resp, err := ls.Txn(ctx, req)
+		if err == nil || lease.IsFinal(err) || retry.Classify(err) == retry.NotNow {
 			j.settle()
 		}
 		done <- result{resp, err}
 	}) {
 		j.settle()
-		return nil, errLeaseGone
+		return nil, lease.ErrGone
 	}
 	select {
 	case r := <-done:
@@ -360,20 +361,20 @@ func (c *contender) isThere(resp *answer) (won bool) {
 // rewrite makes a transaction that may be applied more than once, until etcd answers it. Repeated says that one try at
 // least has an unknown outcome.
 func (c *contender) rewrite(ctx context.Context, req *pb.TxnRequest) (resp *answer, repeated bool, err error) {
-	rpc := func(ctx context.Context) (*answer, error) { return c.lease.txn(ctx, req) }
-	first := c.lease.first
+	rpc := func(ctx context.Context) (*answer, error) { return c.lease.Txn(ctx, req) }
+	first := c.lease.First()
 	if c.ends.Load() {
-		first = min(first, c.lease.validUntil().Until())
+		first = min(first, c.lease.ValidUntil().Until())
 	}
-	if resp, err = retry.Once(ctx, first, rpc); err == nil || isFinal(err) {
+	if resp, err = retry.Once(ctx, first, rpc); err == nil || lease.IsFinal(err) {
 		return resp, err != nil, err
 	}
 	if c.ends.Load() {
 		var cancel context.CancelFunc
-		ctx, cancel = c.lease.whileValid(ctx)
+		ctx, cancel = c.lease.WhileValid(ctx)
 		defer cancel()
 	}
-	resp, err = retry.Again(ctx, c.lease.first, isFinal, rpc, err)
+	resp, err = retry.Again(ctx, c.lease.First(), lease.IsFinal, rpc, err)
 	return resp, true, err
 }
 
@@ -381,12 +382,12 @@ func (c *contender) rewrite(ctx context.Context, req *pb.TxnRequest) (resp *answ
 func (c *contender) translate(err error) error {
 	switch { // for all who hang on the lease
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
-		c.lease.finish(errLeaseGone)
-	case errors.Is(err, errHistoryLost):
-		c.lease.finish(errHistoryLost)
+		c.lease.Fail(lease.ErrGone)
+	case errors.Is(err, lease.ErrHistoryLost):
+		c.lease.Fail(lease.ErrHistoryLost)
 	}
 	switch {
-	case errors.Is(err, rpctypes.ErrLeaseNotFound), errors.Is(err, errLeaseGone), errors.Is(err, errHistoryLost):
+	case errors.Is(err, rpctypes.ErrLeaseNotFound), errors.Is(err, lease.ErrGone), errors.Is(err, lease.ErrHistoryLost):
 		return fmt.Errorf("%w: %w", errStartOver, err)
 	case retry.IsRefused(err):
 		return err

@@ -10,9 +10,13 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
+
+// answer is what etcd answers to a transaction.
+type answer = pb.TxnResponse
 
 // A contender is one place in line under a lease, from the request to join until nothing of it is left. It has no goroutine of
 // its own: whoever waits for the lock drives it while it waits, and those of its lease look after it.
@@ -21,7 +25,7 @@ type contender struct {
 	owner  *Lock
 	held   Held // it, for the user
 	key    string
-	lease  *lease
+	lease  *lease.Lease
 	place  wire.Place
 	alone  bool   // nobody was met the last time
 	strays bool   // writes that name the place may still be on their way
@@ -33,9 +37,7 @@ type contender struct {
 	blind atomic.Int64 // when validity was to end when its state could not be read any more; or 0
 	ends  atomic.Bool  // what is asked of etcd is of no use any more when validity has ended
 
-	seat   int  // in the lease's list, -1 if not there; guarded by lease.crowd
-	unseen bool // the state is about to be read; guarded by lease.crowd
-	ripens bool // it is about to be looked after; guarded by lease.crowd
+	slot lease.Slot
 
 	news    chan struct{} // something has happened that who waits must know
 	expired chan struct{} // the lock may be somebody else's
@@ -51,7 +53,7 @@ type contender struct {
 	unreadable error // why the state could not be read the last time
 }
 
-func newContender(l *Lock, s settings, ls *lease) *contender {
+func newContender(l *Lock, s settings, ls *lease.Lease) *contender {
 	c := &contender{
 		settings: s,
 		owner:    l,
@@ -59,17 +61,16 @@ func newContender(l *Lock, s settings, ls *lease) *contender {
 		lease:    ls,
 		place:    l.nextPlace(ls, s.command),
 		alone:    l.alone,
-		seat:     -1,
 		news:     make(chan struct{}, 1),
 		expired:  make(chan struct{}),
 		over:     make(chan struct{}),
 		joins:    new(joins),
 	}
 	c.held.c = c
-	if ls.shared { // it was granted with settings of its own
-		c.refresh, c.grace = ls.refresh, ls.grace
+	if ls.IsShared() { // it was granted with settings of its own
+		c.timing = ls.Timing()
 	}
-	if err := ls.attach(c); err != nil {
+	if err := ls.Add(c, c.timing, c.log); err != nil {
 		c.doom(fmt.Errorf("%w: %w", errStartOver, err))
 	}
 	return c
@@ -81,19 +82,22 @@ func (c *contender) stop() {
 	c.left = true
 	watches := c.line.end()
 	c.mu.Unlock()
-	watch.Cancel(c.lease.client, watches...)
-	c.lease.detach(c)
+	c.lease.Cancel(watches...)
+	c.lease.Remove(c)
 }
 
-// settle has the contender looked after: it has lasted for long enough.
-func (c *contender) settle() {
+// Slot is that of a lease.Member, like the methods that begin with On.
+func (c *contender) Slot() *lease.Slot { return &c.slot }
+
+// StartWatches has the contender looked after: it has lasted for long enough.
+func (c *contender) StartWatches() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left {
 		return
 	}
 	c.settled = true
-	c.lease.maintain()
+	c.lease.Maintain()
 	if c.token.Load() != 0 {
 		c.watchHeld()
 	}
@@ -110,20 +114,20 @@ func (c *contender) granted() {
 	}
 	c.mu.Unlock()
 	if !settled {
-		c.lease.ripen(c)
+		c.lease.DeferWatches(c)
 	}
-	if c.lease.validUntil().Until() <= c.grace { // time has stood still for us, and the keeper may have passed us over
-		c.lease.ring()
+	if c.lease.ValidUntil().Until() <= c.Grace { // time has stood still for us, and the keeper may have passed us over
+		c.lease.Ring()
 	}
-	c.lease.setProbe(c.key)
-	if err := c.lease.gone(); err != nil {
-		c.bereft(err)
+	c.lease.SetProbe(c.key)
+	if err := c.lease.Err(); err != nil {
+		c.OnLeaseLost(err)
 	}
 }
 
 // say writes a message to the lock's logger, some time later.
 func (c *contender) say(level slog.Level, message string, args ...any) {
-	c.lease.notices.Log(c.log, level, message, args...)
+	c.lease.Notices.Log(c.log, level, message, args...)
 }
 
 func (c *contender) wake() {
@@ -154,7 +158,7 @@ func (c *contender) OnCreated(w *watch.Watch, since int64, again bool) {
 	}
 	c.mu.Unlock()
 	if look {
-		c.lease.look(c)
+		c.lease.ScheduleRead(c)
 	}
 }
 
@@ -165,13 +169,13 @@ func (c *contender) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.Respo
 	if c.left {
 		return
 	}
-	look := h.ClusterId != c.lease.cluster // etcd has been wiped: its events are not those of our place
+	look := !c.lease.IsFrom(h) // etcd has been wiped: its events are not those of our place
 	for _, e := range events {
 		look = look || c.see(w, e)
 	}
 	c.forgetTail()
 	if look {
-		c.lease.look(c)
+		c.lease.ScheduleRead(c)
 	}
 	c.wake()
 }
@@ -179,7 +183,7 @@ func (c *contender) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.Respo
 // forgetTail ends the watch on the tail once it has told who is next: the others who join are none of our business. It is called with mu locked.
 func (c *contender) forgetTail() {
 	if s := &c.line; s.onTail != nil && s.next != nil {
-		watch.Cancel(c.lease.client, s.onTail)
+		c.lease.Cancel(s.onTail)
 		s.onTail = nil
 	}
 }
@@ -187,7 +191,7 @@ func (c *contender) forgetTail() {
 // rewatchTail watches the tail from the revision on after which the place was created. That takes etcd up to 100 ms, and nobody waits for it.
 // It is called with mu locked.
 func (c *contender) rewatchTail() {
-	watch.Cancel(c.lease.client, c.line.onTail)
+	c.lease.Cancel(c.line.onTail)
 	c.line.changes, c.line.tailSince = nil, 0
 	c.watchTail(c.line.create + 1)
 }
@@ -209,7 +213,7 @@ func (c *contender) see(w *watch.Watch, e *mvccpb.Event) (look bool) {
 		if e.IsCreate() {
 			return c.line.create > 0 && kv.ModRevision > c.line.create
 		}
-		if e.Type == mvccpb.PUT && kv.Lease == int64(c.lease.id) && string(kv.Value) == c.place.Record {
+		if e.Type == mvccpb.PUT && kv.Lease == int64(c.lease.ID()) && string(kv.Value) == c.place.Record {
 			c.line.written = kv.ModRevision
 			return false
 		}
@@ -220,32 +224,32 @@ func (c *contender) see(w *watch.Watch, e *mvccpb.Event) (look bool) {
 	}
 }
 
-// bereft is told that the lease is of no use any more.
-func (c *contender) bereft(err error) {
+// OnLeaseLost is told that the lease is useless.
+func (c *contender) OnLeaseLost(err error) {
 	if c.token.Load() == 0 {
 		c.doom(fmt.Errorf("%w: %w", errStartOver, err))
 		c.wake()
 		return
 	}
 	reason := LeaseLost
-	if errors.Is(err, errHistoryLost) {
+	if errors.Is(err, lease.ErrHistoryLost) {
 		reason = HistoryLost
 	}
 	c.lose(reason, nil)
 }
 
-// renewed is told of a renewal.
-func (c *contender) renewed() {
+// OnRenewed is told of a renewal.
+func (c *contender) OnRenewed() {
 	if c.blind.Load() != 0 && !c.isLost() {
-		c.lease.look(c)
+		c.lease.ScheduleRead(c)
 	}
 	if c.onRenew != nil && c.token.Load() != 0 && !c.isLost() {
-		c.lease.notices.Post(c.onRenew)
+		c.lease.Notices.Post(c.onRenew)
 	}
 }
 
-// endangered is told that validity ends within the grace.
-func (c *contender) endangered() {
+// OnGrace is told that validity ends within the grace.
+func (c *contender) OnGrace() {
 	if c.holds.Load() {
 		c.lose(Unrenewed, c.lastError())
 	}
@@ -259,11 +263,11 @@ func (c *contender) lastError() error {
 	if c.blind.Load() != 0 {
 		return why
 	}
-	return c.lease.lastError()
+	return c.lease.LastError()
 }
 
-// outlived is told that validity has ended, and reports whether the lock was held.
-func (c *contender) outlived() bool {
+// OnExpired is told that validity has ended, and reports whether the lock was held.
+func (c *contender) OnExpired() bool {
 	if !c.holds.Load() {
 		return false
 	}
@@ -310,10 +314,21 @@ func (c *contender) lose(reason Reason, cause error) {
 	c.mu.Unlock()
 	if reason.Forced() {
 		c.expire()
-		c.lease.bereaved(c, reason)
+		c.onForcedLoss(reason)
 	}
 	if first {
 		c.say(slog.LevelInfo, "lock lost", "key", c.key, "reason", reason)
+	}
+}
+
+// onForcedLoss is told that the lock was lost by force. A lease of its own is not renewed any more. A
+// shared one serves others: what is left of the lock under it is removed.
+func (c *contender) onForcedLoss(reason Reason) {
+	switch {
+	case !c.lease.IsShared():
+		c.lease.StopRenewing()
+	case reason == PlaceLost:
+		c.retreat()
 	}
 }
 
@@ -332,7 +347,7 @@ func (c *contender) expire() {
 func (c *contender) closeExpired() {
 	if !isClosed(c.expired) {
 		close(c.expired)
-		watch.Cancel(c.lease.client, c.line.end()...)
+		c.lease.Cancel(c.line.end()...)
 	}
 }
 

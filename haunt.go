@@ -1,17 +1,16 @@
 package etcdlock
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -25,7 +24,7 @@ func (c *contender) retreat() (done <-chan struct{}) {
 	c.stop()
 	c.ends.Store(false)
 	gone := make(chan struct{})
-	if !c.lease.inBackground(func(ctx context.Context) {
+	if !c.lease.Go(func(ctx context.Context) {
 		defer close(gone)
 		late := !c.joins.areSettled()
 		c.clearAway(ctx)
@@ -45,7 +44,7 @@ func (c *contender) clearAway(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		c.say(slog.LevelWarn, "cannot take back a place in line yet", "key", c.key, "place", c.place.Key, "cause", err)
 	}
-	for pause := retry.PauseMin; err != nil && !errors.Is(err, errHistoryLost); err = c.clear(ctx) {
+	for pause := retry.PauseMin; err != nil && !errors.Is(err, lease.ErrHistoryLost); err = c.clear(ctx) {
 		if !retry.Sleep(ctx, pause) {
 			c.say(slog.LevelWarn, "a place in line stays until its lease runs out", "key", c.key, "place", c.place.Key, "cause", err)
 			return
@@ -83,7 +82,7 @@ func (c *contender) clear(ctx context.Context) error {
 // takeBack removes a place if it is there, in whatever state it is, and what it may have left.
 func (c *contender) takeBack(ctx context.Context) (there bool, err error) {
 	for {
-		resp, err := c.lease.readUntil(ctx, isFinal, c.stateRead())
+		resp, err := c.lease.ReadUntil(ctx, lease.IsFinal, c.stateRead())
 		if err != nil {
 			return there, err
 		}
@@ -107,15 +106,15 @@ func (c *contender) removeOrphan(ctx context.Context) error {
 	if err := c.removeTail(ctx); err != nil {
 		return err
 	}
-	resp, err := c.lease.readUntil(ctx, isFinal, wire.KeyRead(c.key))
+	resp, err := c.lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(c.key))
 	if err != nil {
 		return err
 	}
 	key := wire.Got(resp, 0)
-	if key == nil || key.Lease != int64(c.lease.id) || string(key.Value) != c.place.ID || key.ModRevision < c.create() {
+	if key == nil || key.Lease != int64(c.lease.ID()) || string(key.Value) != c.place.ID || key.ModRevision < c.create() {
 		return nil
 	}
-	resp, err = c.lease.readUntil(ctx, isFinal, wire.WrittenRead(c.key, key.ModRevision))
+	resp, err = c.lease.ReadUntil(ctx, lease.IsFinal, wire.WrittenRead(c.key, key.ModRevision))
 	if err != nil || len(wire.KeysOf(resp, 0)) > 0 {
 		return err
 	}
@@ -128,7 +127,7 @@ func (c *contender) removeTail(ctx context.Context) error {
 	if !c.place.Linked {
 		return nil
 	}
-	resp, err := c.lease.readUntil(ctx, isFinal, wire.KeyRead(wire.Tail(c.key)))
+	resp, err := c.lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(wire.Tail(c.key)))
 	if errors.Is(err, rpctypes.ErrPermissionDenied) {
 		return nil
 	}
@@ -156,7 +155,7 @@ type ghost struct {
 // contender's: what the user has of this one must not change.
 func (c *contender) hauntLater() {
 	other := &contender{settings: c.settings, owner: c.owner, key: c.key, lease: c.lease,
-		place: c.place, strays: true, seat: -1, joins: c.joins}
+		place: c.place, strays: true, joins: c.joins}
 	other.haunt()
 }
 
@@ -166,11 +165,11 @@ func (c *contender) haunt() {
 	if !c.joins.ghost.CompareAndSwap(nil, g) {
 		return
 	}
-	watched := c.lease.watch(c.place.Key, 0, g)
-	c.lease.crowd.Lock()
+	watched := c.lease.Watch(c.place.Key, 0, g)
+	g.mu.Lock()
 	g.watched = watched
-	c.lease.ghosts = append(c.lease.ghosts, g)
-	c.lease.crowd.Unlock()
+	g.mu.Unlock()
+	c.lease.Track(g)
 	g.seek()
 }
 
@@ -183,7 +182,7 @@ func (g *ghost) seek() {
 	defer g.mu.Unlock()
 	g.again = true
 	if !g.busy {
-		g.busy = g.lease.inBackground(g.exorcise)
+		g.busy = g.lease.Go(g.exorcise)
 	}
 }
 
@@ -197,7 +196,8 @@ func (g *ghost) exorcise(ctx context.Context) {
 		if err != nil {
 			g.say(slog.LevelWarn, "cannot take back a place in line yet", "key", g.key, "place", g.place.Key, "cause", err)
 		} else if settled {
-			g.lease.forget(g)
+			g.lease.Untrack(g)
+			g.Forget()
 		}
 	}
 }
@@ -210,37 +210,13 @@ func (g *ghost) more() bool {
 	return g.busy
 }
 
-// mostGhosts is how many places are waited for under a lease that nobody needs.
-const mostGhosts = 16
+// OnRenewed looks for the place.
+func (g *ghost) OnRenewed() { g.seek() }
 
-// leaveToGhosts gives a session's lease up if nobody is left but many ghosts: it takes them along
-// when it runs out. It reports whether it does. The session takes another lease when it needs one.
-func (l *lease) leaveToGhosts() bool {
-	l.crowd.Lock()
-	leaves := len(l.all) == 0 && len(l.ghosts) > mostGhosts && l.ctx != nil
-	if leaves {
-		l.over = cmp.Or(l.over, errLeaseGone)
-		l.cancel()
-	}
-	l.crowd.Unlock()
-	if leaves {
-		l.forgetAll()
-	}
-	return leaves
-}
-
-// forgetAll lets all ghosts go.
-func (l *lease) forgetAll() {
-	for _, g := range l.haunters() {
-		l.forget(g)
-	}
-}
-
-// forget lets a ghost go.
-func (l *lease) forget(g *ghost) {
-	l.crowd.Lock()
-	l.ghosts = slices.DeleteFunc(l.ghosts, func(one *ghost) bool { return one == g })
+// Forget ends the waiting for the place.
+func (g *ghost) Forget() {
+	g.mu.Lock()
 	watched := g.watched
-	l.crowd.Unlock()
-	watch.Cancel(l.client, watched)
+	g.mu.Unlock()
+	g.lease.Cancel(watched)
 }

@@ -98,7 +98,7 @@ var closed = func() <-chan struct{} {
 // else's. For what must not be, use IsHolder.
 func (h *Held) Lease() clientv3.LeaseID {
 	if c := h.contender(); c != nil && !c.hasLeft() {
-		return c.lease.id
+		return c.lease.ID()
 	}
 	return 0
 }
@@ -135,7 +135,7 @@ var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 
 // again is what Lock does while the lock is held. Unlocked meanwhile, it is not held any more.
 func (c *contender) again(ctx context.Context) (held *Held, unlocked bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.connect, ErrNoAnswer)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Connect, ErrNoAnswer)
 	defer cancel()
 	err = c.refreshNow(ctx)
 	if c.hasLeft() && errors.Is(err, ErrNotHeld) {
@@ -158,11 +158,9 @@ func (c *contender) refreshNow(ctx context.Context) error {
 		case <-rpc.Done():
 		}
 	}()
-	_, err := c.lease.renew(rpc, c.lease.surveyOf([]*contender{c}))
-	if err != nil {
-		c.lease.failed(rpc, err)
-	} else {
-		c.renewed()
+	err := c.lease.RenewNow(rpc, c)
+	if err == nil {
+		c.OnRenewed()
 	}
 	if lost := c.lostError(); lost != nil && !c.hasLeft() {
 		return lost
@@ -202,8 +200,8 @@ type heldContext struct {
 
 // Err ends the context if it is time for that, and nobody has come to it yet.
 func (h heldContext) Err() error {
-	if h.Context.Err() == nil && h.c.validUntil().Until() <= h.c.grace {
-		h.c.endangered()
+	if h.Context.Err() == nil && h.c.validUntil().Until() <= h.c.Grace {
+		h.c.OnGrace()
 	}
 	return h.Context.Err()
 }

@@ -12,6 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -51,11 +52,11 @@ type Lock struct {
 	closing int                     // how many calls of Close are under way
 
 	// Guarded by turn:
-	atHand   *lease // of its own, without a place in line
-	alone    bool   // the lock was acquired at once the last time
-	unlinked bool   // the tail may not be written
-	place    string // the name of the last place in line
-	under    *lease // whose name it bears; nil if it must not be used again
+	atHand   *lease.Lease // of its own, without a place in line
+	alone    bool         // the lock was acquired at once the last time
+	unlinked bool         // the tail may not be written
+	place    string       // the name of the last place in line
+	under    *lease.Lease // whose name it bears; nil if it must not be used again
 
 	stamp   func() string // makes our record in the line; guarded by turn
 	stamped string        // the command that it names
@@ -131,14 +132,14 @@ func (l *Lock) Prepare(ctx context.Context) error {
 
 // prepare returns the lease to stand in line with: the session's, or one of its own that has at
 // least half of its life before it.
-func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
+func (l *Lock) prepare(ctx context.Context, s settings) (*lease.Lease, error) {
 	if l.session.isShared() {
 		return l.session.prepare(ctx, s)
 	}
 	if _, err := l.session.present(); err != nil {
 		return nil, err
 	}
-	if ls := l.atHand; ls != nil && ls.validUntil().Until() > ls.ttl/2 && ls.ttl >= s.ttl {
+	if ls := l.atHand; ls != nil && ls.ValidUntil().Until() > ls.TTL()/2 && ls.TTL() >= s.TTL {
 		return ls, nil
 	}
 	l.atHand = nil // without keys, it runs out by itself
@@ -151,18 +152,18 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease, error) {
 
 // nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when
 // somebody joins: so the next place takes the same name, unless a late write could hit it.
-func (l *Lock) nextPlace(ls *lease, command string) wire.Place {
+func (l *Lock) nextPlace(ls *lease.Lease, command string) wire.Place {
 	if l.under != ls {
-		n := ls.places.Add(1)
+		n := ls.Places.Add(1)
 		l.under = ls
-		if l.place = wire.LinkedPlace(l.key, ls.id, n); l.unlinked {
-			l.place = wire.UnlinkedPlace(l.key, ls.id, n)
+		if l.place = wire.LinkedPlace(l.key, ls.ID(), n); l.unlinked {
+			l.place = wire.UnlinkedPlace(l.key, ls.ID(), n)
 		}
 	}
 	return wire.Place{
 		Lock:   l.key,
 		Key:    l.place,
-		Lease:  ls.id,
+		Lease:  ls.ID(),
 		ID:     l.id,
 		Record: l.record(command),
 		Linked: !l.unlinked,
@@ -231,7 +232,7 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 		if c, err = l.acquire(ctx, s, how.try, unanswered); err != nil {
 			return nil, err
 		}
-		if errors.Is(c.lease.gone(), ErrClosed) {
+		if errors.Is(c.lease.Err(), ErrClosed) {
 			c.stop()
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
 		}
@@ -326,7 +327,7 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 func (l *Lock) takeFor(ctx context.Context, how call, s settings) error {
 	if how.try {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.connect, fmt.Errorf("lock %q: another call waits for it: %w", l.key, ErrBusy))
+		ctx, cancel = context.WithTimeoutCause(ctx, s.Connect, fmt.Errorf("lock %q: another call waits for it: %w", l.key, ErrBusy))
 		defer cancel()
 	}
 	return l.take(ctx, nil)

@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/perclient"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -98,14 +99,14 @@ func (l *Lock) finish(ctx context.Context, c *contender, way func(*contender, co
 	c.released()
 	c.ends.Store(true)
 	late := !c.joins.areSettled()
-	if late && !c.lease.shared {
+	if late && !c.lease.IsShared() {
 		way = (*contender).withdraw // nothing is created under a lease that is gone
 	}
 	reusable, err := way(c, ctx)
 	switch {
-	case c.lease.shared && late:
+	case c.lease.IsShared() && late:
 		c.hauntLater()
-	case c.lease.shared:
+	case c.lease.IsShared():
 	case reusable:
 		l.atHand = c.lease
 	case errors.Is(err, ErrUnconfirmed):
@@ -151,7 +152,7 @@ func (l *Lock) drop(ctx context.Context, c *contender) {
 	l.under = nil // what is on its way to remove the place must not hit the next one
 	c.released()
 	c.stop()
-	if c.lease.shared && c.lease.gone() == nil {
+	if c.lease.IsShared() && c.lease.Err() == nil {
 		await(ctx, c.retreat())
 	} else {
 		c.fence(ctx)
@@ -175,10 +176,10 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 	}
 	c.strays = c.strays || repeated
 	switch {
-	case errors.Is(err, errHistoryLost):
+	case errors.Is(err, lease.ErrHistoryLost):
 		return false, c.loss(HistoryLost, nil)
 	case err != nil && !errors.Is(err, ErrNotHeld):
-		if c.lease.shared {
+		if c.lease.IsShared() {
 			c.retreat() // its lease will not run out
 		}
 		return false, c.unconfirmed(err)
@@ -277,12 +278,12 @@ func (c *contender) removeAs(ctx context.Context, state wire.State) (done bool, 
 // giveUp takes back the place of a contender that waits no more, also when ctx has ended, and the lock if it was granted meanwhile. What
 // cannot be taken back in time runs out, or the session takes it back later.
 func (c *contender) giveUp(ctx context.Context) {
-	if c.lease.shared {
+	if c.lease.IsShared() {
 		await(context.WithoutCancel(ctx), c.retreat())
 		return
 	}
 	c.stop()
-	if c.create() > 0 && !perclient.IsClosed(c.lease.client) {
+	if c.create() > 0 && !perclient.IsClosed(c.lease.Client()) {
 		// The lease goes in any case; to leave first gives on what was granted meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit/2)
 		c.leave(ctx)
@@ -312,12 +313,12 @@ func (c *contender) lastBefore() obstacle {
 // fence revokes the lease of a contender that gives up, also when ctx has ended, and thereby takes back its place,
 // and the lock if it was granted meanwhile. What cannot be revoked runs out.
 func (c *contender) fence(ctx context.Context) {
-	if perclient.IsClosed(c.lease.client) {
+	if perclient.IsClosed(c.lease.Client()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
 	defer cancel()
-	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
+	if err := lease.Revoke(ctx, c.lease.Client(), c.lease.ID(), c.lease.First()); err != nil {
 		c.owner.session.owe(c.lease)
 		c.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", c.key, "cause", err)
 	}
@@ -334,9 +335,9 @@ func (c *contender) removeDetached(ctx context.Context) {
 
 // removeWithoutLease removes the place if it is not under our lease.
 func (c *contender) removeWithoutLease(ctx context.Context) {
-	resp, err := c.lease.readUntil(ctx, isFinal, wire.KeyRead(c.place.Key))
+	resp, err := c.lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(c.place.Key))
 	if err == nil {
-		if own := wire.Got(resp, 0); own != nil && own.Lease != int64(c.lease.id) {
+		if own := wire.Got(resp, 0); own != nil && own.Lease != int64(c.lease.ID()) {
 			_, _, err = c.rewrite(ctx, wire.Remove(c.place, own.ModRevision, false))
 		}
 	}
@@ -355,20 +356,20 @@ func (c *contender) isOverwritten() bool {
 
 // withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any case. A read before it tells whether it was still ours.
 func (c *contender) withdraw(ctx context.Context) (reusable bool, err error) {
-	ctx, cancel := c.lease.toEnd(ctx)
+	ctx, cancel := c.lease.ToEnd(ctx, fenceLimit)
 	defer cancel()
 	var lost error
 	if c.successor() != nil {
 		_, lost = c.release(ctx)
 	} else {
-		switch resp, err := c.lease.read(ctx, c.stateRead()); {
-		case errors.Is(err, errHistoryLost):
+		switch resp, err := c.lease.Read(ctx, c.stateRead()); {
+		case errors.Is(err, lease.ErrHistoryLost):
 			lost = c.loss(HistoryLost, nil)
 		case err == nil:
 			lost = c.lostAtLast(resp)
 		}
 	}
-	if err := revoke(ctx, c.lease.client, c.lease.id, c.lease.first); err != nil {
+	if err := lease.Revoke(ctx, c.lease.Client(), c.lease.ID(), c.lease.First()); err != nil {
 		return false, c.unconfirmed(err)
 	}
 	if errors.Is(lost, ErrUnconfirmed) { // the revocation says more

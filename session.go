@@ -10,7 +10,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
@@ -60,8 +63,8 @@ type Session struct {
 	close context.CancelFunc
 
 	mu    sync.Mutex
-	lease *lease
-	owed  []*lease // of no use any more, and perhaps still there
+	lease *lease.Lease
+	owed  []debt // leases that are useless, and may be there
 }
 
 // NewSession returns a session without locks. Nothing is sent to etcd. Call Close when it is no
@@ -102,7 +105,7 @@ func (s *Session) NewLock(key, id string) (*Lock, error) {
 func (s *Session) isShared() bool { return s.only == nil }
 
 func (s *Session) timing() timing {
-	return timing{ttl: s.TTL, refresh: s.RefreshInterval, grace: s.Grace, connect: s.ConnectTimeout, margin: s.Margin}
+	return timing{TTL: s.TTL, Refresh: s.RefreshInterval, Grace: s.Grace, Connect: s.ConnectTimeout, Margin: s.Margin}
 }
 
 // Prepare grants the lease, so that the first Lock needs one round trip only. It fails with ErrNoAnswer if etcd does not answer within
@@ -123,12 +126,12 @@ func (s *Session) Prepare(ctx context.Context) error {
 }
 
 // prepare returns the lease. One that has not been renewed for long is renewed first, to see whether etcd answers.
-func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
+func (s *Session) prepare(ctx context.Context, set settings) (*lease.Lease, error) {
 	ls, err := s.present()
-	if err != nil || ls.isReady() {
+	if err != nil || ls.IsReady() {
 		return ls, err
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, set.connect, ErrNoAnswer)
+	limited, cancel := context.WithTimeoutCause(ctx, set.Connect, ErrNoAnswer)
 	defer cancel()
 	select {
 	case s.turn <- struct{}{}:
@@ -136,14 +139,14 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 		return nil, context.Cause(limited)
 	}
 	defer func() { <-s.turn }()
-	if ls, err = s.present(); err != nil || ls.isReady() {
+	if ls, err = s.present(); err != nil || ls.IsReady() {
 		return ls, err
 	}
-	if ls != nil && ls.gone() == nil {
-		if err = ls.renewNow(limited); err == nil {
+	if ls != nil && ls.Err() == nil {
+		if err = ls.RenewNow(limited); err == nil {
 			return ls, nil
 		}
-		if ls.gone() == nil {
+		if ls.Err() == nil {
 			return nil, err
 		}
 	}
@@ -162,14 +165,25 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease, error) {
 	return ls, err
 }
 
+// A debt is a lease that is to be revoked when etcd answers.
+type debt struct {
+	id    clientv3.LeaseID
+	first time.Duration    // time limit of the first try
+	until boottime.Instant // when it is useless to try, at the latest; 0: it is soon
+}
+
 // mostOwed is how many leases are remembered that could not be revoked. They also run out.
 const mostOwed = 16
 
-// owe takes note of a lease that is to be revoked when etcd answers.
-func (s *Session) owe(ls *lease) {
+// owe takes note of a lease that is to be revoked.
+func (s *Session) owe(ls *lease.Lease) {
+	s.oweDebt(debt{ls.ID(), ls.First(), ls.ValidUntil()})
+}
+
+func (s *Session) oweDebt(d debt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.owed = append(s.owed, ls)
+	s.owed = append(s.owed, d)
 	s.owed = s.owed[max(0, len(s.owed)-mostOwed):]
 }
 
@@ -187,10 +201,10 @@ func (s *Session) pay(ctx context.Context) (err error) {
 	owed := s.owed
 	s.owed = nil
 	s.mu.Unlock()
-	for _, ls := range owed {
-		limited, cancel := ls.toEnd(ctx)
-		if failed := revoke(limited, s.client, ls.id, ls.first); failed != nil {
-			s.owe(ls)
+	for _, d := range owed {
+		limited, cancel := context.WithTimeoutCause(ctx, max(d.until.Until(), fenceLimit), errors.New("validity has ended"))
+		if failed := lease.Revoke(limited, s.client, d.id, d.first); failed != nil {
+			s.oweDebt(d)
 			err = failed
 		}
 		cancel()
@@ -198,12 +212,7 @@ func (s *Session) pay(ctx context.Context) (err error) {
 	return err
 }
 
-// isReady reports whether a session's lease can serve without more ado.
-func (l *lease) isReady() bool {
-	return l != nil && l.gone() == nil && l.validUntil().Until() > l.grace+2*l.first
-}
-
-func (s *Session) present() (*lease, error) {
+func (s *Session) present() (*lease.Lease, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open.Err() != nil {
@@ -213,7 +222,7 @@ func (s *Session) present() (*lease, error) {
 }
 
 // adopt begins to look after a lease.
-func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
+func (s *Session) adopt(ctx context.Context, ls *lease.Lease, set settings) error {
 	s.mu.Lock()
 	if s.open.Err() != nil {
 		s.mu.Unlock()
@@ -221,12 +230,12 @@ func (s *Session) adopt(ctx context.Context, ls *lease, set settings) error {
 		s.payNow(context.WithoutCancel(ctx)) // which has ended with the session
 		return ErrClosed
 	}
-	ls.share(upkeep{set.refresh, set.grace, set.log})
+	ls.Share(set.timing, set.log)
 	old := s.lease
 	s.lease = ls
 	s.mu.Unlock()
 	if old != nil {
-		old.halt()
+		old.Close()
 	}
 	return nil
 }
@@ -253,10 +262,10 @@ func (s *Session) Close(ctx context.Context) error {
 	if ls == nil {
 		return unconfirmed(s.pay(ctx))
 	}
-	for _, c := range ls.retire(ErrClosed) {
-		c.dismiss()
+	for _, m := range ls.Retire(ErrClosed) {
+		m.(*contender).dismiss()
 	}
-	ls.halt()
+	ls.Close()
 	s.owe(ls)
 	return unconfirmed(s.pay(ctx))
 }
@@ -273,4 +282,19 @@ func unconfirmed(err error) error {
 func endIdle(client *clientv3.Client) {
 	watch.EndIdle(client)
 	keepalive.EndIdle(client)
+}
+
+// grantLease asks for a lease until etcd answers, at most for the time that the settings allow.
+func (s *Session) grantLease(ctx context.Context, t timing) (*lease.Lease, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, t.Connect, fmt.Errorf("%w within %v", ErrNoAnswer, t.Connect))
+	defer cancel()
+	ls, err := lease.Grant(limited, s.client, t)
+	var failed *lease.GrantError
+	if errors.As(err, &failed) && failed.Owed != 0 {
+		s.oweDebt(debt{id: failed.Owed, first: time.Second})
+	}
+	if retry.IsNoSpace(err) {
+		s.payNow(ctx)
+	}
+	return ls, err
 }

@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/validity"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -33,10 +34,7 @@ type settings struct {
 }
 
 // timing is the part of the settings that the locks of a session have in common.
-type timing struct {
-	ttl, refresh, grace, connect time.Duration
-	margin                       func() time.Duration // or nil
-}
+type timing = lease.Timing
 
 func checkNames(key, id string) error {
 	switch {
@@ -119,36 +117,36 @@ func (l *Lock) settings() (settings, error) {
 
 // complete checks settings and fills in the defaults.
 func (s settings) complete() (settings, error) {
-	if err := errors.Join(checkTTL(s.ttl), s.checkTimes()); err != nil {
+	if err := errors.Join(checkTTL(s.TTL), s.checkTimes()); err != nil {
 		return settings{}, err
 	}
-	if s.grace == 0 {
-		s.grace = validity.DefaultGrace(s.ttl)
+	if s.Grace == 0 {
+		s.Grace = validity.DefaultGrace(s.TTL)
 	}
-	if s.refresh == 0 {
-		s.refresh = validity.DefaultRefresh(s.ttl, s.grace)
+	if s.Refresh == 0 {
+		s.Refresh = validity.DefaultRefresh(s.TTL, s.Grace)
 	}
-	if s.connect == 0 {
-		s.connect = 5 * time.Second
+	if s.Connect == 0 {
+		s.Connect = 5 * time.Second
 	}
 	if s.log == nil {
 		s.log = silent
 	}
-	return s, validity.Check(s.ttl, s.refresh, s.grace)
+	return s, validity.Check(s.TTL, s.Refresh, s.Grace)
 }
 
 // checkTimes refuses what would not be a time, or ask more of etcd than a renewal is worth.
-func (t timing) checkTimes() error {
+func (s settings) checkTimes() error {
 	for _, one := range []struct {
 		name string
 		is   time.Duration
-	}{{"RefreshInterval", t.refresh}, {"Grace", t.grace}, {"ConnectTimeout", t.connect}} {
+	}{{"RefreshInterval", s.Refresh}, {"Grace", s.Grace}, {"ConnectTimeout", s.Connect}} {
 		if one.is < 0 {
 			return fmt.Errorf("a %s of %v is negative (0 stands for the default)", one.name, one.is)
 		}
 	}
-	if t.refresh > 0 && t.refresh < minRefresh {
-		return fmt.Errorf("a RefreshInterval of %v is below %v, which is as often as a lease can be renewed (0 stands for the default)", t.refresh, minRefresh)
+	if s.Refresh > 0 && s.Refresh < minRefresh {
+		return fmt.Errorf("a RefreshInterval of %v is below %v, which is as often as a lease can be renewed (0 stands for the default)", s.Refresh, minRefresh)
 	}
 	return nil
 }

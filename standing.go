@@ -186,9 +186,9 @@ func (c *contender) watchHeld() {
 	}
 }
 
-func (c *contender) watch(key string) *watch.Watch { return c.lease.watch(key, 0, c) }
+func (c *contender) watch(key string) *watch.Watch { return c.lease.Watch(key, 0, c) }
 
 // watchTail watches the tail from a revision on, 0: from now.
 func (c *contender) watchTail(from int64) {
-	c.line.onTail = c.lease.watch(wire.Tail(c.key), from, c)
+	c.line.onTail = c.lease.Watch(wire.Tail(c.key), from, c)
 }

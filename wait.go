@@ -9,8 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/retry"
-	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -46,7 +46,7 @@ func (c *contender) wait(ctx context.Context, before obstacle, try bool) (err er
 			if !waits {
 				waits = true
 				if c.onWait != nil {
-					c.lease.notices.Post(c.onWait)
+					c.lease.Notices.Post(c.onWait)
 				}
 			}
 			c.log.Debug("waiting", "key", c.key, "behind", before.key)
@@ -73,7 +73,7 @@ func (c *contender) outlast(ctx context.Context, before obstacle) (won bool, aft
 		c.mu.Lock()
 		c.line.onAhead = nil
 		c.mu.Unlock()
-		watch.Cancel(c.lease.client, w)
+		c.lease.Cancel(w)
 	}()
 	var soon <-chan time.Time
 	for {
@@ -118,7 +118,7 @@ func (c *contender) predecessor(ctx context.Context, gone obstacle) (before obst
 		if gone.link == "" {
 			return obstacle{}, false, nil
 		}
-		resp, err := c.lease.readUntil(ctx, isFinal, wire.HistoryRead(c.key, gone.key, gone.create))
+		resp, err := c.lease.ReadUntil(ctx, lease.IsFinal, wire.HistoryRead(c.key, gone.key, gone.create))
 		if retry.IsRefused(err) { // forgotten
 			return obstacle{}, true, nil
 		}
@@ -154,7 +154,7 @@ func behind(lock string, tail *mvccpb.KeyValue) obstacle {
 // lock's key, else nothing. In a long line it begins behind what is gone, if that is known. A crowd
 // that has done so in vain does not read a long line all at once.
 func (c *contender) lookUp(ctx context.Context, gone obstacle, crowd bool) (before obstacle, err error) {
-	resp, err := c.lease.read(ctx, wire.LineRead(c.place))
+	resp, err := c.lease.Read(ctx, wire.LineRead(c.place))
 	if err != nil {
 		return obstacle{}, c.translateRead(ctx, err)
 	}
@@ -174,7 +174,7 @@ func (c *contender) lookUp(ctx context.Context, gone obstacle, crowd bool) (befo
 
 // lookFar has etcd look for the newest older place.
 func (c *contender) lookFar(ctx context.Context) (obstacle, error) {
-	resp, err := c.lease.read(ctx, wire.NewestRead(c.place, c.create()))
+	resp, err := c.lease.Read(ctx, wire.NewestRead(c.place, c.create()))
 	if err != nil {
 		return obstacle{}, c.translateRead(ctx, err)
 	}
@@ -202,19 +202,19 @@ func inTheWay(newest, key *mvccpb.KeyValue) obstacle {
 // is behind it. Of keys that have the name of a place some are read at a time, newest first: only
 // then it shows whether they are places, and they may have values of any size.
 func (c *contender) older(ctx context.Context) (newest *mvccpb.KeyValue, err error) {
-	resp, err := c.lease.read(ctx, wire.NamesRead(c.key, c.create()))
+	resp, err := c.lease.Read(ctx, wire.NamesRead(c.key, c.create()))
 	if err != nil {
 		return nil, err
 	}
 	named := wire.NamedAsPlaces(c.key, wire.KeysOf(resp, 0))
 	for len(named) > 0 {
-		some := named[:min(len(named), c.lease.opsAtOnce(), wire.ShortLine)]
+		some := named[:min(len(named), c.lease.OpsAtOnce(), wire.ShortLine)]
 		var keys []string
 		for _, kv := range some {
 			keys = append(keys, string(kv.Key))
 		}
-		resp, err = c.lease.readUntil(ctx, isFinal, wire.KeyRead(keys...))
-		if c.lease.tooMany(err, len(some)) {
+		resp, err = c.lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(keys...))
+		if c.lease.TooMany(err, len(some)) {
 			continue
 		}
 		if err != nil {

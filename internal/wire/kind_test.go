@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,6 +30,19 @@ func TestKind(t *testing.T) {
 	} {
 		if got := Kind(txn); got != name {
 			t.Errorf("%q is taken for %q", name, got)
+		}
+	}
+}
+
+// TestKindsAreDocumented: each transaction is a row, or a word, of docs/protocol.md.
+func TestKindsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range Samples() {
+		if !strings.Contains(string(doc), "`"+s.Name+"`") {
+			t.Errorf("docs/protocol.md does not say what %s is", s.Name)
 		}
 	}
 }

@@ -1,0 +1,314 @@
+package lease
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A Member is a contender whose place hangs on the lease. Its methods must not block.
+type Member interface {
+	// Slot returns the part of the member that belongs to the lease.
+	Slot() *Slot
+
+	// StateRead returns the operations that read its state, none if it has no place yet, and what
+	// applies the answers to them, which begin with the n-th.
+	StateRead() (ops []*pb.RequestOp, apply func(resp *pb.TxnResponse, n int))
+
+	OnUnreadable(err error) // its state was to be read, and that was refused
+	OnRenewed()             // the lease was renewed
+	OnGrace()               // validity ends within the grace
+	OnExpired() (held bool) // validity has ended; it reports whether the member held its lock
+	OnLeaseLost(err error)  // the lease is useless: ErrGone, ErrHistoryLost, or why it was retired
+	StartWatches()          // it has lasted for long enough to be looked after
+}
+
+// A Remnant is something under the lease that has to be removed when it appears.
+type Remnant interface {
+	OnRenewed() // the lease was renewed
+	Forget()    // the lease is given up, and takes the remnant along
+}
+
+// A Slot is the part of a member that belongs to its lease. The zero Slot is that of a member that
+// was not added.
+type Slot struct {
+	used     bool
+	index    int  // in members.all
+	unread   bool // the state is about to be read
+	deferred bool // its watches are about to be started
+}
+
+// members are those of a lease, and what is done for all of them together.
+type members struct {
+	mu       sync.Mutex
+	timing   Timing // written while there are no members
+	log      *slog.Logger
+	all      []Member
+	next     int // whose state is read at the next renewal
+	mostOps  int // in one transaction, 0 as long as etcd has refused none
+	unread   []Member
+	young    []Member // who may not last for long enough to be looked after
+	older    []Member // who were young before them
+	remnants []Remnant
+	probe    string // a key that may be read if no member has a state to be read
+	reads    bool   // the reader runs
+	renews   bool   // the renewer and the watchdog run
+	over     error  // why the lease is useless
+	ctx      context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// add takes a member in, and returns why the lease is useless, if it is.
+func (s *members) add(m Member) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revive()
+	slot := m.Slot()
+	slot.used, slot.index = true, len(s.all)
+	s.all = append(s.all, m)
+	return s.over
+}
+
+// revive is called with mu locked.
+func (s *members) revive() {
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+	}
+}
+
+// remove lets a member go, and reports whether it was the last one.
+func (s *members) remove(m Member) (empty bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot := m.Slot()
+	if !slot.used {
+		return false
+	}
+	last := len(s.all) - 1
+	s.all[slot.index] = s.all[last]
+	s.all[slot.index].Slot().index = slot.index
+	s.all[last] = nil
+	s.all = s.all[:last]
+	slot.used = false
+	return last == 0
+}
+
+// Close ends the goroutines of the lease and waits for them. The lease itself stays.
+func (s *members) Close() {
+	s.mu.Lock()
+	if s.ctx == nil {
+		s.mu.Unlock()
+		return
+	}
+	s.cancel()
+	s.mu.Unlock()
+	s.running.Wait()
+	s.forgetRemnants()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ctx, s.renews, s.reads, s.unread = nil, false, false, nil
+}
+
+// everybody returns the members as they are now.
+func (s *members) everybody() []Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// Go runs something in the background, until the lease is closed or not renewed any more. It reports
+// whether it does.
+func (s *members) Go(do func(context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil || s.ctx.Err() != nil {
+		return false
+	}
+	ctx := s.ctx
+	s.running.Go(func() { do(ctx) })
+	return true
+}
+
+// Retire says why the lease is useless, and returns the members, which have to be told. A member
+// that is added later is told when it is added.
+func (s *members) Retire(why error) []Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = cmp.Or(s.over, why)
+	return slices.Clone(s.all)
+}
+
+// Err returns why the lease is useless, nil if it is not, as far as is known.
+func (s *members) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+// StopRenewing ends the renewals and all that runs in the background. It does not wait for that.
+func (s *members) StopRenewing() {
+	s.Retire(ErrGone)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// SetProbe names a key that may be read if no member has a state to be read.
+func (s *members) SetProbe(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.probe = key
+}
+
+// watchAfter is how long a member has to last, at most, before it is looked after: long enough that
+// short holdings do without watches, short enough to notice an operator's hand within 50 ms.
+const watchAfter = 25 * time.Millisecond
+
+// deferWatches has the watches of a member started once it has lasted for about watchAfter, or now.
+// One timer serves all: a timer for each holding would cost more than everything else that is done
+// for a short one.
+func (s *members) deferWatches(m Member, now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot := m.Slot()
+	switch {
+	case slot.deferred:
+		return
+	case now:
+		go m.StartWatches()
+	case len(s.young)+len(s.older) == 0:
+		time.AfterFunc(watchAfter/2, s.startWatches)
+		fallthrough
+	default:
+		s.young = append(s.young, m)
+	}
+	slot.deferred = true
+}
+
+// startWatches starts the watches of the members who were young the last time.
+func (s *members) startWatches() {
+	s.mu.Lock()
+	old := s.older
+	s.older, s.young = s.young, nil
+	if len(s.older) > 0 {
+		time.AfterFunc(watchAfter/2, s.startWatches)
+	}
+	s.mu.Unlock()
+	for _, m := range old {
+		m.StartWatches()
+	}
+}
+
+// readAtOnce is of how many members one transaction reads the state: etcd takes 128 operations,
+// unless it was set up to take less.
+const readAtOnce = 32
+
+// OpsAtOnce returns how many operations one transaction may have. It is learned from what etcd
+// refuses.
+func (s *members) OpsAtOnce() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opsAtOnceLocked()
+}
+
+func (s *members) opsAtOnceLocked() int { return cmp.Or(s.mostOps, readAtOnce*wire.OpsOfState) }
+
+// atOnceLocked returns of how many members the state is read at once.
+func (s *members) atOnceLocked() int { return max(s.opsAtOnceLocked()/wire.OpsOfState, 1) }
+
+// TooMany reports whether etcd refuses a transaction because of its number of operations, and it is
+// worth while to make it again with less.
+func (s *members) TooMany(err error, ops int) bool {
+	if !errors.Is(err, rpctypes.ErrTooManyOps) || ops <= 1 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mostOps = max(ops/2, 1)
+	return true
+}
+
+// some returns as many members as one transaction can read, others each time.
+func (s *members) some() (some []Member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range min(len(s.all), s.atOnceLocked()) {
+		s.next = (s.next + 1) % len(s.all)
+		some = append(some, s.all[s.next])
+	}
+	return some
+}
+
+// nextUnread returns members whose state is to be read; without any, the reader has ended.
+func (s *members) nextUnread() []Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.unread), s.atOnceLocked())
+	some := s.unread[:n:n]
+	s.unread = s.unread[n:]
+	for _, m := range some {
+		m.Slot().unread = false
+	}
+	if s.reads = n > 0; !s.reads {
+		s.unread = nil
+	}
+	return some
+}
+
+// mostRemnants is how many remnants are waited for under a lease that nobody needs.
+const mostRemnants = 16
+
+// Track has a remnant told of renewals.
+func (s *members) Track(r Remnant) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remnants = append(s.remnants, r)
+}
+
+// Untrack ends that.
+func (s *members) Untrack(r Remnant) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remnants = slices.DeleteFunc(s.remnants, func(one Remnant) bool { return one == r })
+}
+
+func (s *members) everyRemnant() []Remnant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.remnants)
+}
+
+// leaveToRemnants gives the lease up if only remnants are left, and many of them: it takes them
+// along when it runs out. It reports whether it does.
+func (s *members) leaveToRemnants() bool {
+	s.mu.Lock()
+	leaves := len(s.all) == 0 && len(s.remnants) > mostRemnants && s.ctx != nil
+	if leaves {
+		s.over = cmp.Or(s.over, ErrGone)
+		s.cancel()
+	}
+	s.mu.Unlock()
+	if leaves {
+		s.forgetRemnants()
+	}
+	return leaves
+}
+
+func (s *members) forgetRemnants() {
+	for _, r := range s.everyRemnant() {
+		s.Untrack(r)
+		r.Forget()
+	}
+}

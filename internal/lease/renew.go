@@ -1,0 +1,163 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/watch"
+)
+
+// RenewNow renews the lease beside the renewer, and reads the states of members.
+func (l *Lease) RenewNow(ctx context.Context, some ...Member) error {
+	_, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l}.states(ctx, some) })
+	if err != nil {
+		l.failed(ctx, err)
+	}
+	return err
+}
+
+// Renew renews the lease and returns the answer to a read made after it. It does not give up before
+// ctx is done, or the lease is known to be gone (ErrGone), or the history is not what it was
+// (ErrHistoryLost), or the renewal or the read is refused.
+//
+// A leader that was stopped or cut off may still acknowledge renewals that its successor never
+// hears of. So a renewal counts only when a linearizable read, sent after its answer, comes back
+// with the same raft term: then whoever acknowledged it was the leader. Otherwise it is made again.
+// Without anything to read it does not count, and there is no answer.
+func (l *Lease) Renew(ctx context.Context, read func(context.Context) (*pb.TxnResponse, error)) (*pb.TxnResponse, error) {
+	for {
+		renewal, err := keepalive.Renew(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
+		switch {
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			return nil, ErrGone
+		case retry.IsRefused(err):
+			return nil, l.noting(err)
+		case err != nil:
+			return nil, l.noting(retry.Ended(ctx, l.LastError()))
+		}
+		resp, err := read(ctx)
+		if err != nil || resp == nil {
+			return nil, l.noting(err)
+		}
+		if resp.Header.RaftTerm == renewal.Term {
+			l.count(renewal.Sent, l.ttl)
+			return resp, nil
+		}
+		if !retry.Sleep(ctx, retry.PauseMin) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Maintain starts the renewer and the watchdog, unless they run.
+func (l *Lease) Maintain() {
+	l.members.mu.Lock()
+	defer l.members.mu.Unlock()
+	if l.renews || l.over != nil || l.ctx == nil || l.ctx.Err() != nil {
+		return
+	}
+	l.renews = true
+	ctx := l.ctx
+	l.running.Go(func() { renewer{l}.run(ctx) })
+	l.running.Go(func() { watchExpiry(ctx, l) })
+}
+
+// A renewer is the goroutine that renews a lease. It goes by the clock that does not stop in
+// suspend: after a suspend it renews at once.
+type renewer struct{ *Lease }
+
+func (l renewer) run(ctx context.Context) {
+	defer keepalive.Keep(l.client, l.first)()
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	for SleepUntil(ctx, timer, l.renewAt(l.timing.Refresh)) {
+		if l.renewOnce(ctx) {
+			return
+		}
+	}
+}
+
+// renewOnce renews the lease and looks after its members. It reports whether that is over.
+func (l renewer) renewOnce(ctx context.Context) (over bool) {
+	if l.ValidUntil().Until() <= 0 { // after a suspend, and the watchdog has not looked yet
+		l.expire()
+	}
+	if l.leaveToRemnants() {
+		return true
+	}
+	some := l.some()
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l.Lease}.states(ctx, some) })
+	switch {
+	case err != nil:
+		return l.failed(ctx, err) || !retry.Sleep(ctx, pauseAfter(err))
+	case resp == nil: // no member to look after
+		return !retry.Sleep(ctx, l.timing.Refresh)
+	}
+	l.Notices.Log(l.log, slog.LevelDebug, "lease renewed",
+		"lease", int64(l.id), "margin", l.wholeMargin(l.ttl), "valid_for", l.ValidUntil().Until())
+	for _, m := range l.everybody() {
+		m.OnRenewed()
+	}
+	for _, r := range l.everyRemnant() {
+		r.OnRenewed()
+	}
+	l.follow(resp.Header.Revision)
+	return false
+}
+
+// pauseAfter returns the time between two renewals that fail. One that is not permitted ends the
+// stream of all leases, and its client logs in for the next.
+func pauseAfter(err error) time.Duration {
+	if retry.IsDenied(err) {
+		return retry.PauseRefused
+	}
+	return retry.PauseMax
+}
+
+// follow sees to it, in the background, that the watches have told all up to a revision: members
+// that were not read depend on it, and without it the next hand-over is late.
+func (l renewer) follow(revision int64) {
+	if !l.follows.CompareAndSwap(false, true) {
+		return
+	}
+	if !l.Go(func(ctx context.Context) {
+		defer l.follows.Store(false)
+		watch.WaitProgress(ctx, l.client, revision)
+	}) {
+		l.follows.Store(false)
+	}
+}
+
+// watchExpiry is the watchdog. It is apart from the renewer because that one may hang.
+func watchExpiry(ctx context.Context, l *Lease) {
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	for {
+		end := l.ValidUntil()
+		switch left := end.Until(); {
+		case left > l.timing.Grace:
+			timer.Reset(end.Add(-l.timing.Grace))
+		case left > 0:
+			timer.Reset(end)
+			for _, m := range l.everybody() {
+				m.OnGrace()
+			}
+		default:
+			l.expire()
+		}
+		select {
+		case <-timer.C:
+		case <-l.ring:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,99 @@
+//go:build linux
+
+package test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// library lists the packages of the library, each with those below it that it may import. Each may
+// import wire, which imports none of them.
+var library = map[string][]string{
+	"internal/lease":     {"internal/watch", "internal/keepalive", "internal/retry", "internal/perclient"},
+	"internal/watch":     {"internal/retry", "internal/perclient"},
+	"internal/keepalive": {"internal/retry", "internal/perclient"},
+	"internal/retry":     nil,
+	"internal/perclient": nil,
+	"internal/wire":      nil,
+}
+
+// Bounds of a package of the library.
+const (
+	mostLines   = 1200
+	mostMethods = 25 // of one type
+	mostOfAFunc = 60 // lines
+)
+
+// TestShape: the packages of the library stay small, and import each other in one direction.
+func TestShape(t *testing.T) {
+	for dir, below := range library {
+		files := token.NewFileSet()
+		names, err := filepath.Glob("../" + dir + "/*.go")
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: no files: %v", dir, err)
+		}
+		lines, methods := 0, make(map[string]int)
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(files, name, nil, parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += files.File(file.Pos()).LineCount()
+			checkImports(t, dir, below, file)
+			for _, decl := range file.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok {
+					methods[receiver(f)]++
+					if n := files.Position(f.End()).Line - files.Position(f.Pos()).Line; n > mostOfAFunc {
+						t.Errorf("%s: %s has %d lines", name, f.Name.Name, n)
+					}
+				}
+			}
+		}
+		if lines > mostLines {
+			t.Errorf("%s has %d lines", dir, lines)
+		}
+		for name, n := range methods {
+			if name != "" && n > mostMethods {
+				t.Errorf("%s: %s has %d methods", dir, name, n)
+			}
+		}
+	}
+}
+
+// checkImports holds what a file of the library imports against what its package may.
+func checkImports(t *testing.T, dir string, below []string, file *ast.File) {
+	t.Helper()
+	for _, imported := range file.Imports {
+		path, within := strings.CutPrefix(strings.Trim(imported.Path.Value, `"`), ours)
+		_, listed := library[path]
+		allowed := dir != "internal/wire" && (path == "internal/wire" || slices.Contains(below, path))
+		if within && listed && !allowed {
+			t.Errorf("%s imports %s", dir, path)
+		}
+	}
+}
+
+// receiver returns the name of the type that a method belongs to, "" for a function.
+func receiver(f *ast.FuncDecl) string {
+	if f.Recv == nil {
+		return ""
+	}
+	t := f.Recv.List[0].Type
+	if star, ok := t.(*ast.StarExpr); ok {
+		t = star.X
+	}
+	if generic, ok := t.(*ast.IndexExpr); ok {
+		t = generic.X
+	}
+	name, _ := t.(*ast.Ident)
+	return name.Name
+}
