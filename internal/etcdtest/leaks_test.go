@@ -41,7 +41,7 @@ func TestGoroutineIsOurs(t *testing.T) {
 	for stack, want := range map[string]bool{
 		"goroutine 7 [select]:\n" + module + ".(*Lock).keep(0x1)\n\t/x.go:1\ncreated by " + module + ".(*Lock).Lock in goroutine 1\n": true,
 		"goroutine 7 [select]:\ngo.etcd.io/etcd.x()\n\t/x.go:1\ncreated by " + module + ".New in goroutine 1\n":                       true,
-		"goroutine 7 [select]:\n" + module + "/internal/wire.x()\n\t/x.go:1\ncreated by go.etcd.io/x in goroutine 1\n":               true,
+		"goroutine 7 [select]:\n" + module + "/internal/wire.x()\n\t/x.go:1\ncreated by go.etcd.io/x in goroutine 1\n":                true,
 		"goroutine 7 [select]:\ngo.etcd.io/etcd.x()\n\t/x.go:1\ncreated by go.etcd.io/etcd.y in goroutine 1\n":                        false,
 		"goroutine 7 [select]:\n" + module + "_test.x()\n\t/x.go:1\ncreated by " + module + "_test.y in goroutine 1\n":                false,
 		"goroutine 7 [select]:\n" + module + ".TestX(0x1)\n\t/x.go:1\ncreated by testing.(*T).Run in goroutine 1\n":                   false,

@@ -94,7 +94,7 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 		return true
 	}
 	some := l.some()
-	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l.Lease}.states(ctx, some) })
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).states(ctx, some) })
 	switch {
 	case err != nil:
 		return l.failed(ctx, err) || !retry.Sleep(ctx, pauseAfter(err))
