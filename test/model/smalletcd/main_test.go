@@ -1,0 +1,13 @@
+package smalletcd_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/gentle"
+)
+
+func TestMain(m *testing.M) {
+	gentle.GiveWay()
+	os.Exit(m.Run())
+}
