@@ -18,12 +18,12 @@ type Place struct {
 	Linked bool   // the tail names the place
 }
 
-// link returns the tail's value that names the place.
-func (p Place) link() string { return Link{Place: p.Key, ID: p.ID}.Marshal(p.Lock) }
+// Tail returns the tail's value that names the place.
+func (p Place) Tail() string { return Link{Place: p.Key, ID: p.ID}.Marshal(p.Lock) }
 
 // IsNamedBy reports whether the tail, nil if it is absent, names the place.
 func (p Place) IsNamedBy(tail *mvccpb.KeyValue) bool {
-	return tail != nil && string(tail.Value) == p.link()
+	return tail != nil && string(tail.Value) == p.Tail()
 }
 
 // winning makes a place the holder's: K and the place, written in one revision.
@@ -37,7 +37,7 @@ func (p Place) state() []*operation { return []*operation{get(p.Lock), get(p.Key
 // is compares true if the place was last written in a revision.
 func (p Place) is(revision int64) *comparison { return modIs(p.Key, revision) }
 
-func (p Place) isTail() []*comparison { return []*comparison{valueIs(Tail(p.Lock), p.link())} }
+func (p Place) isTail() []*comparison { return []*comparison{valueIs(Tail(p.Lock), p.Tail())} }
 
 // dropTail deletes the tail if it names the place.
 func (p Place) dropTail(named bool) []*operation {
@@ -71,7 +71,7 @@ func Acquire(p Place) *pb.TxnRequest {
 		// The tail is there while somebody waits: then the line is not gone through.
 		cmps = slices.Insert(cmps, 1, createIs(Tail(p.Lock), 0))
 		els[1] = get(Tail(p.Lock))
-		els = append(els, put(Tail(p.Lock), p.link(), p.Lease))
+		els = append(els, put(Tail(p.Lock), p.Tail(), p.Lease))
 	}
 	return txn(cmps, p.winning(), []*operation{p.unlessThere(els)})
 }

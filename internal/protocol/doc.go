@@ -1,0 +1,26 @@
+// Package protocol is what a contender for a lock does, as a pure state machine: it has no
+// goroutine, no clock and no mutex, and knows etcd only by what it is told. The same inputs bring
+// the same effects. docs/protocol.md says why each step is safe; internal/wire has the bytes.
+//
+// A Machine is one place in line, from the request to join until nothing of it is left. Whoever has
+// to begin again makes a new Machine, with another place.
+//
+//	Idle --> Joining ------------------------------> Held --> Lost
+//	            |                                     ^ |       |
+//	            v             granted                 | |       |
+//	         Waiting ---------------------------------+ |       |
+//	          ^   |  predecessor gone                 | |       |
+//	          |   v                                   | |       |
+//	         Looking <-------> Claiming --------------+ |       |
+//	                                                    v       v
+//	   (from Joining, Waiting, Looking, Claiming) --> Leaving <-+
+//	                                                    |  ^
+//	                                                    v  |
+//	                                        Gone <-- Unconfirmed
+//
+// Joining: a request to join is under way. Waiting: another place stands before ours, and we hear
+// of it. Looking: it is gone, or unknown, and the line or its history is read. Claiming: it may be
+// our turn, and a claim is under way. Held: the lock is ours. Lost: it was. Leaving: what there is
+// in etcd is being removed, or passed on. Unconfirmed: something may be there, or appear later, and
+// is removed when it does. Gone: nothing of the place is left, or its lease takes it along.
+package protocol

@@ -1,0 +1,140 @@
+package protocol
+
+// A Do says what an Effect asks for.
+type Do int
+
+// What effects ask for.
+const (
+	// Send asks for a request. The next one is sent only when it was answered.
+	Send Do = iota
+	// Watch begins to watch a key, from the revision From on, or from now if that is 0. Unwatch
+	// ends it.
+	Watch
+	Unwatch
+	// Observe asks for a read of the state, soon.
+	Observe
+	// Timer asks for an Elapsed after some time. Only the last one counts.
+	Timer
+	// Track leaves the machine to the driver until it is Gone: something may appear at the place.
+	// The driver tells of each renewal, and when the requests to join are Settled.
+	Track
+
+	// TellWaiting says that the lock is waited for, behind another place.
+	TellWaiting
+	// TellHeld says that the lock is held, with a token.
+	TellHeld
+	// TellBusy says that somebody else has the lock or is before us. The last read has found who.
+	TellBusy
+	// TellEnd says why the place will not get the lock.
+	TellEnd
+	// TellLost says why the lock is lost, or about to be. TellExpired says that it may be somebody
+	// else's from now on.
+	TellLost
+	TellExpired
+	// TellReleased says that the lock was given back, and whether that is confirmed; with a Reason
+	// other than 0, that it had been lost before.
+	TellReleased
+	// TellGone says that nothing of the place is left, as far as it is for the machine to know.
+	TellGone
+)
+
+// A Delay is how long a Timer takes.
+type Delay int
+
+// The delays.
+const (
+	// InPassing is for the news that the lock was passed to come, when the holder's place is gone.
+	InPassing Delay = iota
+	// Spread is a random time, so that waiters who have searched in vain do not all read the line
+	// at once.
+	Spread
+	// Retry is for etcd to accept what it refused. It grows as long as it is refused.
+	Retry
+)
+
+// An Effect is something that the driver has to do, in the order in which Step returns them.
+type Effect struct {
+	Do        Do
+	Request   Request // to Send
+	Of        Watched // to Watch, or not
+	Key       string  // that it is
+	From      int64
+	Delay     Delay
+	Token     int64
+	End       End
+	Reason    Reason
+	Confirmed bool
+}
+
+// A Request is a transaction or a read, by the name of the function of internal/wire.
+type Request struct {
+	Name Name
+	// The revision that it compares with: of creation, of the last write, or the token.
+	Rev    int64
+	Tail   bool      // the tail may name the place
+	Before Link      // Leave: what the tail named before
+	Next   Successor // Pass
+	Place  string    // HistoryRead: whose
+}
+
+// A Name is that of a function of internal/wire.
+type Name string
+
+// The requests. The last of them are reads.
+const (
+	AcquireIfFree     Name = "AcquireIfFree"
+	AcquireOrJoin     Name = "Acquire"
+	Claim             Name = "Claim"
+	ClaimBehindHolder Name = "ClaimBehindHolder"
+	ClaimOldest       Name = "ClaimOldest"
+	Pass              Name = "Pass"
+	GiveBack          Name = "Release"
+	LeaveLost         Name = "LeaveLost"
+	Leave             Name = "Leave"
+	Remove            Name = "Remove"
+	RemoveKey         Name = "RemoveKey"
+	RemoveTail        Name = "RemoveTail"
+
+	ReadBusy   Name = "BusyRead"
+	ReadNewest Name = "NewestOfAllRead"
+	ReadLine   Name = "LineRead"
+	// And, where strangers' keys are in the way, what is behind them.
+	ReadFar     Name = "NewestRead"
+	ReadHistory Name = "HistoryRead"
+	ReadState   Name = "StateRead"
+	ReadTail    Name = "KeyRead"
+	ReadWritten Name = "WrittenRead"
+)
+
+// An End says why a place will not get the lock.
+type End int
+
+// The ends.
+const (
+	NotEnded    End = iota
+	Cancelled       // the caller gave up
+	Busy            // the caller only tries, and somebody else is there
+	Failed          // etcd refuses what has to be done; the last answer says why
+	Uncertain       // the outcome of a request is unknown
+	Deleted         // the place was deleted from outside
+	Overwritten     // the place was overwritten from outside
+	NoLease         // the lease is useless
+	NoHistory       // etcd was wiped, or restored from a backup
+)
+
+// A Reason says how a lock was lost.
+type Reason int
+
+// The reasons. A lock that is lost by force may be somebody else's already.
+const (
+	NotLost Reason = iota
+	Unrenewed
+	KeyDeleted
+	KeyOverwritten
+	PlaceLost
+	LeaseGone
+	HistoryLost
+)
+
+// Forced reports whether somebody else may have the lock.
+func (r Reason) Forced() bool { return r >= PlaceLost }

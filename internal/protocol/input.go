@@ -1,0 +1,159 @@
+package protocol
+
+// A KV is a key as it was read or written. The zero KV is an absent key.
+type KV struct {
+	Create, Mod int64 // revisions
+	Lease       int64
+	Value       string
+}
+
+// Exists reports whether the key is there.
+func (kv KV) Exists() bool { return kv.Create > 0 }
+
+// Keys is the lock's key K and a place, in one revision.
+type Keys struct{ Lock, Place KV }
+
+// holds reports whether the place holds the lock: both were written in one revision.
+func (k Keys) holds() bool { return k.Place.Exists() && k.Lock.Mod == k.Place.Mod }
+
+// A Link is what a tail names: a linked place, and who stands there. The zero Link is that of an
+// absent tail, or of one that cannot be read.
+type Link struct {
+	Tail  string // the tail's value
+	Place string // the key
+	Lease int64
+	ID    string
+}
+
+// An Input is something that a machine is told: one of the types of this file.
+type Input interface{ input() }
+
+type (
+	// Acquire asks for the lock. It is the first input of a machine.
+	Acquire struct{}
+
+	// Cancel ends the wait for the lock. The driver gives up the request that is under way, if
+	// there is one, and answers it.
+	Cancel struct{}
+
+	// Release gives the lock back, also one that was lost.
+	Release struct{}
+
+	// Settled says that each request to join that was sent has been answered.
+	Settled struct{}
+
+	// Lasting says that the place has lasted for long enough to be looked after.
+	Lasting struct{}
+
+	// Elapsed says that the time of the last Timer effect is over.
+	Elapsed struct{}
+
+	// Renewed says that the lease was renewed.
+	Renewed struct{}
+
+	// Unreadable says that a waiter may not read its state, and would not hear of a grant.
+	Unreadable struct{}
+
+	// GraceBegun says that validity ends within the grace, ValidityOver that it has ended.
+	GraceBegun   struct{}
+	ValidityOver struct{}
+
+	// LeaseLost says that the lease is useless. History says that etcd's history is another one.
+	LeaseLost struct{ History bool }
+)
+
+// A Watched says which key a watch is for.
+type Watched int
+
+// The keys that a machine watches.
+const (
+	OnPlace Watched = iota // its own place
+	OnLock                 // K
+	OnTail
+	OnAhead  // the predecessor
+	watchers // how many there are
+)
+
+// Watching says that a watch was created and misses nothing that comes after the revision Since.
+// Again says that it was created anew, and something may have been missed before.
+type Watching struct {
+	Of    Watched
+	Since int64
+	Again bool
+}
+
+// An Event is what a watch has told.
+type Event struct {
+	Of      Watched
+	Deleted bool
+	KV      KV     // as it was written, or with the revision of the deletion
+	Link    Link   // of the tail, if it can be read
+	Record  bool   // the value is the record of a place
+	ID      string // in that record
+}
+
+// An Observation is an answer to the read of the machine's state, which the driver makes when it is
+// told to Observe, and after renewals.
+type Observation struct {
+	Rev   int64
+	Keys  Keys
+	Ahead KV     // the key of the predecessor
+	Of    string // which key that was, "" for none
+}
+
+// An Outcome is what became of a request.
+type Outcome int
+
+// The outcomes.
+const (
+	Applied  Outcome = iota // or, of a read, answered
+	Refused                 // by its comparisons: nothing was written
+	Denied                  // the user lacks a permission: nothing was written
+	Rejected                // refused for another reason that stays: nothing was written
+	NoSpace                 // etcd has no space: it may have been applied, and will not be later
+	Unknown                 // it may have been applied, or be applied later
+)
+
+// An Answer is the outcome of the last request that was sent. The driver repeats a request until it
+// knows the outcome, gives up, or etcd has refused it.
+type Answer struct {
+	Outcome  Outcome
+	Repeated bool  // a try before the last one has an unknown outcome
+	Rev      int64 // the revision of the answer
+
+	// Keys is the state with which a refused transaction answers, and what reads have read.
+	Keys Keys
+
+	// Ours says of a request to join that a try before the last one has created the place, and Else
+	// that it was put behind others.
+	Ours, Else bool
+
+	// Ahead is what stands before the place, by what a request to join or a read of the line has
+	// found. The zero Ahead is nothing, or unknown.
+	Ahead Ahead
+
+	// Whole says of a read of the line that it was read as a whole.
+	Whole bool
+
+	// Link is the tail that was read, if it is there, and Found a key that was asked for.
+	Link  Link
+	Found KV
+	Tail  KV
+	Some  bool // there are others: places, or keys written in a revision
+}
+
+func (Acquire) input()      {}
+func (Cancel) input()       {}
+func (Release) input()      {}
+func (Settled) input()      {}
+func (Lasting) input()      {}
+func (Elapsed) input()      {}
+func (Renewed) input()      {}
+func (Unreadable) input()   {}
+func (GraceBegun) input()   {}
+func (ValidityOver) input() {}
+func (LeaseLost) input()    {}
+func (Watching) input()     {}
+func (Event) input()        {}
+func (Observation) input()  {}
+func (Answer) input()       {}

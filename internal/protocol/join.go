@@ -1,0 +1,179 @@
+package protocol
+
+// acquire begins. Who met nobody the last time, and who only tries, begins with a request that is
+// half as long and, refused, has written nothing.
+func (m *Machine) acquire() {
+	m.transition(Joining, noStep)
+	if m.noLease {
+		m.nothingWritten(m.pos.end)
+		return
+	}
+	if m.Try || m.Lone {
+		m.settled = false
+		m.send(joinAlone, Request{Name: AcquireIfFree})
+		return
+	}
+	m.join()
+}
+
+// join takes the lock if nobody is there, else a place at the end of the line.
+func (m *Machine) join() {
+	m.watch(OnPlace, m.Place, 0)
+	if m.Linked {
+		m.watch(OnTail, "", 0)
+	}
+	m.settled = false
+	m.send(joinLine, Request{Name: AcquireOrJoin})
+}
+
+func (m *Machine) joinAnswer(a Answer) {
+	switch m.step {
+	case joinAlone, joinLine:
+		m.joined(a)
+	case joinBusy:
+		switch {
+		case a.Outcome != Applied:
+			m.readFailed(a)
+		case m.orphan && m.isOwn(a.Keys.Lock):
+			m.startOver()
+		case a.Keys.Lock.Exists():
+			m.nothingWritten(Busy)
+		default:
+			m.send(joinNewest, Request{Name: ReadNewest})
+		}
+	case joinNewest:
+		switch {
+		case a.Outcome != Applied:
+			m.readFailed(a)
+		case a.Some:
+			m.nothingWritten(Busy)
+		case m.cancelled:
+			m.nothingWritten(Cancelled)
+		default: // what is there is not a place in line
+			m.join()
+		}
+	}
+}
+
+// joined takes the answer to a request that creates the place.
+func (m *Machine) joined(a Answer) {
+	alone := m.step == joinAlone
+	switch {
+	case a.Outcome == Applied: // nobody was there
+		m.entered(a.Rev, a.Rev, false)
+	case a.Outcome == Refused && a.Ours: // by an earlier try
+		token := int64(0)
+		if a.Keys.holds() {
+			token = a.Keys.Place.Mod
+		} else if m.isOwn(a.Keys.Lock) {
+			m.startOver()
+			return
+		}
+		m.entered(a.Keys.Place.Create, token, !alone && m.Linked && token == 0)
+	case a.Outcome == Refused && a.Else && (a.Repeated || m.orphan) && m.isOwn(a.Keys.Lock):
+		m.startOver()
+	case a.Outcome == Refused && a.Else:
+		m.pos.ahead = a.Ahead
+		m.entered(a.Rev, 0, m.Linked)
+	case a.Outcome == Refused && a.Repeated && !m.orphan:
+		m.orphan = true // an earlier try may have won, and somebody may have deleted its place
+		m.joined(a)
+	case a.Outcome == Refused && m.cancelled:
+		m.nothingWritten(Cancelled)
+	case a.Outcome == Refused && m.Try:
+		m.send(joinBusy, Request{Name: ReadBusy})
+	case a.Outcome == Refused:
+		m.join()
+	case a.Outcome == Unknown, a.Outcome == NoSpace, m.strays:
+		m.pos.unsure, m.pos.named = true, m.Linked
+		m.giveUp(m.endOf(a))
+	default:
+		m.nothingWritten(m.endOf(a))
+	}
+}
+
+// entered says that the place was created, and with token that the lock was won.
+func (m *Machine) entered(create, token int64, named bool) {
+	m.pos.named = named
+	missedPlace, missedTail := m.pos.joined(create)
+	if missedTail {
+		m.rewatchTail()
+	}
+	m.forgetTail()
+	if missedPlace {
+		m.do(Effect{Do: Observe})
+	}
+	switch {
+	case token != 0:
+		m.hold(token)
+	case m.cancelled:
+		m.giveUp(Cancelled)
+	case m.pos.ahead.Key != "":
+		m.waitFor(m.pos.ahead)
+	default:
+		m.look(Ahead{}, false)
+	}
+}
+
+// isOwn reports whether K was written for this place, or another one of its lease and id. If the
+// place does not hold the lock, K is an orphan: whoever deleted its place has left it, and to wait
+// for it would be to wait for oneself.
+func (m *Machine) isOwn(lock KV) bool {
+	return lock.Exists() && lock.Lease == m.Lease && lock.Value == m.ID
+}
+
+// startOver gives up a place of which it is not known how it was created.
+func (m *Machine) startOver() {
+	m.pos.unsure, m.pos.named, m.orphan = true, m.Linked, true
+	m.giveUp(Uncertain)
+}
+
+// nothingWritten ends a machine that has written nothing, as far as is known.
+func (m *Machine) nothingWritten(why End) {
+	if m.strays {
+		m.pos.unsure, m.pos.named = true, m.Linked
+		m.giveUp(why)
+		return
+	}
+	m.unwatchAll()
+	m.over(why)
+	m.transition(Gone, noStep)
+	m.do(Effect{Do: TellGone})
+}
+
+// endOf returns why a request that failed ends the wait.
+func (m *Machine) endOf(a Answer) End {
+	if m.noLease {
+		return m.pos.end
+	}
+	if a.Outcome == Unknown || a.Outcome == NoSpace {
+		return Uncertain
+	}
+	return Failed
+}
+
+// readFailed ends the wait because of a read that failed: it has no outcome that could be unknown.
+func (m *Machine) readFailed(a Answer) {
+	why := m.endOf(a)
+	if m.cancelled {
+		why = Cancelled
+	}
+	if m.state == Joining {
+		m.nothingWritten(why)
+		return
+	}
+	m.giveUp(why)
+}
+
+// over says once why the place will not get the lock.
+func (m *Machine) over(why End) {
+	if m.end != NotEnded {
+		return
+	}
+	m.end = why
+	if why == Busy {
+		m.do(Effect{Do: TellBusy})
+		return
+	}
+	m.do(Effect{Do: TellEnd, End: why})
+}

@@ -1,0 +1,291 @@
+package protocol
+
+// release gives the lock back. A transaction that is applied late does no harm: it compares with
+// our token, and neither that nor our place ever comes again.
+func (m *Machine) release() {
+	switch m.state {
+	case Held:
+		m.user = true
+		m.unwatchAll()
+		m.transition(Leaving, noStep)
+		m.sure = m.settled
+		m.handOver()
+	case Lost:
+		m.do(Effect{Do: TellReleased, Confirmed: true, Reason: m.lost})
+		m.unwatchAll()
+		m.clear()
+	case Leaving, Unconfirmed, Gone: // it was lost, and is being removed
+		if !m.user {
+			m.do(Effect{Do: TellReleased, Confirmed: true, Reason: m.lost})
+		}
+	default: // it is not held
+	}
+}
+
+// giveUp ends the wait, and takes back the place, and the lock if it was granted meanwhile.
+func (m *Machine) giveUp(why End) {
+	m.over(why)
+	m.unwatchAll()
+	m.clear()
+}
+
+// clear removes what there is of the place. A lease that serves nothing else takes it along: then
+// only a lock that can be passed on is.
+func (m *Machine) clear() {
+	m.transition(Leaving, noStep)
+	m.sure = m.settled
+	switch {
+	case m.noLease:
+		m.vanish()
+	case m.token != 0 && (m.Shared || m.lost == NotLost):
+		m.handOver()
+	case m.pos.unsure && m.Shared && !m.settled:
+		m.track()
+	case m.pos.unsure && m.Shared:
+		m.read()
+	case m.pos.create == 0, !m.Shared && (m.pos.unsure || m.lost != NotLost || m.end >= Uncertain):
+		m.vanish()
+	default:
+		m.send(leaveWaiting, Request{Name: Leave, Rev: m.pos.create, Tail: m.pos.named, Before: m.pos.ahead.Link})
+	}
+}
+
+// handOver passes the lock on to the successor, if one is known, else gives it back.
+func (m *Machine) handOver() {
+	if next, ok := m.Successor(); ok {
+		m.send(leaveReleasing, Request{Name: Pass, Rev: m.token, Next: next})
+		return
+	}
+	m.send(leaveReleasing, Request{Name: GiveBack, Rev: m.token, Tail: m.pos.named})
+}
+
+func (m *Machine) leaveAnswer(a Answer) {
+	if a.Outcome == Denied && m.request.Tail && m.request.Before.Place == "" {
+		// Whoever may not write the tail deletes the rest: such a place can be taken without it.
+		m.pos.named, m.request.Tail = false, false
+		m.send(m.step, m.request)
+		return
+	}
+	switch m.step {
+	case leaveReleasing:
+		m.handedOver(a)
+	case leaveLost:
+		m.leftLost(a)
+	case leaveWaiting:
+		m.left(a)
+	case leaveReading:
+		if a.Outcome != Applied {
+			m.later()
+			return
+		}
+		m.removeAs(a.Keys)
+	case leaveRemoving:
+		switch {
+		case a.Outcome == Applied && !a.Repeated:
+			m.cleared()
+		case a.Outcome == Applied, a.Outcome == Refused:
+			m.read()
+		default:
+			m.later()
+		}
+	default:
+		m.orphanAnswer(a)
+	}
+}
+
+// handedOver takes the answer to a pass or a release.
+func (m *Machine) handedOver(a Answer) {
+	m.unclear = m.unclear || a.Repeated || a.Outcome == NoSpace
+	switch passes := m.request.Name == Pass; {
+	case a.Outcome == Applied:
+		m.released(true, NotLost)
+		m.cleared()
+	case passes && a.Outcome != Unknown && a.Outcome != Rejected:
+		// We may not be allowed to write under the successor's lease, which may have other keys.
+		// Where etcd has no space it deletes all the same.
+		m.strays = m.strays || a.Outcome == NoSpace
+		m.pos.next = Successor{Joined: m.pos.next.Joined}
+		m.handOver()
+	case a.Outcome == Refused && m.user:
+		m.send(leaveLost, Request{Name: LeaveLost, Tail: m.pos.named})
+	case a.Outcome == Refused:
+		m.read()
+	default:
+		m.released(false, m.lost)
+		m.later()
+	}
+}
+
+// leftLost takes the answer to the removal of a place whose release was refused. If an earlier try
+// was applied, and its answer lost, nothing is there.
+func (m *Machine) leftLost(a Answer) {
+	if a.Outcome != Applied {
+		m.released(false, NotLost)
+		m.later()
+		return
+	}
+	reason := NotLost
+	if !m.unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.pos.create {
+		reason = m.Compare(a.Keys)
+	}
+	m.released(true, reason)
+	m.cleared()
+}
+
+// released says once how the release ended.
+func (m *Machine) released(confirmed bool, reason Reason) {
+	if m.user {
+		m.user = false
+		m.do(Effect{Do: TellReleased, Confirmed: confirmed, Reason: reason})
+	}
+}
+
+// left takes the answer to a request to leave the line.
+func (m *Machine) left(a Answer) {
+	switch {
+	case a.Outcome == Applied:
+		m.cleared()
+	case a.Outcome == Refused:
+		m.removeAs(a.Keys)
+	// To delete may be allowed.
+	case m.request.Before.Place != "" && a.Outcome != Unknown:
+		m.request.Before = Link{}
+		m.send(leaveWaiting, m.request)
+	default:
+		m.later()
+	}
+}
+
+// removeAs removes a place as it was found: as a holder does if the lock was granted to it, else as
+// it is.
+func (m *Machine) removeAs(k Keys) {
+	own := k.Place
+	switch {
+	case !own.Exists(), m.pos.create > 0 && !m.pos.unsure && own.Create != m.pos.create && !m.strays:
+		m.removeOrphans() // gone, or the next one's of that name: after a stray it has another
+	case k.holds():
+		m.token, m.pos.create, m.pos.unsure = own.Mod, own.Create, false
+		m.handOver()
+	default:
+		// Whoever has overwritten it may have done so after the lock was granted to it.
+		m.orphan = m.orphan || own.Mod != own.Create
+		m.send(leaveRemoving, Request{Name: Remove, Rev: own.Mod, Tail: m.pos.named})
+	}
+}
+
+// read reads what there is.
+func (m *Machine) read() {
+	m.send(leaveReading, Request{Name: ReadState})
+}
+
+// removeOrphans deletes what somebody who deleted our place has left: the tail if it names the
+// place, and K if it was granted to us and no place was written with it. The lease serves others,
+// and would keep both.
+func (m *Machine) removeOrphans() {
+	m.orphan = false
+	switch {
+	case !m.Shared:
+		m.cleared()
+	case m.Linked:
+		m.send(leaveTailRead, Request{Name: ReadTail})
+	default:
+		m.send(leaveKeyRead, Request{Name: ReadTail, Place: m.Lock})
+	}
+}
+
+func (m *Machine) orphanAnswer(a Answer) {
+	readKey := Request{Name: ReadTail, Place: m.Lock}
+	// Whoever may not read it has not written it.
+	if m.step == leaveTailRead && a.Outcome == Denied {
+		m.send(leaveKeyRead, readKey)
+		return
+	}
+	if a.Outcome != Applied && a.Outcome != Refused {
+		m.later()
+		return
+	}
+	switch key := a.Found; m.step {
+	case leaveTailRead:
+		if key.Exists() && key.Value == m.Tail {
+			m.send(leaveTail, Request{Name: RemoveTail})
+			return
+		}
+		m.send(leaveKeyRead, readKey)
+	case leaveTail:
+		m.send(leaveKeyRead, readKey)
+	case leaveKeyRead:
+		if key.Lease != m.Lease || key.Value != m.ID || key.Mod < m.pos.create {
+			m.cleared()
+			return
+		}
+		m.send(leaveWrittenRead, Request{Name: ReadWritten, Rev: key.Mod})
+	case leaveWrittenRead:
+		if a.Some {
+			m.cleared()
+			return
+		}
+		m.send(leaveKey, Request{Name: RemoveKey, Rev: m.request.Rev})
+	case leaveKey:
+		m.cleared()
+	}
+}
+
+// later tries again after some time, for as long as the lease lasts: it is renewed for others, so
+// what is refused now must be asked for again. A lease that serves nothing else takes it along.
+func (m *Machine) later() {
+	if !m.Shared || m.noLease {
+		m.vanish()
+		return
+	}
+	m.step, m.asked = leavePause, true
+	m.do(Effect{Do: Timer, Delay: Retry})
+}
+
+// cleared says that nothing was there. That is final if no request to join was under way when it
+// was looked for.
+func (m *Machine) cleared() {
+	switch {
+	case m.orphan && m.Shared && !m.noLease:
+		m.orphan = false
+		m.removeOrphans()
+	case m.sure, !m.Shared, m.noLease:
+		m.vanish()
+	case m.again:
+		m.again, m.sure = false, m.settled
+		m.read()
+	default:
+		m.track()
+	}
+}
+
+// track waits for what may appear.
+func (m *Machine) track() {
+	m.pos.unsure, m.pos.named, m.again = true, m.Linked, false
+	m.transition(Unconfirmed, noStep)
+	m.watch(OnPlace, m.Place, 0)
+	m.do(Effect{Do: Track})
+}
+
+// recheck looks for the place after something was told.
+func (m *Machine) recheck() {
+	switch m.state {
+	case Leaving:
+		m.again = true
+	case Unconfirmed:
+		m.transition(Leaving, noStep)
+		m.sure = m.settled
+		m.read()
+	default:
+	}
+}
+
+// vanish ends the machine.
+func (m *Machine) vanish() {
+	if m.state == Gone {
+		return
+	}
+	m.released(false, m.lost)
+	m.unwatchAll()
+	m.transition(Gone, noStep)
+	m.do(Effect{Do: TellGone})
+}

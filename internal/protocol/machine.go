@@ -1,0 +1,304 @@
+package protocol
+
+// A State is what a machine is doing. The package comment has the drawing.
+type State int
+
+// The states.
+const (
+	Idle State = iota
+	Joining
+	Waiting
+	Looking
+	Claiming
+	Held
+	Lost
+	Leaving
+	Unconfirmed
+	Gone
+)
+
+// String returns the name of the state.
+func (s State) String() string {
+	return [...]string{"idle", "joining", "waiting", "looking", "claiming", "held", "lost", "leaving", "unconfirmed", "gone"}[s]
+}
+
+// arrows are the changes of state that there are.
+var arrows = map[State][]State{
+	Idle:        {Joining},
+	Joining:     {Held, Waiting, Looking, Leaving, Gone},
+	Waiting:     {Held, Looking, Claiming, Leaving},
+	Looking:     {Held, Waiting, Claiming, Leaving},
+	Claiming:    {Held, Looking, Leaving},
+	Held:        {Lost, Leaving},
+	Lost:        {Leaving, Gone},
+	Leaving:     {Unconfirmed, Gone},
+	Unconfirmed: {Leaving, Gone},
+}
+
+// A Config is what a machine is made with.
+type Config struct {
+	Lock, Place string // keys
+	Lease       int64
+	ID          string // the value of K while the lock is ours
+	Record      string // the value of the place
+	Tail        string // the value of a tail that names the place
+	Linked      bool   // the tail may be written
+	Try         bool   // not to wait
+	Lone        bool   // nobody was there the last time
+	Shared      bool   // the lease serves others: what is left under it is removed key by key
+}
+
+// A Machine is one place in line. The zero Machine is not usable: see New. It is a value: a copy is
+// another machine in the same state.
+type Machine struct {
+	Config
+	state State
+	step  step
+	pos   position
+	token int64 // the revision that made us the holder; 0 while that has not happened
+
+	asked     bool // a request is under way
+	cancelled bool // by the caller, while a request was under way
+	strays    bool // a request that names the place may still be on its way
+	settled   bool // all requests to join have been answered
+	waits     bool // TellWaiting was said
+	passing   bool // the time for the news of a pass is running, or over
+	expired   bool // TellExpired was said
+	lasting   bool // the place is looked after
+	noLease   bool // the lease is useless, and takes along what is left
+	again     bool // something was told while the place was being removed
+	orphan    bool // K may be left without a place
+	sure      bool // no request to join was under way when the removal began
+	unclear   bool // an earlier try of the release may have been applied
+	user      bool // TellReleased is owed
+	end       End
+	lost      Reason
+
+	request Request // the last one that was sent
+
+	gone  Ahead // the predecessor that is gone
+	ahead Ahead // the one before it, as far as the history is known
+	steps int   // that were gone back in the history
+	crowd bool  // the search was in vain, as that of many others may be
+
+	out []Effect
+}
+
+// A step says what a request is for, within a state.
+type step int
+
+const (
+	noStep step = iota
+	joinAlone
+	joinBusy
+	joinNewest
+	joinLine
+	waitBusy
+	lookHistory
+	lookLine
+	lookSpread
+	lookFar
+	claimBehindHolder
+	claim
+	claimOldest
+	leaveReleasing // passing the lock on, or giving it back
+	leaveLost
+	leaveWaiting
+	leaveReading
+	leaveRemoving
+	leaveTailRead
+	leaveTail
+	leaveKeyRead
+	leaveWrittenRead
+	leaveKey
+	leavePause
+)
+
+// New returns an idle machine.
+func New(c Config) Machine { return Machine{Config: c, settled: true} }
+
+// State returns the state.
+func (m *Machine) State() State { return m.state }
+
+// Token returns the fencing token, 0 as long as there is none.
+func (m *Machine) Token() int64 { return m.token }
+
+// Lost returns how the lock was lost, if it was.
+func (m *Machine) Lost() Reason { return m.lost }
+
+// Created returns the revision that created the place, 0 as long as it is not known.
+func (m *Machine) Created() int64 { return m.pos.create }
+
+// Strays reports whether a request that names the place may still be on its way, or it is not known
+// what became of it: then the name must not be used again.
+func (m *Machine) Strays() bool { return m.strays || m.pos.unsure || !m.settled }
+
+// Successor returns who joined next. It is not ok if that is not known.
+func (m *Machine) Successor() (next Successor, ok bool) { return m.pos.next, m.pos.next.Place != "" }
+
+// ForgetNext makes the machine one that does not know who is next. It is for tests.
+func (m *Machine) ForgetNext() { m.pos.next, m.pos.tailSince, m.pos.changes = Successor{}, 0, nil }
+
+// Ahead returns the key that the machine waits for, "" if it does not.
+func (m *Machine) Ahead() string {
+	if m.state != Waiting || m.pos.ahead.gone {
+		return ""
+	}
+	return m.pos.ahead.Key
+}
+
+// transition changes the state. It is the only one who does.
+func (m *Machine) transition(to State, s step) {
+	if to != m.state {
+		allowed := false
+		for _, arrow := range arrows[m.state] {
+			allowed = allowed || arrow == to
+		}
+		if !allowed {
+			panic("protocol: no arrow from " + m.state.String() + " to " + to.String())
+		}
+	}
+	m.state, m.step = to, s
+}
+
+// Step takes an input and returns what has to be done, in this order. The effects are valid until
+// the next call.
+func (m *Machine) Step(in Input) []Effect {
+	m.out = nil
+	switch in := in.(type) {
+	case Acquire:
+		m.acquire()
+	case Cancel:
+		m.cancel()
+	case Release:
+		m.release()
+	case Answer:
+		m.asked = false
+		m.answer(in)
+	case Event:
+		m.event(in)
+	case Watching:
+		m.watching(in)
+	case Observation:
+		m.observation(in)
+	case Elapsed:
+		m.elapsed()
+	case Lasting:
+		m.lasting = true
+		if m.state == Held {
+			m.watchHeld()
+		}
+	case Settled:
+		if m.state == Joining && m.asked { // another one is under way
+			break
+		}
+		m.settled = true
+		m.recheck()
+	case Renewed:
+		m.recheck()
+	case Unreadable:
+		if m.state < Held {
+			m.pos.end = Failed
+			m.reconsider()
+		}
+	case GraceBegun:
+		m.lose(Unrenewed)
+	case ValidityOver:
+		m.lose(Unrenewed)
+		m.expire()
+	case LeaseLost:
+		m.leaseLost(in)
+	}
+	return m.out
+}
+
+// answer takes the answer to the request that is under way.
+func (m *Machine) answer(a Answer) {
+	m.strays = m.strays || a.Repeated
+	switch m.state {
+	case Joining:
+		m.joinAnswer(a)
+	case Waiting, Looking, Claiming:
+		m.waitAnswer(a)
+	case Leaving:
+		m.leaveAnswer(a)
+	default: // the driver answers what is under way, so there is none
+	}
+}
+
+// cancel ends the wait for the lock.
+func (m *Machine) cancel() {
+	switch m.state {
+	case Joining, Waiting, Looking, Claiming:
+		m.cancelled = true
+		if m.step == lookSpread {
+			m.asked = false
+		}
+		if !m.asked {
+			m.giveUp(Cancelled)
+		}
+	default: // it is over already
+	}
+}
+
+// leaseLost says that the lease is useless.
+func (m *Machine) leaseLost(l LeaseLost) {
+	end, reason := NoLease, LeaseGone
+	if l.History {
+		end, reason = NoHistory, HistoryLost
+	}
+	switch m.state {
+	case Idle, Joining, Waiting, Looking, Claiming:
+		if m.step == lookSpread {
+			m.asked = false
+		}
+		m.noLease, m.pos.end = true, end
+		m.reconsider()
+	case Held, Lost:
+		m.noLease = true
+		m.lose(reason)
+	case Leaving, Unconfirmed:
+		m.noLease = true
+		if l.History && m.lost == NotLost {
+			m.lost = HistoryLost
+		}
+		if !m.asked || m.step == leavePause {
+			m.vanish()
+		}
+	default: // there is nothing under it
+	}
+}
+
+// do adds an effect.
+func (m *Machine) do(e Effect) { m.out = append(m.out, e) }
+
+// send asks for a request. Step says what for.
+func (m *Machine) send(s step, r Request) {
+	m.step, m.asked, m.request = s, true, r
+	m.do(Effect{Do: Send, Request: r})
+}
+
+// watch begins to watch a key, unless that is done already.
+func (m *Machine) watch(of Watched, key string, from int64) {
+	if m.pos.watches[of] {
+		return
+	}
+	m.pos.watches[of] = true
+	if of == OnTail {
+		m.pos.tailFrom = from
+	}
+	m.do(Effect{Do: Watch, Of: of, Key: key, From: from})
+}
+
+func (m *Machine) unwatch(of Watched) {
+	if m.pos.watches[of] {
+		m.pos.watches[of] = false
+		m.do(Effect{Do: Unwatch, Of: of})
+	}
+}
+
+func (m *Machine) unwatchAll() {
+	for of := range watchers {
+		m.unwatch(of)
+	}
+}

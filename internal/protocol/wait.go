@@ -1,0 +1,280 @@
+package protocol
+
+// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has
+// the line read. Each costs a round trip.
+const stepsBack = 16
+
+// waitFor waits until the lock is granted, or the predecessor is gone: its key absent, or created
+// anew. (A Mutex that locks again does so under the same key, behind us. Whoever took that for the
+// old one would wait for it, and it for us.)
+func (m *Machine) waitFor(ahead Ahead) {
+	m.pos.ahead, m.passing = ahead, false
+	if m.Try {
+		m.transition(Waiting, noStep)
+		m.send(waitBusy, Request{Name: ReadBusy})
+		return
+	}
+	m.transition(Waiting, noStep)
+	m.unwatch(OnAhead)
+	m.watch(OnAhead, ahead.Key, 0)
+	if !m.waits {
+		m.waits = true
+		m.do(Effect{Do: TellWaiting})
+	}
+	m.reconsider()
+}
+
+// reconsider decides what to do after something was told. While a request is under way that waits
+// for its answer.
+func (m *Machine) reconsider() {
+	switch m.state {
+	case Joining, Waiting, Looking, Claiming:
+	default:
+		return
+	}
+	if m.asked || m.pos.create == 0 && !m.pos.unsure {
+		return
+	}
+	token, granted := m.pos.granted()
+	switch {
+	case m.cancelled:
+		m.giveUp(Cancelled)
+	case granted:
+		m.hold(token)
+	case m.pos.end != NotEnded:
+		m.giveUp(m.pos.end)
+	case m.state == Waiting:
+		m.passedOver()
+	// An earlier try has created the place, and nothing is known of the others.
+	case m.state == Joining:
+		m.look(Ahead{}, false)
+	}
+}
+
+// passedOver goes on if the predecessor is gone. If it held the lock, the news that it passed the
+// lock on may be on its way: the two are of one revision and of two watches. Whoever does not wait
+// for it claims in vain.
+func (m *Machine) passedOver() {
+	switch ahead := m.pos.ahead; {
+	case !ahead.gone:
+	case ahead.held && !m.passing:
+		m.passing = true
+		m.do(Effect{Do: Timer, Delay: InPassing})
+	case ahead.held:
+	default:
+		m.follow(ahead)
+	}
+}
+
+// elapsed says that the time of a Timer is over.
+func (m *Machine) elapsed() {
+	switch {
+	case m.state == Waiting && m.passing && !m.asked:
+		m.follow(m.pos.ahead)
+	case m.state == Looking && m.step == lookSpread:
+		m.asked = false
+		if m.reconsider(); m.state == Looking && !m.asked {
+			m.lookFar()
+		}
+	case m.state == Leaving && m.step == leavePause:
+		m.asked = false
+		if m.noLease {
+			m.vanish()
+			return
+		}
+		m.read()
+	default: // what it was for is over
+	}
+}
+
+// follow goes on behind a predecessor that is gone. If somebody left at its place, perhaps with
+// many others, the history of the tail tells who stood before it. If not, it may be our turn.
+func (m *Machine) follow(gone Ahead) {
+	m.unwatch(OnAhead)
+	m.crowd = false
+	if gone.left() {
+		m.transition(Looking, noStep)
+		m.gone = gone
+		m.goBack(gone, 0)
+		return
+	}
+	m.claimBehind(gone)
+}
+
+// goBack asks the history who stood before a place that is gone.
+func (m *Machine) goBack(gone Ahead, steps int) {
+	m.ahead, m.steps = gone, steps
+	switch {
+	case gone.Link.Place == "":
+		m.backInVain(false)
+	case steps == stepsBack:
+		m.backInVain(true)
+	default:
+		m.send(lookHistory, Request{Name: ReadHistory, Place: gone.Key, Rev: gone.Create})
+	}
+}
+
+// backInVain ends the search in the history. With crowd others are likely to have searched in vain
+// as well.
+func (m *Machine) backInVain(crowd bool) {
+	m.crowd = crowd
+	if m.pos.ahead.Key == "" { // the line was read, and is long
+		m.readFar()
+		return
+	}
+	m.claimBehind(m.gone)
+}
+
+// lookedBack takes the answer to a read of the history.
+func (m *Machine) lookedBack(a Answer) {
+	there := a.Keys.Place
+	switch {
+	case a.Outcome == Rejected || a.Outcome == Denied: // forgotten
+		m.backInVain(true)
+	case a.Outcome != Applied:
+		m.readFailed(a)
+	case there.Exists() && there.Create < m.pos.create:
+		m.waitFor(Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, seen: true})
+	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
+		m.backInVain(false)
+	default:
+		m.goBack(Ahead{Key: a.Link.Place, Create: a.Tail.Mod, Link: a.Link}, m.steps+1)
+	}
+}
+
+// claimBehind takes the lock if it is our turn. Gone is the predecessor that is gone, if one is
+// known. Who stood directly behind a holder is next if no stranger is in line, and need not have
+// etcd go through the line.
+func (m *Machine) claimBehind(gone Ahead) {
+	m.gone = gone
+	m.transition(Claiming, noStep)
+	if gone.held {
+		m.claim(claimBehindHolder, ClaimBehindHolder)
+		return
+	}
+	m.claim(claim, Claim)
+}
+
+// claim makes a claim. To repeat one whose outcome is unknown is safe: it requires the place as it
+// was created, so after one of them was applied the others are refused, and the answer shows that
+// the lock is ours.
+func (m *Machine) claim(s step, name Name) { m.send(s, Request{Name: name, Rev: m.pos.create}) }
+
+// claimed takes the answer to a claim.
+func (m *Machine) claimed(a Answer) {
+	if a.Outcome == Applied {
+		m.hold(a.Rev)
+		return
+	}
+	if a.Outcome != Refused {
+		m.giveUp(m.endOf(a))
+		return
+	}
+	m.pos.observe(a.Keys)
+	m.reconsider()
+	if m.state != Claiming || m.asked {
+		return
+	}
+	switch {
+	case m.step == claimBehindHolder && !a.Keys.Lock.Exists():
+		m.claim(claim, Claim)
+	case m.step == claimOldest:
+		m.look(Ahead{}, m.crowd)
+	default:
+		m.look(m.gone, m.crowd)
+	}
+}
+
+// look reads the line for what stands before the place: the newest older place, else K, else
+// nothing. Gone is known to be gone.
+func (m *Machine) look(gone Ahead, crowd bool) {
+	m.transition(Looking, noStep)
+	m.gone, m.crowd = gone, crowd
+	m.pos.ahead = Ahead{}
+	m.send(lookLine, Request{Name: ReadLine})
+}
+
+// lookedAtLine takes the answer to a read of the line. In a long one the search begins behind what
+// is gone, if that is known. A crowd that has done so in vain does not read it all at once.
+func (m *Machine) lookedAtLine(a Answer) {
+	switch {
+	case a.Outcome != Applied:
+		m.readFailed(a)
+	case a.Whole:
+		m.found(a.Ahead)
+	case m.crowd || m.gone.held:
+		m.readFar()
+	default:
+		m.goBack(m.gone, 0)
+	}
+}
+
+// readFar has etcd look for the newest older place in a long line, which costs it much.
+func (m *Machine) readFar() {
+	if m.crowd {
+		m.step, m.asked = lookSpread, true
+		m.do(Effect{Do: Timer, Delay: Spread})
+		return
+	}
+	m.lookFar()
+}
+
+func (m *Machine) lookFar() {
+	m.send(lookFar, Request{Name: ReadFar, Rev: m.pos.create})
+}
+
+// found goes on with what stands before the place, if anything does. If nothing does, nothing older
+// can come any more.
+func (m *Machine) found(ahead Ahead) {
+	if ahead.Key != "" {
+		m.waitFor(ahead)
+		return
+	}
+	m.transition(Claiming, noStep)
+	m.claim(claimOldest, ClaimOldest)
+}
+
+func (m *Machine) waitAnswer(a Answer) {
+	switch m.step {
+	case waitBusy:
+		if a.Outcome != Applied {
+			m.readFailed(a)
+			return
+		}
+		m.giveUp(Busy)
+		return
+	case claimBehindHolder, claim, claimOldest:
+		m.claimed(a)
+		return
+	}
+	if m.reconsider(); m.state != Looking || m.asked {
+		return
+	}
+	switch m.step {
+	case lookHistory:
+		m.lookedBack(a)
+	case lookLine:
+		m.lookedAtLine(a)
+	case lookFar:
+		if a.Outcome != Applied {
+			m.readFailed(a)
+			return
+		}
+		m.found(a.Ahead)
+	}
+}
+
+// hold takes note that a revision made us the holder.
+func (m *Machine) hold(token int64) {
+	m.token = token
+	m.unwatch(OnAhead)
+	if m.cancelled {
+		m.giveUp(Cancelled)
+		return
+	}
+	m.transition(Held, noStep)
+	m.do(Effect{Do: TellHeld, Token: token})
+	if m.lasting {
+		m.watchHeld()
+	}
+}
