@@ -116,7 +116,8 @@ func (c *contender) granted() {
 	if !settled {
 		c.lease.DeferWatches(c)
 	}
-	if c.lease.ValidUntil().Until() <= c.Grace { // time has stood still for us, and the keeper may have passed us over
+	// Time may have stood still for us, and the keeper may have passed us over.
+	if c.lease.ValidUntil().Until() <= c.Grace {
 		c.lease.Ring()
 	}
 	c.lease.SetProbe(c.key)
@@ -145,7 +146,8 @@ func (c *contender) win(create, token int64) {
 	c.token.Store(token)
 }
 
-// OnCreated is told of a watch that etcd has confirmed. What came before that is only seen by reading.
+// OnCreated is told of a watch that etcd has confirmed. What came before that is only seen by
+// reading.
 func (c *contender) OnCreated(w *watch.Watch, since int64, again bool) {
 	c.mu.Lock()
 	look := false
@@ -321,8 +323,8 @@ func (c *contender) lose(reason Reason, cause error) {
 	}
 }
 
-// onForcedLoss is told that the lock was lost by force. A lease of its own is not renewed any more. A
-// shared one serves others: what is left of the lock under it is removed.
+// onForcedLoss is told that the lock was lost by force. A lease of its own is not renewed any more.
+// A shared one serves others: what is left of the lock under it is removed.
 func (c *contender) onForcedLoss(reason Reason) {
 	switch {
 	case !c.lease.IsShared():

@@ -8,7 +8,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/retry"
@@ -128,7 +127,7 @@ func (c *contender) removeTail(ctx context.Context) error {
 		return nil
 	}
 	resp, err := c.lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(wire.Tail(c.key)))
-	if errors.Is(err, rpctypes.ErrPermissionDenied) {
+	if retry.IsDenied(err) {
 		return nil
 	}
 	if err != nil {

@@ -2,13 +2,12 @@ package etcdlock
 
 import (
 	"context"
-	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -17,8 +16,8 @@ func (c *contender) stateRead() *pb.TxnRequest {
 	return wire.StateRead(wire.StateOps(c.key, c.place.Key, ""))
 }
 
-// StateRead returns what reads the contender's state: K and its place, and what stands in its way, if
-// anything does. Apply draws conclusions from the answers from the n-th on.
+// StateRead returns what reads the contender's state: K and its place, and what stands in its way,
+// if anything does. Apply draws conclusions from the answers from the n-th on.
 func (c *contender) StateRead() (ops []*pb.RequestOp, apply func(resp *answer, n int)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -35,7 +34,8 @@ func (c *contender) StateRead() (ops []*pb.RequestOp, apply func(resp *answer, n
 func (c *contender) apply(resp *answer, n int, ahead string) {
 	state := wire.StateAt(resp, n)
 	c.mu.Lock()
-	if c.left || c.line.create <= 0 || resp.Header.Revision < max(c.line.create, c.token.Load()) { // read before, answered after
+	// An answer may come after the place or the token, to a read from before it.
+	if c.left || c.line.create <= 0 || resp.Header.Revision < max(c.line.create, c.token.Load()) {
 		c.mu.Unlock()
 		return
 	}
@@ -55,8 +55,9 @@ func (c *contender) apply(resp *answer, n int, ahead string) {
 	}
 }
 
-// OnUnreadable is told that etcd does not let us read the contender's state. If that lasts, its validity
-// ends when it would have ended without a further renewal: a session's lease is renewed for others.
+// OnUnreadable is told that etcd does not let us read the contender's state. If that lasts, its
+// validity ends when it would have ended without a further renewal: a session's lease is renewed
+// for others.
 func (c *contender) OnUnreadable(err error) {
 	c.mu.Lock()
 	c.unreadable = err
@@ -93,7 +94,7 @@ func (c *contender) endBlind(expired bool) {
 		if expired {
 			c.expire()
 		}
-	case c.token.Load() == 0 && errors.Is(why, rpctypes.ErrPermissionDenied):
+	case c.token.Load() == 0 && retry.IsDenied(why):
 		c.doom(why)
 		c.wake()
 	}

@@ -169,7 +169,8 @@ func (c *contender) release(ctx context.Context) (reusable bool, err error) {
 			more bool
 		)
 		resp, more, err = c.removing(ctx, func(tail bool) *pb.TxnRequest { return wire.LeaveLost(c.place, tail) })
-		if err == nil && !(repeated && wire.Got(resp, 1) == nil) { // else an earlier try was applied, and its answer lost
+		// If the place is gone, an earlier try may have been applied, and its answer lost.
+		if err == nil && !(repeated && wire.Got(resp, 1) == nil) {
 			err = c.lostAtLast(resp)
 		}
 		repeated = repeated || more

@@ -202,7 +202,7 @@ func (s *Session) pay(ctx context.Context) (err error) {
 	s.owed = nil
 	s.mu.Unlock()
 	for _, d := range owed {
-		limited, cancel := context.WithTimeoutCause(ctx, max(d.until.Until(), fenceLimit), errors.New("validity has ended"))
+		limited, cancel := lease.ToEnd(ctx, d.until, fenceLimit)
 		if failed := lease.Revoke(limited, s.client, d.id, d.first); failed != nil {
 			s.oweDebt(d)
 			err = failed

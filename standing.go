@@ -17,7 +17,7 @@ type standing struct {
 	ahead obstacle
 
 	next    *wire.Successor   // nil if nobody is known to stand behind
-	changes []*wire.Successor // of the tail, as long as it is not known which of them came after the place was created
+	changes []*wire.Successor // of the tail, until it is known which came after the place
 
 	onPlace, onKey, onTail, onAhead *watch.Watch
 	placeSince, tailSince           int64 // from when on the watches miss nothing

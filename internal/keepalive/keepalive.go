@@ -63,8 +63,8 @@ type sent struct {
 	at boottime.Instant
 }
 
-// A stream is one LeaseKeepAlive stream. Etcd answers what is sent on it in order. All but ctx and end are
-// guarded by renewer.mu.
+// A stream is one LeaseKeepAlive stream. Etcd answers what is sent on it in order. All but ctx and
+// end are guarded by renewer.mu.
 type stream struct {
 	ctx context.Context
 	end context.CancelFunc

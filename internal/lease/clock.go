@@ -75,8 +75,8 @@ func (c *clock) wholeMargin(ttl time.Duration) time.Duration {
 }
 
 // renewAt returns when the lease is to be renewed. If validity ends sooner than usual, the renewal
-// is due as much sooner. The first one comes up to half of the time sooner, so that leases that were
-// granted together are not renewed together.
+// is due as much sooner. The first one comes up to half of the time sooner, so that leases that
+// were granted together are not renewed together.
 func (c *clock) renewAt(refresh time.Duration) boottime.Instant {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,5 +126,10 @@ func (c *clock) WhileValid(ctx context.Context) (context.Context, context.Cancel
 // ToEnd returns ctx until validity ends, and for some time at least: etcd may keep the lease for
 // longer.
 func (c *clock) ToEnd(ctx context.Context, least time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, max(c.ValidUntil().Until(), least), errOver)
+	return ToEnd(ctx, c.ValidUntil(), least)
+}
+
+// ToEnd is that of a lease whose validity ends at an instant.
+func ToEnd(ctx context.Context, end boottime.Instant, least time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, max(end.Until(), least), errOver)
 }

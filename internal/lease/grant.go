@@ -35,8 +35,8 @@ func (e *GrantError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *GrantError) Unwrap() error { return e.Err }
 
-// Grant asks for a lease until etcd answers or ctx is done. Its error is a *GrantError. If ctx ended
-// the wait, that wraps the cause of ctx and what etcd said at last.
+// Grant asks for a lease until etcd answers or ctx is done. Its error is a *GrantError. If ctx
+// ended the wait, that wraps the cause of ctx and what etcd said at last.
 func Grant(ctx context.Context, client *clientv3.Client, t Timing) (*Lease, error) {
 	g := &granting{rpc: pb.NewLeaseClient(client.ActiveConnection()), ttl: t.TTL}
 	isNo := func(err error) bool { return retry.IsRefused(err) || errors.Is(err, errTaken) }
@@ -61,7 +61,8 @@ func Grant(ctx context.Context, client *clientv3.Client, t Timing) (*Lease, erro
 }
 
 // Revoke ends a lease and all its keys, and fences every write that is still on its way under it.
-// It asks again while the outcome is unknown. A lease that does not exist any more counts as revoked.
+// It asks again while the outcome is unknown. A lease that does not exist any more counts as
+// revoked.
 func Revoke(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration) error {
 	_, err := retry.Do(ctx, first, retry.IsRefused, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
 		resp, err := client.Revoke(ctx, id)
@@ -82,8 +83,9 @@ type granted struct {
 	sent   boottime.Instant
 }
 
-// A granting asks for one lease, whose id it chooses: a try whose answer was lost, or that said that
-// there is no space, may have been applied, and then shows itself in the next one, or is revoked.
+// A granting asks for one lease, whose id it chooses: a try whose answer was lost, or that said
+// that there is no space, may have been applied, and then shows itself in the next one, or is
+// revoked.
 type granting struct {
 	rpc pb.LeaseClient
 	ttl time.Duration

@@ -82,8 +82,8 @@ func (l *Lease) First() time.Duration { return l.first }
 // wiped is another one.
 func (l *Lease) IsFrom(h *pb.ResponseHeader) bool { return h.ClusterId == l.cluster }
 
-// seen takes note of the answer to a linearizable read or a write. If it is from another cluster, or
-// has a lower revision than was seen before the request was sent, the data is not what it was.
+// seen takes note of the answer to a linearizable read or a write. If it is from another cluster,
+// or has a lower revision than was seen before the request was sent, the data is not what it was.
 func (l *Lease) seen(h *pb.ResponseHeader, before int64) error {
 	l.clock.mu.Lock()
 	defer l.clock.mu.Unlock()
@@ -190,8 +190,8 @@ func (l *Lease) Fail(err error) {
 	}
 }
 
-// failed draws conclusions from the error of a renewal or of a read. It reports whether the lease is
-// useless, or ctx has ended.
+// failed draws conclusions from the error of a renewal or of a read. It reports whether the lease
+// is useless, or ctx has ended.
 func (l *Lease) failed(ctx context.Context, err error) bool {
 	if !errors.Is(err, ErrGone) && !errors.Is(err, ErrHistoryLost) {
 		return ctx.Err() != nil

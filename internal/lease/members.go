@@ -126,8 +126,8 @@ func (s *members) everybody() []Member {
 	return slices.Clone(s.all)
 }
 
-// Go runs something in the background, until the lease is closed or not renewed any more. It reports
-// whether it does.
+// Go runs something in the background, until the lease is closed or not renewed any more. It
+// reports whether it does.
 func (s *members) Go(do func(context.Context)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

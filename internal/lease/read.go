@@ -32,9 +32,9 @@ type stateRead struct {
 	apply func(resp *pb.TxnResponse, n int)
 }
 
-// states reads the states of members in one revision, and has them applied. If etcd refuses that, it
-// reads less at once: a member that may not be read must not be in the way of the others. It returns
-// one of the answers, nil if nothing may be read.
+// states reads the states of members in one revision, and has them applied. If etcd refuses that,
+// it reads less at once: a member that may not be read must not be in the way of the others. It
+// returns one of the answers, nil if nothing may be read.
 func (r reader) states(ctx context.Context, some []Member) (*pb.TxnResponse, error) {
 	reads, ops := r.ops(some)
 	if len(ops) == 0 {

@@ -18,8 +18,12 @@ func (m *Machine) watching(w Watching) {
 		m.recheck()
 		return
 	}
-	read, missed := m.pos.created(w)
-	if missed {
+	m.catchUp(m.pos.created(w))
+}
+
+// catchUp has what the watches have missed read, or watched from an earlier revision on.
+func (m *Machine) catchUp(read, missedTail bool) {
+	if missedTail {
 		m.rewatchTail()
 	}
 	m.forgetTail()

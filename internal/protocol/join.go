@@ -96,13 +96,7 @@ func (m *Machine) joined(a Answer) {
 func (m *Machine) entered(create, token int64, named bool) {
 	m.pos.named = named
 	missedPlace, missedTail := m.pos.joined(create)
-	if missedTail {
-		m.rewatchTail()
-	}
-	m.forgetTail()
-	if missedPlace {
-		m.do(Effect{Do: Observe})
-	}
+	m.catchUp(missedPlace, missedTail)
 	switch {
 	case token != 0:
 		m.hold(token)

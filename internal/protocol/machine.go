@@ -123,9 +123,6 @@ func (m *Machine) State() State { return m.state }
 // Token returns the fencing token, 0 as long as there is none.
 func (m *Machine) Token() int64 { return m.token }
 
-// Lost returns how the lock was lost, if it was.
-func (m *Machine) Lost() Reason { return m.lost }
-
 // Created returns the revision that created the place, 0 as long as it is not known.
 func (m *Machine) Created() int64 { return m.pos.create }
 
@@ -135,9 +132,6 @@ func (m *Machine) Strays() bool { return m.strays || m.pos.unsure || !m.settled 
 
 // Successor returns who joined next. It is not ok if that is not known.
 func (m *Machine) Successor() (next Successor, ok bool) { return m.pos.next, m.pos.next.Place != "" }
-
-// ForgetNext makes the machine one that does not know who is next. It is for tests.
-func (m *Machine) ForgetNext() { m.pos.next, m.pos.tailSince, m.pos.changes = Successor{}, 0, nil }
 
 // Ahead returns the key that the machine waits for, "" if it does not.
 func (m *Machine) Ahead() string {

@@ -10,9 +10,6 @@ type Ahead struct {
 	gone   bool
 }
 
-// Seen returns the same key as one that was read.
-func (a Ahead) Seen() Ahead { a.seen = true; return a }
-
 // left reports whether somebody left the line at a place that is gone, and perhaps many with them.
 // A place that held the lock, and one that was gone before it was seen, do not show that: the line
 // moves, and the history of the tail, which is that of all turns, has only places that are gone.

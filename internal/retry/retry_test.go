@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestDo: tries that are not answered cost little, slow answers count all the same, and nothing is left running.
+// TestDo: tries that are not answered cost little, slow answers count all the same, and nothing is
+// left running.
 func TestDo(t *testing.T) {
 	failed, final := errors.New("failed"), errors.New("final")
 	hang := func(ctx context.Context) (int32, error) { <-ctx.Done(); return 0, ctx.Err() }
@@ -55,8 +56,8 @@ func TestDo(t *testing.T) {
 				defer cancel()
 				var tries, running atomic.Int32
 				began := time.Now()
-				final_ := func(err error) bool { return errors.Is(err, final) }
-				got, err := Do(ctx, time.Second, final_, func(ctx context.Context) (int32, error) {
+				isFinal := func(err error) bool { return errors.Is(err, final) }
+				got, err := Do(ctx, time.Second, isFinal, func(ctx context.Context) (int32, error) {
 					if n := running.Add(1); n > triesAtOnce {
 						t.Errorf("%d at once", n)
 					}

@@ -37,7 +37,7 @@ type stream struct {
 	last          int64              // the newest watch's number
 	requests      []*pb.WatchRequest // to be sent
 	wake          chan struct{}      // there are some
-	created       []int64            // watches that etcd was asked for and has not confirmed, in that order
+	created       []int64            // watches that were asked for and not confirmed, in that order
 	createTimeout time.Duration      // after which an answer that does not come means silence
 	silence       *time.Timer        // runs while an answer is due
 	restart       context.CancelFunc // ends the present connection
@@ -85,8 +85,8 @@ func streamOf(client *clientv3.Client) *stream {
 	return streams.Of[client]
 }
 
-// All returns the watches of a client, and of how many etcd has confirmed that it serves them. It is
-// for tests.
+// All returns the watches of a client, and of how many etcd has confirmed that it serves them. It
+// is for tests.
 func All(client *clientv3.Client) (all []*Watch, created int) {
 	s := streamOf(client)
 	if s == nil {
@@ -262,7 +262,8 @@ func (s *stream) run() {
 	}
 }
 
-// connect opens the stream, asks for all watches, and tells their owners until it breaks. It reports whether etcd has said anything.
+// connect opens the stream, asks for all watches, and tells their owners until it breaks. It
+// reports whether etcd has said anything.
 func (s *stream) connect() (heard bool) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.ctx))
 	defer cancel()
@@ -334,7 +335,8 @@ func (s *stream) receive(resp *pb.WatchResponse) error {
 	return nil
 }
 
-// sort finds out what an answer is about: a watch that goes on, or nothing that anybody is to be told.
+// sort finds out what an answer is about: a watch that goes on, or nothing that anybody is to be
+// told.
 func (s *stream) sort(resp *pb.WatchResponse) (w *Watch, again bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,8 +28,8 @@ const mostPlaces = 1000
 // have values of any size.
 const mostStrangers = 64
 
-// ReadLine returns the line for a lock, with one linearizable read if no stranger seems to be in it,
-// else with two. It reads none of the values below K/ but those of keys that have the name of a
+// ReadLine returns the line for a lock, with one linearizable read if no stranger seems to be in
+// it, else with two. It reads none of the values below K/ but those of keys that have the name of a
 // place.
 func ReadLine(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
 	from, to := LinkedRange(lock)
@@ -97,7 +97,8 @@ func Shown(value []byte) string {
 	return string(value[:end]) + "..."
 }
 
-// Ahead returns how many places, the holder's among them, are before that of a process of this host; -1 if it has none.
+// Ahead returns how many places, the holder's among them, are before that of a process of this
+// host; -1 if it has none.
 func (l Line) Ahead(pid int) int {
 	self := process()
 	for i, kv := range l.Places {

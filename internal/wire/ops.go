@@ -48,7 +48,8 @@ func shortLine(lock string, most int64) []*operation {
 	return ops
 }
 
-// newestBelow gets the newest key below a lock's K/ that is older than a revision. Etcd sorts all of them for that.
+// newestBelow gets the newest key below a lock's K/ that is older than a revision. Etcd sorts all
+// of them for that.
 func newestBelow(lock string, than int64) *operation {
 	r := below(lock)
 	r.MaxCreateRevision, r.Limit = than-1, 1
@@ -130,7 +131,8 @@ func valueIs(key, value string) *comparison {
 	return &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(value)}}
 }
 
-// nobody compares true when neither the lock's key nor anything below it is there. The cheap comparison comes first.
+// nobody compares true when neither the lock's key nor anything below it is there. The cheap
+// comparison comes first.
 func nobody(lock string) []*comparison {
 	return []*comparison{createIs(lock, 0), noneIn(below(lock))}
 }

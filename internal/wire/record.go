@@ -18,7 +18,7 @@ type Record struct {
 	PID     int       `json:"pid,omitempty"`
 	Boot    string    `json:"boot,omitempty"`    // the boot id of the host's kernel
 	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
-	Start   uint64    `json:"start,omitempty"`   // when the process started, in clock ticks since boot
+	Start   uint64    `json:"start,omitempty"`   // of the process, in clock ticks since boot
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
 	Since   time.Time `json:"since,omitzero"`
 }
@@ -32,7 +32,8 @@ func (r Record) Marshal() string {
 	return string(b)
 }
 
-// Stamp returns a function that does what Marshal does, with the present time as Since, for much less.
+// Stamp returns a function that does what Marshal does, with the present time as Since, for much
+// less.
 func (r Record) Stamp() func() string {
 	r.Since = time.Time{}
 	head := strings.TrimSuffix(r.Marshal(), "}") + `,"since":"`
@@ -41,8 +42,8 @@ func (r Record) Stamp() func() string {
 	}
 }
 
-// ParseRecord reads a record. Etcd's own Mutex writes an empty value: that is an error here, and no reason to
-// doubt the place.
+// ParseRecord reads a record. Etcd's own Mutex writes an empty value: that is an error here, and no
+// reason to doubt the place.
 func ParseRecord(value []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(value, &r); err != nil {

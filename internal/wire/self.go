@@ -23,7 +23,8 @@ func Self(id string) Record {
 	return r
 }
 
-// process is what there is to say of the running process, whatever lock it wants. It does not change, and takes a while to find out.
+// process is what there is to say of the running process, whatever lock it wants. It does not
+// change, and takes a while to find out.
 var process = sync.OnceValue(func() (r Record) {
 	r.Host, _ = os.Hostname()
 	r.readProc()
@@ -48,7 +49,8 @@ func stat(process string) (parent int, start uint64, ok bool) {
 }
 
 func parseStat(content string) (parent int, start uint64, ok bool) {
-	// The name in parentheses may hold blanks and parentheses; 20 fields follow it up to the start time.
+	// The name in parentheses may hold blanks and parentheses; 20 fields follow it up to the start
+	// time.
 	fields := strings.Fields(content[strings.LastIndexByte(content, ')')+1:])
 	if len(fields) < 20 {
 		return 0, 0, false

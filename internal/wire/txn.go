@@ -61,8 +61,9 @@ func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
 }
 
 // Acquire takes the lock if nobody is there, else a place at the end of the line. If the place is
-// there, which an earlier try has created, it answers with its state. Otherwise it answers with what
-// was there before: K, and the tail, or for a place that is not linked the newest key below K/.
+// there, which an earlier try has created, it answers with its state. Otherwise it answers with
+// what was there before: K, and the tail, or for a place that is not linked the newest key below
+// K/.
 func Acquire(p Place) *pb.TxnRequest {
 	// In one transaction a read before a put answers with what was there before the put.
 	cmps := nobody(p.Lock)

@@ -33,7 +33,8 @@ func (s *Store) AppendKey(b []byte, rank func(revision int64) int64) []byte {
 	}
 	for i, c := range s.changes {
 		e.key(c.kv)
-		if firstOfKey(s.changes, i) { // what was before a later one is known from the change before it
+		// What was before a later one is known from the change before it.
+		if firstOfKey(s.changes, i) {
 			e.key(s.readableBefore(c))
 		}
 	}

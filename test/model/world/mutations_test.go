@@ -16,7 +16,7 @@ type mutation struct {
 	name   string
 	kind   string
 	nested bool // in the transaction that is nested in the other branch
-	part   int  // 0: comparisons, 1: operations, 2: of the other branch
+	part   int  // 0: comparisons, 1: operations
 	index  int
 }
 

@@ -311,13 +311,7 @@ func (w *World) txn(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 // check compares the line after a write: whoever got the lock by it is the oldest.
 func (w *World) check() {
 	rev := w.etcd.Revision()
-	resp, err := w.etcd.Txn(wire.LineRead(wire.Place{Lock: lock, Key: "none"}))
-	if err != nil {
-		w.errf("%v", err)
-		return
-	}
-	key := wire.Got(resp, 0)
-	if key == nil || key.ModRevision != rev {
+	if w.get(lock).ModRevision != rev {
 		return
 	}
 	all, _ := w.etcd.Txn(wire.NamesRead(lock, 1<<60))
