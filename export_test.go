@@ -1,15 +1,22 @@
 package etcdlock
 
-import "github.com/etcdlock/etcdlock/internal/watch"
+import (
+	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/watch"
+)
 
 // KnowsNext reports whether a Lock that is held, or waits, knows who is next in line.
 func (l *Lock) KnowsNext() bool {
-	if c := l.current(); c != nil {
-		return c.successor() != nil
+	if h := l.current(); h != nil {
+		return h.queue.KnowsNext()
 	}
 	all, _ := watch.All(l.client)
 	for _, w := range all {
-		if c, ok := w.Owner().(*contender); ok && c.owner == l && c.successor() != nil {
+		c, ok := w.Owner().(*queue.Contender)
+		if !ok {
+			continue
+		}
+		if h, ok := c.User().(*holding); ok && h.owner == l && c.KnowsNext() {
 			return true
 		}
 	}
@@ -17,12 +24,7 @@ func (l *Lock) KnowsNext() bool {
 }
 
 // ForgetNext makes a holder one that does not know who is next in line.
-func (l *Lock) ForgetNext() {
-	c := l.current()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.line.next, c.line.tailSince, c.line.changes = nil, 0, nil
-}
+func (l *Lock) ForgetNext() { l.current().queue.ForgetNext() }
 
 // Watches returns how many keys the client of a lock watches, as far as etcd has confirmed it.
 func (l *Lock) Watches() int {

@@ -16,7 +16,7 @@ import (
 // nil, hold nothing.
 //
 // Its methods may be called from any goroutine.
-type Held struct{ c *contender }
+type Held struct{ h *holding }
 
 // Context returns a context that is done when parent is, or when the lock is about to be lost: the
 // session's Grace before validity ends, or as soon as it is known that the lock is lost otherwise.
@@ -30,20 +30,20 @@ type Held struct{ c *contender }
 // Each context is kept until its parent is done or the lock is given back: make one for a piece of
 // work, and not one for each of its steps.
 func (h *Held) Context(parent context.Context) context.Context {
-	c := h.contender()
+	c := h.holding()
 	if c == nil {
 		ctx, cancel := context.WithCancelCause(parent)
 		cancel(ErrNotHeld)
 		return ctx
 	}
-	return c.hold(parent)
+	return c.hand(parent)
 }
 
 // Token returns the fencing token: the ModRevision that the lock's key got when it became ours.
 // Tokens grow from holder to holder. It says nothing of whether the lock is still held.
 func (h *Held) Token() int64 {
-	if c := h.contender(); c != nil {
-		return c.token.Load()
+	if c := h.holding(); c != nil {
+		return c.queue.Token()
 	}
 	return 0
 }
@@ -54,25 +54,25 @@ func (h *Held) Token() int64 {
 // somebody else etcd refuses such a transaction, however late it arrives. Once Unlock was called,
 // what it returns never holds.
 func (h *Held) IsHolder() clientv3.Cmp {
-	c := h.contender()
+	c := h.holding()
 	switch {
 	case c == nil:
 		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
 	case c.hasLeft():
 		return clientv3.Compare(clientv3.ModRevision(c.place.Key), "<", 0)
 	}
-	return clientv3.Compare(clientv3.ModRevision(c.place.Key), "=", c.token.Load())
+	return clientv3.Compare(clientv3.ModRevision(c.place.Key), "=", c.queue.Token())
 }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further
 // renewal succeeds; 0 or less when it is not held, or may be somebody else's.
 func (h *Held) Remaining() time.Duration {
 	now := boottime.Now()
-	c := h.contender()
+	c := h.holding()
 	if c == nil || c.isExpired() {
 		return 0
 	}
-	return c.validUntil().Sub(now)
+	return c.queue.ValidUntil().Sub(now)
 }
 
 // Expired returns a channel that is closed as soon as the lock may belong to somebody else: when
@@ -80,7 +80,7 @@ func (h *Held) Remaining() time.Duration {
 // context that Context returns is done earlier wherever that is possible; what still works when
 // Expired is closed must be ended, not asked to end.
 func (h *Held) Expired() <-chan struct{} {
-	if c := h.contender(); c != nil {
+	if c := h.holding(); c != nil {
 		return c.expired
 	}
 	return closed
@@ -97,7 +97,7 @@ var closed = func() <-chan struct{} {
 // goes no later than one TTL after the process, and may still be there when the lock is somebody
 // else's. For what must not be, use IsHolder.
 func (h *Held) Lease() clientv3.LeaseID {
-	if c := h.contender(); c != nil && !c.hasLeft() {
+	if c := h.holding(); c != nil && !c.hasLeft() {
 		return c.lease.ID()
 	}
 	return 0
@@ -107,7 +107,7 @@ func (h *Held) Lease() clientv3.LeaseID {
 // is renewed or ctx is done. Nobody needs it to keep the lock. It fails with a *LostError if the
 // lock was lost, and with ErrNotHeld after Unlock.
 func (h *Held) Refresh(ctx context.Context) error {
-	if c := h.contender(); c != nil {
+	if c := h.holding(); c != nil {
 		return c.refreshNow(ctx)
 	}
 	return ErrNotHeld
@@ -116,25 +116,25 @@ func (h *Held) Refresh(ctx context.Context) error {
 // Unlock is [Lock.Unlock] for this holding: if it was unlocked before, it fails with ErrNotHeld,
 // and touches no later one.
 func (h *Held) Unlock(ctx context.Context) error {
-	if c := h.contender(); c != nil {
+	if c := h.holding(); c != nil {
 		c.asked.Store(true)
 		return c.owner.end(ctx, c)
 	}
 	return ErrNotHeld
 }
 
-func (h *Held) contender() *contender {
+func (h *Held) holding() *holding {
 	if h == nil {
 		return nil
 	}
-	return h.c
+	return h.h
 }
 
 // errUnlocked is why the contexts handed out end when the holder unlocks.
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 
 // again is what Lock does while the lock is held. Unlocked meanwhile, it is not held any more.
-func (c *contender) again(ctx context.Context) (held *Held, unlocked bool, err error) {
+func (c *holding) again(ctx context.Context) (held *Held, unlocked bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Connect, ErrNoAnswer)
 	defer cancel()
 	err = c.refreshNow(ctx)
@@ -148,7 +148,7 @@ func (c *contender) again(ctx context.Context) (held *Held, unlocked bool, err e
 }
 
 // refreshNow renews a lock that is held. It ends when the lock is unlocked.
-func (c *contender) refreshNow(ctx context.Context) error {
+func (c *holding) refreshNow(ctx context.Context) error {
 	rpc, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -158,15 +158,15 @@ func (c *contender) refreshNow(ctx context.Context) error {
 		case <-rpc.Done():
 		}
 	}()
-	err := c.lease.RenewNow(rpc, c)
+	err := c.lease.RenewNow(rpc, c.queue)
 	if err == nil {
-		c.OnRenewed()
+		c.queue.OnRenewed()
 	}
 	if lost := c.lostError(); lost != nil && !c.hasLeft() {
 		return lost
 	}
 	if err != nil {
-		return fmt.Errorf("renewing lock %q: %w", c.key, err)
+		return fmt.Errorf("renewing lock %q: %w", c.place.Lock, err)
 	}
 	if c.hasLeft() {
 		return ErrNotHeld
@@ -175,77 +175,6 @@ func (c *contender) refreshNow(ctx context.Context) error {
 }
 
 // mustBeUnlocked is the error of who wants a lock again that was lost and is still valid.
-func (c *contender) mustBeUnlocked() error {
+func (c *holding) mustBeUnlocked() error {
 	return fmt.Errorf("it was lost, and is to be unlocked first: %w", c.lostError())
-}
-
-// hasLeft reports whether the lock was given back, or that has begun.
-func (c *contender) hasLeft() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.left
-}
-
-// A handed is one context that was handed out.
-type handed struct {
-	cancel context.CancelCauseFunc
-	forget func() bool // stops the waiting for its end
-}
-
-// A heldContext ends with the lock. It is what it wraps, and also asks the clock.
-type heldContext struct {
-	context.Context
-	c *contender
-}
-
-// Err ends the context if it is time for that, and nobody has come to it yet.
-func (h heldContext) Err() error {
-	if h.Context.Err() == nil && h.c.validUntil().Until() <= h.c.Grace {
-		h.c.OnGrace()
-	}
-	return h.Context.Err()
-}
-
-// hold makes a context that lasts as long as both ctx and the lock.
-func (c *contender) hold(ctx context.Context) context.Context {
-	held, cancel := context.WithCancelCause(ctx)
-	h := &handed{cancel: cancel}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.lost != nil:
-		cancel(c.lost)
-		return held
-	case c.left || isClosed(c.expired): // given back
-		cancel(errUnlocked)
-		return held
-	}
-	if c.handed == nil {
-		c.handed = make(map[*handed]struct{})
-	}
-	c.handed[h] = struct{}{}
-	h.forget = context.AfterFunc(held, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.handed, h)
-	})
-	return heldContext{held, c}
-}
-
-// endHolds is called with mu locked.
-func (c *contender) endHolds(cause error) {
-	for h := range c.handed {
-		h.forget()
-		h.cancel(cause)
-	}
-	c.handed = nil
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

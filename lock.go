@@ -47,7 +47,7 @@ type Lock struct {
 	runs chan struct{} // holds one token for Run
 
 	mu      sync.Mutex
-	at      *contender              // holds the lock, or lost it and was not unlocked yet
+	at      *holding                // holds the lock, or lost it and was not unlocked yet
 	waits   context.CancelCauseFunc // ends a Lock that waits; nil: none does
 	closing int                     // how many calls of Close are under way
 
@@ -103,14 +103,15 @@ func (l *Lock) Key() string { return l.key }
 // ID returns the holder's id.
 func (l *Lock) ID() string { return l.id }
 
-func (l *Lock) current() *contender {
+func (l *Lock) current() *holding {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at
 }
 
-// Prepare grants the lease that the next Lock or TryLock needs, so that these need one round trip only. It fails
-// with ErrNoAnswer if etcd does not answer within ConnectTimeout. Without need it does nothing.
+// Prepare grants the lease that the next Lock or TryLock needs, so that these need one round trip
+// only. It fails with ErrNoAnswer if etcd does not answer within ConnectTimeout. Without need it
+// does nothing.
 func (l *Lock) Prepare(ctx context.Context) error {
 	s, err := l.settings()
 	if err != nil {
@@ -150,8 +151,9 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease.Lease, error) {
 	return ls, err
 }
 
-// nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it compacts, and goes through all below K/ when
-// somebody joins: so the next place takes the same name, unless a late write could hit it.
+// nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it
+// compacts, and goes through all below K/ when somebody joins: so the next place takes the same
+// name, unless a late write could hit it.
 func (l *Lock) nextPlace(ls *lease.Lease, command string) wire.Place {
 	if l.under != ls {
 		n := ls.Places.Add(1)
@@ -233,14 +235,14 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 			return nil, err
 		}
 		if errors.Is(c.lease.Err(), ErrClosed) {
-			c.stop()
+			c.queue.Abandon()
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
 		}
 	}
 	l.mu.Lock()
 	l.at, l.atHand = c, nil
 	l.mu.Unlock()
-	l.alone = c.create() == c.token.Load()
+	l.alone = c.queue.Created() == c.queue.Token()
 	return &c.held, nil
 }
 
@@ -309,7 +311,7 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	}
 	defer func() {
 		var lost *LostError
-		asked := held.c.asked.Load()
+		asked := held.h.asked.Load()
 		switch unlocking := held.Unlock(ctx); {
 		case unlocking == ErrNotHeld && asked: // by the work
 		case errors.As(unlocking, &lost) && errors.As(err, &lost):
@@ -333,7 +335,8 @@ func (l *Lock) takeFor(ctx context.Context, how call, s settings) error {
 	return l.take(ctx, nil)
 }
 
-// take waits until this method may change the lock's state, until ctx is done, or until over is closed.
+// take waits until this method may change the lock's state, until ctx is done, or until over is
+// closed.
 func (l *Lock) take(ctx context.Context, over <-chan struct{}) error {
 	select {
 	case l.turn <- struct{}{}:

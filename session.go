@@ -13,6 +13,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/keepalive"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
@@ -64,7 +65,8 @@ type Session struct {
 
 	mu    sync.Mutex
 	lease *lease.Lease
-	owed  []debt // leases that are useless, and may be there
+	owed  []debt
+	pays  bool // in the background
 }
 
 // NewSession returns a session without locks. Nothing is sent to etcd. Call Close when it is no
@@ -108,8 +110,8 @@ func (s *Session) timing() timing {
 	return timing{TTL: s.TTL, Refresh: s.RefreshInterval, Grace: s.Grace, Connect: s.ConnectTimeout, Margin: s.Margin}
 }
 
-// Prepare grants the lease, so that the first Lock needs one round trip only. It fails with ErrNoAnswer if etcd does not answer within
-// ConnectTimeout. Without need it does nothing.
+// Prepare grants the lease, so that the first Lock needs one round trip only. It fails with
+// ErrNoAnswer if etcd does not answer within ConnectTimeout. Without need it does nothing.
 func (s *Session) Prepare(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err
@@ -125,7 +127,8 @@ func (s *Session) Prepare(ctx context.Context) error {
 	return err
 }
 
-// prepare returns the lease. One that has not been renewed for long is renewed first, to see whether etcd answers.
+// prepare returns the lease. One that has not been renewed for long is renewed first, to see
+// whether etcd answers.
 func (s *Session) prepare(ctx context.Context, set settings) (*lease.Lease, error) {
 	ls, err := s.present()
 	if err != nil || ls.IsReady() {
@@ -165,19 +168,28 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease.Lease, erro
 	return ls, err
 }
 
-// A debt is a lease that is to be revoked when etcd answers.
+// A debt is something that is to be removed when etcd answers: a lease, or a place that an operator
+// has written without its lease, which does not take it along.
 type debt struct {
 	id    clientv3.LeaseID
 	first time.Duration    // time limit of the first try
 	until boottime.Instant // when it is useless to try, at the latest; 0: it is soon
+	place *queue.Contender // or nil
 }
 
-// mostOwed is how many leases are remembered that could not be revoked. They also run out.
+func (d debt) pay(ctx context.Context, client *clientv3.Client) error {
+	if d.place != nil {
+		return d.place.RemoveWithoutLease(ctx)
+	}
+	return lease.Revoke(ctx, client, d.id, d.first)
+}
+
+// mostOwed is how many debts are remembered. Leases also run out.
 const mostOwed = 16
 
 // owe takes note of a lease that is to be revoked.
 func (s *Session) owe(ls *lease.Lease) {
-	s.oweDebt(debt{ls.ID(), ls.First(), ls.ValidUntil()})
+	s.oweDebt(debt{id: ls.ID(), first: ls.First(), until: ls.ValidUntil()})
 }
 
 func (s *Session) oweDebt(d debt) {
@@ -187,6 +199,31 @@ func (s *Session) oweDebt(d debt) {
 	s.owed = s.owed[max(0, len(s.owed)-mostOwed):]
 }
 
+// payOn pays in the background until all is paid, or the client is closed. What is owed then keeps
+// others out.
+func (s *Session) payOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pays {
+		return
+	}
+	s.pays = true
+	go func() {
+		for pause := retry.PauseMin; retry.Sleep(s.client.Ctx(), pause); pause = min(2*pause, retry.PauseRefused) {
+			if s.pay(s.client.Ctx()) != nil {
+				continue
+			}
+			s.mu.Lock()
+			s.pays = len(s.owed) > 0
+			paid := !s.pays
+			s.mu.Unlock()
+			if paid {
+				return
+			}
+		}
+	}()
+}
+
 // payNow is pay for somebody who has not asked for that.
 func (s *Session) payNow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
@@ -194,8 +231,8 @@ func (s *Session) payNow(ctx context.Context) {
 	s.pay(ctx)
 }
 
-// pay revokes what is owed, until ctx ends, or the validity of each; fenceLimit at least. What
-// cannot be revoked stays owed.
+// pay pays what is owed, until ctx ends, or the validity of each lease; fenceLimit at least. What
+// cannot be paid stays owed.
 func (s *Session) pay(ctx context.Context) (err error) {
 	s.mu.Lock()
 	owed := s.owed
@@ -203,7 +240,7 @@ func (s *Session) pay(ctx context.Context) (err error) {
 	s.mu.Unlock()
 	for _, d := range owed {
 		limited, cancel := lease.ToEnd(ctx, d.until, fenceLimit)
-		if failed := lease.Revoke(limited, s.client, d.id, d.first); failed != nil {
+		if failed := d.pay(limited, s.client); failed != nil {
 			s.oweDebt(d)
 			err = failed
 		}
@@ -263,7 +300,9 @@ func (s *Session) Close(ctx context.Context) error {
 		return unconfirmed(s.pay(ctx))
 	}
 	for _, m := range ls.Retire(ErrClosed) {
-		m.(*contender).dismiss()
+		if h, ok := m.(*queue.Contender).User().(*holding); ok {
+			h.dismiss()
+		}
 	}
 	ls.Close()
 	s.owe(ls)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,13 +47,17 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// rooms counts the calls of fillRoom.
+var rooms atomic.Int32
+
 // fillRoom runs such a command after some seconds, kills one of those that look after it, or takes
 // the lock away, and waits until all of it is dead.
 func fillRoom(t *testing.T, self, seconds, killed string) (p *program, lease int64) {
 	t.Helper()
 	s, client := etcdtest.Shared(t), etcdtest.Shared(t).Client(t)
-	// A user whom no other test has, so that nothing else counts among their processes.
-	user, key := fmt.Sprint(200000+os.Getpid()), fmt.Sprint("/no-room/", time.Now().UnixNano())
+	// A user whom nobody else has, so that nothing else counts among their processes, nor what is
+	// dead after the time before and still to be reaped.
+	user, key := fmt.Sprint(200000+1000*os.Getpid()+int(rooms.Add(1))), fmt.Sprint("/no-room/", time.Now().UnixNano())
 	p = startCommand(t, []string{roleVariable + "=takes all room"}, exec.Command(
 		"setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=150",
 		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "300", "-k", key, "--",

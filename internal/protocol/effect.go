@@ -77,6 +77,14 @@ type Request struct {
 	Place  string    // HistoryRead: whose
 }
 
+// Joins reports whether the request creates the place.
+func (r Request) Joins() bool { return r.Name == AcquireIfFree || r.Name == AcquireOrJoin }
+
+// WritesForOthers reports whether the request writes something under the lease of another place.
+func (r Request) WritesForOthers() bool {
+	return r.Name == Pass || r.Name == Leave && r.Before.Place != ""
+}
+
 // A Name is that of a function of internal/wire.
 type Name string
 

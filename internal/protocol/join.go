@@ -1,8 +1,11 @@
 package protocol
 
+// joining is a machine that is about to get a place.
+type joining struct{ *Machine }
+
 // acquire begins. Who met nobody the last time, and who only tries, begins with a request that is
 // half as long and, refused, has written nothing.
-func (m *Machine) acquire() {
+func (m joining) acquire() {
 	m.transition(Joining, noStep)
 	if m.noLease {
 		m.nothingWritten(m.pos.end)
@@ -17,7 +20,7 @@ func (m *Machine) acquire() {
 }
 
 // join takes the lock if nobody is there, else a place at the end of the line.
-func (m *Machine) join() {
+func (m joining) join() {
 	m.watch(OnPlace, m.Place, 0)
 	if m.Linked {
 		m.watch(OnTail, "", 0)
@@ -26,7 +29,7 @@ func (m *Machine) join() {
 	m.send(joinLine, Request{Name: AcquireOrJoin})
 }
 
-func (m *Machine) joinAnswer(a Answer) {
+func (m joining) joinAnswer(a Answer) {
 	switch m.step {
 	case joinAlone, joinLine:
 		m.joined(a)
@@ -56,7 +59,7 @@ func (m *Machine) joinAnswer(a Answer) {
 }
 
 // joined takes the answer to a request that creates the place.
-func (m *Machine) joined(a Answer) {
+func (m joining) joined(a Answer) {
 	alone := m.step == joinAlone
 	switch {
 	case a.Outcome == Applied: // nobody was there
@@ -86,26 +89,26 @@ func (m *Machine) joined(a Answer) {
 		m.join()
 	case a.Outcome == Unknown, a.Outcome == NoSpace, m.strays:
 		m.pos.unsure, m.pos.named = true, m.Linked
-		m.giveUp(m.endOf(a))
+		leaving{m.Machine}.giveUp(m.endOf(a))
 	default:
 		m.nothingWritten(m.endOf(a))
 	}
 }
 
 // entered says that the place was created, and with token that the lock was won.
-func (m *Machine) entered(create, token int64, named bool) {
+func (m joining) entered(create, token int64, named bool) {
 	m.pos.named = named
 	missedPlace, missedTail := m.pos.joined(create)
-	m.catchUp(missedPlace, missedTail)
+	hearing{m.Machine}.catchUp(missedPlace, missedTail)
 	switch {
 	case token != 0:
-		m.hold(token)
+		holding{m.Machine}.hold(token)
 	case m.cancelled:
-		m.giveUp(Cancelled)
+		leaving{m.Machine}.giveUp(Cancelled)
 	case m.pos.ahead.Key != "":
-		m.waitFor(m.pos.ahead)
+		waiting{m.Machine}.waitFor(m.pos.ahead)
 	default:
-		m.look(Ahead{}, false)
+		waiting{m.Machine}.look(Ahead{}, false)
 	}
 }
 
@@ -117,16 +120,16 @@ func (m *Machine) isOwn(lock KV) bool {
 }
 
 // startOver gives up a place of which it is not known how it was created.
-func (m *Machine) startOver() {
+func (m joining) startOver() {
 	m.pos.unsure, m.pos.named, m.orphan = true, m.Linked, true
-	m.giveUp(Uncertain)
+	leaving{m.Machine}.giveUp(Uncertain)
 }
 
 // nothingWritten ends a machine that has written nothing, as far as is known.
-func (m *Machine) nothingWritten(why End) {
+func (m joining) nothingWritten(why End) {
 	if m.strays {
 		m.pos.unsure, m.pos.named = true, m.Linked
-		m.giveUp(why)
+		leaving{m.Machine}.giveUp(why)
 		return
 	}
 	m.unwatchAll()
@@ -136,38 +139,14 @@ func (m *Machine) nothingWritten(why End) {
 }
 
 // endOf returns why a request that failed ends the wait.
-func (m *Machine) endOf(a Answer) End {
-	if m.noLease {
-		return m.pos.end
-	}
-	if a.Outcome == Unknown || a.Outcome == NoSpace {
-		return Uncertain
-	}
-	return Failed
-}
-
 // readFailed ends the wait because of a read that failed: it has no outcome that could be unknown.
-func (m *Machine) readFailed(a Answer) {
+func (m joining) readFailed(a Answer) {
 	why := m.endOf(a)
-	if m.cancelled {
-		why = Cancelled
-	}
 	if m.state == Joining {
 		m.nothingWritten(why)
 		return
 	}
-	m.giveUp(why)
+	leaving{m.Machine}.giveUp(why)
 }
 
 // over says once why the place will not get the lock.
-func (m *Machine) over(why End) {
-	if m.end != NotEnded {
-		return
-	}
-	m.end = why
-	if why == Busy {
-		m.do(Effect{Do: TellBusy})
-		return
-	}
-	m.do(Effect{Do: TellEnd, End: why})
-}

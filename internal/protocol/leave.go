@@ -1,8 +1,11 @@
 package protocol
 
+// leaving is a machine that removes what there is of its place.
+type leaving struct{ *Machine }
+
 // release gives the lock back. A transaction that is applied late does no harm: it compares with
 // our token, and neither that nor our place ever comes again.
-func (m *Machine) release() {
+func (m leaving) release() {
 	switch m.state {
 	case Held:
 		m.user = true
@@ -23,7 +26,7 @@ func (m *Machine) release() {
 }
 
 // giveUp ends the wait, and takes back the place, and the lock if it was granted meanwhile.
-func (m *Machine) giveUp(why End) {
+func (m leaving) giveUp(why End) {
 	m.over(why)
 	m.unwatchAll()
 	m.clear()
@@ -31,7 +34,7 @@ func (m *Machine) giveUp(why End) {
 
 // clear removes what there is of the place. A lease that serves nothing else takes it along: then
 // only a lock that can be passed on is.
-func (m *Machine) clear() {
+func (m leaving) clear() {
 	m.transition(Leaving, noStep)
 	m.sure = m.settled
 	switch {
@@ -51,7 +54,7 @@ func (m *Machine) clear() {
 }
 
 // handOver passes the lock on to the successor, if one is known, else gives it back.
-func (m *Machine) handOver() {
+func (m leaving) handOver() {
 	if next, ok := m.Successor(); ok {
 		m.send(leaveReleasing, Request{Name: Pass, Rev: m.token, Next: next})
 		return
@@ -59,7 +62,7 @@ func (m *Machine) handOver() {
 	m.send(leaveReleasing, Request{Name: GiveBack, Rev: m.token, Tail: m.pos.named})
 }
 
-func (m *Machine) leaveAnswer(a Answer) {
+func (m leaving) leaveAnswer(a Answer) {
 	if a.Outcome == Denied && m.request.Tail && m.request.Before.Place == "" {
 		// Whoever may not write the tail deletes the rest: such a place can be taken without it.
 		m.pos.named, m.request.Tail = false, false
@@ -94,7 +97,7 @@ func (m *Machine) leaveAnswer(a Answer) {
 }
 
 // handedOver takes the answer to a pass or a release.
-func (m *Machine) handedOver(a Answer) {
+func (m leaving) handedOver(a Answer) {
 	m.unclear = m.unclear || a.Repeated || a.Outcome == NoSpace
 	switch passes := m.request.Name == Pass; {
 	case a.Outcome == Applied:
@@ -118,7 +121,7 @@ func (m *Machine) handedOver(a Answer) {
 
 // leftLost takes the answer to the removal of a place whose release was refused. If an earlier try
 // was applied, and its answer lost, nothing is there.
-func (m *Machine) leftLost(a Answer) {
+func (m leaving) leftLost(a Answer) {
 	if a.Outcome != Applied {
 		m.released(false, NotLost)
 		m.later()
@@ -133,7 +136,7 @@ func (m *Machine) leftLost(a Answer) {
 }
 
 // released says once how the release ended.
-func (m *Machine) released(confirmed bool, reason Reason) {
+func (m leaving) released(confirmed bool, reason Reason) {
 	if m.user {
 		m.user = false
 		m.do(Effect{Do: TellReleased, Confirmed: confirmed, Reason: reason})
@@ -141,7 +144,7 @@ func (m *Machine) released(confirmed bool, reason Reason) {
 }
 
 // left takes the answer to a request to leave the line.
-func (m *Machine) left(a Answer) {
+func (m leaving) left(a Answer) {
 	switch {
 	case a.Outcome == Applied:
 		m.cleared()
@@ -158,7 +161,7 @@ func (m *Machine) left(a Answer) {
 
 // removeAs removes a place as it was found: as a holder does if the lock was granted to it, else as
 // it is.
-func (m *Machine) removeAs(k Keys) {
+func (m leaving) removeAs(k Keys) {
 	own := k.Place
 	switch {
 	case !own.Exists(), m.pos.create > 0 && !m.pos.unsure && own.Create != m.pos.create && !m.strays:
@@ -174,14 +177,14 @@ func (m *Machine) removeAs(k Keys) {
 }
 
 // read reads what there is.
-func (m *Machine) read() {
+func (m leaving) read() {
 	m.send(leaveReading, Request{Name: ReadState})
 }
 
 // removeOrphans deletes what somebody who deleted our place has left: the tail if it names the
 // place, and K if it was granted to us and no place was written with it. The lease serves others,
 // and would keep both.
-func (m *Machine) removeOrphans() {
+func (m leaving) removeOrphans() {
 	m.orphan = false
 	switch {
 	case !m.Shared:
@@ -193,7 +196,7 @@ func (m *Machine) removeOrphans() {
 	}
 }
 
-func (m *Machine) orphanAnswer(a Answer) {
+func (m leaving) orphanAnswer(a Answer) {
 	readKey := Request{Name: ReadTail, Place: m.Lock}
 	// Whoever may not read it has not written it.
 	if m.step == leaveTailRead && a.Outcome == Denied {
@@ -232,7 +235,7 @@ func (m *Machine) orphanAnswer(a Answer) {
 
 // later tries again after some time, for as long as the lease lasts: it is renewed for others, so
 // what is refused now must be asked for again. A lease that serves nothing else takes it along.
-func (m *Machine) later() {
+func (m leaving) later() {
 	if !m.Shared || m.noLease {
 		m.vanish()
 		return
@@ -243,7 +246,7 @@ func (m *Machine) later() {
 
 // cleared says that nothing was there. That is final if no request to join was under way when it
 // was looked for.
-func (m *Machine) cleared() {
+func (m leaving) cleared() {
 	switch {
 	case m.orphan && m.Shared && !m.noLease:
 		m.orphan = false
@@ -259,7 +262,7 @@ func (m *Machine) cleared() {
 }
 
 // track waits for what may appear.
-func (m *Machine) track() {
+func (m leaving) track() {
 	m.pos.unsure, m.pos.named, m.again = true, m.Linked, false
 	m.transition(Unconfirmed, noStep)
 	m.watch(OnPlace, m.Place, 0)
@@ -267,7 +270,7 @@ func (m *Machine) track() {
 }
 
 // recheck looks for the place after something was told.
-func (m *Machine) recheck() {
+func (m leaving) recheck() {
 	switch m.state {
 	case Leaving:
 		m.again = true
@@ -280,7 +283,7 @@ func (m *Machine) recheck() {
 }
 
 // vanish ends the machine.
-func (m *Machine) vanish() {
+func (m leaving) vanish() {
 	if m.state == Gone {
 		return
 	}

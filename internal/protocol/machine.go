@@ -123,6 +123,9 @@ func (m *Machine) State() State { return m.state }
 // Token returns the fencing token, 0 as long as there is none.
 func (m *Machine) Token() int64 { return m.token }
 
+// Lost returns how the lock was lost, if it was.
+func (m *Machine) Lost() Reason { return m.lost }
+
 // Created returns the revision that created the place, 0 as long as it is not known.
 func (m *Machine) Created() int64 { return m.pos.create }
 
@@ -132,6 +135,9 @@ func (m *Machine) Strays() bool { return m.strays || m.pos.unsure || !m.settled 
 
 // Successor returns who joined next. It is not ok if that is not known.
 func (m *Machine) Successor() (next Successor, ok bool) { return m.pos.next, m.pos.next.Place != "" }
+
+// ForgetNext makes the machine one that does not know who is next. It is for tests.
+func (m *Machine) ForgetNext() { m.pos.next, m.pos.tailSince, m.pos.changes = Successor{}, 0, nil }
 
 // Ahead returns the key that the machine waits for, "" if it does not.
 func (m *Machine) Ahead() string {
@@ -161,45 +167,45 @@ func (m *Machine) Step(in Input) []Effect {
 	m.out = nil
 	switch in := in.(type) {
 	case Acquire:
-		m.acquire()
+		joining{m}.acquire()
 	case Cancel:
 		m.cancel()
 	case Release:
-		m.release()
+		leaving{m}.release()
 	case Answer:
 		m.asked = false
 		m.answer(in)
 	case Event:
-		m.event(in)
+		hearing{m}.event(in)
 	case Watching:
-		m.watching(in)
+		hearing{m}.watching(in)
 	case Observation:
-		m.observation(in)
+		hearing{m}.observation(in)
 	case Elapsed:
 		m.elapsed()
 	case Lasting:
 		m.lasting = true
 		if m.state == Held {
-			m.watchHeld()
+			holding{m}.watchHeld()
 		}
 	case Settled:
-		if m.state == Joining && m.asked { // another one is under way
+		if m.state == Joining && m.asked && m.request.Joins() { // another one is under way
 			break
 		}
 		m.settled = true
-		m.recheck()
+		leaving{m}.recheck()
 	case Renewed:
-		m.recheck()
+		leaving{m}.recheck()
 	case Unreadable:
 		if m.state < Held {
 			m.pos.end = Failed
-			m.reconsider()
+			waiting{m}.reconsider()
 		}
 	case GraceBegun:
-		m.lose(Unrenewed)
+		holding{m}.lose(Unrenewed)
 	case ValidityOver:
-		m.lose(Unrenewed)
-		m.expire()
+		holding{m}.lose(Unrenewed)
+		holding{m}.expire()
 	case LeaseLost:
 		m.leaseLost(in)
 	}
@@ -211,11 +217,11 @@ func (m *Machine) answer(a Answer) {
 	m.strays = m.strays || a.Repeated
 	switch m.state {
 	case Joining:
-		m.joinAnswer(a)
+		joining{m}.joinAnswer(a)
 	case Waiting, Looking, Claiming:
-		m.waitAnswer(a)
+		waiting{m}.waitAnswer(a)
 	case Leaving:
-		m.leaveAnswer(a)
+		leaving{m}.leaveAnswer(a)
 	default: // the driver answers what is under way, so there is none
 	}
 }
@@ -229,7 +235,7 @@ func (m *Machine) cancel() {
 			m.asked = false
 		}
 		if !m.asked {
-			m.giveUp(Cancelled)
+			leaving{m}.giveUp(Cancelled)
 		}
 	default: // it is over already
 	}
@@ -247,17 +253,17 @@ func (m *Machine) leaseLost(l LeaseLost) {
 			m.asked = false
 		}
 		m.noLease, m.pos.end = true, end
-		m.reconsider()
+		waiting{m}.reconsider()
 	case Held, Lost:
 		m.noLease = true
-		m.lose(reason)
+		holding{m}.lose(reason)
 	case Leaving, Unconfirmed:
 		m.noLease = true
 		if l.History && m.lost == NotLost {
 			m.lost = HistoryLost
 		}
 		if !m.asked || m.step == leavePause {
-			m.vanish()
+			leaving{m}.vanish()
 		}
 	default: // there is nothing under it
 	}
@@ -295,4 +301,28 @@ func (m *Machine) unwatchAll() {
 	for of := range watchers {
 		m.unwatch(of)
 	}
+}
+
+func (m *Machine) endOf(a Answer) End {
+	switch {
+	case m.noLease:
+		return m.pos.end
+	case m.cancelled: // that is why the outcome is unknown, if it is
+		return Cancelled
+	case a.Outcome == Unknown, a.Outcome == NoSpace:
+		return Uncertain
+	}
+	return Failed
+}
+
+func (m *Machine) over(why End) {
+	if m.end != NotEnded {
+		return
+	}
+	m.end = why
+	if why == Busy {
+		m.do(Effect{Do: TellBusy})
+		return
+	}
+	m.do(Effect{Do: TellEnd, End: why})
 }

@@ -1,5 +1,8 @@
 package protocol
 
+// waiting is a machine that waits for its turn, or finds out whether it has come.
+type waiting struct{ *Machine }
+
 // stepsBack is how many places that are gone a waiter goes back in the tail's history before it has
 // the line read. Each costs a round trip.
 const stepsBack = 16
@@ -7,7 +10,7 @@ const stepsBack = 16
 // waitFor waits until the lock is granted, or the predecessor is gone: its key absent, or created
 // anew. (A Mutex that locks again does so under the same key, behind us. Whoever took that for the
 // old one would wait for it, and it for us.)
-func (m *Machine) waitFor(ahead Ahead) {
+func (m waiting) waitFor(ahead Ahead) {
 	m.pos.ahead, m.passing = ahead, false
 	if m.Try {
 		m.transition(Waiting, noStep)
@@ -26,7 +29,7 @@ func (m *Machine) waitFor(ahead Ahead) {
 
 // reconsider decides what to do after something was told. While a request is under way that waits
 // for its answer.
-func (m *Machine) reconsider() {
+func (m waiting) reconsider() {
 	switch m.state {
 	case Joining, Waiting, Looking, Claiming:
 	default:
@@ -38,11 +41,11 @@ func (m *Machine) reconsider() {
 	token, granted := m.pos.granted()
 	switch {
 	case m.cancelled:
-		m.giveUp(Cancelled)
+		leaving{m.Machine}.giveUp(Cancelled)
 	case granted:
-		m.hold(token)
+		holding{m.Machine}.hold(token)
 	case m.pos.end != NotEnded:
-		m.giveUp(m.pos.end)
+		leaving{m.Machine}.giveUp(m.pos.end)
 	case m.state == Waiting:
 		m.passedOver()
 	// An earlier try has created the place, and nothing is known of the others.
@@ -54,7 +57,7 @@ func (m *Machine) reconsider() {
 // passedOver goes on if the predecessor is gone. If it held the lock, the news that it passed the
 // lock on may be on its way: the two are of one revision and of two watches. Whoever does not wait
 // for it claims in vain.
-func (m *Machine) passedOver() {
+func (m waiting) passedOver() {
 	switch ahead := m.pos.ahead; {
 	case !ahead.gone:
 	case ahead.held && !m.passing:
@@ -70,26 +73,27 @@ func (m *Machine) passedOver() {
 func (m *Machine) elapsed() {
 	switch {
 	case m.state == Waiting && m.passing && !m.asked:
-		m.follow(m.pos.ahead)
+		waiting{m}.follow(m.pos.ahead)
 	case m.state == Looking && m.step == lookSpread:
 		m.asked = false
-		if m.reconsider(); m.state == Looking && !m.asked {
-			m.lookFar()
+		waiting{m}.reconsider()
+		if m.state == Looking && !m.asked {
+			waiting{m}.lookFar()
 		}
 	case m.state == Leaving && m.step == leavePause:
 		m.asked = false
 		if m.noLease {
-			m.vanish()
+			leaving{m}.vanish()
 			return
 		}
-		m.read()
+		leaving{m}.read()
 	default: // what it was for is over
 	}
 }
 
 // follow goes on behind a predecessor that is gone. If somebody left at its place, perhaps with
 // many others, the history of the tail tells who stood before it. If not, it may be our turn.
-func (m *Machine) follow(gone Ahead) {
+func (m waiting) follow(gone Ahead) {
 	m.unwatch(OnAhead)
 	m.crowd = false
 	if gone.left() {
@@ -102,7 +106,7 @@ func (m *Machine) follow(gone Ahead) {
 }
 
 // goBack asks the history who stood before a place that is gone.
-func (m *Machine) goBack(gone Ahead, steps int) {
+func (m waiting) goBack(gone Ahead, steps int) {
 	m.ahead, m.steps = gone, steps
 	switch {
 	case gone.Link.Place == "":
@@ -116,7 +120,7 @@ func (m *Machine) goBack(gone Ahead, steps int) {
 
 // backInVain ends the search in the history. With crowd others are likely to have searched in vain
 // as well.
-func (m *Machine) backInVain(crowd bool) {
+func (m waiting) backInVain(crowd bool) {
 	m.crowd = crowd
 	if m.pos.ahead.Key == "" { // the line was read, and is long
 		m.readFar()
@@ -126,13 +130,13 @@ func (m *Machine) backInVain(crowd bool) {
 }
 
 // lookedBack takes the answer to a read of the history.
-func (m *Machine) lookedBack(a Answer) {
+func (m waiting) lookedBack(a Answer) {
 	there := a.Keys.Place
 	switch {
 	case a.Outcome == Rejected || a.Outcome == Denied: // forgotten
 		m.backInVain(true)
 	case a.Outcome != Applied:
-		m.readFailed(a)
+		joining{m.Machine}.readFailed(a)
 	case there.Exists() && there.Create < m.pos.create:
 		m.waitFor(Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, seen: true})
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
@@ -145,7 +149,7 @@ func (m *Machine) lookedBack(a Answer) {
 // claimBehind takes the lock if it is our turn. Gone is the predecessor that is gone, if one is
 // known. Who stood directly behind a holder is next if no stranger is in line, and need not have
 // etcd go through the line.
-func (m *Machine) claimBehind(gone Ahead) {
+func (m waiting) claimBehind(gone Ahead) {
 	m.gone = gone
 	m.transition(Claiming, noStep)
 	if gone.held {
@@ -158,16 +162,16 @@ func (m *Machine) claimBehind(gone Ahead) {
 // claim makes a claim. To repeat one whose outcome is unknown is safe: it requires the place as it
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
-func (m *Machine) claim(s step, name Name) { m.send(s, Request{Name: name, Rev: m.pos.create}) }
+func (m waiting) claim(s step, name Name) { m.send(s, Request{Name: name, Rev: m.pos.create}) }
 
 // claimed takes the answer to a claim.
-func (m *Machine) claimed(a Answer) {
+func (m waiting) claimed(a Answer) {
 	if a.Outcome == Applied {
-		m.hold(a.Rev)
+		holding{m.Machine}.hold(a.Rev)
 		return
 	}
 	if a.Outcome != Refused {
-		m.giveUp(m.endOf(a))
+		leaving{m.Machine}.giveUp(m.endOf(a))
 		return
 	}
 	m.pos.observe(a.Keys)
@@ -187,7 +191,7 @@ func (m *Machine) claimed(a Answer) {
 
 // look reads the line for what stands before the place: the newest older place, else K, else
 // nothing. Gone is known to be gone.
-func (m *Machine) look(gone Ahead, crowd bool) {
+func (m waiting) look(gone Ahead, crowd bool) {
 	m.transition(Looking, noStep)
 	m.gone, m.crowd = gone, crowd
 	m.pos.ahead = Ahead{}
@@ -196,10 +200,10 @@ func (m *Machine) look(gone Ahead, crowd bool) {
 
 // lookedAtLine takes the answer to a read of the line. In a long one the search begins behind what
 // is gone, if that is known. A crowd that has done so in vain does not read it all at once.
-func (m *Machine) lookedAtLine(a Answer) {
+func (m waiting) lookedAtLine(a Answer) {
 	switch {
 	case a.Outcome != Applied:
-		m.readFailed(a)
+		joining{m.Machine}.readFailed(a)
 	case a.Whole:
 		m.found(a.Ahead)
 	case m.crowd || m.gone.held:
@@ -210,7 +214,7 @@ func (m *Machine) lookedAtLine(a Answer) {
 }
 
 // readFar has etcd look for the newest older place in a long line, which costs it much.
-func (m *Machine) readFar() {
+func (m waiting) readFar() {
 	if m.crowd {
 		m.step, m.asked = lookSpread, true
 		m.do(Effect{Do: Timer, Delay: Spread})
@@ -219,13 +223,13 @@ func (m *Machine) readFar() {
 	m.lookFar()
 }
 
-func (m *Machine) lookFar() {
+func (m waiting) lookFar() {
 	m.send(lookFar, Request{Name: ReadFar, Rev: m.pos.create})
 }
 
 // found goes on with what stands before the place, if anything does. If nothing does, nothing older
 // can come any more.
-func (m *Machine) found(ahead Ahead) {
+func (m waiting) found(ahead Ahead) {
 	if ahead.Key != "" {
 		m.waitFor(ahead)
 		return
@@ -234,14 +238,14 @@ func (m *Machine) found(ahead Ahead) {
 	m.claim(claimOldest, ClaimOldest)
 }
 
-func (m *Machine) waitAnswer(a Answer) {
+func (m waiting) waitAnswer(a Answer) {
 	switch m.step {
 	case waitBusy:
 		if a.Outcome != Applied {
-			m.readFailed(a)
+			joining{m.Machine}.readFailed(a)
 			return
 		}
-		m.giveUp(Busy)
+		leaving{m.Machine}.giveUp(Busy)
 		return
 	case claimBehindHolder, claim, claimOldest:
 		m.claimed(a)
@@ -257,7 +261,7 @@ func (m *Machine) waitAnswer(a Answer) {
 		m.lookedAtLine(a)
 	case lookFar:
 		if a.Outcome != Applied {
-			m.readFailed(a)
+			joining{m.Machine}.readFailed(a)
 			return
 		}
 		m.found(a.Ahead)
@@ -265,16 +269,3 @@ func (m *Machine) waitAnswer(a Answer) {
 }
 
 // hold takes note that a revision made us the holder.
-func (m *Machine) hold(token int64) {
-	m.token = token
-	m.unwatch(OnAhead)
-	if m.cancelled {
-		m.giveUp(Cancelled)
-		return
-	}
-	m.transition(Held, noStep)
-	m.do(Effect{Do: TellHeld, Token: token})
-	if m.lasting {
-		m.watchHeld()
-	}
-}

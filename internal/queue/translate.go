@@ -1,5 +1,5 @@
-// Package queue translates between machines of package protocol and etcd: it makes the transactions
-// that they ask for, and says what answers and events mean.
+// Package queue runs machines of package protocol against etcd: it sends the transactions that they
+// ask for, opens their watches, and tells them of answers, events and time.
 package queue
 
 import (

@@ -4,8 +4,8 @@
 // # What is modelled
 //
 // Etcd is K, the keys below it, the tail, their revisions and the leases. Up to three contenders of our kind go through acquire (or
-// its first half, or TryLock), watch, read, look back in the tail's history, claim, list, pass or release, leave, revoke, as acquire.go, wait.go
-// and release.go do; a Mutex of etcd's concurrency package locks and unlocks. One of ours may not write the tail. Two may share
+// its first half, or TryLock), watch, read, look back in the tail's history, claim, list, pass or release, leave, revoke, as
+// internal/protocol does; a Mutex of etcd's concurrency package locks and unlocks. One of ours may not write the tail. Two may share
 // a lease, as in a session: see below.
 //
 // Whoever stands in line learns from the first change of the tail after its own place who its successor is, and keeps to that, also if

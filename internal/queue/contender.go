@@ -1,0 +1,230 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A User is told what becomes of a contender. Its methods must not block, nor call the contender.
+type User interface {
+	Waiting()                               // behind somebody else
+	Lost(reason protocol.Reason, why error) // or about to be
+	Expired()                               // the lock may be somebody else's
+}
+
+// Options are what a contender is made with.
+type Options struct {
+	Place     wire.Place
+	Lease     *lease.Lease
+	Timing    lease.Timing
+	Log       *slog.Logger
+	OnRenew   func() // or nil
+	Try, Lone bool
+}
+
+// A Contender is one place in line, from the request to join until nothing of it is left. The
+// caller's goroutine drives it while it acquires and releases; what has to be done otherwise is
+// done in the background.
+//
+// Lock order: mu before everything of the lease and of its watches.
+type Contender struct{ member }
+
+// New returns a contender that has not begun. It is a member of its lease until it leaves.
+func New(o Options, user User) *Contender {
+	config := Config(o.Place)
+	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared()
+	c := &Contender{}
+	d := &c.member.driver
+	d.Options, d.user, d.self = o, user, c
+	d.m, d.wake = protocol.New(config), make(chan struct{}, 1)
+	d.requests.Options = &d.Options
+	d.requests.settled = func() { d.step(protocol.Settled{}) }
+	return c
+}
+
+// Acquire waits for the lock. Answered is called when etcd has answered for the first time. The
+// error is an *EndError; then Leave has to be called.
+func (c *Contender) Acquire(ctx context.Context, answered func()) error {
+	if err := c.Lease.Add(c, c.Timing, c.Log); err != nil {
+		c.OnLeaseLost(err)
+	}
+	c.drive(ctx, protocol.Acquire{}, func() bool {
+		if c.m.Created() > 0 && answered != nil {
+			answered()
+			answered = nil
+			c.Lease.DeferWatches(c)
+		}
+		return c.m.State() == protocol.Held || c.end != protocol.NotEnded
+	})
+	c.mu.Lock()
+	held, end, err := c.m.State() == protocol.Held, c.end, c.err
+	c.mu.Unlock()
+	switch {
+	case held:
+		return c.confirm(ctx)
+	case end == protocol.NotEnded: // ctx is done
+		c.step(protocol.Cancel{})
+		return &EndError{protocol.Cancelled, context.Cause(ctx)}
+	}
+	if leaseErr := c.Lease.Err(); end >= protocol.NoLease && leaseErr != nil {
+		err = leaseErr
+	}
+	return &EndError{end, err}
+}
+
+// confirm renews the lease of a lock that was acquired with little validity left, as after an
+// outage: nothing runs under the lock yet that would have to be stopped, and it is not lost as long
+// as etcd has the lease.
+func (c *Contender) confirm(ctx context.Context) error {
+	if c.Lease.ValidUntil().Until() < c.Timing.Grace+2*c.Lease.First() {
+		if err := c.Lease.RenewNow(ctx, c); err != nil {
+			c.mu.Lock()
+			c.err = err
+			c.mu.Unlock()
+			end := protocol.Uncertain
+			switch {
+			case c.Lease.Err() != nil:
+				end = protocol.NoLease
+			case retry.IsRefused(err):
+				end = protocol.Failed
+			}
+			return &EndError{end, err}
+		}
+	}
+	c.confirmed.Store(true)
+	c.Lease.DeferWatches(c)
+	// Time has stood still for us, and the watchdog may have passed us over.
+	if c.ValidUntil().Until() <= c.Timing.Grace {
+		c.Lease.Ring()
+	}
+	c.Lease.SetProbe(c.Place.Lock)
+	if err := c.Lease.Err(); err != nil {
+		c.OnLeaseLost(err)
+	}
+	return nil
+}
+
+// Token returns the fencing token, 0 before there is one.
+func (c *Contender) Token() int64 { return c.token.Load() }
+
+// Busy returns what was found there, after an Acquire that ended with protocol.Busy.
+func (c *Contender) Busy() Line { return *c.requests.busy.Load() }
+
+// Created returns the revision that created the place, 0 if that is not known.
+func (c *Contender) Created() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.m.Created()
+}
+
+// Strays reports whether the name of the place must not be used again.
+func (c *Contender) Strays() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.m.Strays()
+}
+
+// KnowsNext reports whether it is known who is next.
+func (c *Contender) KnowsNext() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.m.Successor()
+	return ok
+}
+
+// Settled reports whether all requests to join have been answered.
+func (c *Contender) Settled() bool { return c.requests.unsettled.Load() == 0 }
+
+// User returns who is told of what becomes of the contender.
+func (c *Contender) User() User { return c.user }
+
+// Released says how a release has ended.
+type Released struct {
+	Confirmed bool
+	Reason    protocol.Reason // the lock had been lost before
+	Err       error           // why it is not confirmed
+}
+
+// Release gives the lock to who is next in line, or back, with one transaction. It does not go on
+// when validity has ended, or ctx is done. What is left then goes with the lease, or, if that is
+// shared, is removed in the background.
+func (c *Contender) Release(ctx context.Context) Released {
+	c.requests.ends.Store(true)
+	c.drive(ctx, protocol.Release{}, func() bool { return c.released != nil || c.gone })
+	c.requests.ends.Store(false)
+	c.Lease.Remove(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.released == nil {
+		return Released{Err: cmp.Or(context.Cause(ctx), c.err, lease.ErrGone)}
+	}
+	return Released{c.released.Confirmed, c.released.Reason, c.err}
+}
+
+// Leave removes what there is of a contender until ctx is done. If the lease is shared, that goes
+// on in the background.
+func (c *Contender) Leave(ctx context.Context) {
+	c.step(protocol.Cancel{})
+	c.drive(ctx, protocol.Release{}, func() bool { return c.gone || c.m.State() == protocol.Unconfirmed })
+	c.Lease.Remove(c)
+}
+
+// Abandon ends a contender whose lease is revoked, or has ended.
+func (c *Contender) Abandon() {
+	c.step(protocol.LeaseLost{})
+	c.step(protocol.Cancel{})
+	c.step(protocol.Release{})
+	c.Lease.Remove(c)
+}
+
+// Compare reads K and the place, and returns how the lock was lost, if it was.
+func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
+	resp, err := c.Lease.Read(ctx, wire.StateRead(wire.StateOps(c.Place.Lock, c.Place.Key, "")))
+	switch {
+	case errors.Is(err, lease.ErrHistoryLost):
+		return protocol.HistoryLost, nil
+	case err != nil:
+		return protocol.NotLost, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.m.Compare(keys(resp)), nil
+}
+
+// IsOverwritten reports whether somebody else may have written the place, or made another of its
+// name.
+func (c *Contender) IsOverwritten() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end == protocol.Deleted || c.end == protocol.Overwritten || c.m.Lost() == protocol.PlaceLost
+}
+
+// RemoveWithoutLease removes the place if it is not under our lease. In another history than the
+// lease's it is not there.
+func (c *Contender) RemoveWithoutLease(ctx context.Context) error {
+	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(c.Place.Key))
+	if errors.Is(err, lease.ErrHistoryLost) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if own := wire.Got(resp, 0); own != nil && own.Lease != int64(c.Place.Lease) {
+		_, _, err = c.requests.rewrite(ctx, protocol.Request{Name: protocol.Remove, Rev: own.ModRevision})
+	}
+	return err
+}
+
+// ForgetNext makes the contender one that does not know who is next. It is for tests.
+func (c *Contender) ForgetNext() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.m.ForgetNext()
+}

@@ -1,0 +1,286 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/watch"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A driver has a machine, and does what that asks for: it sends its requests one after another,
+// opens its watches, and waits. A caller's goroutine sends while the caller waits for what comes of
+// it; otherwise one of the lease's does.
+type driver struct {
+	Options
+	user     User
+	self     self
+	requests requests
+	wake     chan struct{} // something has happened that a caller who waits must know
+
+	token atomic.Int64
+
+	mu      sync.Mutex
+	m       protocol.Machine
+	next    *protocol.Request // to be sent
+	sending bool              // somebody sends the one before it, or is about to send this one
+	callers int               // who send what there is to be sent
+	watches [4]*watch.Watch
+	timer   *time.Timer
+	pause   time.Duration // before the last retry
+	warned  bool          // that there are retries
+	tracked bool
+	err     error // of the last request
+
+	// What the machine has told.
+	end      protocol.End
+	released *protocol.Effect
+	gone     bool
+
+	sight sight
+}
+
+// self is what the lease and the watches know of the one that a driver is part of.
+type self interface {
+	lease.Member
+	lease.Remnant
+	watch.Owner
+}
+
+// step gives the machine an input, and does what it asks for.
+func (d *driver) step(in protocol.Input) {
+	d.mu.Lock()
+	d.stepLocked(in)
+	d.mu.Unlock()
+	d.stepped()
+}
+
+// stepFor is step with what a watch has told, unless the watch has ended.
+func (d *driver) stepFor(w *watch.Watch, in func(of protocol.Watched) protocol.Input) {
+	d.mu.Lock()
+	for of, one := range d.watches {
+		if one == w {
+			d.stepLocked(in(protocol.Watched(of)))
+			break
+		}
+	}
+	d.mu.Unlock()
+	d.stepped()
+}
+
+func (d *driver) stepLocked(in protocol.Input) {
+	for _, e := range d.m.Step(in) {
+		d.do(e)
+	}
+}
+
+func (d *driver) stepped() {
+	d.notify()
+	d.kick()
+}
+
+func (d *driver) notify() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// kick has what is to be sent sent in the background, if no caller sends it. Where nothing runs in
+// the background any more, the lease takes along what is left.
+func (d *driver) kick() {
+	d.mu.Lock()
+	kick := d.next != nil && !d.sending && d.callers == 0
+	d.sending = d.sending || kick
+	d.mu.Unlock()
+	if !kick || d.Lease.Go(d.drain) {
+		return
+	}
+	d.mu.Lock()
+	d.next, d.sending = nil, false
+	d.stepLocked(protocol.LeaseLost{})
+	d.stepLocked(protocol.Answer{Outcome: protocol.Unknown, Repeated: true})
+	d.mu.Unlock()
+	d.stepped()
+}
+
+// do does what the machine asks for. It is called with mu locked.
+func (d *driver) do(e protocol.Effect) {
+	switch e.Do {
+	case protocol.Send:
+		d.next = &e.Request
+	case protocol.Watch:
+		key := e.Key
+		if e.Of == protocol.OnTail {
+			key = wire.Tail(d.Place.Lock)
+		}
+		d.watches[e.Of] = d.Lease.Watch(key, e.From, d.self)
+	case protocol.Unwatch:
+		d.Lease.Cancel(d.watches[e.Of])
+		d.watches[e.Of] = nil
+	case protocol.Observe:
+		d.Lease.ScheduleRead(d.self)
+	case protocol.Timer:
+		d.timer = time.AfterFunc(d.delay(e.Delay), func() { d.step(protocol.Elapsed{}) })
+	case protocol.Track:
+		if !d.tracked {
+			d.tracked = true
+			d.Lease.Track(d.self)
+		}
+	default:
+		d.tell(e)
+	}
+}
+
+// tell passes on what the machine says. It is called with mu locked.
+func (d *driver) tell(e protocol.Effect) {
+	switch e.Do {
+	case protocol.TellWaiting:
+		d.user.Waiting()
+	case protocol.TellHeld:
+		d.token.Store(e.Token)
+	case protocol.TellBusy:
+		d.end = protocol.Busy
+	case protocol.TellEnd:
+		d.end = e.End
+	case protocol.TellLost:
+		d.user.Lost(e.Reason, d.why())
+	case protocol.TellExpired:
+		d.user.Expired()
+	case protocol.TellReleased:
+		d.released = &e
+	case protocol.TellGone:
+		d.gone = true
+		if d.timer != nil {
+			d.timer.Stop()
+		}
+		if d.tracked {
+			d.Lease.Untrack(d.self)
+		}
+	}
+}
+
+// inPassing is how long the news that a holder has gone may come before the news that it passed the
+// lock on.
+const inPassing = time.Millisecond
+
+// spread is the time over which those read the line who have searched in vain: there may be
+// thousands of them.
+const spread = 500 * time.Millisecond
+
+// delay returns how long a timer takes. It is called with mu locked.
+func (d *driver) delay(of protocol.Delay) time.Duration {
+	switch of {
+	case protocol.InPassing:
+		return inPassing
+	case protocol.Spread:
+		return rand.N(spread)
+	}
+	if !d.warned {
+		d.warned = true
+		d.say(slog.LevelWarn, "cannot take back a place in line yet", "key", d.Place.Lock, "place", d.Place.Key, "cause", d.err)
+	}
+	d.pause = min(max(2*d.pause, retry.PauseMin), retry.PauseRefused)
+	return d.pause
+}
+
+// drive gives the machine an input, and sends what it asks for until done, which is called with mu
+// locked, or ctx is done. What is left to be sent then is sent in the background.
+func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool) {
+	d.mu.Lock()
+	d.callers++
+	d.mu.Unlock()
+	d.step(in)
+	for {
+		d.mu.Lock()
+		if done() || ctx.Err() != nil {
+			d.callers--
+			d.mu.Unlock()
+			d.kick()
+			return
+		}
+		r := d.take()
+		d.mu.Unlock()
+		if r == nil {
+			select {
+			case <-d.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		d.send(ctx, *r)
+		d.mu.Lock()
+		d.sending = false
+		d.mu.Unlock()
+	}
+}
+
+// take returns the request that is to be sent now, nil if there is none. It is called with mu
+// locked.
+func (d *driver) take() *protocol.Request {
+	if d.sending || d.next == nil {
+		return nil
+	}
+	r := d.next
+	d.next, d.sending = nil, true
+	return r
+}
+
+// drain sends what there is to be sent, as long as no caller does.
+func (d *driver) drain(ctx context.Context) {
+	for {
+		d.mu.Lock()
+		d.sending = false
+		var r *protocol.Request
+		if d.callers == 0 {
+			r = d.take()
+		}
+		d.mu.Unlock()
+		if r == nil {
+			d.notify() // whoever has come meanwhile
+			return
+		}
+		d.send(ctx, *r)
+	}
+}
+
+// send sends a request until its outcome is known, or ctx is done, and tells the machine.
+func (d *driver) send(ctx context.Context, r protocol.Request) {
+	d.mu.Lock()
+	create := d.m.Created()
+	d.mu.Unlock()
+	answer, err := d.requests.ask(ctx, r, create)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		d.step(protocol.Cancel{}) // this is why the outcome is unknown
+	case errors.Is(err, lease.ErrHistoryLost):
+		d.Lease.Fail(lease.ErrHistoryLost)
+		d.step(protocol.LeaseLost{History: true}) // also to one that is no member any more
+	case errors.Is(err, rpctypes.ErrLeaseNotFound) && !r.WritesForOthers():
+		d.Lease.Fail(lease.ErrGone)
+	}
+	d.mu.Lock()
+	d.err = err
+	d.stepLocked(answer)
+	if r.Joins() && d.requests.unsettled.Load() == 0 {
+		d.stepLocked(protocol.Settled{})
+	}
+	d.mu.Unlock()
+	d.stepped()
+}
+
+// say writes a message to the logger, some time later.
+func (d *driver) say(level slog.Level, message string, args ...any) {
+	d.Lease.Notices.Log(d.Log, level, message, args...)
+}

@@ -1,0 +1,108 @@
+package queue
+
+import (
+	"errors"
+	"sync/atomic"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/watch"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A member is a driver whose machine hears of what its lease and its watches tell: it is a
+// lease.Member, a lease.Remnant, and a watch.Owner.
+type member struct {
+	driver
+	slot      lease.Slot
+	confirmed atomic.Bool // the lock is held, and there is time to use it
+}
+
+// Slot returns the part of the member that belongs to the lease.
+func (m *member) Slot() *lease.Slot { return &m.slot }
+
+// StartWatches has the contender looked after: it has lasted for long enough.
+func (m *member) StartWatches() {
+	if m.state() < protocol.Leaving {
+		m.step(protocol.Lasting{})
+		m.Lease.Maintain()
+	}
+}
+
+// StateRead returns what reads the contender's state: K and its place, and what stands before it,
+// if anything does.
+func (m *member) StateRead() (ops []*pb.RequestOp, apply func(resp *pb.TxnResponse, n int)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.m.Created() <= 0 || m.m.State() >= protocol.Leaving {
+		return nil, nil
+	}
+	ahead := m.m.Ahead()
+	return wire.StateOps(m.Place.Lock, m.Place.Key, ahead), func(resp *pb.TxnResponse, n int) {
+		m.sight.end.Store(0)
+		m.step(Observation(resp, n, ahead))
+	}
+}
+
+// OnRenewed is told of a renewal.
+func (m *member) OnRenewed() {
+	if m.sight.isLost() {
+		m.Lease.ScheduleRead(m)
+	}
+	m.step(protocol.Renewed{})
+	if m.OnRenew != nil && m.state() == protocol.Held {
+		m.Lease.Notices.Post(m.OnRenew)
+	}
+}
+
+// OnGrace is told that validity ends within the grace.
+func (m *member) OnGrace() {
+	if m.confirmed.Load() {
+		m.step(protocol.GraceBegun{})
+	}
+}
+
+// OnExpired is told that validity has ended, and reports whether the lock was held.
+func (m *member) OnExpired() bool {
+	if !m.confirmed.Load() || m.state() >= protocol.Leaving {
+		return false
+	}
+	m.step(protocol.ValidityOver{})
+	return true
+}
+
+// OnLeaseLost is told that the lease is useless.
+func (m *member) OnLeaseLost(err error) {
+	m.step(protocol.LeaseLost{History: errors.Is(err, lease.ErrHistoryLost)})
+}
+
+// Forget is told that the lease is given up, and takes along what is left.
+func (m *member) Forget() { m.step(protocol.LeaseLost{}) }
+
+// OnCreated is told of a watch that etcd has created.
+func (m *member) OnCreated(w *watch.Watch, since int64, again bool) {
+	m.stepFor(w, func(of protocol.Watched) protocol.Input {
+		return protocol.Watching{Of: of, Since: since, Again: again}
+	})
+}
+
+// OnEvents is told of what happened to a key that is watched. After etcd was wiped its events are
+// not those of our place: then a read tells.
+func (m *member) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.ResponseHeader) {
+	if !m.Lease.IsFrom(h) {
+		m.Lease.ScheduleRead(m)
+		return
+	}
+	for _, e := range events {
+		m.stepFor(w, func(of protocol.Watched) protocol.Input { return Event(m.Place, of, e) })
+	}
+}
+
+func (m *member) state() protocol.State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.m.State()
+}

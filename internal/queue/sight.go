@@ -1,0 +1,89 @@
+package queue
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/retry"
+)
+
+// A sight is whether etcd lets a contender read its state.
+type sight struct {
+	end atomic.Int64 // when validity was to end when the state could not be read any more; or 0
+	why error        // that is so; guarded by driver.mu
+}
+
+func (s *sight) isLost() bool { return s.end.Load() != 0 }
+
+// ValidUntil returns when validity ends: that of the lease, or sooner if our state cannot be read.
+func (d *driver) ValidUntil() boottime.Instant {
+	end := d.Lease.ValidUntil()
+	if blind := d.sight.end.Load(); blind != 0 {
+		end = min(end, boottime.Instant(blind))
+	}
+	return end
+}
+
+// Why returns why validity has ended, as far as it is known.
+func (d *driver) Why() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.why()
+}
+
+func (d *driver) why() error {
+	if d.sight.isLost() {
+		return d.sight.why
+	}
+	return d.Lease.LastError()
+}
+
+// OnUnreadable is told that etcd does not let us read the state. If that lasts, validity ends when
+// it would have ended without a further renewal: a shared lease is renewed for others.
+func (m *member) OnUnreadable(err error) {
+	m.mu.Lock()
+	m.sight.why = err
+	m.mu.Unlock()
+	end := m.Lease.ValidUntil()
+	if m.sight.end.CompareAndSwap(0, int64(end)) {
+		m.Lease.Go(func(ctx context.Context) { m.watchClock(ctx, end) })
+	}
+}
+
+// watchClock does for a contender that is not read what the watchdog does for all: it watches the
+// clock, as long as nothing is read.
+func (m *member) watchClock(ctx context.Context, end boottime.Instant) {
+	timer := boottime.NewTimer()
+	defer timer.Close()
+	for _, at := range []boottime.Instant{end.Add(-m.Timing.Grace), end} {
+		if !lease.SleepUntil(ctx, timer, at) || m.sight.end.Load() != int64(end) {
+			return
+		}
+		switch {
+		case !m.confirmed.Load():
+			m.endWait()
+		case at == end:
+			m.step(protocol.ValidityOver{})
+		default:
+			m.step(protocol.GraceBegun{})
+		}
+	}
+}
+
+// endWait ends the wait of a user who has no right to read: it would not hear that the lock is
+// granted to it. A token that is refused, as after an outage, is no such reason.
+func (m *member) endWait() {
+	m.mu.Lock()
+	why := m.sight.why
+	denied := retry.IsDenied(why)
+	if denied {
+		m.err = why
+	}
+	m.mu.Unlock()
+	if denied {
+		m.step(protocol.Unreadable{})
+	}
+}
