@@ -40,6 +40,7 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 			runtime.Gosched()
 			dieOfFaults()
 			signal.Notify(continues, unix.SIGCONT)
+			signal.Notify(children, unix.SIGCHLD)
 			catchAll(c, passed)
 			time.AfterFunc(catchLateAfter, func() { catchAll(c, passedLate) })
 		}()
@@ -98,24 +99,30 @@ func catch(c chan<- os.Signal, sig syscall.Signal) {
 	}
 }
 
-// settle returns when the signals that were sent before are in the channel of catchSignals. Signals are handled in the order
-// of their numbers, and one of ours that comes behind all that matter tells when they have been.
-func settle() { continued(unix.SIGCONT, 100*time.Millisecond) }
+// settle returns when the signals that were sent before are in the channel of catchSignals, but for
+// those that stop a process, which may come later. Signals are handled in the order of their
+// numbers, and SIGCHLD comes behind all others that matter. SIGCONT would as well, but it removes a
+// SIGTSTP that is still pending: Ctrl-Z would stop the command, and not this process.
+func settle() { raise(unix.SIGCHLD, children, 100*time.Millisecond) }
 
-// continues receives SIGCONT once signals are caught.
-var continues = make(chan os.Signal, 1)
+// These receive SIGCONT and SIGCHLD once signals are caught.
+var (
+	continues = make(chan os.Signal, 1)
+	children  = make(chan os.Signal, 1)
+)
 
-// continued sends a signal to this process, and waits until SIGCONT comes, or for so long: somebody may have blocked it.
-func continued(sig syscall.Signal, limit time.Duration) {
+// raise sends a signal to this process, and waits until one comes to c, or for so long: somebody
+// may have blocked it.
+func raise(sig syscall.Signal, c <-chan os.Signal, limit time.Duration) {
 	select {
-	case <-continues: // an earlier one
+	case <-c: // an earlier one
 	default:
 	}
 	if unix.Kill(os.Getpid(), sig) != nil {
 		return
 	}
 	select {
-	case <-continues:
+	case <-c:
 	case <-time.After(limit):
 	}
 }
@@ -186,6 +193,6 @@ func signalName(sig syscall.Signal) string {
 func suspend() {
 	if os.Getpid() != 1 {
 		// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.
-		continued(unix.SIGSTOP, time.Second)
+		raise(unix.SIGSTOP, continues, time.Second)
 	}
 }

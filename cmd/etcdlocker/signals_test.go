@@ -1,7 +1,10 @@
 package main
 
 import (
+	"os"
+	"os/signal"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +27,31 @@ func TestSignalName(t *testing.T) {
 	for sig, want := range map[unix.Signal]string{unix.SIGTERM: "SIGTERM", 40: "signal 40"} {
 		if got := signalName(sig); got != want {
 			t.Errorf("%d is called %q", int(sig), got)
+		}
+	}
+}
+
+// TestSettle: a signal that came before is received, also one that stops a process. Ctrl-Z has
+// stopped the command, and a shell would wait for etcdlocker.
+func TestSettle(t *testing.T) {
+	c := make(chan os.Signal, signalsKept)
+	<-catchSignals(c)()
+	defer signal.Stop(c)
+	catch(c, unix.SIGTSTP)
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGTSTP} {
+		for range 100 {
+			if err := unix.Kill(os.Getpid(), sig); err != nil {
+				t.Fatal(err)
+			}
+			settle()
+			select {
+			case got := <-c:
+				if got != sig {
+					t.Fatalf("%v came, want %s", got, signalName(sig))
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s did not come", signalName(sig))
+			}
 		}
 	}
 }
