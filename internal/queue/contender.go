@@ -153,13 +153,13 @@ type Released struct {
 }
 
 // Release gives the lock to who is next in line, or back, with one transaction. It does not go on
-// when validity has ended, or ctx is done. What is left then goes with the lease, or, if that is
-// shared, is removed in the background.
+// when validity has ended, or ctx is done: a lease that is not shared is not renewed any more. What
+// is left then goes with the lease, or, if that is shared, is removed in the background.
 func (c *Contender) Release(ctx context.Context) Released {
+	c.Lease.Remove(c)
 	c.requests.ends.Store(true)
 	c.drive(ctx, protocol.Release{}, func() bool { return c.released != nil || c.gone })
 	c.requests.ends.Store(false)
-	c.Lease.Remove(c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.released == nil {

@@ -121,8 +121,11 @@ func (d *driver) do(e protocol.Effect) {
 		d.next = &e.Request
 	case protocol.Watch:
 		key := e.Key
-		if e.Of == protocol.OnTail {
+		switch e.Of {
+		case protocol.OnTail:
 			key = wire.Tail(d.Place.Lock)
+		case protocol.OnAhead:
+			d.say(slog.LevelDebug, "waiting", "key", d.Place.Lock, "behind", key)
 		}
 		d.watches[e.Of] = d.Lease.Watch(key, e.From, d.self)
 	case protocol.Unwatch:
