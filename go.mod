@@ -1,23 +1,38 @@
 module github.com/etcdlock/etcdlock
 
-go 1.26.8
+// The oldest Go that serves: etcd's client needs it.
+go 1.26.0
 
+// What we build and test with. Modules that require this one ignore it.
+toolchain go1.26.8
+
+// The library.
+require (
+	go.etcd.io/etcd/api/v3 v3.7.3
+	go.etcd.io/etcd/client/v3 v3.7.3
+	golang.org/x/sys v0.49.0
+	google.golang.org/grpc v1.83.2
+)
+
+// The commands.
+require (
+	github.com/spf13/cobra v1.10.2
+	github.com/spf13/pflag v1.1.0
+	go.etcd.io/etcd/client/pkg/v3 v3.7.3
+	go.etcd.io/etcd/server/v3 v3.7.3
+	go.uber.org/zap v1.27.1
+	golang.org/x/term v0.47.0
+	golang.org/x/text v0.43.0
+)
+
+// Tests alone.
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/creack/pty v1.1.24
-	github.com/spf13/cobra v1.10.2
-	github.com/spf13/pflag v1.1.0
-	go.etcd.io/etcd/api/v3 v3.7.3
-	go.etcd.io/etcd/client/pkg/v3 v3.7.3
-	go.etcd.io/etcd/client/v3 v3.7.3
-	go.etcd.io/etcd/server/v3 v3.7.3
-	go.uber.org/zap v1.27.1
-	golang.org/x/sys v0.49.0
-	golang.org/x/term v0.47.0
-	golang.org/x/text v0.43.0
-	google.golang.org/grpc v1.83.2
 	google.golang.org/protobuf v1.36.11
 )
+
+// Indirect: what those above need. With the blank line go mod tidy adds to this block.
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

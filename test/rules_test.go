@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -79,13 +80,57 @@ func TestGuardIsLight(t *testing.T) {
 	}
 }
 
-func TestNoReplaceInGoMod(t *testing.T) {
-	mod, err := os.ReadFile("../go.mod")
+// read returns what is in a file.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(mod), "replace") {
+	return string(content)
+}
+
+func TestNoReplaceInGoMod(t *testing.T) {
+	if strings.Contains(read(t, "../go.mod"), "replace") {
 		t.Error("go.mod replaces modules: go install of a version would fail")
+	}
+}
+
+// TestRequirementsAreDocumented: the document of dependencies names each requirement of go.mod, in
+// the group that the comment above its block says.
+func TestRequirementsAreDocumented(t *testing.T) {
+	mod := read(t, "../go.mod")
+	groups := map[string]string{"The library.": "library", "The commands.": "commands", "Tests alone.": "tests"}
+	documented := map[string]string{}
+	for line := range strings.Lines(read(t, "../docs/dependencies.md")) {
+		if cells := strings.Split(line, " | "); len(cells) == 4 {
+			for name := range strings.SplitSeq(strings.TrimPrefix(cells[0], "| "), ", ") {
+				documented[name] = cells[1]
+			}
+		}
+	}
+	found := 0
+	for _, block := range regexp.MustCompile(`(?s)// ([^\n]*)\nrequire \((.*?)\)`).FindAllStringSubmatch(mod, -1) {
+		for line := range strings.Lines(strings.TrimSpace(block[2])) {
+			found++
+			name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if want := groups[block[1]]; want == "" || documented[name] != want {
+				t.Errorf("go.mod has %s below %q, and docs/dependencies.md in the group %q", name, block[1], documented[name])
+			}
+		}
+	}
+	if direct := strings.Count(mod, "\n\t") - strings.Count(mod, "// indirect"); found != direct {
+		t.Errorf("%d of %d direct requirements are in blocks with a comment", found, direct)
+	}
+}
+
+// TestGoVersions: both modules name the same versions of Go.
+func TestGoVersions(t *testing.T) {
+	lines := regexp.MustCompile(`(?m)^(go|toolchain) .*$`)
+	ours := lines.FindAllString(read(t, "../go.mod"), -1)
+	bench := lines.FindAllString(read(t, "../bench/go.mod"), -1)
+	if len(ours) != 2 || !slices.Equal(ours, bench) {
+		t.Errorf("go.mod: %q, bench/go.mod: %q", ours, bench)
 	}
 }
 
