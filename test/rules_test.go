@@ -3,6 +3,7 @@
 package test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -124,13 +125,17 @@ func TestRequirementsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestGoVersions: both modules name the same versions of Go.
+// TestGoVersions: both modules name the same versions of Go, and the workflow runs with these.
 func TestGoVersions(t *testing.T) {
 	lines := regexp.MustCompile(`(?m)^(go|toolchain) .*$`)
 	ours := lines.FindAllString(read(t, "../go.mod"), -1)
 	bench := lines.FindAllString(read(t, "../bench/go.mod"), -1)
 	if len(ours) != 2 || !slices.Equal(ours, bench) {
-		t.Errorf("go.mod: %q, bench/go.mod: %q", ours, bench)
+		t.Fatalf("go.mod: %q, bench/go.mod: %q", ours, bench)
+	}
+	oldest, current := strings.TrimPrefix(ours[0], "go "), strings.TrimPrefix(ours[1], "toolchain go")
+	if matrix := fmt.Sprintf("go: ['%s', '%s']", oldest, current); !strings.Contains(read(t, "../.github/workflows/ci.yml"), matrix) {
+		t.Errorf("the workflow does not run with %s", matrix)
 	}
 }
 
