@@ -176,6 +176,24 @@ func TestHelpNamesEveryOption(t *testing.T) {
 	}
 }
 
+// TestControlManNamesEveryOption holds the man page of etcdlockctl against its help.
+func TestControlManNamesEveryOption(t *testing.T) {
+	man := strings.ReplaceAll(read(t, "../docs/man/etcdlockctl.1"), `\-`, "-")
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}} {
+		p := start(t, nil, "etcdlockctl", args...)
+		p.code()
+		options := regexp.MustCompile(`(?m)^ +(-., )?(--[a-z-]+)`).FindAllStringSubmatch(p.stdout.String(), -1)
+		if len(options) < 2 {
+			t.Errorf("only %d options found in the help: %s", len(options), p.stdout)
+		}
+		for _, option := range options {
+			if !strings.Contains(man, option[1]+option[2]) {
+				t.Errorf("the man page of etcdlockctl does not name %s%s", option[1], option[2])
+			}
+		}
+	}
+}
+
 // TestSkipsAreCounted: tests are skipped with etcdtest.Missing and etcdtest.Skip alone, in packages that print the counts.
 func TestSkipsAreCounted(t *testing.T) {
 	skip := regexp.MustCompile(`\b(t|tb|b)\.(Skip|Skipf|SkipNow)\(`)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -119,8 +120,41 @@ func TestControlUsage(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", args, code, p.stderr)
 		}
 	}
+	if p := start(t, nil, "etcdlockctl", "-v"); p.code() != 64 || p.stdout.String() != "" {
+		t.Errorf("-v without a command: exit code %d, %q", p.code(), p.stdout)
+	}
 	if p := start(t, nil, "etcdlockctl"); p.code() != 0 || !strings.Contains(p.stdout.String(), "serve") {
 		t.Errorf("without a word: exit code %d, %q", p.code(), p.stdout)
+	}
+}
+
+// TestVerboseServer: -v of a server says on stderr what etcd says. In the background that goes to
+// the log from when the server answers. Without -v nothing is said.
+func TestVerboseServer(t *testing.T) {
+	t.Parallel()
+	const debug = "\tdebug\t"
+	for _, verbose := range []bool{false, true} {
+		dir := serverIn(t, t.TempDir())
+		args := []string{"serve", "--dir", dir}
+		if verbose {
+			args = append(args, "-v")
+		}
+		p := start(t, nil, "etcdlockctl", args...)
+		p.says(p.stdout, "answers")
+		p.signal(syscall.SIGTERM)
+		if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), debug) != verbose {
+			t.Errorf("verbose %v: exit code %d, %q", verbose, code, p.stderr)
+		}
+		p = start(t, nil, "etcdlockctl", append(args, "--background")...)
+		if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), debug) != verbose {
+			t.Errorf("verbose %v, in the background: exit code %d, %q", verbose, code, p.stderr)
+		}
+		if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 0 {
+			t.Errorf("--stop: %s", p.stderr)
+		}
+		if log := read(t, filepath.Join(dir, "log")); strings.Contains(log, debug) != verbose {
+			t.Errorf("verbose %v: the log says %q", verbose, log)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ func run(args []string) int {
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
 	root.AddCommand(newServe())
 	root.SetArgs(args)

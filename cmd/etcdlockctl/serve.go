@@ -30,6 +30,7 @@ type serve struct {
 	idleExit   time.Duration
 	background bool
 	stop       bool
+	verbose    bool
 	ready      int // the descriptor on which a server in the background reports to its starter
 	lock       int // the one of the lock on the directory that the starter has taken; 0: none
 }
@@ -58,6 +59,7 @@ Only one server runs in a directory. DIR/endpoint names its socket, for etcdlock
 	f.DurationVar(&s.idleExit, "idle-exit", 0, "leave after so long without clients and leases (default: never)")
 	f.BoolVar(&s.background, "background", false, "return as soon as it answers, and let it run")
 	f.BoolVar(&s.stop, "stop", false, "end the server of the directory")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "debug messages on stderr: all that etcd says")
 	f.IntVar(&s.ready, "ready-fd", 0, "")
 	f.IntVar(&s.lock, "lock-fd", 0, "")
 	if err := errors.Join(f.MarkHidden("ready-fd"), f.MarkHidden("lock-fd")); err != nil {
@@ -102,7 +104,7 @@ func (s *serve) foreground(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := embedded.Start(ctx, s.dir, lock)
+	server, err := embedded.Start(ctx, s.dir, lock, s.verbose)
 	if err != nil {
 		return err
 	}
@@ -187,6 +189,9 @@ func (s *serve) detach() error {
 	}
 	defer r.Close()
 	cmd := exec.Command(self, "serve", "--dir", s.dir, "--idle-exit", s.idleExit.String(), "--ready-fd", "3", "--lock-fd", "4")
+	if s.verbose {
+		cmd.Args = append(cmd.Args, "--verbose")
+	}
 	cmd.Args[0] = program
 	cmd.Env = serverdir.Environment()
 	cmd.Dir = "/"
@@ -208,7 +213,12 @@ func (s *serve) await(cmd *exec.Cmd, r io.Reader) error {
 		if lines.Text() == readyWord {
 			return cmd.Process.Release()
 		}
-		said = append(said, strings.TrimPrefix(lines.Text(), "etcdlockctl: error: "))
+		line, isError := strings.CutPrefix(lines.Text(), "etcdlockctl: error: ")
+		if s.verbose && !isError {
+			fmt.Fprintln(os.Stderr, line)
+			continue
+		}
+		said = append(said, line)
 	}
 	return fmt.Errorf("the server did not start: %s (%w)", strings.Join(said, "; "), cmd.Wait())
 }

@@ -31,6 +31,7 @@ type Server struct {
 	Endpoint string
 
 	socket  string
+	verbose bool
 	owner   *serverdir.Owner
 	level   zap.AtomicLevel
 	etcd    *embed.Etcd
@@ -39,13 +40,16 @@ type Server struct {
 }
 
 // Start runs an etcd in a directory, with the file that serverdir.Take has locked there, and
-// returns when it answers.
-func Start(ctx context.Context, dir string, lock *os.File) (*Server, error) {
+// returns when it answers. Etcd says errors, or all it has to say, if verbose.
+func Start(ctx context.Context, dir string, lock *os.File, verbose bool) (*Server, error) {
 	owner, err := serverdir.Own(dir, lock)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{owner: owner, level: zap.NewAtomicLevelAt(zap.ErrorLevel), grpc: make(chan *grpc.Server, 4)}
+	s := &Server{owner: owner, verbose: verbose, level: zap.NewAtomicLevelAt(zap.ErrorLevel), grpc: make(chan *grpc.Server, 4)}
+	if verbose {
+		s.level.SetLevel(zap.DebugLevel)
+	}
 	if err := s.start(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -105,8 +109,7 @@ func (s *Server) config(u url.URL) *embed.Config {
 	return c
 }
 
-// logger writes errors to stderr, one line each. In the background that is the log in the
-// directory.
+// logger writes to stderr, one line each. In the background that is the log in the directory.
 func (s *Server) logger() *zap.Logger {
 	c := zap.NewProductionConfig()
 	c.Level = s.level
@@ -215,7 +218,9 @@ func (s *Server) left(ctx context.Context) bool {
 func (s *Server) Close() error {
 	err := s.owner.Withdraw()
 	if s.etcd != nil {
-		s.level.SetLevel(zap.FatalLevel) // what breaks off now was told to
+		if !s.verbose {
+			s.level.SetLevel(zap.FatalLevel) // what breaks off now was told to
+		}
 		// Close alone lets open streams (watches, renewals) have several seconds to end by themselves.
 		select {
 		case g := <-s.grpc:
