@@ -114,27 +114,46 @@ var shared struct {
 // Tests that run at the same time must keep to keys of their own, and must not call [Access.Empty].
 func Shared(t testing.TB) *Server {
 	t.Helper()
+	server, err := share(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// SharedEndpoint returns the endpoint of the [Shared] server, for examples, which have no test to
+// fail: it panics.
+func SharedEndpoint() string {
+	server, err := share(nil)
+	if err != nil {
+		panic(err)
+	}
+	return server.Endpoint()
+}
+
+// share returns the shared server, started by the deadline of t, if there is a t.
+func share(t testing.TB) (*Server, error) {
 	shared.Lock()
 	defer shared.Unlock()
 	if !shared.hooked {
-		t.Fatal("etcdtest.Shared needs etcdtest.Main in TestMain")
+		return nil, errors.New("etcdtest.Shared needs etcdtest.Main in TestMain")
 	}
 	if shared.server != nil {
-		return shared.server
+		return shared.server, nil
 	}
 	dir, err := os.MkdirTemp("", "etcdtest-")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	c := newConfig(nil)
 	c.Dir = dir
 	server, err := startServer(t, c)
 	if err != nil {
 		os.RemoveAll(dir)
-		t.Fatalf("cannot start etcd: %v", err)
+		return nil, fmt.Errorf("cannot start etcd: %w", err)
 	}
 	shared.dir, shared.server = dir, server
-	return server
+	return server, nil
 }
 
 func stopShared() error {
