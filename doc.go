@@ -66,4 +66,11 @@
 // clientv3.Config.DialOptions. And it should notice a connection that is dead: set
 // DialKeepAliveTime to 10 s and DialKeepAliveTimeout to some seconds, which together are below the
 // TTL.
+//
+// # Stability
+//
+// From v1 on, programs that use this package go on to compile, and what its comments say stays
+// true. Tell errors apart with errors.Is and errors.As: their texts may change, and so may logs.
+// Structs may get more fields, and there may be more values of [Reason]. Versions with one major
+// version share a line in etcd, and keep each other out. docs/stability.md has all of it.
 package etcdlock
