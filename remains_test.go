@@ -51,6 +51,64 @@ func TestOverwrittenWithoutLease(t *testing.T) {
 	}
 }
 
+// TestOverwrittenInAnOutage: a place that an operator has taken off its lease is taken away when
+// etcd answers again, long after Unlock has given up.
+func TestOverwrittenInAnOutage(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	link, behind := linked(t, s)
+	inBoth(t, behind, "/outage", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		held := mustLock(t, l)
+		if _, err := client.Put(ctx, placeWith(t, client, l.Key()+"/", "me"), "by hand"); err != nil {
+			t.Fatal(err)
+		}
+		causeOf(t, held)
+		link.Silence()
+		if err := l.Unlock(ended()); !errors.Is(err, etcdlock.ErrNotHeld) {
+			t.Errorf("Unlock: %v", err)
+		}
+		link.Restore()
+		next := newLock(t, client, l.Key(), "next")
+		mustLock(t, next)
+		mustUnlock(t, next)
+	})
+}
+
+// TestNothingIsWatchedInVain: what waits for a place that may still appear ends with its lease.
+func TestNothingIsWatchedInVain(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	session, l := sessionLock(t, behind, "/in-vain", ttl)
+	sign, err := session.NewLock("/sign", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := mustLock(t, sign)
+	holdJoins(gate, 1000)
+	ctx, leave := context.WithCancel(etcdtest.Context(t))
+	left := make(chan error, 1)
+	go func() { _, err := l.Lock(ctx); left <- err }()
+	gate.AwaitHeld(t)
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("Lock: %v", err)
+	}
+	if _, err := s.Client(t).Revoke(etcdtest.Context(t), sign.Holding().Lease()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sign.Holding().Refresh(etcdtest.Context(t)); err == nil { // it tells the session
+		t.Error("a lease that is gone was renewed")
+	}
+	causeOf(t, held)
+	sign.Unlock(etcdtest.Context(t))
+	etcdtest.Await(t, "all watches to end", func(context.Context) error {
+		if n := l.Watches(); n > 0 {
+			return fmt.Errorf("%d watches", n)
+		}
+		return nil
+	})
+}
+
 // awaitBehind waits until somebody's place is behind another's.
 func awaitBehind(t *testing.T, client *clientv3.Client, key, before, id string) {
 	t.Helper()

@@ -200,6 +200,41 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	renewed(t, allowed, held, 3)
 }
 
+// TestPredecessorsLeaseIsGone: who leaves the line behind somebody whose lease has ended, and has
+// not heard of that, keeps the lease of its own session.
+func TestPredecessorsLeaseIsGone(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	session, l := sessionLock(t, behind, "/gone", ttl)
+	other, err := session.NewLock("/other", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := mustLock(t, other)
+	mustLock(t, newLock(t, client, "/gone", "holder"))
+	queue(t, newLock(t, client, "/gone", "predecessor"))
+	w := queue(t, l)
+	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
+		if _, is := answer.(*pb.WatchResponse); is {
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	if _, err := client.Revoke(ctx, leaseOf(t, client, "/gone/", "predecessor")); err != nil {
+		t.Fatal(err)
+	}
+	w.leave()
+	if err := <-w.got; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	gate.InterceptAnswers(nil)
+	awaitInLine(t, client, "/gone", 1)
+	if err := other.Holding().Refresh(ctx); err != nil || held.Err() != nil {
+		t.Errorf("Refresh: %v, %v", err, context.Cause(held))
+	}
+}
+
 // TestNotIdleAfterALeave: the lock does not lie idle because somebody behind the holder has left.
 func TestNotIdleAfterALeave(t *testing.T) {
 	s := etcdtest.Start(t)

@@ -17,6 +17,8 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // TestUnlockWithoutSpace: while etcd takes nothing but deletions, a lock is given back, and who is
@@ -320,4 +322,31 @@ func TestPermissionGoneForAWhile(t *testing.T) {
 	if heldA.Err() != nil {
 		t.Error(context.Cause(heldA))
 	}
+}
+
+// TestTailAllowedLater: who was denied all once, and may do all later, stands in line as others do.
+func TestTailAllowedLater(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	s.AddUser(t, "worker", "pass")
+	s.EnableAuth(t, "secret")
+	root, config, ctx := s.Client(t), s.Config(), etcdtest.Context(t)
+	config.Username, config.Password = "worker", "pass"
+	l := newLock(t, etcdtest.Dial(t, config), "/later", "me")
+	if _, err := l.Lock(ctx); !retry.IsDenied(err) {
+		t.Errorf("Lock: %v", err)
+	}
+	all := clientv3.GetPrefixRangeEnd("/later")
+	if _, err := root.RoleGrantPermission(ctx, "worker", "/later", all, clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+		t.Fatal(err)
+	}
+	holder := newLock(t, root, "/later", "holder")
+	mustLock(t, holder)
+	w := queue(t, l)
+	awaitInLine(t, root, "/later", 2)
+	if tail, err := root.Get(ctx, wire.Tail("/later")); err != nil || len(tail.Kvs) != 1 {
+		t.Errorf("it stands in line without the tail: %v, %v", tail, err)
+	}
+	mustUnlock(t, holder)
+	w.mustGet(t)
 }

@@ -465,3 +465,56 @@ func TestTriedWithoutTheTail(t *testing.T) {
 		awaitInLine(t, s.Client(t), "/tried", 0)
 	})
 }
+
+// TestTriedTwice: who only tries is told that somebody holds the lock, and who was alone the last
+// time stands in line, also if the answer to a first request was lost.
+func TestTriedTwice(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	inBoth(t, behind, "/twice", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		for name, verdict := range map[string]etcdtest.Verdict{"lost": etcdtest.Drop, "failed": etcdtest.Fail, "refused": etcdtest.TooMany} {
+			t.Run(name, func(t *testing.T) {
+				mustLock(t, l)
+				mustUnlock(t, l) // it was alone
+				holder := newLock(t, s.Client(t), l.Key(), "holder")
+				mustLock(t, holder)
+				for range 2 {
+					hook, hit := once("AcquireIfFree", verdict)
+					gate.Intercept(hook)
+					var busy *etcdlock.BusyError
+					if _, err := l.TryLock(etcdtest.Context(t)); !errors.As(err, &busy) {
+						t.Errorf("TryLock: %v", err)
+					}
+					<-hit
+				}
+				hook, hit := once("AcquireIfFree", verdict)
+				gate.Intercept(hook)
+				w := queue(t, l)
+				<-hit
+				awaitInLine(t, s.Client(t), l.Key(), 2)
+				mustUnlock(t, holder)
+				w.mustGet(t)
+				mustUnlock(t, l)
+			})
+		}
+	})
+}
+
+// TestRefusedNames: a request that etcd did not carry out, and said so, is not one that may still
+// come: the lease serves again, and the place keeps its name.
+func TestRefusedNames(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	l := newLock(t, behind, "/again", "me")
+	hook, hit := once("Acquire", etcdtest.TooMany)
+	gate.Intercept(hook)
+	mustLock(t, l)
+	<-hit
+	lease := l.Holding().Lease()
+	mustUnlock(t, l)
+	mustLock(t, l)
+	if again := l.Holding().Lease(); again != lease {
+		t.Error("the lease was given up")
+	}
+	mustUnlock(t, l)
+}

@@ -87,6 +87,8 @@ func (g *Gate) unary(m *method, client grpc.ServerStream) error {
 		return g.drop(ctx)
 	case Fail:
 		return errUnavailable
+	case TooMany:
+		return rpctypes.ErrGRPCRequestTooManyRequests
 	default:
 		return g.misused(m.name, verdict)
 	}

@@ -65,6 +65,9 @@ const (
 	// NoSpaceApplied lets etcd carry a single request out, then answers that its space is exceeded,
 	// as etcd does to the request with which it notices that.
 	NoSpaceApplied
+
+	// TooMany answers a single request with ErrTooManyRequests, and etcd never sees it.
+	TooMany
 )
 
 // NewGate opens a gate to the etcd at endpoint, which must not use TLS. The gate is closed when the test is over, and

@@ -183,11 +183,12 @@ func (l *Lease) ScheduleRead(m Member) {
 	}
 }
 
-// Fail says why the lease is useless, and tells its members.
+// Fail says why the lease is useless, and tells its members. What remains under it goes with it.
 func (l *Lease) Fail(err error) {
 	for _, m := range l.Retire(err) {
 		m.OnLeaseLost(err)
 	}
+	l.forgetRemnants()
 }
 
 // failed draws conclusions from the error of a renewal or of a read. It reports whether the lease
