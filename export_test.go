@@ -32,6 +32,12 @@ func (l *Lock) Watches() int {
 	return created
 }
 
+// Watched returns how many keys the client of a lock has asked to watch.
+func (l *Lock) Watched() int {
+	all, _ := watch.All(l.client)
+	return len(all)
+}
+
 // Holding returns what a Lock holds at present, nil if it holds nothing.
 func (l *Lock) Holding() *Held {
 	if c := l.current(); c != nil {

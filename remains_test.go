@@ -71,6 +71,7 @@ func TestOverwrittenInAnOutage(t *testing.T) {
 		next := newLock(t, client, l.Key(), "next")
 		mustLock(t, next)
 		mustUnlock(t, next)
+		awaitInLine(t, client, l.Key(), 0) // who has a Mutex would wait behind it
 	})
 }
 
@@ -102,7 +103,7 @@ func TestNothingIsWatchedInVain(t *testing.T) {
 	causeOf(t, held)
 	sign.Unlock(etcdtest.Context(t))
 	etcdtest.Await(t, "all watches to end", func(context.Context) error {
-		if n := l.Watches(); n > 0 {
+		if n := l.Watched(); n > 0 {
 			return fmt.Errorf("%d watches", n)
 		}
 		return nil

@@ -200,36 +200,34 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	renewed(t, allowed, held, 3)
 }
 
-// TestPredecessorsLeaseIsGone: who leaves the line behind somebody whose lease has ended, and has
-// not heard of that, keeps the lease of its own session.
+// TestPredecessorsLeaseIsGone: who leaves the line behind a place that an operator has taken off its
+// lease, which has ended, keeps the lease of its own session.
 func TestPredecessorsLeaseIsGone(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	session, l := sessionLock(t, behind, "/gone", ttl)
+	session, l := sessionLock(t, client, "/gone", ttl)
 	other, err := session.NewLock("/other", "me")
 	if err != nil {
 		t.Fatal(err)
 	}
 	held := mustLock(t, other)
 	mustLock(t, newLock(t, client, "/gone", "holder"))
-	queue(t, newLock(t, client, "/gone", "predecessor"))
+	link, behind := linked(t, s)
+	queue(t, newLock(t, behind, "/gone", "predecessor"))
 	w := queue(t, l)
-	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
-		if _, is := answer.(*pb.WatchResponse); is {
-			return etcdtest.Drop
-		}
-		return etcdtest.Pass
-	})
-	if _, err := client.Revoke(ctx, leaseOf(t, client, "/gone/", "predecessor")); err != nil {
+	link.Silence() // it would take its place away
+	place, lease := placeWith(t, client, "/gone/", "predecessor"), leaseOf(t, client, "/gone/", "predecessor")
+	if _, err := client.Put(ctx, place, "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Revoke(ctx, lease); err != nil {
 		t.Fatal(err)
 	}
 	w.leave()
 	if err := <-w.got; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	gate.InterceptAnswers(nil)
-	awaitInLine(t, client, "/gone", 1)
+	awaitInLine(t, client, "/gone", 2)
 	if err := other.Holding().Refresh(ctx); err != nil || held.Err() != nil {
 		t.Errorf("Refresh: %v, %v", err, context.Cause(held))
 	}

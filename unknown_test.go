@@ -500,21 +500,52 @@ func TestTriedTwice(t *testing.T) {
 	})
 }
 
-// TestRefusedNames: a request that etcd did not carry out, and said so, is not one that may still
-// come: the lease serves again, and the place keeps its name.
-func TestRefusedNames(t *testing.T) {
+// TestRefusedAtFirst: a request that etcd did not carry out, and said so, is not one that may still
+// come. Nobody looks for what it might create.
+func TestRefusedAtFirst(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
-	l := newLock(t, behind, "/again", "me")
-	hook, hit := once("Acquire", etcdtest.TooMany)
-	gate.Intercept(hook)
-	mustLock(t, l)
-	<-hit
-	lease := l.Holding().Lease()
-	mustUnlock(t, l)
-	mustLock(t, l)
-	if again := l.Holding().Lease(); again != lease {
-		t.Error("the lease was given up")
+	inBoth(t, behind, "/again", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		hook, hit := once("Acquire", etcdtest.TooMany)
+		gate.Intercept(hook)
+		mustLock(t, l)
+		<-hit
+		mustUnlock(t, l)
+		etcdtest.Await(t, "all watches to end", func(context.Context) error {
+			if n := l.Watched(); n > 0 {
+				return fmt.Errorf("%d watches", n)
+			}
+			return nil
+		})
+	})
+}
+
+// TestRefusedThenLate: one request to join was refused, and the next one comes when nobody waits
+// for it any more. What it creates is taken back.
+func TestRefusedThenLate(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	holder := newLock(t, s.Client(t), "/refused-late", "holder")
+	mustLock(t, holder)
+	_, l := sessionLock(t, behind, "/refused-late", ttl)
+	var tries atomic.Int32
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		switch {
+		case kindOf(method, request) != "Acquire":
+			return etcdtest.Pass
+		case tries.Add(1) == 1:
+			return etcdtest.TooMany
+		}
+		return etcdtest.HoldRequest
+	})
+	ctx, leave := context.WithCancel(etcdtest.Context(t))
+	left := make(chan error, 1)
+	go func() { _, err := l.Lock(ctx); left <- err }()
+	late := gate.AwaitHeld(t)
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("Lock: %v", err)
 	}
-	mustUnlock(t, l)
+	late.Release()
+	awaitInLine(t, s.Client(t), "/refused-late", 1)
 }
