@@ -108,10 +108,12 @@ func (l *Lock) mayStartOver(ctx context.Context, h *holding, err error, inLine b
 func (l *Lock) busy(ctx context.Context, h *holding, nothing bool) error {
 	line := h.queue.Busy()
 	places := line.Keys
+	if h.queue.Created() > 0 {
+		places-- // our own
+	}
 	if nothing {
 		h.lease.Remove(h.queue) // the lease can serve again
 	} else {
-		places-- // our own
 		l.under = nil
 		h.giveUp(ctx)
 		l.atHand = nil

@@ -70,8 +70,7 @@ func (h *holding) Waiting() {
 	}
 }
 
-// Lost ends the contexts that were handed out. A lease of its own is not renewed any more when the
-// lock was lost by force. A shared one serves others.
+// Lost ends the contexts that were handed out.
 func (h *holding) Lost(why protocol.Reason, cause error) {
 	reason := Reason(why)
 	if reason != Unrenewed {
@@ -85,17 +84,18 @@ func (h *holding) Lost(why protocol.Reason, cause error) {
 	h.lost = h.loss(reason, cause)
 	h.endHandedLocked(h.lost)
 	h.mu.Unlock()
-	if reason.Forced() && !h.lease.IsShared() {
-		h.lease.StopRenewing()
-	}
 	h.say(slog.LevelInfo, "lock lost", "key", h.place.Lock, "reason", reason)
 }
 
-// Expired closes the channel of Held.Expired.
+// Expired closes the channel of Held.Expired. A lease of its own is not renewed any more: it must go
+// with what is left of the lock. A shared one serves others.
 func (h *holding) Expired() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.expireLocked()
+	h.mu.Unlock()
+	if !h.lease.IsShared() {
+		h.lease.StopRenewing()
+	}
 }
 
 func (h *holding) expireLocked() {

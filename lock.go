@@ -235,6 +235,7 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 			return nil, err
 		}
 		if errors.Is(c.lease.Err(), ErrClosed) {
+			c.released()
 			c.queue.Abandon()
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
 		}

@@ -158,7 +158,12 @@ func (l *Lock) drop(ctx context.Context, h *holding) {
 func (h *holding) release(ctx context.Context) (reusable bool, err error) {
 	r := h.queue.Release(ctx)
 	switch {
+	case r.Reason == protocol.LeaseGone && errors.Is(h.lease.Err(), ErrClosed):
+		return false, nil // Close of the session has given it back
 	case r.Reason != protocol.NotLost:
+		if !r.Confirmed { // it was lost at the last moment, and all is there
+			h.fence(ctx)
+		}
 		return r.Confirmed, h.loss(Reason(r.Reason), nil)
 	case !r.Confirmed:
 		return false, h.unconfirmed(r.Err)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -73,6 +74,78 @@ func TestOverwrittenInAnOutage(t *testing.T) {
 		mustUnlock(t, next)
 		awaitInLine(t, client, l.Key(), 0) // who has a Mutex would wait behind it
 	})
+}
+
+// TestClosedInAnOutage: Close says that something is left, be it removed in the background or not,
+// and it is removed when etcd answers.
+func TestClosedInAnOutage(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	link, behind := linked(t, s)
+	for name, first := range map[string]func(*etcdlock.Lock) error{
+		"after Unlock": func(l *etcdlock.Lock) error { return l.Unlock(ended()) },
+		"at once":      func(*etcdlock.Lock) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLock(t, behind, "/closed", "me")
+			held := mustLock(t, l)
+			if _, err := client.Put(ctx, placeWith(t, client, "/closed/", "me"), "by hand"); err != nil {
+				t.Fatal(err)
+			}
+			causeOf(t, held)
+			link.Silence()
+			if err := first(l); err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
+				t.Error(err)
+			}
+			if err := l.Close(ended()); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+				t.Errorf("Close: %v", err)
+			}
+			link.Restore()
+			awaitInLine(t, client, "/closed", 0)
+		})
+	}
+}
+
+// TestForcedAfterALoss: a lock that was lost, and is then taken by force, is not renewed any more,
+// also if nobody unlocks it.
+func TestForcedAfterALoss(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	l := timed(t, s.Client(t), "/forced", "me", 2*time.Second)
+	held := mustLock(t, l)
+	if _, err := client.Delete(ctx, "/forced"); err != nil {
+		t.Fatal(err)
+	}
+	if lost := causeOf(t, held); lost.Reason != etcdlock.KeyDeleted {
+		t.Error(lost)
+	}
+	lease := l.Holding().Lease()
+	if _, err := client.Delete(ctx, placeWith(t, client, "/forced/", "me")); err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "the lease to run out", func(ctx context.Context) error {
+		left, err := client.TimeToLive(ctx, lease)
+		if err == nil && left.TTL > 0 {
+			err = fmt.Errorf("it lasts for %d s", left.TTL)
+		}
+		return err
+	})
+}
+
+// TestOwnKeyByHand: K, written by hand for a session, goes when the session gives the lock back.
+func TestOwnKeyByHand(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	_, l := sessionLock(t, s.Client(t), "/by-hand", ttl)
+	held := mustLock(t, l)
+	if _, err := client.Put(ctx, "/by-hand", "me", clientv3.WithLease(l.Holding().Lease())); err != nil {
+		t.Fatal(err)
+	}
+	causeOf(t, held)
+	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+		t.Errorf("Unlock: %v", err)
+	}
+	mustLock(t, newLock(t, client, "/by-hand", "next"))
 }
 
 // TestNothingIsWatchedInVain: what waits for a place that may still appear ends with its lease.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,7 +59,8 @@ type Session struct {
 	client *clientv3.Client
 	only   *Lock // whose own session it is; nil: it is shared
 
-	turn chan struct{} // holds one token for who may change the lease
+	turn  chan struct{} // holds one token for who may change the lease
+	payer chan struct{} // holds one token for who pays
 
 	open  context.Context // ends with Close
 	close context.CancelFunc
@@ -76,7 +78,7 @@ func NewSession(client *clientv3.Client, ttl time.Duration) (*Session, error) {
 		return nil, err
 	}
 	open, end := context.WithCancel(context.Background())
-	return &Session{TTL: ttl, client: client, turn: make(chan struct{}, 1), open: open, close: end}, nil
+	return &Session{TTL: ttl, client: client, turn: make(chan struct{}, 1), payer: make(chan struct{}, 1), open: open, close: end}, nil
 }
 
 // NewLock returns a lock of the session that is not held. Key and id are those of [New]. Its Close
@@ -184,7 +186,8 @@ func (d debt) pay(ctx context.Context, client *clientv3.Client) error {
 	return lease.Revoke(ctx, client, d.id, d.first)
 }
 
-// mostOwed is how many debts are remembered. Leases also run out.
+// mostOwed is how many debts are remembered. A lease that is forgotten runs out, which a place does
+// not.
 const mostOwed = 16
 
 // owe takes note of a lease that is to be revoked.
@@ -196,7 +199,11 @@ func (s *Session) oweDebt(d debt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owed = append(s.owed, d)
-	s.owed = s.owed[max(0, len(s.owed)-mostOwed):]
+	if len(s.owed) > mostOwed {
+		if oldest := slices.IndexFunc(s.owed, func(d debt) bool { return d.place == nil }); oldest >= 0 {
+			s.owed = slices.Delete(s.owed, oldest, oldest+1)
+		}
+	}
 }
 
 // payOn pays in the background until all is paid, or the client is closed. What is owed then keeps
@@ -210,7 +217,7 @@ func (s *Session) payOn() {
 	s.pays = true
 	go func() {
 		for pause := retry.PauseMin; retry.Sleep(s.client.Ctx(), pause); pause = min(2*pause, retry.PauseRefused) {
-			if s.pay(s.client.Ctx()) != nil {
+			if s.payNow(s.client.Ctx()) != nil {
 				continue
 			}
 			s.mu.Lock()
@@ -225,15 +232,21 @@ func (s *Session) payOn() {
 }
 
 // payNow is pay for somebody who has not asked for that.
-func (s *Session) payNow(ctx context.Context) {
+func (s *Session) payNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
-	s.pay(ctx)
+	return s.pay(ctx)
 }
 
 // pay pays what is owed, until ctx ends, or the validity of each lease; fenceLimit at least. What
 // cannot be paid stays owed.
 func (s *Session) pay(ctx context.Context) (err error) {
+	select {
+	case s.payer <- struct{}{}:
+		defer func() { <-s.payer }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	s.mu.Lock()
 	owed := s.owed
 	s.owed = nil

@@ -427,3 +427,27 @@ func TestSessionClosedUnderway(t *testing.T) {
 		t.Error("two hold the lock")
 	}
 }
+
+// TestUnlockedAsItsSessionIsClosed: whoever unlocks at the moment at which the session is closed is
+// not told of a loss.
+func TestUnlockedAsItsSessionIsClosed(t *testing.T) {
+	s := etcdtest.Start(t)
+	for range 20 {
+		session := newSession(t, s.Client(t))
+		locks, _ := lockMany(t, session, 20)
+		var unlocks sync.WaitGroup
+		for _, l := range locks {
+			unlocks.Go(func() {
+				var lost *etcdlock.LostError
+				if err := l.Unlock(etcdtest.Context(t)); errors.As(err, &lost) {
+					t.Error(err)
+				}
+			})
+		}
+		if err := session.Close(etcdtest.Context(t)); err != nil {
+			t.Error(err)
+		}
+		unlocks.Wait()
+	}
+	noKeys(t, s.Client(t))
+}

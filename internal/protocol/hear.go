@@ -5,7 +5,7 @@ type hearing struct{ *Machine }
 
 func (m hearing) watching(w Watching) {
 	if m.state >= Leaving {
-		leaving{m.Machine}.recheck()
+		leaving(m).recheck()
 		return
 	}
 	m.catchUp(m.pos.created(w))
@@ -37,7 +37,7 @@ func (m hearing) event(e Event) {
 	switch {
 	case m.state >= Leaving:
 		if e.Of == OnPlace {
-			leaving{m.Machine}.recheck()
+			leaving(m).recheck()
 		}
 		return
 	case e.Of == OnTail:
@@ -56,7 +56,7 @@ func (m hearing) event(e Event) {
 	case e.Of == OnPlace:
 		m.ownEvent(e)
 	}
-	waiting{m.Machine}.reconsider()
+	waiting(m).reconsider()
 }
 
 func (m hearing) ownEvent(e Event) {
@@ -81,10 +81,10 @@ func (m hearing) observation(o Observation) {
 			m.pos.observeAhead(o.Of, o.Keys.Lock, o.Ahead)
 		}
 		m.pos.observe(o.Keys)
-		waiting{m.Machine}.reconsider()
+		waiting(m).reconsider()
 		return
 	}
 	if reason := m.Compare(o.Keys); reason != NotLost {
-		holding{m.Machine}.lose(reason)
+		holding(m).lose(reason)
 	}
 }

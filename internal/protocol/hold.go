@@ -7,7 +7,7 @@ func (m holding) hold(token int64) {
 	m.token = token
 	m.unwatch(OnAhead)
 	if m.cancelled {
-		leaving{m.Machine}.giveUp(Cancelled)
+		leaving(m).giveUp(Cancelled)
 		return
 	}
 	m.transition(Held, noStep)
@@ -52,10 +52,11 @@ func (m holding) lose(reason Reason) {
 	default:
 		return
 	}
+	m.taken = m.taken || reason == PlaceLost
 	if reason.Forced() {
 		m.expire()
 		if reason == PlaceLost && m.Shared {
-			leaving{m.Machine}.clear()
+			leaving(m).clear()
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (m joining) joined(a Answer) {
 		m.join()
 	case a.Outcome == Unknown, a.Outcome == NoSpace, m.strays:
 		m.pos.unsure, m.pos.named = true, m.Linked
-		leaving{m.Machine}.giveUp(m.endOf(a))
+		leaving(m).giveUp(m.endOf(a))
 	default:
 		m.nothingWritten(m.endOf(a))
 	}
@@ -99,16 +99,16 @@ func (m joining) joined(a Answer) {
 func (m joining) entered(create, token int64, named bool) {
 	m.pos.named = named
 	missedPlace, missedTail := m.pos.joined(create)
-	hearing{m.Machine}.catchUp(missedPlace, missedTail)
+	hearing(m).catchUp(missedPlace, missedTail)
 	switch {
 	case token != 0:
-		holding{m.Machine}.hold(token)
+		holding(m).hold(token)
 	case m.cancelled:
-		leaving{m.Machine}.giveUp(Cancelled)
+		leaving(m).giveUp(Cancelled)
 	case m.pos.ahead.Key != "":
-		waiting{m.Machine}.waitFor(m.pos.ahead)
+		waiting(m).waitFor(m.pos.ahead)
 	default:
-		waiting{m.Machine}.look(Ahead{}, false)
+		waiting(m).look(Ahead{}, false)
 	}
 }
 
@@ -122,14 +122,14 @@ func (m *Machine) isOwn(lock KV) bool {
 // startOver gives up a place of which it is not known how it was created.
 func (m joining) startOver() {
 	m.pos.unsure, m.pos.named, m.orphan = true, m.Linked, true
-	leaving{m.Machine}.giveUp(Uncertain)
+	leaving(m).giveUp(Uncertain)
 }
 
 // nothingWritten ends a machine that has written nothing, as far as is known.
 func (m joining) nothingWritten(why End) {
 	if m.strays {
 		m.pos.unsure, m.pos.named = true, m.Linked
-		leaving{m.Machine}.giveUp(why)
+		leaving(m).giveUp(why)
 		return
 	}
 	m.unwatchAll()
@@ -146,7 +146,7 @@ func (m joining) readFailed(a Answer) {
 		m.nothingWritten(why)
 		return
 	}
-	leaving{m.Machine}.giveUp(why)
+	leaving(m).giveUp(why)
 }
 
 // over says once why the place will not get the lock.

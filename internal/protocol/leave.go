@@ -13,8 +13,8 @@ func (m leaving) release() {
 		m.transition(Leaving, noStep)
 		m.sure = m.settled
 		m.handOver()
-	case Lost:
-		m.do(Effect{Do: TellReleased, Confirmed: true, Reason: m.lost})
+	case Lost: // a lease that is not shared takes along what is left, when it is revoked
+		m.do(Effect{Do: TellReleased, Confirmed: m.Shared, Reason: m.lost})
 		m.unwatchAll()
 		m.clear()
 	case Leaving, Unconfirmed, Gone: // it was lost, and is being removed
@@ -131,6 +131,7 @@ func (m leaving) leftLost(a Answer) {
 	if !m.unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.pos.create {
 		reason = m.Compare(a.Keys)
 	}
+	m.orphan = m.orphan || m.isOwn(a.Keys.Lock)
 	m.released(true, reason)
 	m.cleared()
 }
@@ -171,7 +172,7 @@ func (m leaving) removeAs(k Keys) {
 		m.handOver()
 	default:
 		// Whoever has overwritten it may have done so after the lock was granted to it.
-		m.orphan = m.orphan || own.Mod != own.Create
+		m.orphan = m.orphan || own.Mod != own.Create || m.isOwn(k.Lock)
 		m.send(leaveRemoving, Request{Name: Remove, Rev: own.Mod, Tail: m.pos.named})
 	}
 }

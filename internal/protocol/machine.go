@@ -64,6 +64,7 @@ type Machine struct {
 	waits     bool // TellWaiting was said
 	passing   bool // the time for the news of a pass is running, or over
 	expired   bool // TellExpired was said
+	taken     bool // somebody has deleted or written the place while the lock was ours
 	lasting   bool // the place is looked after
 	noLease   bool // the lease is useless, and takes along what is left
 	again     bool // something was told while the place was being removed
@@ -123,8 +124,8 @@ func (m *Machine) State() State { return m.state }
 // Token returns the fencing token, 0 as long as there is none.
 func (m *Machine) Token() int64 { return m.token }
 
-// Lost returns how the lock was lost, if it was.
-func (m *Machine) Lost() Reason { return m.lost }
+// LostPlace reports whether somebody has deleted or written the place while the lock was ours.
+func (m *Machine) LostPlace() bool { return m.taken }
 
 // Created returns the revision that created the place, 0 as long as it is not known.
 func (m *Machine) Created() int64 { return m.pos.create }

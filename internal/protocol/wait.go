@@ -41,11 +41,11 @@ func (m waiting) reconsider() {
 	token, granted := m.pos.granted()
 	switch {
 	case m.cancelled:
-		leaving{m.Machine}.giveUp(Cancelled)
+		leaving(m).giveUp(Cancelled)
 	case granted:
-		holding{m.Machine}.hold(token)
+		holding(m).hold(token)
 	case m.pos.end != NotEnded:
-		leaving{m.Machine}.giveUp(m.pos.end)
+		leaving(m).giveUp(m.pos.end)
 	case m.state == Waiting:
 		m.passedOver()
 	// An earlier try has created the place, and nothing is known of the others.
@@ -136,7 +136,7 @@ func (m waiting) lookedBack(a Answer) {
 	case a.Outcome == Rejected || a.Outcome == Denied: // forgotten
 		m.backInVain(true)
 	case a.Outcome != Applied:
-		joining{m.Machine}.readFailed(a)
+		joining(m).readFailed(a)
 	case there.Exists() && there.Create < m.pos.create:
 		m.waitFor(Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, seen: true})
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
@@ -167,11 +167,11 @@ func (m waiting) claim(s step, name Name) { m.send(s, Request{Name: name, Rev: m
 // claimed takes the answer to a claim.
 func (m waiting) claimed(a Answer) {
 	if a.Outcome == Applied {
-		holding{m.Machine}.hold(a.Rev)
+		holding(m).hold(a.Rev)
 		return
 	}
 	if a.Outcome != Refused {
-		leaving{m.Machine}.giveUp(m.endOf(a))
+		leaving(m).giveUp(m.endOf(a))
 		return
 	}
 	m.pos.observe(a.Keys)
@@ -203,7 +203,7 @@ func (m waiting) look(gone Ahead, crowd bool) {
 func (m waiting) lookedAtLine(a Answer) {
 	switch {
 	case a.Outcome != Applied:
-		joining{m.Machine}.readFailed(a)
+		joining(m).readFailed(a)
 	case a.Whole:
 		m.found(a.Ahead)
 	case m.crowd || m.gone.held:
@@ -242,10 +242,10 @@ func (m waiting) waitAnswer(a Answer) {
 	switch m.step {
 	case waitBusy:
 		if a.Outcome != Applied {
-			joining{m.Machine}.readFailed(a)
+			joining(m).readFailed(a)
 			return
 		}
-		leaving{m.Machine}.giveUp(Busy)
+		leaving(m).giveUp(Busy)
 		return
 	case claimBehindHolder, claim, claimOldest:
 		m.claimed(a)
@@ -261,7 +261,7 @@ func (m waiting) waitAnswer(a Answer) {
 		m.lookedAtLine(a)
 	case lookFar:
 		if a.Outcome != Applied {
-			joining{m.Machine}.readFailed(a)
+			joining(m).readFailed(a)
 			return
 		}
 		m.found(a.Ahead)

@@ -1,3 +1,5 @@
+// Package queue runs machines of package protocol against etcd: it sends the transactions that they
+// ask for, opens their watches, and tells them of answers, events and time.
 package queue
 
 import (
@@ -9,6 +11,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -38,14 +41,14 @@ type Contender struct{ member }
 
 // New returns a contender that has not begun. It is a member of its lease until it leaves.
 func New(o Options, user User) *Contender {
-	config := Config(o.Place)
+	config := translate.Config(o.Place)
 	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared()
 	c := &Contender{}
 	d := &c.member.driver
 	d.Options, d.user, d.self = o, user, c
 	d.m, d.wake = protocol.New(config), make(chan struct{}, 1)
 	d.requests.Options = &d.Options
-	d.requests.settled = func() { d.step(protocol.Settled{}) }
+	d.requests.settled = d.settled
 	return c
 }
 
@@ -61,15 +64,16 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 			answered = nil
 			c.Lease.DeferWatches(c)
 		}
-		return c.m.State() == protocol.Held || c.end != protocol.NotEnded
+		return c.m.Token() != 0 || c.end != protocol.NotEnded
 	})
 	c.mu.Lock()
-	held, end, err := c.m.State() == protocol.Held, c.end, c.err
+	token, end, err := c.m.Token(), c.end, c.endErr
 	c.mu.Unlock()
 	switch {
-	case held:
+	case end != protocol.NotEnded:
+	case token != 0: // it may be lost already
 		return c.confirm(ctx)
-	case end == protocol.NotEnded: // ctx is done
+	default: // ctx is done
 		c.step(protocol.Cancel{})
 		return &EndError{protocol.Cancelled, context.Cause(ctx)}
 	}
@@ -85,9 +89,6 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 func (c *Contender) confirm(ctx context.Context) error {
 	if c.Lease.ValidUntil().Until() < c.Timing.Grace+2*c.Lease.First() {
 		if err := c.Lease.RenewNow(ctx, c); err != nil {
-			c.mu.Lock()
-			c.err = err
-			c.mu.Unlock()
 			end := protocol.Uncertain
 			switch {
 			case c.Lease.Err() != nil:
@@ -165,7 +166,7 @@ func (c *Contender) Release(ctx context.Context) Released {
 	if c.released == nil {
 		return Released{Err: cmp.Or(context.Cause(ctx), c.err, lease.ErrGone)}
 	}
-	return Released{c.released.Confirmed, c.released.Reason, c.err}
+	return Released{c.released.Confirmed, c.released.Reason, cmp.Or(c.err, context.Cause(ctx), lease.ErrGone)}
 }
 
 // Leave removes what there is of a contender until ctx is done. If the lease is shared, that goes
@@ -195,7 +196,7 @@ func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.m.Compare(keys(resp)), nil
+	return c.m.Compare(translate.KeysOf(resp)), nil
 }
 
 // IsOverwritten reports whether somebody else may have written the place, or made another of its
@@ -203,23 +204,29 @@ func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
 func (c *Contender) IsOverwritten() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.end == protocol.Deleted || c.end == protocol.Overwritten || c.m.Lost() == protocol.PlaceLost
+	return c.end == protocol.Deleted || c.end == protocol.Overwritten || c.m.LostPlace()
 }
 
 // RemoveWithoutLease removes the place if it is not under our lease. In another history than the
 // lease's it is not there.
 func (c *Contender) RemoveWithoutLease(ctx context.Context) error {
-	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(c.Place.Key))
-	if errors.Is(err, lease.ErrHistoryLost) {
-		return nil
+	for {
+		resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(c.Place.Key))
+		if errors.Is(err, lease.ErrHistoryLost) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		own := wire.Got(resp, 0)
+		if own == nil || own.Lease == int64(c.Place.Lease) {
+			return nil
+		}
+		resp, _, err = c.requests.rewrite(ctx, protocol.Request{Name: protocol.Remove, Rev: own.ModRevision})
+		if err != nil || resp.Succeeded {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if own := wire.Got(resp, 0); own != nil && own.Lease != int64(c.Place.Lease) {
-		_, _, err = c.requests.rewrite(ctx, protocol.Request{Name: protocol.Remove, Rev: own.ModRevision})
-	}
-	return err
 }
 
 // ForgetNext makes the contender one that does not know who is next. It is for tests.

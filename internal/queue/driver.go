@@ -44,6 +44,7 @@ type driver struct {
 
 	// What the machine has told.
 	end      protocol.End
+	endErr   error // of the request that has failed then
 	released *protocol.Effect
 	gone     bool
 
@@ -155,7 +156,7 @@ func (d *driver) tell(e protocol.Effect) {
 	case protocol.TellBusy:
 		d.end = protocol.Busy
 	case protocol.TellEnd:
-		d.end = e.End
+		d.end, d.endErr = e.End, d.err
 	case protocol.TellLost:
 		d.user.Lost(e.Reason, d.why())
 	case protocol.TellExpired:
@@ -208,6 +209,12 @@ func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool)
 		d.mu.Lock()
 		if done() || ctx.Err() != nil {
 			d.callers--
+			if d.m.State() < protocol.Held && !done() && d.take() != nil {
+				// Nobody waits for it any more.
+				d.sending = false
+				d.stepLocked(protocol.Cancel{})
+				d.stepLocked(protocol.Answer{Outcome: protocol.Unknown})
+			}
 			d.mu.Unlock()
 			d.kick()
 			return
@@ -276,11 +283,25 @@ func (d *driver) send(ctx context.Context, r protocol.Request) {
 	d.mu.Lock()
 	d.err = err
 	d.stepLocked(answer)
-	if r.Joins() && d.requests.unsettled.Load() == 0 {
-		d.stepLocked(protocol.Settled{})
+	if r.Joins() {
+		d.settledLocked()
 	}
 	d.mu.Unlock()
 	d.stepped()
+}
+
+// settled tells the machine that all requests to join have been answered, if that is so.
+func (d *driver) settled() {
+	d.mu.Lock()
+	d.settledLocked()
+	d.mu.Unlock()
+	d.stepped()
+}
+
+func (d *driver) settledLocked() {
+	if d.requests.unsettled.Load() == 0 {
+		d.stepLocked(protocol.Settled{})
+	}
 }
 
 // say writes a message to the logger, some time later.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -43,7 +44,7 @@ func (m *member) StateRead() (ops []*pb.RequestOp, apply func(resp *pb.TxnRespon
 	ahead := m.m.Ahead()
 	return wire.StateOps(m.Place.Lock, m.Place.Key, ahead), func(resp *pb.TxnResponse, n int) {
 		m.sight.end.Store(0)
-		m.step(Observation(resp, n, ahead))
+		m.step(translate.Observation(resp, n, ahead))
 	}
 }
 
@@ -97,7 +98,7 @@ func (m *member) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.Response
 		return
 	}
 	for _, e := range events {
-		m.stepFor(w, func(of protocol.Watched) protocol.Input { return Event(m.Place, of, e) })
+		m.stepFor(w, func(of protocol.Watched) protocol.Input { return translate.Event(m.Place, of, e) })
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func (q *requests) ask(ctx context.Context, r protocol.Request, create int64) (p
 	if err != nil {
 		return protocol.Answer{Outcome: outcome(r, err), Repeated: repeated}, err
 	}
-	a := Answer(q.Place, r, resp, create)
+	a := translate.Answer(q.Place, r, resp, create)
 	a.Repeated = repeated
 	switch r.Name {
 	case protocol.ReadBusy:
@@ -57,7 +58,7 @@ func (q *requests) ask(ctx context.Context, r protocol.Request, create int64) (p
 			if newest, err = q.older(ctx, create); err != nil {
 				return protocol.Answer{Outcome: outcome(r, err)}, err
 			}
-			a.Ahead = ahead(newest, wire.Got(resp, 0))
+			a.Ahead = translate.AheadOf(newest, wire.Got(resp, 0))
 		}
 	}
 	return a, nil
@@ -86,10 +87,10 @@ func (q *requests) request(ctx context.Context, r protocol.Request) (resp *pb.Tx
 	case protocol.Claim, protocol.ClaimBehindHolder, protocol.ClaimOldest:
 		return q.rewriteWithSpace(ctx, r)
 	case protocol.ReadBusy, protocol.ReadNewest, protocol.ReadLine, protocol.ReadFar:
-		resp, err = q.Lease.Read(ctx, Txn(q.Place, r, false))
+		resp, err = q.Lease.Read(ctx, translate.Txn(q.Place, r, false))
 		return resp, false, err
 	case protocol.ReadHistory, protocol.ReadState, protocol.ReadTail, protocol.ReadWritten:
-		resp, err = q.Lease.ReadUntil(ctx, lease.IsFinal, Txn(q.Place, r, false))
+		resp, err = q.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(q.Place, r, false))
 		return resp, false, err
 	}
 	return q.rewrite(ctx, r)
@@ -101,7 +102,7 @@ func (q *requests) request(ctx context.Context, r protocol.Request) (resp *pb.Tx
 // nobody stands, so that nobody works under it, and is waited for.
 func (q *requests) tryToJoin(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	try := func(again bool) func(context.Context) (*pb.TxnResponse, error) {
-		req := Txn(q.Place, r, again)
+		req := translate.Txn(q.Place, r, again)
 		return func(ctx context.Context) (*pb.TxnResponse, error) { return q.join(ctx, req) }
 	}
 	resp, err = retry.Once(ctx, q.Lease.First(), try(false))
@@ -147,7 +148,7 @@ func (q *requests) join(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 
 // rewrite makes a transaction that may be applied more than once, until etcd answers it.
 func (q *requests) rewrite(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
-	req, first := Txn(q.Place, r, false), q.Lease.First()
+	req, first := translate.Txn(q.Place, r, false), q.Lease.First()
 	try := func(ctx context.Context) (*pb.TxnResponse, error) { return q.Lease.Txn(ctx, req) }
 	ends := q.ends.Load()
 	if ends {
@@ -208,7 +209,7 @@ func (q *requests) older(ctx context.Context, than int64) (newest *mvccpb.KeyVal
 		for i := range resp.Responses {
 			kvs = append(kvs, wire.KeysOf(resp, i)...)
 		}
-		if newest = newestOlder(q.Place.Lock, kvs, than); newest != nil {
+		if newest = translate.NewestOlder(q.Place.Lock, kvs, than); newest != nil {
 			return newest, nil
 		}
 		named = named[len(some):]

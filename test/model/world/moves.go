@@ -4,7 +4,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/etcdlock/etcdlock/internal/protocol"
-	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/model/smalletcd"
 )
@@ -129,7 +129,7 @@ func (w *World) giveUp(s *slot, late bool) {
 }
 
 func (w *World) sendLate(s *slot) {
-	l := lateRequest{txn: queue.Txn(s.place, s.request, s.again)}
+	l := lateRequest{txn: translate.Txn(s.place, s.request, s.again)}
 	if isJoin(s.request) {
 		l.slot = s
 		s.joins++
@@ -151,7 +151,7 @@ func (w *World) slotMoves(s *slot, add adder) {
 	if s.asked {
 		add(false, "answer "+string(s.request.Name), func() { w.answer(s); w.settle(s) })
 		if !isRead(s.request) {
-			add(true, "the answer is lost: "+string(s.request.Name), func() { w.txn(queue.Txn(s.place, s.request, s.again)); s.again = true })
+			add(true, "the answer is lost: "+string(s.request.Name), func() { w.txn(translate.Txn(s.place, s.request, s.again)); s.again = true })
 			add(true, "it comes late: "+string(s.request.Name), func() { w.sendLate(s) })
 			add(true, "unknown: "+string(s.request.Name), func() { w.giveUp(s, true) })
 		}
@@ -186,7 +186,7 @@ func (w *World) observe(s *slot) {
 		w.errf("%v", err)
 		return
 	}
-	w.step(s, queue.Observation(resp, 0, ahead))
+	w.step(s, translate.Observation(resp, 0, ahead))
 }
 
 func (w *World) watchMoves(s *slot, of protocol.Watched, add adder) {
@@ -209,7 +209,7 @@ func (w *World) watchMoves(s *slot, of protocol.Watched, add adder) {
 		}
 		add(false, "event", func() {
 			x.next = events[0].Kv.ModRevision + 1
-			w.step(s, queue.Event(s.place, of, events[0]))
+			w.step(s, translate.Event(s.place, of, events[0]))
 		})
 	}
 }

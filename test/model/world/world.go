@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/protocol"
-	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/model/smalletcd"
 )
@@ -123,7 +123,7 @@ func (w *World) begin(u *user) {
 	if p.Key = wire.LinkedPlace(lock, p.Lease, l.places); !u.linked {
 		p.Key = wire.UnlinkedPlace(lock, p.Lease, l.places)
 	}
-	c := queue.Config(p)
+	c := translate.Config(p)
 	c.Try, c.Lone, c.Shared = u.try, u.lone, l.shared
 	s := &slot{m: protocol.New(c), place: p, lease: l, user: u}
 	u.slot = s
@@ -363,7 +363,7 @@ func (w *World) answer(s *slot) {
 }
 
 func (w *World) ask(s *slot) protocol.Answer {
-	resp, err := w.txn(queue.Txn(s.place, s.request, s.again))
+	resp, err := w.txn(translate.Txn(s.place, s.request, s.again))
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		defer w.leaseLost(s.lease)
@@ -374,13 +374,13 @@ func (w *World) ask(s *slot) protocol.Answer {
 	if s.request.Name == protocol.ReadFar {
 		return w.far(s, resp)
 	}
-	return queue.Answer(s.place, s.request, resp, s.m.Created())
+	return translate.Answer(s.place, s.request, resp, s.m.Created())
 }
 
 // far looks for the newest older place behind strangers' keys.
 func (w *World) far(s *slot, resp *pb.TxnResponse) protocol.Answer {
 	if newest := wire.Got(resp, 2); newest == nil || wire.IsPlace(lock, newest) {
-		return queue.Answer(s.place, s.request, resp, s.m.Created())
+		return translate.Answer(s.place, s.request, resp, s.m.Created())
 	}
 	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
 	a := protocol.Answer{Outcome: protocol.Applied, Rev: resp.Header.Revision}

@@ -1,6 +1,6 @@
-// Package queue runs machines of package protocol against etcd: it sends the transactions that they
-// ask for, opens their watches, and tells them of answers, events and time.
-package queue
+// Package translate stands between machines of package protocol and etcd: it makes the transactions
+// that they ask for with package wire, and says what answers and events mean.
+package translate
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -80,7 +80,7 @@ func readTxn(p wire.Place, r protocol.Request) *pb.TxnRequest {
 	case protocol.ReadWritten:
 		return wire.WrittenRead(p.Lock, r.Rev)
 	}
-	panic("queue: no transaction is called " + string(r.Name))
+	panic("translate: no transaction is called " + string(r.Name))
 }
 
 // Answer returns what etcd's answer to a request says.
@@ -94,10 +94,10 @@ func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse, create int64
 		joined(p, resp, &a)
 	case protocol.Claim, protocol.ClaimBehindHolder, protocol.ClaimOldest, protocol.Leave:
 		if !resp.Succeeded {
-			a.Keys = keys(resp)
+			a.Keys = KeysOf(resp)
 		}
 	case protocol.LeaveLost, protocol.ReadState:
-		a.Keys = keys(resp)
+		a.Keys = KeysOf(resp)
 	case protocol.ReadBusy:
 		a.Keys.Lock = kvOf(wire.Got(resp, 0))
 	case protocol.ReadNewest:
@@ -106,12 +106,12 @@ func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse, create int64
 	case protocol.ReadLine:
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
-		a.Keys = keys(resp)
-		a.Ahead = ahead(newestOlder(p.Lock, line, create), wire.Got(resp, 0))
+		a.Keys = KeysOf(resp)
+		a.Ahead = AheadOf(NewestOlder(p.Lock, line, create), wire.Got(resp, 0))
 	case protocol.ReadFar:
-		a.Ahead = ahead(wire.Got(resp, 2), wire.Got(resp, 0))
+		a.Ahead = AheadOf(wire.Got(resp, 2), wire.Got(resp, 0))
 	case protocol.ReadHistory:
-		a.Keys = keys(resp)
+		a.Keys = KeysOf(resp)
 		tail := wire.Got(resp, 2)
 		a.Tail, a.Link = kvOf(tail), linkOf(p.Lock, tail)
 	case protocol.ReadTail:
@@ -128,7 +128,7 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *protocol.Answer) {
 	switch {
 	case resp.Succeeded, inner == nil, inner.Succeeded && len(inner.Responses) == 0:
 	case !inner.Succeeded:
-		a.Ours, a.Keys = true, keys(inner)
+		a.Ours, a.Keys = true, KeysOf(inner)
 	default:
 		a.Else, a.Keys.Lock = true, kvOf(wire.Got(inner, 0))
 		newest := wire.Got(inner, 1)
@@ -144,8 +144,8 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *protocol.Answer) {
 	}
 }
 
-// ahead is the newest older place, else K, else nothing.
-func ahead(newest, lock *mvccpb.KeyValue) protocol.Ahead {
+// AheadOf returns what stands before a place: the newest older place, else K, else nothing.
+func AheadOf(newest, lock *mvccpb.KeyValue) protocol.Ahead {
 	if newest == nil {
 		newest = lock
 	}
@@ -155,9 +155,9 @@ func ahead(newest, lock *mvccpb.KeyValue) protocol.Ahead {
 	return protocol.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 }
 
-// newestOlder returns the newest place among keys below K/ that is older than a revision, nil if
+// NewestOlder returns the newest place among keys below K/ that is older than a revision, nil if
 // there is none.
-func newestOlder(lock string, kvs []*mvccpb.KeyValue, than int64) (newest *mvccpb.KeyValue) {
+func NewestOlder(lock string, kvs []*mvccpb.KeyValue, than int64) (newest *mvccpb.KeyValue) {
 	for _, kv := range wire.Places(lock, kvs) {
 		if kv.CreateRevision < than {
 			newest = kv
@@ -192,7 +192,8 @@ func Observation(resp *pb.TxnResponse, n int, ahead string) protocol.Observation
 	return o
 }
 
-func keys(resp *pb.TxnResponse) protocol.Keys {
+// KeysOf returns K and a place, which an answer has first and second.
+func KeysOf(resp *pb.TxnResponse) protocol.Keys {
 	return protocol.Keys{Lock: kvOf(wire.Got(resp, 0)), Place: kvOf(wire.Got(resp, 1))}
 }
 

@@ -1,0 +1,86 @@
+package protocol
+
+import (
+	"slices"
+	"testing"
+)
+
+// told returns what a machine does when it is told some things, one after another.
+func told(m *Machine, inputs ...Input) (done []Effect) {
+	for _, in := range inputs {
+		done = append(done, m.Step(in)...)
+	}
+	return done
+}
+
+// does reports whether one of some effects is of a kind.
+func does(effects []Effect, do Do) bool {
+	return slices.ContainsFunc(effects, func(e Effect) bool { return e.Do == do })
+}
+
+// waiter returns a machine that waits at a place created in revision 10, and holder one that holds
+// the lock since revision 10.
+func waiter(shared bool) *Machine {
+	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Tail: "tail", Linked: true, Shared: shared})
+	ahead := Ahead{Key: "/k/0", Create: 5}
+	told(&m, Acquire{}, Answer{Outcome: Refused, Rev: 10, Else: true, Ahead: ahead}, Settled{})
+	return &m
+}
+
+func holder(shared bool) *Machine {
+	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Tail: "tail", Linked: true, Shared: shared})
+	told(&m, Acquire{}, Answer{Outcome: Applied, Rev: 10}, Settled{})
+	return &m
+}
+
+// TestGrantedAndLost: a lock that is lost as soon as it was granted was granted: whoever waits for
+// that has a token, and hears of the loss.
+func TestGrantedAndLost(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		m := waiter(shared)
+		done := told(m, Event{Of: OnPlace, KV: KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}}, LeaseLost{})
+		if m.Token() != 20 || !does(done, TellHeld) || !does(done, TellLost) || does(done, TellEnd) {
+			t.Errorf("token %d, %v", m.Token(), done)
+		}
+	}
+}
+
+// TestReleaseOfALostLock: it is confirmed only if what is left is removed. A lease that is not
+// shared must be revoked for that.
+func TestReleaseOfALostLock(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		m := holder(shared)
+		told(m, GraceBegun{})
+		done := told(m, Release{})
+		i := slices.IndexFunc(done, func(e Effect) bool { return e.Do == TellReleased })
+		if i < 0 || done[i].Confirmed != shared || done[i].Reason != Unrenewed {
+			t.Errorf("shared %v: %v", shared, done)
+		}
+		if does(done, Send) != shared {
+			t.Errorf("shared %v: %v", shared, done)
+		}
+	}
+}
+
+// TestLostTwice: the first reason is told, and the second one, by force, is known as well.
+func TestLostTwice(t *testing.T) {
+	m := holder(false)
+	key := KV{Create: 5, Mod: 10}
+	if done := told(m, Observation{Rev: 11, Keys: Keys{Place: KV{Create: 10, Mod: 10}}}); !does(done, TellLost) || does(done, TellExpired) {
+		t.Errorf("without K: %v", done)
+	}
+	if done := told(m, Observation{Rev: 12, Keys: Keys{Lock: key, Place: KV{Create: 10, Mod: 12}}}); does(done, TellLost) || !does(done, TellExpired) || !m.LostPlace() {
+		t.Errorf("with another's place: %v", done)
+	}
+}
+
+// TestSettledTooEarly: while a request to join is under way, what is said of the ones before it
+// does not count.
+func TestSettledTooEarly(t *testing.T) {
+	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, Linked: true, Shared: true})
+	told(&m, Acquire{}, Settled{}, Cancel{})
+	done := told(&m, Answer{Outcome: Unknown, Repeated: true})
+	if m.State() != Unconfirmed || !does(done, Track) {
+		t.Errorf("%v: %v", m.State(), done)
+	}
+}
