@@ -138,8 +138,9 @@ func TestTokenForgotten(t *testing.T) {
 		return time.Since(began)
 	}
 	refresh() // opens the stream
+	// On a busy machine the check of a password may take as long as the pause that must not be.
 	quickest := time.Hour
-	for range 5 {
+	for rounds := 0; quickest >= time.Second && rounds < 50; rounds++ {
 		if _, err := root.UserChangePassword(ctx, "worker", "pass"); err != nil {
 			t.Fatal(err)
 		}

@@ -125,7 +125,7 @@ func TestForcedAfterALoss(t *testing.T) {
 	}
 	etcdtest.Await(t, "the lease to run out", func(ctx context.Context) error {
 		left, err := client.TimeToLive(ctx, lease)
-		if err == nil && left.TTL > 0 {
+		if err == nil && left.TTL >= 0 {
 			err = fmt.Errorf("it lasts for %d s", left.TTL)
 		}
 		return err
