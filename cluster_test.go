@@ -32,8 +32,8 @@ func renewed(t *testing.T, l *etcdlock.Lock, held context.Context, n int) {
 	}
 }
 
-// TestOneSilentMember: of three members one falls silent, connections and all. A holder whose client knows all three
-// keeps its lock, and a waiter gets its turn.
+// TestOneSilentMember: of three members one falls silent, connections and all. A holder whose
+// client knows all three keeps its lock, and a waiter gets its turn.
 func TestOneSilentMember(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
@@ -65,7 +65,8 @@ func TestOneSilentMember(t *testing.T) {
 	}
 }
 
-// TestLeaderStopped: renewals that a stopped leader acknowledges do not count, those of its successor do.
+// TestLeaderStopped: renewals that a stopped leader acknowledges do not count, those of its
+// successor do.
 func TestLeaderStopped(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
@@ -80,7 +81,8 @@ func TestLeaderStopped(t *testing.T) {
 	mustUnlock(t, l)
 }
 
-// TestRestart: a server that is killed and comes back in time costs nothing, for a holder or a waiter.
+// TestRestart: a server that is killed and comes back in time costs nothing, for a holder or a
+// waiter.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	p := etcdtest.StartProcess(t)
@@ -101,7 +103,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestWiped: a server that comes back empty has forgotten the lock: a holder loses it, a waiter joins again.
+// TestWiped: a server that comes back empty has forgotten the lock: a holder loses it, a waiter
+// joins again.
 func TestWiped(t *testing.T) {
 	t.Parallel()
 	p := etcdtest.StartProcess(t)
@@ -122,7 +125,8 @@ func TestWiped(t *testing.T) {
 	}
 }
 
-// TestReleaseAfterAWipe: a holder that could not notice that etcd has lost its data learns it when it gives the lock back.
+// TestReleaseAfterAWipe: a holder that could not notice that etcd has lost its data learns it when
+// it gives the lock back.
 func TestReleaseAfterAWipe(t *testing.T) {
 	for name, release := range map[string]func(*etcdlock.Lock, context.Context) error{"Unlock": (*etcdlock.Lock).Unlock, "Close": (*etcdlock.Lock).Close} {
 		t.Run(name, func(t *testing.T) {

@@ -17,9 +17,9 @@ var (
 	// it, if it is known.
 	ErrNoAnswer = errors.New("etcd did not answer")
 
-	// ErrUnconfirmed says that the outcome of a release is not known. Whoever gets it no longer holds the
-	// lock, and the lock frees itself when its lease runs out, at the latest one TTL after the last renewal
-	// (later by a TTL and an election if etcd elects a new leader).
+	// ErrUnconfirmed says that the outcome of a release is not known. Whoever gets it no longer
+	// holds the lock, and the lock frees itself when its lease runs out, at the latest one TTL
+	// after the last renewal (later by a TTL and an election if etcd elects a new leader).
 	ErrUnconfirmed = errors.New("the release is not confirmed")
 
 	// ErrClosed is what a Lock call that waits fails with when its lock is closed, or its session.
@@ -56,14 +56,16 @@ type Reason int
 
 // The reasons.
 const (
-	// Unrenewed: the lease could not be renewed in time. Nobody else can hold the lock until Expired is closed.
+	// Unrenewed: the lease could not be renewed in time. Nobody else can hold the lock until
+	// Expired is closed.
 	Unrenewed Reason = iota + 1
-	// KeyDeleted and KeyOverwritten: somebody took the lock key away or put a value of his own there. The
-	// place in line is still there, so nobody else can hold the lock before Unlock.
+	// KeyDeleted and KeyOverwritten: somebody took the lock key away or put a value of his own
+	// there. The place in line is still there, so nobody else can hold the lock before Unlock.
 	KeyDeleted
 	KeyOverwritten
-	// PlaceLost, LeaseLost and HistoryLost are forced: somebody else may hold the lock already. The place in
-	// line was deleted or overwritten; the lease was revoked or ran out; etcd's data went back in time.
+	// PlaceLost, LeaseLost and HistoryLost are forced: somebody else may hold the lock already. The
+	// place in line was deleted or overwritten; the lease was revoked or ran out; etcd's data went
+	// back in time.
 	PlaceLost
 	LeaseLost
 	HistoryLost
@@ -97,7 +99,8 @@ func (r Reason) Forced() bool {
 	return false
 }
 
-// A LostError says that a lock that was held is lost, or about to be. errors.Is(err, ErrNotHeld) holds for it.
+// A LostError says that a lock that was held is lost, or about to be. errors.Is(err, ErrNotHeld)
+// holds for it.
 type LostError struct {
 	Key    string
 	ID     string

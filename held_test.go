@@ -279,7 +279,8 @@ func TestUnlockDoesNotWaitForARefresh(t *testing.T) {
 		if name == "Refresh" && !errors.Is(err, etcdlock.ErrNotHeld) {
 			t.Errorf("the refresh: %v", err)
 		}
-		if name == "Lock" && (err != nil || l.Holding() == nil) { // it was unlocked, so it locks again
+		// It was unlocked, so it locks again.
+		if name == "Lock" && (err != nil || l.Holding() == nil) {
 			t.Errorf("Lock: %v", err)
 		}
 		l.Unlock(etcdtest.Context(t))
@@ -316,7 +317,8 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	busy("/busy", "", 3, "stands in line")
-	if _, err := client.Put(ctx, "/busy/stray", "x"); err != nil { // no place: who tries has to join
+	// No place: who tries has to join.
+	if _, err := client.Put(ctx, "/busy/stray", "x"); err != nil {
 		t.Fatal(err)
 	}
 	busy("/busy", "", 4, "stands in line")

@@ -87,8 +87,8 @@ func (h *holding) Lost(why protocol.Reason, cause error) {
 	h.say(slog.LevelInfo, "lock lost", "key", h.place.Lock, "reason", reason)
 }
 
-// Expired closes the channel of Held.Expired. A lease of its own is not renewed any more: it must go
-// with what is left of the lock. A shared one serves others.
+// Expired closes the channel of Held.Expired. A lease of its own is not renewed any more: it must
+// go with what is left of the lock. A shared one serves others.
 func (h *holding) Expired() {
 	h.mu.Lock()
 	h.expireLocked()

@@ -92,8 +92,9 @@ func newSession(t testing.TB, client *clientv3.Client) *etcdlock.Session {
 	return session
 }
 
-// TestNobodyReadsTheLine: to join a line, to be next, and to leave it, in any order and by hundreds at once, costs a number of requests that does not
-// depend on how long it is, and none that goes through it. Those who stay have their turns in the order in which they came.
+// TestNobodyReadsTheLine: to join a line, to be next, and to leave it, in any order and by hundreds
+// at once, costs a number of requests that does not depend on how long it is, and none that goes
+// through it. Those who stay have their turns in the order in which they came.
 func TestNobodyReadsTheLine(t *testing.T) {
 	const n = 300
 	s := etcdtest.Start(t)
@@ -160,7 +161,8 @@ func TestNobodyReadsTheLine(t *testing.T) {
 	noKeys(t, s.Client(t))
 }
 
-// TestCrash: waiters that crash by hundreds, every second in line, leave a line that goes on in order, and is read by hardly anybody.
+// TestCrash: waiters that crash by hundreds, every second in line, leave a line that goes on in
+// order, and is read by hardly anybody.
 func TestCrash(t *testing.T) {
 	const n = 100
 	s := etcdtest.Start(t)
@@ -200,8 +202,8 @@ func TestCrash(t *testing.T) {
 	noKeys(t, s.Client(t))
 }
 
-// TestCompactedCrowd: where the tail's history is gone, those who lost their neighbours ask whether it is their turn, read the line,
-// and go on in order.
+// TestCompactedCrowd: where the tail's history is gone, those who lost their neighbours ask whether
+// it is their turn, read the line, and go on in order.
 func TestCompactedCrowd(t *testing.T) {
 	const n = 30
 	s := etcdtest.Start(t)
@@ -346,7 +348,8 @@ func TestLostAnswersReadNoLine(t *testing.T) {
 	noKeys(t, s.Client(t))
 }
 
-// TestWithoutTheTail: who may not write the tail stands in line all the same, between those who may, first come first served.
+// TestWithoutTheTail: who may not write the tail stands in line all the same, between those who
+// may, first come first served.
 func TestWithoutTheTail(t *testing.T) {
 	s := etcdtest.Start(t)
 	s.EnableAuth(t, "secret")
@@ -393,8 +396,8 @@ func TestNamesOfTails(t *testing.T) {
 	}
 }
 
-// TestTurnsInDisorder: contenders of sessions and with leases of their own, that come, try, leave early and crash as they like: never two inside,
-// all get done, and nothing is left.
+// TestTurnsInDisorder: contenders of sessions and with leases of their own, that come, try, leave
+// early and crash as they like: never two inside, all get done, and nothing is left.
 func TestTurnsInDisorder(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)

@@ -144,7 +144,8 @@ func TestTokensGrowAndTurnsNeverOverlap(t *testing.T) {
 	wg.Wait()
 }
 
-// TestSharedByGoroutines: a Lock is one contender. Goroutines that share it all get the lock, and none of them hangs.
+// TestSharedByGoroutines: a Lock is one contender. Goroutines that share it all get the lock, and
+// none of them hangs.
 func TestSharedByGoroutines(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)

@@ -110,7 +110,8 @@ func TestLossFromOutside(t *testing.T) {
 	}
 }
 
-// TestNoOverlapAfterTheKeyWasDeleted: a request to stop must not let the next one start before this one has stopped.
+// TestNoOverlapAfterTheKeyWasDeleted: a request to stop must not let the next one start before this
+// one has stopped.
 func TestNoOverlapAfterTheKeyWasDeleted(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
@@ -127,7 +128,8 @@ func TestNoOverlapAfterTheKeyWasDeleted(t *testing.T) {
 	select {
 	case err := <-got:
 		t.Fatalf("the next one got it before the first had stopped: %v", err)
-	case <-time.After(100 * time.Millisecond): // long enough for a broken one to get it, no harm if not
+	// Long enough for a broken one to get it, no harm if not.
+	case <-time.After(100 * time.Millisecond):
 	}
 	a.Unlock(ctx)
 	if err := <-got; err != nil {
@@ -201,8 +203,8 @@ func TestHeldThroughAnOutage(t *testing.T) {
 	l.Close(etcdtest.Context(t))
 }
 
-// TestGrantedAfterAnOutage: a waiter that could not renew for longer than its TTL, and whose lease etcd has kept all the same (as a
-// new leader does), gets the lock and keeps it.
+// TestGrantedAfterAnOutage: a waiter that could not renew for longer than its TTL, and whose lease
+// etcd has kept all the same (as a new leader does), gets the lock and keeps it.
 func TestGrantedAfterAnOutage(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s, ctx, key := etcdtest.Shared(t), etcdtest.Context(t), "/after-an-outage"

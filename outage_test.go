@@ -203,7 +203,8 @@ func TestClientEnded(t *testing.T) {
 func TestSessionClosedWhileJoining(t *testing.T) {
 	s := etcdtest.Start(t)
 	link, behind := linked(t, s)
-	session, l := sessionLock(t, behind, "/joining", 4*time.Second) // for which it tries to take one place
+	// For which it tries to take one place.
+	session, l := sessionLock(t, behind, "/joining", 4*time.Second)
 	session.ConnectTimeout = time.Hour
 	joins := make(chan struct{}, 8)
 	l.Logger = slog.New(&listener{"place in line lost, taking another", func() { joins <- struct{}{} }})

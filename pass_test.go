@@ -95,7 +95,8 @@ func revisionOf(t testing.TB, client *clientv3.Client) int64 {
 	return resp.Header.Revision
 }
 
-// history returns what became of a key from a revision on, as "id" for a put and "-" for a deletion.
+// history returns what became of a key from a revision on, as "id" for a put and "-" for a
+// deletion.
 func history(t testing.TB, client *clientv3.Client, key string, from int64) (all []string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(etcdtest.Context(t))
@@ -122,8 +123,8 @@ func history(t testing.TB, client *clientv3.Client, key string, from int64) (all
 	}
 }
 
-// TestPassed: a holder that knows who is next hands the lock over with one commit, be it one that has waited itself or one that was
-// alone, and nobody claims anything.
+// TestPassed: a holder that knows who is next hands the lock over with one commit, be it one that
+// has waited itself or one that was alone, and nobody claims anything.
 func TestPassed(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)
@@ -159,7 +160,8 @@ func TestPassed(t *testing.T) {
 	s.Empty(t)
 }
 
-// TestPassedOnClose: who closes a lock hands it over, too. It was alone when it got it, for long enough to be looked after.
+// TestPassedOnClose: who closes a lock hands it over, too. It was alone when it got it, for long
+// enough to be looked after.
 func TestPassedOnClose(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
@@ -181,7 +183,8 @@ func TestPassedOnClose(t *testing.T) {
 	}
 }
 
-// TestNotPassed: whenever the successor is not there, or not the one who is next, the lock goes the long way, and to who is next.
+// TestNotPassed: whenever the successor is not there, or not the one who is next, the lock goes the
+// long way, and to who is next.
 func TestNotPassed(t *testing.T) {
 	tests := map[string]func(t *testing.T, s *etcdtest.Server, holder, next *waiter){
 		"not known": func(_ *testing.T, _ *etcdtest.Server, holder, _ *waiter) { holder.ForgetNext() },
@@ -254,7 +257,8 @@ func leaseOf(t testing.TB, client *clientv3.Client, prefix, id string) clientv3.
 	return clientv3.LeaseID(resp.Kvs[0].Lease)
 }
 
-// TestNotPassedOverAStranger: a Mutex that joined between the holder and the next of ours has its turn first, and never together with ours.
+// TestNotPassedOverAStranger: a Mutex that joined between the holder and the next of ours has its
+// turn first, and never together with ours.
 func TestNotPassedOverAStranger(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
@@ -272,7 +276,8 @@ func TestNotPassedOverAStranger(t *testing.T) {
 	select {
 	case err := <-next.got:
 		t.Fatalf("ours has it beside the Mutex: %v", err)
-	case <-time.After(100 * time.Millisecond): // long enough for a broken one to get it, no harm if not
+	// Long enough for a broken one to get it, no harm if not.
+	case <-time.After(100 * time.Millisecond):
 	}
 	if err := m.unlock(ctx); err != nil {
 		t.Fatal(err)
@@ -280,7 +285,8 @@ func TestNotPassedOverAStranger(t *testing.T) {
 	next.mustGet(t)
 }
 
-// TestGivenOn: a waiter that leaves, and to whom the lock was passed before it knew, gives it on to the next, and not back to nobody.
+// TestGivenOn: a waiter that leaves, and to whom the lock was passed before it knew, gives it on to
+// the next, and not back to nobody.
 func TestGivenOn(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
@@ -311,7 +317,8 @@ func TestGivenOn(t *testing.T) {
 	}
 }
 
-// TestSuccessorBeforeTheWatch: who joins before the watch on the tail of the one before is confirmed is known to it all the same.
+// TestSuccessorBeforeTheWatch: who joins before the watch on the tail of the one before is
+// confirmed is known to it all the same.
 func TestSuccessorBeforeTheWatch(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
@@ -338,7 +345,8 @@ func TestSuccessorBeforeTheWatch(t *testing.T) {
 	knowsNext(t, second)
 }
 
-// TestSuccessorOfWhoWasAlone: a holder whose place was not watched from the start finds out who joined first.
+// TestSuccessorOfWhoWasAlone: a holder whose place was not watched from the start finds out who
+// joined first.
 func TestSuccessorOfWhoWasAlone(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)

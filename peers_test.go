@@ -120,7 +120,8 @@ func awaitInLine(t testing.TB, client *clientv3.Client, key string, n int) {
 	})
 }
 
-// TestFirstComeFirstServedAcrossPeers starts contenders of all kinds one after the other and lets them go in turn.
+// TestFirstComeFirstServedAcrossPeers starts contenders of all kinds one after the other and lets
+// them go in turn.
 func TestFirstComeFirstServedAcrossPeers(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
@@ -169,8 +170,8 @@ func TestFirstComeFirstServedAcrossPeers(t *testing.T) {
 	}
 }
 
-// TestTokensOverManyHandOvers checks 1,000 turns of 10 contenders, among them Mutexes that lock again and again under
-// their session's one key, and what an old token is worth.
+// TestTokensOverManyHandOvers checks 1,000 turns of 10 contenders, among them Mutexes that lock
+// again and again under their session's one key, and what an old token is worth.
 func TestTokensOverManyHandOvers(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -214,8 +215,9 @@ func TestTokensOverManyHandOvers(t *testing.T) {
 	wg.Wait()
 }
 
-// TestMutexLocksAgainUnseen: a Mutex that unlocks and locks again does so under the same key. Whoever sees only the
-// second one must not take it for the first: each would wait for the other for ever.
+// TestMutexLocksAgainUnseen: a Mutex that unlocks and locks again does so under the same key.
+// Whoever sees only the second one must not take it for the first: each would wait for the other
+// for ever.
 func TestMutexLocksAgainUnseen(t *testing.T) {
 	s := etcdtest.Shared(t)
 	gate := etcdtest.NewGate(t, s.Endpoint())
@@ -391,7 +393,8 @@ func TestForeignKey(t *testing.T) {
 	select {
 	case <-got:
 		t.Fatal("got a lock that somebody holds by hand")
-	case <-time.After(50 * time.Millisecond): // long enough for a broken one to get it, no harm if not
+	// Long enough for a broken one to get it, no harm if not.
+	case <-time.After(50 * time.Millisecond):
 	}
 	if _, err := client.Delete(ctx, "/foreign"); err != nil {
 		t.Fatal(err)

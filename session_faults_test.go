@@ -16,7 +16,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// A listener is a logger that does something when a message comes: that is how a test gets between two steps of a lock.
+// A listener is a logger that does something when a message comes: that is how a test gets between
+// two steps of a lock.
 type listener struct {
 	message string
 	do      func()
@@ -47,7 +48,8 @@ func sessionLock(t testing.TB, client *clientv3.Client, key string, ttl time.Dur
 	return session, l
 }
 
-// TestSessionClosedAsALockIsGranted: a lock that has been won already is not handed out as if it were held.
+// TestSessionClosedAsALockIsGranted: a lock that has been won already is not handed out as if it
+// were held.
 func TestSessionClosedAsALockIsGranted(t *testing.T) {
 	s := etcdtest.Start(t)
 	session, l := sessionLock(t, s.Client(t), "/granted", ttl)
@@ -62,7 +64,8 @@ func TestSessionClosedAsALockIsGranted(t *testing.T) {
 	mustLock(t, newLock(t, s.Client(t), "/granted", "next"))
 }
 
-// TestPausedAsALockIsGranted: a pause between the look at the clock and the grant, after which etcd cannot be reached, does not cost the keeper's attention.
+// TestPausedAsALockIsGranted: a pause between the look at the clock and the grant, after which etcd
+// cannot be reached, does not cost the keeper's attention.
 func TestPausedAsALockIsGranted(t *testing.T) {
 	s := etcdtest.Start(t)
 	link, behind := linked(t, s)
@@ -86,7 +89,8 @@ func TestPausedAsALockIsGranted(t *testing.T) {
 	}
 }
 
-// TestUnlockInVain: an Unlock that could not do anything, in a session whose lease lives on, does not leave the lock behind.
+// TestUnlockInVain: an Unlock that could not do anything, in a session whose lease lives on, does
+// not leave the lock behind.
 func TestUnlockInVain(t *testing.T) {
 	s := etcdtest.Start(t)
 	link, behind := linked(t, s)
@@ -100,7 +104,8 @@ func TestUnlockInVain(t *testing.T) {
 	mustLock(t, newLock(t, s.Client(t), "/vain", "next"))
 }
 
-// TestClearedUpLate: what removes a lost lock of a session, and comes late, does not hit the next holding of the same Lock.
+// TestClearedUpLate: what removes a lost lock of a session, and comes late, does not hit the next
+// holding of the same Lock.
 func TestClearedUpLate(t *testing.T) {
 	t.Parallel()
 	s, gate, behind, hit := startGated(t, "Release", etcdtest.HoldRequest)
@@ -131,12 +136,13 @@ func TestClearedUpLate(t *testing.T) {
 	next.mustGet(t)
 }
 
-// TestNoKeyOfAGhost: of a place in line of which its contender has never heard nothing is left, not even the tail.
-func TestNoKeyOfAGhost(t *testing.T) {
+// TestNoKeyOfAnUnknownPlace: of a place in line of which its contender has never heard nothing is
+// left, not even the tail.
+func TestNoKeyOfAnUnknownPlace(t *testing.T) {
 	s, _, behind, hit := startGated(t, "Acquire", etcdtest.FailApplied)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	_, l := sessionLock(t, behind, "/ghost", ttl)
-	holder := newLock(t, client, "/ghost", "holder")
+	_, l := sessionLock(t, behind, "/unknown", ttl)
+	holder := newLock(t, client, "/unknown", "holder")
 	mustLock(t, holder)
 	waiting, leave := context.WithCancel(ctx)
 	go func() {
@@ -180,7 +186,8 @@ func TestRefusedForAWhile(t *testing.T) {
 	noKeys(t, s.Client(t))
 }
 
-// TestForbiddenKeyInASession: a lock that may not be touched does not cost the others of its session their lease.
+// TestForbiddenKeyInASession: a lock that may not be touched does not cost the others of its
+// session their lease.
 func TestForbiddenKeyInASession(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -188,7 +195,8 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	s.AddUser(t, "narrow", "Pass", "/allowed")
 	config := s.Config()
 	config.Username, config.Password = "narrow", "Pass"
-	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 8*time.Second) // each request checks a password
+	// Each request checks a password.
+	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 8*time.Second)
 	if _, err := forbidden.Lock(etcdtest.Context(t)); err == nil {
 		t.Error("a lock that may not be touched was acquired")
 	}
@@ -200,8 +208,8 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	renewed(t, allowed, held, 3)
 }
 
-// TestPredecessorsLeaseIsGone: who leaves the line behind a place that an operator has taken off its
-// lease, which has ended, keeps the lease of its own session.
+// TestPredecessorsLeaseIsGone: who leaves the line behind a place that an operator has taken off
+// its lease, which has ended, keeps the lease of its own session.
 func TestPredecessorsLeaseIsGone(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
@@ -286,12 +294,12 @@ func TestLostBeforeItIsHandedOut(t *testing.T) {
 	}
 }
 
-// TestManyGhosts: a session is not kept busy by places that may never be created.
-func TestManyGhosts(t *testing.T) {
+// TestManyUnknownPlaces: a session is not kept busy by places that may never be created.
+func TestManyUnknownPlaces(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := gated(t, s)
-	session, l := sessionLock(t, behind, "/ghosts", 10*time.Second)
+	session, l := sessionLock(t, behind, "/unknowns", 10*time.Second)
 	session.RefreshInterval = 100 * time.Millisecond
 	joins := make(chan context.CancelFunc, 1)
 	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {

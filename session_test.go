@@ -65,7 +65,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestTenThousandLocks: what they cost while they are held. The etcd is a process of its own, so the memory is the client's alone.
+// TestTenThousandLocks: what they cost while they are held. The etcd is a process of its own, so
+// the memory is the client's alone.
 func TestTenThousandLocks(t *testing.T) {
 	if testing.Short() {
 		etcdtest.Skip(t, "with -short, for the race detector: memory is measured without it")
@@ -113,7 +114,8 @@ func TestTenThousandLocks(t *testing.T) {
 	noKeys(t, client)
 }
 
-// TestOneRenewalForAll counts what a session asks of etcd while its locks are idle: per refresh one renewal and one read.
+// TestOneRenewalForAll counts what a session asks of etcd while its locks are idle: per refresh one
+// renewal and one read.
 func TestOneRenewalForAll(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -148,8 +150,8 @@ func awaitRenewals(t testing.TB, c *census, n int64) {
 	})
 }
 
-// TestSilentWatches: the locks of a session of which no read looks at all are not left to a stream of watches that is open and says nothing. To
-// read all of them in turn would take fifty renewals.
+// TestSilentWatches: the locks of a session of which no read looks at all are not left to a stream
+// of watches that is open and says nothing. To read all of them in turn would take fifty renewals.
 func TestSilentWatches(t *testing.T) {
 	t.Parallel()
 	const n = 1600
@@ -197,7 +199,8 @@ func TestSilentWatches(t *testing.T) {
 	}
 }
 
-// TestLocksOfASessionAreIndependent: what is done to one of them is not done to the others, also if they have one key.
+// TestLocksOfASessionAreIndependent: what is done to one of them is not done to the others, also if
+// they have one key.
 func TestLocksOfASessionAreIndependent(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)
@@ -254,7 +257,8 @@ func TestLocksOfASessionAreIndependent(t *testing.T) {
 	s.Empty(t)
 }
 
-// TestSessionLosesItsLease: all that is held is lost, who waits takes a new place, and the session goes on.
+// TestSessionLosesItsLease: all that is held is lost, who waits takes a new place, and the session
+// goes on.
 func TestSessionLosesItsLease(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)
@@ -291,7 +295,8 @@ func TestSessionLosesItsLease(t *testing.T) {
 	s.Empty(t)
 }
 
-// TestSessionGoesSilent: validity ends for all locks at once, before the lease does, and the session works again after the outage.
+// TestSessionGoesSilent: validity ends for all locks at once, before the lease does, and the
+// session works again after the outage.
 func TestSessionGoesSilent(t *testing.T) {
 	s := etcdtest.Start(t)
 	link, behind := linked(t, s)
@@ -328,8 +333,9 @@ func TestSessionGoesSilent(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomesInASession loses the request or the answer of a write, for good or until later, of a session that has other locks: those are
-// kept, nothing is left of the place in doubt, and what comes late is taken back.
+// TestUnknownOutcomesInASession loses the request or the answer of a write, for good or until
+// later, of a session that has other locks: those are kept, nothing is left of the place in doubt,
+// and what comes late is taken back.
 func TestUnknownOutcomesInASession(t *testing.T) {
 	for _, kind := range []string{"Acquire", "Leave", "Release"} {
 		for name, verdict := range verdicts {
@@ -346,7 +352,8 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := other.TryLock(ctx); err != nil { // of another form than the acquire that is disturbed
+				// Of another form than the acquire that is disturbed.
+				if _, err := other.TryLock(ctx); err != nil {
 					t.Fatal(err)
 				}
 				holder := newLock(t, client, "/doubt", "holder")
@@ -397,7 +404,8 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 	}
 }
 
-// TestSessionClosedUnderway: whoever gets a lock of a session, and hears of it when the session has been closed, does not keep it beside the next holder.
+// TestSessionClosedUnderway: whoever gets a lock of a session, and hears of it when the session has
+// been closed, does not keep it beside the next holder.
 func TestSessionClosedUnderway(t *testing.T) {
 	s, gate, behind, _ := startGated(t, "Acquire", etcdtest.HoldAnswer)
 	ctx := etcdtest.Context(t)

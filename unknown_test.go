@@ -52,7 +52,8 @@ func once(kind string, v etcdtest.Verdict) (hook etcdtest.Hook, hit <-chan struc
 	}, c
 }
 
-// startGated starts an etcd, and a client that is behind a gate, at which the first write of a kind gets the verdict.
+// startGated starts an etcd, and a client that is behind a gate, at which the first write of a kind
+// gets the verdict.
 func startGated(t *testing.T, kind string, v etcdtest.Verdict) (s *etcdtest.Server, gate *etcdtest.Gate, behind *clientv3.Client, hit <-chan struct{}) {
 	t.Helper()
 	s = etcdtest.Start(t)
@@ -73,8 +74,9 @@ var verdicts = map[string]etcdtest.Verdict{
 	"failed, done": etcdtest.FailApplied,
 }
 
-// TestUnknownOutcomes loses the request or the answer of each kind of write, for good or until later, while two
-// contenders take turns: never both inside, nothing left, no lock that comes back after its release.
+// TestUnknownOutcomes loses the request or the answer of each kind of write, for good or until
+// later, while two contenders take turns: never both inside, nothing left, no lock that comes back
+// after its release.
 func TestUnknownOutcomes(t *testing.T) {
 	for _, kind := range []string{"grant", "Acquire", "Claim", "Release", "Pass", "revoke"} {
 		for name, verdict := range verdicts {
@@ -105,7 +107,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomeOfGivingUp: the contender is gone for good, whatever becomes of its request to be taken off the line.
+// TestUnknownOutcomeOfGivingUp: the contender is gone for good, whatever becomes of its request to
+// be taken off the line.
 func TestUnknownOutcomeOfGivingUp(t *testing.T) {
 	for name, verdict := range verdicts {
 		t.Run(name, func(t *testing.T) {
@@ -135,8 +138,9 @@ func TestUnknownOutcomeOfGivingUp(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomeOfLeaving: the lock's key was deleted from outside, so the release is refused and the place in line
-// deleted by itself. Used again, the place must not be hit by what was on its way.
+// TestUnknownOutcomeOfLeaving: the lock's key was deleted from outside, so the release is refused
+// and the place in line deleted by itself. Used again, the place must not be hit by what was on its
+// way.
 func TestUnknownOutcomeOfLeaving(t *testing.T) {
 	for name, verdict := range verdicts {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +149,8 @@ func TestUnknownOutcomeOfLeaving(t *testing.T) {
 			client, ctx := s.Client(t), etcdtest.Context(t)
 
 			l := newLock(t, behind, "/leave", "me")
-			// A holder that has noticed before the release is fenced off instead. Then it tries again.
+			// A holder that has noticed before the release is fenced off instead. Then it tries
+			// again.
 			for left := false; !left; {
 				mustLock(t, l)
 				if _, err := client.Delete(ctx, "/leave"); err != nil {
@@ -174,8 +179,9 @@ func TestUnknownOutcomeOfLeaving(t *testing.T) {
 	}
 }
 
-// TestClaimThatComesLate: a claim without an answer is repeated, refused because it is not our turn yet, and the first one is
-// applied after all, when it is. The contender has the lock then, and must not go to the end of the line.
+// TestClaimThatComesLate: a claim without an answer is repeated, refused because it is not our turn
+// yet, and the first one is applied after all, when it is. The contender has the lock then, and
+// must not go to the end of the line.
 func TestClaimThatComesLate(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate := etcdtest.NewGate(t, s.Endpoint())
@@ -231,7 +237,8 @@ func TestClaimThatComesLate(t *testing.T) {
 	}
 }
 
-// turns lets two contenders take turns until both are done. The second waits behind the first, which is made to pass the lock on, or not to.
+// turns lets two contenders take turns until both are done. The second waits behind the first,
+// which is made to pass the lock on, or not to.
 func turns(t *testing.T, inside *atomic.Int32, before func(testing.TB, *etcdlock.Lock), clients ...*clientv3.Client) {
 	ctx := etcdtest.Context(t)
 	first := newLock(t, clients[0], "/unknown", "first")
@@ -280,7 +287,8 @@ func turns(t *testing.T, inside *atomic.Int32, before func(testing.TB, *etcdlock
 	}
 }
 
-// noKeys waits until no key is left; one bound to a lease that nobody renews may take that lease's time.
+// noKeys waits until no key is left; one bound to a lease that nobody renews may take that lease's
+// time.
 func noKeys(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	etcdtest.Await(t, "the keys to go", func(ctx context.Context) error {
@@ -402,9 +410,9 @@ func TestDeniedAfterALoss(t *testing.T) {
 	<-hit
 }
 
-// TestGhostOfWhoMayNotReadTheTail: a late request to join is taken back also for a user who knows
-// nothing of the tail.
-func TestGhostOfWhoMayNotReadTheTail(t *testing.T) {
+// TestLateJoinOfWhoMayNotReadTheTail: a late request to join is taken back also for a user who
+// knows nothing of the tail.
+func TestLateJoinOfWhoMayNotReadTheTail(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, worker := gatedUser(t, s, "/no-tail")
 	_, l := sessionLock(t, worker(), "/no-tail", ttl)

@@ -6,8 +6,9 @@ import (
 	"github.com/etcdlock/etcdlock/test/slow"
 )
 
-// delay is that of the network between three members, and between them and their clients, in each direction. A timer of
-// the kernel that is waited for takes a millisecond at least, so less would not be true.
+// delay is that of the network between three members, and between them and their clients, in each
+// direction. A timer of the kernel that is waited for takes a millisecond at least, so less would
+// not be true.
 const delay = time.Millisecond
 
 // members are three of a cluster, started when they are needed first.

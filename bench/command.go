@@ -40,7 +40,8 @@ func buildPrograms(ctx context.Context, dir string) error {
 	return errors.Join(copyProgram(dir, "etcdlocker"), copyProgram(dir, "etcdctl"))
 }
 
-// copies is how many copies of a program take turns: how the kernel has laid out one file in its cache makes a tenth of what a start takes.
+// copies is how many copies of a program take turns: how the kernel has laid out one file in its
+// cache makes a tenth of what a start takes.
 const copies = 4
 
 var started atomic.Int64
@@ -115,8 +116,8 @@ func memory(ctx context.Context, make program) (figures, error) {
 // guardedRefresh is how often the lease is renewed while the guard is watched.
 const guardedRefresh = 200 * time.Millisecond
 
-// guard returns the anonymous memory of etcdlocker and of its guard, in MiB, and how often the guard wakes up for each
-// renewal, while a command runs.
+// guard returns the anonymous memory of etcdlocker and of its guard, in MiB, and how often the
+// guard wakes up for each renewal, while a command runs.
 func (p programs) guard(ctx context.Context, settle, watched time.Duration) (figures, error) {
 	f := figures{}
 	err := p.whileHolding(ctx, func(locker, guard int) error {
@@ -135,7 +136,8 @@ func (p programs) guard(ctx context.Context, settle, watched time.Duration) (fig
 	return f, err
 }
 
-// whileHolding runs a command that waits, and calls do with the process ids of its etcdlocker and the guard.
+// whileHolding runs a command that waits, and calls do with the process ids of its etcdlocker and
+// the guard.
 func (p programs) whileHolding(ctx context.Context, do func(locker, guard int) error, options ...string) error {
 	cmd := p.locker(ctx, append(options, "sh", "-c", "echo $PPID; read line")...)
 	stdin, err := cmd.StdinPipe()

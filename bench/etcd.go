@@ -40,8 +40,8 @@ type server struct {
 	keep *clientv3.Client // keeps it from leaving
 }
 
-// startServer starts a server with the programs in programs and its data below it. Should nobody end it, it leaves by
-// itself once it has no clients.
+// startServer starts a server with the programs in programs and its data below it. Should nobody
+// end it, it leaves by itself once it has no clients.
 func startServer(ctx context.Context, programs string) (*server, error) {
 	dir, err := os.MkdirTemp(programs, "data-")
 	if err != nil {
@@ -122,7 +122,8 @@ func (s *server) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-// settle waits until the server has little to do: what came before is not to be measured with what comes next.
+// settle waits until the server has little to do: what came before is not to be measured with what
+// comes next.
 func (s *server) settle(ctx context.Context) error {
 	const look, little = 300 * time.Millisecond, 15 * time.Millisecond
 	before, err := s.cpu()

@@ -40,8 +40,9 @@ type line struct {
 	over    atomic.Bool // what fails from now on has been told to
 }
 
-// measure makes a line on a server of its own, and measures in it how long it takes to join it, how long to hand over,
-// and what a hand-over costs the server, with the return of who has had a turn to the end of the line.
+// measure makes a line on a server of its own, and measures in it how long it takes to join it, how
+// long to hand over, and what a hand-over costs the server, with the return of who has had a turn
+// to the end of the line.
 func (g growth) measure(ctx context.Context, programs string, lib library, waiters int) (_ figures, err error) {
 	s, err := startServer(ctx, programs)
 	if err != nil {
@@ -77,9 +78,10 @@ func (g growth) measure(ctx context.Context, programs string, lib library, waite
 	return f, nil
 }
 
-// fill makes a holder and waiters behind it. Of Mutex's only as many are real as get a turn, with some more that return;
-// the others are keys where theirs would be. They cost etcd less than waiters do, and a line of 10,000 Mutexes takes
-// many minutes to form, as each sorts the whole line twice.
+// fill makes a holder and waiters behind it. Of Mutex's only as many are real as get a turn, with
+// some more that return; the others are keys where theirs would be. They cost etcd less than
+// waiters do, and a line of 10,000 Mutexes takes many minutes to form, as each sorts the whole line
+// twice.
 func (l *line) fill(e etcd, lib library, waiters int) (holder contender, err error) {
 	if l.places, err = watchPlaces(l.ctx, e, l.key); err != nil {
 		return holder, err
@@ -164,8 +166,9 @@ func (l *line) pretend(e etcd, n int) error {
 	return nil
 }
 
-// arrive lets contenders join at once, and leave the line again, some times. It returns how long it took until all had their places, for each of
-// them, in ms. Their session ends with that: a Mutex that is told to leave before it has heard of its place leaves it behind.
+// arrive lets contenders join at once, and leave the line again, some times. It returns how long it
+// took until all had their places, for each of them, in ms. Their session ends with that: a Mutex
+// that is told to leave before it has heard of its place leaves it behind.
 func (l *line) arrive(lib library) (times []float64, err error) {
 	s, err := lib.open(l.ctx, l.clients[0], ttl)
 	if err != nil {
@@ -186,7 +189,8 @@ func (l *line) arrive(lib library) (times []float64, err error) {
 	return times, nil
 }
 
-// rush lets contenders of one session join at once, and leave again, and returns how long it took until all had places.
+// rush lets contenders of one session join at once, and leave again, and returns how long it took
+// until all had places.
 func (l *line) rush(s session) (took time.Duration, err error) {
 	contenders := make([]contender, l.arrivals)
 	for i := range contenders {
@@ -207,7 +211,8 @@ func (l *line) rush(s session) (took time.Duration, err error) {
 	return time.Since(start), err
 }
 
-// goOn lets the line go on until there were enough hand-overs, and returns what each has cost the server, in ms.
+// goOn lets the line go on until there were enough hand-overs, and returns what each has cost the
+// server, in ms.
 func (l *line) goOn(s *server, holder contender) (float64, error) {
 	before, err := s.cpu()
 	if err != nil {
@@ -226,7 +231,8 @@ func (l *line) goOn(s *server, holder contender) (float64, error) {
 	return milliseconds(after-before) / float64(l.handOvers), err
 }
 
-// leave ends the line. Mutexes that leave would sort it once more, each: they lose their connections instead.
+// leave ends the line. Mutexes that leave would sort it once more, each: they lose their
+// connections instead.
 func (l *line) leave(lib library) (err error) {
 	l.over.Store(true)
 	if l.places != nil {

@@ -9,8 +9,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A turnstile records who goes through: the time of each hand-over, from the call of unlock to the return of the next
-// lock.
+// A turnstile records who goes through: the time of each hand-over, from the call of unlock to the
+// return of the next lock.
 type turnstile struct {
 	mu        sync.Mutex
 	left      time.Time // when unlock was called last
@@ -182,8 +182,9 @@ func uncontended(ctx context.Context, e etcd, lib library, n int) (_ figures, er
 	return figures{"rate": {float64(n) / time.Since(start).Seconds()}}, nil
 }
 
-// floor is what no lock on etcd can be faster than: a key is deleted, and another client's watch sees it. The key is there
-// for as long as a lock is held that is compared with it: after a pause everything takes longer.
+// floor is what no lock on etcd can be faster than: a key is deleted, and another client's watch
+// sees it. The key is there for as long as a lock is held that is compared with it: after a pause
+// everything takes longer.
 func floor(ctx context.Context, e etcd, n int, hold time.Duration) (figures, error) {
 	writer, err := e.client()
 	if err != nil {

@@ -18,7 +18,8 @@ const (
 	heldRefresh = heldTTL / 2
 )
 
-// held takes many locks of one session and returns what each of them costs its process, and what renewing all costs.
+// held takes many locks of one session and returns what each of them costs its process, and what
+// renewing all costs.
 func held(ctx context.Context, e etcd, lib library, locks, refreshes int) (_ figures, err error) {
 	var sent messages
 	client, err := e.client(grpc.WithStatsHandler(&sent))

@@ -1,4 +1,5 @@
-// Command bench measures etcdlock and its peers in turn, in one run, and prints tables with the ratios as it goes on:
+// Command bench measures etcdlock and its peers in turn, in one run, and prints tables with the
+// ratios as it goes on:
 //
 //	go -C bench run . [-rounds 5] [-only hand-over] [-quick]
 //	go -C bench run . -into ../docs/performance.md -plots ../docs/performance
@@ -130,7 +131,8 @@ func (o order) measureAsUser(ctx context.Context, out io.Writer, x extent, dir s
 	return o.measure(ctx, out, x, planAsUser(x, programs{dir, server.etcd}, user))
 }
 
-// write puts the tables and the plots where they are wanted. What is on one server ends with the growth of lines.
+// write puts the tables and the plots where they are wanted. What is on one server ends with the
+// growth of lines.
 func (o order) write(x extent, said string, onOne, asUser, onSlow []result) error {
 	if o.only != "" {
 		return nil

@@ -92,7 +92,8 @@ func (r result) value(side, figure string) float64 {
 	return median(v)
 }
 
-// ratios returns ours to the peer's in each round, in order of size. What changes slowly does not change them.
+// ratios returns ours to the peer's in each round, in order of size. What changes slowly does not
+// change them.
 func (r result) ratios(ours, peer, figure string) []float64 {
 	var v []float64
 	for i, f := range r.rounds[ours] {

@@ -68,7 +68,8 @@ func (p picture) draw(file string, r result, sizes []int) error {
 	return out.Save(6*vg.Inch, 4*vg.Inch, file)
 }
 
-// series are the points of a curve. What is too small to be measured cannot be 0 on a logarithmic scale.
+// series are the points of a curve. What is too small to be measured cannot be 0 on a logarithmic
+// scale.
 func series(r result, lib library, figure string, sizes []int) (points plotter.XYs) {
 	const smallest = 0.01
 	for _, n := range sizes {

@@ -79,7 +79,8 @@ var curves = []curve{
 	{"server CPU per hand-over, ms", "cpu"},
 }
 
-// lengths is the table of what lines of several lengths came to: each figure of both sides, and the ratio.
+// lengths is the table of what lines of several lengths came to: each figure of both sides, and the
+// ratio.
 func lengths(r result, sizes []int) string {
 	top := []string{"waiting"}
 	for _, c := range curves {

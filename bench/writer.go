@@ -12,7 +12,8 @@ import (
 // writes is how many keys another client writes in a second while hand-overs are measured.
 const writes = 500
 
-// besideWrites measures something while another client writes, and adds how many writes a second etcd has answered.
+// besideWrites measures something while another client writes, and adds how many writes a second
+// etcd has answered.
 func besideWrites(ctx context.Context, e etcd, measured func(context.Context) (figures, error)) (figures, error) {
 	client, err := e.client()
 	if err != nil {

@@ -206,8 +206,9 @@ func TestOwnLimits(t *testing.T) {
 	free(t, s.Client(t), "/limits")
 }
 
-// TestIgnoredFromTheStart: a SIGHUP or SIGINT that we were started to ignore, as by nohup, is ignored by us and the command.
-// That others were ignored is not known to a Go program: they are passed on.
+// TestIgnoredFromTheStart: a SIGHUP or SIGINT that we were started to ignore, as by nohup, is
+// ignored by us and the command. That others were ignored is not known to a Go program: they are
+// passed on.
 func TestIgnoredFromTheStart(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for sig, want := range map[syscall.Signal]int{syscall.SIGHUP: 6, syscall.SIGINT: 6, syscall.SIGTERM: 143, syscall.SIGQUIT: 131} {
@@ -247,7 +248,8 @@ func TestIgnoredByOption(t *testing.T) {
 	free(t, s.Client(t), "/ignored")
 }
 
-// TestStoppedByHand: SIGTSTP to etcdlocker alone stops the command, and then etcdlocker. SIGCONT lets both go on.
+// TestStoppedByHand: SIGTSTP to etcdlocker alone stops the command, and then etcdlocker. SIGCONT
+// lets both go on.
 func TestStoppedByHand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	file := filepath.Join(t.TempDir(), "go")
@@ -311,8 +313,9 @@ func TestIgnoredTerm(t *testing.T) {
 	free(t, s.Client(t), "/patient")
 }
 
-// TestSignalToTheGroup: systemd, a terminal and others send a signal to etcdlocker and its command at the same time. The
-// command may end before etcdlocker has noticed, and it was told to stop all the same.
+// TestSignalToTheGroup: systemd, a terminal and others send a signal to etcdlocker and its command
+// at the same time. The command may end before etcdlocker has noticed, and it was told to stop all
+// the same.
 func TestSignalToTheGroup(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for range 30 {
@@ -543,7 +546,8 @@ func TestOrphansOutliveTheLock(t *testing.T) {
 	}
 }
 
-// TestPID1: as the first process of a container it reaps what falls to it, and passes on signals and codes.
+// TestPID1: as the first process of a container it reaps what falls to it, and passes on signals
+// and codes.
 func TestPID1(t *testing.T) {
 	needsNamespaces(t)
 	s := etcdtest.Shared(t)
@@ -557,7 +561,8 @@ func TestPID1(t *testing.T) {
 	free(t, s.Client(t), "/pid1")
 }
 
-// TestPID1Standby: while it waits for the lock, the first process of a container reaps what others leave in there.
+// TestPID1Standby: while it waits for the lock, the first process of a container reaps what others
+// leave in there.
 func TestPID1Standby(t *testing.T) {
 	needsNamespaces(t)
 	s := etcdtest.Shared(t)
@@ -599,8 +604,8 @@ func firstOf(t *testing.T, p *program) int {
 	return first
 }
 
-// TestPID1Adopts: what the guard leaves when it is killed falls to the first process, which ends it. Signals go on to the
-// command.
+// TestPID1Adopts: what the guard leaves when it is killed falls to the first process, which ends
+// it. Signals go on to the command.
 func TestPID1Adopts(t *testing.T) {
 	needsNamespaces(t)
 	s := etcdtest.Shared(t)
@@ -658,7 +663,8 @@ func TestSocketActivation(t *testing.T) {
 	free(t, s.Client(t), "/activated")
 }
 
-// TestDescriptorsAreTheCommands: those that etcdlocker was started with go on to the command, and none of its own.
+// TestDescriptorsAreTheCommands: those that etcdlocker was started with go on to the command, and
+// none of its own.
 func TestDescriptorsAreTheCommands(t *testing.T) {
 	s := etcdtest.Shared(t)
 	list := []string{"sh", "-c", `ls /proc/$$/fd >&4`}
@@ -753,7 +759,8 @@ func TestRecordNamesTheProgramAlone(t *testing.T) {
 	}
 }
 
-// TestForeignProc: where /proc shows other processes under the numbers of ours, the tree is found without it.
+// TestForeignProc: where /proc shows other processes under the numbers of ours, the tree is found
+// without it.
 func TestForeignProc(t *testing.T) {
 	needsNamespaces(t)
 	s := etcdtest.Shared(t)

@@ -115,7 +115,8 @@ func TestEmbeddedStandsApart(t *testing.T) {
 // the id that a file tells is that of another pid namespace.
 func TestEmbeddedStop(t *testing.T) {
 	needsNamespaces(t)
-	dir := filepath.Join(t.TempDir(), "etcd") // not serverIn: the id in the file is not the server's
+	// Not serverIn: the id in the file is not the server's.
+	dir := filepath.Join(t.TempDir(), "etcd")
 	control := filepath.Join(programs, "etcdlockctl")
 	elsewhere := []string{"--pid", "--fork", "--kill-child", "--mount-proc", control, "serve", "--dir", dir}
 	server := startCommand(t, nil, exec.Command("unshare", elsewhere...))
@@ -334,7 +335,8 @@ func private(t testing.TB, dir string) {
 	}
 }
 
-// TestEmbeddedLongPath: a socket cannot be bound to a path of more than 107 bytes, so it is elsewhere.
+// TestEmbeddedLongPath: a socket cannot be bound to a path of more than 107 bytes, so it is
+// elsewhere.
 func TestEmbeddedLongPath(t *testing.T) {
 	run := t.TempDir()
 	dir := serverIn(t, filepath.Join(t.TempDir(), strings.Repeat("long/", 25), "etcd"))
@@ -425,7 +427,8 @@ func TestEmbeddedUnusable(t *testing.T) {
 	})
 }
 
-// TestEmbeddedAndTenAtOnce: ten start at once on an empty directory, and again after the server was killed.
+// TestEmbeddedAndTenAtOnce: ten start at once on an empty directory, and again after the server was
+// killed.
 func TestEmbeddedAndTenAtOnce(t *testing.T) {
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
 	counter := filepath.Join(t.TempDir(), "turns")

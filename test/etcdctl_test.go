@@ -90,7 +90,8 @@ func (s *servers) settings() map[string][]setting {
 			{vars: []string{at(s.plain), "ETCDCTL_INSECURE_TRANSPORT=true"}},
 			{vars: []string{bare(s.plain), "ETCDCTL_INSECURE_TRANSPORT=true"}},
 			{vars: []string{at(s.plain), ca, "ETCDCTL_INSECURE_TRANSPORT=true"}},
-			{vars: []string{bare(s.mutual), cert, key, ca, "ETCDCTL_INSECURE_TRANSPORT=true"}}, // with TLS
+			// With TLS.
+			{vars: []string{bare(s.mutual), cert, key, ca, "ETCDCTL_INSECURE_TRANSPORT=true"}},
 			{vars: []string{bare(s.mutual), cert, key, "SSL_CERT_FILE=" + certs.CA, "ETCDCTL_INSECURE_TRANSPORT=false"}},
 			{vars: []string{at(s.plain), "ETCDCTL_INSECURE_TRANSPORT=false"}, code: 64, says: "it asks for TLS"},
 			{vars: []string{bare(s.plain), "ETCDCTL_INSECURE_TRANSPORT=false"}, args: []string{"--connect-timeout", "1"}, code: 1, says: "did not answer"},

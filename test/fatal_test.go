@@ -41,8 +41,9 @@ func TestSignalsOfFaults(t *testing.T) {
 func TestFatalErrors(t *testing.T) {
 	const room = 4096
 	for name, words := range map[string][]string{
-		"etcdlocker":       {"--help"},
-		"etcdlocker-stage": {"0", "/" + strings.Repeat("x", 2*room), "true"}, // a name that is too long
+		"etcdlocker": {"--help"},
+		// A name that is too long.
+		"etcdlocker-stage": {"0", "/" + strings.Repeat("x", 2*room), "true"},
 	} {
 		// What they say does not fit into the pipe, and so they stand still until it is read.
 		b := newBlockedStderr(t)

@@ -61,7 +61,8 @@ func TestKilledGroup(t *testing.T) {
 		etcdtest.Skip(t, "no cgroup.kill, which is Linux 5.14's")
 	}
 	s := etcdtest.Shared(t)
-	cmd := exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, parent, // born there, it would be killed itself
+	// Born there, it would be killed itself.
+	cmd := exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, parent,
 		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/group-killed", "--", "sh", "-c", "echo executed; exit 7")
 	p := startCommand(t, nil, cmd)
 	if code := p.code(); code != 7 || p.stdout.String() != "executed\n" {

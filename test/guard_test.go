@@ -24,8 +24,8 @@ import (
 	"github.com/etcdlock/etcdlock/test/alive"
 )
 
-// marked returns the processes that run with a variable in their environment, but none of another run of the tests, and
-// the directory in /proc of a thread of each.
+// marked returns the processes that run with a variable in their environment, but none of another
+// run of the tests, and the directory in /proc of a thread of each.
 func marked(variable string) map[int]string {
 	return etcdtest.Processes(variable, runVariable+"="+programs)
 }
@@ -68,10 +68,12 @@ func childOf(t testing.TB, parent int) (child int) {
 	return child
 }
 
-// stubbornTree is a command with a child and a grandchild in a session of its own, which all ignore TERM.
+// stubbornTree is a command with a child and a grandchild in a session of its own, which all ignore
+// TERM.
 var stubbornTree = []string{"sh", "-c", `trap '' TERM; setsid sh -c 'sleep 1000 & wait' > /dev/null 2>&1 & sleep 1000 & echo ready; while :; do sleep 0.05; done`}
 
-// TestGuard: whichever one process is killed or stopped, nothing of the tree runs when the lease runs out.
+// TestGuard: whichever one process is killed or stopped, nothing of the tree runs when the lease
+// runs out.
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -82,8 +84,9 @@ func TestGuard(t *testing.T) {
 		expect int    // the exit code, if etcdlocker lives to have one
 		uid    uint32 // nobody's commands have no control group
 	}{
-		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0}, // at once, not when validity ends
-		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0},  // before the lease ends
+		// At once, not when validity ends.
+		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0},
+		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0}, // before the lease ends
 		{"guard killed", syscall.SIGKILL, true, "300", 137, 0},
 		{"etcdlocker killed, no group", syscall.SIGKILL, false, "300", -1, nobody},
 		{"guard killed, no group", syscall.SIGKILL, true, "300", 137, nobody},
@@ -200,7 +203,8 @@ func TestStoppedLockerComesBack(t *testing.T) {
 	}
 }
 
-// TestStoppedGuard: it goes on when validity would have ended by what it knew, learns of the renewals, and nothing else happens.
+// TestStoppedGuard: it goes on when validity would have ended by what it knew, learns of the
+// renewals, and nothing else happens.
 func TestStoppedGuard(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -220,7 +224,8 @@ func TestStoppedGuard(t *testing.T) {
 	}
 }
 
-// TestStandstill: a guard that could not act when validity ended, because the machine stood still, acts afterwards.
+// TestStandstill: a guard that could not act when validity ended, because the machine stood still,
+// acts afterwards.
 func TestStandstill(t *testing.T) {
 	t.Parallel()
 	group := testGroup(t)
@@ -249,8 +254,8 @@ func TestStandstill(t *testing.T) {
 	p.code()
 }
 
-// TestBothAtOnce: etcdlocker and its guard, killed together, take the command itself with them. Stopped together, the guard goes on
-// when validity ends, and takes everything.
+// TestBothAtOnce: etcdlocker and its guard, killed together, take the command itself with them.
+// Stopped together, the guard goes on when validity ends, and takes everything.
 func TestBothAtOnce(t *testing.T) {
 	t.Parallel()
 	trees := map[syscall.Signal][]string{
@@ -302,8 +307,8 @@ var phases = []phase{
 	}},
 }
 
-// TestAnyPhase: whichever of the two is killed or stopped, and whenever, nothing of the tree runs when the lease is gone. A
-// guard that had not started its command yet is replaced.
+// TestAnyPhase: whichever of the two is killed or stopped, and whenever, nothing of the tree runs
+// when the lease is gone. A guard that had not started its command yet is replaced.
 func TestAnyPhase(t *testing.T) {
 	t.Parallel()
 	for _, phase := range phases {
@@ -410,7 +415,8 @@ func newestPlace(t testing.TB, client *clientv3.Client, key string) *mvccpb.KeyV
 	return resp.Kvs[0]
 }
 
-// endsBefore waits until a lease is gone, and nothing of the lock's command may be there when it is.
+// endsBefore waits until a lease is gone, and nothing of the lock's command may be there when it
+// is.
 func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) {
 	t.Helper()
 	for ctx := etcdtest.Context(t); ; {
@@ -442,8 +448,9 @@ func running(variable string) map[int]string {
 	return found
 }
 
-// TestAnyMoment: the same at moments that nobody has chosen, most of them while the command is being started. The command is
-// one process: a guard that is stopped and etcdlocker killed are both at once, and then that is what is promised.
+// TestAnyMoment: the same at moments that nobody has chosen, most of them while the command is
+// being started. The command is one process: a guard that is stopped and etcdlocker killed are both
+// at once, and then that is what is promised.
 func TestAnyMoment(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

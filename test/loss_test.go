@@ -50,7 +50,8 @@ func TestLost(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			gone(t, worker)
-			if _, err := client.Delete(etcdtest.Context(t), key); err != nil { // what was put there by hand
+			// What was put there by hand.
+			if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
 				t.Error(err)
 			}
 			if !strings.Contains(p.stderr.String(), "etcdlocker: error: lock ") || !strings.Contains(p.stderr.String(), "etcdlocker: hint: ") {
@@ -60,8 +61,8 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestDeletedKeyIsNoticedAtOnce: from the deletion to the end of the command it takes 50 ms where nothing else runs. Ten
-// times that, and some tries, are for loaded machines.
+// TestDeletedKeyIsNoticedAtOnce: from the deletion to the end of the command it takes 50 ms where
+// nothing else runs. Ten times that, and some tries, are for loaded machines.
 func TestDeletedKeyIsNoticedAtOnce(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
@@ -69,7 +70,8 @@ func TestDeletedKeyIsNoticedAtOnce(t *testing.T) {
 	for range 20 {
 		p := locker(t, s.Endpoint(), "-k", "/noticed", "-t", "60", "--", "sh", "-c", `echo ready; exec sleep 1000`)
 		p.says(p.stdout, "ready")
-		time.Sleep(100 * time.Millisecond) // a holder that has settled: at first it reads more often
+		// A holder that has settled: at first it reads more often.
+		time.Sleep(100 * time.Millisecond)
 		deleted := time.Now()
 		if _, err := client.Delete(ctx, "/noticed"); err != nil {
 			t.Fatal(err)

@@ -101,16 +101,17 @@ func start(t testing.TB, vars []string, name string, args ...string) *program {
 	return startCommand(t, vars, exec.Command(filepath.Join(programs, name), args...))
 }
 
-// startCommand runs a command. It is killed if it still runs when the test ends, and its output is read to the end only
-// if nothing that it has left behind keeps it open.
+// startCommand runs a command. It is killed if it still runs when the test ends, and its output is
+// read to the end only if nothing that it has left behind keeps it open.
 func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 	t.Helper()
 	p := &program{t: t, cmd: cmd, stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
 	p.cmd.Env = environment(vars...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	p.cmd.WaitDelay = 100 * time.Millisecond
-	// A group of its own: a group that has lost its last parent outside while a process of it is stopped gets a SIGHUP from
-	// the kernel, all of it. In the tests' own group that would be the tests.
+	// A group of its own: a group that has lost its last parent outside while a process of it is
+	// stopped gets a SIGHUP from the kernel, all of it. In the tests' own group that would be the
+	// tests.
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -129,7 +130,8 @@ var busy = regexp.MustCompile(`(?m)^etcdlocker: warning: .* longer than usual \(
 // said returns what etcdlocker has said on stderr, but for what it says of a busy machine.
 func (p *program) said() string { return busy.ReplaceAllString(p.stderr.String(), "") }
 
-// end ends a program that still runs: by asking, so that it leaves nothing in etcd, and if that does not help by force.
+// end ends a program that still runs: by asking, so that it leaves nothing in etcd, and if that
+// does not help by force.
 func (p *program) end() {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	p.cmd.Process.Signal(syscall.SIGCONT)
@@ -150,7 +152,8 @@ func (p *program) removeGroups() {
 		return
 	}
 	for _, above := range []string{"", "/*", "/*/*"} {
-		left, _ := filepath.Glob(fmt.Sprintf("%s%s/%s%d-*", mount, above, cgroup.Prefix, p.cmd.Process.Pid)) // the pattern is right
+		// The pattern is right.
+		left, _ := filepath.Glob(fmt.Sprintf("%s%s/%s%d-*", mount, above, cgroup.Prefix, p.cmd.Process.Pid))
 		for _, dir := range left {
 			cgroup.Open(dir + "\x00").Remove()
 		}
@@ -219,7 +222,8 @@ func locker(t testing.TB, endpoint string, args ...string) *program {
 // nobody is a user with no rights.
 const nobody = 65534
 
-// users are whose commands are tested: root's are in a control group, nobody's are found by the walk over descendants.
+// users are whose commands are tested: root's are in a control group, nobody's are found by the
+// walk over descendants.
 func users() map[string]uint32 {
 	if os.Geteuid() != 0 {
 		return map[string]uint32{"walk": uint32(os.Geteuid())}
@@ -227,7 +231,8 @@ func users() map[string]uint32 {
 	return map[string]uint32{"group": 0, "walk": nobody}
 }
 
-// lockerOf runs etcdlocker as a user, with more variables; as ourselves where only root could do otherwise.
+// lockerOf runs etcdlocker as a user, with more variables; as ourselves where only root could do
+// otherwise.
 func lockerOf(t testing.TB, uid uint32, vars []string, endpoint string, args ...string) *program {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...)

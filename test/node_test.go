@@ -17,10 +17,12 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// nodesVariable lists directories with other versions of node, as .ci/run gets them: DIR/18/bin/node and so on.
+// nodesVariable lists directories with other versions of node, as .ci/run gets them:
+// DIR/18/bin/node and so on.
 const nodesVariable = "ETCDLOCK_TEST_NODES"
 
-// nodes returns the versions of node that modules are run with, by their names: that in PATH, and others.
+// nodes returns the versions of node that modules are run with, by their names: that in PATH, and
+// others.
 func nodes(t *testing.T) map[string]string {
 	t.Helper()
 	path, err := exec.LookPath("node")
@@ -123,7 +125,8 @@ var rows = []row{
 		text: answers + channelFD + `fs.writeSync(fd, 'garbage\n');` + lives},
 }
 
-// TestNode: each kind of module comes to the end that belongs to it, with each version of node, and nothing is left of it.
+// TestNode: each kind of module comes to the end that belongs to it, with each version of node, and
+// nothing is left of it.
 func TestNode(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -159,7 +162,8 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// TestNodeArguments: the module gets its words as they are, and without a module there is nothing to run.
+// TestNodeArguments: the module gets its words as they are, and without a module there is nothing
+// to run.
 func TestNodeArguments(t *testing.T) {
 	t.Parallel()
 	nodes(t)
@@ -274,7 +278,8 @@ func TestNodeToldToStop(t *testing.T) {
 	}
 }
 
-// TestNodeFlood: a module that sends 30 MB costs no memory, its lease is renewed meanwhile, and its answers are heard.
+// TestNodeFlood: a module that sends 30 MB costs no memory, its lease is renewed meanwhile, and its
+// answers are heard.
 func TestNodeFlood(t *testing.T) {
 	nodes(t)
 	s := etcdtest.Shared(t)
@@ -319,8 +324,8 @@ func memory(t *testing.T, pid int, name string) int {
 	return kib
 }
 
-// TestChannelOfOurOwn: etcdlocker that a Node.js process has forked has a channel itself. The command gets neither the
-// variables nor the descriptor, and a module gets another one.
+// TestChannelOfOurOwn: etcdlocker that a Node.js process has forked has a channel itself. The
+// command gets neither the variables nor the descriptor, and a module gets another one.
 func TestChannelOfOurOwn(t *testing.T) {
 	nodes(t)
 	s := etcdtest.Shared(t)
@@ -370,14 +375,15 @@ func TestNodeIsNotThere(t *testing.T) {
 	s.Empty(t)
 }
 
-// TestNodeStandsStill: what was stopped has the whole time again when it goes on: in doubt, and by Ctrl-Z. The module answers
-// two pings and no more.
+// TestNodeStandsStill: what was stopped has the whole time again when it goes on: in doubt, and by
+// Ctrl-Z. The module answers two pings and no more.
 func TestNodeStandsStill(t *testing.T) {
 	t.Parallel()
 	nodes(t)
 	s := etcdtest.Start(t)
 	text := `let n = 0; process.on('message', m => { if (++n <= 2) process.send({pong: m.ping}); if (n == 3) console.log('ready') })`
-	// endsAfter expects that it is ended for its silence, but not before the limit has passed since it went on.
+	// endsAfter expects that it is ended for its silence, but not before the limit has passed since
+	// it went on.
 	endsAfter := func(t *testing.T, p *program, wentOn time.Time, limit time.Duration) {
 		t.Helper()
 		code := p.code()

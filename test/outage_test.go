@@ -35,7 +35,8 @@ func create(t testing.TB, file string) {
 	}
 }
 
-// TestSilence: etcd goes away for good; the stubborn command is dead before etcd frees the lock, and the code is 2.
+// TestSilence: etcd goes away for good; the stubborn command is dead before etcd frees the lock,
+// and the code is 2.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	for name, fault := range outages {
@@ -81,7 +82,8 @@ func TestEndsWhileEtcdIsDown(t *testing.T) {
 	}
 }
 
-// TestAwayWhileWaiting: etcd is away for so long that the place in line is lost, and then it is back.
+// TestAwayWhileWaiting: etcd is away for so long that the place in line is lost, and then it is
+// back.
 func TestAwayWhileWaiting(t *testing.T) {
 	t.Parallel()
 	for name, fault := range outages {
@@ -158,7 +160,8 @@ func TestWiped(t *testing.T) {
 	free(t, etcd.Client(t), "/wiped")
 }
 
-// TestEndsAfterAWipe: what the command did last it did without a lock; its own code must not hide that.
+// TestEndsAfterAWipe: what the command did last it did without a lock; its own code must not hide
+// that.
 func TestEndsAfterAWipe(t *testing.T) {
 	etcd := etcdtest.StartProcess(t)
 	file := filepath.Join(t.TempDir(), "go")
@@ -198,7 +201,8 @@ func TestCompacted(t *testing.T) {
 	}
 }
 
-// TestSilenceWithAStoppedGuard: the guard cannot act, so etcdlocker ends the tree, also what is in a session of its own.
+// TestSilenceWithAStoppedGuard: the guard cannot act, so etcdlocker ends the tree, also what is in
+// a session of its own.
 func TestSilenceWithAStoppedGuard(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -304,7 +308,8 @@ func TestFrozenBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	etcdtest.Await(t, "the group", func(context.Context) error {
-		groups, _ := filepath.Glob(fmt.Sprintf("%s/%s%d-*", mount, cgroup.Prefix, p.cmd.Process.Pid)) // the pattern is right
+		// The pattern is right.
+		groups, _ := filepath.Glob(fmt.Sprintf("%s/%s%d-*", mount, cgroup.Prefix, p.cmd.Process.Pid))
 		if len(groups) != 1 {
 			return fmt.Errorf("there are %q", groups)
 		}
@@ -316,8 +321,9 @@ func TestFrozenBefore(t *testing.T) {
 	}
 }
 
-// TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock, without going on for a
-// moment: it would do what it does when it is asked to end. With the control group that root's commands have, and without.
+// TestFreezeForGood: no renewal comes, so what stands still is killed before etcd frees the lock,
+// without going on for a moment: it would do what it does when it is asked to end. With the control
+// group that root's commands have, and without.
 func TestFreezeForGood(t *testing.T) {
 	t.Parallel()
 	for name, uid := range users() {
@@ -342,8 +348,8 @@ func TestFreezeForGood(t *testing.T) {
 	}
 }
 
-// TestFreezeLeavesTheStopped: what was stopped before is stopped after, and what tells the command to stop meanwhile reaches
-// it when it goes on.
+// TestFreezeLeavesTheStopped: what was stopped before is stopped after, and what tells the command
+// to stop meanwhile reaches it when it goes on.
 func TestFreezeLeavesTheStopped(t *testing.T) {
 	t.Parallel()
 	for name, uid := range users() {

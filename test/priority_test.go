@@ -18,8 +18,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestPolicy: the command runs under the scheduling policy that etcdlocker was started with, below the
-// guard's, and is not started where that is not possible.
+// TestPolicy: the command runs under the scheduling policy that etcdlocker was started with, below
+// the guard's, and is not started where that is not possible.
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -21,7 +21,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// playNotifier sends signs for five seconds, and ends with code 9. It does not return if it is the role.
+// playNotifier sends signs for five seconds, and ends with code 9. It does not return if it is the
+// role.
 func playNotifier(role string) {
 	if role != "notifies" {
 		return
@@ -96,7 +97,8 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// TestWatchdogBites: commands that are not well are ended, and nothing is left of them, nor of the socket.
+// TestWatchdogBites: commands that are not well are ended, and nothing is left of them, nor of the
+// socket.
 func TestWatchdogBites(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -142,7 +144,8 @@ func TestLineEndsOfSigns(t *testing.T) {
 	}
 }
 
-// TestStrangersAreIgnored: another user's datagrams are no signs. At a path they do not even arrive.
+// TestStrangersAreIgnored: another user's datagrams are no signs. At a path they do not even
+// arrive.
 func TestStrangersAreIgnored(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -174,7 +177,8 @@ func TestStrangersAreIgnored(t *testing.T) {
 	}
 }
 
-// TestInheritedSocket: what systemd gives to etcdlocker is the command's, but for the process id, which would be wrong.
+// TestInheritedSocket: what systemd gives to etcdlocker is the command's, but for the process id,
+// which would be wrong.
 func TestInheritedSocket(t *testing.T) {
 	s := etcdtest.Shared(t)
 	vars := []string{"NOTIFY_SOCKET=/run/x", "WATCHDOG_USEC=5", "WATCHDOG_PID=1"}
@@ -253,7 +257,8 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 				lease := held(t, client, key).Kvs[0].Lease
 				victims := map[string][]int{"etcdlocker": {p.cmd.Process.Pid}, "guard": {guardOf(t, p)}, "both": {p.cmd.Process.Pid, guardOf(t, p)}}[victim]
 				if victim == "both" {
-					if err := syscall.Kill(victims[0], syscall.SIGSTOP); err != nil { // or it would end the rest
+					// Or it would end the rest.
+					if err := syscall.Kill(victims[0], syscall.SIGSTOP); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -356,8 +361,8 @@ func TestToldToStopUnwell(t *testing.T) {
 	}
 }
 
-// TestChecker: what runs checks is not needed by anybody else. While it hangs the guard does its work, and when it is killed the
-// command is not known to be well.
+// TestChecker: what runs checks is not needed by anybody else. While it hangs the guard does its
+// work, and when it is killed the command is not known to be well.
 func TestChecker(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

@@ -54,8 +54,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// TestGuardIsLight: it needs little of the standard library and nothing else, and is entered before the packages of
-// etcdlocker's that cost most are initialised.
+// TestGuardIsLight: it needs little of the standard library and nothing else, and is entered before
+// the packages of etcdlocker's that cost most are initialised.
 func TestGuardIsLight(t *testing.T) {
 	for _, dep := range goList(t, "-deps", "./internal/early") {
 		if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") && !strings.HasPrefix(dep, ours) || dep == "unicode" {
@@ -194,7 +194,8 @@ func TestControlManNamesEveryOption(t *testing.T) {
 	}
 }
 
-// TestSkipsAreCounted: tests are skipped with etcdtest.Missing and etcdtest.Skip alone, in packages that print the counts.
+// TestSkipsAreCounted: tests are skipped with etcdtest.Missing and etcdtest.Skip alone, in packages
+// that print the counts.
 func TestSkipsAreCounted(t *testing.T) {
 	skip := regexp.MustCompile(`\b(t|tb|b)\.(Skip|Skipf|SkipNow)\(`)
 	counted := regexp.MustCompile(`\betcdtest\.(Missing|Skip)\(`)

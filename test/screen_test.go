@@ -14,8 +14,8 @@ import (
 	"golang.org/x/term"
 )
 
-// A screen is a program that has the terminal to itself. It talks to the terminal and not to its standard files, as it must
-// in a pipeline.
+// A screen is a program that has the terminal to itself. It talks to the terminal and not to its
+// standard files, as it must in a pipeline.
 type screen struct {
 	tty *os.File
 	was *term.State // before it was set
@@ -58,7 +58,8 @@ func (s *screen) listen() {
 	}
 }
 
-// set sets the terminal: what is typed comes key by key, and is not shown. Without signals, Ctrl-C and Ctrl-Z are keys, too.
+// set sets the terminal: what is typed comes key by key, and is not shown. Without signals, Ctrl-C
+// and Ctrl-Z are keys, too.
 func (s *screen) set(signals bool) {
 	fd := int(s.tty.Fd())
 	var err error
@@ -76,7 +77,8 @@ func (s *screen) set(signals bool) {
 
 func (s *screen) unset() { term.Restore(int(s.tty.Fd()), s.was) }
 
-// edit is an editor: it takes all keys, and on Ctrl-Z it leaves the terminal as it was and stops its process group.
+// edit is an editor: it takes all keys, and on Ctrl-Z it leaves the terminal as it was and stops
+// its process group.
 func edit(s *screen) {
 	s.set(false)
 	go s.listen()
@@ -107,7 +109,8 @@ func edit(s *screen) {
 	}
 }
 
-// page is a pager: what it shows comes from a pipe. Ctrl-Z is a signal, and it leaves the terminal as it was before it stops.
+// page is a pager: what it shows comes from a pipe. Ctrl-Z is a signal, and it leaves the terminal
+// as it was before it stops.
 func page(s *screen) {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTSTP)
@@ -152,8 +155,9 @@ func lead(s *screen) {
 	count(s)
 }
 
-// count tells of each signal that comes, until there is a SIGIO: it has the highest number of those that etcdlocker passes on,
-// so it comes after whatever else etcdlocker has been sent. It says who is the parent of its guard.
+// count tells of each signal that comes, until there is a SIGIO: it has the highest number of those
+// that etcdlocker passes on, so it comes after whatever else etcdlocker has been sent. It says who
+// is the parent of its guard.
 func count(s *screen) {
 	c := make(chan os.Signal, 64)
 	signal.Notify(c, unix.SIGINT, unix.SIGQUIT, unix.SIGWINCH, unix.SIGIO)

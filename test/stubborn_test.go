@@ -36,8 +36,8 @@ func play(role string) {
 // manyProcesses is a tree that keeps a machine busy, so nothing runs beside it.
 const manyProcesses = "forks while it is killed"
 
-// stubbornTrees are commands that do not want to end. They say when they are ready, as do the parts in package stubborn, which the
-// test binary plays.
+// stubbornTrees are commands that do not want to end. They say when they are ready, as do the parts
+// in package stubborn, which the test binary plays.
 var stubbornTrees = map[string]string{
 	manyProcesses:       `trap '' TERM; i=0; while [ $i -lt 400 ]; do setsid sh -c 'trap "" TERM; sleep 1000 & sleep 1000' > /dev/null 2>&1 & i=$((i+1)); [ $i = 50 ] && echo ready; done; wait`,
 	"double forks":      `trap '' TERM; for i in 1 2 3; do (setsid sh -c '(setsid sleep 1000 &) ; sleep 1000' > /dev/null 2>&1 &); done; sleep 0.1; echo ready; while :; do sleep 0.05; done`,
@@ -46,8 +46,9 @@ var stubbornTrees = map[string]string{
 	"has another name":  `bash -c 'exec -a sshd sleep 1000' & echo ready; exec sleep 1000`,
 }
 
-// A hand is what ends a tree: etcdlocker when the lock is taken away by force, the guard when etcdlocker is killed. Root's
-// trees are in a control group by then. Those of others have none, and are found by the walk over descendants alone.
+// A hand is what ends a tree: etcdlocker when the lock is taken away by force, the guard when
+// etcdlocker is killed. Root's trees are in a control group by then. Those of others have none, and
+// are found by the walk over descendants alone.
 type hand struct {
 	name         string
 	guard, group bool
@@ -63,7 +64,8 @@ func TestStubbornTrees(t *testing.T) {
 		commands[name] = []string{"sh", "-c", script}
 	}
 	for name := range stubborn.Parts {
-		commands[name] = []string{"sh", "-c", `"$0" & wait`, self} // not the command itself, which is found without looking
+		// Not the command itself, which is found without looking.
+		commands[name] = []string{"sh", "-c", `"$0" & wait`, self}
 	}
 	for name, command := range commands {
 		for _, hand := range hands {
@@ -147,8 +149,8 @@ func reachable(t *testing.T) string {
 	return file
 }
 
-// TestControlGroup: a command is born in a control group of its own where that is possible: as root,
-// and as a user to whom a group was delegated. Nothing is left of it afterwards.
+// TestControlGroup: a command is born in a control group of its own where that is possible: as
+// root, and as a user to whom a group was delegated. Nothing is left of it afterwards.
 func TestControlGroup(t *testing.T) {
 	parent := testGroup(t)
 	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control"} {

@@ -29,7 +29,8 @@ func crash(t testing.TB, s *etcdtest.Server, runDir, key, ttl string, alsoGuard 
 	}
 	p.signal(syscall.SIGKILL)
 	p.code()
-	// What a guard leaves that is killed with its etcdlocker is left by the promise: the test ends it.
+	// What a guard leaves that is killed with its etcdlocker is left by the promise: the test ends
+	// it.
 	if alsoGuard {
 		kill(marked("ETCD_LOCK_KEY=" + key))
 	}
@@ -37,7 +38,8 @@ func crash(t testing.TB, s *etcdtest.Server, runDir, key, ttl string, alsoGuard 
 
 const tookOver = "nothing of its command is left: not waiting for its TTL"
 
-// TestTakeover: a killed holder's lock is taken at once by whoever waits on the same machine, or comes later.
+// TestTakeover: a killed holder's lock is taken at once by whoever waits on the same machine, or
+// comes later.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{"waiting": nil, "trying later": {"--try"}, "coming later": {"--wait", "1m"}} {

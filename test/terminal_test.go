@@ -25,7 +25,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// A terminal is a program that has a terminal to itself, as the leader of a session. What it shows is its stdout.
+// A terminal is a program that has a terminal to itself, as the leader of a session. What it shows
+// is its stdout.
 type terminal struct {
 	*program
 	tty  *os.File
@@ -38,8 +39,8 @@ func onTerminal(t testing.TB, columns uint16, endpoint string, args ...string) *
 	return commandOnTerminal(t, columns, exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...))
 }
 
-// shell runs a shell with job control on a terminal. It finds etcdlocker, the server, and programs for the terminal in its
-// environment.
+// shell runs a shell with job control on a terminal. It finds etcdlocker, the server, and programs
+// for the terminal in its environment.
 func shell(t testing.TB, endpoint string) *terminal {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
@@ -103,7 +104,8 @@ const (
 	ctrlBackslash = "\x1c"
 )
 
-// shows waits until the terminal shows a text after the one that it has waited for before, and returns what is between.
+// shows waits until the terminal shows a text after the one that it has waited for before, and
+// returns what is between.
 func (t *terminal) shows(text string) (between string) {
 	t.t.Helper()
 	etcdtest.Await(t.t, fmt.Sprintf("%q", text), func(context.Context) error {
@@ -155,7 +157,8 @@ func (t *terminal) ends() {
 	t.code()
 }
 
-// plain waits until the terminal is set as for plain programs, or until it is not: then it shows nothing of what is typed.
+// plain waits until the terminal is set as for plain programs, or until it is not: then it shows
+// nothing of what is typed.
 func (t *terminal) plain(want bool) {
 	t.t.Helper()
 	etcdtest.Await(t.t, fmt.Sprintf("a plain terminal: %v", want), func(context.Context) error {
@@ -336,7 +339,8 @@ func TestTheCommandReadsFromTheTerminal(t *testing.T) {
 	}
 }
 
-// TestCtrlZ: command and renewing stop, the prompt comes back, and fg in time goes on as if nothing had been.
+// TestCtrlZ: command and renewing stop, the prompt comes back, and fg in time goes on as if nothing
+// had been.
 func TestCtrlZ(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
@@ -361,7 +365,8 @@ func TestCtrlZ(t *testing.T) {
 	sh.ends()
 }
 
-// TestCtrlZTooLong: the command is dead before the lock can go to somebody else, and fg says that it was lost.
+// TestCtrlZTooLong: the command is dead before the lock can go to somebody else, and fg says that
+// it was lost.
 func TestCtrlZTooLong(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -378,8 +383,9 @@ func TestCtrlZTooLong(t *testing.T) {
 	sh.ends()
 }
 
-// TestScreens: programs that have the terminal to themselves work under a shell with job control as they do without
-// etcdlocker. Ctrl-Z brings the prompt back, fg in time resumes them, and the terminal is set as before when they have ended.
+// TestScreens: programs that have the terminal to themselves work under a shell with job control as
+// they do without etcdlocker. Ctrl-Z brings the prompt back, fg in time resumes them, and the
+// terminal is set as before when they have ended.
 func TestScreens(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -467,7 +473,8 @@ func executed(t *testing.T, sh *terminal) {
 	})
 }
 
-// suspended waits for the prompt of a shell whose foreground job stops, and for the program to be back.
+// suspended waits for the prompt of a shell whose foreground job stops, and for the program to be
+// back.
 func suspended(sh *terminal, program string) {
 	sh.shows("Stopped")
 	sh.shows("$ ")
@@ -511,7 +518,8 @@ func TestCtrlCAtAPrompt(t *testing.T) {
 	}
 }
 
-// TestTerminalSignalsComeOnce: what the terminal sends to the whole foreground group is not sent to the command again.
+// TestTerminalSignalsComeOnce: what the terminal sends to the whole foreground group is not sent to
+// the command again.
 func TestTerminalSignalsComeOnce(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
@@ -649,8 +657,8 @@ var terminalSignals = []struct {
 	{"resize", func(p *terminal, i int) { p.resizes(uint16(30+i), 100) }, "SIGWINCH"},
 }
 
-// comesOnce checks that a counter gets one signal each time that something is done to its terminal. Two that come close
-// together can look like one: so it is done more than once.
+// comesOnce checks that a counter gets one signal each time that something is done to its terminal.
+// Two that come close together can look like one: so it is done more than once.
 func comesOnce(t *testing.T, p *terminal, act func(p *terminal, i int), want string, locker int) {
 	t.Helper()
 	const times = 5
@@ -668,9 +676,9 @@ func comesOnce(t *testing.T, p *terminal, act func(p *terminal, i int), want str
 	}
 }
 
-// TestTerminalOfAGroupWithoutANumber: as the first process of a pid namespace etcdlocker is in a process group from outside,
-// which has no number there. The command is in it all the same, so that it may read from the terminal, and gets what is typed
-// once.
+// TestTerminalOfAGroupWithoutANumber: as the first process of a pid namespace etcdlocker is in a
+// process group from outside, which has no number there. The command is in it all the same, so that
+// it may read from the terminal, and gets what is typed once.
 func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 	needsNamespaces(t)
 	s := etcdtest.Shared(t)
@@ -749,7 +757,8 @@ func TestTerminalIsRestored(t *testing.T) {
 	}
 }
 
-// TestTerminalIsLeft: a command that ends by itself may have set the terminal on purpose, as stty does.
+// TestTerminalIsLeft: a command that ends by itself may have set the terminal on purpose, as stty
+// does.
 func TestTerminalIsLeft(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
@@ -762,7 +771,8 @@ func TestTerminalIsLeft(t *testing.T) {
 	sh.ends()
 }
 
-// TestTerminalOfAnotherJob: etcdlocker in the background ends its command while another job has the terminal.
+// TestTerminalOfAnotherJob: etcdlocker in the background ends its command while another job has the
+// terminal.
 func TestTerminalOfAnotherJob(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
@@ -786,7 +796,8 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 	sh.ends()
 }
 
-// TestTooLateForTheTerminal: the command was killed while all were stopped, and this shell does not look after the terminal.
+// TestTooLateForTheTerminal: the command was killed while all were stopped, and this shell does not
+// look after the terminal.
 func TestTooLateForTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

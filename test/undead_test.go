@@ -19,8 +19,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestNotProvedDead: a process that became root's may not be signalled by an unprivileged etcdlocker. The lock is not
-// released while it may run, and the code says so.
+// TestNotProvedDead: a process that became root's may not be signalled by an unprivileged
+// etcdlocker. The lock is not released while it may run, and the code says so.
 func TestNotProvedDead(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -12,7 +12,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestBadInput: each is refused with a sentence on one line that names what is wrong, and touches nothing.
+// TestBadInput: each is refused with a sentence on one line that names what is wrong, and touches
+// nothing.
 func TestBadInput(t *testing.T) {
 	s := etcdtest.Start(t)
 	dir := t.TempDir()

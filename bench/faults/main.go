@@ -3,7 +3,8 @@
 // Command faults makes the tables of docs/faults.md and README.md from the results of trials. The
 // trials are run by this package's test, etcdlock's and those of etcdctl lock in one run:
 //
-//	go -C bench test ./faults -run TestFaults -timeout 2h -faults.trials=3000 -faults.heavy -faults.record=results.jsonl
+//	go -C bench test ./faults -run TestFaults -timeout 2h \
+//		-faults.trials=3000 -faults.heavy -faults.record=results.jsonl
 //	go -C bench run ./faults [-into FILE]... RESULTS...
 //
 // Results of several runs, also on several machines, add up: a run can be done in slices. Without

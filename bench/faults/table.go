@@ -14,8 +14,9 @@ import (
 type row struct {
 	trials, kept             int
 	overlap, death, handOver time.Duration // the worst
-	late                     time.Duration // the worst, of those that lost their lock; below 0: before the end of validity
-	endless                  int           // how often both ran until the observation ended
+	// The worst, of those that lost their lock; below 0: before the end of validity.
+	late    time.Duration
+	endless int // how often both ran until the observation ended
 }
 
 func (r *row) add(result faults.Result) {

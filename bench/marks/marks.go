@@ -15,7 +15,8 @@ func (f *Files) Set(s string) error { *f = append(*f, s); return nil }
 
 const end = "<!-- end -->"
 
-// Replace puts texts into a file, each between <!-- KIND: NAME --> and <!-- end -->. One mark at least must be there.
+// Replace puts texts into a file, each between <!-- KIND: NAME --> and <!-- end -->. One mark at
+// least must be there.
 func Replace(file, kind string, texts map[string]string) error {
 	content, err := os.ReadFile(file)
 	if err != nil {

@@ -167,8 +167,8 @@ func (s *serve) closeInherited() {
 	}
 }
 
-// detach starts the server as a process that is nobody's child: we leave once it answers, and it falls to init. So
-// whoever called us may later become the parent of orphans without inheriting it.
+// detach starts the server as a process that is nobody's child: we leave once it answers, and it
+// falls to init. So whoever called us may later become the parent of orphans without inheriting it.
 func (s *serve) detach() error {
 	s.closeInherited()
 	standApart()

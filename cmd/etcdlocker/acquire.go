@@ -140,7 +140,8 @@ func (h *holder) leave() {
 	h.client.Close()
 }
 
-// config returns where and how to reach etcd, starting the embedded one if it is asked for and does not run.
+// config returns where and how to reach etcd, starting the embedded one if it is asked for and does
+// not run.
 func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
 	if l.embedded {
 		if err := l.startServer(ctx); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 )
 
-// watchDoubt says when the lock will be lost unless it is renewed within the grace, and when it has been renewed after
-// all. It ends when quit is closed, or when it is too late.
+// watchDoubt says when the lock will be lost unless it is renewed within the grace, and when it has
+// been renewed after all. It ends when quit is closed, or when it is too late.
 func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 	doubt := make(chan bool)
 	go func() {
@@ -54,7 +54,8 @@ func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 	return doubt
 }
 
-// lostOtherwise returns what is closed when the lock is lost for another reason than that it was not renewed.
+// lostOtherwise returns what is closed when the lock is lost for another reason than that it was
+// not renewed.
 func (h *holder) lostOtherwise(quit <-chan struct{}) <-chan struct{} {
 	lost := make(chan struct{})
 	go func() {
@@ -69,8 +70,8 @@ func (h *holder) lostOtherwise(quit <-chan struct{}) <-chan struct{} {
 	return lost
 }
 
-// isDoubt reports whether a lock was lost because it was not renewed. What stands still for that is killed when validity
-// ends, and must not be asked to end before: it would have to go on for it.
+// isDoubt reports whether a lock was lost because it was not renewed. What stands still for that is
+// killed when validity ends, and must not be asked to end before: it would have to go on for it.
 func isDoubt(cause error) bool {
 	var lost *etcdlock.LostError
 	return errors.As(cause, &lost) && lost.Reason == etcdlock.Unrenewed

@@ -28,7 +28,8 @@ func (h *holder) close() error {
 	return h.lock.Close(ctx)
 }
 
-// release releases the lock after the work and says what came of it. It reports whether the lock was lost.
+// release releases the lock after the work and says what came of it. It reports whether the lock
+// was lost.
 func (h *holder) release() (lost bool) {
 	lease := h.held.Lease()
 	err := h.close()
@@ -102,7 +103,8 @@ func (h *holder) announce(token int64) {
 	}
 }
 
-// pause waits, holding the lock, until timer rings, the lock is lost, or a signal tells us to stop, which it returns.
+// pause waits, holding the lock, until timer rings, the lock is lost, or a signal tells us to stop,
+// which it returns.
 func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	quit := make(chan struct{})
 	stop := make(chan syscall.Signal, 1)
@@ -189,7 +191,8 @@ func (h *holder) undead(run guard.Command) int {
 	return exitNoCommand
 }
 
-// finish says how it ended, releases the lock unless the command may still run, and returns the exit code.
+// finish says how it ended, releases the lock unless the command may still run, and returns the
+// exit code.
 func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	if life.Undead {
 		return h.undead(run)

@@ -67,11 +67,12 @@ func (v *voice) fail(err error, code int) int {
 // A locker takes one lock and runs one command under it.
 type locker struct {
 	*options
-	voice    *voice
-	signals  chan os.Signal
-	caught   func() <-chan struct{} // begins to catch them, and returns a channel that is closed when that is done
-	launched *guard.Launched        // that has got no command yet, nil if there is none
-	proxy    string                 // by which etcd is asked, empty without one
+	voice   *voice
+	signals chan os.Signal
+	// Begins to catch them, and returns a channel that is closed when that is done.
+	caught   func() <-chan struct{}
+	launched *guard.Launched // that has got no command yet, nil if there is none
+	proxy    string          // by which etcd is asked, empty without one
 }
 
 func (l *locker) run() int {
@@ -104,8 +105,8 @@ func (l *locker) run() int {
 	return h.supervise()
 }
 
-// untilStopped returns a context that ends when a signal tells us to stop. The function returned leaves the signals
-// to others, and returns the one that ended the context, or 0.
+// untilStopped returns a context that ends when a signal tells us to stop. The function returned
+// leaves the signals to others, and returns the one that ended the context, or 0.
 func (l *locker) untilStopped(parent context.Context) (context.Context, func() syscall.Signal) {
 	ctx, cancel := context.WithCancel(parent)
 	quit, result := make(chan struct{}), make(chan syscall.Signal, 1)

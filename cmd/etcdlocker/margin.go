@@ -9,8 +9,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
-// measuresKept is how many of the last measures count. A processor that was waited for once may have
-// to be waited for again.
+// measuresKept is how many of the last measures count. A processor that was waited for once may
+// have to be waited for again.
 const measuresKept = 8
 
 // measures are what a guard has found that it would take to end its command.

@@ -15,7 +15,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// pulseOptions say how the command shows that it is alive and well: in one of these ways, or not at all.
+// pulseOptions say how the command shows that it is alive and well: in one of these ways, or not at
+// all.
 type pulseOptions struct {
 	node     bool   // the command is a Node.js module, and answers pings
 	nodePath string // of node; empty: the one in PATH
@@ -31,8 +32,8 @@ func (o *pulseOptions) interpreter() string {
 	return ""
 }
 
-// isModule reports whether node may find a module by a name: one of its file, with or without an extension, or of its directory.
-// Options and what loads modules from elsewhere are left to node.
+// isModule reports whether node may find a module by a name: one of its file, with or without an
+// extension, or of its directory. Options and what loads modules from elsewhere are left to node.
 func isModule(program, name string) bool {
 	if filepath.Base(program) != "node" || strings.HasPrefix(name, "-") || os.Getenv("NODE_OPTIONS") != "" {
 		return true
@@ -45,7 +46,8 @@ func isModule(program, name string) bool {
 	return false
 }
 
-// A pulsing command is watched over. Without one of pulseOptions there is nothing to watch, and nothing is done.
+// A pulsing command is watched over. Without one of pulseOptions there is nothing to watch, and
+// nothing is done.
 type pulsing struct {
 	guard.Command
 	source  pulse.Source  // nil: none

@@ -27,11 +27,12 @@ var passed = []syscall.Signal{
 	unix.SIGIO, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ,
 }
 
-// catchSignals returns a function that begins to send the signals to pass on to c, and returns a channel that is closed when all
-// of them are caught. That is done a little at a time: for each of them Go's runtime changes threads and back, and all together
-// take as long as a round trip to etcd, but can be done while one is waited for. A SIGHUP or SIGINT that we were started to
-// ignore, as by nohup or in the background of a script, stays ignored, by the command as well. Of others Go's runtime does not
-// tell: it has replaced that by its own handler.
+// catchSignals returns a function that begins to send the signals to pass on to c, and returns a
+// channel that is closed when all of them are caught. That is done a little at a time: for each of
+// them Go's runtime changes threads and back, and all together take as long as a round trip to
+// etcd, but can be done while one is waited for. A SIGHUP or SIGINT that we were started to ignore,
+// as by nohup or in the background of a script, stays ignored, by the command as well. Of others
+// Go's runtime does not tell: it has replaced that by its own handler.
 func catchSignals(c chan os.Signal) func() <-chan struct{} {
 	return sync.OnceValue(func() <-chan struct{} {
 		caught := make(chan struct{})
@@ -189,7 +190,8 @@ func signalName(sig syscall.Signal) string {
 	return cmp.Or(unix.SignalName(sig), "signal "+strconv.Itoa(int(sig)))
 }
 
-// suspend stops this process, and returns when it was continued. The first one of a pid namespace cannot stop itself.
+// suspend stops this process, and returns when it was continued. The first one of a pid namespace
+// cannot stop itself.
 func suspend() {
 	if os.Getpid() != 1 {
 		// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.

@@ -25,8 +25,8 @@ func (s stopped) Error() string {
 // guardsTried is how many guards may be killed or stopped before their command has started.
 const guardsTried = 3
 
-// start starts the command, which will be watched. Its guard may have been killed or stopped while we waited for the lock: then
-// another one does it.
+// start starts the command, which will be watched. Its guard may have been killed or stopped while
+// we waited for the lock: then another one does it.
 func (h *holder) start(watched *pulsing) (run guard.Command, err error) {
 	for try := range guardsTried {
 		if try > 0 {

@@ -13,7 +13,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
 
-// takeOverWhenPossible takes the lock from a holder on this machine that crashes, or has crashed, until ctx is done.
+// takeOverWhenPossible takes the lock from a holder on this machine that crashes, or has crashed,
+// until ctx is done.
 func (h *holder) takeOverWhenPossible(ctx context.Context) {
 	guard.OnAttestation(ctx, func() {
 		// What is attested stays so, and etcd may be away at the moment.

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/text/width"
 )
 
-// A terminalState is how the terminal of our session was set before the command ran, nil if there is none. It need not be
-// stdin: that of a pager is a pipe.
+// A terminalState is how the terminal of our session was set before the command ran, nil if there
+// is none. It need not be stdin: that of a pager is a pipe.
 type terminalState struct{ state *term.State }
 
 func saveTerminal() (t terminalState) {
@@ -18,8 +18,9 @@ func saveTerminal() (t terminalState) {
 	return t
 }
 
-// restore undoes what a command that was ended could not undo itself. If it was a shell, the terminal may still listen to
-// one of its jobs, which is dead: then it is ours again. If it listens to anybody else who lives, it is none of our business.
+// restore undoes what a command that was ended could not undo itself. If it was a shell, the
+// terminal may still listen to one of its jobs, which is dead: then it is ours again. If it listens
+// to anybody else who lives, it is none of our business.
 func (t terminalState) restore() {
 	if t.state == nil {
 		return
@@ -29,7 +30,8 @@ func (t terminalState) restore() {
 		if err != nil {
 			return
 		}
-		signal.Ignore(unix.SIGTTOU) // it would stop us: we may be in the background until this is done
+		// It would stop us: we may be in the background until this is done.
+		signal.Ignore(unix.SIGTTOU)
 		if own := unix.Getpgrp(); foreground != own {
 			if foreground == 0 || unix.Kill(-foreground, 0) != unix.ESRCH {
 				return
@@ -40,9 +42,9 @@ func (t terminalState) restore() {
 	})
 }
 
-// inForeground reports whether we have a terminal, and our process group is the one that it listens to. The kernel names
-// a group outside of our pid namespace 0. If it does so with both they are taken for the same: etcdlocker was started there
-// by something like unshare, which waits for it.
+// inForeground reports whether we have a terminal, and our process group is the one that it listens
+// to. The kernel names a group outside of our pid namespace 0. If it does so with both they are
+// taken for the same: etcdlocker was started there by something like unshare, which waits for it.
 func inForeground() (in bool) {
 	withTerminal(func(tty int) {
 		foreground, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)

@@ -130,7 +130,8 @@ func withoutUsers(text string) string {
 // and waits for that, in goroutines on which the lock hangs.
 func speakForRPC(v *voice) {
 	info, warning, failure := io.Discard, io.Discard, io.Discard
-	switch strings.ToLower(os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL")) { // what is worse goes there as well
+	// What is worse goes there as well.
+	switch strings.ToLower(os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL")) {
 	case "info":
 		info = v
 	case "warning":

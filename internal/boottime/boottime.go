@@ -6,8 +6,8 @@ package boottime
 
 import "time"
 
-// An Instant is a moment on the boot clock, in nanoseconds since an arbitrary start that is the same
-// for all processes of one machine until it is booted again. The zero Instant is long past.
+// An Instant is a moment on the boot clock, in nanoseconds since an arbitrary start that is the
+// same for all processes of one machine until it is booted again. The zero Instant is long past.
 type Instant int64
 
 // Add returns the instant d later.
@@ -19,8 +19,8 @@ func (i Instant) Sub(j Instant) time.Duration { return time.Duration(i - j) }
 // Until returns the time left until i: negative once it has passed.
 func (i Instant) Until() time.Duration { return i.Sub(Now()) }
 
-// A Timer sends on C when its instant has come, also when the machine slept in between. It belongs to
-// one goroutine, which must call Close.
+// A Timer sends on C when its instant has come, also when the machine slept in between. It belongs
+// to one goroutine, which must call Close.
 type Timer struct {
 	C <-chan struct{}
 	alarm
@@ -38,7 +38,8 @@ func NewTimer() *Timer {
 	return &Timer{C: c, alarm: newAlarm(c)}
 }
 
-// Reset sets the timer to an instant, also one that has passed, and forgets an alarm that was not received yet.
+// Reset sets the timer to an instant, also one that has passed, and forgets an alarm that was not
+// received yet.
 func (t *Timer) Reset(at Instant) {
 	t.set(at)
 	select {
@@ -62,8 +63,8 @@ func ring(c chan<- struct{}) {
 // pollEvery is how often a poller usually looks at the clock.
 const pollEvery = 100 * time.Millisecond
 
-// poller is the alarm where the kernel offers none on the boot clock: it looks at the clock at least
-// every so often, so it may be late by as much after a suspend.
+// poller is the alarm where the kernel offers none on the boot clock: it looks at the clock at
+// least every so often, so it may be late by as much after a suspend.
 type poller struct {
 	every time.Duration
 	at    chan Instant

@@ -10,9 +10,10 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// A build with this tag is for tests of suspend, which no test can have otherwise: a file tells how far its clock is ahead of
-// the machine's, as eight bytes, least first, in nanoseconds. Whoever writes it puts the clock forward for all processes that have the file's
-// name in their environment, as the end of a suspend does.
+// A build with this tag is for tests of suspend, which no test can have otherwise: a file tells how
+// far its clock is ahead of the machine's, as eight bytes, least first, in nanoseconds. Whoever
+// writes it puts the clock forward for all processes that have the file's name in their
+// environment, as the end of a suspend does.
 const shiftVariable = "ETCDLOCK_SHIFTED_CLOCK"
 
 var shiftFile, _ = os.Open(os.Getenv(shiftVariable)) // without one it is the machine's clock

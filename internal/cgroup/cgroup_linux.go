@@ -222,7 +222,8 @@ func Leave() error {
 	return (&Group{dir: outside}).write("cgroup.procs", "0")
 }
 
-// evict lets all go on that are in the group, not in those below it, and puts them into another one.
+// evict lets all go on that are in the group, not in those below it, and puts them into another
+// one.
 func (g *Group) evict(into string) {
 	g.write("cgroup.freeze", "0")
 	content, err := kernel.ReadFile(g.dir + "/cgroup.procs")

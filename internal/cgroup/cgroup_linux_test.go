@@ -15,9 +15,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestGroup: the control group alone finds everything that was born in it and what that has started,
-// kills it, and stops it without anybody noticing. When it is removed, what is left goes on where it
-// would be without.
+// TestGroup: the control group alone finds everything that was born in it and what that has
+// started, kills it, and stops it without anybody noticing. When it is removed, what is left goes
+// on where it would be without.
 func TestGroup(t *testing.T) {
 	g := testGroup(t)
 	fd, ok := g.FD()

@@ -1,7 +1,8 @@
 //go:build unix
 
-// Package early is what etcdlocker does before the packages behind it are initialised, which takes longer than anything
-// else that it does by itself. What makes it early is explained in docs/processes.md.
+// Package early is what etcdlocker does before the packages behind it are initialised, which takes
+// longer than anything else that it does by itself. What makes it early is explained in
+// docs/processes.md.
 package early
 
 import (
@@ -17,8 +18,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// Guard is a guard that gets ready at the same time, on another processor. It is nil if the words look as if none was needed;
-// whether one is needed is known later.
+// Guard is a guard that gets ready at the same time, on another processor. It is nil if the words
+// look as if none was needed; whether one is needed is known later.
 var Guard *guard.Launched
 
 func init() {
@@ -31,8 +32,8 @@ func init() {
 	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") && !showPassword(os.Args) {
 		Guard = guard.Launch(os.Args)
 	}
-	// What etcdlocker does are short steps, one after the other. More than one processor would not make them faster, and makes
-	// threads wake each other up for each step.
+	// What etcdlocker does are short steps, one after the other. More than one processor would not
+	// make them faster, and makes threads wake each other up for each step.
 	if os.Getenv("GOMAXPROCS") == "" {
 		go func() {
 			Guard.Ready() // that goes on beside the initialisation
@@ -41,8 +42,8 @@ func init() {
 	}
 }
 
-// keepChannel keeps a channel to a Node.js process that has started us to ourselves: it is not meant for the command, which
-// would keep it open.
+// keepChannel keeps a channel to a Node.js process that has started us to ourselves: it is not
+// meant for the command, which would keep it open.
 func keepChannel() {
 	fd, err := strconv.Atoi(os.Getenv("NODE_CHANNEL_FD"))
 	var is syscall.Stat_t

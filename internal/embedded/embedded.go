@@ -1,4 +1,5 @@
-// Package embedded runs a real etcd as a lock server for one machine. It is the only importer of the etcd server.
+// Package embedded runs a real etcd as a lock server for one machine. It is the only importer of
+// the etcd server.
 package embedded
 
 import (
@@ -83,7 +84,8 @@ func (s *Server) start(ctx context.Context) error {
 	}
 }
 
-// config is etcd's, for a lock server with one member: nothing to elect against, little to keep, nothing to say.
+// config is etcd's, for a lock server with one member: nothing to elect against, little to keep,
+// nothing to say.
 func (s *Server) config(u url.URL) *embed.Config {
 	c := embed.NewConfig()
 	c.Name = "etcdlock"
@@ -92,7 +94,8 @@ func (s *Server) config(u url.URL) *embed.Config {
 	c.ListenClientUrls = []url.URL{u}
 	c.AdvertiseClientUrls = []url.URL{u}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	// The only member is elected as soon as it waits no longer for others. Leases get 1 s at least from these.
+	// The only member is elected as soon as it waits no longer for others. Leases get 1 s at least
+	// from these.
 	c.TickMs, c.ElectionMs = 10, 100
 	c.EnableGRPCGateway = false
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, "1000"
@@ -123,7 +126,8 @@ func (s *Server) logger() *zap.Logger {
 	return l
 }
 
-// quiet drops an error that every new etcd reports until its first snapshot, and that means nothing.
+// quiet drops an error that every new etcd reports until its first snapshot, and that means
+// nothing.
 type quiet struct{ zapcore.Core }
 
 func (q quiet) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -221,7 +225,8 @@ func (s *Server) Close() error {
 		if !s.verbose {
 			s.level.SetLevel(zap.FatalLevel) // what breaks off now was told to
 		}
-		// Close alone lets open streams (watches, renewals) have several seconds to end by themselves.
+		// Close alone lets open streams (watches, renewals) have several seconds to end by
+		// themselves.
 		select {
 		case g := <-s.grpc:
 			g.Stop()

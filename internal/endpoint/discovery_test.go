@@ -32,7 +32,8 @@ func question(name string, kind uint16) string { return name + "/" + strconv.Ito
 func (z zone) srv(name, host, address string) {
 	_, text, _ := net.SplitHostPort(address)
 	port, _ := strconv.Atoi(text)
-	record := binary.BigEndian.AppendUint16(make([]byte, 4), uint16(port)) // behind priority and weight
+	// Behind priority and weight.
+	record := binary.BigEndian.AppendUint16(make([]byte, 4), uint16(port))
 	for label := range strings.SplitSeq(host, ".") {
 		record = append(append(record, byte(len(label))), label...)
 	}

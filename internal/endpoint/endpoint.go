@@ -1,5 +1,5 @@
-// Package endpoint says where etcd is and how to reach it: endpoints, TLS and users, from flags and environment. What
-// etcdctl's variables do for etcdctl they do here.
+// Package endpoint says where etcd is and how to reach it: endpoints, TLS and users, from flags and
+// environment. What etcdctl's variables do for etcdctl they do here.
 package endpoint
 
 import (
@@ -16,7 +16,8 @@ import (
 // defaultPort is the one that etcd listens on for clients.
 const defaultPort = "2379"
 
-// maxSocketPath is the longest path that a unix socket can have on every system that we build for, less its final NUL.
+// maxSocketPath is the longest path that a unix socket can have on every system that we build for,
+// less its final NUL.
 const maxSocketPath = 103
 
 // Parse reads a comma-separated list of endpoints: host, host:port, http(s)://host:port or

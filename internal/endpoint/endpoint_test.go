@@ -44,7 +44,8 @@ func TestParse(t *testing.T) {
 		{"a, b:1 ,", false, []string{"http://a:2379", "http://b:1"}},
 		{"unix:///run/etcd.sock", false, []string{"unix:///run/etcd.sock"}},
 		{"unix:///a%20b%2C%3F%23%25%22/%C3%A4,unix:///b", false, []string{"unix:///a%20b%2C%3F%23%25%22/%C3%A4", "unix:///b"}},
-		{"unix:///" + strings.Repeat("%20", 100), false, []string{"unix:///" + strings.Repeat("%20", 100)}}, // 101 bytes
+		// 101 bytes.
+		{"unix:///" + strings.Repeat("%20", 100), false, []string{"unix:///" + strings.Repeat("%20", 100)}},
 	}
 	for _, tt := range tests {
 		if got, err := Parse(tt.list, tt.secure); err != nil || !slices.Equal(got, tt.want) {

@@ -157,12 +157,14 @@ func (o *Options) String() string {
 	return "localhost:" + defaultPort
 }
 
-// Config reads the files named and returns what a client needs. Every error about a setting is an *OptionError.
+// Config reads the files named and returns what a client needs. Every error about a setting is an
+// *OptionError.
 func (o *Options) Config() (clientv3.Config, error) {
 	c := clientv3.Config{
 		Logger: zap.NewNop(), // stderr is not the client's
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			// The default grows to two minutes: a lock would be long lost when the next try is made.
+			// The default grows to two minutes: a lock would be long lost when the next try is
+			// made.
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 750 * time.Millisecond},
 			MinConnectTimeout: 2 * time.Second,
 		})},

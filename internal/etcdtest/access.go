@@ -61,8 +61,9 @@ func (a *Access) Endpoints() []string { return slices.Clone(a.endpoints) }
 // Certs returns the files behind TLS, nil without it.
 func (a *Access) Certs() *Certs { return a.certs }
 
-// Config returns what a client needs to get in, as root once [Access.EnableAuth] was called. Change it at will, for
-// example its Endpoints to lead through a [Link] or its user, and give it to [Dial].
+// Config returns what a client needs to get in, as root once [Access.EnableAuth] was called. Change
+// it at will, for example its Endpoints to lead through a [Link] or its user, and give it to
+// [Dial].
 func (a *Access) Config() clientv3.Config {
 	a.auth.Lock()
 	defer a.auth.Unlock()
@@ -79,8 +80,8 @@ func (a *Access) Client(t testing.TB) *clientv3.Client {
 	return Dial(t, a.Config())
 }
 
-// Dial returns a client that is closed when the test is over. It reconnects quickly and logs nothing, unless config
-// says otherwise.
+// Dial returns a client that is closed when the test is over. It reconnects quickly and logs
+// nothing, unless config says otherwise.
 func Dial(t testing.TB, config clientv3.Config) *clientv3.Client {
 	t.Helper()
 	client, err := newClient(config)
@@ -122,7 +123,8 @@ func (a *Access) EnableAuth(t testing.TB, rootPassword string) {
 	a.auth.set(rootPassword)
 }
 
-// AddUser adds a user who may read and write each of the locks: the key itself and everything below key/, no more.
+// AddUser adds a user who may read and write each of the locks: the key itself and everything below
+// key/, no more.
 func (a *Access) AddUser(t testing.TB, name, password string, locks ...string) {
 	t.Helper()
 	ctx, cancel := untilDeadline(t)
@@ -189,8 +191,8 @@ func (a *Access) Token(t testing.TB, name, password string) string {
 	return answer.Token
 }
 
-// Empty fails the test if a key or a lease is left, and says which. It looks once: who ends cleanly has removed both
-// before saying so.
+// Empty fails the test if a key or a lease is left, and says which. It looks once: who ends cleanly
+// has removed both before saying so.
 func (a *Access) Empty(t testing.TB) {
 	t.Helper()
 	ctx, cancel := untilDeadline(t)

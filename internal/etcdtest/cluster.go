@@ -84,8 +84,8 @@ func (c *Cluster) Restart() {
 	for _, p := range c.members {
 		p.Kill()
 	}
-	// One after the other: each new member asks the others whether they have formed a cluster already, and gives up
-	// after 1 s on those that have opened their port but do not serve it yet.
+	// One after the other: each new member asks the others whether they have formed a cluster
+	// already, and gives up after 1 s on those that have opened their port but do not serve it yet.
 	for _, p := range c.members {
 		p.start()
 		p.await("serving its peers", p.servesPeers)
@@ -114,8 +114,9 @@ func (p *Process) servesPeers(ctx context.Context) error {
 // Member returns the member that answers at Endpoints()[i].
 func (c *Cluster) Member(i int) *Process { return c.members[i] }
 
-// PeerLink returns the way to Member(i) of the others, in a cluster [WithPeerLinks]. It carries both directions of the
-// connections that they open to it; those that it opens to them go through theirs.
+// PeerLink returns the way to Member(i) of the others, in a cluster [WithPeerLinks]. It carries
+// both directions of the connections that they open to it; those that it opens to them go through
+// theirs.
 func (c *Cluster) PeerLink(i int) *Link { return c.links[i] }
 
 // Leader waits until the members that answer agree on a leader that answers too, and returns it.
@@ -134,7 +135,8 @@ func (c *Cluster) Leader() *Process {
 	return leader
 }
 
-// leader asks all members once. One that led before it was stopped may still think so: the majority decides.
+// leader asks all members once. One that led before it was stopped may still think so: the majority
+// decides.
 func (c *Cluster) leader(ctx context.Context) (*Process, error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()

@@ -13,7 +13,8 @@ import (
 // Option changes how an etcd is started.
 type Option func(*config)
 
-// WithStockTicks gives etcd its default raft timing: heartbeat 100 ms, election timeout 1 s, shortest lease 2 s.
+// WithStockTicks gives etcd its default raft timing: heartbeat 100 ms, election timeout 1 s,
+// shortest lease 2 s.
 func WithStockTicks() Option {
 	return func(c *config) { c.TickMs, c.ElectionMs = 100, 1000 }
 }
@@ -49,7 +50,8 @@ func WithQuota(bytes int64) Option {
 	return func(c *config) { c.Quota = bytes }
 }
 
-// WithPeerLinks leads what the members of a cluster send to each other through links: see [Cluster.PeerLink].
+// WithPeerLinks leads what the members of a cluster send to each other through links: see
+// [Cluster.PeerLink].
 func WithPeerLinks() Option {
 	return func(c *config) { c.PeerLinks = true }
 }
@@ -73,15 +75,17 @@ type config struct {
 	LogLevel           string
 }
 
-// newConfig returns the settings of a single member. With these ticks its first election, the longest part of its
-// start, takes less than 100 ms. One member has nobody to lose an election to, however late it ticks.
+// newConfig returns the settings of a single member. With these ticks its first election, the
+// longest part of its start, takes less than 100 ms. One member has nobody to lose an election to,
+// however late it ticks.
 func newConfig(opts []Option) config {
 	c := config{Name: "m0", TickMs: 10, ElectionMs: 50, LogLevel: "fatal"}
 	return c.with(opts)
 }
 
-// newMemberConfig returns the settings of a member of a cluster. Its election timeout is about the longest that
-// allows leases of 1 s: with a shorter one a busy machine changes its leader at random.
+// newMemberConfig returns the settings of a member of a cluster. Its election timeout is about the
+// longest that allows leases of 1 s: with a shorter one a busy machine changes its leader at
+// random.
 func newMemberConfig(opts []Option) config {
 	c := config{TickMs: 60, ElectionMs: 600, LogLevel: "fatal"}
 	return c.with(opts)

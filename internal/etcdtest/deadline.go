@@ -6,15 +6,17 @@ import (
 	"time"
 )
 
-// Context returns a context that ends shortly before the test's own deadline, early enough to still report what was
-// being waited for. Unlike t.Context it is alive in cleanups registered after the call.
+// Context returns a context that ends shortly before the test's own deadline, early enough to still
+// report what was being waited for. Unlike t.Context it is alive in cleanups registered after the
+// call.
 func Context(t testing.TB) context.Context {
 	ctx, cancel := untilDeadline(t)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// Await calls done until it returns nil, and fails the test with the last error when the test's deadline is near.
+// Await calls done until it returns nil, and fails the test with the last error when the test's
+// deadline is near.
 func Await(t testing.TB, what string, done func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := untilDeadline(t)
@@ -24,8 +26,9 @@ func Await(t testing.TB, what string, done func(context.Context) error) {
 	}
 }
 
-// poll calls done until it returns nil or ctx ends, and returns the last error that says more than that ctx ended.
-// The longer it has waited, the longer it pauses: tests that wait side by side must not load the machine.
+// poll calls done until it returns nil or ctx ends, and returns the last error that says more than
+// that ctx ended. The longer it has waited, the longer it pauses: tests that wait side by side must
+// not load the machine.
 func poll(ctx context.Context, done func(context.Context) error) error {
 	const shortest, longest = 2 * time.Millisecond, 25 * time.Millisecond
 	var last error
@@ -45,8 +48,8 @@ func poll(ctx context.Context, done func(context.Context) error) error {
 	}
 }
 
-// untilDeadline is Context for use within one function. A test started with -timeout=0 and a benchmark have no
-// deadline; neither has their context.
+// untilDeadline is Context for use within one function. A test started with -timeout=0 and a
+// benchmark have no deadline; neither has their context.
 func untilDeadline(t testing.TB) (context.Context, context.CancelFunc) {
 	if t, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
 		if deadline, ok := t.Deadline(); ok {

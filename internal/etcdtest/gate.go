@@ -17,7 +17,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Gate stands in front of an etcd, understands each RPC and can lose a single request or a single answer.
+// Gate stands in front of an etcd, understands each RPC and can lose a single request or a single
+// answer.
 type Gate struct {
 	t        testing.TB
 	port     *port
@@ -32,9 +33,9 @@ type Gate struct {
 	answers  Hook
 }
 
-// Hook decides what becomes of a message. The method is in gRPC's form, as in "/etcdserverpb.KV/Txn"; the message is one
-// of etcdserverpb, as in *etcdserverpb.TxnRequest. Calls of a hook do not overlap, so it may count in plain variables,
-// but must not wait for anything.
+// Hook decides what becomes of a message. The method is in gRPC's form, as in
+// "/etcdserverpb.KV/Txn"; the message is one of etcdserverpb, as in *etcdserverpb.TxnRequest. Calls
+// of a hook do not overlap, so it may count in plain variables, but must not wait for anything.
 type Hook func(method string, message proto.Message) Verdict
 
 // Verdict is what becomes of a message.
@@ -44,22 +45,23 @@ const (
 	// Pass forwards it.
 	Pass Verdict = iota
 
-	// HoldRequest withholds a request until it is released. Until then the client gets no answer. On a stream, later
-	// requests wait behind it.
+	// HoldRequest withholds a request until it is released. Until then the client gets no answer.
+	// On a stream, later requests wait behind it.
 	HoldRequest
 
-	// HoldAnswer lets etcd carry the request out at once, but withholds the answer until it is released. On a stream,
-	// later answers wait behind it; there it is a verdict on an answer only.
+	// HoldAnswer lets etcd carry the request out at once, but withholds the answer until it is
+	// released. On a stream, later answers wait behind it; there it is a verdict on an answer only.
 	HoldAnswer
 
 	// Drop loses the request, or the answer, for ever. A stream goes on with its next message.
 	Drop
 
-	// Fail answers a request with code Unavailable, and etcd never sees it. On a stream that ends the stream.
+	// Fail answers a request with code Unavailable, and etcd never sees it. On a stream that ends
+	// the stream.
 	Fail
 
-	// FailApplied lets etcd carry the request out, then answers with code Unavailable. On a stream that ends the
-	// stream; there it is a verdict on an answer only.
+	// FailApplied lets etcd carry the request out, then answers with code Unavailable. On a stream
+	// that ends the stream; there it is a verdict on an answer only.
 	FailApplied
 
 	// NoSpaceApplied lets etcd carry a single request out, then answers that its space is exceeded,
@@ -70,8 +72,8 @@ const (
 	TooMany
 )
 
-// NewGate opens a gate to the etcd at endpoint, which must not use TLS. The gate is closed when the test is over, and
-// what it holds then is lost.
+// NewGate opens a gate to the etcd at endpoint, which must not use TLS. The gate is closed when the
+// test is over, and what it holds then is lost.
 func NewGate(t testing.TB, endpoint string) *Gate {
 	t.Helper()
 	g := &Gate{t: t, held: make(chan *Held, 1000)}
@@ -125,15 +127,17 @@ func (g *Gate) close() {
 // Endpoint returns the clients' side of the gate.
 func (g *Gate) Endpoint() string { return "http://" + g.port.addr.String() }
 
-// Intercept makes hook decide on every request from now on, single ones and those on streams. nil lets all pass.
+// Intercept makes hook decide on every request from now on, single ones and those on streams. nil
+// lets all pass.
 func (g *Gate) Intercept(hook Hook) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.requests = hook
 }
 
-// InterceptAnswers makes hook decide on answers from now on: those on streams (watch events, renewals), and those to
-// single requests that were let pass and that etcd did not refuse. nil lets all pass.
+// InterceptAnswers makes hook decide on answers from now on: those on streams (watch events,
+// renewals), and those to single requests that were let pass and that etcd did not refuse. nil lets
+// all pass.
 func (g *Gate) InterceptAnswers(hook Hook) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -152,7 +156,8 @@ func Counting(method string) (Hook, *atomic.Int64) {
 	}, &n
 }
 
-// AwaitHeld returns the next message that is being held; each is returned once, in the order in which they were held.
+// AwaitHeld returns the next message that is being held; each is returned once, in the order in
+// which they were held.
 func (g *Gate) AwaitHeld(t testing.TB) *Held {
 	t.Helper()
 	ctx, cancel := untilDeadline(t)
@@ -179,8 +184,8 @@ type Held struct {
 	err   error
 }
 
-// Release lets the message go, whether or not the client is still waiting. It returns when etcd has carried out a
-// held request, with etcd's error. A request on a stream is only sent off.
+// Release lets the message go, whether or not the client is still waiting. It returns when etcd has
+// carried out a held request, with etcd's error. A request on a stream is only sent off.
 func (h *Held) Release() error {
 	h.once.Do(func() {
 		h.reply, h.err = h.apply()

@@ -42,7 +42,8 @@ func impatient(t *testing.T) context.Context {
 	return ctx
 }
 
-// code returns an error's code. The client turns a timeout into context's error only if it notices it first.
+// code returns an error's code. The client turns a timeout into context's error only if it notices
+// it first.
 func code(err error) codes.Code {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return codes.DeadlineExceeded

@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// NoLeaks fails the test if, when it is over, goroutines of this module run or child processes exist that did not at
-// the call. Call it first, so that it looks last: after the cleanups registered later. Members of this package's
-// processes and clusters do not count. Not for tests that run in parallel with others.
+// NoLeaks fails the test if, when it is over, goroutines of this module run or child processes
+// exist that did not at the call. Call it first, so that it looks last: after the cleanups
+// registered later. Members of this package's processes and clusters do not count. Not for tests
+// that run in parallel with others.
 //
 // Child processes are seen on Linux only.
 func NoLeaks(t testing.TB) {
@@ -54,7 +55,8 @@ func newSince(before map[string]string) error {
 	return errors.Join(errs...)
 }
 
-// ours matches functions of this module and the places where it started goroutines, tests of its packages excepted.
+// ours matches functions of this module and the places where it started goroutines, tests of its
+// packages excepted.
 var ours = regexp.MustCompile(`(?m)^(created by )?github\.com/etcdlock/etcdlock[./]`)
 
 // goroutines returns the stacks of the goroutines that this module runs or has started.
@@ -78,7 +80,8 @@ func goroutines() map[string]string {
 	return found
 }
 
-// ignored tells whether a stack is a test itself, or belongs to this package, whose servers may outlive a test.
+// ignored tells whether a stack is a test itself, or belongs to this package, whose servers may
+// outlive a test.
 func ignored(stack string) bool {
 	return strings.Contains(stack, "\ncreated by testing.") ||
 		strings.Contains(stack, "\nmain.main()") ||

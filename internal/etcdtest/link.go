@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// Link is a way to an etcd that can be broken: a TCP proxy that forwards bytes without understanding them.
+// Link is a way to an etcd that can be broken: a TCP proxy that forwards bytes without
+// understanding them.
 //
-// What is sent after a fault was set is subject to it; what was under way at that moment may still arrive. Faults add
-// up until [Link.Restore].
+// What is sent after a fault was set is subject to it; what was under way at that moment may still
+// arrive. Faults add up until [Link.Restore].
 type Link struct {
 	t              testing.TB
 	scheme, target string
@@ -42,7 +43,8 @@ const (
 	down                  // from etcd to the client
 )
 
-// NewLink opens a link to target, which is an endpoint or a plain host:port. The link is closed when the test is over.
+// NewLink opens a link to target, which is an endpoint or a plain host:port. The link is closed
+// when the test is over.
 func NewLink(t testing.TB, target string) *Link {
 	t.Helper()
 	p, err := reservePort()
@@ -62,11 +64,12 @@ func NewLink(t testing.TB, target string) *Link {
 // Endpoint returns the client's end of the link, in the form in which the target was given.
 func (l *Link) Endpoint() string { return l.scheme + l.port.addr.String() }
 
-// Silence lets nothing pass any more in either direction. Connections stay open; new ones are accepted and never
-// answered.
+// Silence lets nothing pass any more in either direction. Connections stay open; new ones are
+// accepted and never answered.
 func (l *Link) Silence() { l.set(func(f *faults) { f.silent = [2]bool{true, true} }) }
 
-// SilenceUp holds back what clients send. The answers to earlier requests, and events, still arrive.
+// SilenceUp holds back what clients send. The answers to earlier requests, and events, still
+// arrive.
 func (l *Link) SilenceUp() { l.set(func(f *faults) { f.silent[up] = true }) }
 
 // SilenceDown holds back what etcd sends. Requests still reach it and are carried out.
@@ -89,7 +92,8 @@ func (l *Link) Refuse() {
 	l.refuse()
 }
 
-// Restore ends all faults. What was held back arrives now, as it does when a network comes back before TCP gave up.
+// Restore ends all faults. What was held back arrives now, as it does when a network comes back
+// before TCP gave up.
 func (l *Link) Restore() {
 	l.set(func(f *faults) { *f = faults{} })
 	l.mu.Lock()
@@ -269,7 +273,8 @@ func (c *linkConn) read(from *net.TCPConn, chunks chan<- chunk) {
 	}
 }
 
-// passage waits until the link lets pass what arrived at that time. It fails when the connection is reset.
+// passage waits until the link lets pass what arrived at that time. It fails when the connection is
+// reset.
 func (c *linkConn) passage(d direction, arrived time.Time) error {
 	for {
 		c.link.mu.Lock()

@@ -36,7 +36,8 @@ func putting(t *testing.T, client *clientv3.Client, key string) <-chan error {
 	return result
 }
 
-// unanswered checks that there is no result for a while. It can miss an answer that comes late, but not invent one.
+// unanswered checks that there is no result for a while. It can miss an answer that comes late, but
+// not invent one.
 func unanswered(t *testing.T, result <-chan error) {
 	t.Helper()
 	select {

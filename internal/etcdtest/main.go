@@ -19,8 +19,8 @@ type Runner struct {
 //
 //	os.Exit(etcdtest.Main(m).Run())
 //
-// Call it before anything else, also before testscript.Main, which takes its result in place of m. In a process that
-// was started to be a member of a cluster it does not return.
+// Call it before anything else, also before testscript.Main, which takes its result in place of m.
+// In a process that was started to be a member of a cluster it does not return.
 func Main(m *testing.M) *Runner {
 	if spec := os.Getenv(memberEnv); spec != "" {
 		err := runMember(spec)
@@ -33,21 +33,23 @@ func Main(m *testing.M) *Runner {
 	return &Runner{m: m}
 }
 
-// Timed says that the tests are about time. On one machine, only one package of that kind runs its tests at a time.
-// Waiting for the others counts against the time limit of go test, so all of them together must stay well below it.
+// Timed says that the tests are about time. On one machine, only one package of that kind runs its
+// tests at a time. Waiting for the others counts against the time limit of go test, so all of them
+// together must stay well below it.
 func (r *Runner) Timed() *Runner {
 	r.timed = true
 	return r
 }
 
-// Parallel lets n parallel tests run at once, however few processors there are. It is for tests that mostly wait. The
-// flag -parallel has precedence.
+// Parallel lets n parallel tests run at once, however few processors there are. It is for tests
+// that mostly wait. The flag -parallel has precedence.
 func (r *Runner) Parallel(n int) *Runner {
 	r.parallel = n
 	return r
 }
 
-// Run runs the tests, stops the shared server, prints which tests were skipped for what, and returns the exit code.
+// Run runs the tests, stops the shared server, prints which tests were skipped for what, and
+// returns the exit code.
 func (r *Runner) Run() int {
 	if !flag.Parsed() {
 		flag.Parse()

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Processes returns the processes that run with all of these variables ("NAME=value") in their environment, and the directory
-// in /proc of a thread of each: what a program has left is found by that, wherever it went. Those that are dead and not
-// waited for do not count. Linux only.
+// Processes returns the processes that run with all of these variables ("NAME=value") in their
+// environment, and the directory in /proc of a thread of each: what a program has left is found by
+// that, wherever it went. Those that are dead and not waited for do not count. Linux only.
 func Processes(variables ...string) map[int]string {
 	found := map[int]string{}
 	// A process whose main thread has ended shows nothing but by way of another one.

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Missing skips a test because this machine lacks something. If the variable CI is "true" it fails the test: CI has to
-// install it. See [Skip].
+// Missing skips a test because this machine lacks something. If the variable CI is "true" it fails
+// the test: CI has to install it. See [Skip].
 func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -21,8 +21,9 @@ func Missing(t testing.TB, what string) {
 	Skip(t, "missing: "+what)
 }
 
-// Skip skips a test and counts it. [Runner.Run] prints each reason with its count at the end, so give equal reasons
-// equal words. The go command shows that with -v, and without any package in its arguments.
+// Skip skips a test and counts it. [Runner.Run] prints each reason with its count at the end, so
+// give equal reasons equal words. The go command shows that with -v, and without any package in its
+// arguments.
 func Skip(t testing.TB, reason string) {
 	t.Helper()
 	skips.add(reason)

@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// port is a TCP port of 127.0.0.1 that stays ours whether anything listens on it or not: a socket is bound to it and
-// never listens. Connections are refused until somebody who also sets SO_REUSEPORT listens, and no other program
-// can be given the port by chance while a server is down.
+// port is a TCP port of 127.0.0.1 that stays ours whether anything listens on it or not: a socket
+// is bound to it and never listens. Connections are refused until somebody who also sets
+// SO_REUSEPORT listens, and no other program can be given the port by chance while a server is
+// down.
 type port struct {
 	fd   int
 	addr netip.AddrPort
@@ -42,8 +43,8 @@ func (p *port) bind() error {
 	if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return fmt.Errorf("setsockopt: %w", err)
 	}
-	// Without SO_REUSEADDR: every listener of Go has it, and two sockets that both have it may share a port on which
-	// nothing listens yet.
+	// Without SO_REUSEADDR: every listener of Go has it, and two sockets that both have it may
+	// share a port on which nothing listens yet.
 	if err := unix.Bind(p.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}

@@ -39,8 +39,8 @@ func runMember(spec string) error {
 	return err
 }
 
-// Process is an etcd member in a process of its own. On Linux it dies with the test binary, however that ends.
-// Its methods are for one goroutine at a time.
+// Process is an etcd member in a process of its own. On Linux it dies with the test binary, however
+// that ends. Its methods are for one goroutine at a time.
 type Process struct {
 	Access
 	t      testing.TB
@@ -115,7 +115,8 @@ func (p *Process) cleanup() {
 	}
 }
 
-// Kill kills the process with SIGKILL and waits for its end. Its port refuses connections from then on.
+// Kill kills the process with SIGKILL and waits for its end. Its port refuses connections from then
+// on.
 func (p *Process) Kill() {
 	if !p.running() {
 		return
@@ -125,8 +126,8 @@ func (p *Process) Kill() {
 	p.cmd = nil
 }
 
-// Stop stops the process with SIGSTOP: its connections stay open, new ones are accepted by the kernel, and it answers
-// nothing until [Process.Cont].
+// Stop stops the process with SIGSTOP: its connections stay open, new ones are accepted by the
+// kernel, and it answers nothing until [Process.Cont].
 func (p *Process) Stop() {
 	p.t.Helper()
 	if !p.running() || p.stopped {
@@ -154,8 +155,8 @@ func (p *Process) Cont() {
 	p.stopped = false
 }
 
-// Restart starts the process again on its data and port, killing it before if it runs, and waits until it answers.
-// A member of a cluster answers only while there is a majority.
+// Restart starts the process again on its data and port, killing it before if it runs, and waits
+// until it answers. A member of a cluster answers only while there is a majority.
 func (p *Process) Restart() {
 	p.t.Helper()
 	p.Kill()
@@ -163,8 +164,8 @@ func (p *Process) Restart() {
 	p.awaitReady()
 }
 
-// Wipe restarts the process with an empty data directory on the same port, as an etcd of the same name that
-// forgot everything, including its users.
+// Wipe restarts the process with an empty data directory on the same port, as an etcd of the same
+// name that forgot everything, including its users.
 func (p *Process) Wipe() {
 	p.t.Helper()
 	if p.config.PeerAddr != "" {
@@ -236,7 +237,8 @@ func (p *Process) awaitReady() {
 	p.await("ready", p.read)
 }
 
-// await calls done until it returns nil, and fails the test if that never happens or the process ends before.
+// await calls done until it returns nil, and fails the test if that never happens or the process
+// ends before.
 func (p *Process) await(what string, done func(context.Context) error) {
 	p.t.Helper()
 	ctx, cancel := untilDeadline(p.t)

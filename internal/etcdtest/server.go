@@ -110,8 +110,9 @@ var shared struct {
 	server *Server
 }
 
-// Shared returns the server that the tests of this package share; the first call starts it, [Main] stops it.
-// Tests that run at the same time must keep to keys of their own, and must not call [Access.Empty].
+// Shared returns the server that the tests of this package share; the first call starts it, [Main]
+// stops it. Tests that run at the same time must keep to keys of their own, and must not call
+// [Access.Empty].
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	server, err := share(t)

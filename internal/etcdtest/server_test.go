@@ -45,7 +45,8 @@ func TestServerStopsWithOpenStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { client.Close() }) // registered before the next cleanup, so it runs after it
+		// Registered before the next cleanup, so it runs after it.
+		t.Cleanup(func() { client.Close() })
 		created := client.Watch(clientv3.WithRequireLeader(Context(t)), "a", clientv3.WithCreatedNotify())
 		<-created
 		t.Cleanup(func() {

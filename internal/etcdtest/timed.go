@@ -11,17 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turnFile is the file that packages about time lock one after the other, in the temporary directory. All users share
-// it: a lock needs no right to write.
+// turnFile is the file that packages about time lock one after the other, in the temporary
+// directory. All users share it: a lock needs no right to write.
 const turnFile = "etcdlock-timed-tests.lock"
 
-// A turn is the right of a package about time to run its tests. It ends with the process at the latest.
+// A turn is the right of a package about time to run its tests. It ends with the process at the
+// latest.
 type turn struct {
 	file *os.File
 	got  chan error // receives once, when the file is locked
 }
 
-// askForTurn opens the file and asks the kernel for its lock. The kernel serves those who ask in their order.
+// askForTurn opens the file and asks the kernel for its lock. The kernel serves those who ask in
+// their order.
 func askForTurn(dir string) (*turn, error) {
 	file, err := openTurnFile(filepath.Join(dir, turnFile))
 	if err != nil {
@@ -41,8 +43,8 @@ func askForTurn(dir string) (*turn, error) {
 	return t, nil
 }
 
-// await waits for the turn, and reports whether it came within the limit. Without a limit (0) it waits on. A turn that
-// comes later still keeps others out until end.
+// await waits for the turn, and reports whether it came within the limit. Without a limit (0) it
+// waits on. A turn that comes later still keeps others out until end.
 func (t *turn) await(limit time.Duration) (bool, error) {
 	var late <-chan time.Time
 	if limit > 0 {
@@ -58,11 +60,13 @@ func (t *turn) await(limit time.Duration) (bool, error) {
 	}
 }
 
-// end gives the turn to the next package. The lock belongs to the open file, so closing it is enough: no child has it.
+// end gives the turn to the next package. The lock belongs to the open file, so closing it is
+// enough: no child has it.
 func (t *turn) end() { t.file.Close() }
 
-// openTurnFile opens the file, and makes it if it does not exist. It never opens with O_CREAT: in a directory with the
-// sticky bit the kernel refuses that for files of other users, even to root (fs.protected_regular).
+// openTurnFile opens the file, and makes it if it does not exist. It never opens with O_CREAT: in a
+// directory with the sticky bit the kernel refuses that for files of other users, even to root
+// (fs.protected_regular).
 func openTurnFile(name string) (*os.File, error) {
 	// O_NONBLOCK, as opening a named pipe would block.
 	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
@@ -88,7 +92,8 @@ func openTurnFile(name string) (*os.File, error) {
 	return file, nil
 }
 
-// makeTurnFile makes the file with its final mode, whatever the umask is. It succeeds if somebody else was faster.
+// makeTurnFile makes the file with its final mode, whatever the umask is. It succeeds if somebody
+// else was faster.
 func makeTurnFile(name string) error {
 	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".")
 	if err != nil {
@@ -105,8 +110,8 @@ func makeTurnFile(name string) error {
 	return nil
 }
 
-// inTurn runs tests when it is this package's turn, and returns what they return. It waits for half of the tests' time
-// limit, and then runs them beside others: a late turn is not worth a failure.
+// inTurn runs tests when it is this package's turn, and returns what they return. It waits for half
+// of the tests' time limit, and then runs them beside others: a late turn is not worth a failure.
 func inTurn(run func() int) int {
 	timeout := flag.Lookup("test.timeout")
 	limit := timeout.Value.(flag.Getter).Get().(time.Duration)
@@ -125,7 +130,8 @@ func inTurn(run func() int) int {
 	} else if waited > time.Second {
 		fmt.Fprintf(os.Stderr, "etcdtest: waited %v for other tests about time\n", waited.Round(time.Second))
 	}
-	// The go command counts from the start of the process, and the tests should know their true deadline.
+	// The go command counts from the start of the process, and the tests should know their true
+	// deadline.
 	if limit > 0 {
 		timeout.Value.Set(max(limit-waited, time.Second).String())
 	}

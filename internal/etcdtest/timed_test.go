@@ -58,7 +58,8 @@ func TestTurnIsNotInherited(t *testing.T) {
 	}
 }
 
-// TestTurnFileOfAllUsers: everybody can lock the file, nobody can write it, whatever the umask of its first user is.
+// TestTurnFileOfAllUsers: everybody can lock the file, nobody can write it, whatever the umask of
+// its first user is.
 func TestTurnFileOfAllUsers(t *testing.T) {
 	dir := t.TempDir()
 	defer unix.Umask(unix.Umask(0o077))
@@ -72,7 +73,8 @@ func TestTurnFileOfAllUsers(t *testing.T) {
 	}
 }
 
-// TestTurnFileOfAnotherUser: in a directory with the sticky bit the kernel is strict about files of others.
+// TestTurnFileOfAnotherUser: in a directory with the sticky bit the kernel is strict about files of
+// others.
 func TestTurnFileOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		Missing(t, "root")

@@ -23,7 +23,8 @@ const (
 	unfinishedPrefix  = "new-"
 )
 
-// stale is how old an attestation is when the lease has surely run out: longer than the longest TTL.
+// stale is how old an attestation is when the lease has surely run out: longer than the longest
+// TTL.
 const stale = 25 * time.Hour
 
 func attestationPath(dir string, lease int64) string {
@@ -72,7 +73,8 @@ func Attest(lease int64) error {
 	return nil
 }
 
-// Attested reports whether a guard has attested that nothing is left of the command whose lock hung on a lease.
+// Attested reports whether a guard has attested that nothing is left of the command whose lock hung
+// on a lease.
 func Attested(lease int64) bool {
 	dir, err := rundir.Dir()
 	if err != nil {

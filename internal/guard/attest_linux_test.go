@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestAttested: only the file is believed that a guard of this user wrote, whole, for this lease, since this boot.
+// TestAttested: only the file is believed that a guard of this user wrote, whole, for this lease,
+// since this boot.
 func TestAttested(t *testing.T) {
 	const lease = 0x694d7f3a
 	dir := t.TempDir()

@@ -11,17 +11,18 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// Checks are scripts that look after the command, run one after the other by a process of their own below the guard. The guard
-// does not run them itself: it would stand still while a program is executed, which can hang. That process is the same program
-// once more. It takes scripts from etcdlocker and says how they ended:
+// Checks are scripts that look after the command, run one after the other by a process of their own
+// below the guard. The guard does not run them itself: it would stand still while a program is
+// executed, which can hang. That process is the same program once more. It takes scripts from
+// etcdlocker and says how they ended:
 //
 //	etcdlocker to it                              it to etcdlocker
 //	check: process id of the command, the script  checked: how it ended, or why it did not run
 //	       (and a descriptor for its output)
 //	(end of file: no more)
 //
-// It is stopped and killed with the rest of what is below the guard, which ends it when the command has ended. What a script
-// leaves running is killed before the next one.
+// It is stopped and killed with the rest of what is below the guard, which ends it when the command
+// has ended. What a script leaves running is killed before the next one.
 type Checks struct {
 	conn  *conn
 	their int
@@ -76,15 +77,16 @@ func (c *Checks) Close() {
 	c.conn.close()
 }
 
-// startChecker starts the process, before the command: if that takes too long, etcdlocker gives all of it up.
+// startChecker starts the process, before the command: if that takes too long, etcdlocker gives all
+// of it up.
 func (w *warden) startChecker(channel int) (err error) {
 	defer syscall.Close(channel) // the command must not inherit it
 	w.checker, err = w.fork(self, []string{checkerName}, guardEnvironment(w.env, channel), &syscall.SysProcAttr{Setpgid: true})
 	return err
 }
 
-// endWithin bounds how long the end of the checks holds up the report that the command has ended. It
-// takes milliseconds where a processor is free. What is left then counts as left by the command.
+// endWithin bounds how long the end of the checks holds up the report that the command has ended.
+// It takes milliseconds where a processor is free. What is left then counts as left by the command.
 const endWithin = 5 * time.Second
 
 // endChecker ends the process and all below it.
@@ -121,7 +123,8 @@ func (w *warden) checkerEnded() bool {
 	return pid != 0 && err != syscall.EINTR
 }
 
-// runChecks is the process. It belongs to the main thread, as a script's death signal goes by the thread that started it.
+// runChecks is the process. It belongs to the main thread, as a script's death signal goes by the
+// thread that started it.
 func runChecks() int {
 	socket, ok := enter(checkerName)
 	if !ok {

@@ -16,12 +16,14 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// A Command is one to run while a lock is held, from before it is started until nothing of it is left.
+// A Command is one to run while a lock is held, from before it is started until nothing of it is
+// left.
 type Command interface {
 	supervise.Processes
 
-	// Start starts it before ctx is done, and in time, or not at all. If it fails, nothing of the command runs, or the error is
-	// ErrUndead. It has not run, or the error is ErrKilled. After ErrGone another guard can be tried.
+	// Start starts it before ctx is done, and in time, or not at all. If it fails, nothing of the
+	// command runs, or the error is ErrUndead. It has not run, or the error is ErrKilled. After
+	// ErrGone another guard can be tried.
 	Start(ctx context.Context, o Order) error
 
 	// Extend says until when the lock is valid now, and how much time beyond the usual margin lies
@@ -42,25 +44,28 @@ type Command interface {
 	// Others returns the processes of the command that are there, as far as they can be found.
 	Others() []supervise.Process
 
-	// Close stops looking after it. What is left of it is not touched. A command that was never started never will be.
+	// Close stops looking after it. What is left of it is not touched. A command that was never
+	// started never will be.
 	Close()
 }
 
 // ErrUndead says that processes could not be killed.
 var ErrUndead = errors.New("processes could not be killed")
 
-// ErrGone says that the guard process was killed or stopped before it had begun to execute the command.
+// ErrGone says that the guard process was killed or stopped before it had begun to execute the
+// command.
 var ErrGone = errors.New("the guard process did not start the command")
 
-// ErrKilled says that the guard process was killed or stopped while it started the command, which was killed.
+// ErrKilled says that the guard process was killed or stopped while it started the command, which
+// was killed.
 var ErrKilled = errors.New("the guard process was killed, and the command with it")
 
 // ErrNoTimers says that the kernel has no timers for the guard process: the user has used up what
 // RLIMIT_SIGPENDING allows.
 var ErrNoTimers = errors.New("the kernel refuses the timers that guard a stopped etcdlocker (RLIMIT_SIGPENDING)")
 
-// ErrLowest says that the command would run at the guard's own real-time priority, as nothing lower is
-// left for it, and no higher one allowed for the guard.
+// ErrLowest says that the command would run at the guard's own real-time priority, as nothing lower
+// is left for it, and no higher one allowed for the guard.
 var ErrLowest = errors.New("at real-time priority 1, without the right to a higher one, no command can run below its guard process")
 
 // because is an error with its cause.
@@ -69,7 +74,8 @@ type because struct{ what, why error }
 func (b because) Error() string   { return b.what.Error() + ": " + b.why.Error() }
 func (b because) Unwrap() []error { return []error{b.what, b.why} }
 
-// Unguarded returns a command, as Launched does, that nobody looks after when this process is killed or stopped.
+// Unguarded returns a command, as Launched does, that nobody looks after when this process is
+// killed or stopped.
 func Unguarded(path, interpreter string, words []string) Command {
 	return &unguarded{path: path, args: withInterpreter(interpreter, words)}
 }
@@ -121,7 +127,8 @@ func (u *unguarded) Close() {
 // channelNumber is under which name Node.js looks for the number of the channel that it inherits.
 const channelNumber = "NODE_CHANNEL_FD="
 
-// personal are variables that are meant for one process, and not for whatever that one starts: here, for this process.
+// personal are variables that are meant for one process, and not for whatever that one starts:
+// here, for this process.
 var personal = []string{channelNumber, "NODE_CHANNEL_SERIALIZATION_MODE=", "WATCHDOG_PID=", "ETCD_CHILD_IS_NODE="}
 
 // isCredential reports whether a variable holds a password or a token for etcd, which only

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// conn is one end of the socket pair. Waiting for it is left to Go's poller: a thread that blocks in the kernel would keep
-// the runtime looking after it.
+// conn is one end of the socket pair. Waiting for it is left to Go's poller: a thread that blocks
+// in the kernel would keep the runtime looking after it.
 type conn struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -29,8 +29,8 @@ func newConn(fd int) (*conn, error) {
 
 func (c *conn) close() error { return c.file.Close() }
 
-// send sends a message, and another descriptor with it if that is positive. It does not wait: a guard that does not read is as
-// good as dead, and its deadline passes by itself.
+// send sends a message, and another descriptor with it if that is positive. It does not wait: a
+// guard that does not read is as good as dead, and its deadline passes by itself.
 func (c *conn) send(m []byte, with int) (err error) {
 	if closed := c.raw.Control(func(fd uintptr) { err = sendTo(int(fd), m, with) }); closed != nil {
 		return closed
@@ -38,7 +38,8 @@ func (c *conn) send(m []byte, with int) (err error) {
 	return err
 }
 
-// sendTo sends a message by way of a descriptor, and another descriptor with it if that is positive. It does not wait.
+// sendTo sends a message by way of a descriptor, and another descriptor with it if that is
+// positive. It does not wait.
 func sendTo(fd int, m []byte, with int) error {
 	var rights []byte
 	if with > 0 {
@@ -49,8 +50,8 @@ func sendTo(fd int, m []byte, with int) error {
 	})
 }
 
-// receive waits for a message, which is there until the next call, and returns the descriptor that came with it, or a negative
-// number. The other side's end is io.EOF.
+// receive waits for a message, which is there until the next call, and returns the descriptor that
+// came with it, or a negative number. The other side's end is io.EOF.
 func (c *conn) receive() (m []byte, with int, err error) {
 	if c.buf == nil {
 		c.buf = make([]byte, maxMessage)

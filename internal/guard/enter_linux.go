@@ -7,8 +7,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// A guard is entered before the packages behind etcdlocker's are initialised: none of them is of use to it, and they cost
-// as much as the rest of its start. What makes that early is explained in docs/processes.md.
+// A guard is entered before the packages behind etcdlocker's are initialised: none of them is of
+// use to it, and they cost as much as the rest of its start. What makes that early is explained in
+// docs/processes.md.
 func init() {
 	if len(os.Args) == 0 {
 		return
@@ -23,7 +24,8 @@ func init() {
 	}
 }
 
-// enter makes this process one that looks after others, and returns its end of the channel to etcdlocker.
+// enter makes this process one that looks after others, and returns its end of the channel to
+// etcdlocker.
 func enter(name string) (socket int, ok bool) {
 	socket, ok = socketOf(os.Environ())
 	if !ok || kernel.AdoptOrphans(true) != nil {

@@ -9,10 +9,12 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// What a guard must know before it can be told anything stands in its environment, among what is the command's.
+// What a guard must know before it can be told anything stands in its environment, among what is
+// the command's.
 //
-// One processor is enough for it: Go's runtime then starts fewer threads, and none that looks around for more work whenever
-// there is some. What the command's environment says of processors is kept under another name meanwhile.
+// One processor is enough for it: Go's runtime then starts fewer threads, and none that looks
+// around for more work whenever there is some. What the command's environment says of processors is
+// kept under another name meanwhile.
 const (
 	processors      = "GOMAXPROCS="
 	singleProcessor = processors + "1"

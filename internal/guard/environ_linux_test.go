@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestEnvironment: the guard's own variables are not the command's, and the command gets its own back.
+// TestEnvironment: the guard's own variables are not the command's, and the command gets its own
+// back.
 func TestEnvironment(t *testing.T) {
 	for _, env := range [][]string{{"A=1", "B="}, {"GOMAXPROCS=4", "A=1"}, {"A=1", "GOMAXPROCS=1"}, {"GOMAXPROCS="},
 		{"GOGC=off", "GOMAXPROCS=4", "GODEBUG=gctrace=1", "A=1", "GOMEMLIMIT=1GiB"}, {"GODEBUG="}} {

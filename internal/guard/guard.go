@@ -21,7 +21,7 @@
 //	start: until when, lease, ...   begun: the command is about to be executed
 //	hold: whether it stands still   started: process id (and a descriptor of it); or failed: why
 //	end: kill everything            stopped: whether the command is, when that has changed
-//	(end of file: the same)         measured: what it takes to kill everything, if that has changed
+//	(end of file: the same)         measured: what killing takes, if that has changed
 //	                                end: everything is being killed
 //	                                sent: a signal that came to the guard
 //	                                exited: how, and whether something is left
@@ -76,18 +76,21 @@ const maxMessage = 128 << 10
 
 var errMessage = errors.New("guard: a message that makes no sense")
 
-// An Order says until when the lock is valid, and the one to start how the command is to be started.
+// An Order says until when the lock is valid, and the one to start how the command is to be
+// started.
 type Order struct {
 	ValidUntil boottime.Instant
-	Allowed    time.Duration    // see Command.Extend
-	Ahead      time.Duration    // by how much sooner than ValidUntil everything may be killed; see validity.MaxAhead
-	By         boottime.Instant // it must be started, or not at all
-	Lease      int64            // that the lock hangs on
-	Env        []string         // to add to the environment of the command
-	Channel    int              // a descriptor for the command, which finds its number as Node.js does; 0: none
-	Checks     bool             // the channel is that of Checks instead
-	NoTimers   bool             // the kernel's timers are done without if there are none to be had
-	Ignored    []syscall.Signal // that the command is started to ignore
+	Allowed    time.Duration // see Command.Extend
+	// By how much sooner than ValidUntil everything may be killed; see validity.MaxAhead.
+	Ahead time.Duration
+	By    boottime.Instant // it must be started, or not at all
+	Lease int64            // that the lock hangs on
+	Env   []string         // to add to the environment of the command
+	// A descriptor for the command, which finds its number as Node.js does; 0: none.
+	Channel  int
+	Checks   bool             // the channel is that of Checks instead
+	NoTimers bool             // the kernel's timers are done without if there are none to be had
+	Ignored  []syscall.Signal // that the command is started to ignore
 
 	pgid        int    // the process group of the command; 0: the one that the guard was started in
 	first       int    // of etcdlocker's words, the first one of the command
@@ -173,11 +176,11 @@ type Measure struct {
 // Extra is by how much the margin before etcd may free the lock grows by that.
 //
 // Killing begins 10 ms before it must be done. The guard has to wake up, stop what runs and then
-// kill it, for each of which it may wait for a processor. To stop a process was measured to take one
-// to two times as long as to find it (2,500 busy ones: 0.2 to 0.4 s on two processors; on a slow
-// machine 75 µs each, and 36 µs to find it). Twice the sum leaves room for a machine that is busier
-// by then: beside two more trees of 1,000 as they started, one took four times as long. To freeze
-// them in a control group, where they are found faster, took 19 ms.
+// kill it, for each of which it may wait for a processor. To stop a process was measured to take
+// one to two times as long as to find it (2,500 busy ones: 0.2 to 0.4 s on two processors; on a
+// slow machine 75 µs each, and 36 µs to find it). Twice the sum leaves room for a machine that is
+// busier by then: beside two more trees of 1,000 as they started, one took four times as long. To
+// freeze them in a control group, where they are found faster, took 19 ms.
 func (m Measure) Extra() time.Duration {
 	const perProcess = 10 * time.Microsecond
 	return 10*time.Millisecond + 3*m.WakeUp + 6*m.Walk + time.Duration(m.Processes)*perProcess

@@ -28,7 +28,8 @@ type refusal struct{ syscall.Errno }
 
 func (r refusal) Unwrap() error { return r.Errno }
 
-// A guarded command is seen from etcdlocker: the guard is its child, and so is whatever the guard may leave.
+// A guarded command is seen from etcdlocker: the guard is its child, and so is whatever the guard
+// may leave.
 type guarded struct {
 	tree              *supervise.Tree // with the guard at its root
 	conn              *conn
@@ -37,15 +38,16 @@ type guarded struct {
 	pid               int // of the command
 	pidfd             int // of the command; negative before the start, and where there are none
 
-	group      atomic.Pointer[cgroup.Group] // of the command, if it has one
-	measure    atomic.Pointer[Measure]      // the last one
-	frozen     []supervise.Process
-	killer     *supervise.Killer // nil: the command was not started
-	killing    time.Time         // since when; zero: nothing is killed yet
-	dying      supervise.Progress
-	died       time.Time    // when something did last
-	ending     atomic.Bool  // the guard has said that it kills everything
-	validUntil atomic.Int64 // a boottime.Instant: when the guard does so unless it is told another one
+	group   atomic.Pointer[cgroup.Group] // of the command, if it has one
+	measure atomic.Pointer[Measure]      // the last one
+	frozen  []supervise.Process
+	killer  *supervise.Killer // nil: the command was not started
+	killing time.Time         // since when; zero: nothing is killed yet
+	dying   supervise.Progress
+	died    time.Time   // when something did last
+	ending  atomic.Bool // the guard has said that it kills everything
+	// A boottime.Instant: when the guard does so unless it is told another one.
+	validUntil atomic.Int64
 
 	asked atomic.Bool // it was told to
 
@@ -169,8 +171,8 @@ func refused(errno syscall.Errno, why uint64) error {
 	return refusal{errno}
 }
 
-// answerWithin is how long a guard may take to start its command. It takes milliseconds if it is not stopped, and the command
-// does not come from a file system that hangs.
+// answerWithin is how long a guard may take to start its command. It takes milliseconds if it is
+// not stopped, and the command does not come from a file system that hangs.
 const answerWithin = 10 * time.Second
 
 // await waits until the guard has started the command. A guard that has not begun to do so when it
@@ -237,8 +239,8 @@ func (g *guarded) PID() int                      { return g.pid }
 func (g *guarded) Exited() <-chan supervise.Exit { return g.exited }
 func (g *guarded) Stopped() <-chan bool          { return g.stopped }
 
-// Empty is closed when the guard is gone, too: it goes when nothing is left below it, and what it may leave when it is
-// killed falls to this process.
+// Empty is closed when the guard is gone, too: it goes when nothing is left below it, and what it
+// may leave when it is killed falls to this process.
 func (g *guarded) Empty() <-chan struct{} { return g.tree.Empty() }
 
 // Signal may send to a number. It is the command's: the guard tells when the command has ended, and
@@ -279,7 +281,8 @@ func (g *guarded) signalEach(all []supervise.Process, sig syscall.Signal) {
 	}
 }
 
-// Freeze has the group stand still, and what is not in it one by one. Where /proc shows nothing it is the command alone.
+// Freeze has the group stand still, and what is not in it one by one. Where /proc shows nothing it
+// is the command alone.
 func (g *guarded) Freeze() {
 	g.conn.send(numbers(hold, 1, 0), 0)
 	group := g.group.Load()
@@ -314,9 +317,12 @@ func (g *guarded) Thaw() {
 
 // While everything is killed, the guard does it: orphans fall to it.
 const (
-	answersWithin = 10 * time.Millisecond  // it says so. Else it may be stopped, and this process does it, too
-	killsWithin   = 500 * time.Millisecond // it is alone with it, and beside it another one would only take processors
-	stuckAfter    = time.Second            // nothing has died. Then it may be held by a debugger, and is killed as well
+	// It says so. Else it may be stopped, and this process does it, too.
+	answersWithin = 10 * time.Millisecond
+	// It is alone with it, and beside it another one would only take processors.
+	killsWithin = 500 * time.Millisecond
+	// Nothing has died. Then it may be held by a debugger, and is killed as well.
+	stuckAfter = time.Second
 )
 
 func (g *guarded) newKiller() *supervise.Killer {

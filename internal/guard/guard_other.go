@@ -30,7 +30,8 @@ func (l *Launched) Lacks() error { return nil }
 // Ready does nothing.
 func (l *Launched) Ready() {}
 
-// Command returns a command: the program at path with the words from first on, before which another one can be put.
+// Command returns a command: the program at path with the words from first on, before which another
+// one can be put.
 func (l *Launched) Command(path, interpreter string, first int) (Command, error) {
 	return Unguarded(path, interpreter, l.words[first:]), nil
 }

@@ -23,8 +23,8 @@ type Launched struct {
 	taken bool
 }
 
-// Launch starts a guard, and does not wait for that. The guard is executed with args, which are our own words: Command says
-// which of them are the command's.
+// Launch starts a guard, and does not wait for that. The guard is executed with args, which are our
+// own words: Command says which of them are the command's.
 func Launch(args []string) *Launched {
 	l := &Launched{lacks: lacksTimers(), ready: make(chan struct{})}
 	go func() {
@@ -64,8 +64,9 @@ func (l *Launched) launch(args []string) {
 	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
 		Env:   guardEnvironment(environ(), theirs),
 		Files: []uintptr{0, 1, 2},
-		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes from outside of our pid
-		// namespace), the only way for the command to get into it is to inherit it: then the guard leaves later.
+		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes
+		// from outside of our pid namespace), the only way for the command to get into it is to
+		// inherit it: then the guard leaves later.
 		Sys: &syscall.SysProcAttr{Setpgid: syscall.Getpgrp() != 0},
 	})
 	if l.err != nil {
@@ -84,9 +85,9 @@ func (l *Launched) Ready() {
 	}
 }
 
-// Command gives the guard the program at path to run, with the words from first on, before which another one can be put, and
-// waits until the guard is there. From then on every child of this process is reaped here, and nothing else in the process may
-// wait for a child of its own.
+// Command gives the guard the program at path to run, with the words from first on, before which
+// another one can be put, and waits until the guard is there. From then on every child of this
+// process is reaped here, and nothing else in the process may wait for a child of its own.
 func (l *Launched) Command(path, interpreter string, first int) (Command, error) {
 	<-l.ready
 	if l.err != nil {
@@ -144,8 +145,8 @@ func (l *Launched) removeGroup() {
 // groupsOf is what the names of the control groups of an etcdlocker go on with.
 func groupsOf(pid int) string { return strconv.Itoa(pid) + "-" }
 
-// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which blocks and is inherited: its
-// number is none of those that the command inherits.
+// newChannel returns our end of a channel to a guard, and the descriptor of the other end, which
+// blocks and is inherited: its number is none of those that the command inherits.
 func newChannel() (ours *conn, theirs int, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

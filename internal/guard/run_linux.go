@@ -27,8 +27,8 @@ const settleAfter = 100 * time.Millisecond
 // if one of them is just short of a thread, and ends of that, the other one is not.
 const reserveAfter = 3 * time.Millisecond
 
-// A warden is a guard at work. One thread, the main one, starts the command and waits for what ends below it; everything
-// else is done by goroutines beside it.
+// A warden is a guard at work. One thread, the main one, starts the command and waits for what ends
+// below it; everything else is done by goroutines beside it.
 type warden struct {
 	socket int           // our end of the channel
 	alarms alarms        // for when this process is stopped
@@ -86,7 +86,8 @@ func (d *deadline) extend(e extension) {
 	*d = deadline{until: max(d.until, e.until), allowed: e.allowed}
 }
 
-// run is the guard. It belongs to the main thread, as the command's death signal goes by the thread that started it.
+// run is the guard. It belongs to the main thread, as the command's death signal goes by the thread
+// that started it.
 func run() int {
 	socket, ok := enter(Name)
 	if !ok {
@@ -105,8 +106,8 @@ func run() int {
 	return 0
 }
 
-// prepare does all that can be done before the lock is there. What is not possible has to do without,
-// but for the alarms: see guard.
+// prepare does all that can be done before the lock is there. What is not possible has to do
+// without, but for the alarms: see guard.
 func (w *warden) prepare() {
 	w.alarms.prepare()
 	kernel.NoChildSignals()
@@ -137,7 +138,8 @@ func (w *warden) awaitStart() (o Order, err error) {
 	}
 	w.message = make([]byte, maxMessage)
 	for last := (deadline{}); ; {
-		n, channel, err := receiveFrom(w.socket, w.message, 0) // the command inherits the descriptor
+		// The command inherits the descriptor.
+		n, channel, err := receiveFrom(w.socket, w.message, 0)
 		if err != nil {
 			return Order{}, errGone
 		}
@@ -249,7 +251,8 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	if o.By.Until() <= 0 {
 		return tooLateToStart, syscall.ETIME
 	}
-	if w.group.Frozen() { // by an etcdlocker above this one, see cgroup.Thaw: nobody could be executed in it
+	// By an etcdlocker above this one, see cgroup.Thaw: nobody could be executed in it.
+	if w.group.Frozen() {
 		w.group.Thaw()
 	}
 	for _, sig := range o.Ignored {
@@ -280,8 +283,8 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	return 0, nil
 }
 
-// fork starts a process in the control group, which dies with this thread, under the policy that the
-// guard was started with.
+// fork starts a process in the control group, which dies with this thread, under the policy that
+// the guard was started with.
 func (w *warden) fork(path string, args, env []string, sys *syscall.SysProcAttr) (pid int, err error) {
 	sys.Pdeathsig = syscall.SIGKILL
 	attr := &syscall.ProcAttr{Env: env, Files: []uintptr{0, 1, 2}, Sys: sys}
@@ -331,8 +334,8 @@ func errnoOf(err error) (errno syscall.Errno) {
 	return errno
 }
 
-// reap waits for everything that ends below the guard, reports how the command ended, and returns when the kernel says that
-// nothing is left.
+// reap waits for everything that ends below the guard, reports how the command ended, and returns
+// when the kernel says that nothing is left.
 func (w *warden) reap() {
 	pid, status, left := w.wait(0)
 	for left && pid != w.pid {
@@ -361,8 +364,8 @@ const lookAgain = 20 * time.Millisecond
 // to the first process there.
 func (w *warden) hasOthers() bool { return len(w.group.Members()) > 0 }
 
-// wait waits for a process to end, and reports whether there are any. On the way it tells etcdlocker when the command stops
-// and goes on.
+// wait waits for a process to end, and reports whether there are any. On the way it tells
+// etcdlocker when the command stops and goes on.
 func (w *warden) wait(options int) (pid int, status syscall.WaitStatus, left bool) {
 	for {
 		stops := !w.begun.Load()
@@ -416,9 +419,10 @@ func (w *warden) report(status syscall.WaitStatus, left bool) {
 
 // heard is what a look at the channel has brought.
 type heard struct {
-	any   bool             // something
-	over  bool             // everything is to be killed, or etcdlocker is gone
-	asked boottime.Instant // when the last extension was sent, which asks for a measure; 0: there was none
+	any  bool // something
+	over bool // everything is to be killed, or etcdlocker is gone
+	// When the last extension was sent, which asks for a measure; 0: there was none.
+	asked boottime.Instant
 }
 
 // hear takes all orders that are there, and does not wait for any. A guard that was stopped, or has

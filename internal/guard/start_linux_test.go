@@ -12,8 +12,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestACommandRunsOnce: another guard may only be tried if the last one has surely not begun to execute the command. The
-// test says what the guard would say, and then that is killed.
+// TestACommandRunsOnce: another guard may only be tried if the last one has surely not begun to
+// execute the command. The test says what the guard would say, and then that is killed.
 func TestACommandRunsOnce(t *testing.T) {
 	tests := map[string]struct {
 		says   [][]byte
@@ -49,7 +49,8 @@ func TestACommandRunsOnce(t *testing.T) {
 	}
 }
 
-// TestStartInTimeOrNotAtAll: a guard that does not answer is killed when it is too late, or the lock is lost.
+// TestStartInTimeOrNotAtAll: a guard that does not answer is killed when it is too late, or the
+// lock is lost.
 func TestStartInTimeOrNotAtAll(t *testing.T) {
 	lost, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -75,8 +76,8 @@ func TestStartInTimeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// TestBegunIsInTime: a guard that has begun to execute the command is waited for beyond the instant by
-// which it had to begin, as its lock is renewed meanwhile.
+// TestBegunIsInTime: a guard that has begun to execute the command is waited for beyond the instant
+// by which it had to begin, as its lock is renewed meanwhile.
 func TestBegunIsInTime(t *testing.T) {
 	command, pid, theirs := played(t)
 	defer command.Close()
@@ -121,7 +122,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// played returns a command whose guard does nothing, and its end of the channel, of which the guard has a copy.
+// played returns a command whose guard does nothing, and its end of the channel, of which the guard
+// has a copy.
 func played(t *testing.T) (c Command, pid, theirs int) {
 	t.Helper()
 	ours, theirs, err := newChannel()

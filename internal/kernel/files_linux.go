@@ -7,8 +7,9 @@ import (
 	"unsafe"
 )
 
-// Files of the kernel's, in /proc and among control groups, are read without telling Go's scheduler:
-// it would wake up other threads whenever a file takes a moment, and thousands may be read.
+// Files of the kernel's, in /proc and among control groups, are read without telling Go's
+// scheduler: it would wake up other threads whenever a file takes a moment, and thousands may be
+// read.
 
 // ReadFile returns what a file of the kernel's says.
 func ReadFile(name string) (string, error) {

@@ -24,7 +24,8 @@ func BootTime() (time.Duration, error) {
 	return time.Duration(ts.Nano()), errnoOf(e)
 }
 
-// itimerspec is the kernel's: a timer that expires at value, and at each interval after it if there is one.
+// itimerspec is the kernel's: a timer that expires at value, and at each interval after it if there
+// is one.
 type itimerspec struct{ interval, value syscall.Timespec }
 
 func at(when time.Duration) *itimerspec {
@@ -46,7 +47,8 @@ func SetTimerFD(fd int, when time.Duration) error {
 	return errnoOf(e)
 }
 
-// A SignalTimer is a timer of the kernel's that sends this process a signal, also while it is stopped.
+// A SignalTimer is a timer of the kernel's that sends this process a signal, also while it is
+// stopped.
 type SignalTimer struct{ id int32 }
 
 // sigevent is the kernel's struct sigevent, which has 64 bytes.
@@ -67,7 +69,8 @@ func NewSignalTimer(sig syscall.Signal) (*SignalTimer, error) {
 // Close takes it away.
 func (t *SignalTimer) Close() { syscall.RawSyscall(syscall.SYS_TIMER_DELETE, uintptr(t.id), 0, 0) }
 
-// Set sets it to a time on the boot clock, and again and again after that if every is not 0; when 0 takes it back.
+// Set sets it to a time on the boot clock, and again and again after that if every is not 0; when 0
+// takes it back.
 func (t *SignalTimer) Set(when, every time.Duration) error {
 	spec := at(when)
 	spec.interval = syscall.NsecToTimespec(int64(every))
@@ -75,7 +78,8 @@ func (t *SignalTimer) Set(when, every time.Duration) error {
 	return errnoOf(e)
 }
 
-// The numbers of newer calls, which are the same everywhere but on MIPS: there it is as with an old kernel.
+// The numbers of newer calls, which are the same everywhere but on MIPS: there it is as with an old
+// kernel.
 const (
 	sysPidfdSendSignal = 424
 	sysPidfdOpen       = 434
@@ -122,7 +126,8 @@ const (
 	wAll       = 0x40000000
 )
 
-// IsChild reports whether a process is a child of this one, also one that has ended and was not waited for.
+// IsChild reports whether a process is a child of this one, also one that has ended and was not
+// waited for.
 func IsChild(pid int) bool {
 	_, _, e := syscall.RawSyscall6(syscall.SYS_WAITID, pPID, uintptr(pid), 0, wExited|wNoWait|wAll|syscall.WNOHANG, 0, 0)
 	return e == 0
@@ -161,7 +166,8 @@ const (
 	prGetChildSubreaper = 37
 )
 
-// AdoptOrphans makes orphans among the descendants of this process fall to it instead of to init, or no longer.
+// AdoptOrphans makes orphans among the descendants of this process fall to it instead of to init,
+// or no longer.
 func AdoptOrphans(on bool) error {
 	value := uintptr(0)
 	if on {
@@ -178,7 +184,8 @@ func AdoptsOrphans() bool {
 	return e == 0 && on != 0
 }
 
-// SetName names this thread, the main one being the process, as ps and killall see it: 15 bytes of it.
+// SetName names this thread, the main one being the process, as ps and killall see it: 15 bytes of
+// it.
 func SetName(name string) {
 	var b [16]byte
 	copy(b[:15], name)
@@ -203,8 +210,8 @@ func Collapse(begin, size uintptr) error {
 	return errnoOf(e)
 }
 
-// Receive reads a message from a socket, and control messages, of which it returns the length. With MSG_DONTWAIT Go's scheduler
-// is not told: that would wake up threads for nothing.
+// Receive reads a message from a socket, and control messages, of which it returns the length. With
+// MSG_DONTWAIT Go's scheduler is not told: that would wake up threads for nothing.
 func Receive(fd int, b, control []byte, flags int) (n, cn int, err error) {
 	part := syscall.Iovec{Base: unsafe.SliceData(b)}
 	part.SetLen(len(b))

@@ -145,7 +145,8 @@ func (o *output) read() {
 	}
 }
 
-// lingering is for how long the output of a run that has ended is read, if something that it has left holds it open.
+// lingering is for how long the output of a run that has ended is read, if something that it has
+// left holds it open.
 const lingering = 100 * time.Millisecond
 
 // tail returns the last line of what was said.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestSilenceOfACheck: a check that never went well is silent only if one run takes as long as the limit. One that happens
-// to run when the limit is over has failed like those before it.
+// TestSilenceOfACheck: a check that never went well is silent only if one run takes as long as the
+// limit. One that happens to run when the limit is over has failed like those before it.
 func TestSilenceOfACheck(t *testing.T) {
 	const limit = time.Minute
 	now := time.Now()

@@ -7,16 +7,17 @@ import (
 	"encoding/json"
 )
 
-// A message is what one line of a channel says, as far as it matters here: two members of an object. Of members with the same
-// name the last one counts, as in JavaScript.
+// A message is what one line of a channel says, as far as it matters here: two members of an
+// object. Of members with the same name the last one counts, as in JavaScript.
 type message struct {
 	pong []byte // a number, or the first byte of anything else; nil: there is none
 	cmd  []byte // a string, with its quotes; nil: there is none
 }
 
-// A lineParser checks lines and reads messages from them. It keeps nothing of a line, so a line costs no memory beyond its
-// own, however many values are in it and however deeply they are nested. Package encoding/json builds them up, or stops at
-// a depth of 10,000, and tests hold this one against it.
+// A lineParser checks lines and reads messages from them. It keeps nothing of a line, so a line
+// costs no memory beyond its own, however many values are in it and however deeply they are nested.
+// Package encoding/json builds them up, or stops at a depth of 10,000, and tests hold this one
+// against it.
 type lineParser struct {
 	b     []byte
 	i     int

@@ -23,8 +23,8 @@ const maxLine = 1 << 20
 // maxNumber is how large the number of a ping may be: JavaScript's numbers are exact so far.
 const maxNumber = 1<<53 - 1
 
-// Node are the answers of a Node.js module to pings, on the channel that child_process.fork makes: lines of JSON on a socket
-// pair.
+// Node are the answers of a Node.js module to pings, on the channel that child_process.fork makes:
+// lines of JSON on a socket pair.
 type Node struct {
 	teller
 	ours   *os.File
@@ -60,7 +60,8 @@ func NewNode(log *slog.Logger) (*Node, error) {
 	}, nil
 }
 
-// Given returns how messages are written. The number of the descriptor is not ours to say: it is another one in the module.
+// Given returns how messages are written. The number of the descriptor is not ours to say: it is
+// another one in the module.
 func (n *Node) Given() (env []string, channel int) {
 	return []string{"NODE_CHANNEL_SERIALIZATION_MODE=json"}, n.theirs
 }
@@ -71,7 +72,8 @@ func (n *Node) Begin() {
 	n.reader.Go(n.read)
 }
 
-// Ask sends a ping. If that fails the channel is closed, or the module does not read: neither goes unnoticed.
+// Ask sends a ping. If that fails the channel is closed, or the module does not read: neither goes
+// unnoticed.
 func (n *Node) Ask() {
 	number := rand.Int64N(maxNumber + 1)
 	n.ping.Store(number)
@@ -79,7 +81,8 @@ func (n *Node) Ask() {
 	n.send(fmt.Sprintf(`{"ping":%d}`, number))
 }
 
-// send sends a line, unless the module has not read so much that there is no room for it. It does not wait.
+// send sends a line, unless the module has not read so much that there is no room for it. It does
+// not wait.
 func (n *Node) send(line string) {
 	n.raw.Control(func(fd uintptr) { syscall.Write(int(fd), []byte(line+"\n")) })
 }
@@ -125,7 +128,8 @@ func (n *Node) message(line []byte, m message) {
 	switch {
 	case m.pong == nil:
 		n.log.Debug("message from the module", "text", shortened(line))
-		// A module that has sent a handle sends nothing else before it knows that it has come. It has not.
+		// A module that has sent a handle sends nothing else before it knows that it has come. It
+		// has not.
 		if string(m.cmd) == `"NODE_HANDLE"` {
 			n.send(`{"cmd":"NODE_HANDLE_NACK"}`)
 		}
@@ -188,8 +192,8 @@ func (r *lineReader) line(line []byte) {
 	r.each(line, m)
 }
 
-// newPair makes two connected descriptors that nobody inherits by accident: the first one is ours, and waited for by Go's poller,
-// the other one blocks, and is for somebody else.
+// newPair makes two connected descriptors that nobody inherits by accident: the first one is ours,
+// and waited for by Go's poller, the other one blocks, and is for somebody else.
 func newPair(name string, pair func() ([2]int, error)) (ours *os.File, theirs int, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := pair()

@@ -14,7 +14,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
-// Notify are the datagrams that a program sends to systemd's watchdog, or to whoever else gives it a NOTIFY_SOCKET.
+// Notify are the datagrams that a program sends to systemd's watchdog, or to whoever else gives it
+// a NOTIFY_SOCKET.
 type Notify struct {
 	teller
 	socket   *notifySocket
@@ -29,8 +30,8 @@ type Notify struct {
 	reader   sync.WaitGroup
 }
 
-// NewNotify returns a socket in a directory that is this user's alone, or where that cannot be in the abstract namespace. The
-// limits are those that its signs are watched with.
+// NewNotify returns a socket in a directory that is this user's alone, or where that cannot be in
+// the abstract namespace. The limits are those that its signs are watched with.
 func NewNotify(dir string, limits Limits, log *slog.Logger) (*Notify, error) {
 	socket, err := newNotifySocket(dir)
 	if err != nil {

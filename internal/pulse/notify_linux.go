@@ -24,10 +24,12 @@ type notifySocket struct {
 
 const notifyPrefix = "notify-"
 
-// newNotifySocket prefers a path: it can be reached from another network namespace, some programs know nothing else, and in a
-// directory of one's own other users cannot even fill the queue. The abstract namespace needs no directory.
+// newNotifySocket prefers a path: it can be reached from another network namespace, some programs
+// know nothing else, and in a directory of one's own other users cannot even fill the queue. The
+// abstract namespace needs no directory.
 func newNotifySocket(dir string) (s *notifySocket, err error) {
-	id := notifyPrefix + rand.Text() // process ids are not unique where a namespace is shared by several of them
+	// Process ids are not unique where a namespace is shared by several of them.
+	id := notifyPrefix + rand.Text()
 	if dir != "" {
 		removeDead(dir)
 		s, err = listen(filepath.Join(dir, id))
@@ -55,8 +57,8 @@ func listen(name string) (*notifySocket, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Descriptors may come as well. They are not wanted, and closed by the kernel as there is no room for them: systemd-notify
-	// waits for that.
+	// Descriptors may come as well. They are not wanted, and closed by the kernel as there is no
+	// room for them: systemd-notify waits for that.
 	return &notifySocket{conn: conn.(*net.UnixConn), name: name, rights: make([]byte, unix.CmsgSpace(unix.SizeofUcred))}, nil
 }
 

@@ -117,7 +117,8 @@ func TestLineEnds(t *testing.T) {
 	}
 }
 
-// TestSocketsOfTheDead are removed, those of the living are not, and nothing is left of one that is closed.
+// TestSocketsOfTheDead are removed, those of the living are not, and nothing is left of one that is
+// closed.
 func TestSocketsOfTheDead(t *testing.T) {
 	dir := t.TempDir()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)

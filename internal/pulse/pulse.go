@@ -1,9 +1,11 @@
 //go:build unix
 
-// Package pulse watches over the signs of life of a command, so that one that hangs does not hold its lock for ever.
+// Package pulse watches over the signs of life of a command, so that one that hangs does not hold
+// its lock for ever.
 //
-// There is one mechanism, a Monitor, and three sources of signs: the answers of a Node.js module to pings, the datagrams of a
-// program that knows systemd's watchdog, and the ends of another command that is run for that.
+// There is one mechanism, a Monitor, and three sources of signs: the answers of a Node.js module to
+// pings, the datagrams of a program that knows systemd's watchdog, and the ends of another command
+// that is run for that.
 //
 //	  ┌────────────interval────────────┐
 //	asked ──────────sign──────────▶ at rest
@@ -12,7 +14,8 @@
 //	  ├──a wrong sign, also at rest──▶ in trouble
 //	  └──what may be the end of the command, also at rest──▶ parting ──▶ in trouble
 //
-// In trouble the command is ended. If it was told to stop before, only silence counts, and the watch goes on.
+// In trouble the command is ended. If it was told to stop before, only silence counts, and the
+// watch goes on.
 package pulse
 
 import (
@@ -24,14 +27,15 @@ import (
 
 // A Source is where signs come from.
 type Source interface {
-	// Given returns what the command needs in order to give signs: variables, and a descriptor of a channel, which is 0 if
-	// there is none.
+	// Given returns what the command needs in order to give signs: variables, and a descriptor of a
+	// channel, which is 0 if there is none.
 	Given() (env []string, channel int)
 
 	// Begin says that the command has started.
 	Begin()
 
-	// Ask asks for a sign. It does not wait. With some sources it does nothing: their signs come unasked.
+	// Ask asks for a sign. It does not wait. With some sources it does nothing: their signs come
+	// unasked.
 	Ask()
 
 	// Heard receives what is heard of the command.
@@ -88,15 +92,17 @@ type Limits struct {
 	Interval time.Duration // from a sign to the next question; 0 for signs that come unasked
 }
 
-// settle is for how long a sign that is late is still looked for: it may have come in time to this process, which did not
-// run.
+// settle is for how long a sign that is late is still looked for: it may have come in time to this
+// process, which did not run.
 const settle = 100 * time.Millisecond
 
-// parting is for how long a command may go on after what may be its end: a channel or a port is closed before the process is gone.
+// parting is for how long a command may go on after what may be its end: a channel or a port is
+// closed before the process is gone.
 const parting = 5 * time.Second
 
-// absence is how late the end of a limit must be noticed to show that this process was stopped, or the machine overloaded.
-// Then nobody knows what the command would have done, and it is given the whole limit again.
+// absence is how late the end of a limit must be noticed to show that this process was stopped, or
+// the machine overloaded. Then nobody knows what the command would have done, and it is given the
+// whole limit again.
 const absence = time.Second
 
 // A Monitor waits for signs of one source.
@@ -119,7 +125,8 @@ type Monitor struct {
 	over      bool  // nothing more will be heard
 }
 
-// Watch begins to watch over a command that has just been started. A nil source gives a monitor that never says anything.
+// Watch begins to watch over a command that has just been started. A nil source gives a monitor
+// that never says anything.
 func Watch(source Source, limits Limits) *Monitor {
 	if source == nil {
 		return nil
@@ -146,8 +153,8 @@ func (m *Monitor) Trouble() <-chan supervise.Trouble {
 	return m.trouble
 }
 
-// Still says whether the command stands still, and cannot give signs. When it goes on it has the whole limit again. One
-// goroutine calls it.
+// Still says whether the command stands still, and cannot give signs. When it goes on it has the
+// whole limit again. One goroutine calls it.
 func (m *Monitor) Still(is bool) {
 	if m != nil {
 		m.still.Put(is)
@@ -252,7 +259,8 @@ func (m *Monitor) tick(now time.Time) {
 	}
 }
 
-// report says what is wrong. Whoever hears it may have good reasons not to care, so the watch goes on unless it is the last.
+// report says what is wrong. Whoever hears it may have good reasons not to care, so the watch goes
+// on unless it is the last.
 func (m *Monitor) report(t supervise.Trouble, last bool) {
 	m.over = last
 	select {

@@ -83,7 +83,8 @@ func TestASignSettles(t *testing.T) {
 	})
 }
 
-// TestTrouble is said at once, in every state, and the watch goes on: whoever hears it may have been told to stop.
+// TestTrouble is said at once, in every state, and the watch goes on: whoever hears it may have
+// been told to stop.
 func TestTrouble(t *testing.T) {
 	for _, resting := range []bool{false, true} {
 		play(t, func(t *testing.T, p *played, m *Monitor) {
@@ -117,7 +118,8 @@ func TestParting(t *testing.T) {
 	})
 }
 
-// TestDisturbed: a check that did not go well while the command stood still is made again. A wrong answer is one all the same.
+// TestDisturbed: a check that did not go well while the command stood still is made again. A wrong
+// answer is one all the same.
 func TestDisturbed(t *testing.T) {
 	play(t, func(t *testing.T, p *played, m *Monitor) {
 		<-p.asked
@@ -195,8 +197,8 @@ func TestStandingStill(t *testing.T) {
 	})
 }
 
-// TestAbsence: when the end of the limit is noticed much too late, this process was not there to hear anything, and perhaps
-// the command was not either.
+// TestAbsence: when the end of the limit is noticed much too late, this process was not there to
+// hear anything, and perhaps the command was not either.
 func TestAbsence(t *testing.T) {
 	start := time.Unix(1000, 0)
 	for late, want := range map[time.Duration]bool{0: true, absence: true, absence + 1: false} {

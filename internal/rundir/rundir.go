@@ -1,6 +1,7 @@
 //go:build unix
 
-// Package rundir is the directory for what processes of one user on one machine tell each other until it is booted again.
+// Package rundir is the directory for what processes of one user on one machine tell each other
+// until it is booted again.
 package rundir
 
 import (

@@ -18,13 +18,13 @@ type Pressure struct {
 // machine on which somebody always has to. What such a thread waits is short nearly always, and so
 // says little of the longest: beside two busy processes, nine trials of the fault suite, and thus a
 // hundred sessions on two processors, a thread with ShortSlices in a session of its own waited for
-// more than 100 ms in 33 of 1,100 times (Linux 6.18; 447 ms at most), and for more than 20 ms in nine
-// of ten times not at all. The margin allows for three of these, see guard.Measure.
+// more than 100 ms in 33 of 1,100 times (Linux 6.18; 447 ms at most), and for more than 20 ms in
+// nine of ten times not at all. The margin allows for three of these, see guard.Measure.
 const longestWait = 100 * time.Millisecond
 
-// Wait returns how long a thread without a real-time priority may have to wait for a processor, from
-// how busy the machine has been since the last call, the first time in the last seconds. It is 0
-// where the kernel does not tell.
+// Wait returns how long a thread without a real-time priority may have to wait for a processor,
+// from how busy the machine has been since the last call, the first time in the last seconds. It is
+// 0 where the kernel does not tell.
 func (p *Pressure) Wait() time.Duration {
 	const steps = 10 // a little more or less makes no difference
 	content, err := kernel.ReadFile("/proc/pressure/cpu")
@@ -41,8 +41,8 @@ func (p *Pressure) Wait() time.Duration {
 	return time.Duration(min(max(share, 0), 1)*steps) * longestWait / steps
 }
 
-// parsePressure returns the share of the last ten seconds in which somebody had to wait, and for how
-// long that was since the machine was started.
+// parsePressure returns the share of the last ten seconds in which somebody had to wait, and for
+// how long that was since the machine was started.
 func parsePressure(content string) (average float64, total time.Duration) {
 	some, _, _ := kernel.Cut(content, '\n')
 	for _, field := range kernel.Fields(some) {

@@ -13,8 +13,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
-// A Policy is a scheduling policy of the kernel's with a real-time priority, which is 0 for policies
-// that have none.
+// A Policy is a scheduling policy of the kernel's with a real-time priority, which is 0 for
+// policies that have none.
 type Policy struct{ policy, priority int }
 
 // Ordinary is what processes have that nobody has given another one.
@@ -38,9 +38,9 @@ func Inherited() (Policy, error) {
 // RealTime reports whether it is one that runs before all ordinary ones.
 func (p Policy) RealTime() bool { return p.policy == kernel.SchedFIFO || p.policy == kernel.SchedRR }
 
-// Above returns a policy that runs before p: the lowest such one. Threads of one priority take turns
-// under it. Otherwise one of them could wait in the kernel, without sleeping, for what another one that
-// never gets the processor is about to do: that was seen with entries of /proc.
+// Above returns a policy that runs before p: the lowest such one. Threads of one priority take
+// turns under it. Otherwise one of them could wait in the kernel, without sleeping, for what
+// another one that never gets the processor is about to do: that was seen with entries of /proc.
 func (p Policy) Above() Policy { return Policy{kernel.SchedRR, min(p.priority+1, highest)} }
 
 // Below returns p, or the next lower priority if it is not below that of the guard.
@@ -70,8 +70,8 @@ const shortSlice = 100 * time.Microsecond
 
 // ShortSlices has all threads of this process, and those that they start, get the processor sooner
 // when they wake up, and more often. That is all that a process may do without the right to Raise.
-// Beside 16 busy processes for each processor the median wait was 4 ms before and 0.15 ms after, the
-// longest of 200 was 30 ms before and 9 ms after.
+// Beside 16 busy processes for each processor the median wait was 4 ms before and 0.15 ms after,
+// the longest of 200 was 30 ms before and 9 ms after.
 func ShortSlices() {
 	eachThread(func(tid int) error { return kernel.SetSlice(tid, shortSlice) })
 }
@@ -80,7 +80,8 @@ func ShortSlices() {
 // a short slice it would be interrupted by everybody who wakes up.
 func UsualSlice() { kernel.SetSlice(0, 0) }
 
-// eachThread calls f for each thread of this process, until it fails, and reports whether it did not.
+// eachThread calls f for each thread of this process, until it fails, and reports whether it did
+// not.
 func eachThread(f func(tid int) error) bool {
 	if !kernel.OwnProc() {
 		return false // the numbers in it may be those of others here

@@ -1,5 +1,6 @@
-// Package serverdir is the directory of an embedded etcd, as far as its server and those who look for it must agree:
-// where it is, who may use it, which of several servers owns it, and where its socket is.
+// Package serverdir is the directory of an embedded etcd, as far as its server and those who look
+// for it must agree: where it is, who may use it, which of several servers owns it, and where its
+// socket is.
 //
 // Three files tell. DIR/lock is locked for as long as a server lives, by whoever starts it and then
 // by itself: etcd removes a socket that is in its way and would steal a living server's, and of
@@ -32,8 +33,8 @@ var ErrBusy = errors.New("another server has this directory")
 // server would not exclude each other.
 var errRemoved = errors.New("the directory was removed or renamed while its server ran; that server ends when its locks are released")
 
-// Default returns the directory of this user: below XDG_STATE_HOME, else below .local/state in HOME, else, without HOME
-// as in cron, in the home directory of the passwd entry.
+// Default returns the directory of this user: below XDG_STATE_HOME, else below .local/state in
+// HOME, else, without HOME as in cron, in the home directory of the passwd entry.
 func Default() (string, error) {
 	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
 		return filepath.Join(state, "etcdlock", "etcd"), nil
@@ -136,8 +137,8 @@ func (o *Owner) Removed() bool { return o.check() != nil }
 // Data returns where etcd's data is.
 func (o *Owner) Data() string { return filepath.Join(o.dir, "data") }
 
-// Socket returns where the server is to listen. A path that is too long for a socket is replaced by one in a runtime
-// directory of this user's.
+// Socket returns where the server is to listen. A path that is too long for a socket is replaced by
+// one in a runtime directory of this user's.
 func (o *Owner) Socket() (string, error) {
 	path := filepath.Join(o.dir, "etcd.sock")
 	if len(path) <= maxSocketPath {
@@ -154,7 +155,8 @@ func (o *Owner) Socket() (string, error) {
 	return path, nil
 }
 
-// maxSocketPath is the longest path that a unix socket can have on every system that we build for, less its final NUL.
+// maxSocketPath is the longest path that a unix socket can have on every system that we build for,
+// less its final NUL.
 const maxSocketPath = 103
 
 // Endpoint returns the URL of a socket, as etcd's clients understand it. Nothing in it has a

@@ -147,7 +147,8 @@ func start(ctx context.Context, dir string, lock *os.File, idleExit time.Duratio
 	return context.Cause(ctx)
 }
 
-// Environment is what a server needs of ours: nothing that could change etcd's settings, and no secrets.
+// Environment is what a server needs of ours: nothing that could change etcd's settings, and no
+// secrets.
 func Environment() []string {
 	var env []string
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "TZ"} {

@@ -19,9 +19,11 @@ type Process struct {
 	Stopped bool
 
 	parent  int
-	forked  bool   // and has not executed anything since
-	threads int    // 0: not known
-	start   string // when it started: tells it from a later one with the same id; empty for what /proc does not show
+	forked  bool // and has not executed anything since
+	threads int  // 0: not known
+	// When it started: tells it from a later one with the same id; empty for what /proc does not
+	// show.
+	start string
 }
 
 // Alive reports whether any thread of the process goes on.
@@ -32,7 +34,8 @@ func (p Process) Alive() bool { return !p.Zombie || p.threads > 1 }
 // other processes': then it is the children of this one, orphans that have fallen to it among them.
 func Descendants() []Process { return DescendantsOf(os.Getpid()) }
 
-// DescendantsOf returns those below another process. In another pid namespace than that of /proc it knows only of this one.
+// DescendantsOf returns those below another process. In another pid namespace than that of /proc it
+// knows only of this one.
 func DescendantsOf(top int) []Process {
 	self := os.Getpid()
 	switch {
@@ -173,8 +176,8 @@ func amongAll(top int) []Process {
 	return all
 }
 
-// children asks the kernel of each possible process id whether it is a child of this process: first up to the one that was
-// given last, and if none of those is, of all, as they may have begun anew.
+// children asks the kernel of each possible process id whether it is a child of this process: first
+// up to the one that was given last, and if none of those is, of all, as they may have begun anew.
 func children() []Process {
 	const most = 1 << 22 // the kernel's own limit
 	last := lastPID()
@@ -194,8 +197,8 @@ func childrenAmong(from, to int) (found []Process) {
 	return found
 }
 
-// lastPID returns the process id that was given last in our namespace, which is what /proc/loadavg tells to whoever reads it,
-// also where the rest of /proc belongs to another one.
+// lastPID returns the process id that was given last in our namespace, which is what /proc/loadavg
+// tells to whoever reads it, also where the rest of /proc belongs to another one.
 func lastPID() int {
 	content, err := kernel.ReadFile("/proc/loadavg")
 	fields := kernel.Fields(content)
@@ -268,8 +271,8 @@ func parseStat(pid int, stat string) (Process, bool) {
 	}, err == nil
 }
 
-// Signal sends a signal to the very process that was seen: through a descriptor, opened before it is looked at
-// again, as its id may have gone to another one.
+// Signal sends a signal to the very process that was seen: through a descriptor, opened before it
+// is looked at again, as its id may have gone to another one.
 func (p Process) Signal(sig syscall.Signal) {
 	fd, err := kernel.PidfdOpen(p.PID)
 	switch err {
@@ -285,8 +288,8 @@ func (p Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// freezeRounds bounds how often Freeze looks for what has been started meanwhile. A tree that forks without end is killed
-// when validity ends.
+// freezeRounds bounds how often Freeze looks for what has been started meanwhile. A tree that forks
+// without end is killed when validity ends.
 const freezeRounds = 50
 
 // Freeze stops the processes that list returns, and what they have started meanwhile, but for those

@@ -15,7 +15,8 @@ type Processes interface {
 	Stopped() <-chan bool   // receives whether the command is stopped, when that has changed
 }
 
-// Latest is a channel with room for one, in which a new value takes the place of one that was not received. One goroutine puts.
+// Latest is a channel with room for one, in which a new value takes the place of one that was not
+// received. One goroutine puts.
 type Latest chan bool
 
 // Put puts a value in.
@@ -36,7 +37,8 @@ type Events struct {
 	Before  []os.Signal                  // sent to this process before the command could get them
 	Signals <-chan os.Signal             // sent to this process since
 	Reach   func(s syscall.Signal) Reach // who else has got a signal that was received just now
-	Settle  func()                       // returns when the signals that came before can be received
+	// Returns when the signals that came before can be received.
+	Settle func()
 
 	pending []syscall.Signal // received and not taken yet, each once
 }
@@ -99,8 +101,8 @@ func (e *Events) before(l *Life) {
 // at once.
 const SameSignalWithin = 20 * time.Millisecond
 
-// settle takes the signals that came before the command ended, though they may be known only after: one that went to the
-// command and to us at the same time may have ended it.
+// settle takes the signals that came before the command ended, though they may be known only after:
+// one that went to the command and to us at the same time may have ended it.
 func (e *Events) settle(l *Life, status syscall.WaitStatus) {
 	if e.Settle == nil {
 		return

@@ -19,8 +19,8 @@ import (
 // A Killer kills everything below this process, until somebody stops it. Three threads do it side
 // by side, so that none waits for another:
 //
-//   - the group: everything in the control group is frozen, so that nothing forks any more, and then
-//     killed;
+//   - the group: everything in the control group is frozen, so that nothing forks any more, and
+//     then killed;
 //   - the tree: everything below this process is stopped, parents first, until no other process is
 //     found, and then killed;
 //   - the children: what forks and exits at once is never found by a walk, as none of it lives for
@@ -69,9 +69,10 @@ func (k *Killer) Reserve() {
 	k.reserved = k.reserved || !isClosed(k.over) && reserve(k.reaping)
 }
 
-// Prepare starts the threads and does what is slow the first time, so that Begin need not: on a busy
-// machine each of that may have to wait for a processor, and a command may use up all processes and
-// threads that its user may have. If it has done so already, Prepare tries again later.
+// Prepare starts the threads and does what is slow the first time, so that Begin need not: on a
+// busy machine each of that may have to wait for a processor, and a command may use up all
+// processes and threads that its user may have. If it has done so already, Prepare tries again
+// later.
 func (k *Killer) Prepare() {
 	const every = time.Second
 	if !k.prepareNow() {
@@ -236,8 +237,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// A pace is the time between two rounds. It grows while there is nothing new to kill: what dies needs
-// the processor, and the priority of this thread may be higher.
+// A pace is the time between two rounds. It grows while there is nothing new to kill: what dies
+// needs the processor, and the priority of this thread may be higher.
 type pace struct {
 	first, next time.Duration
 	last        time.Time // that there was something new
@@ -245,8 +246,8 @@ type pace struct {
 
 const shortestPause, longestPause = 100 * time.Microsecond, 100 * time.Millisecond
 
-// wait waits between two rounds, the last of which took so long and found others to kill, or did not.
-// It reports whether there is to be another one.
+// wait waits between two rounds, the last of which took so long and found others to kill, or did
+// not. It reports whether there is to be another one.
 func (p *pace) wait(over <-chan struct{}, took time.Duration, others bool) bool {
 	switch {
 	case others && took > time.Millisecond:
@@ -389,7 +390,8 @@ func (k *Killer) signalOwn(known map[int]bool, threads int) (now map[int]bool, o
 		return now, others
 	}
 	left := killAtOnce
-	for _, pid := range slices.Backward(pids) { // the walk kills them, too, and begins with the first
+	// The walk kills them, too, and begins with the first.
+	for _, pid := range slices.Backward(pids) {
 		if left > 0 && !now[pid] {
 			now[pid], others = true, true
 			syscall.Kill(pid, syscall.SIGKILL)

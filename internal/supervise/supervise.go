@@ -1,8 +1,8 @@
-// Package supervise looks after the life of a command that runs under a lock: it decides what is to happen to the
-// command and to everything it started, and knows when nothing of them is left.
+// Package supervise looks after the life of a command that runs under a lock: it decides what is to
+// happen to the command and to everything it started, and knows when nothing of them is left.
 //
-// Deciding (Life) and acting (Tree) are apart: a Life is a machine of named states that never blocks, and whoever
-// can do what Hands says can act for it.
+// Deciding (Life) and acting (Tree) are apart: a Life is a machine of named states that never
+// blocks, and whoever can do what Hands says can act for it.
 //
 //	Running ──told to stop──▶ Stopping ──it ended, something is left──▶ Ending ──▶ Killing
 //	   │                          │ lost, or --kill-after                 ▲           ▲
@@ -64,10 +64,12 @@ type Hands interface {
 	Signal(syscall.Signal) // to the command itself
 	Typed(syscall.Signal)  // to the process group that the command leads, if it does, as a terminal
 	Terminate()            // asks the command and all its descendants to end, stopped ones as well
-	Kill() (progress bool) // kills the command and all its descendants, and reports whether some have died since the last call
-	Freeze()               // stops the command and all its descendants
-	Thaw()                 // lets those go on that Freeze has stopped
-	OnlyServers() bool     // reports whether nothing but embedded etcds is left
+	// Kills the command and all its descendants, and reports whether some have died since the last
+	// call.
+	Kill() (progress bool)
+	Freeze()           // stops the command and all its descendants
+	Thaw()             // lets those go on that Freeze has stopped
+	OnlyServers() bool // reports whether nothing but embedded etcds is left
 }
 
 // A Reach says who else has got a signal that came to this process.
@@ -126,12 +128,13 @@ type Life struct {
 	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
 	Trouble   *Trouble           // for which it was ended
 	Left      bool               // processes were left to run on
-	Forced    bool               // processes were asked to end, or killed, beyond what was forwarded to the command
-	Undead    bool               // processes were killed and did not die
-	gone      bool               // nothing is left, whether we know how the command ended or not
-	killAt    time.Time          // zero: no timer
-	lookAt    time.Time          // while what is left is waited for, when it is looked at
-	giveUp    time.Time
+	// Processes were asked to end, or killed, beyond what was forwarded to the command.
+	Forced bool
+	Undead bool      // processes were killed and did not die
+	gone   bool      // nothing is left, whether we know how the command ended or not
+	killAt time.Time // zero: no timer
+	lookAt time.Time // while what is left is waited for, when it is looked at
+	giveUp time.Time
 }
 
 // NewLife returns the life of a command that runs.
@@ -209,8 +212,9 @@ func (l *Life) Stopped(now time.Time, is bool) {
 	l.follow(now)
 }
 
-// follow stops this process after the command. A pager sets the terminal back before it stops, and must have done so when a
-// shell sees that we have stopped and takes the terminal away. And a command that does not stop goes on under its lock.
+// follow stops this process after the command. A pager sets the terminal back before it stops, and
+// must have done so when a shell sees that we have stopped and takes the terminal away. And a
+// command that does not stop goes on under its lock.
 func (l *Life) follow(now time.Time) {
 	if now.Before(l.suspend) && !l.frozen && (l.stopped || l.Ended) {
 		l.suspend = time.Time{}
@@ -218,7 +222,8 @@ func (l *Life) follow(now time.Time) {
 	}
 }
 
-// Doubt says that the lock will be lost unless it is renewed soon, or no longer. While in doubt everything stands still.
+// Doubt says that the lock will be lost unless it is renewed soon, or no longer. While in doubt
+// everything stands still.
 func (l *Life) Doubt(in bool) {
 	switch l.state {
 	case Running, Stopping, Lingering:
@@ -239,8 +244,8 @@ func (l *Life) Lost(now time.Time) {
 	}
 }
 
-// Unwell says that the command is not well: it must not hold the lock for ever. While it stops, because it was told to, nothing
-// but silence shows that it hangs.
+// Unwell says that the command is not well: it must not hold the lock for ever. While it stops,
+// because it was told to, nothing but silence shows that it hangs.
 func (l *Life) Unwell(now time.Time, t Trouble) {
 	if l.state == Running || l.state == Stopping && t.Silent {
 		l.Trouble = &t
@@ -287,7 +292,8 @@ func (l *Life) Exited(now time.Time, e Exit) {
 	}
 }
 
-// Empty says that no process of the command's is left. That may be known before how the command ended.
+// Empty says that no process of the command's is left. That may be known before how the command
+// ended.
 func (l *Life) Empty() {
 	l.gone = true
 	if l.Ended {

@@ -161,7 +161,8 @@ func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
 	}
 }
 
-// TestUnwell: while the command runs every trouble ends it, while it stops silence alone, and after that none.
+// TestUnwell: while the command runs every trouble ends it, while it stops silence alone, and after
+// that none.
 func TestUnwell(t *testing.T) {
 	for _, silent := range []bool{true, false} {
 		for state, do := range prepare {
@@ -202,7 +203,8 @@ func TestToldToStop(t *testing.T) {
 	r.expect(t, l, Killing, "user defined signal 1", "group: interrupt", "terminated", "kill")
 }
 
-// TestSuspend: we stop when the command has, whichever of the two is known first, and only if we were asked to.
+// TestSuspend: we stop when the command has, whichever of the two is known first, and only if we
+// were asked to.
 func TestSuspend(t *testing.T) {
 	l, r := newTestLife()
 	l.Suspend = func(alone bool) { r.did = append(r.did, fmt.Sprint("suspend ", alone)) }

@@ -25,8 +25,8 @@ type killer struct {
 
 func newKiller(reaping *sync.Mutex) killer { return killer{Killer: NewKiller(nil, reaping, 0)} }
 
-// Kill kills everything below this process, until Close. It reports whether something of it has died
-// since the last call.
+// Kill kills everything below this process, until Close. It reports whether something of it has
+// died since the last call.
 func (t *Tree) Kill() (progress bool) {
 	t.killer.Begin()
 	return t.killer.progress.Made()

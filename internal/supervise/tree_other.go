@@ -14,8 +14,8 @@ func adopt() error { return nil }
 
 func release() {}
 
-// attributes puts the command into a process group of its own, so that its children can be reached with it, unless
-// that would take the terminal away from it.
+// attributes puts the command into a process group of its own, so that its children can be reached
+// with it, unless that would take the terminal away from it.
 func attributes() *syscall.SysProcAttr {
 	if inForeground() {
 		return nil

@@ -19,7 +19,8 @@ type Command struct {
 	Attributes *syscall.SysProcAttr // nil: those of a command that shares our process group
 }
 
-// A Tree is a running command with all its descendants, children of this process. It acts for a Life.
+// A Tree is a running command with all its descendants, children of this process. It acts for a
+// Life.
 type Tree struct {
 	exited  <-chan Exit
 	empty   <-chan struct{}
@@ -34,8 +35,8 @@ type Tree struct {
 	done   chan struct{}
 }
 
-// Start runs a command. From then on every child of this process is reaped here, and nothing else in the process
-// may wait for a child of its own.
+// Start runs a command. From then on every child of this process is reaped here, and nothing else
+// in the process may wait for a child of its own.
 func Start(c Command) (*Tree, error) {
 	if err := adopt(); err != nil {
 		return nil, err
@@ -94,7 +95,8 @@ func (t *Tree) Empty() <-chan struct{} { return t.empty }
 // Stopped receives whether the command is stopped, when that has changed.
 func (t *Tree) Stopped() <-chan bool { return t.stopped }
 
-// reap is the one loop that waits for children: the command, and the orphans that fall to this process.
+// reap is the one loop that waits for children: the command, and the orphans that fall to this
+// process.
 func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- struct{}) {
 	defer close(t.done)
 	defer signal.Stop(children)
@@ -115,8 +117,8 @@ func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- st
 	}
 }
 
-// collect waits for all children that have ended, and reports whether the command is among them and whether there
-// are others, but for earlier ones.
+// collect waits for all children that have ended, and reports whether the command is among them and
+// whether there are others, but for earlier ones.
 func (t *Tree) collect() (status syscall.WaitStatus, ended, left bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -146,7 +148,8 @@ func (t *Tree) collect() (status syscall.WaitStatus, ended, left bool) {
 
 // Signal sends a signal to the command itself.
 func (t *Tree) Signal(sig syscall.Signal) {
-	// A pid cannot be reused before it was waited for, and that does not happen while the lock is held.
+	// A pid cannot be reused before it was waited for, and that does not happen while the lock is
+	// held.
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.reaped {

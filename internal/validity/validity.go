@@ -1,5 +1,5 @@
-// Package validity holds the arithmetic of a lease's life: for how long after a renewal a holder may
-// rely on it, and which settings leave it room to work.
+// Package validity holds the arithmetic of a lease's life: for how long after a renewal a holder
+// may rely on it, and which settings leave it room to work.
 package validity
 
 import (
@@ -20,9 +20,9 @@ const NoGrace = time.Nanosecond
 // time for one exchange with a server that is well.
 const room = 100 * time.Millisecond
 
-// Margin is the part of a TTL that is never relied on: 250 ms, because ending a busy tree of processes
-// under a CPU quota was measured to take up to 191 ms, and a thousandth of the TTL for clocks that run
-// at different speeds.
+// Margin is the part of a TTL that is never relied on: 250 ms, because ending a busy tree of
+// processes under a CPU quota was measured to take up to 191 ms, and a thousandth of the TTL for
+// clocks that run at different speeds.
 func Margin(ttl time.Duration) time.Duration { return 250*time.Millisecond + ttl/1000 }
 
 // MaxExtra is how much the margin of a TTL can grow, because ending the work is found to take
@@ -40,11 +40,12 @@ func MaxAhead(ttl, refresh time.Duration) time.Duration {
 	return max(0, min(ttl/8, ttl-Margin(ttl)-refresh-room))
 }
 
-// DefaultGrace is the time between the request to stop and the end of validity: a quarter of the TTL, at most 5 s.
+// DefaultGrace is the time between the request to stop and the end of validity: a quarter of the
+// TTL, at most 5 s.
 func DefaultGrace(ttl time.Duration) time.Duration { return min(5*time.Second, ttl/4) }
 
-// DefaultRefresh is the time between renewals: half of the TTL, or half of what the grace leaves of it
-// where that half leaves no room.
+// DefaultRefresh is the time between renewals: half of the TTL, or half of what the grace leaves of
+// it where that half leaves no room.
 func DefaultRefresh(ttl, grace time.Duration) time.Duration {
 	if half := ttl / 2; Check(ttl, half, grace) == nil {
 		return half
@@ -67,7 +68,8 @@ func (e *RoomError) Error() string {
 		e.Refresh, e.Grace, e.TTL, Margin(e.TTL), most)
 }
 
-// Check reports whether a renewal can be due, made, and missed, with the grace still ahead: nil or a *RoomError.
+// Check reports whether a renewal can be due, made, and missed, with the grace still ahead: nil or
+// a *RoomError.
 func Check(ttl, refresh, grace time.Duration) error {
 	if grace == NoGrace {
 		grace = 0

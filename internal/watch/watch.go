@@ -53,7 +53,9 @@ type Watch struct {
 	owner Owner
 	from  int64 // the first revision that is to be told of; 0: from now
 	id    int64
-	since int64 // nothing that comes after this revision is missed; 0 as long as etcd has not confirmed it; guarded by stream.mu
+	// Nothing that comes after this revision is missed; 0 as long as etcd has not confirmed it;
+	// guarded by stream.mu.
+	since int64
 }
 
 // From returns the first revision that is to be told of, 0: from now.
@@ -356,12 +358,15 @@ func (s *stream) sort(resp *pb.WatchResponse) (w *Watch, again bool, err error) 
 			return nil, false, nil // it is done without
 		}
 		if resp.Canceled {
-			return nil, false, errWatchRefused // for example because a token of etcd's users has run out: the next stream has a new one
+			// For example because a token of etcd's users has run out: the next stream has a new
+			// one.
+			return nil, false, errWatchRefused
 		}
 		again, w.since = w.since != 0, resp.Header.Revision
 	case resp.CompactRevision != 0:
 		if w := s.watches[resp.WatchId]; w != nil && w.from == 0 {
-			return nil, false, errWatchRefused // it was left behind; from now on is good enough for it
+			// It was left behind; from now on is good enough for it.
+			return nil, false, errWatchRefused
 		}
 		delete(s.watches, resp.WatchId) // what it was to tell of is forgotten
 	case resp.Canceled:

@@ -67,7 +67,8 @@ func freezes(t *trial) func() {
 	g := group{filepath.Join(t.group.dir, t.holder.name)}
 	t.require(g.write("cgroup.freeze", "1"))
 	return func() {
-		time.Sleep(time.Duration(t.rng.Int64N(int64(time.Second)))) // any moment of the next holder's
+		// Any moment of the next holder's.
+		time.Sleep(time.Duration(t.rng.Int64N(int64(time.Second))))
 		t.thawed = t.now()
 		t.require(g.write("cgroup.freeze", "0"))
 	}

@@ -13,7 +13,8 @@ type outcome int
 const (
 	either outcome = iota // it depends on the moment
 	keeps                 // it has the lock all the time
-	loses                 // the lock goes to the next in line, whatever the holder's locker says about that
+	// The lock goes to the next in line, whatever the holder's locker says about that.
+	loses
 )
 
 // A Fault is one way to break things.

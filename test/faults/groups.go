@@ -72,7 +72,8 @@ func (g group) below() (dirs []string) {
 		return nil
 	}
 	filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && path != g.dir { // what has ended meanwhile is not there any more
+		// What has ended meanwhile is not there any more.
+		if err == nil && d.IsDir() && path != g.dir {
 			dirs = append(dirs, path)
 		}
 		return nil

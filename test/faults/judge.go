@@ -112,7 +112,8 @@ func (t *trial) judgeOverlap() {
 		t.problem("overlap: two commands ran at once for %v", t.result.Overlap)
 	}
 	accused, err := os.ReadFile(filepath.Join(t.dir, "accused"))
-	frozen := t.any(func(f Fault) bool { return f.frozen }) // that it stands still beside the next one is the fault
+	// That it stands still beside the next one is the fault.
+	frozen := t.any(func(f Fault) bool { return f.frozen })
 	if !errors.Is(err, os.ErrNotExist) && !frozen {
 		t.require(err)
 		t.problem("overlap: not dead yet: %s", strings.TrimSpace(string(accused)))

@@ -17,8 +17,9 @@ type Options struct {
 	Parallel int    // trials at a time; they mostly wait
 	Only     string // the name of a fault, or of a pair
 	Record   string // a file to add the results to
-	User     string // whose lockers: Root or Ordinary; empty: the seed says so, where the suite is root's
-	Heavy    bool   // also what takes the whole machine
+	// Whose lockers: Root or Ordinary; empty: the seed says so, where the suite is root's.
+	User  string
+	Heavy bool // also what takes the whole machine
 }
 
 // Register defines the flags for the options.

@@ -93,15 +93,17 @@ type stderr struct {
 	all   bytes.Buffer
 	begun int // where the line begins that is not complete
 	last  renewal
-	kept  renewal // the last one before the lock was lost; the lease is renewed until its command is dead
-	lost  bool
+	// The last one before the lock was lost; the lease is renewed until its command is dead.
+	kept renewal
+	lost bool
 }
 
 // A renewal is what a locker has said of one.
 type renewal struct {
 	number int           // how many there were
 	at     time.Duration // when it said so
-	valid  time.Duration // until when the lock was valid. That is a little late: by the time until the line arrived.
+	// Until when the lock was valid. That is a little late: by the time until the line arrived.
+	valid  time.Duration
 	margin time.Duration // from then until etcd may free the lock; 0: it did not say
 }
 

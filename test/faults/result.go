@@ -23,12 +23,12 @@ type Result struct {
 	Held      bool          `json:"held"` // the lock was kept
 	Overlap   time.Duration `json:"overlap"`
 	Death     time.Duration `json:"death,omitempty"`     // from the fault to the last sign of life
-	Late      time.Duration `json:"late,omitempty"`      // from the end of validity to the last sign of life; below 0: before
+	Late      time.Duration `json:"late,omitempty"`      // from the end of validity to the last sign of life
 	HandOver  time.Duration `json:"hand_over,omitempty"` // from the fault, or its end, to the next start
-	Endless   bool          `json:"endless,omitempty"`   // the holder's command ran on when the next one had run for long
-	Overdue   bool          `json:"overdue,omitempty"`   // something lived when etcd may have freed the lock
+	Endless   bool          `json:"endless,omitempty"`   // the command ran beside the next one for long
+	Overdue   bool          `json:"overdue,omitempty"`   // life when etcd may have freed the lock
 	FalseLoss bool          `json:"false_loss,omitempty"`
-	Starved   bool          `json:"starved,omitempty"` // a lock was lost as etcd or the whole machine stood still: the trial was made again
+	Starved   bool          `json:"starved,omitempty"` // etcd or the machine stood still: made again
 	Work      int           `json:"work,omitempty"`    // numbers written
 	Problems  []string      `json:"problems,omitempty"`
 

@@ -16,9 +16,10 @@ type suite struct {
 	options  Options
 	programs Programs
 	worlds   *worlds
-	groups   string        // where control groups can be made; empty: nowhere
-	pace     *pace         // of the machine
-	patience time.Duration // how much longer than it should take anything is waited for, to see it at all
+	groups   string // where control groups can be made; empty: nowhere
+	pace     *pace  // of the machine
+	// How much longer than it should take anything is waited for, to see it at all.
+	patience time.Duration
 
 	mu      sync.Mutex
 	results []Result

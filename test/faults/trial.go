@@ -58,8 +58,9 @@ type trial struct {
 	early           string        // that the holder ended, or was about to, before anything hit it
 	pressure        sched.Pressure
 	wait            time.Duration // that a thread may have had for a processor since the hit
-	next            *beat.Life    // the command that started after the hit, if one did before the end
-	result          Result
+	// The command that started after the hit, if one did before the end.
+	next   *beat.Life
+	result Result
 }
 
 // keys is what the keys of all locks are below.
@@ -238,7 +239,8 @@ func (t *trial) begin() {
 		}
 	}
 	if t.kind != "plain" {
-		time.Sleep(200 * time.Millisecond) // for the rest of the tree; that it is complete is not part of the trial
+		// For the rest of the tree; that it is complete is not part of the trial.
+		time.Sleep(200 * time.Millisecond)
 	}
 	if isCrowd(t.kind) {
 		t.awaitReady(t.holder.name)
@@ -246,7 +248,8 @@ func (t *trial) begin() {
 	for _, f := range t.spec.Faults {
 		t.bear(f.load)
 	}
-	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2)) // any moment between two renewals
+	// Any moment between two renewals.
+	time.Sleep(time.Duration(t.rng.Float64() * float64(t.ttl) / 2))
 	if t.holder.hasEnded() && t.spec.Locker.ours {
 		t.early = fmt.Sprintf("the holder has ended before anything hit it, with exit code %d", t.holder.status())
 	}
@@ -351,7 +354,8 @@ func (t *trial) marked() map[int]string { return etcdtest.Processes(t.mark()) }
 
 // clear ends whatever is left.
 func (t *trial) clear() {
-	os.WriteFile(filepath.Join(t.dir, "finish"), nil, 0o600) // what cannot be killed fast enough ends by that
+	// What cannot be killed fast enough ends by that.
+	os.WriteFile(filepath.Join(t.dir, "finish"), nil, 0o600)
 	t.mendAll()
 	t.unload()
 	if t.group.dir != "" {

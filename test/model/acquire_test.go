@@ -18,7 +18,8 @@ func (w *world) begin(x int) {
 	c.marks, c.turns, c.clock = marks, turns, clock
 }
 
-// rename gives the contender's next place a name of its own: what is still on its way cannot hit it.
+// rename gives the contender's next place a name of its own: what is still on its way cannot hit
+// it.
 func (w *world) rename(x int) {
 	w.clear(x, doubtful)
 	for i := range w.late {

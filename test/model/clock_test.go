@@ -3,8 +3,8 @@ package model
 // full is how many ticks a lease lasts from its renewal.
 const full = 2
 
-// A clock is what a contender and etcd know of a lease's life, in ticks, and the renewal that is under way. It is only
-// used by scenarios with time.
+// A clock is what a contender and etcd know of a lease's life, in ticks, and the renewal that is
+// under way. It is only used by scenarios with time.
 type clock struct {
 	client  uint8 // ticks until validity ends
 	server  uint8 // ticks until etcd may free the lease
@@ -76,7 +76,8 @@ func (w *world) acknowledge(x int) bool {
 	return w.say(x, "etcd renews @'s lease; @ reads K and its place")
 }
 
-// acknowledgeInVain: a leader that is none any more acknowledges the renewal, and the new one never hears of it.
+// acknowledgeInVain: a leader that is none any more acknowledges the renewal, and the new one never
+// hears of it.
 func (w *world) acknowledgeInVain(x int) bool {
 	c := &w.who[x].clock
 	if c.renewal != sent || w.term == 0 {

@@ -1,6 +1,7 @@
 package model
 
-// An answer is what etcd says to a transaction: whether the comparisons held and, if they did not, what there was.
+// An answer is what etcd says to a transaction: whether the comparisons held and, if they did not,
+// what there was.
 type answer struct {
 	done     bool
 	noLease  bool // refused because of a put under a lease that is no more
@@ -46,7 +47,8 @@ func (w *world) remove(k int) {
 	}
 }
 
-// tell lets watches know that a key is gone. What happened before a watch was confirmed it does not tell.
+// tell lets watches know that a key is gone. What happened before a watch was confirmed it does not
+// tell.
 func (w *world) tell(k int) {
 	for x := range w.who {
 		if c := &w.who[x]; w.is(x, watching) && !w.is(x, silent) && c.before == uint8(k) {
@@ -55,7 +57,8 @@ func (w *world) tell(k int) {
 	}
 }
 
-// acquire is the first transaction for a place of a contender's; of the half that TryLock begins with, nothing is put if it is refused.
+// acquire is the first transaction for a place of a contender's; of the half that TryLock begins
+// with, nothing is put if it is refused.
 func (w *world) acquire(x, place int, half bool) (a answer) {
 	free := w.keys[lock].create == 0 && (half || w.tail == nothing) || w.lacks(acquireComparesKey)
 	alone := w.newest(w.now+1) == nothing || w.lacks(acquireComparesLine)
@@ -87,8 +90,8 @@ func (w *world) putLock(place int) {
 	w.put(lock, uint8(place)+1)
 }
 
-// claim is made for the place created at r: with the comparison of the whole line; directly behind a holder that is gone only of the strangers;
-// after a listing with neither.
+// claim is made for the place created at r: with the comparison of the whole line; directly behind
+// a holder that is gone only of the strangers; after a listing with neither.
 func (w *world) claim(x int, own item, r rev, kind phase) answer {
 	mine := own.mod == r || w.lacks(claimComparesPlace)
 	free := w.keys[lock].create == 0 || w.lacks(claimComparesKey)
@@ -116,7 +119,8 @@ func (w *world) claim(x int, own item, r rev, kind phase) answer {
 	return a
 }
 
-// grantTo writes a place, in the revision that gives K to it. The watch on it tells, sooner or later.
+// grantTo writes a place, in the revision that gives K to it. The watch on it tells, sooner or
+// later.
 func (w *world) grantTo(place uint8) {
 	w.put(int(place), 0)
 	w.spend(place)
@@ -142,7 +146,8 @@ func (w *world) leave(x int) answer {
 	return a
 }
 
-// withdraw deletes the place if it is still as it was created, which means that it was not granted the lock.
+// withdraw deletes the place if it is still as it was created, which means that it was not granted
+// the lock.
 func (w *world) withdraw(x int, r rev, before uint8) answer {
 	a := answer{done: w.keys[x].mod == r || w.lacks(leaveLooks), key: w.keys[lock], own: w.keys[x]}
 	if !a.done {
@@ -158,8 +163,8 @@ func (w *world) withdraw(x int, r rev, before uint8) answer {
 	return a
 }
 
-// endLease ends the lease of a contender, by revocation or because it ran out: its keys go in one revision, and no
-// write under it will be accepted any more.
+// endLease ends the lease of a contender, by revocation or because it ran out: its keys go in one
+// revision, and no write under it will be accepted any more.
 func (w *world) endLease(x int) {
 	w.now++
 	for y := range w.who {
@@ -168,7 +173,7 @@ func (w *world) endLease(x int) {
 		}
 	}
 	if w.shared(x) {
-		w.removeUnder(ghost)
+		w.removeUnder(stray)
 	}
 }
 
@@ -183,9 +188,10 @@ func (w *world) endLeaseOf(y int) {
 	}
 }
 
-// removeUnder removes what is bound to the lease of a place: it, K if the place has it, and the tail if that names it.
+// removeUnder removes what is bound to the lease of a place: it, K if the place has it, and the
+// tail if that names it.
 func (w *world) removeUnder(place int) {
-	if !w.lacks(placeHasLease) && (place == ghost || !w.is(place, unbound)) {
+	if !w.lacks(placeHasLease) && (place == stray || !w.is(place, unbound)) {
 		w.remove(place)
 	}
 	if w.keys[lock].by == uint8(place)+1 && !w.lacks(keyHasLease) {

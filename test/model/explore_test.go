@@ -11,17 +11,18 @@ import (
 type property uint8
 
 const (
-	oneHolder    property = 1 << iota // at most one is at work, and nobody takes a K that is there
-	nobodyStuck                       // without further faults all can have their turn, and nothing is left
-	inOrder                           // turns in the order of the line
-	growing                           // tokens grow from holder to holder
-	noGhosts                          // what a late write would put, its sender reckons with
-	noFalseAlarm                      // who is told of a loss has lost something
+	oneHolder property = 1 << iota // at most one is at work, and nobody takes a K that is there
+	// Without further faults all can have their turn, and nothing is left.
+	nobodyStuck
+	inOrder      // turns in the order of the line
+	growing      // tokens grow from holder to holder
+	noStrays     // what a late write would put, its sender reckons with
+	noFalseAlarm // who is told of a loss has lost something
 	all          = 1<<iota - 1
 )
 
 var propertyNames = map[property]string{
-	oneHolder: "one holder", nobodyStuck: "nobody stuck", inOrder: "in order", growing: "tokens grow", noGhosts: "no ghosts", noFalseAlarm: "no false alarm",
+	oneHolder: "one holder", nobodyStuck: "nobody stuck", inOrder: "in order", growing: "tokens grow", noStrays: "no strays", noFalseAlarm: "no false alarm",
 }
 
 // A violation is how a property was broken: the shortest way there is.
@@ -49,7 +50,8 @@ type exploration struct {
 	table  []int32 // indices into states by hash, 0 is none
 	seed   maphash.Seed
 
-	edges []int32 // the states that each state can be relied on to come to, one state's after the other's
+	// The states that each state can be relied on to come to, one state's after the other's.
+	edges []int32
 	ends  []int32 // where in edges those of a state end
 
 	sources []int32 // the states that lead to each state, one state's after the other's
@@ -153,8 +155,8 @@ func (e *exploration) slot(s *state) int {
 	return at
 }
 
-// stuck finds a state from which no steps that can be relied on lead to where all have had their turn. If there is
-// none, then every run that is fair gets there once faults cease.
+// stuck finds a state from which no steps that can be relied on lead to where all have had their
+// turn. If there is none, then every run that is fair gets there once faults cease.
 func (e *exploration) stuck() *violation {
 	if e.wanted&nobodyStuck == 0 {
 		return nil

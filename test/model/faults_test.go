@@ -58,7 +58,7 @@ func (w *world) leaveLine(x int) bool {
 	case before == renewing:
 		w.sendRelease(x)
 	case w.shared(x):
-		w.haunt(x)
+		w.leaveStray(x)
 		w.end(x)
 	default:
 		c.phase = revoking

@@ -1,6 +1,7 @@
 package model
 
-// startOver: the place is lost. What is left of it is fenced off, and another one is taken. Own is what was read of it.
+// startOver: the place is lost. What is left of it is fenced off, and another one is taken. Own is
+// what was read of it.
 func (w *world) startOver(x int, own item) {
 	c := &w.who[x]
 	if c.phase.waits() && !w.is(x, touched|gone) {
@@ -20,7 +21,8 @@ func (w *world) startOver(x int, own item) {
 	}
 }
 
-// doubt: the outcome of acquire is not known. Nothing is built on it before it is fenced: its lease is revoked, or its name given up.
+// doubt: the outcome of acquire is not known. Nothing is built on it before it is fenced: its lease
+// is revoked, or its name given up.
 func (w *world) doubt(x int) {
 	c := &w.who[x]
 	c.then = again
@@ -33,7 +35,7 @@ func (w *world) doubt(x int) {
 		w.set(x, gone)
 		w.begin(x)
 	case w.shared(x):
-		w.haunt(x)
+		w.leaveStray(x)
 		w.end(x)
 	default:
 		c.phase = revoking

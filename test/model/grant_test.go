@@ -39,7 +39,8 @@ func (w *world) claimed(x int) {
 	}
 }
 
-// grant: the contender knows that it has the lock. With its validity over it has to renew before it may work.
+// grant: the contender knows that it has the lock. With its validity over it has to renew before it
+// may work.
 func (w *world) grant(x int, created, token rev) {
 	c := &w.who[x]
 	c.created, c.token, c.phase = created, token, working

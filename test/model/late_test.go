@@ -1,7 +1,7 @@
 package model
 
-// abandon makes the write under way one that may be applied late, or never. Under a lease that is no more nothing comes
-// of it.
+// abandon makes the write under way one that may be applied late, or never. Under a lease that is
+// no more nothing comes of it.
 func (w *world) abandon(x int) {
 	c := &w.who[x]
 	if w.is(x, gone) {
@@ -66,10 +66,11 @@ func (w *world) timeOut(x int) bool {
 // unseen: one more place would have to be given up than the exploration allows.
 func (w *world) unseen(x int) bool {
 	p := w.who[x].phase
-	return (p == trying || p == joining) && w.shared(x) && w.haunted()
+	return (p == trying || p == joining) && w.shared(x) && w.strayLeft()
 }
 
-// applyLate: a write of which nobody awaits the answer reaches etcd. It must not do anything that its sender does not reckon with.
+// applyLate: a write of which nobody awaits the answer reaches etcd. It must not do anything that
+// its sender does not reckon with.
 func (w *world) applyLate(i int) bool {
 	q := w.late[i]
 	if q.kind == idle {
@@ -99,26 +100,26 @@ func (w *world) applyLate(i int) bool {
 		w.withdraw(x, q.rev, q.other)
 	}
 	if done && q.moved {
-		w.broken |= noGhosts
+		w.broken |= noStrays
 	}
 	return true
 }
 
-// applyRenamed: what a late write names is a place that its sender has done with. What it would put nobody reckons with, but the session with
-// a place of which it has given up the name.
+// applyRenamed: what a late write names is a place that its sender has done with. What it would put
+// nobody reckons with, but the session with a place of which it has given up the name.
 func (w *world) applyRenamed(q request) {
 	x := int(q.who)
 	switch q.kind {
 	case trying, joining:
 		if !w.shared(x) {
-			w.broken |= noGhosts
+			w.broken |= noStrays
 			return
 		}
-		w.acquire(x, ghost, q.kind == trying)
+		w.acquire(x, stray, q.kind == trying)
 	case claimingNext, claiming, claimingListed:
 		before := w.state
 		if w.claim(x, item{}, q.rev, q.kind).done {
-			w.state, w.broken = before, w.broken|noGhosts
+			w.state, w.broken = before, w.broken|noStrays
 		}
 	case releasing:
 		w.release(x, q.rev, true, q.other)

@@ -1,7 +1,7 @@
 package model
 
-// The Mutex of etcd's concurrency package waits for all older keys below K/ and ignores K. It has no notion of a loss: no
-// step here takes its key away while it works.
+// The Mutex of etcd's concurrency package waits for all older keys below K/ and ignores K. It has
+// no notion of a loss: no step here takes its key away while it works.
 
 // mutexRequest: the request of the Mutex that is under way is applied and answered.
 func (w *world) mutexRequest() bool {

@@ -1,6 +1,7 @@
 package model
 
-// touch notes on whom an act of the operator's tells: on the holder, whether it knows of the grant yet or not.
+// touch notes on whom an act of the operator's tells: on the holder, whether it knows of the grant
+// yet or not.
 func (w *world) touch() {
 	for x := range w.who {
 		if own := w.keys[x]; w.who[x].phase.holds() || own.create != 0 && own.mod == w.keys[lock].mod {
@@ -59,14 +60,14 @@ func (w *world) deletesPlace(x int) bool {
 	return w.say(x, "the operator deletes @'s place")
 }
 
-// deletesGhost: nobody is at work there.
-func (w *world) deletesGhost() bool {
-	if w.keys[ghost].create == 0 || !w.strike(force) {
+// deletesStray: nobody is at work there.
+func (w *world) deletesStray() bool {
+	if w.keys[stray].create == 0 || !w.strike(force) {
 		return false
 	}
 	w.now++
-	w.remove(ghost)
-	return w.say(ghost, "the operator deletes @")
+	w.remove(stray)
+	return w.say(stray, "the operator deletes @")
 }
 
 // revokesLease is force, too.

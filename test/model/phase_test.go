@@ -7,15 +7,17 @@ const (
 	idle phase = iota // has had its turns, and left nothing behind
 
 	// Requests under way, in the order in which a contender comes to make them.
-	trying         // the first half of acquire alone
-	asking         // TryLock: who is there?
-	joining        // acquire
-	opening        // a watch on what it waits for
-	reading        // whether that is still there
-	blocked        // no request: waits for the watch to tell
-	claimingNext   // claim with the comparison of strangers, as the holder that it was behind is gone
-	claiming       // claim
-	listing        // the line, because a claim was refused, or because no tail said who is before it
+	trying  // the first half of acquire alone
+	asking  // TryLock: who is there?
+	joining // acquire
+	opening // a watch on what it waits for
+	reading // whether that is still there
+	blocked // no request: waits for the watch to tell
+	// Claim with the comparison of strangers, as the holder that it was behind is gone.
+	claimingNext
+	claiming // claim
+	// The line, because a claim was refused, or because no tail said who is before it.
+	listing
 	claimingListed // claim without the comparison of the line
 	renewing       // granted when validity was over: renew first
 

@@ -14,7 +14,8 @@ func (w *world) finish(x int) bool {
 	return w.say(x, "@'s work ends; passes to #", c.next)
 }
 
-// finishUnknowing: the work ends before the watch on the tail has told who comes next, or it was interrupted and never will.
+// finishUnknowing: the work ends before the watch on the tail has told who comes next, or it was
+// interrupted and never will.
 func (w *world) finishUnknowing(x int) bool {
 	c := &w.who[x]
 	if c.phase != working || c.next >= nothing {
@@ -76,7 +77,8 @@ func (w *world) die(x int) bool {
 	return true
 }
 
-// drop removes what is left of a lock that was lost: by revoking the lease, or as a release if that serves others too.
+// drop removes what is left of a lock that was lost: by revoking the lease, or as a release if that
+// serves others too.
 func (w *world) drop(x int) {
 	switch {
 	case w.shared(x):
@@ -108,7 +110,8 @@ func (w *world) released(x int) {
 func (w *world) left(x int) {
 	w.say(x, "etcd deletes @'s place")
 	a := w.leave(x)
-	before := w.is(x, repeated) && a.own.create == 0 && !w.lacks(absentAfterRepeated) // an earlier release was applied
+	// An earlier release was applied.
+	before := w.is(x, repeated) && a.own.create == 0 && !w.lacks(absentAfterRepeated)
 	if w.who[x].then == next && !before && !w.is(x, stale) {
 		w.alarm(x)
 	}
@@ -134,7 +137,8 @@ func (w *world) end(x int) {
 	}
 }
 
-// withdrawn: a place is given up, unless it was granted the lock meanwhile. Then that is given on as a holder gives it on.
+// withdrawn: a place is given up, unless it was granted the lock meanwhile. Then that is given on
+// as a holder gives it on.
 func (w *world) withdrawn(x int) {
 	c := &w.who[x]
 	a := w.withdraw(x, c.created, c.before)

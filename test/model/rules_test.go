@@ -74,8 +74,8 @@ const (
 	revokeIsConfirmed
 	notFoundIsDone
 
-	ghostIsTakenOut
-	ghostComparesKey
+	strayIsTakenOut
+	strayComparesKey
 	orphanIsDeleted
 
 	rules

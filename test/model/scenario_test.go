@@ -2,8 +2,9 @@ package model
 
 // A scenario is who takes part, and what may happen to them.
 type scenario struct {
-	without  rule
-	start    [ours]phase // joining, or trying to begin with the first half alone; idle: does not take part
+	without rule
+	// Joining, or trying to begin with the first half alone; idle: does not take part.
+	start    [ours]phase
 	try      [ours]bool  // TryLock
 	unlinked [ours]bool  // may not write the tail
 	turns    [ours]uint8 // 1 if not given
@@ -26,7 +27,8 @@ func (s *scenario) shared(x int) bool {
 	return false
 }
 
-// checked is what is checked of a scenario. Where there is time, it alone could bring on what somebody waits for.
+// checked is what is checked of a scenario. Where there is time, it alone could bring on what
+// somebody waits for.
 func (s *scenario) checked() property {
 	if s.timed {
 		return all &^ nobodyStuck
@@ -54,7 +56,8 @@ func (s *scenario) initial() state {
 // somebody is a contender that knows nothing yet, or any more.
 func somebody(p phase) contender { return contender{phase: p, before: nothing, next: nothing} }
 
-// crowd checks that at most one is at work. Who lost the lock by force does not count: it is told, and stops.
+// crowd checks that at most one is at work. Who lost the lock by force does not count: it is told,
+// and stops.
 func (w *world) crowd() {
 	n := 0
 	for x := range w.who {
@@ -77,7 +80,7 @@ func (s *state) finished() bool {
 			return false
 		}
 	}
-	if s.keys[ghost].create != 0 || s.tail != nothing {
+	if s.keys[stray].create != 0 || s.tail != nothing {
 		return false
 	}
 	return (s.mutex.phase == idle || s.mutex.phase == crashed) && s.keys[mutex].create == 0 && s.keys[lock].create == 0
@@ -100,7 +103,7 @@ var steps = []struct {
 	{ours, (*world).loseTouch}, {ours, (*world).fallSilent},
 
 	{1, alone((*world).deletesKey)}, {1, alone((*world).overwritesKey)}, {1, alone((*world).putsKey)}, {1, alone((*world).takesKeyBack)},
-	{ours, (*world).deletesPlace}, {1, alone((*world).deletesGhost)}, {ours, (*world).revokesLease}, {1, alone((*world).putForeign)},
+	{ours, (*world).deletesPlace}, {1, alone((*world).deletesStray)}, {ours, (*world).revokesLease}, {1, alone((*world).putForeign)},
 
 	{1, alone((*world).tick)}, {1, alone((*world).elect)},
 	{ours, (*world).sendRenewal}, {ours, (*world).acknowledge}, {ours, (*world).acknowledgeInVain}, {ours, (*world).countRenewal},
@@ -110,9 +113,9 @@ func alone(step func(*world) bool) func(*world, int) bool {
 	return func(w *world, _ int) bool { return step(w) }
 }
 
-// requests are what etcd does with a contender's request that is under way, and what the contender does then. That both
-// are one step leaves nothing out: whatever can happen between an answer and what follows from it can happen before
-// the request that follows is applied.
+// requests are what etcd does with a contender's request that is under way, and what the contender
+// does then. That both are one step leaves nothing out: whatever can happen between an answer and
+// what follows from it can happen before the request that follows is applied.
 var requests = [phases]func(*world, int){
 	trying: (*world).tried, asking: (*world).asked, joining: (*world).joined, opening: (*world).opened, reading: (*world).read,
 	claimingNext: (*world).claimed, claiming: (*world).claimed, listing: (*world).listedLine, claimingListed: (*world).claimed, renewing: (*world).renewed,

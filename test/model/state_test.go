@@ -5,25 +5,26 @@ import (
 	"strings"
 )
 
-// A rev is a revision of etcd's. Only the order of revisions matters, so they are renumbered after each step: that makes
-// the number of states finite. 0 is none.
+// A rev is a revision of etcd's. Only the order of revisions matters, so they are renumbered after
+// each step: that makes the number of states finite. 0 is none.
 type rev = uint8
 
 // The keys: the places of our contenders, of which the index is the contender's, then the rest.
 const (
 	ours    = 3 // contenders of our kind
 	mutex   = 3 // the Mutex, and its key
-	ghost   = 4 // a place of which the name was given up, on the lease that two share
+	stray   = 4 // a place of which the name was given up, on the lease that two share
 	foreign = 5 // a key below K/ that is no place
 	lock    = 6 // K
 	nothing = 7 // no key
-	spent   = 8 // as a successor: there was one, but it does not stand there as it did, or it cannot be known
+	// As a successor: there was one, but it does not stand there as it did, or it cannot be known.
+	spent = 8
 )
 
 const names = "ABCMGFK"
 
-// An item is one key with what etcd knows of it; not there if create is 0. By says whose it is, of K: 1 + the index of a
-// place, 0 for the operator.
+// An item is one key with what etcd knows of it; not there if create is 0. By says whose it is, of
+// K: 1 + the index of a place, 0 for the operator.
 type item struct {
 	create, mod rev
 	by          uint8
@@ -71,14 +72,16 @@ type neighbour struct {
 	create rev
 }
 
-// A request is a write of which the sender no longer awaits the answer. It may be applied at any time, or never.
+// A request is a write of which the sender no longer awaits the answer. It may be applied at any
+// time, or never.
 type request struct {
-	kind    phase // in which it was sent
-	who     uint8
-	rev     rev   // which it names
-	other   uint8 // the place it names besides its own: a release the successor's, a leave the one before
-	renamed bool  // the sender's place has another name by now
-	moved   bool  // the sender has begun anew since
+	kind phase // in which it was sent
+	who  uint8
+	rev  rev // which it names
+	// The place it names besides its own: a release the successor's, a leave the one before.
+	other   uint8
+	renamed bool // the sender's place has another name by now
+	moved   bool // the sender has begun anew since
 }
 
 // slots is how many late requests there can be: scenarios see to it that they suffice.
@@ -134,7 +137,8 @@ func (w *world) is(x int, m mark) bool { return w.who[x].marks&m != 0 }
 func (w *world) set(x int, m mark)     { w.who[x].marks |= m }
 func (w *world) clear(x int, m mark)   { w.who[x].marks &^= m }
 
-// settle makes the state canonical: what cannot matter any more is forgotten, revisions are renumbered.
+// settle makes the state canonical: what cannot matter any more is forgotten, revisions are
+// renumbered.
 func (w *world) settle() {
 	for f := range counted {
 		w.budget[f] = min(w.budget[f], w.budget[anyFault])
@@ -153,7 +157,8 @@ func (w *world) settle() {
 	}
 }
 
-// forgetLast forgets the last token if every later one is greater: these are K's revision as it is, or a newer one.
+// forgetLast forgets the last token if every later one is greater: these are K's revision as it is,
+// or a newer one.
 func (w *world) forgetLast() {
 	if k := w.keys[lock]; w.last == w.now || k.create != 0 && k.mod <= w.last || w.lacks(tokenIsModRevision) {
 		return

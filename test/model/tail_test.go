@@ -1,11 +1,13 @@
 package model
 
-// linked is true of a place whose contender swaps the tail when it joins. All other keys below K/ are strangers' to those.
+// linked is true of a place whose contender swaps the tail when it joins. All other keys below K/
+// are strangers' to those.
 func (s *scenario) linked(place uint8) bool {
-	return place < ours && !s.unlinked[place] || place == ghost
+	return place < ours && !s.unlinked[place] || place == stray
 }
 
-// swapTail: a place was put behind another one, in the current revision. Those who stand in line hear of it.
+// swapTail: a place was put behind another one, in the current revision. Those who stand in line
+// hear of it.
 func (w *world) swapTail(place uint8) {
 	w.tail = place
 	for x := range w.who {
@@ -56,9 +58,10 @@ func (w *world) dropTail(place uint8) {
 	}
 }
 
-// putBackTail has the tail name the place before, if it names the one that leaves. If that does not stand there, the tail is deleted: a put under
-// a lease that may be gone would have the whole leave refused. It is no change that names a successor: whoever stands before has seen the one
-// that leaves, or somebody else, join.
+// putBackTail has the tail name the place before, if it names the one that leaves. If that does not
+// stand there, the tail is deleted: a put under a lease that may be gone would have the whole leave
+// refused. It is no change that names a successor: whoever stands before has seen the one that
+// leaves, or somebody else, join.
 func (w *world) putBackTail(place, before uint8) {
 	there := before < lock && w.linked(before) && (w.keys[before].create != 0 || w.lacks(putBackComparesPlace))
 	if w.tail != place || !there {
@@ -67,22 +70,25 @@ func (w *world) putBackTail(place, before uint8) {
 	}
 	w.tail = before
 	for x := range w.who {
-		there := w.keys[x].create != 0 && w.stands(x) && w.linked(uint8(x)) // one that has left has no use for a successor
+		// One that has left has no use for a successor.
+		there := w.keys[x].create != 0 && w.stands(x) && w.linked(uint8(x))
 		if there && !w.is(x, silent) && w.who[x].next == nothing {
 			w.broken |= inOrder
 		}
 	}
 }
 
-// strangers reports whether there are keys below K/ that are not in the range of those who swap the tail. One comparison finds that out.
+// strangers reports whether there are keys below K/ that are not in the range of those who swap the
+// tail. One comparison finds that out.
 func (w *world) strangers() bool {
 	return nothing != w.newestOf(w.now+1, func(k uint8) bool {
 		return !w.linked(k) && (k >= mutex || !w.lacks(unlinkedIsAStranger))
 	})
 }
 
-// mayPass compares, for a pass, that the lock is ours, that the successor stands where it joined, and that no stranger is in line.
-// (That the passing one's place is compared, too, is good for nothing that this model knows: all holds without it.)
+// mayPass compares, for a pass, that the lock is ours, that the successor stands where it joined,
+// and that no stranger is in line. (That the passing one's place is compared, too, is good for
+// nothing that this model knows: all holds without it.)
 func (w *world) mayPass(x int, token rev, renamed bool, to uint8) bool {
 	ours := w.keys[lock].mod == token || w.lacks(passComparesKey)
 	ours = ours && !renamed && w.keys[x].mod == token
@@ -90,7 +96,8 @@ func (w *world) mayPass(x int, token rev, renamed bool, to uint8) bool {
 	return ours && there && (!w.strangers() || w.lacks(passComparesStrangers))
 }
 
-// pass gives K to the successor, and touches its place. The successor must be the next in line, and K the passing one's.
+// pass gives K to the successor, and touches its place. The successor must be the next in line, and
+// K the passing one's.
 func (w *world) pass(x int, to uint8) {
 	w.now++
 	if k := w.keys[lock]; k.create != 0 && k.by != uint8(x)+1 {
@@ -116,7 +123,8 @@ func (w *world) overtakes(r rev) {
 	}
 }
 
-// release passes K on, or deletes it and the place, if K's revision is the token. The place may have had another name.
+// release passes K on, or deletes it and the place, if K's revision is the token. The place may
+// have had another name.
 func (w *world) release(x int, token rev, renamed bool, to uint8) (done bool) {
 	if to < nothing && w.mayPass(x, token, renamed, to) {
 		w.pass(x, to)

@@ -24,7 +24,8 @@ func (w *world) opened(x int) {
 	}
 }
 
-// inTheWay: K is, as long as it is there, and a key below K/ that is older. One that was created anew is newer.
+// inTheWay: K is, as long as it is there, and a key below K/ that is older. One that was created
+// anew is newer.
 func (w *world) inTheWay(x int) bool {
 	k := w.who[x].before
 	create, own := w.keys[k].create, w.who[x].created
@@ -73,7 +74,8 @@ func (w *world) unblock(x int) {
 	w.who[x].before = nothing
 }
 
-// wake: what stood in the way is gone. If it was the holder it is our turn, else a claim tells, unless the tail's history does.
+// wake: what stood in the way is gone. If it was the holder it is our turn, else a claim tells,
+// unless the tail's history does.
 func (w *world) wake(x int) bool {
 	c := &w.who[x]
 	if c.phase != blocked || !w.is(x, event) {
@@ -103,8 +105,9 @@ func (w *world) looksBack(x int) bool {
 	return true
 }
 
-// inHistory is the place that is found by going back in the tail's history: the newest older one that is there, of those who swapped
-// the tail. History may be compacted, and it ends where the tail was deleted: nobody can count on it.
+// inHistory is the place that is found by going back in the tail's history: the newest older one
+// that is there, of those who swapped the tail. History may be compacted, and it ends where the
+// tail was deleted: nobody can count on it.
 func (w *world) inHistory(x int) uint8 {
 	c := &w.who[x]
 	if !w.linked(uint8(x)) || !w.linked(c.before) || w.is(x, behindHolder) {
@@ -116,7 +119,8 @@ func (w *world) inHistory(x int) uint8 {
 	return w.newestOf(c.created, w.linked)
 }
 
-// hears: the watch on its own place tells that it was written, which is the grant, be it by a pass or by an own claim that came late.
+// hears: the watch on its own place tells that it was written, which is the grant, be it by a pass
+// or by an own claim that came late.
 func (w *world) hears(x int) bool {
 	c := &w.who[x]
 	if !w.is(x, told) || !c.phase.waits() {

@@ -321,7 +321,8 @@ func (s *soak) operate() {
 				return err
 			})
 		}
-		s.insist(func(ctx context.Context) error { _, err := client.Delete(ctx, k); return err }) // else nobody gets the lock any more
+		// Else nobody gets the lock any more.
+		s.insist(func(ctx context.Context) error { _, err := client.Delete(ctx, k); return err })
 	})
 }
 

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package stubborn plays the parts in a command's tree that no shell can play: processes that are hard to find or to end.
+// Package stubborn plays the parts in a command's tree that no shell can play: processes that are
+// hard to find or to end.
 package stubborn
 
 import (
@@ -20,8 +21,8 @@ var Parts = map[string]func(ready func(error)){
 	"outlives its main thread": headless,
 }
 
-// Play plays a part for an hour at most, and calls ready when it has begun. It is called by the main
-// goroutine, which must have been locked to the main thread since the start.
+// Play plays a part for an hour at most, and calls ready when it has begun. It is called by the
+// main goroutine, which must have been locked to the main thread since the start.
 func Play(part string, ready func(error)) {
 	play, ok := Parts[part]
 	if !ok {

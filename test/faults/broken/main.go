@@ -159,7 +159,8 @@ func (w *work) hold() (int, error) {
 	case "has no patience":
 		short := make(chan struct{})
 		go func() {
-			for w.held.Remaining() > w.ttl-2500*time.Millisecond { // a renewal each second, and one has failed
+			// A renewal each second, and one has failed.
+			for w.held.Remaining() > w.ttl-2500*time.Millisecond {
 				time.Sleep(10 * time.Millisecond)
 			}
 			close(short)

@@ -42,7 +42,8 @@ func crowd(dir string) map[int]string {
 func isStranger(pid int, dir string) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil || len(environ) == 0 {
-		return false // it may be another user's, or about to be executed, or its main thread has ended
+		// It may be another user's, or about to be executed, or its main thread has ended.
+		return false
 	}
 	trial, _ := environment(pid)
 	return trial != dir

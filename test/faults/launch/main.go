@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { runtime.LockOSThread() } // priorities are a thread's, and the main thread's are kept when it executes a program
+// Priorities are a thread's, and the main thread's are kept when it executes a program.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	cpu := flag.Int("cpu", -1, "run on this `processor` alone")

@@ -1,0 +1,77 @@
+package test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// eachGoFile calls do with each Go file of the project, as a path from its root, and its content.
+func eachGoFile(t *testing.T, do func(path, content string)) {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		do(strings.TrimPrefix(path, "../"), string(content))
+		n++
+		return err
+	})
+	if err != nil || n < 100 {
+		t.Fatalf("%d files, %v", n, err)
+	}
+}
+
+// TestWords: no Go file has a word for which the field has a better one. They are in a file of
+// their own, so that this one has none of them.
+func TestWords(t *testing.T) {
+	list, err := os.ReadFile("words.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Fields(string(list))
+	if len(words) < 5 {
+		t.Fatalf("words: %q", words)
+	}
+	forbidden := regexp.MustCompile(`(?i)` + strings.Join(words, "|"))
+	eachGoFile(t, func(path, content string) {
+		for i, line := range strings.Split(content, "\n") {
+			if word := forbidden.FindString(line); word != "" {
+				t.Errorf("%s:%d: %q", path, i+1, word)
+			}
+		}
+	})
+}
+
+// TestCommentsAreNarrow: a comment ends in column 100 at the latest, where a tab counts as 4. An
+// address alone may be longer.
+func TestCommentsAreNarrow(t *testing.T) {
+	eachGoFile(t, func(path, content string) {
+		files := token.NewFileSet()
+		file, err := parser.ParseFile(files, path, content, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(content, "\n")
+		for _, group := range file.Comments {
+			for _, comment := range group.List {
+				first := files.Position(comment.Pos()).Line
+				for n := range strings.Split(comment.Text, "\n") {
+					line := lines[first-1+n]
+					wide := utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    ")) > widest
+					if wide && !strings.HasPrefix(comment.Text, "//go:") && !strings.Contains(line, "://") {
+						t.Errorf("%s:%d: more than %d columns", path, first+n, widest)
+					}
+				}
+			}
+		}
+	})
+}
