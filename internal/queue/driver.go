@@ -209,11 +209,8 @@ func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool)
 		d.mu.Lock()
 		if done() || ctx.Err() != nil {
 			d.callers--
-			if d.m.State() < protocol.Held && !done() && d.take() != nil {
-				// Nobody waits for it any more.
-				d.sending = false
-				d.stepLocked(protocol.Cancel{})
-				d.stepLocked(protocol.Answer{Outcome: protocol.Unknown})
+			if !done() {
+				d.unsendLocked()
 			}
 			d.mu.Unlock()
 			d.kick()
@@ -232,6 +229,20 @@ func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool)
 		d.mu.Lock()
 		d.sending = false
 		d.mu.Unlock()
+	}
+}
+
+// unsendLocked gives up a request of somebody who waits that was not sent yet.
+func (d *driver) unsendLocked() {
+	if d.m.State() >= protocol.Held || d.sending || d.next == nil {
+		return
+	}
+	joins := d.next.Joins()
+	d.next = nil
+	d.stepLocked(protocol.Cancel{})
+	d.stepLocked(protocol.Answer{Outcome: protocol.Unknown})
+	if joins {
+		d.settledLocked()
 	}
 }
 
