@@ -11,26 +11,31 @@ import (
 
 // A Result is what came of a trial.
 type Result struct {
-	Locker    string        `json:"locker"`
-	Row       string        `json:"row"` // of the table
-	Name      string        `json:"name"`
-	Seed      uint64        `json:"seed"`
-	User      string        `json:"user"`             // whose the lockers were
-	Groups    bool          `json:"groups,omitempty"` // they could make control groups
-	Exempt    bool          `json:"exempt,omitempty"` // no promise covers it
-	Outcome   string        `json:"outcome"`          // that is expected
-	Forced    bool          `json:"forced,omitempty"`
-	Held      bool          `json:"held"` // the lock was kept
-	Overlap   time.Duration `json:"overlap"`
-	Death     time.Duration `json:"death,omitempty"`     // from the fault to the last sign of life
-	Late      time.Duration `json:"late,omitempty"`      // from the end of validity to the last sign of life
-	HandOver  time.Duration `json:"hand_over,omitempty"` // from the fault, or its end, to the next start
-	Endless   bool          `json:"endless,omitempty"`   // the command ran beside the next one for long
-	Overdue   bool          `json:"overdue,omitempty"`   // life when etcd may have freed the lock
-	FalseLoss bool          `json:"false_loss,omitempty"`
-	Starved   bool          `json:"starved,omitempty"` // etcd or the machine stood still: made again
-	Work      int           `json:"work,omitempty"`    // numbers written
-	Problems  []string      `json:"problems,omitempty"`
+	Locker  string        `json:"locker"`
+	Row     string        `json:"row"` // of the table
+	Name    string        `json:"name"`
+	Seed    uint64        `json:"seed"`
+	User    string        `json:"user"`             // whose the lockers were
+	Groups  bool          `json:"groups,omitempty"` // they could make control groups
+	Exempt  bool          `json:"exempt,omitempty"` // no promise covers it
+	Outcome string        `json:"outcome"`          // that is expected
+	Forced  bool          `json:"forced,omitempty"`
+	Held    bool          `json:"held"` // the lock was kept
+	Overlap time.Duration `json:"overlap"`
+	// From the fault to the last sign of life, and from the end of validity to it.
+	Death time.Duration `json:"death,omitempty"`
+	Late  time.Duration `json:"late,omitempty"`
+	// From the fault, or its end, to the next start.
+	HandOver time.Duration `json:"hand_over,omitempty"`
+	// The holder's command ran on when the next one had run for long.
+	Endless bool `json:"endless,omitempty"`
+	// Something lived when etcd may have freed the lock.
+	Overdue   bool `json:"overdue,omitempty"`
+	FalseLoss bool `json:"false_loss,omitempty"`
+	// A lock was lost as etcd or the whole machine stood still: the trial was made again.
+	Starved  bool     `json:"starved,omitempty"`
+	Work     int      `json:"work,omitempty"` // numbers written
+	Problems []string `json:"problems,omitempty"`
 
 	// Unpromised is what would have been problems on processors that were less busy: the trial was
 	// made again.
