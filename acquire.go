@@ -97,7 +97,7 @@ func (l *Lock) mayStartOver(ctx context.Context, h *holding, err error, inLine b
 	case ctx.Err() != nil:
 		return false
 	case retry.IsNoSpace(err):
-		return inLine // who has stood in line waits until there is space
+		return inLine // then it waits until there is space
 	case retry.IsDenied(err):
 		return h.place.Linked && l.unlinked
 	}

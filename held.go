@@ -134,47 +134,47 @@ func (h *Held) holding() *holding {
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 
 // again is what Lock does while the lock is held. Unlocked meanwhile, it is not held any more.
-func (c *holding) again(ctx context.Context) (held *Held, unlocked bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Connect, ErrNoAnswer)
+func (h *holding) again(ctx context.Context) (held *Held, unlocked bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, h.Connect, ErrNoAnswer)
 	defer cancel()
-	err = c.refreshNow(ctx)
-	if c.hasLeft() && errors.Is(err, ErrNotHeld) {
+	err = h.refreshNow(ctx)
+	if h.hasLeft() && errors.Is(err, ErrNotHeld) {
 		return nil, true, nil
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	return &c.held, false, nil
+	return &h.held, false, nil
 }
 
 // refreshNow renews a lock that is held. It ends when the lock is unlocked.
-func (c *holding) refreshNow(ctx context.Context) error {
+func (h *holding) refreshNow(ctx context.Context) error {
 	rpc, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		select {
-		case <-c.expired:
+		case <-h.expired:
 			cancel(ErrNotHeld)
 		case <-rpc.Done():
 		}
 	}()
-	err := c.lease.RenewNow(rpc, c.queue)
+	err := h.lease.RenewNow(rpc, h.queue)
 	if err == nil {
-		c.queue.OnRenewed()
+		h.queue.OnRenewed()
 	}
-	if lost := c.lostError(); lost != nil && !c.hasLeft() {
+	if lost := h.lostError(); lost != nil && !h.hasLeft() {
 		return lost
 	}
 	if err != nil {
-		return fmt.Errorf("renewing lock %q: %w", c.place.Lock, err)
+		return fmt.Errorf("renewing lock %q: %w", h.place.Lock, err)
 	}
-	if c.hasLeft() {
+	if h.hasLeft() {
 		return ErrNotHeld
 	}
 	return nil
 }
 
 // mustBeUnlocked is the error of who wants a lock again that was lost and is still valid.
-func (c *holding) mustBeUnlocked() error {
-	return fmt.Errorf("it was lost, and is to be unlocked first: %w", c.lostError())
+func (h *holding) mustBeUnlocked() error {
+	return fmt.Errorf("it was lost, and is to be unlocked first: %w", h.lostError())
 }

@@ -24,7 +24,7 @@ type holding struct {
 	lease *lease.Lease
 	asked atomic.Bool // it was asked to end, and not its lock or its session
 
-	expired chan struct{} // the lock may be somebody else's
+	expired chan struct{} // another contender may have the lock
 	over    chan struct{} // it has been unlocked
 
 	mu     sync.Mutex

@@ -153,7 +153,7 @@ func (l *Lock) drop(ctx context.Context, h *holding) {
 	h.fence(ctx)
 }
 
-// release gives the lock to who is next in line, or back, with one transaction, and keeps the
+// release passes the lock to the successor, or gives it back, with one transaction, and keeps the
 // lease.
 func (h *holding) release(ctx context.Context) (reusable bool, err error) {
 	r := h.queue.Release(ctx)
@@ -206,8 +206,8 @@ func (h *holding) removeWithoutLease(ctx context.Context) {
 	h.owner.session.payOn()
 }
 
-// withdraw gives the lock to who is next in line, or back by revoking the lease, which goes in any
-// case. A read before it tells whether it was still ours.
+// withdraw passes the lock to the successor, or gives it back by revoking the lease, which goes in
+// any case. A read before it tells whether it was still ours.
 func (h *holding) withdraw(ctx context.Context) (reusable bool, err error) {
 	ctx, cancel := h.lease.ToEnd(ctx, fenceLimit)
 	defer cancel()

@@ -175,12 +175,7 @@ func TestNothingIsWatchedInVain(t *testing.T) {
 	}
 	causeOf(t, held)
 	sign.Unlock(etcdtest.Context(t))
-	etcdtest.Await(t, "all watches to end", func(context.Context) error {
-		if n := l.Watched(); n > 0 {
-			return fmt.Errorf("%d watches", n)
-		}
-		return nil
-	})
+	awaitNoWatch(t, l)
 }
 
 // awaitBehind waits until somebody's place is behind another's.

@@ -57,6 +57,17 @@ func awaitWatches(t testing.TB, l *etcdlock.Lock, n int) {
 	})
 }
 
+// awaitNoWatch waits until the client of a lock has not asked to watch anything.
+func awaitNoWatch(t testing.TB, l *etcdlock.Lock) {
+	t.Helper()
+	etcdtest.Await(t, "all watches to end", func(context.Context) error {
+		if n := l.Watched(); n > 0 {
+			return fmt.Errorf("%d watches", n)
+		}
+		return nil
+	})
+}
+
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()

@@ -519,12 +519,7 @@ func TestRefusedAtFirst(t *testing.T) {
 		mustLock(t, l)
 		<-hit
 		mustUnlock(t, l)
-		etcdtest.Await(t, "all watches to end", func(context.Context) error {
-			if n := l.Watched(); n > 0 {
-				return fmt.Errorf("%d watches", n)
-			}
-			return nil
-		})
+		awaitNoWatch(t, l)
 	})
 }
 

@@ -4,7 +4,6 @@ package test
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,27 +200,17 @@ func TestSkipsAreCounted(t *testing.T) {
 	counted := regexp.MustCompile(`\betcdtest\.(Missing|Skip)\(`)
 	hook := regexp.MustCompile(`\betcdtest\.Main\(m\)`)
 	counting, hooked := map[string]bool{}, map[string]bool{}
-	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") {
-			return err
+	eachGoFile(t, func(name, source string) {
+		dir := filepath.Dir(name)
+		if dir == "internal/etcdtest" {
+			return
 		}
-		source, err := os.ReadFile(name)
-		if err != nil {
-			return err
+		counting[dir] = counting[dir] || counted.MatchString(source)
+		hooked[dir] = hooked[dir] || hook.MatchString(source)
+		if found := skip.FindString(source); found != "" {
+			t.Errorf("%s calls %s): call etcdtest.Missing or etcdtest.Skip", name, found)
 		}
-		name = strings.TrimPrefix(name, "../")
-		if dir := filepath.Dir(name); dir != "internal/etcdtest" {
-			counting[dir] = counting[dir] || counted.Match(source)
-			hooked[dir] = hooked[dir] || hook.Match(source)
-			if found := skip.Find(source); found != nil {
-				t.Errorf("%s calls %s): call etcdtest.Missing or etcdtest.Skip", name, found)
-			}
-		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for dir, counts := range counting {
 		if counts && !hooked[dir] {
 			t.Errorf("%s skips tests, and its TestMain does not call etcdtest.Main", dir)

@@ -133,7 +133,7 @@ const (
 // A Reason says how a lock was lost.
 type Reason int
 
-// The reasons. A lock that is lost by force may be somebody else's already.
+// The reasons. After a loss by force another contender may have the lock already.
 const (
 	NotLost Reason = iota
 	Unrenewed

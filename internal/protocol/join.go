@@ -3,8 +3,8 @@ package protocol
 // joining is a machine that is about to get a place.
 type joining struct{ *Machine }
 
-// acquire begins. Who met nobody the last time, and who only tries, begins with a request that is
-// half as long and, refused, has written nothing.
+// acquire begins. After a lock that was free the last time, and to try, the first request is half
+// as long and, if refused, has written nothing.
 func (m joining) acquire() {
 	m.transition(Joining, noStep)
 	if m.noLease {

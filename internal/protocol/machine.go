@@ -121,7 +121,7 @@ func New(c Config) Machine { return Machine{Config: c, settled: true} }
 // State returns the state.
 func (m *Machine) State() State { return m.state }
 
-// Token returns the fencing token, 0 as long as there is none.
+// Token returns the fencing token, 0 before the lock was granted.
 func (m *Machine) Token() int64 { return m.token }
 
 // LostPlace reports whether somebody has deleted or written the place while the lock was ours.
@@ -223,7 +223,7 @@ func (m *Machine) answer(a Answer) {
 		waiting{m}.waitAnswer(a)
 	case Leaving:
 		leaving{m}.leaveAnswer(a)
-	default: // the driver answers what is under way, so there is none
+	default: // no request is under way in the other states
 	}
 }
 

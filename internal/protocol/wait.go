@@ -147,7 +147,7 @@ func (m waiting) lookedBack(a Answer) {
 }
 
 // claimBehind takes the lock if it is our turn. Gone is the predecessor that is gone, if one is
-// known. Who stood directly behind a holder is next if no stranger is in line, and need not have
+// known. The place directly behind a holder is next if no stranger is in line: it need not have
 // etcd go through the line.
 func (m waiting) claimBehind(gone Ahead) {
 	m.gone = gone
@@ -195,7 +195,7 @@ func (m waiting) look(gone Ahead, crowd bool) {
 	m.transition(Looking, noStep)
 	m.gone, m.crowd = gone, crowd
 	m.pos.ahead = Ahead{}
-	m.send(lookLine, Request{Name: ReadLine})
+	m.send(lookLine, Request{Name: ReadLine, Rev: m.pos.create})
 }
 
 // lookedAtLine takes the answer to a read of the line. In a long one the search begins behind what

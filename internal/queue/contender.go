@@ -19,7 +19,7 @@ import (
 type User interface {
 	Waiting()                               // behind somebody else
 	Lost(reason protocol.Reason, why error) // or about to be
-	Expired()                               // the lock may be somebody else's
+	Expired()                               // another contender may have the lock
 }
 
 // Options are what a contender is made with.
@@ -143,7 +143,7 @@ func (c *Contender) KnowsNext() bool {
 // Settled reports whether all requests to join have been answered.
 func (c *Contender) Settled() bool { return c.requests.unsettled.Load() == 0 }
 
-// User returns who is told of what becomes of the contender.
+// User returns the User that is told what becomes of the contender.
 func (c *Contender) User() User { return c.user }
 
 // Released says how a release has ended.
@@ -153,9 +153,9 @@ type Released struct {
 	Err       error           // why it is not confirmed
 }
 
-// Release gives the lock to who is next in line, or back, with one transaction. It does not go on
-// when validity has ended, or ctx is done: a lease that is not shared is not renewed any more. What
-// is left then goes with the lease, or, if that is shared, is removed in the background.
+// Release passes the lock to the successor, or gives it back, with one transaction. It does not go
+// on when validity has ended, or ctx is done: a lease that is not shared is not renewed any more.
+// What is left then goes with the lease, or, if that is shared, is removed in the background.
 func (c *Contender) Release(ctx context.Context) Released {
 	c.Lease.Remove(c)
 	c.requests.ends.Store(true)
@@ -196,7 +196,7 @@ func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.m.Compare(translate.KeysOf(resp)), nil
+	return c.m.Compare(translate.KeysOf(resp, 0)), nil
 }
 
 // IsOverwritten reports whether somebody else may have written the place, or made another of its

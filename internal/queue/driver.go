@@ -26,7 +26,7 @@ type driver struct {
 	user     User
 	self     self
 	requests requests
-	wake     chan struct{} // something has happened that a caller who waits must know
+	wake     chan struct{} // something has happened that a waiting caller must know
 
 	token atomic.Int64
 
@@ -207,9 +207,10 @@ func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool)
 	d.step(in)
 	for {
 		d.mu.Lock()
-		if done() || ctx.Err() != nil {
+		is := done()
+		if is || ctx.Err() != nil {
 			d.callers--
-			if !done() {
+			if !is {
 				d.unsendLocked()
 			}
 			d.mu.Unlock()
@@ -232,7 +233,7 @@ func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool)
 	}
 }
 
-// unsendLocked gives up a request of somebody who waits that was not sent yet.
+// unsendLocked gives up a request of a waiter that was not sent yet.
 func (d *driver) unsendLocked() {
 	if d.m.State() >= protocol.Held || d.sending || d.next == nil {
 		return
@@ -246,7 +247,7 @@ func (d *driver) unsendLocked() {
 	}
 }
 
-// take returns the request that is to be sent now, nil if there is none. It is called with mu
+// take returns the request that is to be sent now, or nil. It is called with mu
 // locked.
 func (d *driver) take() *protocol.Request {
 	if d.sending || d.next == nil {
@@ -277,17 +278,14 @@ func (d *driver) drain(ctx context.Context) {
 
 // send sends a request until its outcome is known, or ctx is done, and tells the machine.
 func (d *driver) send(ctx context.Context, r protocol.Request) {
-	d.mu.Lock()
-	create := d.m.Created()
-	d.mu.Unlock()
-	answer, err := d.requests.ask(ctx, r, create)
+	answer, err := d.requests.ask(ctx, r)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		d.step(protocol.Cancel{}) // this is why the outcome is unknown
 	case errors.Is(err, lease.ErrHistoryLost):
 		d.Lease.Fail(lease.ErrHistoryLost)
-		d.step(protocol.LeaseLost{History: true}) // also to one that is no member any more
+		d.step(protocol.LeaseLost{History: true}) // also if it has left the lease
 	case errors.Is(err, rpctypes.ErrLeaseNotFound) && !r.WritesForOthers():
 		d.Lease.Fail(lease.ErrGone)
 	}

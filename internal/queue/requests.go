@@ -37,14 +37,13 @@ type Line struct {
 	Keys   int
 }
 
-// ask makes a request until its outcome is known, or ctx is done. Create is the revision that
-// created the place, 0 if that is not known.
-func (q *requests) ask(ctx context.Context, r protocol.Request, create int64) (protocol.Answer, error) {
+// ask makes a request until its outcome is known, or ctx is done.
+func (q *requests) ask(ctx context.Context, r protocol.Request) (protocol.Answer, error) {
 	resp, repeated, err := q.request(ctx, r)
 	if err != nil {
 		return protocol.Answer{Outcome: outcome(r, err), Repeated: repeated}, err
 	}
-	a := translate.Answer(q.Place, r, resp, create)
+	a := translate.Answer(q.Place, r, resp)
 	a.Repeated = repeated
 	switch r.Name {
 	case protocol.ReadBusy:
@@ -55,7 +54,7 @@ func (q *requests) ask(ctx context.Context, r protocol.Request, create int64) (p
 		q.busy.Store(&line)
 	case protocol.ReadFar:
 		if newest := wire.Got(resp, 2); newest != nil && !wire.IsPlace(q.Place.Lock, newest) {
-			if newest, err = q.older(ctx, create); err != nil {
+			if newest, err = q.older(ctx, r.Rev); err != nil {
 				return protocol.Answer{Outcome: outcome(r, err)}, err
 			}
 			a.Ahead = translate.AheadOf(newest, wire.Got(resp, 0))

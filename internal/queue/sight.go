@@ -73,8 +73,8 @@ func (m *member) watchClock(ctx context.Context, end boottime.Instant) {
 	}
 }
 
-// endWait ends the wait of a user who has no right to read: it would not hear that the lock is
-// granted to it. A token that is refused, as after an outage, is no such reason.
+// endWait ends the wait if the user may not read: a grant would not be noticed. A refused token, as
+// after an outage, does not end it.
 func (m *member) endWait() {
 	m.mu.Lock()
 	why := m.sight.why

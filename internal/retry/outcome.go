@@ -61,6 +61,3 @@ func IsNoSpace(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
 
 // IsDenied reports whether the user lacks the permission.
 func IsDenied(err error) bool { return Code(err) == codes.PermissionDenied }
-
-// MayStillDelete reports whether a write was refused, and one that only deletes may be accepted.
-func MayStillDelete(err error) bool { return IsNoSpace(err) || IsDenied(err) }

@@ -84,7 +84,7 @@ func readTxn(p wire.Place, r protocol.Request) *pb.TxnRequest {
 }
 
 // Answer returns what etcd's answer to a request says.
-func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse, create int64) protocol.Answer {
+func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse) protocol.Answer {
 	a := protocol.Answer{Outcome: protocol.Applied, Rev: resp.Header.Revision}
 	if !resp.Succeeded {
 		a.Outcome = protocol.Refused
@@ -94,10 +94,10 @@ func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse, create int64
 		joined(p, resp, &a)
 	case protocol.Claim, protocol.ClaimBehindHolder, protocol.ClaimOldest, protocol.Leave:
 		if !resp.Succeeded {
-			a.Keys = KeysOf(resp)
+			a.Keys = KeysOf(resp, 0)
 		}
 	case protocol.LeaveLost, protocol.ReadState:
-		a.Keys = KeysOf(resp)
+		a.Keys = KeysOf(resp, 0)
 	case protocol.ReadBusy:
 		a.Keys.Lock = kvOf(wire.Got(resp, 0))
 	case protocol.ReadNewest:
@@ -106,12 +106,12 @@ func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse, create int64
 	case protocol.ReadLine:
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
-		a.Keys = KeysOf(resp)
-		a.Ahead = AheadOf(NewestOlder(p.Lock, line, create), wire.Got(resp, 0))
+		a.Keys = KeysOf(resp, 0)
+		a.Ahead = AheadOf(NewestOlder(p.Lock, line, r.Rev), wire.Got(resp, 0))
 	case protocol.ReadFar:
 		a.Ahead = AheadOf(wire.Got(resp, 2), wire.Got(resp, 0))
 	case protocol.ReadHistory:
-		a.Keys = KeysOf(resp)
+		a.Keys = KeysOf(resp, 0)
 		tail := wire.Got(resp, 2)
 		a.Tail, a.Link = kvOf(tail), linkOf(p.Lock, tail)
 	case protocol.ReadTail:
@@ -128,7 +128,7 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *protocol.Answer) {
 	switch {
 	case resp.Succeeded, inner == nil, inner.Succeeded && len(inner.Responses) == 0:
 	case !inner.Succeeded:
-		a.Ours, a.Keys = true, KeysOf(inner)
+		a.Ours, a.Keys = true, KeysOf(inner, 0)
 	default:
 		a.Else, a.Keys.Lock = true, kvOf(wire.Got(inner, 0))
 		newest := wire.Got(inner, 1)
@@ -184,17 +184,16 @@ func Event(p wire.Place, of protocol.Watched, e *mvccpb.Event) protocol.Event {
 // Observation returns what a read of the state says. Ahead is the key that was read beside it, ""
 // for none.
 func Observation(resp *pb.TxnResponse, n int, ahead string) protocol.Observation {
-	state := wire.StateAt(resp, n)
-	o := protocol.Observation{Rev: resp.Header.Revision, Keys: protocol.Keys{Lock: kvOf(state.Key), Place: kvOf(state.Place)}, Of: ahead}
+	o := protocol.Observation{Rev: resp.Header.Revision, Keys: KeysOf(resp, n), Of: ahead}
 	if ahead != "" {
 		o.Ahead = kvOf(wire.Got(resp, n+2))
 	}
 	return o
 }
 
-// KeysOf returns K and a place, which an answer has first and second.
-func KeysOf(resp *pb.TxnResponse) protocol.Keys {
-	return protocol.Keys{Lock: kvOf(wire.Got(resp, 0)), Place: kvOf(wire.Got(resp, 1))}
+// KeysOf returns K and a place, which the operations from the n-th on have read.
+func KeysOf(resp *pb.TxnResponse, n int) protocol.Keys {
+	return protocol.Keys{Lock: kvOf(wire.Got(resp, n)), Place: kvOf(wire.Got(resp, n+1))}
 }
 
 // kvOf returns a key as machines know it. Nil is absent.

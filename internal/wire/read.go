@@ -7,17 +7,6 @@ import (
 
 func read(ops ...*operation) *pb.TxnRequest { return txn(nil, ops, nil) }
 
-// A State is what there is of a contender, in one revision.
-type State struct{ Key, Place *mvccpb.KeyValue }
-
-// StateAt returns the state that the operations from the i-th on have read.
-func StateAt(resp *pb.TxnResponse, i int) State { return State{Got(resp, i), Got(resp, i+1)} }
-
-// Holds reports whether the place holds the lock: both were written in one revision.
-func (s State) Holds() bool {
-	return s.Key != nil && s.Place != nil && s.Key.ModRevision == s.Place.ModRevision
-}
-
 // OpsOfState is how many operations a StateRead has for each contender, at most.
 const OpsOfState = 3
 

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -20,11 +19,6 @@ type Place struct {
 
 // Tail returns the tail's value that names the place.
 func (p Place) Tail() string { return Link{Place: p.Key, ID: p.ID}.Marshal(p.Lock) }
-
-// IsNamedBy reports whether the tail, nil if it is absent, names the place.
-func (p Place) IsNamedBy(tail *mvccpb.KeyValue) bool {
-	return tail != nil && string(tail.Value) == p.Tail()
-}
 
 // winning makes a place the holder's: K and the place, written in one revision.
 func (p Place) winning() []*operation { return []*operation{put(p.Lock, p.ID, p.Lease), p.put()} }

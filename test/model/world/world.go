@@ -374,13 +374,13 @@ func (w *World) ask(s *slot) protocol.Answer {
 	if s.request.Name == protocol.ReadFar {
 		return w.far(s, resp)
 	}
-	return translate.Answer(s.place, s.request, resp, s.m.Created())
+	return translate.Answer(s.place, s.request, resp)
 }
 
 // far looks for the newest older place behind strangers' keys.
 func (w *World) far(s *slot, resp *pb.TxnResponse) protocol.Answer {
 	if newest := wire.Got(resp, 2); newest == nil || wire.IsPlace(lock, newest) {
-		return translate.Answer(s.place, s.request, resp, s.m.Created())
+		return translate.Answer(s.place, s.request, resp)
 	}
 	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
 	a := protocol.Answer{Outcome: protocol.Applied, Rev: resp.Header.Revision}
