@@ -286,6 +286,7 @@ func TestLostBeforeItIsHandedOut(t *testing.T) {
 				t.Error(err)
 			}
 			<-sign.Done()
+			awaitNoWatch(t, l) // l has heard of it as well
 		})
 	}})
 	held := mustLock(t, l)
