@@ -5,6 +5,7 @@ package test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -77,9 +78,18 @@ func (s *screen) set(signals bool) {
 
 func (s *screen) unset() { term.Restore(int(s.tty.Fd()), s.was) }
 
+// drain takes what is fed to a program that has no use for it: whoever feeds it may be slow, and
+// would have nobody to write to when it has ended.
+func drain() {
+	if !term.IsTerminal(0) {
+		io.Copy(io.Discard, os.Stdin)
+	}
+}
+
 // edit is an editor: it takes all keys, and on Ctrl-Z it leaves the terminal as it was and stops
 // its process group.
 func edit(s *screen) {
+	drain()
 	s.set(false)
 	go s.listen()
 	s.says("editor: opens")
@@ -141,6 +151,7 @@ func page(s *screen) {
 
 // prompt asks for a password.
 func prompt(s *screen) {
+	drain()
 	fmt.Fprint(s.tty, "prompt: ")
 	word, err := term.ReadPassword(int(s.tty.Fd()))
 	s.says("")
