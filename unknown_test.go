@@ -552,3 +552,39 @@ func TestRefusedThenLate(t *testing.T) {
 	late.Release()
 	awaitInLine(t, s.Client(t), "/refused-late", 1)
 }
+
+// TestTwinsOfOneID: two locks of one session, with one key and one id, are two: the key that one of
+// them holds is none that the other has left behind, also if an answer to that was lost.
+func TestTwinsOfOneID(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	session := newSession(t, behind)
+	var twins [2]*etcdlock.Lock
+	for i := range twins {
+		l, err := session.NewLock("/twins", "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		twins[i] = l
+	}
+	mustLock(t, twins[0])
+	var tries atomic.Int32
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		if kindOf(method, request) == "AcquireIfFree" && tries.Add(1)%2 == 1 {
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	var busy *etcdlock.BusyError
+	if _, err := twins[1].TryLock(etcdtest.Context(t)); !errors.As(err, &busy) {
+		t.Errorf("TryLock: %v", err)
+	}
+	hook, hit := once("Acquire", etcdtest.FailApplied)
+	gate.Intercept(hook)
+	w := queue(t, twins[1])
+	<-hit
+	next := queue(t, newLock(t, s.Client(t), "/twins", "next"))
+	mustUnlock(t, twins[0])
+	w.mustGet(t)
+	waitsStill(t, next)
+}
