@@ -21,11 +21,11 @@ import (
 func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *time.Timer) (*holding, error) {
 	answered, said := false, ""
 	ls, err := l.prepare(ctx, s)
-	for {
+	for again := false; ; again = true {
 		if err != nil {
 			return nil, err
 		}
-		if try || !answered {
+		if !again || !try && !answered {
 			unanswered.Reset(s.Connect)
 		}
 		h := newHolding(l, s, ls, try)

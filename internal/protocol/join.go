@@ -38,7 +38,7 @@ func (m joining) joinAnswer(a Answer) {
 		case a.Outcome != Applied:
 			m.readFailed(a)
 		case m.orphan && m.isOwn(a.Keys.Lock):
-			m.startOver()
+			m.readWritten(a.Keys.Lock)
 		case a.Keys.Lock.Exists():
 			m.nothingWritten(Busy)
 		default:
@@ -55,6 +55,8 @@ func (m joining) joinAnswer(a Answer) {
 		default: // what is there is not a place in line
 			m.join()
 		}
+	case joinWritten:
+		m.writtenRead(a)
 	}
 }
 
@@ -63,21 +65,18 @@ func (m joining) joined(a Answer) {
 	alone := m.step == joinAlone
 	switch {
 	case a.Outcome == Applied: // nobody was there
-		m.entered(a.Rev, a.Rev, false)
+		m.entered(a.Rev, a.Rev, false, KV{})
 	case a.Outcome == Refused && a.Ours: // by an earlier try
 		token := int64(0)
+		m.orphan = true
 		if a.Keys.holds() {
 			token = a.Keys.Place.Mod
-		} else if m.isOwn(a.Keys.Lock) {
-			m.startOver()
-			return
 		}
-		m.entered(a.Keys.Place.Create, token, !alone && m.Linked && token == 0)
-	case a.Outcome == Refused && a.Else && (a.Repeated || m.orphan) && m.isOwn(a.Keys.Lock):
-		m.startOver()
+		m.entered(a.Keys.Place.Create, token, !alone && m.Linked && token == 0, a.Keys.Lock)
 	case a.Outcome == Refused && a.Else:
 		m.pos.ahead = a.Ahead
-		m.entered(a.Rev, 0, m.Linked)
+		m.orphan = m.orphan || a.Repeated
+		m.entered(a.Rev, 0, m.Linked, a.Keys.Lock)
 	case a.Outcome == Refused && a.Repeated && !m.orphan:
 		m.orphan = true // an earlier try may have won, and somebody may have deleted its place
 		m.joined(a)
@@ -95,14 +94,26 @@ func (m joining) joined(a Answer) {
 	}
 }
 
-// entered says that the place was created, and with token that the lock was won.
-func (m joining) entered(create, token int64, named bool) {
+// entered says that the place was created, and with token that the lock was won; and what K is if
+// it was not, which with orphan may be left from an earlier try.
+func (m joining) entered(create, token int64, named bool, lock KV) {
 	m.pos.named = named
 	missedPlace, missedTail := m.pos.joined(create)
 	hearing(m).catchUp(missedPlace, missedTail)
+	m.orphan = m.orphan && token == 0 && m.isOwn(lock)
 	switch {
 	case token != 0:
 		holding(m).hold(token)
+	case m.orphan && !m.cancelled:
+		m.readWritten(lock)
+	default:
+		m.goOn()
+	}
+}
+
+// goOn goes on from a place that does not hold the lock.
+func (m joining) goOn() {
+	switch {
 	case m.cancelled:
 		leaving(m).giveUp(Cancelled)
 	case m.pos.ahead.Key != "":
@@ -112,16 +123,40 @@ func (m joining) entered(create, token int64, named bool) {
 	}
 }
 
-// isOwn reports whether K was written for this place, or another one of its lease and id. If the
-// place does not hold the lock, K is an orphan: whoever deleted its place has left it, and to wait
-// for it would be to wait for oneself.
+// isOwn reports whether K was written for this place, or another one of its lease and id: of this
+// lock, or of another one of the session.
 func (m *Machine) isOwn(lock KV) bool {
 	return lock.Exists() && lock.Lease == m.Lease && lock.Value == m.ID
 }
 
-// startOver gives up a place of which it is not known how it was created.
+// readWritten looks for the place for which K was written. Without one, K is an orphan: whoever
+// deleted its place has left it, and to wait for it would be to wait for oneself.
+func (m joining) readWritten(lock KV) {
+	m.send(joinWritten, Request{Name: ReadWritten, Rev: lock.Mod})
+}
+
+func (m joining) writtenRead(a Answer) {
+	orphan := !a.Some && a.Found.Mod == m.request.Rev
+	entered := m.pos.create != 0
+	switch {
+	case a.Outcome != Applied && entered:
+		leaving(m).giveUp(m.endOf(a))
+	case a.Outcome != Applied:
+		m.readFailed(a)
+	case orphan:
+		m.startOver()
+	case entered:
+		m.orphan = false
+		m.goOn()
+	default:
+		m.nothingWritten(Busy)
+	}
+}
+
+// startOver gives up a place of which it is not known how it was created: an earlier try has won,
+// and K may be older than the place.
 func (m joining) startOver() {
-	m.pos.unsure, m.pos.named, m.orphan = true, m.Linked, true
+	m.pos.create, m.pos.unsure, m.pos.named, m.orphan = 0, true, m.Linked, true
 	leaving(m).giveUp(Uncertain)
 }
 

@@ -94,6 +94,7 @@ const (
 	joinBusy
 	joinNewest
 	joinLine
+	joinWritten
 	waitBusy
 	lookHistory
 	lookLine

@@ -84,3 +84,34 @@ func TestSettledTooEarly(t *testing.T) {
 		t.Errorf("%v: %v", m.State(), done)
 	}
 }
+
+// TestKeyOfASibling: a key with our lease and id was left by an earlier try of ours only if no place
+// was written with it, and it is still there. Else another lock of the session holds it, and is
+// waited for.
+func TestKeyOfASibling(t *testing.T) {
+	own := KV{Create: 5, Mod: 5, Lease: 1, Value: "me"}
+	ours := Keys{Lock: own, Place: KV{Create: 10, Mod: 10}}
+	for _, entry := range []Answer{
+		{Outcome: Refused, Rev: 10, Repeated: true, Else: true, Keys: Keys{Lock: own}, Ahead: Ahead{Key: "/k/0", Create: 5}},
+		{Outcome: Refused, Rev: 10, Repeated: true, Ours: true, Keys: ours},
+	} {
+		for _, read := range []struct {
+			Answer
+			left bool
+		}{
+			{Answer{Outcome: Applied, Found: own}, true},
+			{Answer{Outcome: Applied, Found: own, Some: true}, false},
+			{Answer{Outcome: Applied, Found: KV{Create: 12, Mod: 12}}, false},
+		} {
+			m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+			done := told(&m, Acquire{}, entry)
+			if m.State() != Joining || !does(done, Send) || m.request.Name != ReadWritten {
+				t.Fatalf("%v: %v", m.State(), done)
+			}
+			told(&m, read.Answer)
+			if left := m.State() >= Leaving; left != read.left {
+				t.Errorf("%+v, %+v: %v", entry, read, m.State())
+			}
+		}
+	}
+}

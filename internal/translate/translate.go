@@ -117,7 +117,7 @@ func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse) protocol.Ans
 	case protocol.ReadTail:
 		a.Found = kvOf(wire.Got(resp, 0))
 	case protocol.ReadWritten:
-		a.Some = len(wire.KeysOf(resp, 0)) > 0
+		a.Found, a.Some = kvOf(wire.Got(resp, 0)), len(wire.KeysOf(resp, 1)) > 0
 	}
 	return a
 }

@@ -64,8 +64,10 @@ func NewestOfAllRead(lock string) *pb.TxnRequest { return read(newestBelow(lock,
 // NamesRead reads the names of all keys below K/ that are older than a revision.
 func NamesRead(lock string, than int64) *pb.TxnRequest { return read(namesBelow(lock, than)) }
 
-// WrittenRead reads the names of the keys below K/ that were last written in a revision.
-func WrittenRead(lock string, in int64) *pb.TxnRequest { return read(writtenBelow(lock, in)) }
+// WrittenRead reads K, and the names of the keys below K/ that were last written in a revision.
+func WrittenRead(lock string, in int64) *pb.TxnRequest {
+	return read(get(lock), writtenBelow(lock, in))
+}
 
 // HistoryRead reads K, a place, and the tail as it was before the revision that created the place.
 func HistoryRead(lock, place string, created int64) *pb.TxnRequest {
