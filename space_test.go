@@ -286,6 +286,46 @@ func TestMayNotBeRead(t *testing.T) {
 	}
 }
 
+// TestLineMayNotBeRead: whoever may not read the line any more waits no longer than it would have
+// kept a lock.
+func TestLineMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, worker := gatedUser(t, s, "/line")
+	root, ctx := s.Client(t), etcdtest.Context(t)
+	mustLock(t, newLock(t, root, "/line", "holder"))
+	if _, err := root.Put(ctx, "/line/stranger", ""); err != nil { // it hides who is before
+		t.Fatal(err)
+	}
+	below := clientv3.GetPrefixRangeEnd("/line/")
+	inBoth(t, worker(), "/line", 2*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+		var reads atomic.Int32
+		gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+			if txn, ok := request.(*pb.TxnRequest); ok && wire.Kind(txn) == "LineRead" && reads.Add(1) == 1 {
+				return etcdtest.HoldRequest
+			}
+			return etcdtest.Pass
+		})
+		got := make(chan error, 1)
+		go func() { _, err := l.Lock(ctx); got <- err }()
+		held := gate.AwaitHeld(t)
+		for _, key := range [][2]string{{"/line", ""}, {"/line/", below}} {
+			if _, err := root.RoleRevokePermission(ctx, "worker", key[0], key[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held.Release()
+		if err := <-got; !retry.IsDenied(err) || strings.Contains(err.Error(), "nil") {
+			t.Errorf("Lock: %v", err)
+		}
+		for _, key := range [][2]string{{"/line", ""}, {"/line/", below}} {
+			if _, err := root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // TestPermissionGoneForAWhile: what a session could not give back for want of a permission it gives
 // back when it may, and its other locks are not concerned.
 func TestPermissionGoneForAWhile(t *testing.T) {

@@ -107,9 +107,20 @@ func (l *Lease) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, e
 	return resp, nil
 }
 
-// Read makes a linearizable read until it is answered, whatever is refused.
+// Read makes a linearizable read until it is answered, whatever is refused. A permission may be
+// gone for a while: that it is denied is final when the lease is not valid any more without a
+// renewal since.
 func (l *Lease) Read(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	return l.ReadUntil(ctx, func(err error) bool { return errors.Is(err, ErrHistoryLost) }, req)
+	var until boottime.Instant
+	return l.ReadUntil(ctx, func(err error) bool {
+		if !retry.IsDenied(err) {
+			return errors.Is(err, ErrHistoryLost)
+		}
+		if until == 0 {
+			until = l.ValidUntil()
+		}
+		return until.Until() <= 0
+	}, req)
 }
 
 // ReadUntil is Read with more errors that are final.

@@ -307,7 +307,7 @@ func (m *Machine) unwatchAll() {
 
 func (m *Machine) endOf(a Answer) End {
 	switch {
-	case m.noLease:
+	case m.pos.end != NotEnded:
 		return m.pos.end
 	case m.cancelled: // that is why the outcome is unknown, if it is
 		return Cancelled

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -41,6 +42,7 @@ type driver struct {
 	warned  bool          // that there are retries
 	tracked bool
 	err     error // of the last request
+	unread  error // why the state may not be read, which ends the wait
 
 	// What the machine has told.
 	end      protocol.End
@@ -156,7 +158,7 @@ func (d *driver) tell(e protocol.Effect) {
 	case protocol.TellBusy:
 		d.end = protocol.Busy
 	case protocol.TellEnd:
-		d.end, d.endErr = e.End, d.err
+		d.end, d.endErr = e.End, cmp.Or(d.unread, d.err)
 	case protocol.TellLost:
 		d.user.Lost(e.Reason, d.why())
 	case protocol.TellExpired:

@@ -85,10 +85,10 @@ func (q *requests) request(ctx context.Context, r protocol.Request) (resp *pb.Tx
 		return q.tryToJoin(ctx, r)
 	case protocol.Claim, protocol.ClaimBehindHolder, protocol.ClaimOldest:
 		return q.rewriteWithSpace(ctx, r)
-	case protocol.ReadBusy, protocol.ReadNewest, protocol.ReadLine, protocol.ReadFar:
+	case protocol.ReadLine, protocol.ReadFar:
 		resp, err = q.Lease.Read(ctx, translate.Txn(q.Place, r, false))
 		return resp, false, err
-	case protocol.ReadHistory, protocol.ReadState, protocol.ReadTail, protocol.ReadWritten:
+	case protocol.ReadBusy, protocol.ReadNewest, protocol.ReadHistory, protocol.ReadState, protocol.ReadTail, protocol.ReadWritten:
 		resp, err = q.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(q.Place, r, false))
 		return resp, false, err
 	}

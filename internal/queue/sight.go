@@ -80,7 +80,7 @@ func (m *member) endWait() {
 	why := m.sight.why
 	denied := retry.IsDenied(why)
 	if denied {
-		m.err = why
+		m.unread = why
 	}
 	m.mu.Unlock()
 	if denied {
