@@ -146,7 +146,7 @@ func (l *Lock) prepare(ctx context.Context, s settings) (*lease.Lease, error) {
 	l.atHand = nil // without keys, it runs out by itself
 	ls, err := l.session.grantLease(ctx, s.timing)
 	if l.atHand = ls; err == nil {
-		l.session.payNow(ctx)
+		l.session.debts.PayNow(ctx)
 	}
 	return ls, err
 }
@@ -234,15 +234,15 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 		if c, err = l.acquire(ctx, s, how.try, unanswered); err != nil {
 			return nil, err
 		}
+		l.mu.Lock()
+		l.at, l.atHand = c, nil
+		l.mu.Unlock()
+		// From here on Close of the session finds it; what came before has ended the lease.
 		if errors.Is(c.lease.Err(), ErrClosed) {
-			c.released()
-			c.queue.Abandon()
+			c.dismiss()
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
 		}
 	}
-	l.mu.Lock()
-	l.at, l.atHand = c, nil
-	l.mu.Unlock()
 	l.alone = c.queue.Created() == c.queue.Token()
 	return &c.held, nil
 }

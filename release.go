@@ -8,13 +8,14 @@ import (
 	"math"
 	"time"
 
+	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/perclient"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 )
 
 // fenceLimit bounds what is done to clean up after the caller's context has ended.
-const fenceLimit = time.Second
+const fenceLimit = debts.Limit
 
 // Unlock releases the lock. Once is enough, however often Lock was called. The contexts of what was
 // held are done before anybody else can get the lock. It goes to who is next in line at once, if
@@ -59,10 +60,10 @@ func (l *Lock) Close(ctx context.Context) error {
 	}
 	if ls := l.atHand; ls != nil {
 		l.atHand = nil
-		l.session.owe(ls)
+		l.session.debts.OweLease(ls)
 	}
 	if !l.session.isShared() {
-		err = errors.Join(err, unconfirmed(l.session.pay(ctx)))
+		err = errors.Join(err, unconfirmed(l.session.debts.Pay(ctx)))
 	}
 	return err
 }
@@ -102,7 +103,7 @@ func (l *Lock) finish(ctx context.Context, h *holding, way func(*holding, contex
 	case reusable:
 		l.atHand = h.lease
 	case errors.Is(err, ErrUnconfirmed):
-		l.session.owe(h.lease)
+		l.session.debts.OweLease(h.lease)
 	}
 	if h.queue.Strays() || !reusable {
 		l.under = nil
@@ -180,7 +181,7 @@ func (h *holding) fence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceLimit)
 	defer cancel()
 	if err := lease.Revoke(ctx, h.lease.Client(), h.lease.ID(), h.lease.First()); err != nil {
-		h.owner.session.owe(h.lease)
+		h.owner.session.debts.OweLease(h.lease)
 		h.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", h.place.Lock, "cause", err)
 	}
 	h.removeDetached(ctx)
@@ -202,8 +203,7 @@ func (h *holding) removeWithoutLease(ctx context.Context) {
 		return
 	}
 	h.say(slog.LevelWarn, "a place in line that was overwritten stays as yet", "key", h.place.Lock, "place", h.place.Key, "cause", err)
-	h.owner.session.oweDebt(debt{place: h.queue})
-	h.owner.session.payOn()
+	h.owner.session.debts.OweStaying(h.queue.RemoveWithoutLease)
 }
 
 // withdraw passes the lock to the successor, or gives it back by revoking the lease, which goes in
@@ -214,18 +214,26 @@ func (h *holding) withdraw(ctx context.Context) (reusable bool, err error) {
 	var lost error
 	if h.queue.KnowsNext() {
 		_, lost = h.release(ctx)
-	} else if reason, err := h.queue.Compare(ctx); err == nil && reason != protocol.NotLost {
+	} else if reason, err := h.queue.Compare(ctx); err != nil {
+		lost = h.unconfirmed(err)
+	} else if reason != protocol.NotLost {
 		lost = h.loss(Reason(reason), nil)
 	}
 	h.queue.Abandon()
+	unseen := errors.Is(lost, ErrUnconfirmed)
+	taken := (*LostError)(nil)
+	detached := unseen || errors.As(lost, &taken) && taken.Reason == PlaceLost
 	if err := lease.Revoke(ctx, h.lease.Client(), h.lease.ID(), h.lease.First()); err != nil {
+		if detached {
+			h.owner.session.debts.OweStaying(h.queue.RemoveWithoutLease)
+		}
 		return false, h.unconfirmed(err)
 	}
-	if errors.Is(lost, ErrUnconfirmed) { // the revocation says more
-		lost = nil
-	}
-	if taken := (*LostError)(nil); errors.As(lost, &taken) && taken.Reason == PlaceLost {
+	if detached {
 		h.removeWithoutLease(ctx)
+	}
+	if unseen { // the revocation says more
+		lost = nil
 	}
 	return false, lost
 }

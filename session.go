@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/keepalive"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/queue"
@@ -59,16 +58,15 @@ type Session struct {
 	client *clientv3.Client
 	only   *Lock // whose own session it is; nil: it is shared
 
-	turn  chan struct{} // holds one token for who may change the lease
-	payer chan struct{} // holds one token for who pays
+	turn chan struct{} // holds one token for who may change the lease
 
 	open  context.Context // ends with Close
 	close context.CancelFunc
 
+	debts *debts.Debts
+
 	mu    sync.Mutex
 	lease *lease.Lease
-	owed  []debt
-	pays  bool // in the background
 }
 
 // NewSession returns a session without locks. Nothing is sent to etcd. Call Close when it is no
@@ -78,7 +76,7 @@ func NewSession(client *clientv3.Client, ttl time.Duration) (*Session, error) {
 		return nil, err
 	}
 	open, end := context.WithCancel(context.Background())
-	return &Session{TTL: ttl, client: client, turn: make(chan struct{}, 1), payer: make(chan struct{}, 1), open: open, close: end}, nil
+	return &Session{TTL: ttl, client: client, turn: make(chan struct{}, 1), debts: debts.New(client), open: open, close: end}, nil
 }
 
 // NewLock returns a lock of the session that is not held. Key and id are those of [New]. Its Close
@@ -158,108 +156,16 @@ func (s *Session) prepare(ctx context.Context, set settings) (*lease.Lease, erro
 	old := ls
 	if ls, err = s.grantLease(ctx, set.timing); err != nil {
 		if s.open.Err() != nil { // Close has paid already
-			s.payNow(context.WithoutCancel(ctx))
+			s.debts.PayNow(context.WithoutCancel(ctx))
 		}
 		return nil, err
 	}
 	if old != nil { // a place under it would be granted the lock, and nobody serves it
-		s.owe(old)
+		s.debts.OweLease(old)
 	}
 	err = s.adopt(ctx, ls, set)
-	s.payNow(ctx)
+	s.debts.PayNow(ctx)
 	return ls, err
-}
-
-// A debt is something that is to be removed when etcd answers: a lease, or a place that an operator
-// has written without its lease, which does not take it along.
-type debt struct {
-	id    clientv3.LeaseID
-	first time.Duration    // time limit of the first try
-	until boottime.Instant // when it is useless to try, at the latest; 0: it is soon
-	place *queue.Contender // or nil
-}
-
-func (d debt) pay(ctx context.Context, client *clientv3.Client) error {
-	if d.place != nil {
-		return d.place.RemoveWithoutLease(ctx)
-	}
-	return lease.Revoke(ctx, client, d.id, d.first)
-}
-
-// mostOwed is how many debts are remembered. A lease that is forgotten runs out, which a place does
-// not.
-const mostOwed = 16
-
-// owe takes note of a lease that is to be revoked.
-func (s *Session) owe(ls *lease.Lease) {
-	s.oweDebt(debt{id: ls.ID(), first: ls.First(), until: ls.ValidUntil()})
-}
-
-func (s *Session) oweDebt(d debt) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.owed = append(s.owed, d)
-	if len(s.owed) > mostOwed {
-		if oldest := slices.IndexFunc(s.owed, func(d debt) bool { return d.place == nil }); oldest >= 0 {
-			s.owed = slices.Delete(s.owed, oldest, oldest+1)
-		}
-	}
-}
-
-// payOn pays in the background until all is paid, or the client is closed. What is owed then keeps
-// others out.
-func (s *Session) payOn() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pays {
-		return
-	}
-	s.pays = true
-	go func() {
-		for pause := retry.PauseMin; retry.Sleep(s.client.Ctx(), pause); pause = min(2*pause, retry.PauseRefused) {
-			if s.payNow(s.client.Ctx()) != nil {
-				continue
-			}
-			s.mu.Lock()
-			s.pays = len(s.owed) > 0
-			paid := !s.pays
-			s.mu.Unlock()
-			if paid {
-				return
-			}
-		}
-	}()
-}
-
-// payNow is pay for somebody who has not asked for that.
-func (s *Session) payNow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
-	defer cancel()
-	return s.pay(ctx)
-}
-
-// pay pays what is owed, until ctx ends, or the validity of each lease; fenceLimit at least. What
-// cannot be paid stays owed.
-func (s *Session) pay(ctx context.Context) (err error) {
-	select {
-	case s.payer <- struct{}{}:
-		defer func() { <-s.payer }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	s.mu.Lock()
-	owed := s.owed
-	s.owed = nil
-	s.mu.Unlock()
-	for _, d := range owed {
-		limited, cancel := lease.ToEnd(ctx, d.until, fenceLimit)
-		if failed := d.pay(limited, s.client); failed != nil {
-			s.oweDebt(d)
-			err = failed
-		}
-		cancel()
-	}
-	return err
 }
 
 func (s *Session) present() (*lease.Lease, error) {
@@ -276,8 +182,8 @@ func (s *Session) adopt(ctx context.Context, ls *lease.Lease, set settings) erro
 	s.mu.Lock()
 	if s.open.Err() != nil {
 		s.mu.Unlock()
-		s.owe(ls)
-		s.payNow(context.WithoutCancel(ctx)) // which has ended with the session
+		s.debts.OweLease(ls)
+		s.debts.PayNow(context.WithoutCancel(ctx)) // which has ended with the session
 		return ErrClosed
 	}
 	ls.Share(set.timing, set.log)
@@ -310,7 +216,7 @@ func (s *Session) Close(ctx context.Context) error {
 	ctx, done := withAllowance(ctx)
 	defer done()
 	if ls == nil {
-		return unconfirmed(s.pay(ctx))
+		return unconfirmed(s.debts.Pay(ctx))
 	}
 	for _, m := range ls.Retire(ErrClosed) {
 		if h, ok := m.(*queue.Contender).User().(*holding); ok {
@@ -318,8 +224,8 @@ func (s *Session) Close(ctx context.Context) error {
 		}
 	}
 	ls.Close()
-	s.owe(ls)
-	return unconfirmed(s.pay(ctx))
+	s.debts.OweLease(ls)
+	return unconfirmed(s.debts.Pay(ctx))
 }
 
 // unconfirmed says of an error that leases may be left.
@@ -343,10 +249,10 @@ func (s *Session) grantLease(ctx context.Context, t timing) (*lease.Lease, error
 	ls, err := lease.Grant(limited, s.client, t)
 	var failed *lease.GrantError
 	if errors.As(err, &failed) && failed.Owed != 0 {
-		s.oweDebt(debt{id: failed.Owed, first: time.Second})
+		s.debts.OweGrant(failed.Owed, time.Second, 0)
 	}
 	if retry.IsNoSpace(err) {
-		s.payNow(ctx)
+		s.debts.PayNow(ctx)
 	}
 	return ls, err
 }

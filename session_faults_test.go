@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -332,4 +333,34 @@ func TestManyUnknownPlaces(t *testing.T) {
 	})
 	held := mustLock(t, l)
 	renewed(t, l, held, 2)
+}
+
+// TestOverwrittenAndNotRevoked: a place that an operator has taken off its lease is removed when
+// etcd answers, also if Close was told nothing, and the lease runs out meanwhile.
+func TestOverwrittenAndNotRevoked(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	for name, lost := range map[string][]string{
+		"revocation": {"revoke"}, "comparison and revocation": {"Read", "revoke"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate, behind := gated(t, s)
+			l := timed(t, behind, "/off", "me", 2*time.Second)
+			mustLock(t, l)
+			if _, err := client.Put(ctx, placeWith(t, client, "/off/", "me"), "by hand"); err != nil {
+				t.Fatal(err)
+			}
+			gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+				if slices.Contains(lost, kindOf(method, request)) {
+					return etcdtest.Drop
+				}
+				return etcdtest.Pass
+			})
+			if err := l.Close(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+				t.Errorf("Close: %v", err)
+			}
+			gate.Intercept(nil)
+			awaitInLine(t, client, "/off", 0) // who has a Mutex would wait behind it
+		})
+	}
 }

@@ -85,9 +85,9 @@ func TestSettledTooEarly(t *testing.T) {
 	}
 }
 
-// TestKeyOfASibling: a key with our lease and id was left by an earlier try of ours only if no place
-// was written with it, and it is still there. Else another lock of the session holds it, and is
-// waited for.
+// TestKeyOfASibling: a key with our lease and id was left by an earlier try of ours only if no
+// place was written with it, and it is still there. Else another lock of the session holds it, and
+// is waited for.
 func TestKeyOfASibling(t *testing.T) {
 	own := KV{Create: 5, Mod: 5, Lease: 1, Value: "me"}
 	ours := Keys{Lock: own, Place: KV{Create: 10, Mod: 10}}

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/protocol"
@@ -25,28 +28,34 @@ func (nobody) Waiting()                    {}
 func (nobody) Lost(protocol.Reason, error) {}
 func (nobody) Expired()                    {}
 
-// TestNotSent: what was not sent when the context ended is not sent, and nothing is looked for.
-func TestNotSent(t *testing.T) {
-	client := etcdtest.Shared(t).Client(t)
+// newContender returns a contender that has not begun, with a lease of its own session.
+func newContender(t *testing.T, client *clientv3.Client, lock string) *Contender {
+	t.Helper()
 	timing := lease.Timing{TTL: 20 * time.Second, Refresh: 5 * time.Second, Grace: time.Second, Connect: 10 * time.Second}
 	ls, err := lease.Grant(etcdtest.Context(t), client, timing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lease.Revoke(context.Background(), client, ls.ID(), time.Second)
+	t.Cleanup(func() { lease.Revoke(context.Background(), client, ls.ID(), time.Second) })
 	log := slog.New(slog.DiscardHandler)
 	ls.Share(timing, log)
-	defer ls.Close()
+	t.Cleanup(ls.Close)
 	place := wire.Place{
-		Lock:   "/not-sent",
-		Key:    wire.LinkedPlace("/not-sent", ls.ID(), 1),
+		Lock:   lock,
+		Key:    wire.LinkedPlace(lock, ls.ID(), 1),
 		Lease:  ls.ID(),
 		ID:     "me",
 		Record: wire.Self("me").Marshal(),
 		Linked: true,
 	}
-	c := New(Options{Place: place, Lease: ls, Timing: timing, Log: log}, nobody{})
-	before, err := client.Get(etcdtest.Context(t), place.Key)
+	return New(Options{Place: place, Lease: ls, Timing: timing, Log: log}, nobody{})
+}
+
+// TestNotSent: what was not sent when the context ended is not sent, and nothing is looked for.
+func TestNotSent(t *testing.T) {
+	client := etcdtest.Shared(t).Client(t)
+	c := newContender(t, client, "/not-sent")
+	before, err := client.Get(etcdtest.Context(t), c.Place.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +72,34 @@ func TestNotSent(t *testing.T) {
 		}
 		return nil
 	})
-	after, err := client.Get(etcdtest.Context(t), place.Key)
+	after, err := client.Get(etcdtest.Context(t), c.Place.Key)
 	if err != nil || after.Header.Revision != before.Header.Revision {
 		t.Errorf("something was written: %v, %v", after, err)
 	}
+}
+
+// TestDeniedAfterARefusedToken: a waiter that could not read its state for want of a token does not
+// wait on when it turns out that it may not.
+func TestDeniedAfterARefusedToken(t *testing.T) {
+	client := etcdtest.Shared(t).Client(t)
+	c := newContender(t, client, "/denied")
+	defer client.Delete(context.Background(), "/denied")
+	if _, err := client.Put(etcdtest.Context(t), "/denied", "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- c.Acquire(etcdtest.Context(t), nil) }()
+	etcdtest.Await(t, "it to wait", func(context.Context) error {
+		if state := c.state(); state != protocol.Waiting {
+			return fmt.Errorf("%v", state)
+		}
+		return nil
+	})
+	c.sight.end.Store(1) // when the machine began
+	c.OnUnreadable(rpctypes.ErrInvalidAuthToken)
+	c.OnUnreadable(rpctypes.ErrPermissionDenied)
+	if err := <-got; !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		t.Errorf("Acquire: %v", err)
+	}
+	c.Leave(etcdtest.Context(t))
 }

@@ -48,8 +48,11 @@ func (m *member) OnUnreadable(err error) {
 	m.sight.why = err
 	m.mu.Unlock()
 	end := m.Lease.ValidUntil()
-	if m.sight.end.CompareAndSwap(0, int64(end)) {
+	switch {
+	case m.sight.end.CompareAndSwap(0, int64(end)):
 		m.Lease.Go(func(ctx context.Context) { m.watchClock(ctx, end) })
+	case !m.confirmed.Load() && m.ValidUntil().Until() <= 0: // then its token was refused
+		m.endWait()
 	}
 }
 
