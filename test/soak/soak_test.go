@@ -174,7 +174,11 @@ func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcd
 		default:
 		}
 		var lost *etcdlock.LostError
-		if err := l.Close(closing); err != nil && !errors.As(err, &lost) && well {
+		err = l.Close(closing)
+		for well && errors.Is(err, etcdlock.ErrUnconfirmed) && closing.Err() == nil {
+			err = l.Close(closing) // etcd has not answered within the validity of the lease
+		}
+		if err != nil && !errors.As(err, &lost) && well {
 			s.t.Errorf("closing a lock: %v", err)
 		}
 		cancel()
