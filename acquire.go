@@ -150,7 +150,8 @@ func (l *Lock) startOver(ctx context.Context, h *holding, s settings, err error)
 			return nil, context.Cause(ctx)
 		}
 		ls, err := l.prepare(ctx, s)
-		if noSpace = retry.IsNoSpace(err); !noSpace && !errors.Is(err, ErrNoAnswer) {
+		noSpace = retry.IsNoSpace(err)
+		if ctx.Err() != nil || !noSpace && !errors.Is(err, ErrNoAnswer) {
 			return ls, err
 		}
 	}

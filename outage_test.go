@@ -52,6 +52,42 @@ func TestNoAnswerWithALease(t *testing.T) {
 	}
 }
 
+// TestNoAnswerWhileStartingOver: who has lost its lease before etcd said that it stands in line, and
+// gets no other, does not wait without end.
+func TestNoAnswerWhileStartingOver(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := gated(t, s)
+	inBoth(t, behind, "/again", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		ctx := etcdtest.Context(t)
+		if err := l.Prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+		l.Session().ConnectTimeout = time.Second
+		holdJoins(gate, 1)
+		got := make(chan error, 1)
+		go func() { _, err := l.Lock(ctx); got <- err }()
+		join := gate.AwaitHeld(t)
+		leases, err := s.Client(t).Leases(ctx)
+		if err != nil || len(leases.Leases) != 1 {
+			t.Fatal(leases, err)
+		}
+		if _, err := s.Client(t).Revoke(ctx, leases.Leases[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+			if kindOf(method, request) == "grant" {
+				return etcdtest.Drop
+			}
+			return etcdtest.Pass
+		})
+		join.Release()
+		if err := <-got; !errors.Is(err, etcdlock.ErrNoAnswer) {
+			t.Errorf("Lock: %v", err)
+		}
+		gate.Intercept(nil)
+	})
+}
+
 // TestNoAnswerSaysWhy: with a lease at hand as without.
 func TestNoAnswerSaysWhy(t *testing.T) {
 	t.Parallel()

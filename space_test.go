@@ -298,7 +298,7 @@ func TestLineMayNotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	below := clientv3.GetPrefixRangeEnd("/line/")
-	inBoth(t, worker(), "/line", 2*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+	inBoth(t, worker(), "/line", 10*time.Second, func(t *testing.T, l *etcdlock.Lock) {
 		var reads atomic.Int32
 		gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
 			if txn, ok := request.(*pb.TxnRequest); ok && wire.Kind(txn) == "LineRead" && reads.Add(1) == 1 {

@@ -109,6 +109,9 @@ func Again[T any](ctx context.Context, first time.Duration, final func(error) bo
 // Ended returns the error of tries that ctx put an end to, the last of which failed with last. That
 // its time ran out says nothing; anything better is kept.
 func Ended(ctx context.Context, last error) error {
+	if earlier := (*endedError)(nil); errors.As(last, &earlier) {
+		last = earlier.last
+	}
 	if last == nil || errors.Is(last, context.Canceled) || errors.Is(last, context.DeadlineExceeded) {
 		return context.Cause(ctx)
 	}

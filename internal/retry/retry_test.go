@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -75,5 +76,17 @@ func TestDo(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestEndedAgain: what is said of one end of tries is not said of the next as well, however often
+// they end.
+func TestEndedAgain(t *testing.T) {
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("the time is over"))
+	last := Ended(ended, errors.New("no leader"))
+	again := Ended(ended, fmt.Errorf("renewing: %w", last))
+	if again.Error() != last.Error() {
+		t.Errorf("%v, then %v", last, again)
 	}
 }
