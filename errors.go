@@ -3,28 +3,31 @@ package etcdlock
 import (
 	"errors"
 	"fmt"
+
+	"github.com/etcdlock/etcdlock/internal/holding"
+	"github.com/etcdlock/etcdlock/internal/protocol"
 )
 
 // Sentinels, to be asked for with errors.Is.
 var (
 	// ErrNotHeld says that there was nothing to unlock. A *LostError is one too.
-	ErrNotHeld = errors.New("the lock is not held")
+	ErrNotHeld = holding.ErrNotHeld
 
 	// ErrBusy is what each *BusyError is, for errors.Is.
-	ErrBusy = errors.New("the lock is held by somebody else")
+	ErrBusy = holding.ErrBusy
 
 	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside
 	// it, if it is known.
-	ErrNoAnswer = errors.New("etcd did not answer")
+	ErrNoAnswer = holding.ErrNoAnswer
 
 	// ErrUnconfirmed says that the outcome of a release is not known. Whoever gets it no longer
 	// holds the lock, and the lock frees itself when its lease runs out, at the latest one TTL
 	// after the last renewal (later by a TTL and an election if etcd elects a new leader).
-	ErrUnconfirmed = errors.New("the release is not confirmed")
+	ErrUnconfirmed = holding.ErrUnconfirmed
 
 	// ErrClosed is what a Lock call that waits fails with when its lock is closed, or its session.
 	// The locks of a session that was closed cannot be locked any more.
-	ErrClosed = errors.New("closed")
+	ErrClosed = holding.ErrClosed
 )
 
 // errClientClosed is what a Lock call that waits fails with when nothing more can be asked.
@@ -124,4 +127,13 @@ func (e *LostError) Unwrap() []error {
 		return []error{ErrNotHeld, e.Err}
 	}
 	return []error{ErrNotHeld}
+}
+
+// public makes what users get of a holding.
+var public = &holding.Public{
+	Held: func(h *holding.Holding) any { return &Held{h} },
+	Lost: func(h *holding.Holding, why protocol.Reason, cause error) (fmt.Stringer, error) {
+		lost := &LostError{Key: h.Place.Lock, ID: h.Place.ID, Token: h.Token(), Reason: Reason(why), Err: cause}
+		return lost.Reason, lost
+	},
 }

@@ -1,6 +1,7 @@
 package etcdlock
 
 import (
+	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
@@ -8,7 +9,7 @@ import (
 // KnowsNext reports whether a Lock that is held, or waits, knows who is next in line.
 func (l *Lock) KnowsNext() bool {
 	if h := l.current(); h != nil {
-		return h.queue.KnowsNext()
+		return h.KnowsNext()
 	}
 	all, _ := watch.All(l.client)
 	for _, w := range all {
@@ -16,7 +17,7 @@ func (l *Lock) KnowsNext() bool {
 		if !ok {
 			continue
 		}
-		if h, ok := c.User().(*holding); ok && h.owner == l && c.KnowsNext() {
+		if h, ok := c.User().(*holding.Holding); ok && h.Owner() == (owner{l}) && c.KnowsNext() {
 			return true
 		}
 	}
@@ -24,7 +25,7 @@ func (l *Lock) KnowsNext() bool {
 }
 
 // ForgetNext makes a holder one that does not know who is next in line.
-func (l *Lock) ForgetNext() { l.current().queue.ForgetNext() }
+func (l *Lock) ForgetNext() { l.current().ForgetNext() }
 
 // Watches returns how many keys the client of a lock watches, as far as etcd has confirmed it.
 func (l *Lock) Watches() int {
@@ -41,15 +42,10 @@ func (l *Lock) Watched() int {
 // Holding returns what a Lock holds at present, nil if it holds nothing.
 func (l *Lock) Holding() *Held {
 	if c := l.current(); c != nil {
-		return &c.held
+		return c.Held.(*Held)
 	}
 	return nil
 }
 
 // Contexts returns how many contexts of a Lock that is held are remembered.
-func (l *Lock) Contexts() int {
-	c := l.current()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.handed)
-}
+func (l *Lock) Contexts() int { return l.current().Contexts() }

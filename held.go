@@ -2,13 +2,12 @@ package etcdlock
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/holding"
 )
 
 // A Held is a lock as it is held: from the Lock or TryLock that got it until Unlock. What it
@@ -16,7 +15,7 @@ import (
 // nil, hold nothing.
 //
 // Its methods may be called from any goroutine.
-type Held struct{ h *holding }
+type Held struct{ h *holding.Holding }
 
 // Context returns a context that is done when parent is, or when the lock is about to be lost: the
 // session's Grace before validity ends, or as soon as it is known that the lock is lost otherwise.
@@ -36,14 +35,14 @@ func (h *Held) Context(parent context.Context) context.Context {
 		cancel(ErrNotHeld)
 		return ctx
 	}
-	return c.hand(parent)
+	return c.Context(parent)
 }
 
 // Token returns the fencing token: the ModRevision that the lock's key got when it became ours.
 // Tokens grow from holder to holder. It says nothing of whether the lock is still held.
 func (h *Held) Token() int64 {
 	if c := h.holding(); c != nil {
-		return c.queue.Token()
+		return c.Token()
 	}
 	return 0
 }
@@ -58,10 +57,10 @@ func (h *Held) IsHolder() clientv3.Cmp {
 	switch {
 	case c == nil:
 		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
-	case c.hasLeft():
-		return clientv3.Compare(clientv3.ModRevision(c.place.Key), "<", 0)
+	case c.HasLeft():
+		return clientv3.Compare(clientv3.ModRevision(c.Place.Key), "<", 0)
 	}
-	return clientv3.Compare(clientv3.ModRevision(c.place.Key), "=", c.queue.Token())
+	return clientv3.Compare(clientv3.ModRevision(c.Place.Key), "=", c.Token())
 }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further
@@ -69,10 +68,10 @@ func (h *Held) IsHolder() clientv3.Cmp {
 func (h *Held) Remaining() time.Duration {
 	now := boottime.Now()
 	c := h.holding()
-	if c == nil || c.isExpired() {
+	if c == nil || c.IsExpired() {
 		return 0
 	}
-	return c.queue.ValidUntil().Sub(now)
+	return c.ValidUntil().Sub(now)
 }
 
 // Expired returns a channel that is closed as soon as the lock may belong to somebody else: when
@@ -81,7 +80,7 @@ func (h *Held) Remaining() time.Duration {
 // Expired is closed must be ended, not asked to end.
 func (h *Held) Expired() <-chan struct{} {
 	if c := h.holding(); c != nil {
-		return c.expired
+		return c.Expiry
 	}
 	return closed
 }
@@ -97,8 +96,8 @@ var closed = func() <-chan struct{} {
 // goes no later than one TTL after the process, and may still be there when the lock is somebody
 // else's. For what must not be, use IsHolder.
 func (h *Held) Lease() clientv3.LeaseID {
-	if c := h.holding(); c != nil && !c.hasLeft() {
-		return c.lease.ID()
+	if c := h.holding(); c != nil && !c.HasLeft() {
+		return c.Lease.ID()
 	}
 	return 0
 }
@@ -108,7 +107,7 @@ func (h *Held) Lease() clientv3.LeaseID {
 // lock was lost, and with ErrNotHeld after Unlock.
 func (h *Held) Refresh(ctx context.Context) error {
 	if c := h.holding(); c != nil {
-		return c.refreshNow(ctx)
+		return c.Refresh(ctx)
 	}
 	return ErrNotHeld
 }
@@ -117,64 +116,14 @@ func (h *Held) Refresh(ctx context.Context) error {
 // and touches no later one.
 func (h *Held) Unlock(ctx context.Context) error {
 	if c := h.holding(); c != nil {
-		c.asked.Store(true)
-		return c.owner.end(ctx, c)
+		return c.Unlock(ctx)
 	}
 	return ErrNotHeld
 }
 
-func (h *Held) holding() *holding {
+func (h *Held) holding() *holding.Holding {
 	if h == nil {
 		return nil
 	}
 	return h.h
-}
-
-// errUnlocked is why the contexts handed out end when the holder unlocks.
-var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
-
-// again is what Lock does while the lock is held. Unlocked meanwhile, it is not held any more.
-func (h *holding) again(ctx context.Context) (held *Held, unlocked bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, h.Connect, ErrNoAnswer)
-	defer cancel()
-	err = h.refreshNow(ctx)
-	if h.hasLeft() && errors.Is(err, ErrNotHeld) {
-		return nil, true, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	return &h.held, false, nil
-}
-
-// refreshNow renews a lock that is held. It ends when the lock is unlocked.
-func (h *holding) refreshNow(ctx context.Context) error {
-	rpc, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-h.expired:
-			cancel(ErrNotHeld)
-		case <-rpc.Done():
-		}
-	}()
-	err := h.lease.RenewNow(rpc, h.queue)
-	if err == nil {
-		h.queue.OnRenewed()
-	}
-	if lost := h.lostError(); lost != nil && !h.hasLeft() {
-		return lost
-	}
-	if err != nil {
-		return fmt.Errorf("renewing lock %q: %w", h.place.Lock, err)
-	}
-	if h.hasLeft() {
-		return ErrNotHeld
-	}
-	return nil
-}
-
-// mustBeUnlocked is the error of who wants a lock again that was lost and is still valid.
-func (h *holding) mustBeUnlocked() error {
-	return fmt.Errorf("it was lost, and is to be unlocked first: %w", h.lostError())
 }

@@ -12,6 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -47,7 +48,7 @@ type Lock struct {
 	runs chan struct{} // holds one token for Run
 
 	mu      sync.Mutex
-	at      *holding                // holds the lock, or lost it and was not unlocked yet
+	at      *holding.Holding        // holds the lock, or lost it and was not unlocked yet
 	waits   context.CancelCauseFunc // ends a Lock that waits; nil: none does
 	closing int                     // how many calls of Close are under way
 
@@ -103,7 +104,7 @@ func (l *Lock) Key() string { return l.key }
 // ID returns the holder's id.
 func (l *Lock) ID() string { return l.id }
 
-func (l *Lock) current() *holding {
+func (l *Lock) current() *holding.Holding {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at
@@ -122,11 +123,11 @@ func (l *Lock) Prepare(ctx context.Context) error {
 	}
 	defer l.give()
 	switch c := l.current(); {
-	case c == nil || c.isExpired():
+	case c == nil || c.IsExpired():
 		_, err = l.prepare(ctx, s)
 		return err
-	case c.isLost():
-		return c.mustBeUnlocked()
+	case c.LostError() != nil:
+		return c.MustBeUnlocked()
 	}
 	return nil
 }
@@ -204,18 +205,20 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 		return nil, context.Cause(ctx) // nothing is sent for it
 	}
 	for {
-		if c := l.current(); c != nil && !c.isLost() {
+		if c := l.current(); c != nil && c.LostError() == nil {
 			if how.own {
 				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
 			}
-			if held, unlocked, err := c.again(ctx); !unlocked {
-				return held, err
+			if unlocked, err := c.Again(ctx); err != nil && !unlocked {
+				return nil, err
+			} else if !unlocked {
+				return c.Held.(*Held), nil
 			}
 		}
 		if err := l.takeFor(ctx, how, s); err != nil {
 			return nil, err
 		}
-		if c := l.current(); c == nil || c.isLost() {
+		if c := l.current(); c == nil || c.LostError() != nil {
 			defer l.give()
 			break
 		}
@@ -224,10 +227,10 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 	ctx, unanswered, stop := l.interruptible(ctx)
 	defer stop()
 	c := l.current()
-	if c != nil && !c.isExpired() { // the work that stops would run beside that of the next one
-		return nil, c.mustBeUnlocked()
+	if c != nil && !c.IsExpired() { // the work that stops would run beside that of the next one
+		return nil, c.MustBeUnlocked()
 	}
-	for c == nil || c.isLost() { // also one that is lost before it is handed out
+	for c == nil || c.LostError() != nil { // also one that is lost before it is handed out
 		if c != nil {
 			l.drop(ctx, c)
 		}
@@ -238,13 +241,13 @@ func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
 		l.at, l.atHand = c, nil
 		l.mu.Unlock()
 		// From here on Close of the session finds it; what came before has ended the lease.
-		if errors.Is(c.lease.Err(), ErrClosed) {
-			c.dismiss()
+		if errors.Is(c.Lease.Err(), ErrClosed) {
+			c.Dismiss()
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
 		}
 	}
-	l.alone = c.queue.Created() == c.queue.Token()
-	return &c.held, nil
+	l.alone = c.Created() == c.Token()
+	return c.Held.(*Held), nil
 }
 
 // interruptible returns a context for a wait that ends with Close of the lock, its session or the
@@ -312,7 +315,7 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	}
 	defer func() {
 		var lost *LostError
-		asked := held.h.asked.Load()
+		asked := held.h.Asked.Load()
 		switch unlocking := held.Unlock(ctx); {
 		case unlocking == ErrNotHeld && asked: // by the work
 		case errors.As(unlocking, &lost) && errors.As(err, &lost):

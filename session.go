@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/keepalive"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/queue"
@@ -213,27 +214,19 @@ func (s *Session) Close(ctx context.Context) error {
 		return s.only.Close(ctx)
 	}
 	defer endIdle(s.client)
-	ctx, done := withAllowance(ctx)
+	ctx, done := debts.Allow(ctx)
 	defer done()
 	if ls == nil {
-		return unconfirmed(s.debts.Pay(ctx))
+		return holding.Unconfirmed(s.debts.Pay(ctx))
 	}
 	for _, m := range ls.Retire(ErrClosed) {
-		if h, ok := m.(*queue.Contender).User().(*holding); ok {
-			h.dismiss()
+		if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
+			h.Dismiss()
 		}
 	}
 	ls.Close()
 	s.debts.OweLease(ls)
-	return unconfirmed(s.debts.Pay(ctx))
-}
-
-// unconfirmed says of an error that leases may be left.
-func unconfirmed(err error) error {
-	if err == nil {
-		return nil
-	}
-	return errors.Join(ErrUnconfirmed, err)
+	return holding.Unconfirmed(s.debts.Pay(ctx))
 }
 
 // endIdle ends the streams of a client that nobody needs.

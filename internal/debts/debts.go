@@ -3,6 +3,7 @@ package debts
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,23 @@ import (
 // Limit is how long it is tried to remove something for somebody who has not asked for that, or
 // whose time is over.
 const Limit = time.Second
+
+// Allow returns a context that is done when ctx is, but not within Limit: what is to be given back
+// is given back although the caller's time is over.
+func Allow(ctx context.Context) (_ context.Context, done func()) {
+	if ctx.Done() == nil {
+		return ctx, func() {}
+	}
+	allowed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	begun := time.Now()
+	later := time.AfterFunc(math.MaxInt64, func() { cancel(context.Cause(ctx)) })
+	forget := context.AfterFunc(ctx, func() { later.Reset(Limit - time.Since(begun)) })
+	return allowed, func() {
+		forget()
+		later.Stop()
+		cancel(nil)
+	}
+}
 
 // most is how many debts are remembered that etcd pays itself some time.
 const most = 16

@@ -1,0 +1,190 @@
+package holding
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/perclient"
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// Unlock has the owner end the holding.
+func (h *Holding) Unlock(ctx context.Context) error {
+	h.Asked.Store(true)
+	return h.lock.End(ctx, h)
+}
+
+// GiveBack ends the contexts, and passes the lock to the successor, or gives it back. It keeps the
+// lease, and reports whether that can serve again, or, with withdraw, revokes a lease of its own.
+func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (reusable bool, err error) {
+	h.released()
+	// Nothing is created under a lease that is gone.
+	if !h.Lease.IsShared() && (withdraw || !h.Settled()) {
+		return false, h.withdraw(ctx)
+	}
+	return h.outcome(ctx, h.Release(ctx))
+}
+
+// outcome says what came of a release.
+func (h *Holding) outcome(ctx context.Context, r queue.Released) (reusable bool, err error) {
+	switch {
+	case r.Reason == protocol.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
+		return false, nil // Close of the session has given it back
+	case r.Reason != protocol.NotLost:
+		if !r.Confirmed { // it was lost at the last moment, and all is there
+			h.fence(ctx)
+		}
+		_, lost := h.lock.Public.Lost(h, r.Reason, nil)
+		return r.Confirmed, lost
+	case !r.Confirmed:
+		return false, h.Unconfirmed(r.Err)
+	}
+	return true, nil
+}
+
+// withdraw passes the lock to the successor, or gives it back by revoking the lease, which goes in
+// any case. A read before it tells whether it was still ours.
+func (h *Holding) withdraw(ctx context.Context) error {
+	ctx, cancel := h.Lease.ToEnd(ctx, debts.Limit)
+	defer cancel()
+	var r queue.Released
+	if h.KnowsNext() {
+		r = h.Release(ctx)
+	} else {
+		r.Reason, r.Err = h.Compare(ctx)
+		r.Confirmed = r.Err == nil
+	}
+	_, lost := h.outcome(ctx, r)
+	h.Abandon()
+	unseen := errors.Is(lost, ErrUnconfirmed)
+	detached := unseen || r.Reason == protocol.PlaceLost
+	if err := h.revoke(ctx); err != nil {
+		if detached {
+			h.lock.Debts.OweStaying(h.RemoveWithoutLease)
+		}
+		return h.Unconfirmed(err)
+	}
+	if detached {
+		h.removeWithoutLease(ctx)
+	}
+	if unseen { // the revocation says more
+		return nil
+	}
+	return lost
+}
+
+// Drop removes what is left of a lock that was lost. Etcd may keep its lease for longer than it was
+// valid: an outage, or a new leader, prolongs it.
+func (h *Holding) Drop(ctx context.Context) {
+	h.released()
+	if h.Lease.IsShared() && h.Lease.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, debts.Limit)
+		defer cancel()
+		h.Leave(ctx)
+		return
+	}
+	h.Abandon()
+	h.fence(ctx)
+}
+
+// Dismiss ends the holding of a session that is closed. Its lease goes. A Lock that waits is
+// interrupted.
+func (h *Holding) Dismiss() {
+	if h.Token() == 0 {
+		return
+	}
+	h.released()
+	h.Abandon()
+	h.lock.Forget(h)
+}
+
+// GiveUp takes back the place of a holding that waits no more, also when ctx has ended, and the
+// lock if it was granted meanwhile. What cannot be taken back in time runs out, or the session
+// takes it back later.
+func (h *Holding) GiveUp(ctx context.Context) {
+	if h.Lease.IsShared() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)
+		defer cancel()
+		h.Leave(ctx)
+		return
+	}
+	if h.Created() > 0 && !perclient.IsClosed(h.Lease.Client()) {
+		// The lease goes in any case; to leave first gives on what was granted meanwhile.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit/2)
+		h.Leave(ctx)
+		cancel()
+	}
+	h.Abandon()
+	h.fence(ctx)
+}
+
+// Clear fences off what a holding may have left that has lost its place, for as long as it takes:
+// another place is to be taken.
+func (h *Holding) Clear(ctx context.Context) error {
+	if h.Lease.IsShared() {
+		h.Leave(ended)
+		// Each join whose outcome is unknown leaves something to look after: the next one waits
+		// until etcd answers.
+		if _, err := h.Lease.Read(ctx, wire.ProbeRead(h.Place.Lock)); !errors.Is(err, lease.ErrHistoryLost) {
+			return err
+		}
+		return nil
+	}
+	h.Abandon()
+	if err := h.revoke(ctx); err != nil {
+		h.fence(ctx)
+		return err
+	}
+	h.removeDetached(ctx)
+	return nil
+}
+
+// ended is a context that is done.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// fence revokes the lease of a holding that is given up, also when ctx has ended, and thereby takes
+// back its place, and the lock if it was granted meanwhile. What cannot be revoked runs out.
+func (h *Holding) fence(ctx context.Context) {
+	if perclient.IsClosed(h.Lease.Client()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)
+	defer cancel()
+	if err := h.revoke(ctx); err != nil {
+		h.lock.Debts.OweLease(h.Lease)
+		h.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", h.Place.Lock, "cause", err)
+	}
+	h.removeDetached(ctx)
+}
+
+func (h *Holding) revoke(ctx context.Context) error {
+	return lease.Revoke(ctx, h.Lease.Client(), h.Lease.ID(), h.Lease.First())
+}
+
+// removeDetached removes a place that an operator has written without our lease, which does not
+// take it along. It is where ours was, and nobody else has a place of that name.
+func (h *Holding) removeDetached(ctx context.Context) {
+	if h.IsOverwritten() {
+		h.removeWithoutLease(ctx)
+	}
+}
+
+// removeWithoutLease does the same for a place of which it is known that it was written. Nothing
+// but its absence is final: until then it stands in the way of all that come later.
+func (h *Holding) removeWithoutLease(ctx context.Context) {
+	err := h.RemoveWithoutLease(ctx)
+	if err == nil {
+		return
+	}
+	h.say(slog.LevelWarn, "a place in line that was overwritten stays as yet", "key", h.Place.Lock, "place", h.Place.Key, "cause", err)
+	h.lock.Debts.OweStaying(h.RemoveWithoutLease)
+}

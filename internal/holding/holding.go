@@ -1,0 +1,176 @@
+// Package holding has one attempt to hold a lock, and what is held if it succeeds: the contexts
+// that are handed out, the loss, the expiry, and the ways to give it back.
+package holding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/queue"
+)
+
+// A Lock is what a holding knows of the lock that it belongs to.
+type Lock struct {
+	Owner
+	Public *Public
+	Debts  *debts.Debts // of its session
+	OnWait func()       // or nil
+}
+
+// An Owner has a holding, one at a time.
+type Owner interface {
+	// End gives the holding back, unless that was done.
+	End(ctx context.Context, h *Holding) error
+	// Forget is told that the holding has ended. It closes Over, once.
+	Forget(h *Holding)
+}
+
+// A Holding is one attempt to hold a lock, and what is held if it succeeds.
+//
+// Lock order: the mutex of queue.Contender before mu.
+type Holding struct {
+	*queue.Contender
+	Held any // it, for the user
+
+	Expiry chan struct{} // closed when another contender may have the lock
+	Over   chan struct{} // closed when it has been unlocked
+	Asked  atomic.Bool   // it was asked to end, and not its lock or its session
+
+	lock Lock
+
+	mu     sync.Mutex
+	left   bool // it is given back, or that has begun
+	lost   error
+	handed map[*handed]struct{} // the contexts
+}
+
+// New returns a holding that has not begun to wait for the lock.
+func New(o queue.Options, lock Lock) *Holding {
+	if o.Lease.IsShared() { // it was granted with settings of its own
+		o.Timing = o.Lease.Timing()
+	}
+	h := &Holding{lock: lock, Expiry: make(chan struct{}), Over: make(chan struct{})}
+	h.Contender = queue.New(o, h)
+	h.Held = lock.Public.Held(h)
+	return h
+}
+
+// Owner returns what has the holding.
+func (h *Holding) Owner() Owner { return h.lock.Owner }
+
+// say writes a message to the lock's logger, some time later.
+func (h *Holding) say(level slog.Level, message string, args ...any) {
+	h.Lease.Notices.Log(h.Log, level, message, args...)
+}
+
+// Waiting is that of a queue.User, like the two methods that follow.
+func (h *Holding) Waiting() {
+	if h.lock.OnWait != nil {
+		h.Lease.Notices.Post(h.lock.OnWait)
+	}
+}
+
+// Lost ends the contexts that were handed out.
+func (h *Holding) Lost(why protocol.Reason, cause error) {
+	if why != protocol.Unrenewed {
+		cause = nil
+	}
+	h.mu.Lock()
+	if h.left {
+		h.mu.Unlock()
+		return
+	}
+	reason, lost := h.lock.Public.Lost(h, why, cause)
+	h.lost = lost
+	h.endContextsLocked(lost)
+	h.mu.Unlock()
+	h.say(slog.LevelInfo, "lock lost", "key", h.Place.Lock, "reason", reason)
+}
+
+// Expired closes Expiry. A lease of its own is not renewed any more: it must go with what is left
+// of the lock. A shared one serves others.
+func (h *Holding) Expired() {
+	h.mu.Lock()
+	h.expireLocked()
+	h.mu.Unlock()
+	if !h.Lease.IsShared() {
+		h.Lease.StopRenewing()
+	}
+}
+
+func (h *Holding) expireLocked() {
+	if !isClosed(h.Expiry) {
+		close(h.Expiry)
+	}
+}
+
+// IsExpired reports whether another contender may have the lock.
+func (h *Holding) IsExpired() bool {
+	return isClosed(h.Expiry) || h.ValidUntil().Until() <= 0
+}
+
+// released ends the contexts that were handed out because the holder itself gives the lock back.
+func (h *Holding) released() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left = true
+	h.endContextsLocked(errUnlocked)
+	h.expireLocked()
+}
+
+// HasLeft reports whether the lock was given back, or that has begun.
+func (h *Holding) HasLeft() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left
+}
+
+// Again is what Lock does while the lock is held. If it is unlocked meanwhile, it is not held.
+func (h *Holding) Again(ctx context.Context) (unlocked bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, h.Timing.Connect, ErrNoAnswer)
+	defer cancel()
+	err = h.Refresh(ctx)
+	return h.HasLeft() && errors.Is(err, ErrNotHeld), err
+}
+
+// Refresh renews a lock that is held. It ends when the lock is unlocked.
+func (h *Holding) Refresh(ctx context.Context) error {
+	rpc, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-h.Expiry:
+			cancel(ErrNotHeld)
+		case <-rpc.Done():
+		}
+	}()
+	err := h.Lease.RenewNow(rpc, h.Contender)
+	if err == nil {
+		h.OnRenewed()
+	}
+	if lost := h.LostError(); lost != nil && !h.HasLeft() {
+		return lost
+	}
+	if err != nil {
+		return fmt.Errorf("renewing lock %q: %w", h.Place.Lock, err)
+	}
+	if h.HasLeft() {
+		return ErrNotHeld
+	}
+	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
