@@ -36,7 +36,7 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			OnRenew: s.onRenew,
 			Try:     try,
 			Lone:    l.alone,
-		}, holding.Lock{Owner: owner{l}, Public: public, Debts: l.session.debts, OnWait: s.onWait})
+		}, holding.Lock{Owner: owner{l}, Public: public, Debts: l.session.inner.Debts, OnWait: s.onWait})
 		err = h.Acquire(ctx, func() {
 			if answered = true; !try {
 				unanswered.Stop()

@@ -11,7 +11,7 @@ func (l *Lock) KnowsNext() bool {
 	if h := l.current(); h != nil {
 		return h.KnowsNext()
 	}
-	all, _ := watch.All(l.client)
+	all, _ := watch.All(l.session.inner.Client)
 	for _, w := range all {
 		c, ok := w.Owner().(*queue.Contender)
 		if !ok {
@@ -29,13 +29,13 @@ func (l *Lock) ForgetNext() { l.current().ForgetNext() }
 
 // Watches returns how many keys the client of a lock watches, as far as etcd has confirmed it.
 func (l *Lock) Watches() int {
-	_, created := watch.All(l.client)
+	_, created := watch.All(l.session.inner.Client)
 	return created
 }
 
 // Watched returns how many keys the client of a lock has asked to watch.
 func (l *Lock) Watched() int {
-	all, _ := watch.All(l.client)
+	all, _ := watch.All(l.session.inner.Client)
 	return len(all)
 }
 

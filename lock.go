@@ -40,7 +40,6 @@ type Lock struct {
 	// messages).
 	OnWait, OnRenew func()
 
-	client  *clientv3.Client
 	session *Session
 	key, id string
 
@@ -70,7 +69,7 @@ type Lock struct {
 // The client must be as clientv3.New returns it: one whose KV, Watcher or Lease were replaced, as
 // etcd's namespace package does it, is refused.
 func New(client *clientv3.Client, key, id string, ttl time.Duration) (*Lock, error) {
-	s, err := NewSession(client, ttl)
+	s, err := newSession(client, ttl, false)
 	if err != nil {
 		return nil, err
 	}
@@ -135,19 +134,19 @@ func (l *Lock) Prepare(ctx context.Context) error {
 // prepare returns the lease to stand in line with: the session's, or one of its own that has at
 // least half of its life before it.
 func (l *Lock) prepare(ctx context.Context, s settings) (*lease.Lease, error) {
-	if l.session.isShared() {
-		return l.session.prepare(ctx, s)
+	if l.session.inner.IsShared {
+		return l.session.inner.Prepare(ctx, s.timing, s.log)
 	}
-	if _, err := l.session.present(); err != nil {
+	if err := l.session.inner.Err(); err != nil {
 		return nil, err
 	}
 	if ls := l.atHand; ls != nil && ls.ValidUntil().Until() > ls.TTL()/2 && ls.TTL() >= s.TTL {
 		return ls, nil
 	}
 	l.atHand = nil // without keys, it runs out by itself
-	ls, err := l.session.grantLease(ctx, s.timing)
+	ls, err := l.session.inner.Grant(ctx, s.timing)
 	if l.atHand = ls; err == nil {
-		l.session.debts.PayNow(ctx)
+		l.session.inner.Debts.PayNow(ctx)
 	}
 	return ls, err
 }
@@ -262,8 +261,8 @@ func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered
 	}
 	l.mu.Unlock()
 	unanswered = time.AfterFunc(math.MaxInt64, func() { cancel(ErrNoAnswer) })
-	ignoreClient := context.AfterFunc(l.client.Ctx(), func() { cancel(errClientClosed) })
-	ignoreSession := context.AfterFunc(l.session.open, func() { cancel(ErrClosed) })
+	ignoreClient := context.AfterFunc(l.session.inner.Client.Ctx(), func() { cancel(errClientClosed) })
+	ignoreSession := context.AfterFunc(l.session.inner.Open, func() { cancel(ErrClosed) })
 	return ctx, unanswered, func() {
 		unanswered.Stop()
 		ignoreClient()

@@ -33,7 +33,7 @@ func (l *Lock) Close(ctx context.Context) error {
 	if err := l.check(); err != nil {
 		return err
 	}
-	defer endIdle(l.client)
+	defer l.session.inner.EndIdle()
 	defer l.interrupt()()
 	ctx, done := debts.Allow(ctx)
 	defer done()
@@ -47,10 +47,10 @@ func (l *Lock) Close(ctx context.Context) error {
 	}
 	if ls := l.atHand; ls != nil {
 		l.atHand = nil
-		l.session.debts.OweLease(ls)
+		l.session.inner.Debts.OweLease(ls)
 	}
-	if !l.session.isShared() {
-		err = errors.Join(err, holding.Unconfirmed(l.session.debts.Pay(ctx)))
+	if !l.session.inner.IsShared {
+		err = errors.Join(err, holding.Unconfirmed(l.session.inner.Debts.Pay(ctx)))
 	}
 	return err
 }
@@ -85,7 +85,7 @@ func (l *Lock) finish(ctx context.Context, h *holding.Holding, withdraw bool) er
 	case reusable:
 		l.atHand = h.Lease
 	case errors.Is(err, ErrUnconfirmed):
-		l.session.debts.OweLease(h.Lease)
+		l.session.inner.Debts.OweLease(h.Lease)
 	}
 	if h.Strays() || !reusable {
 		l.under = nil

@@ -95,7 +95,7 @@ func (l *Lock) check() error {
 }
 
 func (s *Session) check() error {
-	if s == nil || s.client == nil {
+	if s == nil || s.inner == nil {
 		return errors.New("the Session was not made by NewSession")
 	}
 	return nil

@@ -1,0 +1,168 @@
+// Package session has the leases of a session: it grants them, looks after the one that its locks
+// share, and takes all back that may be left.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/holding"
+	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/watch"
+)
+
+// A Session has the lease that its locks share, or grants those of a single lock.
+type Session struct {
+	Client *clientv3.Client
+	Debts  *debts.Debts
+	Open   context.Context // ends with Close
+
+	// IsShared says that the lease is looked after for as long as the session lasts, and the locks
+	// only take their keys away.
+	IsShared bool
+
+	end  context.CancelFunc
+	turn chan struct{} // holds one token for who may change the lease
+
+	mu    sync.Mutex
+	lease *lease.Lease
+}
+
+// New returns a session without a lease. Nothing is sent to etcd.
+func New(client *clientv3.Client, isShared bool) *Session {
+	open, end := context.WithCancel(context.Background())
+	return &Session{Client: client, Debts: debts.New(client), Open: open, IsShared: isShared, end: end, turn: make(chan struct{}, 1)}
+}
+
+// Prepare returns the lease that is shared. One that has not been renewed for long is renewed
+// first, to see whether etcd answers.
+func (s *Session) Prepare(ctx context.Context, t lease.Timing, log *slog.Logger) (*lease.Lease, error) {
+	ls, err := s.present()
+	if err != nil || ls.IsReady() {
+		return ls, err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, t.Connect, holding.ErrNoAnswer)
+	defer cancel()
+	select {
+	case s.turn <- struct{}{}:
+	case <-limited.Done(): // somebody else asks, and has no answer
+		return nil, context.Cause(limited)
+	}
+	defer func() { <-s.turn }()
+	if ls, err = s.present(); err != nil || ls.IsReady() {
+		return ls, err
+	}
+	if ls != nil && ls.Err() == nil {
+		if err = ls.RenewNow(limited); err == nil {
+			return ls, nil
+		}
+		if ls.Err() == nil {
+			return nil, err
+		}
+	}
+	old := ls
+	if ls, err = s.Grant(ctx, t); err != nil {
+		if s.Open.Err() != nil { // Close has paid already
+			s.Debts.PayNow(context.WithoutCancel(ctx))
+		}
+		return nil, err
+	}
+	if old != nil { // a place under it would be granted the lock, and nobody serves it
+		s.Debts.OweLease(old)
+	}
+	err = s.adopt(ctx, ls, t, log)
+	s.Debts.PayNow(ctx)
+	return ls, err
+}
+
+// Err returns ErrClosed if the session is closed.
+func (s *Session) Err() error {
+	if s.Open.Err() != nil {
+		return holding.ErrClosed
+	}
+	return nil
+}
+
+func (s *Session) present() (*lease.Lease, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease, s.Err()
+}
+
+// adopt begins to look after a lease.
+func (s *Session) adopt(ctx context.Context, ls *lease.Lease, t lease.Timing, log *slog.Logger) error {
+	s.mu.Lock()
+	if err := s.Err(); err != nil {
+		s.mu.Unlock()
+		s.Debts.OweLease(ls)
+		s.Debts.PayNow(context.WithoutCancel(ctx)) // which has ended with the session
+		return err
+	}
+	ls.Share(t, log)
+	old := s.lease
+	s.lease = ls
+	s.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+// Grant asks for a lease until etcd answers, at most for the time that the settings allow.
+func (s *Session) Grant(ctx context.Context, t lease.Timing) (*lease.Lease, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, t.Connect, fmt.Errorf("%w within %v", holding.ErrNoAnswer, t.Connect))
+	defer cancel()
+	ls, err := lease.Grant(limited, s.Client, t)
+	var failed *lease.GrantError
+	if errors.As(err, &failed) && failed.Owed != 0 {
+		s.Debts.OweGrant(failed.Owed, time.Second, 0)
+	}
+	if retry.IsNoSpace(err) {
+		s.Debts.PayNow(ctx)
+	}
+	return ls, err
+}
+
+// End is the part of Close that sends nothing. It returns the lease that was shared, or nil.
+func (s *Session) End() *lease.Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ls := s.lease
+	s.lease = nil
+	s.end()
+	return ls
+}
+
+// Close ends the session and what is held, and revokes the lease. Its error is ErrUnconfirmed.
+func (s *Session) Close(ctx context.Context) error {
+	ls := s.End()
+	defer s.EndIdle()
+	ctx, done := debts.Allow(ctx)
+	defer done()
+	if ls != nil {
+		for _, m := range ls.Retire(holding.ErrClosed) {
+			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
+				h.Dismiss()
+			}
+		}
+		ls.Close()
+		s.Debts.OweLease(ls)
+	}
+	return holding.Unconfirmed(s.Debts.Pay(ctx))
+}
+
+// EndIdle ends the streams of the client that nobody needs.
+func (s *Session) EndIdle() {
+	watch.EndIdle(s.Client)
+	keepalive.EndIdle(s.Client)
+}
