@@ -1,7 +1,6 @@
 package etcdlock
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
@@ -29,9 +28,6 @@ var (
 	// The locks of a session that was closed cannot be locked any more.
 	ErrClosed = holding.ErrClosed
 )
-
-// errClientClosed is what a Lock call that waits fails with when nothing more can be asked.
-var errClientClosed = errors.New("the etcd client is closed, or its context has ended")
 
 // A BusyError is TryLock's answer when somebody else holds the lock or stands in line for it.
 // errors.Is(err, ErrBusy) holds for it.
@@ -129,11 +125,14 @@ func (e *LostError) Unwrap() []error {
 	return []error{ErrNotHeld}
 }
 
-// public makes what users get of a holding.
+// public makes what users get of what happens to a lock.
 var public = &holding.Public{
 	Held: func(h *holding.Holding) any { return &Held{h} },
 	Lost: func(h *holding.Holding, why protocol.Reason, cause error) (fmt.Stringer, error) {
 		lost := &LostError{Key: h.Place.Lock, ID: h.Place.ID, Token: h.Token(), Reason: Reason(why), Err: cause}
 		return lost.Reason, lost
+	},
+	Busy: func(key string, held bool, holder string, place int) error {
+		return &BusyError{Key: key, Holder: holder, Place: place, held: held}
 	},
 }

@@ -8,7 +8,7 @@ import (
 
 // KnowsNext reports whether a Lock that is held, or waits, knows who is next in line.
 func (l *Lock) KnowsNext() bool {
-	if h := l.current(); h != nil {
+	if h := l.inner.Current(); h != nil {
 		return h.KnowsNext()
 	}
 	all, _ := watch.All(l.session.inner.Client)
@@ -17,7 +17,7 @@ func (l *Lock) KnowsNext() bool {
 		if !ok {
 			continue
 		}
-		if h, ok := c.User().(*holding.Holding); ok && h.Owner() == (owner{l}) && c.KnowsNext() {
+		if h, ok := c.User().(*holding.Holding); ok && h.Owner() == l.inner && c.KnowsNext() {
 			return true
 		}
 	}
@@ -25,7 +25,7 @@ func (l *Lock) KnowsNext() bool {
 }
 
 // ForgetNext makes a holder one that does not know who is next in line.
-func (l *Lock) ForgetNext() { l.current().ForgetNext() }
+func (l *Lock) ForgetNext() { l.inner.Current().ForgetNext() }
 
 // Watches returns how many keys the client of a lock watches, as far as etcd has confirmed it.
 func (l *Lock) Watches() int {
@@ -41,11 +41,11 @@ func (l *Lock) Watched() int {
 
 // Holding returns what a Lock holds at present, nil if it holds nothing.
 func (l *Lock) Holding() *Held {
-	if c := l.current(); c != nil {
+	if c := l.inner.Current(); c != nil {
 		return c.Held.(*Held)
 	}
 	return nil
 }
 
 // Contexts returns how many contexts of a Lock that is held are remembered.
-func (l *Lock) Contexts() int { return l.current().Contexts() }
+func (l *Lock) Contexts() int { return l.inner.Current().Contexts() }

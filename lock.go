@@ -3,18 +3,12 @@ package etcdlock
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math"
-	"path/filepath"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/holding"
-	"github.com/etcdlock/etcdlock/internal/lease"
-	"github.com/etcdlock/etcdlock/internal/wire"
+	"github.com/etcdlock/etcdlock/internal/locker"
 )
 
 // A Lock is one contender for a lock on etcd. It keeps other contenders out, in this process and in
@@ -42,24 +36,9 @@ type Lock struct {
 
 	session *Session
 	key, id string
+	inner   *locker.Locker
 
-	turn chan struct{} // holds one token for the method that may change the lock's state in etcd
 	runs chan struct{} // holds one token for Run
-
-	mu      sync.Mutex
-	at      *holding.Holding        // holds the lock, or lost it and was not unlocked yet
-	waits   context.CancelCauseFunc // ends a Lock that waits; nil: none does
-	closing int                     // how many calls of Close are under way
-
-	// Guarded by turn:
-	atHand   *lease.Lease // of its own, without a place in line
-	alone    bool         // the lock was acquired at once the last time
-	unlinked bool         // the tail may not be written
-	place    string       // the name of the last place in line
-	under    *lease.Lease // whose name it bears; nil if it must not be used again
-
-	stamp   func() string // makes our record in the line; guarded by turn
-	stamped string        // the command that it names
 }
 
 // New returns a lock that is not held, with a session of its own. Key is any 1 to 4096 bytes, taken
@@ -85,29 +64,11 @@ func New(client *clientv3.Client, key, id string, ttl time.Duration) (*Lock, err
 // own: it makes no other locks.
 func (l *Lock) Session() *Session { return l.session }
 
-// record returns what a place in line says of us. It is called by whoever has the turn.
-func (l *Lock) record(command string) string {
-	if l.stamp == nil || command != l.stamped {
-		r := wire.Self(l.id)
-		if command != "" {
-			r.Command = filepath.Base(command)
-		}
-		l.stamp, l.stamped = r.Stamp(), command
-	}
-	return l.stamp()
-}
-
 // Key returns the lock's key.
 func (l *Lock) Key() string { return l.key }
 
 // ID returns the holder's id.
 func (l *Lock) ID() string { return l.id }
-
-func (l *Lock) current() *holding.Holding {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.at
-}
 
 // Prepare grants the lease that the next Lock or TryLock needs, so that these need one round trip
 // only. It fails with ErrNoAnswer if etcd does not answer within ConnectTimeout. Without need it
@@ -117,59 +78,7 @@ func (l *Lock) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.take(ctx, nil); err != nil {
-		return err
-	}
-	defer l.give()
-	switch c := l.current(); {
-	case c == nil || c.IsExpired():
-		_, err = l.prepare(ctx, s)
-		return err
-	case c.LostError() != nil:
-		return c.MustBeUnlocked()
-	}
-	return nil
-}
-
-// prepare returns the lease to stand in line with: the session's, or one of its own that has at
-// least half of its life before it.
-func (l *Lock) prepare(ctx context.Context, s settings) (*lease.Lease, error) {
-	if l.session.inner.IsShared {
-		return l.session.inner.Prepare(ctx, s.timing, s.log)
-	}
-	if err := l.session.inner.Err(); err != nil {
-		return nil, err
-	}
-	if ls := l.atHand; ls != nil && ls.ValidUntil().Until() > ls.TTL()/2 && ls.TTL() >= s.TTL {
-		return ls, nil
-	}
-	l.atHand = nil // without keys, it runs out by itself
-	ls, err := l.session.inner.Grant(ctx, s.timing)
-	if l.atHand = ls; err == nil {
-		l.session.inner.Debts.PayNow(ctx)
-	}
-	return ls, err
-}
-
-// nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it
-// compacts, and goes through all below K/ when somebody joins: so the next place takes the same
-// name, unless a late write could hit it.
-func (l *Lock) nextPlace(ls *lease.Lease, command string) wire.Place {
-	if l.under != ls {
-		n := ls.Places.Add(1)
-		l.under = ls
-		if l.place = wire.LinkedPlace(l.key, ls.ID(), n); l.unlinked {
-			l.place = wire.UnlinkedPlace(l.key, ls.ID(), n)
-		}
-	}
-	return wire.Place{
-		Lock:   l.key,
-		Key:    l.place,
-		Lease:  ls.ID(),
-		ID:     l.id,
-		Record: l.record(command),
-		Linked: !l.unlinked,
-	}
+	return l.inner.Prepare(ctx, s)
 }
 
 // Lock waits for its turn, first come first served, and returns what it holds then, until Unlock.
@@ -182,112 +91,25 @@ func (l *Lock) nextPlace(ls *lease.Lease, command string) wire.Place {
 // A call while the lock is held renews it at once, see [Held.Refresh], and returns the same Held.
 // One while it is lost, but was not unlocked and is still valid, fails with the *LostError: the
 // place in line keeps others out until the work has stopped.
-func (l *Lock) Lock(ctx context.Context) (*Held, error) { return l.lock(ctx, call{}) }
+func (l *Lock) Lock(ctx context.Context) (*Held, error) { return l.lock(ctx, locker.Call{}) }
 
 // TryLock is Lock that does not wait: it fails with a [*BusyError] when somebody else holds the
 // lock or stands in line, and with ErrNoAnswer when etcd has not told within ConnectTimeout. While
 // another call of this Lock waits, it fails with ErrBusy after ConnectTimeout.
-func (l *Lock) TryLock(ctx context.Context) (*Held, error) { return l.lock(ctx, call{try: true}) }
-
-// A call says what is asked of lock.
-type call struct {
-	try bool // not to wait
-	own bool // not to join in what another call holds
+func (l *Lock) TryLock(ctx context.Context) (*Held, error) {
+	return l.lock(ctx, locker.Call{Try: true})
 }
 
-func (l *Lock) lock(ctx context.Context, how call) (*Held, error) {
+func (l *Lock) lock(ctx context.Context, how locker.Call) (*Held, error) {
 	s, err := l.settings()
 	if err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx) // nothing is sent for it
+	h, err := l.inner.Lock(ctx, how, s)
+	if err != nil {
+		return nil, err
 	}
-	for {
-		if c := l.current(); c != nil && c.LostError() == nil {
-			if how.own {
-				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
-			}
-			if unlocked, err := c.Again(ctx); err != nil && !unlocked {
-				return nil, err
-			} else if !unlocked {
-				return c.Held.(*Held), nil
-			}
-		}
-		if err := l.takeFor(ctx, how, s); err != nil {
-			return nil, err
-		}
-		if c := l.current(); c == nil || c.LostError() != nil {
-			defer l.give()
-			break
-		}
-		l.give() // to renew must not hold Unlock up
-	}
-	ctx, unanswered, stop := l.interruptible(ctx)
-	defer stop()
-	c := l.current()
-	if c != nil && !c.IsExpired() { // the work that stops would run beside that of the next one
-		return nil, c.MustBeUnlocked()
-	}
-	for c == nil || c.LostError() != nil { // also one that is lost before it is handed out
-		if c != nil {
-			l.drop(ctx, c)
-		}
-		if c, err = l.acquire(ctx, s, how.try, unanswered); err != nil {
-			return nil, err
-		}
-		l.mu.Lock()
-		l.at, l.atHand = c, nil
-		l.mu.Unlock()
-		// From here on Close of the session finds it; what came before has ended the lease.
-		if errors.Is(c.Lease.Err(), ErrClosed) {
-			c.Dismiss()
-			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, ErrClosed)
-		}
-	}
-	l.alone = c.Created() == c.Token()
-	return c.Held.(*Held), nil
-}
-
-// interruptible returns a context for a wait that ends with Close of the lock, its session or the
-// client, and when the timer rings, which is not set yet: then etcd has not answered. It is called
-// by whoever has the turn.
-func (l *Lock) interruptible(ctx context.Context) (_ context.Context, unanswered *time.Timer, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	l.mu.Lock()
-	l.waits = cancel
-	if l.closing > 0 {
-		cancel(ErrClosed)
-	}
-	l.mu.Unlock()
-	unanswered = time.AfterFunc(math.MaxInt64, func() { cancel(ErrNoAnswer) })
-	ignoreClient := context.AfterFunc(l.session.inner.Client.Ctx(), func() { cancel(errClientClosed) })
-	ignoreSession := context.AfterFunc(l.session.inner.Open, func() { cancel(ErrClosed) })
-	return ctx, unanswered, func() {
-		unanswered.Stop()
-		ignoreClient()
-		ignoreSession()
-		l.mu.Lock()
-		l.waits = nil
-		l.mu.Unlock()
-		cancel(nil)
-	}
-}
-
-// interrupt ends the calls of Lock that wait, also those that wait for their turn to, until resume
-// is called.
-func (l *Lock) interrupt() (resume func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closing++
-	if l.waits != nil {
-		l.waits(ErrClosed)
-	}
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.closing--
-	}
+	return h.Held.(*Held), nil
 }
 
 // Run waits for the lock, works, and unlocks, also if the work panics. The work gets a context that
@@ -308,7 +130,7 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	held, err := l.lock(ctx, call{own: true})
+	held, err := l.lock(ctx, locker.Call{Own: true})
 	if err != nil {
 		return err
 	}
@@ -327,33 +149,30 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 	return work(held.Context(ctx), held)
 }
 
-// takeFor is take for a call of lock: who only tries does not wait for another call's turn for
-// long.
-func (l *Lock) takeFor(ctx context.Context, how call, s settings) error {
-	if how.try {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.Connect, fmt.Errorf("lock %q: another call waits for it: %w", l.key, ErrBusy))
-		defer cancel()
+// Unlock releases the lock. Once is enough, however often Lock was called. The contexts of what was
+// held are done before anybody else can get the lock. It goes to who is next in line at once, if
+// that is known. The lease stays at hand for the next Lock, without keys, until it runs out.
+//
+// It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock
+// still waits: what ends that is its context. If the lock was lost, Unlock removes what is left of
+// it and returns the *LostError. It returns at the latest when validity ends, or when ctx is done,
+// and then with ErrUnconfirmed. A ctx that is done, or is about to be, is given a second.
+func (l *Lock) Unlock(ctx context.Context) error {
+	if err := l.check(); err != nil {
+		return err
 	}
-	return l.take(ctx, nil)
+	if h := l.inner.Current(); h != nil {
+		return l.inner.End(ctx, h)
+	}
+	return ErrNotHeld
 }
 
-// take waits until this method may change the lock's state, until ctx is done, or until over is
-// closed.
-func (l *Lock) take(ctx context.Context, over <-chan struct{}) error {
-	select {
-	case l.turn <- struct{}{}:
-		return nil
-	default:
+// Close releases the lock if it is held, and leaves nothing in etcd, not even a lease (that of a
+// session stays with it). A Lock call that waits fails with ErrClosed. The errors of Close are
+// those of Unlock, but nothing to unlock is no error. The Lock can be used again.
+func (l *Lock) Close(ctx context.Context) error {
+	if err := l.check(); err != nil {
+		return err
 	}
-	select {
-	case l.turn <- struct{}{}:
-		return nil
-	case <-over:
-		return ErrNotHeld
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return l.inner.Close(ctx)
 }
-
-func (l *Lock) give() { <-l.turn }

@@ -9,6 +9,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/locker"
 	"github.com/etcdlock/etcdlock/internal/session"
 )
 
@@ -83,13 +85,13 @@ func (s *Session) NewLock(key, id string) (*Lock, error) {
 		session: s,
 		key:     key,
 		id:      id,
-		turn:    make(chan struct{}, 1),
+		inner:   locker.New(s.inner, key, id, public),
 		runs:    make(chan struct{}, 1),
 	}, nil
 }
 
-func (s *Session) timing() timing {
-	return timing{TTL: s.TTL, Refresh: s.RefreshInterval, Grace: s.Grace, Connect: s.ConnectTimeout, Margin: s.Margin}
+func (s *Session) timing() lease.Timing {
+	return lease.Timing{TTL: s.TTL, Refresh: s.RefreshInterval, Grace: s.Grace, Connect: s.ConnectTimeout, Margin: s.Margin}
 }
 
 // Prepare grants the lease, so that the first Lock needs one round trip only. It fails with
@@ -101,11 +103,11 @@ func (s *Session) Prepare(ctx context.Context) error {
 	if s.only != nil {
 		return s.only.Prepare(ctx)
 	}
-	set, err := settings{timing: s.timing(), log: s.Logger}.complete()
+	set, err := complete(locker.Settings{Timing: s.timing(), Log: s.Logger})
 	if err != nil {
 		return err
 	}
-	_, err = s.inner.Prepare(ctx, set.timing, set.log)
+	_, err = s.inner.Prepare(ctx, set.Timing, set.Log)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/locker"
 	"github.com/etcdlock/etcdlock/internal/validity"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -23,18 +24,6 @@ const (
 
 // minRefresh is the shortest time between renewals: each is a write to etcd's leader and a read.
 const minRefresh = 10 * time.Millisecond
-
-// settings are a Lock's fields and its Session's as they were when a method read them, with the
-// defaults filled in.
-type settings struct {
-	timing
-	command         string
-	log             *slog.Logger
-	onWait, onRenew func() // or nil
-}
-
-// timing is the part of the settings that the locks of a session have in common.
-type timing = lease.Timing
 
 func checkNames(key, id string) error {
 	switch {
@@ -101,24 +90,24 @@ func (s *Session) check() error {
 	return nil
 }
 
-func (l *Lock) settings() (settings, error) {
+func (l *Lock) settings() (locker.Settings, error) {
 	if err := l.check(); err != nil {
-		return settings{}, err
+		return locker.Settings{}, err
 	}
-	s := settings{
-		timing:  l.session.timing(),
-		command: l.Command,
-		log:     l.Logger,
-		onWait:  l.OnWait,
-		onRenew: l.OnRenew,
+	s := locker.Settings{
+		Timing:  l.session.timing(),
+		Command: l.Command,
+		Log:     l.Logger,
+		OnWait:  l.OnWait,
+		OnRenew: l.OnRenew,
 	}
-	return s.complete()
+	return complete(s)
 }
 
 // complete checks settings and fills in the defaults.
-func (s settings) complete() (settings, error) {
-	if err := errors.Join(checkTTL(s.TTL), s.checkTimes()); err != nil {
-		return settings{}, err
+func complete(s locker.Settings) (locker.Settings, error) {
+	if err := errors.Join(checkTTL(s.TTL), checkTimes(s.Timing)); err != nil {
+		return s, err
 	}
 	if s.Grace == 0 {
 		s.Grace = validity.DefaultGrace(s.TTL)
@@ -129,14 +118,14 @@ func (s settings) complete() (settings, error) {
 	if s.Connect == 0 {
 		s.Connect = 5 * time.Second
 	}
-	if s.log == nil {
-		s.log = silent
+	if s.Log == nil {
+		s.Log = silent
 	}
 	return s, validity.Check(s.TTL, s.Refresh, s.Grace)
 }
 
 // checkTimes refuses what would not be a time, or ask more of etcd than a renewal is worth.
-func (s settings) checkTimes() error {
+func checkTimes(s lease.Timing) error {
 	for _, one := range []struct {
 		name string
 		is   time.Duration

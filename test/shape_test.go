@@ -15,6 +15,11 @@ import (
 // library lists the packages of the library, each with those below it that it may import. Each may
 // import wire, which imports none of them.
 var library = map[string][]string{
+	".":                  {"internal/locker", "internal/session", "internal/holding", "internal/protocol", "internal/lease"},
+	"internal/locker":    {"internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/protocol", "internal/lease", "internal/retry"},
+	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},
+	"internal/holding":   {"internal/debts", "internal/queue", "internal/protocol", "internal/lease", "internal/perclient"},
+	"internal/debts":     {"internal/lease", "internal/retry"},
 	"internal/queue":     {"internal/translate", "internal/protocol", "internal/lease", "internal/watch", "internal/retry"},
 	"internal/translate": {"internal/protocol"},
 	"internal/protocol":  nil,
@@ -34,8 +39,9 @@ var larger = map[string]struct{ lines, methods int }{
 // Bounds of a package of the library.
 const (
 	mostLines   = 1200
-	mostMethods = 25 // of one type
-	mostOfAFunc = 60 // lines
+	mostOfRoot  = 1000 // lines of the package that users import
+	mostMethods = 25   // of one type
+	mostOfAFunc = 60   // lines
 )
 
 // TestShape: the packages of the library stay small, and import each other in one direction.
@@ -69,6 +75,9 @@ func TestShape(t *testing.T) {
 		lineBound, methodBound := mostLines, mostMethods
 		if than, ok := larger[dir]; ok {
 			lineBound, methodBound = than.lines, than.methods
+		}
+		if dir == "." {
+			lineBound = mostOfRoot
 		}
 		if lines > lineBound {
 			t.Errorf("%s has %d lines", dir, lines)

@@ -1,6 +1,21 @@
 package holding
 
-import "context"
+import (
+	"context"
+	"sync"
+)
+
+// contexts are those that were handed out, and what ends them.
+//
+// Lock order: the mutex of queue.Contender before mu.
+type contexts struct {
+	Expiry chan struct{} // closed when another contender may have the lock
+
+	mu     sync.Mutex
+	left   bool // the lock is given back, or that has begun
+	lost   error
+	handed map[*handed]struct{}
+}
 
 // A handed is one context that was handed out.
 type handed struct {
@@ -8,57 +23,100 @@ type handed struct {
 	forget func() bool // stops the waiting for its end
 }
 
-// A heldContext ends with the lock. It is what it wraps, and also asks the clock.
-type heldContext struct {
-	context.Context
-	h *Holding
-}
-
-// Err ends the context if it is time for that, and nobody has come to it yet.
-func (c heldContext) Err() error {
-	if c.Context.Err() == nil && c.h.ValidUntil().Until() <= c.h.Timing.Grace {
-		c.h.OnGrace()
-	}
-	return c.Context.Err()
-}
-
-// Context makes a context that lasts as long as both ctx and the lock.
-func (h *Holding) Context(ctx context.Context) context.Context {
+// hand makes a context that lasts as long as both ctx and the lock.
+func (c *contexts) hand(ctx context.Context) context.Context {
 	held, cancel := context.WithCancelCause(ctx)
 	one := &handed{cancel: cancel}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
-	case h.lost != nil:
-		cancel(h.lost)
+	case c.lost != nil:
+		cancel(c.lost)
 		return held
-	case h.left || isClosed(h.Expiry): // given back
+	case c.left || isClosed(c.Expiry): // given back
 		cancel(errUnlocked)
 		return held
 	}
-	if h.handed == nil {
-		h.handed = make(map[*handed]struct{})
+	if c.handed == nil {
+		c.handed = make(map[*handed]struct{})
 	}
-	h.handed[one] = struct{}{}
+	c.handed[one] = struct{}{}
 	one.forget = context.AfterFunc(held, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.handed, one)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.handed, one)
 	})
-	return heldContext{held, h}
+	return held
 }
 
-func (h *Holding) endContextsLocked(cause error) {
-	for one := range h.handed {
+// lose ends the contexts because the lock is lost, or about to be. It reports whether it was not
+// given back before.
+func (c *contexts) lose(lost error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		return false
+	}
+	c.lost = lost
+	c.endLocked(lost)
+	return true
+}
+
+// leave ends the contexts because the holder itself gives the lock back.
+func (c *contexts) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = true
+	c.endLocked(errUnlocked)
+	c.expireLocked()
+}
+
+func (c *contexts) endLocked(cause error) {
+	for one := range c.handed {
 		one.forget()
 		one.cancel(cause)
 	}
-	h.handed = nil
+	c.handed = nil
+}
+
+// expire closes Expiry.
+func (c *contexts) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expireLocked()
+}
+
+func (c *contexts) expireLocked() {
+	if !isClosed(c.Expiry) {
+		close(c.Expiry)
+	}
+}
+
+// HasLeft reports whether the lock was given back, or that has begun.
+func (c *contexts) HasLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left
+}
+
+func (c *contexts) knownLoss() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
 }
 
 // Contexts returns how many contexts are remembered. It is for tests.
-func (h *Holding) Contexts() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.handed)
+func (c *contexts) Contexts() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.handed)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

@@ -3,6 +3,7 @@ package holding
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
@@ -22,7 +23,7 @@ func (h *Holding) Unlock(ctx context.Context) error {
 // GiveBack ends the contexts, and passes the lock to the successor, or gives it back. It keeps the
 // lease, and reports whether that can serve again, or, with withdraw, revokes a lease of its own.
 func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (reusable bool, err error) {
-	h.released()
+	h.leave()
 	// Nothing is created under a lease that is gone.
 	if !h.Lease.IsShared() && (withdraw || !h.Settled()) {
 		return false, h.withdraw(ctx)
@@ -45,6 +46,11 @@ func (h *Holding) outcome(ctx context.Context, r queue.Released) (reusable bool,
 		return false, h.Unconfirmed(r.Err)
 	}
 	return true, nil
+}
+
+// Unconfirmed is the error of a release of which it is not known whether it was done, and why.
+func (h *Holding) Unconfirmed(err error) error {
+	return fmt.Errorf("lock %q: %w: %w", h.Place.Lock, ErrUnconfirmed, err)
 }
 
 // withdraw passes the lock to the successor, or gives it back by revoking the lease, which goes in
@@ -81,7 +87,7 @@ func (h *Holding) withdraw(ctx context.Context) error {
 // Drop removes what is left of a lock that was lost. Etcd may keep its lease for longer than it was
 // valid: an outage, or a new leader, prolongs it.
 func (h *Holding) Drop(ctx context.Context) {
-	h.released()
+	h.leave()
 	if h.Lease.IsShared() && h.Lease.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, debts.Limit)
 		defer cancel()
@@ -98,7 +104,7 @@ func (h *Holding) Dismiss() {
 	if h.Token() == 0 {
 		return
 	}
-	h.released()
+	h.leave()
 	h.Abandon()
 	h.lock.Forget(h)
 }

@@ -23,6 +23,7 @@ var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 type Public struct {
 	Held func(h *Holding) any
 	Lost func(h *Holding, why protocol.Reason, cause error) (reason fmt.Stringer, err error)
+	Busy func(key string, held bool, holder string, place int) error
 }
 
 // Unconfirmed says of an error that leases may be left.
@@ -31,35 +32,4 @@ func Unconfirmed(err error) error {
 		return nil
 	}
 	return errors.Join(ErrUnconfirmed, err)
-}
-
-// Unconfirmed is the error of a release of which it is not known, because of err, whether it was done.
-func (h *Holding) Unconfirmed(err error) error {
-	return fmt.Errorf("lock %q: %w: %w", h.Place.Lock, ErrUnconfirmed, err)
-}
-
-// MustBeUnlocked is the error of a call that wants a lock that was lost and is still valid.
-func (h *Holding) MustBeUnlocked() error {
-	return fmt.Errorf("it was lost, and is to be unlocked first: %w", h.LostError())
-}
-
-// LostError returns nil as long as the lock is held. The end of validity counts even before the
-// watchdog has noticed it.
-func (h *Holding) LostError() error {
-	lost := h.knownLoss()
-	if lost != nil || h.ValidUntil().Until() > 0 {
-		return lost
-	}
-	h.OnGrace()
-	if lost = h.knownLoss(); lost != nil {
-		return lost
-	}
-	_, lost = h.lock.Public.Lost(h, protocol.Unrenewed, h.Why())
-	return lost
-}
-
-func (h *Holding) knownLoss() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.lost
 }

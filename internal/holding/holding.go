@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
@@ -32,22 +31,15 @@ type Owner interface {
 }
 
 // A Holding is one attempt to hold a lock, and what is held if it succeeds.
-//
-// Lock order: the mutex of queue.Contender before mu.
 type Holding struct {
 	*queue.Contender
+	contexts
 	Held any // it, for the user
 
-	Expiry chan struct{} // closed when another contender may have the lock
-	Over   chan struct{} // closed when it has been unlocked
-	Asked  atomic.Bool   // it was asked to end, and not its lock or its session
+	Over  chan struct{} // closed when it has been unlocked
+	Asked atomic.Bool   // it was asked to end, and not its lock or its session
 
 	lock Lock
-
-	mu     sync.Mutex
-	left   bool // it is given back, or that has begun
-	lost   error
-	handed map[*handed]struct{} // the contexts
 }
 
 // New returns a holding that has not begun to wait for the lock.
@@ -55,7 +47,8 @@ func New(o queue.Options, lock Lock) *Holding {
 	if o.Lease.IsShared() { // it was granted with settings of its own
 		o.Timing = o.Lease.Timing()
 	}
-	h := &Holding{lock: lock, Expiry: make(chan struct{}), Over: make(chan struct{})}
+	h := &Holding{lock: lock, Over: make(chan struct{})}
+	h.Expiry = make(chan struct{})
 	h.Contender = queue.New(o, h)
 	h.Held = lock.Public.Held(h)
 	return h
@@ -81,32 +74,18 @@ func (h *Holding) Lost(why protocol.Reason, cause error) {
 	if why != protocol.Unrenewed {
 		cause = nil
 	}
-	h.mu.Lock()
-	if h.left {
-		h.mu.Unlock()
-		return
-	}
 	reason, lost := h.lock.Public.Lost(h, why, cause)
-	h.lost = lost
-	h.endContextsLocked(lost)
-	h.mu.Unlock()
-	h.say(slog.LevelInfo, "lock lost", "key", h.Place.Lock, "reason", reason)
+	if h.lose(lost) {
+		h.say(slog.LevelInfo, "lock lost", "key", h.Place.Lock, "reason", reason)
+	}
 }
 
 // Expired closes Expiry. A lease of its own is not renewed any more: it must go with what is left
 // of the lock. A shared one serves others.
 func (h *Holding) Expired() {
-	h.mu.Lock()
-	h.expireLocked()
-	h.mu.Unlock()
+	h.expire()
 	if !h.Lease.IsShared() {
 		h.Lease.StopRenewing()
-	}
-}
-
-func (h *Holding) expireLocked() {
-	if !isClosed(h.Expiry) {
-		close(h.Expiry)
 	}
 }
 
@@ -115,20 +94,41 @@ func (h *Holding) IsExpired() bool {
 	return isClosed(h.Expiry) || h.ValidUntil().Until() <= 0
 }
 
-// released ends the contexts that were handed out because the holder itself gives the lock back.
-func (h *Holding) released() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.left = true
-	h.endContextsLocked(errUnlocked)
-	h.expireLocked()
+// A heldContext ends with the lock. It is what it wraps, and also asks the clock.
+type heldContext struct {
+	context.Context
+	h *Holding
 }
 
-// HasLeft reports whether the lock was given back, or that has begun.
-func (h *Holding) HasLeft() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.left
+// Err ends the context if it is time for that, and nobody has come to it yet.
+func (c heldContext) Err() error {
+	if c.Context.Err() == nil && c.h.ValidUntil().Until() <= c.h.Timing.Grace {
+		c.h.OnGrace()
+	}
+	return c.Context.Err()
+}
+
+// Context makes a context that lasts as long as both ctx and the lock.
+func (h *Holding) Context(ctx context.Context) context.Context { return heldContext{h.hand(ctx), h} }
+
+// LostError returns nil as long as the lock is held. The end of validity counts even before the
+// watchdog has noticed it.
+func (h *Holding) LostError() error {
+	lost := h.knownLoss()
+	if lost != nil || h.ValidUntil().Until() > 0 {
+		return lost
+	}
+	h.OnGrace()
+	if lost = h.knownLoss(); lost != nil {
+		return lost
+	}
+	_, lost = h.lock.Public.Lost(h, protocol.Unrenewed, h.Why())
+	return lost
+}
+
+// MustBeUnlocked is the error of a call that wants a lock that was lost and is still valid.
+func (h *Holding) MustBeUnlocked() error {
+	return fmt.Errorf("it was lost, and is to be unlocked first: %w", h.LostError())
 }
 
 // Again is what Lock does while the lock is held. If it is unlocked meanwhile, it is not held.
@@ -164,13 +164,4 @@ func (h *Holding) Refresh(ctx context.Context) error {
 		return ErrNotHeld
 	}
 	return nil
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

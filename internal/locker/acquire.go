@@ -1,4 +1,4 @@
-package etcdlock
+package locker
 
 import (
 	"context"
@@ -16,9 +16,29 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
+// prepare returns the lease to stand in line with: the session's, or one of its own that has at
+// least half of its life before it.
+func (l *Locker) prepare(ctx context.Context, s Settings) (*lease.Lease, error) {
+	if l.session.IsShared {
+		return l.session.Prepare(ctx, s.Timing, s.Log)
+	}
+	if err := l.session.Err(); err != nil {
+		return nil, err
+	}
+	if ls := l.atHand; ls != nil && ls.ValidUntil().Until() > ls.TTL()/2 && ls.TTL() >= s.TTL {
+		return ls, nil
+	}
+	l.atHand = nil // without keys, it runs out by itself
+	ls, err := l.session.Grant(ctx, s.Timing)
+	if l.atHand = ls; err == nil {
+		l.session.Debts.PayNow(ctx)
+	}
+	return ls, err
+}
+
 // acquire takes a place in line and waits for its turn. Unanswered rings if etcd does not answer at
 // the start, or, with try, at all.
-func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *time.Timer) (*holding.Holding, error) {
+func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *time.Timer) (*holding.Holding, error) {
 	answered, said := false, ""
 	ls, err := l.prepare(ctx, s)
 	for again := false; ; again = true {
@@ -29,21 +49,21 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 			unanswered.Reset(s.Connect)
 		}
 		h := holding.New(queue.Options{
-			Place:   l.nextPlace(ls, s.command),
+			Place:   l.nextPlace(ls, s.Command),
 			Lease:   ls,
-			Timing:  s.timing,
-			Log:     s.log,
-			OnRenew: s.onRenew,
+			Timing:  s.Timing,
+			Log:     s.Log,
+			OnRenew: s.OnRenew,
 			Try:     try,
 			Lone:    l.alone,
-		}, holding.Lock{Owner: owner{l}, Public: public, Debts: l.session.inner.Debts, OnWait: s.onWait})
+		}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, OnWait: s.OnWait})
 		err = h.Acquire(ctx, func() {
 			if answered = true; !try {
 				unanswered.Stop()
 			}
 		})
 		if err == nil {
-			s.log.Debug("lock acquired", "key", l.key, "token", h.Token())
+			s.Log.Debug("lock acquired", "key", l.key, "token", h.Token())
 			return h, nil
 		}
 		nothing := h.Created() == 0 && !h.Strays()
@@ -59,7 +79,7 @@ func (l *Lock) acquire(ctx context.Context, s settings, try bool, unanswered *ti
 		l.under = nil
 		if l.mayStartOver(ctx, h, err, answered && !try) {
 			if why := err.Error(); why != said {
-				s.log.Warn("place in line lost, taking another", "key", l.key, "cause", why)
+				s.Log.Warn("place in line lost, taking another", "key", l.key, "cause", why)
 				said = why
 			}
 			ls, err = l.startOver(ctx, h, s, err)
@@ -88,19 +108,9 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// avoidTail reports whether what was denied may be allowed without the tail. Then the next place is
-// taken without it.
-func (l *Lock) avoidTail(h *holding.Holding, err error, nothing bool) bool {
-	if !retry.IsDenied(err) || !h.Place.Linked || !nothing && h.Created() > 0 {
-		return false
-	}
-	l.unlinked, l.under = true, nil
-	return true
-}
-
 // mayStartOver reports whether another place may be taken. In line says that etcd has answered
 // before, and that the lock is waited for.
-func (l *Lock) mayStartOver(ctx context.Context, h *holding.Holding, err error, inLine bool) bool {
+func (l *Locker) mayStartOver(ctx context.Context, h *holding.Holding, err error, inLine bool) bool {
 	switch {
 	case ctx.Err() != nil:
 		return false
@@ -112,8 +122,8 @@ func (l *Lock) mayStartOver(ctx context.Context, h *holding.Holding, err error, 
 	return errors.Is(err, queue.ErrStartOver)
 }
 
-// busy returns a *BusyError that names who is there.
-func (l *Lock) busy(ctx context.Context, h *holding.Holding, nothing bool) error {
+// busy returns an error that names who is there.
+func (l *Locker) busy(ctx context.Context, h *holding.Holding, nothing bool) error {
 	line := h.Busy()
 	places := line.Keys
 	if h.Created() > 0 {
@@ -126,17 +136,17 @@ func (l *Lock) busy(ctx context.Context, h *holding.Holding, nothing bool) error
 		h.GiveUp(ctx)
 		l.atHand = nil
 	}
-	// Without places, the key was made by hand.
-	busy := &BusyError{Key: l.key, Place: max(places, 1)}
+	holder := ""
 	if line.Held {
-		busy.Holder, busy.held = wire.Shown(line.Holder), true
+		holder = wire.Shown(line.Holder)
 	}
-	return busy
+	// Without places, the key was made by hand.
+	return l.public.Busy(l.key, line.Held, holder, max(places, 1))
 }
 
 // startOver fences off what a holding may have left, and prepares for the next. It waits for etcd
 // as long as it takes.
-func (l *Lock) startOver(ctx context.Context, h *holding.Holding, s settings, err error) (*lease.Lease, error) {
+func (l *Locker) startOver(ctx context.Context, h *holding.Holding, s Settings, err error) (*lease.Lease, error) {
 	l.atHand = nil
 	if err := h.Clear(ctx); err != nil {
 		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
@@ -147,7 +157,7 @@ func (l *Lock) startOver(ctx context.Context, h *holding.Holding, s settings, er
 		}
 		ls, err := l.prepare(ctx, s)
 		noSpace = retry.IsNoSpace(err)
-		if ctx.Err() != nil || !noSpace && !errors.Is(err, ErrNoAnswer) {
+		if ctx.Err() != nil || !noSpace && !errors.Is(err, holding.ErrNoAnswer) {
 			return ls, err
 		}
 	}

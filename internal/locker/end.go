@@ -1,0 +1,88 @@
+package locker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/holding"
+)
+
+// Close releases the lock if it is held, and gives back the lease at hand.
+func (l *Locker) Close(ctx context.Context) error {
+	defer l.session.EndIdle()
+	defer l.interrupt()()
+	ctx, done := debts.Allow(ctx)
+	defer done()
+	if err := l.take(ctx, nil); err != nil {
+		return holding.Unconfirmed(err)
+	}
+	defer l.give()
+	var err error
+	if h := l.Current(); h != nil {
+		err = l.finish(ctx, h, true)
+	}
+	if ls := l.atHand; ls != nil {
+		l.atHand = nil
+		l.session.Debts.OweLease(ls)
+	}
+	if !l.session.IsShared {
+		err = errors.Join(err, holding.Unconfirmed(l.session.Debts.Pay(ctx)))
+	}
+	return err
+}
+
+// End puts an end to a holding, unless that was done.
+func (l *Locker) End(ctx context.Context, h *holding.Holding) error {
+	ctx, done := debts.Allow(ctx)
+	defer done()
+	switch err := l.take(ctx, h.Over); {
+	case err == holding.ErrNotHeld:
+		return err
+	case err != nil:
+		return h.Unconfirmed(err)
+	}
+	defer l.give()
+	if l.Current() != h {
+		return holding.ErrNotHeld
+	}
+	return l.finish(ctx, h, false)
+}
+
+// finish puts an end to the present holding. It is called by whoever has the turn.
+func (l *Locker) finish(ctx context.Context, h *holding.Holding, withdraw bool) error {
+	defer l.Forget(h)
+	if lost := h.LostError(); lost != nil {
+		l.drop(ctx, h)
+		return lost
+	}
+	reusable, err := h.GiveBack(ctx, withdraw)
+	switch {
+	case h.Lease.IsShared():
+	case reusable:
+		l.atHand = h.Lease
+	case errors.Is(err, holding.ErrUnconfirmed):
+		l.session.Debts.OweLease(h.Lease)
+	}
+	if h.Strays() || !reusable {
+		l.under = nil
+	}
+	return err
+}
+
+// Forget makes h history.
+func (l *Locker) Forget(h *holding.Holding) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at == h {
+		l.at = nil
+		close(h.Over)
+	}
+}
+
+// drop removes what is left of a lock that was lost.
+func (l *Locker) drop(ctx context.Context, h *holding.Holding) {
+	l.Forget(h)
+	l.under = nil // what is on its way to remove the place must not hit the next one
+	h.Drop(ctx)
+}

@@ -1,0 +1,126 @@
+// Package locker is what a Lock does with its places in line: it takes one after another until the
+// lock is granted, one caller at a time, and gives back what it holds.
+package locker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/etcdlock/etcdlock/internal/holding"
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/session"
+)
+
+// Settings are a Lock's fields and its Session's as they were when a method read them, with the
+// defaults filled in.
+type Settings struct {
+	lease.Timing
+	Command         string
+	Log             *slog.Logger
+	OnWait, OnRenew func() // or nil
+}
+
+// A Locker is one contender for a lock.
+type Locker struct {
+	session *session.Session
+	public  *holding.Public
+
+	turn chan struct{} // holds one token for the method that may change the lock's state in etcd
+
+	mu      sync.Mutex
+	at      *holding.Holding        // holds the lock, or lost it and was not unlocked yet
+	waits   context.CancelCauseFunc // ends a Lock that waits; nil: none does
+	closing int                     // how many calls of Close are under way
+
+	// Guarded by turn:
+	places
+	atHand *lease.Lease // of its own, without a place in line
+	alone  bool         // the lock was acquired at once the last time
+}
+
+// New returns a locker that holds nothing.
+func New(s *session.Session, key, id string, public *holding.Public) *Locker {
+	return &Locker{session: s, public: public, turn: make(chan struct{}, 1), places: places{key: key, id: id}}
+}
+
+// Current returns what is held, or was lost and not unlocked yet, or nil.
+func (l *Locker) Current() *holding.Holding {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at
+}
+
+// Prepare grants the lease that the next Lock needs. Without need it does nothing.
+func (l *Locker) Prepare(ctx context.Context, s Settings) error {
+	if err := l.take(ctx, nil); err != nil {
+		return err
+	}
+	defer l.give()
+	switch h := l.Current(); {
+	case h == nil || h.IsExpired():
+		_, err := l.prepare(ctx, s)
+		return err
+	case h.LostError() != nil:
+		return h.MustBeUnlocked()
+	}
+	return nil
+}
+
+// A Call says what is asked of Lock.
+type Call struct {
+	Try bool // not to wait
+	Own bool // not to join in what another call holds
+}
+
+// Lock waits for the lock, and returns what it holds then. What is held already is renewed.
+func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holding, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // nothing is sent for it
+	}
+	for {
+		if h := l.Current(); h != nil && h.LostError() == nil {
+			if how.Own {
+				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
+			}
+			if unlocked, err := h.Again(ctx); !unlocked {
+				return h, err
+			}
+		}
+		if err := l.takeFor(ctx, how, s); err != nil {
+			return nil, err
+		}
+		if h := l.Current(); h == nil || h.LostError() != nil {
+			defer l.give()
+			break
+		}
+		l.give() // to renew must not hold Unlock up
+	}
+	ctx, unanswered, stop := l.interruptible(ctx)
+	defer stop()
+	h := l.Current()
+	if h != nil && !h.IsExpired() { // the work that stops would run beside that of the next one
+		return nil, h.MustBeUnlocked()
+	}
+	for h == nil || h.LostError() != nil { // also one that is lost before it is handed out
+		if h != nil {
+			l.drop(ctx, h)
+		}
+		var err error
+		if h, err = l.acquire(ctx, s, how.Try, unanswered); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		l.at, l.atHand = h, nil
+		l.mu.Unlock()
+		// From here on Close of the session finds it; what came before has ended the lease.
+		if errors.Is(h.Lease.Err(), holding.ErrClosed) {
+			h.Dismiss()
+			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, holding.ErrClosed)
+		}
+	}
+	l.alone = h.Created() == h.Token()
+	return h, nil
+}
