@@ -129,8 +129,8 @@ func (h *Holding) GiveUp(ctx context.Context) {
 	h.fence(ctx)
 }
 
-// Clear fences off what a holding may have left that has lost its place, for as long as it takes:
-// another place is to be taken.
+// Clear fences off what a holding may have left whose place is lost, so that another one can be
+// taken. It waits for etcd as long as it takes.
 func (h *Holding) Clear(ctx context.Context) error {
 	if h.Lease.IsShared() {
 		h.Leave(ended)

@@ -144,7 +144,7 @@ func (l *Locker) busy(ctx context.Context, h *holding.Holding, nothing bool) err
 	return l.public.Busy(l.key, line.Held, holder, max(places, 1))
 }
 
-// startOver fences off what a holding may have left, and prepares for the next. It waits for etcd
+// startOver clears what a holding may have left, and prepares for the next one. It waits for etcd
 // as long as it takes.
 func (l *Locker) startOver(ctx context.Context, h *holding.Holding, s Settings, err error) (*lease.Lease, error) {
 	l.atHand = nil

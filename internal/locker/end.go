@@ -70,7 +70,7 @@ func (l *Locker) finish(ctx context.Context, h *holding.Holding, withdraw bool) 
 	return err
 }
 
-// Forget makes h history.
+// Forget lets go of a holding that has ended.
 func (l *Locker) Forget(h *holding.Holding) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
 // Package session has the leases of a session: it grants them, looks after the one that its locks
-// share, and takes all back that may be left.
+// share, and revokes that when the session is closed.
 package session
 
 import (
