@@ -271,16 +271,6 @@ func free(t testing.TB, client *clientv3.Client, key string) {
 	}
 }
 
-// places counts the places in line.
-func places(t testing.TB, client *clientv3.Client, key string) int64 {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Count
-}
-
 // hasLease reports whether a lease has not run out or been revoked.
 func hasLease(t testing.TB, client *clientv3.Client, lease int64) bool {
 	t.Helper()
