@@ -159,7 +159,7 @@ type waiter struct {
 	waits chan struct{} // receives when the lock stands in line; nil if queue has not made it
 }
 
-// startLock acquires a lock in the background.
+// startLock calls Lock in the background, until it returns or the test ends.
 func startLock(t testing.TB, l *etcdlock.Lock) *waiter {
 	ctx, cancel := context.WithCancel(etcdtest.Context(t))
 	t.Cleanup(cancel)

@@ -31,7 +31,7 @@ func TestUnlockWithoutSpace(t *testing.T) {
 		awaitNextKnown(t, l)
 		s.Alarm(t, true)
 		mustUnlock(t, l)
-		if n := len(etcdtest.Keys(t, client, "/full"+"/")); n != 1 {
+		if n := len(etcdtest.Keys(t, client, "/full/")); n != 1 {
 			t.Errorf("%d places in line", n)
 		}
 		s.Alarm(t, false)
