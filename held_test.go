@@ -3,7 +3,6 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,28 +11,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
-
-// ended returns a context that is done.
-func ended() context.Context {
-	ctx, end := context.WithCancel(context.Background())
-	end()
-	return ctx
-}
-
-// applied reports whether etcd applies a transaction under a comparison.
-func applied(t testing.TB, client *clientv3.Client, cmp clientv3.Cmp) bool {
-	t.Helper()
-	resp, err := client.Txn(etcdtest.Context(t)).If(cmp).Then(clientv3.OpPut("/applied", "x")).Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Succeeded
-}
 
 // TestContextBoundsTheWait: what ends the wait does not end the work.
 func TestContextBoundsTheWait(t *testing.T) {
@@ -46,7 +27,7 @@ func TestContextBoundsTheWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	end()
-	renewed(t, l, held, 3)
+	awaitRenewals(t, l, held, 3)
 	parent, endParent := context.WithCancelCause(context.Background())
 	ctx := held.Held.Context(parent)
 	why := errors.New("the caller's reason")
@@ -226,7 +207,7 @@ func TestEndedContext(t *testing.T) {
 func TestCloseEndsAWait(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	mustLock(t, newLock(t, client, "/closed", "holder"))
+	newHolder(t, client, "/closed", "holder")
 	own := newLock(t, client, "/closed", "own")
 	_, shared := sessionLock(t, client, "/closed", ttl)
 	for _, l := range []*etcdlock.Lock{own, shared} {
@@ -237,8 +218,8 @@ func TestCloseEndsAWait(t *testing.T) {
 		if err := <-w.got; !errors.Is(err, etcdlock.ErrClosed) {
 			t.Errorf("Lock: %v", err)
 		}
-		if resp, err := client.Get(ctx, "/closed/", clientv3.WithPrefix(), clientv3.WithCountOnly()); err != nil || resp.Count != 1 {
-			t.Errorf("%d stand in line, %v", resp.Count, err)
+		if line := etcdtest.Keys(t, client, "/closed/"); len(line) != 1 {
+			t.Errorf("%d stand in line", len(line))
 		}
 	}
 	waits := queue(t, own)
@@ -256,23 +237,15 @@ func TestCloseEndsAWait(t *testing.T) {
 // TestUnlockDoesNotWaitForARefresh: one that etcd does not answer.
 func TestUnlockDoesNotWaitForARefresh(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	l := newLock(t, behind, "/unheard", "me")
-	renewing := make(chan struct{}, 64)
-	gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
-		if strings.HasSuffix(method, "LeaseKeepAlive") {
-			renewing <- struct{}{}
-			return etcdtest.Drop
-		}
-		return etcdtest.Pass
-	})
+	renewing := intercept(gate, every, etcdtest.Drop, "renew")
 	for name, refresh := range map[string]func(context.Context) error{
 		"Refresh": func(ctx context.Context) error { return l.Holding().Refresh(ctx) },
 		"Lock":    func(ctx context.Context) error { _, err := l.Lock(ctx); return err },
 	} {
 		mustLock(t, l)
-		got := make(chan error, 1)
-		go func() { got <- refresh(context.Background()) }()
+		got := inBackground(func() error { return refresh(context.Background()) })
 		<-renewing
 		mustUnlock(t, l)
 		err := <-got
@@ -302,25 +275,19 @@ func TestBusy(t *testing.T) {
 			t.Errorf("%+v (%v), want held by %q, place %d, %q", *b, b, holder, place, says)
 		}
 	}
-	mustLock(t, newLock(t, client, "/busy", "holder"))
+	newHolder(t, client, "/busy", "holder")
 	busy("/busy", "holder", 1, `held by "holder"`)
 	queue(t, newLock(t, client, "/busy", "waits"))
 	queue(t, newLock(t, client, "/busy", "waits"))
 	busy("/busy", "holder", 3, `held by "holder"`)
 	for _, value := range []string{"x", ""} {
-		if _, err := client.Put(ctx, "/busy-by-hand", value); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(client.Put(ctx, "/busy-by-hand", value))
 		busy("/busy-by-hand", value, 1, "held by")
 	}
-	if _, err := client.Delete(ctx, "/busy"); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(client.Delete(ctx, "/busy"))
 	busy("/busy", "", 3, "stands in line")
 	// No place: who tries has to join.
-	if _, err := client.Put(ctx, "/busy/stray", "x"); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(client.Put(ctx, "/busy/stray", "x"))
 	busy("/busy", "", 4, "stands in line")
 	for _, key := range []string{"/busy-by-hand", "/busy/stray"} {
 		if _, err := client.Delete(ctx, key); err != nil {
@@ -390,11 +357,12 @@ func TestRefusedAtOnce(t *testing.T) {
 // TestUnlockedIsNoHolder: once Unlock was called the holding guards nothing, though etcd has not
 // heard of it.
 func TestUnlockedIsNoHolder(t *testing.T) {
-	s, gate, behind, _ := startGated(t, "Release", etcdtest.HoldRequest)
+	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+	gate, behind := s.Gated(t)
+	intercept(gate, 1, etcdtest.HoldRequest, "Release")
 	l := newLock(t, behind, "/unheard", "me")
 	held := mustLock(t, l)
-	got := make(chan error, 1)
-	go func() { got <- l.Unlock(etcdtest.Context(t)) }()
+	got := inBackground(func() error { return l.Unlock(ctx) })
 	release := gate.AwaitHeld(t)
 	if applied(t, s.Client(t), held.IsHolder()) {
 		t.Error("it guards a transaction")
@@ -415,11 +383,9 @@ func TestManyContexts(t *testing.T) {
 		held.Held.Context(parent)
 	}
 	end()
-	etcdtest.Await(t, "the contexts to be forgotten", func(context.Context) error {
-		if n := l.Contexts(); n != 1 { // that of held
-			return fmt.Errorf("%d are there", n)
-		}
-		return nil
+	await(t, "the contexts to be forgotten", func() (bool, any) {
+		n := l.Contexts()
+		return n == 1, n // that of held
 	})
 	mustUnlock(t, l)
 }
@@ -432,22 +398,13 @@ func TestIsHolderBesideMutex(t *testing.T) {
 	inBoth(t, client, "/beside", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		held := mustLock(t, l)
 		before := held.IsHolder()
-		m := newMutex(t, client, "/beside")
-		got := make(chan error, 1)
-		go func() { _, err := m.lock(ctx); got <- err }()
-		etcdtest.Await(t, "the Mutex to stand in line", func(ctx context.Context) error {
-			resp, err := client.Get(ctx, "/beside/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-			if err == nil && resp.Count < 2 {
-				err = errors.New("it does not")
-			}
-			return err
-		})
+		m := newContender(t, client, "/beside", mutex)
+		got := inBackground(func() error { _, err := m.lock(ctx); return err })
+		awaitKeys(t, client, "/beside/", 2)
 		if !applied(t, client, before) {
 			t.Error("it guards nothing while the lock is held")
 		}
-		if _, err := client.Delete(ctx, placeWith(t, client, "/beside/", "me")); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(client.Delete(ctx, placeOf(t, client, "/beside", "me").key))
 		if err := <-got; err != nil {
 			t.Fatal(err)
 		}
@@ -469,10 +426,8 @@ func TestLockOfALostLock(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	l := newLock(t, client, "/winding-down", "me")
 	held := mustLock(t, l)
-	if _, err := client.Delete(ctx, "/winding-down"); err != nil {
-		t.Fatal(err)
-	}
-	causeOf(t, held)
+	must(t)(client.Delete(ctx, "/winding-down"))
+	awaitLoss(t, held)
 	for name, lock := range map[string]func(context.Context) (*etcdlock.Held, error){"Lock": l.Lock, "TryLock": l.TryLock} {
 		if _, err := lock(ctx); !errors.As(err, new(*etcdlock.LostError)) {
 			t.Errorf("%s: %v", name, err)
@@ -494,13 +449,12 @@ func TestRunBesideLock(t *testing.T) {
 	holder, l := newLock(t, client, "/both", "holder"), newLock(t, client, "/both", "me")
 	mustLock(t, holder)
 	w := queue(t, l)
-	got := make(chan error, 1)
-	go func() {
-		got <- l.Run(ctx, func(context.Context, *etcdlock.Held) error {
+	got := inBackground(func() error {
+		return l.Run(ctx, func(context.Context, *etcdlock.Held) error {
 			t.Error("it works under what Lock has got")
 			return nil
 		})
-	}()
+	})
 	mustUnlock(t, holder)
 	w.mustGet(t)
 	if err := <-got; err == nil || !strings.Contains(err.Error(), "held already") {
@@ -517,11 +471,9 @@ func TestSettingsChangedUnderALease(t *testing.T) {
 	session.Grace = 7 * time.Second
 	held := mustLock(t, l)
 	if left := held.Remaining(); left > 9*time.Second {
-		etcdtest.Await(t, "some validity to pass", func(context.Context) error {
-			if held.Remaining() > 7*time.Second {
-				return errors.New("not yet")
-			}
-			return nil
+		await(t, "some validity to pass", func() (bool, any) {
+			left := held.Remaining()
+			return left <= 7*time.Second, left
 		})
 	}
 	if held.Err() != nil {

@@ -21,17 +21,18 @@ import (
 // more than they do.
 func TestLoginsOfAClient(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, worker := gatedUser(t, s, "/login")
+	worker := newWorker(t, s, "/login")
+	gate := etcdtest.NewGate(t, s.Endpoint())
 	count, logins := etcdtest.Counting("Authenticate")
 	gate.Intercept(count)
-	client := worker()
+	client := gate.Dial(t, worker)
 	const locks, times = 10, 5
 	for i := range locks {
 		l := newLock(t, client, fmt.Sprintf("/login/%d", i), "me")
 		l.Session().RefreshInterval = 50 * time.Millisecond
 		held := mustLock(t, l)
 		defer func() {
-			renewed(t, l, held, times)
+			awaitRenewals(t, l, held, times)
 			// Its dial, its watches, its renewals, and a few more on a machine that stands still.
 			if n := logins.Load(); n > locks {
 				t.Errorf("%d logins for %d renewals at least", n, locks*times)
@@ -43,11 +44,11 @@ func TestLoginsOfAClient(t *testing.T) {
 // TestSilentStream: when the stream on which leases are renewed falls silent, another one does it.
 func TestSilentStream(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	l := newLock(t, behind, "/silent-stream", "me")
 	l.Session().RefreshInterval = 50 * time.Millisecond
 	held := mustLock(t, l)
-	renewed(t, l, held, 2)
+	awaitRenewals(t, l, held, 2)
 	var silenced atomic.Bool
 	gate.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
 		if _, ok := message.(*pb.LeaseKeepAliveResponse); ok && silenced.CompareAndSwap(false, true) {
@@ -56,50 +57,40 @@ func TestSilentStream(t *testing.T) {
 		return etcdtest.Pass
 	})
 	late := gate.AwaitHeld(t)
-	renewed(t, l, held, 3)
+	awaitRenewals(t, l, held, 3)
 	late.Release()
-	renewed(t, l, held, 3)
+	awaitRenewals(t, l, held, 3)
 }
 
 // TestStreamThatEnds: a stream that etcd ends, as a member does that is stopped, is opened again
 // for those who wait for an answer.
 func TestStreamThatEnds(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	l := newLock(t, behind, "/stream-ends", "me")
 	l.Session().RefreshInterval = 50 * time.Millisecond
 	held := mustLock(t, l)
-	var failed atomic.Int64
-	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
-		if _, ok := message.(*pb.LeaseKeepAliveRequest); ok && failed.Add(1) <= 5 {
-			return etcdtest.Fail
-		}
-		return etcdtest.Pass
-	})
-	etcdtest.Await(t, "the stream to end five times", func(context.Context) error {
-		if n := failed.Load(); n < 5 {
-			return fmt.Errorf("it has %d times", n)
-		}
-		return nil
-	})
-	renewed(t, l, held, 3)
+	failed := intercept(gate, 5, etcdtest.Fail, "renew")
+	await(t, "the stream to end five times", func() (bool, any) { return len(failed) == 5, len(failed) })
+	awaitRenewals(t, l, held, 3)
 }
 
 // TestSlowRenewals: an etcd that is slow, and answers, renews leases, also where a lock of the same
 // client would not wait for so long.
 func TestSlowRenewals(t *testing.T) {
 	s := etcdtest.Start(t)
-	link, behind := linked(t, s)
-	l := timed(t, behind, "/slow", "me", 20*time.Second)
-	l.Session().RefreshInterval = 500 * time.Millisecond
+	link, behind := s.Linked(t)
+	l := newLock(t, behind, "/slow", "me")
+	l.Session().TTL, l.Session().RefreshInterval = 20*time.Second, 500*time.Millisecond
 	held := mustLock(t, l)
-	impatient := timed(t, behind, "/impatient", "me", 2*time.Second)
+	impatient := newLock(t, behind, "/impatient", "me")
+	impatient.Session().TTL = 2 * time.Second
 	mustLock(t, impatient)
 	if err := errors.Join(impatient.Holding().Refresh(etcdtest.Context(t)), impatient.Close(etcdtest.Context(t))); err != nil {
 		t.Fatal(err)
 	}
 	link.Delay(200 * time.Millisecond)
-	renewed(t, l, held, 4)
+	awaitRenewals(t, l, held, 4)
 }
 
 // TestClientContextEnds: a program that is told to stop may end the context that its client was
@@ -110,12 +101,12 @@ func TestClientContextEnds(t *testing.T) {
 	var cancel context.CancelFunc
 	config.Context, cancel = context.WithCancel(context.Background())
 	defer cancel()
-	l := timed(t, etcdtest.Dial(t, config), "/context", "me", 20*time.Second)
-	l.Session().RefreshInterval = 200 * time.Millisecond
+	l := newLock(t, etcdtest.Dial(t, config), "/context", "me")
+	l.Session().TTL, l.Session().RefreshInterval = 20*time.Second, 200*time.Millisecond
 	held := mustLock(t, l)
-	renewed(t, l, held, 1)
+	awaitRenewals(t, l, held, 1)
 	cancel()
-	renewed(t, l, held, 3)
+	awaitRenewals(t, l, held, 3)
 }
 
 // TestTokenForgotten: a renewal that etcd refuses because it does not know the token any more is
@@ -123,12 +114,9 @@ func TestClientContextEnds(t *testing.T) {
 func TestTokenForgotten(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/forgotten-token")
-	s.EnableAuth(t, "secret")
-	root, ctx, config := s.Client(t), etcdtest.Context(t), s.Config()
-	config.Username, config.Password = "worker", "pass"
-	l := newLock(t, etcdtest.Dial(t, config), "/forgotten-token", "me")
-	mustLock(t, l)
+	worker := etcdtest.Dial(t, newWorker(t, s, "/forgotten-token"))
+	root, ctx := s.Client(t), etcdtest.Context(t)
+	l := newHolder(t, worker, "/forgotten-token", "me")
 	held := l.Holding()
 	refresh := func() time.Duration {
 		began := time.Now()
@@ -141,9 +129,7 @@ func TestTokenForgotten(t *testing.T) {
 	// On a busy machine the check of a password may take as long as the pause that must not be.
 	quickest := time.Hour
 	for rounds := 0; quickest >= time.Second && rounds < 50; rounds++ {
-		if _, err := root.UserChangePassword(ctx, "worker", "pass"); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(root.UserChangePassword(ctx, "worker", "pass"))
 		quickest = min(quickest, refresh())
 	}
 	if quickest >= time.Second {
@@ -156,18 +142,16 @@ func TestTokenForgotten(t *testing.T) {
 func TestRenewalDenied(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	_, client := gatedUser(t, s, "/denied")
-	one, root, ctx := client(), s.Client(t), etcdtest.Context(t)
-	denied, other := newLock(t, one, "/denied", "denied"), newLock(t, one, "/denied/other", "other")
+	client := etcdtest.Dial(t, newWorker(t, s, "/denied"))
+	root, ctx := s.Client(t), etcdtest.Context(t)
+	denied, other := newLock(t, client, "/denied", "denied"), newLock(t, client, "/denied/other", "other")
 	for _, l := range []*etcdlock.Lock{denied, other} {
 		l.Session().TTL, l.Session().RefreshInterval = time.Minute, 50*time.Millisecond
 	}
 	refused, renews := mustLock(t, denied), mustLock(t, other)
-	renewed(t, denied, refused, 1)
+	awaitRenewals(t, denied, refused, 1)
 	readOnly := clientv3.PermissionType(clientv3.PermRead)
-	if _, err := root.RoleGrantPermission(ctx, "worker", "/denied", "", readOnly); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(root.RoleGrantPermission(ctx, "worker", "/denied", "", readOnly))
 	for range 10 {
 		if err := refused.Refresh(ctx); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 			t.Fatalf("Refresh of a lock that may not be written: %v", err)
@@ -176,7 +160,7 @@ func TestRenewalDenied(t *testing.T) {
 			t.Fatalf("Refresh of the other one: %v", err)
 		}
 	}
-	renewed(t, other, renews, 10)
+	awaitRenewals(t, other, renews, 10)
 	if refused.Err() != nil {
 		t.Error(context.Cause(refused))
 	}

@@ -19,101 +19,25 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
-// A census counts what clients ask of etcd behind a gate.
-type census struct {
-	*etcdtest.Gate
-	ranges                  atomic.Int64 // how often a whole line was read
-	claims                  atomic.Int64 // that have a line compared if the lock is free
-	history                 atomic.Int64 // how often a key was read as it had been
-	writes, reads, renewals atomic.Int64
-}
-
-// behindCensus returns a client whose requests are counted.
-func behindCensus(t testing.TB, s *etcdtest.Server) (*clientv3.Client, *census) {
-	t.Helper()
-	gate, client := gated(t, s)
-	n := &census{Gate: gate}
-	gate.Intercept(n.count)
-	return client, n
-}
-
-func (n *census) count(_ string, request proto.Message) etcdtest.Verdict {
-	switch r := request.(type) {
-	case *pb.LeaseKeepAliveRequest:
-		n.renewals.Add(1)
-	case *pb.TxnRequest:
-		if len(r.Compare) > 0 {
-			n.writes.Add(1)
-		} else {
-			n.reads.Add(1)
-		}
-		if last := len(r.Compare) - 1; last >= 0 && r.Compare[last].RangeEnd != nil && r.Compare[last].Result == pb.Compare_GREATER {
-			n.claims.Add(1)
-		}
-		for _, op := range r.Success {
-			get := op.GetRequestRange()
-			if get != nil && get.RangeEnd != nil && (get.Limit == 0 || get.SortOrder != pb.RangeRequest_NONE) {
-				n.ranges.Add(1)
-			}
-			if get.GetRevision() != 0 {
-				n.history.Add(1)
-			}
-		}
-	case *pb.RangeRequest:
-		n.reads.Add(1)
-	}
-	return etcdtest.Pass
-}
-
-// crowd lets n locks of a session stand in line for a key, one after the other.
-func crowd(t testing.TB, session *etcdlock.Session, key string, n int) (all []*waiter) {
-	t.Helper()
-	for i := range n {
-		l, err := session.NewLock(key, fmt.Sprint(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, queue(t, l))
-	}
-	return all
-}
-
-func newSession(t testing.TB, client *clientv3.Client) *etcdlock.Session {
-	t.Helper()
-	session, err := etcdlock.NewSession(client, ttl)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		session.Close(ctx)
-	})
-	return session
-}
-
 // TestNobodyReadsTheLine: to join a line, to be next, and to leave it, in any order and by hundreds
 // at once, costs a number of requests that does not depend on how long it is, and none that goes
 // through it. Those who stay have their turns in the order in which they came.
 func TestNobodyReadsTheLine(t *testing.T) {
 	const n = 300
 	s := etcdtest.Start(t)
-	client, counted := behindCensus(t, s)
-	holder := newLock(t, s.Client(t), "/crowd", "holder")
-	mustLock(t, holder)
+	client, counted := newCensus(t, s)
+	holder := newHolder(t, s.Client(t), "/crowd", "holder")
 	session := newSession(t, client)
-	all := crowd(t, session, "/crowd", n)
+	all := queueMany(t, session, "/crowd", n)
 	if got := counted.ranges.Load(); got > 1 { // the first one finds no tail
 		t.Errorf("%d waiters read the line %d times", n, got)
 	}
 	if got := counted.writes.Load(); got != n {
 		t.Errorf("%d waiters made %d writes", n, got)
 	}
-	etcdtest.Await(t, "all but the newest to know who is next, and to watch no more than themselves and who is before", func(context.Context) error {
-		if got := all[0].Watches(); got > 2*n+1 {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
+	await(t, "all but the newest to know who is next, and to watch no more than themselves and who is before", func() (bool, any) {
+		watches := all[0].Watches()
+		return watches <= 2*n+1, watches
 	})
 	counted.reads.Store(0)
 	began := time.Now()
@@ -130,16 +54,12 @@ func TestNobodyReadsTheLine(t *testing.T) {
 		w.leave()
 	}
 	for _, w := range leave {
-		if err := <-w.got; !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		w.mustLeave(t)
 	}
-	awaitInLine(t, s.Client(t), "/crowd", 1+len(stay))
-	etcdtest.Await(t, "all who stay to watch themselves and who is before", func(context.Context) error {
-		if got := stay[0].Watches(); got != 2*len(stay) {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
+	awaitKeys(t, s.Client(t), "/crowd/", 1+len(stay))
+	await(t, "all who stay to watch themselves and who is before", func() (bool, any) {
+		watches := stay[0].Watches()
+		return watches == 2*len(stay), watches
 	})
 	claims := counted.claims.Load() // as long as somebody holds the lock, they go through no line
 	var last int64
@@ -158,7 +78,7 @@ func TestNobodyReadsTheLine(t *testing.T) {
 	if ranges, reads := counted.ranges.Load()+counted.claims.Load()-claims, counted.reads.Load(); ranges > slower*n/20 || reads > slower*8*n {
 		t.Errorf("after %d had left, the line was read %d times, with %d reads in all, in %v", len(leave), ranges, reads, took)
 	}
-	noKeys(t, s.Client(t))
+	awaitKeys(t, s.Client(t), "", 0)
 }
 
 // TestCrash: waiters that crash by hundreds, every second in line, leave a line that goes on in
@@ -166,40 +86,32 @@ func TestNobodyReadsTheLine(t *testing.T) {
 func TestCrash(t *testing.T) {
 	const n = 100
 	s := etcdtest.Start(t)
-	client, counted := behindCensus(t, s)
-	holder := newLock(t, s.Client(t), "/crash", "holder")
-	mustLock(t, holder)
+	client, counted := newCensus(t, s)
+	holder := newHolder(t, s.Client(t), "/crash", "holder")
 	stays, crashes := newSession(t, client), newSession(t, s.Client(t))
 	var stay []*waiter
 	for range n {
-		stay = append(stay, crowd(t, stays, "/crash", 1)...)
-		crowd(t, crashes, "/crash", 1)
+		stay = append(stay, queueMany(t, stays, "/crash", 1)...)
+		queueMany(t, crashes, "/crash", 1)
 	}
-	crowd(t, crashes, "/crash", 50) // the newest place, and so the tail, goes with them
+	queueMany(t, crashes, "/crash", 50) // the newest place, and so the tail, goes with them
 	before := counted.ranges.Load()
 	if err := crashes.Close(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
-	if got := inLine(t, s.Client(t), "/crash"); got != 1+n {
+	if got := len(etcdtest.Keys(t, s.Client(t), "/crash/")); got != 1+n {
 		t.Errorf("%d in line, want %d", got, 1+n)
 	}
-	stay = append(stay, crowd(t, stays, "/crash", 2)...)
-	etcdtest.Await(t, "all to watch themselves and who is before", func(context.Context) error {
-		if got := stay[0].Watches(); got < 2*len(stay) {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
-	})
+	stay = append(stay, queueMany(t, stays, "/crash", 2)...)
+	// All watch themselves and who is before.
+	awaitWatches(t, stay[0].Lock, 2*len(stay))
 	before += counted.claims.Load() // as long as somebody holds the lock, they go through no line
 	mustUnlock(t, holder)
-	for _, w := range stay {
-		w.mustGet(t)
-		mustUnlock(t, w.Lock)
-	}
+	takeTurns(t, stay...)
 	if got := counted.ranges.Load() + counted.claims.Load() - before; got > 3 {
 		t.Errorf("the line was read %d times", got)
 	}
-	noKeys(t, s.Client(t))
+	awaitKeys(t, s.Client(t), "", 0)
 }
 
 // TestCompactedCrowd: where the tail's history is gone, those who lost their neighbours ask whether
@@ -208,12 +120,9 @@ func TestCompactedCrowd(t *testing.T) {
 	const n = 30
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	holder := newLock(t, client, "/forgotten", "holder")
-	mustLock(t, holder)
-	all := crowd(t, newSession(t, client), "/forgotten", n)
-	if _, err := client.Compact(ctx, revisionOf(t, client), clientv3.WithCompactPhysical()); err != nil {
-		t.Fatal(err)
-	}
+	holder := newHolder(t, client, "/forgotten", "holder")
+	all := queueMany(t, newSession(t, client), "/forgotten", n)
+	must(t)(client.Compact(ctx, revisionOf(t, client), clientv3.WithCompactPhysical()))
 	var stay []*waiter
 	for i, w := range all {
 		if i%2 == 0 {
@@ -224,37 +133,30 @@ func TestCompactedCrowd(t *testing.T) {
 		<-w.got
 	}
 	mustUnlock(t, holder)
-	for _, w := range stay {
-		w.mustGet(t)
-		mustUnlock(t, w.Lock)
-	}
-	noKeys(t, client)
+	takeTurns(t, stay...)
+	awaitKeys(t, client, "", 0)
 }
 
 // TestTailIsPutBack: who was the newest and leaves does not make the next one read the line.
 func TestTailIsPutBack(t *testing.T) {
 	s := etcdtest.Start(t)
-	client, counted := behindCensus(t, s)
-	holder := newLock(t, s.Client(t), "/tail", "holder")
-	mustLock(t, holder)
+	client, counted := newCensus(t, s)
+	holder := newHolder(t, s.Client(t), "/tail", "holder")
 	session := newSession(t, client)
-	stay := crowd(t, session, "/tail", 3)
+	stay := queueMany(t, session, "/tail", 3)
 	before := counted.ranges.Load()
 	for range 20 {
-		w := crowd(t, session, "/tail", 1)[0]
+		w := queueMany(t, session, "/tail", 1)[0]
 		w.leave()
 		<-w.got
 	}
-	stay = append(stay, crowd(t, session, "/tail", 1)...)
+	stay = append(stay, queueMany(t, session, "/tail", 1)...)
 	if got := counted.ranges.Load() - before; got != 0 {
 		t.Errorf("the line was read %d times", got)
 	}
 	mustUnlock(t, holder)
-	for _, w := range stay {
-		w.mustGet(t)
-		mustUnlock(t, w.Lock)
-	}
-	noKeys(t, s.Client(t))
+	takeTurns(t, stay...)
+	awaitKeys(t, s.Client(t), "", 0)
 }
 
 // TestGoneBeforeItWasSeen: where two take turns the tail's history is long, and nobody in it is
@@ -262,7 +164,7 @@ func TestTailIsPutBack(t *testing.T) {
 // instead of going back there.
 func TestGoneBeforeItWasSeen(t *testing.T) {
 	s := etcdtest.Start(t)
-	client, counted := behindCensus(t, s)
+	client, counted := newCensus(t, s)
 	a, b := newLock(t, s.Client(t), "/turns", "a"), newLock(t, client, "/turns", "b")
 	mustLock(t, a)
 	for range 70 {
@@ -287,9 +189,7 @@ func TestGoneBeforeItWasSeen(t *testing.T) {
 	w := queue(t, b)
 	watch := counted.AwaitHeld(t)
 	before := counted.history.Load()
-	if _, err := s.Client(t).Revoke(etcdtest.Context(t), lease); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(s.Client(t).Revoke(etcdtest.Context(t), lease))
 	if err := watch.Release(); err != nil {
 		t.Fatal(err)
 	}
@@ -306,14 +206,11 @@ func TestGoneBeforeItWasSeen(t *testing.T) {
 func TestLostAnswersReadNoLine(t *testing.T) {
 	const n = 20
 	s := etcdtest.Start(t)
-	client, counted := behindCensus(t, s)
+	client, counted := newCensus(t, s)
 	session := newSession(t, client)
-	holder, err := session.NewLock("/unheard", "holder")
-	if err != nil {
-		t.Fatal(err)
-	}
+	holder := lockIn(t, session, "/unheard", "holder")
 	mustLock(t, holder)
-	all := crowd(t, session, "/unheard", n)
+	all := queueMany(t, session, "/unheard", n)
 	before, reads := counted.ranges.Load(), counted.reads.Load()
 	var lost atomic.Int64
 	counted.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
@@ -327,15 +224,11 @@ func TestLostAnswersReadNoLine(t *testing.T) {
 		w.leave()
 	}
 	for _, w := range all {
-		if err := <-w.got; !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		w.mustLeave(t)
 	}
-	etcdtest.Await(t, "all who left to look whether anything is left", func(context.Context) error {
-		if got := counted.reads.Load() - reads; got < n {
-			return fmt.Errorf("%d reads", got)
-		}
-		return nil
+	await(t, "all who left to look whether anything is left", func() (bool, any) {
+		got := counted.reads.Load() - reads
+		return got >= n, got
 	})
 	if got := lost.Load(); got != n {
 		t.Errorf("%d answers were lost, want %d", got, n)
@@ -345,20 +238,16 @@ func TestLostAnswersReadNoLine(t *testing.T) {
 		t.Errorf("%d who left read the line %d times", n, got)
 	}
 	mustUnlock(t, holder)
-	noKeys(t, s.Client(t))
+	awaitKeys(t, s.Client(t), "", 0)
 }
 
 // TestWithoutTheTail: who may not write the tail stands in line all the same, between those who
 // may, first come first served.
 func TestWithoutTheTail(t *testing.T) {
 	s := etcdtest.Start(t)
-	s.EnableAuth(t, "secret")
-	s.AddUser(t, "narrow", "pass", "/narrow")
-	config := s.Config()
-	config.Username, config.Password = "narrow", "pass"
-	client, narrow := s.Client(t), etcdtest.Dial(t, config)
-	holder := newLock(t, client, "/narrow", "holder")
-	mustLock(t, holder)
+	narrow := etcdtest.Dial(t, newWorker(t, s, "/narrow"))
+	client := s.Client(t)
+	holder := newHolder(t, client, "/narrow", "holder")
 	var line []*waiter
 	for i := range 6 {
 		c := client
@@ -371,11 +260,7 @@ func TestWithoutTheTail(t *testing.T) {
 	for i, w := range line {
 		w.mustGet(t)
 		for _, later := range line[i+1:] {
-			select {
-			case err := <-later.got:
-				t.Fatalf("two have the lock: %v", err)
-			default:
-			}
+			later.mustNotGet(t, 0)
 		}
 		mustUnlock(t, w.Lock)
 	}
@@ -411,10 +296,7 @@ func TestTurnsInDisorder(t *testing.T) {
 	for i := range 12 {
 		l := newLock(t, s.Client(t), "/disorder", fmt.Sprint(i))
 		if i%3 != 0 {
-			var err error
-			if l, err = sessions[i%2].NewLock("/disorder", fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
+			l = lockIn(t, sessions[i%2], "/disorder", fmt.Sprint(i))
 		}
 		wg.Go(func() {
 			for done := 0; done < 20; {
@@ -454,7 +336,7 @@ func TestTurnsInDisorder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	noKeys(t, s.Client(t))
+	awaitKeys(t, s.Client(t), "", 0)
 	for _, session := range sessions {
 		if err := session.Close(ctx); err != nil {
 			t.Error(err)
@@ -472,28 +354,17 @@ func TestOverwrittenBeforeAnother(t *testing.T) {
 	mustLock(t, h)
 	overwritten := queue(t, p)
 	last := queue(t, w)
-	line, err := client.Get(ctx, "/hands/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
-	if err != nil || len(line.Kvs) != 3 {
-		t.Fatal(line, err)
+	line := etcdtest.Keys(t, client, "/hands/")
+	if len(line) != 3 {
+		t.Fatal(line)
 	}
-	etcdtest.Await(t, "all to watch themselves and who is before", func(context.Context) error {
-		if p.Watches() < 2 || w.Watches() < 2 {
-			return fmt.Errorf("%d and %d watches", p.Watches(), w.Watches())
-		}
-		return nil
-	})
-	if _, err := client.Delete(ctx, "/hands"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Put(ctx, string(line.Kvs[1].Key), "an operator's", clientv3.WithIgnoreLease()); err != nil {
-		t.Fatal(err)
-	}
-	etcdtest.Await(t, "it to take another place", func(ctx context.Context) error {
-		now, err := client.Get(ctx, "/hands/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
-		if err != nil || len(now.Kvs) != 3 || string(now.Kvs[1].Key) != string(line.Kvs[2].Key) {
-			return fmt.Errorf("%v, %v", now, err)
-		}
-		return nil
+	awaitWatches(t, p, 2) // itself and who is before
+	awaitWatches(t, w, 2)
+	must(t)(client.Delete(ctx, "/hands"))
+	must(t)(client.Put(ctx, string(line[1].Key), "an operator's", clientv3.WithIgnoreLease()))
+	await(t, "it to take another place", func() (bool, any) {
+		now := etcdtest.Keys(t, client, "/hands/")
+		return len(now) == 3 && string(now[1].Key) == string(line[2].Key), now
 	})
 	before := revisionOf(t, client)
 	if err := h.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
@@ -512,23 +383,13 @@ func TestOverwrittenBeforeAnother(t *testing.T) {
 func TestOverwrittenWhileWaiting(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	holder := newLock(t, client, "/overwritten", "holder")
-	mustLock(t, holder)
+	holder := newHolder(t, client, "/overwritten", "holder")
 	w := queue(t, newLock(t, client, "/overwritten", "waiter"))
-	if _, err := client.Put(etcdtest.Context(t), placeWith(t, client, "/overwritten/", "waiter"), "by hand", clientv3.WithIgnoreLease()); err != nil {
-		t.Fatal(err)
-	}
-	etcdtest.Await(t, "another place in line", func(context.Context) error {
-		select {
-		case err := <-w.got:
-			t.Fatalf("two hold the lock: %v", err)
-		default:
-		}
-		resp, err := client.Get(etcdtest.Context(t), "/overwritten/", clientv3.WithPrefix())
-		if err == nil && (len(resp.Kvs) != 2 || string(resp.Kvs[0].Value) == "by hand" || string(resp.Kvs[1].Value) == "by hand") {
-			err = fmt.Errorf("%v", resp.Kvs)
-		}
-		return err
+	must(t)(client.Put(etcdtest.Context(t), placeOf(t, client, "/overwritten", "waiter").key, "by hand", clientv3.WithIgnoreLease()))
+	await(t, "another place in line", func() (bool, any) {
+		w.mustNotGet(t, 0)
+		line := etcdtest.Keys(t, client, "/overwritten/")
+		return len(line) == 2 && string(line[0].Value) != "by hand" && string(line[1].Value) != "by hand", line
 	})
 	mustUnlock(t, holder)
 	w.mustGet(t)

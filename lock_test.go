@@ -9,63 +9,11 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
-
-// ttl is long enough that no stall of the machine that runs the tests ends it.
-const ttl = 60 * time.Second
-
-// newLock returns a lock that is closed when the test ends.
-func newLock(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
-	t.Helper()
-	return timed(t, client, key, id, ttl)
-}
-
-// timed is newLock with a TTL of its own, for tests that wait for it.
-func timed(t testing.TB, client *clientv3.Client, key, id string, ttl time.Duration) *etcdlock.Lock {
-	t.Helper()
-	l, err := etcdlock.New(client, key, id, ttl)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		l.Close(ctx)
-	})
-	return l
-}
-
-// A grip is a lock that is held, and the context of the work under it.
-type grip struct {
-	*etcdlock.Held
-	context.Context
-}
-
-func mustLock(t testing.TB, l *etcdlock.Lock) grip {
-	t.Helper()
-	held, err := gripOf(l.Lock(etcdtest.Context(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return held
-}
-
-// gripOf completes what Lock returns.
-func gripOf(held *etcdlock.Held, err error) (grip, error) {
-	return grip{held, held.Context(context.Background())}, err
-}
-
-func mustUnlock(t testing.TB, l *etcdlock.Lock) {
-	t.Helper()
-	if err := l.Unlock(etcdtest.Context(t)); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestLockAndUnlock(t *testing.T) {
 	etcdtest.NoLeaks(t)
@@ -192,7 +140,7 @@ func TestSharedByGoroutines(t *testing.T) {
 func TestUnlockDuringARefresh(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)
-	gate := etcdtest.NewGate(t, s.Endpoint())
+	gate, client := s.Gated(t)
 	renewing := make(chan struct{}, 8)
 	gate.InterceptAnswers(func(method string, _ proto.Message) etcdtest.Verdict {
 		if strings.HasSuffix(method, "LeaseKeepAlive") {
@@ -201,9 +149,6 @@ func TestUnlockDuringARefresh(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	c := s.Config()
-	c.Endpoints = []string{gate.Endpoint()}
-	client := etcdtest.Dial(t, c)
 	l := newLock(t, client, "/refreshing", "me")
 	l.Session().RefreshInterval = 20 * time.Millisecond
 	held := mustLock(t, l)
@@ -214,8 +159,8 @@ func TestUnlockDuringARefresh(t *testing.T) {
 	if err := context.Cause(held); !errors.Is(err, etcdlock.ErrNotHeld) || errors.As(err, new(*etcdlock.LostError)) {
 		t.Errorf("held ended with %v", err)
 	}
-	if resp, err := s.Client(t).Get(etcdtest.Context(t), "/refreshing", clientv3.WithPrefix()); err != nil || len(resp.Kvs) > 0 {
-		t.Errorf("left in etcd: %v, %v", resp, err)
+	if left := etcdtest.Keys(t, s.Client(t), "/refreshing"); len(left) > 0 {
+		t.Errorf("left in etcd: %v", left)
 	}
 }
 
@@ -225,17 +170,13 @@ func TestTryLock(t *testing.T) {
 	client := s.Client(t)
 	a, b := newLock(t, client, "/try", "a"), newLock(t, client, "/try", "b")
 	ctx := etcdtest.Context(t)
-	if _, err := a.TryLock(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(a.TryLock(ctx))
 	_, err := b.TryLock(ctx)
 	if !errors.Is(err, etcdlock.ErrBusy) {
 		t.Fatalf("the lock is held, TryLock said %v", err)
 	}
 	mustUnlock(t, a)
-	if _, err := b.TryLock(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(b.TryLock(ctx))
 	if a.Holding().Token() >= b.Holding().Token() {
 		t.Errorf("token %d, then %d", a.Holding().Token(), b.Holding().Token())
 	}

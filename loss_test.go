@@ -3,72 +3,44 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// causeOf waits until the context ends and returns the loss.
-func causeOf(t *testing.T, held context.Context) *etcdlock.LostError {
-	t.Helper()
-	select {
-	case <-held.Done():
-	case <-etcdtest.Context(t).Done():
-		t.Fatal("the lock was never lost")
-	}
-	var lost *etcdlock.LostError
-	if !errors.As(context.Cause(held), &lost) {
-		t.Fatalf("held ended with %v", context.Cause(held))
-	}
-	return lost
-}
-
-func placeOf(t *testing.T, client *clientv3.Client, key string) (string, clientv3.LeaseID) {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix())
-	if err != nil || len(resp.Kvs) == 0 {
-		t.Fatalf("no place in line: %v, %v", resp, err)
-	}
-	return string(resp.Kvs[0].Key), clientv3.LeaseID(resp.Kvs[0].Lease)
-}
-
 func TestLossFromOutside(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	tests := []struct {
 		name   string
-		do     func(ctx context.Context, c *clientv3.Client, key, place string, lease clientv3.LeaseID) error
+		do     func(ctx context.Context, c *clientv3.Client, key string, p place) error
 		reason etcdlock.Reason
 	}{
-		{"key deleted", func(ctx context.Context, c *clientv3.Client, key, _ string, _ clientv3.LeaseID) error {
+		{"key deleted", func(ctx context.Context, c *clientv3.Client, key string, _ place) error {
 			_, err := c.Delete(ctx, key)
 			return err
 		}, etcdlock.KeyDeleted},
-		{"key overwritten", func(ctx context.Context, c *clientv3.Client, key, _ string, _ clientv3.LeaseID) error {
+		{"key overwritten", func(ctx context.Context, c *clientv3.Client, key string, _ place) error {
 			_, err := c.Put(ctx, key, "somebody")
 			return err
 		}, etcdlock.KeyOverwritten},
-		{"key overwritten with the same value", func(ctx context.Context, c *clientv3.Client, key, _ string, lease clientv3.LeaseID) error {
-			_, err := c.Put(ctx, key, "me", clientv3.WithLease(lease))
+		{"key overwritten with the same value", func(ctx context.Context, c *clientv3.Client, key string, p place) error {
+			_, err := c.Put(ctx, key, "me", clientv3.WithLease(p.lease))
 			return err
 		}, etcdlock.KeyOverwritten},
-		{"place deleted", func(ctx context.Context, c *clientv3.Client, _, place string, _ clientv3.LeaseID) error {
-			_, err := c.Delete(ctx, place)
+		{"place deleted", func(ctx context.Context, c *clientv3.Client, _ string, p place) error {
+			_, err := c.Delete(ctx, p.key)
 			return err
 		}, etcdlock.PlaceLost},
-		{"place overwritten", func(ctx context.Context, c *clientv3.Client, _, place string, _ clientv3.LeaseID) error {
-			_, err := c.Put(ctx, place, "", clientv3.WithIgnoreLease())
+		{"place overwritten", func(ctx context.Context, c *clientv3.Client, _ string, p place) error {
+			_, err := c.Put(ctx, p.key, "", clientv3.WithIgnoreLease())
 			return err
 		}, etcdlock.PlaceLost},
-		{"lease revoked", func(ctx context.Context, c *clientv3.Client, _, _ string, lease clientv3.LeaseID) error {
-			_, err := c.Revoke(ctx, lease)
+		{"lease revoked", func(ctx context.Context, c *clientv3.Client, _ string, p place) error {
+			_, err := c.Revoke(ctx, p.lease)
 			return err
 		}, etcdlock.LeaseLost},
 	}
@@ -81,11 +53,11 @@ func TestLossFromOutside(t *testing.T) {
 			l := newLock(t, client, key, "me")
 			held := mustLock(t, l)
 			token := l.Holding().Token()
-			place, lease := placeOf(t, client, key)
-			if err := tt.do(ctx, client, key, place, lease); err != nil {
+			place := placeOf(t, client, key, "me")
+			if err := tt.do(ctx, client, key, place); err != nil {
 				t.Fatal(err)
 			}
-			lost := causeOf(t, held)
+			lost := awaitLoss(t, held)
 			if lost.Reason != tt.reason {
 				t.Errorf("the reason is %q, want %q", lost.Reason, tt.reason)
 			}
@@ -100,8 +72,8 @@ func TestLossFromOutside(t *testing.T) {
 			if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
 				t.Errorf("Unlock after the loss: %v", err)
 			}
-			if resp, err := client.Get(ctx, key+"/", clientv3.WithPrefix()); err != nil || len(resp.Kvs) > 0 {
-				t.Errorf("left in line: %v, %v", resp.Kvs, err)
+			if left := etcdtest.Keys(t, client, key+"/"); len(left) > 0 {
+				t.Errorf("left in line: %v", left)
 			}
 			if _, err := client.Delete(ctx, key); err != nil { // what was put there by hand
 				t.Error(err)
@@ -117,40 +89,24 @@ func TestNoOverlapAfterTheKeyWasDeleted(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	a, b := newLock(t, client, "/stop", "a"), newLock(t, client, "/stop", "b")
 	held := mustLock(t, a)
-	waits, got := make(chan struct{}), make(chan error, 1)
-	b.OnWait = func() { close(waits) }
-	go func() { _, err := b.Lock(ctx); got <- err }()
-	<-waits
-	if _, err := client.Delete(ctx, "/stop"); err != nil {
-		t.Fatal(err)
-	}
-	causeOf(t, held)
-	select {
-	case err := <-got:
-		t.Fatalf("the next one got it before the first had stopped: %v", err)
-	// Long enough for a broken one to get it, no harm if not.
-	case <-time.After(100 * time.Millisecond):
-	}
+	w := queue(t, b)
+	must(t)(client.Delete(ctx, "/stop"))
+	awaitLoss(t, held)
+	w.mustNotGet(t, 100*time.Millisecond) // before the first has stopped
 	a.Unlock(ctx)
-	if err := <-got; err != nil {
-		t.Fatal(err)
-	}
+	w.mustGet(t)
 }
 
 func TestSilenceEndsValidityBeforeTheLease(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
-	link := etcdtest.NewLink(t, s.Endpoint())
-	c := s.Config()
-	c.Endpoints = []string{link.Endpoint()}
-	client, direct, ctx := etcdtest.Dial(t, c), s.Client(t), etcdtest.Context(t)
-	l, err := etcdlock.New(client, "/silence", "me", 3*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	link, client := s.Linked(t)
+	direct, ctx := s.Client(t), etcdtest.Context(t)
+	l := newLock(t, client, "/silence", "me")
+	l.Session().TTL = 3 * time.Second
 	held := mustLock(t, l)
 	link.Silence()
-	if lost := causeOf(t, held); lost.Reason != etcdlock.Unrenewed {
+	if lost := awaitLoss(t, held); lost.Reason != etcdlock.Unrenewed {
 		t.Errorf("the reason is %v", lost.Reason)
 	}
 	if l.Holding().Remaining() <= 0 {
@@ -174,15 +130,9 @@ func TestSilenceEndsValidityBeforeTheLease(t *testing.T) {
 func TestHeldThroughAnOutage(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Shared(t)
-	link := etcdtest.NewLink(t, s.Endpoint())
-	c := s.Config()
-	c.Endpoints = []string{link.Endpoint()}
-	client := etcdtest.Dial(t, c)
-	l, err := etcdlock.New(client, "/outage", "me", 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Session().RefreshInterval, l.Session().Grace = time.Second, time.Second
+	link, client := s.Linked(t)
+	l := newLock(t, client, "/outage", "me")
+	l.Session().TTL, l.Session().RefreshInterval, l.Session().Grace = 10*time.Second, time.Second, time.Second
 	held := mustLock(t, l)
 	before := l.Holding().Remaining()
 	link.Refuse()
@@ -190,11 +140,9 @@ func TestHeldThroughAnOutage(t *testing.T) {
 		time.Sleep(10 * time.Millisecond) // the outage
 	}
 	link.Restore()
-	etcdtest.Await(t, "a renewal", func(context.Context) error {
-		if held.Err() == nil && l.Holding().Remaining() < before-2*time.Second {
-			return errors.New("not renewed")
-		}
-		return nil
+	await(t, "a renewal", func() (bool, any) {
+		left := l.Holding().Remaining()
+		return held.Err() != nil || left >= before-2*time.Second, left
 	})
 	if held.Err() != nil {
 		t.Fatalf("lost: %v", context.Cause(held))
@@ -209,57 +157,27 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s, ctx, key := etcdtest.Shared(t), etcdtest.Context(t), "/after-an-outage"
 	direct := s.Client(t)
-	before := timed(t, direct, key, "before", time.Minute)
-	mustLock(t, before)
-	var outage atomic.Bool
-	gate := etcdtest.NewGate(t, s.Endpoint())
-	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
-		if _, renewal := request.(*pb.LeaseKeepAliveRequest); renewal && outage.Load() {
-			return etcdtest.Fail
-		}
-		return etcdtest.Pass
-	})
-	config := s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
+	before := newHolder(t, direct, key, "before")
+	gate, behind := s.Gated(t)
 	const ttl = 4 * time.Second
-	waiter := timed(t, etcdtest.Dial(t, config), key, "waiter", ttl)
-	outage.Store(true)
-	type result struct {
-		held grip
-		err  error
-	}
-	granted := make(chan result, 1)
-	go func() {
-		held, err := gripOf(waiter.Lock(ctx))
-		granted <- result{held, err}
-	}()
-	awaitKey := func(key string, opts ...clientv3.OpOption) (kv *mvccpb.KeyValue) {
-		etcdtest.Await(t, key, func(context.Context) error {
-			resp, err := direct.Get(ctx, key, opts...)
-			if err == nil && len(resp.Kvs) == 0 {
-				err = errors.New("not there")
-			}
-			if err == nil {
-				kv = resp.Kvs[0]
-			}
-			return err
-		})
-		return kv
-	}
-	place := awaitKey(key+"/", append(clientv3.WithLastCreate(), clientv3.WithMinCreateRev(before.Holding().Token()+1))...)
+	waiter := newLock(t, behind, key, "waiter")
+	waiter.Session().TTL = ttl
+	intercept(gate, every, etcdtest.Fail, "renew") // the outage
+	w := startLock(t, waiter)
+	awaitKeys(t, direct, key+"/", 2)
+	lease := placeOf(t, direct, key, "waiter").lease
 	for began := time.Now(); time.Since(began) < ttl; time.Sleep(ttl / 10) {
-		if _, err := direct.KeepAliveOnce(ctx, clientv3.LeaseID(place.Lease)); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(direct.KeepAliveOnce(ctx, lease))
 	}
+	token := before.Holding().Token()
 	mustUnlock(t, before)
-	awaitKey(key, clientv3.WithMinModRev(place.CreateRevision)) // passed on, or claimed
-	outage.Store(false)
-	after := <-granted
-	if after.err != nil {
-		t.Fatal(after.err)
-	}
-	renewed(t, waiter, after.held, 2)
+	await(t, "the lock to be passed on, or claimed", func() (bool, any) {
+		later, err := direct.Get(ctx, key, clientv3.WithMinModRev(token+1))
+		return err == nil && len(later.Kvs) > 0, err
+	})
+	gate.Intercept(nil)
+	w.mustGet(t)
+	awaitRenewals(t, waiter, w.held, 2)
 	if err := waiter.Close(ctx); err != nil {
 		t.Error(err)
 	}
@@ -271,21 +189,12 @@ func TestUnlockWhileWaitingAndCancel(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	a, b := newLock(t, client, "/cancel", "a"), newLock(t, client, "/cancel", "b")
 	mustLock(t, a)
-	waits, got := make(chan struct{}), make(chan error, 1)
-	b.OnWait = func() { close(waits) }
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { _, err := b.Lock(waiting); got <- err }()
-	<-waits
+	w := queue(t, b)
 	if err := b.Unlock(ctx); err != etcdlock.ErrNotHeld {
 		t.Errorf("Unlock while waiting: %v", err)
 	}
-	cancel()
-	if err := <-got; !errors.Is(err, context.Canceled) {
-		t.Errorf("Lock ended with %v", err)
-	}
-	resp, err := client.Get(ctx, "/cancel/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil || resp.Count != 1 {
-		t.Errorf("%d places in line (%v), want the holder's alone", resp.Count, err)
+	w.mustLeave(t)
+	if line := etcdtest.Keys(t, client, "/cancel/"); len(line) != 1 {
+		t.Errorf("%d places in line, want the holder's alone", len(line))
 	}
 }

@@ -1,12 +1,10 @@
 package etcdlock_test
 
 import (
-	"context"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
@@ -16,22 +14,17 @@ import (
 func TestMargin(t *testing.T) {
 	t.Parallel()
 	const ttl = 40 * time.Second
-	lock, err := etcdlock.New(etcdtest.Shared(t).Client(t), "/margin", "one", ttl)
-	if err != nil {
-		t.Fatal(err)
-	}
+	lock := newLock(t, etcdtest.Shared(t).Client(t), "/margin", "one")
+	lock.Session().TTL = ttl
 	var margin atomic.Int64
 	set := func(d time.Duration) { margin.Store(int64(d)) }
 	lock.Session().Margin = func() time.Duration { return time.Duration(margin.Load()) }
-	ctx := etcdtest.Context(t)
 	// renewed renews the lock, and returns when validity ends, counted from the earliest instant at
 	// which the renewal can have been sent.
 	renewed := func() (least, most time.Duration) {
 		t.Helper()
 		before := time.Now()
-		if _, err := lock.Lock(ctx); err != nil {
-			t.Fatal(err)
-		}
+		mustLock(t, lock)
 		remaining := lock.Holding().Remaining()
 		return remaining, remaining + time.Since(before)
 	}
@@ -43,7 +36,6 @@ func TestMargin(t *testing.T) {
 	}
 	usual := ttl - validity.Margin(ttl)
 	expect("as usual", usual)
-	defer lock.Unlock(context.WithoutCancel(ctx))
 
 	before := lock.Holding().Remaining()
 	set(time.Second)
@@ -51,18 +43,14 @@ func TestMargin(t *testing.T) {
 		t.Errorf("it counted at once: %v were left, and then %v", before, after)
 	}
 	at := time.Now().Add(lock.Holding().Remaining())
-	if _, err := lock.Lock(ctx); err != nil {
-		t.Fatal(err)
-	}
+	mustLock(t, lock)
 	if sooner := time.Until(at) - lock.Holding().Remaining(); sooner > 10*time.Millisecond {
 		t.Errorf("the end of validity moved back by %v", sooner)
 	}
 	// A second later it does not matter any more when it ended before.
-	etcdtest.Await(t, "a second", func(context.Context) error {
-		if time.Until(at) > usual-time.Second-10*time.Millisecond {
-			return context.DeadlineExceeded
-		}
-		return nil
+	await(t, "a second", func() (bool, any) {
+		left := time.Until(at)
+		return left <= usual-time.Second-10*time.Millisecond, left
 	})
 	expect("with a second more", usual-time.Second)
 	set(-time.Hour)
@@ -73,17 +61,11 @@ func TestMargin(t *testing.T) {
 func TestMarginIsBounded(t *testing.T) {
 	t.Parallel()
 	const ttl = 40 * time.Second
-	lock, err := etcdlock.New(etcdtest.Shared(t).Client(t), "/margin/bounded", "one", ttl)
-	if err != nil {
-		t.Fatal(err)
-	}
+	lock := newLock(t, etcdtest.Shared(t).Client(t), "/margin/bounded", "one")
+	lock.Session().TTL = ttl
 	lock.Session().Margin = func() time.Duration { return time.Hour }
-	ctx := etcdtest.Context(t)
 	before := time.Now()
-	if _, err := lock.Lock(ctx); err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Unlock(context.WithoutCancel(ctx))
+	mustLock(t, lock)
 	want := ttl - validity.Margin(ttl) - ttl/8
 	if left := lock.Holding().Remaining(); left > want || left+time.Since(before) < want {
 		t.Errorf("valid for %v, want %v", left, want)

@@ -2,7 +2,6 @@ package etcdlock_test
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,51 +11,39 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// A stuck logger blocks on whatever is written to it, once it is told to, until the test is over.
-type stuck struct {
-	on   atomic.Bool
-	over context.Context
-}
-
-func (*stuck) Enabled(context.Context, slog.Level) bool { return true }
-func (s *stuck) WithAttrs([]slog.Attr) slog.Handler     { return s }
-func (s *stuck) WithGroup(string) slog.Handler          { return s }
-func (s *stuck) Handle(context.Context, slog.Record) error {
-	if s.on.Load() {
-		<-s.over.Done()
-	}
-	return nil
-}
-
 // TestUsersFunctionsBlock: a logger, an OnRenew or an OnWait that does not return suspends neither
 // renewals nor the loss nor the release.
 func TestUsersFunctionsBlock(t *testing.T) {
 	s := etcdtest.Start(t)
-	link, behind := linked(t, s)
+	link, behind := s.Linked(t)
 	inBoth(t, behind, "/blocks", 4*time.Second, func(t *testing.T, l *etcdlock.Lock) {
 		defer link.Restore()
 		over, end := context.WithCancel(context.Background())
 		defer end()
-		log := &stuck{over: over}
 		block := func() { <-over.Done() }
+		var stuck atomic.Bool
+		log := onMessage("", func() {
+			if stuck.Load() {
+				block()
+			}
+		})
 		l.Session().RefreshInterval = 100 * time.Millisecond
-		l.Session().Logger = slog.New(log)
-		l.Logger, l.OnRenew, l.OnWait = slog.New(log), block, block
-		holder := newLock(t, s.Client(t), "/blocks", "holder")
-		mustLock(t, holder)
-		got := make(chan grip, 1)
-		go func() { got <- mustLock(t, l) }()
-		awaitInLine(t, s.Client(t), "/blocks", 2)
+		l.Session().Logger = log
+		l.Logger, l.OnRenew, l.OnWait = log, block, block
+		holder := newHolder(t, s.Client(t), "/blocks", "holder")
+		w := startLock(t, l)
+		awaitKeys(t, s.Client(t), "/blocks/", 2)
 		mustUnlock(t, holder)
-		held := <-got
-		log.on.Store(true)
-		renewed(t, l, held, 2)
+		w.mustGet(t)
+		held := w.held
+		stuck.Store(true)
+		awaitRenewals(t, l, held, 2)
 		mustUnlock(t, l)
-		log.on.Store(false)
+		stuck.Store(false)
 		held = mustLock(t, l)
-		log.on.Store(true)
+		stuck.Store(true)
 		link.Silence()
-		if lost := causeOf(t, held); lost.Reason != etcdlock.Unrenewed {
+		if lost := awaitLoss(t, held); lost.Reason != etcdlock.Unrenewed {
 			t.Error(lost)
 		}
 		<-held.Expired()

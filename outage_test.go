@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,16 +18,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// inBoth runs a test with a lock of its own session, and with one of a session for several.
-func inBoth(t *testing.T, client *clientv3.Client, key string, ttl time.Duration, test func(t *testing.T, l *etcdlock.Lock)) {
-	t.Helper()
-	t.Run("own session", func(t *testing.T) { test(t, timed(t, client, key, "me", ttl)) })
-	t.Run("shared session", func(t *testing.T) {
-		_, l := sessionLock(t, client, key, ttl)
-		test(t, l)
-	})
-}
-
 // TestNoAnswerWithALease: that a lease is at hand does not make Lock wait for etcd without end.
 func TestNoAnswerWithALease(t *testing.T) {
 	s := etcdtest.Start(t)
@@ -36,7 +25,7 @@ func TestNoAnswerWithALease(t *testing.T) {
 		"Lock": (*etcdlock.Lock).Lock, "TryLock": (*etcdlock.Lock).TryLock,
 	} {
 		t.Run(name, func(t *testing.T) {
-			link, behind := linked(t, s)
+			link, behind := s.Linked(t)
 			inBoth(t, behind, "/silent", ttl, func(t *testing.T, l *etcdlock.Lock) {
 				defer link.Restore()
 				if err := l.Prepare(etcdtest.Context(t)); err != nil {
@@ -56,32 +45,24 @@ func TestNoAnswerWithALease(t *testing.T) {
 // gets no other, does not wait without end.
 func TestNoAnswerWhileStartingOver(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	inBoth(t, behind, "/again", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		ctx := etcdtest.Context(t)
 		if err := l.Prepare(ctx); err != nil {
 			t.Fatal(err)
 		}
 		l.Session().ConnectTimeout = time.Second
-		holdJoins(gate, 1)
-		got := make(chan error, 1)
-		go func() { _, err := l.Lock(ctx); got <- err }()
+		intercept(gate, 1, etcdtest.HoldRequest, "Acquire", "AcquireIfFree")
+		w := startLock(t, l)
 		join := gate.AwaitHeld(t)
 		leases, err := s.Client(t).Leases(ctx)
 		if err != nil || len(leases.Leases) != 1 {
 			t.Fatal(leases, err)
 		}
-		if _, err := s.Client(t).Revoke(ctx, leases.Leases[0].ID); err != nil {
-			t.Fatal(err)
-		}
-		gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-			if kindOf(method, request) == "grant" {
-				return etcdtest.Drop
-			}
-			return etcdtest.Pass
-		})
+		must(t)(s.Client(t).Revoke(ctx, leases.Leases[0].ID))
+		intercept(gate, every, etcdtest.Drop, "grant")
 		join.Release()
-		if err := <-got; !errors.Is(err, etcdlock.ErrNoAnswer) {
+		if err := <-w.got; !errors.Is(err, etcdlock.ErrNoAnswer) {
 			t.Errorf("Lock: %v", err)
 		}
 		gate.Intercept(nil)
@@ -115,17 +96,14 @@ func TestNoAnswerSaysWhy(t *testing.T) {
 func TestManyWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	const locks, limit = 40, 500 * time.Millisecond
-	link, behind := linked(t, etcdtest.Shared(t))
+	link, behind := etcdtest.Shared(t).Linked(t)
 	link.Silence()
 	session := newSession(t, behind)
 	session.ConnectTimeout = limit
 	began := time.Now()
 	var all sync.WaitGroup
 	for i := range locks {
-		l, err := session.NewLock(fmt.Sprint("/many-silent/", i), "me")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := lockIn(t, session, fmt.Sprint("/many-silent/", i), "me")
 		all.Go(func() {
 			if _, err := l.Lock(context.Background()); !errors.Is(err, etcdlock.ErrNoAnswer) {
 				t.Error(err)
@@ -143,15 +121,13 @@ func TestManyWithoutAnswer(t *testing.T) {
 func TestTryLockAnswersInTime(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	mustLock(t, newLock(t, client, "/half", "holder"))
-	if _, err := client.Put(etcdtest.Context(t), "/stray/key", "no place"); err != nil {
-		t.Fatal(err)
-	}
+	newHolder(t, client, "/half", "holder")
+	must(t)(client.Put(etcdtest.Context(t), "/stray/key", "no place"))
 	for key, silentAfter := range map[string]int32{
 		"/half":  1, // who holds it is not told
 		"/stray": 4, // it has joined
 	} {
-		gate, behind := gated(t, s)
+		gate, behind := s.Gated(t)
 		l := newLock(t, behind, key, "tries")
 		if err := l.Prepare(etcdtest.Context(t)); err != nil {
 			t.Fatal(err)
@@ -174,7 +150,7 @@ func TestTryLockAnswersInTime(t *testing.T) {
 // TestNothingIsSentInVain: for a context that is over.
 func TestNothingIsSentInVain(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	inBoth(t, behind, "/vain", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		if err := l.Prepare(etcdtest.Context(t)); err != nil {
 			t.Fatal(err)
@@ -209,7 +185,7 @@ func TestClientEnded(t *testing.T) {
 		"its context ends": func(_ *clientv3.Client, cancel context.CancelFunc) { cancel() },
 	} {
 		key := "/client/" + name
-		mustLock(t, newLock(t, s.Client(t), key, "holder"))
+		newHolder(t, s.Client(t), key, "holder")
 		config := s.Config()
 		var cancel context.CancelFunc
 		config.Context, cancel = context.WithCancel(context.Background())
@@ -228,9 +204,8 @@ func TestClientEnded(t *testing.T) {
 		if err := <-w.got; err == nil || !strings.Contains(err.Error(), "client is closed, or its context") {
 			t.Errorf("%s: Lock: %v", name, err)
 		}
-		resp, err := s.Client(t).Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-		if err != nil || name != "closed" && resp.Count != 1 {
-			t.Errorf("%s: %d stand in line, %v", name, resp.Count, err)
+		if line := etcdtest.Keys(t, s.Client(t), key+"/"); name != "closed" && len(line) != 1 {
+			t.Errorf("%s: %d stand in line", name, len(line))
 		}
 	}
 }
@@ -238,20 +213,19 @@ func TestClientEnded(t *testing.T) {
 // TestSessionClosedWhileJoining: a Lock that etcd does not answer ends with its session.
 func TestSessionClosedWhileJoining(t *testing.T) {
 	s := etcdtest.Start(t)
-	link, behind := linked(t, s)
+	link, behind := s.Linked(t)
 	// For which it tries to take one place.
 	session, l := sessionLock(t, behind, "/joining", 4*time.Second)
 	session.ConnectTimeout = time.Hour
 	joins := make(chan struct{}, 8)
-	l.Logger = slog.New(&listener{"place in line lost, taking another", func() { joins <- struct{}{} }})
+	l.Logger = onMessage("place in line lost, taking another", func() { joins <- struct{}{} })
 	link.Silence()
-	got := make(chan error, 1)
-	go func() { _, err := l.Lock(etcdtest.Context(t)); got <- err }()
+	w := startLock(t, l)
 	<-joins
 	if err := session.Close(ended()); !errors.Is(err, etcdlock.ErrUnconfirmed) {
 		t.Errorf("Close: %v", err)
 	}
-	if err := <-got; !errors.Is(err, etcdlock.ErrClosed) {
+	if err := <-w.got; !errors.Is(err, etcdlock.ErrClosed) {
 		t.Errorf("Lock: %v", err)
 	}
 	link.Restore()
@@ -284,9 +258,8 @@ func TestEndAfterAnOutage(t *testing.T) {
 				if err := end(l); !errors.Is(err, etcdlock.ErrNotHeld) {
 					t.Error(err)
 				}
-				resp, err := p.Client(t).Get(etcdtest.Context(t), "/outage", clientv3.WithPrefix())
-				if err != nil || len(resp.Kvs) > 0 {
-					t.Errorf("left under lease %x: %v, %v", lease, resp, err)
+				if left := etcdtest.Keys(t, p.Client(t), "/outage"); len(left) > 0 {
+					t.Errorf("left under lease %x: %v", lease, left)
 				}
 			})
 		})
@@ -297,7 +270,7 @@ func TestEndAfterAnOutage(t *testing.T) {
 func TestCloseEndsAllWaits(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
-	mustLock(t, newLock(t, client, "/all", "holder"))
+	newHolder(t, client, "/all", "holder")
 	inBoth(t, client, "/all", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		got := make(chan error, 8)
 		w := queue(t, l)
@@ -329,15 +302,14 @@ func TestCloseEndsAllWaits(t *testing.T) {
 func TestTryLockIsBounded(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	holder := newLock(t, client, "/bounded", "holder")
-	mustLock(t, holder)
+	newHolder(t, client, "/bounded", "holder")
 	waits := newLock(t, client, "/bounded", "waits")
 	waits.Session().ConnectTimeout = time.Second
 	queue(t, waits)
 	if _, err := waits.TryLock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrBusy) {
 		t.Errorf("TryLock beside a Lock that waits: %v", err)
 	}
-	link, behind := linked(t, s)
+	link, behind := s.Linked(t)
 	held := newLock(t, behind, "/bounded/held", "me")
 	held.Session().ConnectTimeout = time.Second
 	mustLock(t, held)
@@ -355,10 +327,10 @@ func TestOutageAtRejoin(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	holder := newLock(t, client, "/rejoin", "holder")
-	mustLock(t, holder)
-	gate, behind := gated(t, s)
-	l := timed(t, behind, "/rejoin", "me", 8*time.Second)
+	holder := newHolder(t, client, "/rejoin", "holder")
+	gate, behind := s.Gated(t)
+	l := newLock(t, behind, "/rejoin", "me")
+	l.Session().TTL = 8 * time.Second
 	l.Session().ConnectTimeout = time.Second // less than a request that is lost takes
 	w := queue(t, l)
 	var joins atomic.Int32
@@ -368,15 +340,8 @@ func TestOutageAtRejoin(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	if _, err := client.Delete(ctx, placeWith(t, client, "/rejoin/", "me")); err != nil {
-		t.Fatal(err)
-	}
-	etcdtest.Await(t, "it to try for long", func(context.Context) error {
-		if n := joins.Load(); n < 3 {
-			return fmt.Errorf("%d tries", n)
-		}
-		return nil
-	})
+	must(t)(client.Delete(ctx, placeOf(t, client, "/rejoin", "me").key))
+	await(t, "it to try for long", func() (bool, any) { n := joins.Load(); return n >= 3, n })
 	mustUnlock(t, holder)
 	w.mustGet(t)
 	mustUnlock(t, l)
@@ -392,7 +357,7 @@ func TestClosedAtLast(t *testing.T) {
 		"Session.Close": func(l *etcdlock.Lock) error { return l.Session().Close(ended()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			link, behind := linked(t, s)
+			link, behind := s.Linked(t)
 			inBoth(t, behind, "/at-last", ttl, func(t *testing.T, l *etcdlock.Lock) {
 				mustLock(t, l)
 				link.Silence()
@@ -415,17 +380,13 @@ func TestLeaseBefore(t *testing.T) {
 	p := etcdtest.StartProcess(t)
 	client := p.Client(t)
 	session, a := sessionLock(t, client, "/before/a", 2*time.Second)
-	b, err := session.NewLock("/before/b", "me")
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := lockIn(t, session, "/before/b", "me")
 	held := mustLock(t, a)
 	p.Kill()
 	<-held.Expired()
 	p.Restart()
 	mustLock(t, b)
-	resp, err := client.Get(etcdtest.Context(t), "/before/a", clientv3.WithPrefix())
-	if err != nil || len(resp.Kvs) > 0 {
-		t.Errorf("left under the lease before: %v, %v", resp, err)
+	if left := etcdtest.Keys(t, client, "/before/a"); len(left) > 0 {
+		t.Errorf("left under the lease before: %v", left)
 	}
 }

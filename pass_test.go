@@ -1,10 +1,7 @@
 package etcdlock_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,113 +12,6 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
-
-// A waiter is a Lock whose turn has not come yet.
-type waiter struct {
-	*etcdlock.Lock
-	got   chan error
-	leave context.CancelFunc
-}
-
-// queue lets a lock wait, and returns once it stands in line.
-func queue(t testing.TB, l *etcdlock.Lock) *waiter {
-	t.Helper()
-	ctx, cancel := context.WithCancel(etcdtest.Context(t))
-	t.Cleanup(cancel)
-	w := &waiter{l, make(chan error, 1), cancel}
-	waits := make(chan struct{}, 8)
-	l.OnWait = func() { waits <- struct{}{} }
-	go func() { _, err := l.Lock(ctx); w.got <- err }()
-	select {
-	case <-waits:
-	case err := <-w.got:
-		t.Fatalf("does not wait: %v", err)
-	}
-	return w
-}
-
-func (w *waiter) mustGet(t testing.TB) {
-	t.Helper()
-	if err := <-w.got; err != nil {
-		t.Fatal(err)
-	}
-}
-
-// gated returns a client of a server's that is behind a gate.
-func gated(t testing.TB, s *etcdtest.Server) (*etcdtest.Gate, *clientv3.Client) {
-	t.Helper()
-	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
-	config.Endpoints = []string{gate.Endpoint()}
-	return gate, etcdtest.Dial(t, config)
-}
-
-// gatedUser makes a user who may take one lock, and returns what returns its clients, which are
-// behind a gate.
-func gatedUser(t testing.TB, s *etcdtest.Server, key string) (gate *etcdtest.Gate, client func() *clientv3.Client) {
-	t.Helper()
-	s.AddUser(t, "worker", "pass", key)
-	s.EnableAuth(t, "secret")
-	gate, config := etcdtest.NewGate(t, s.Endpoint()), s.Config()
-	config.Endpoints, config.Username, config.Password = []string{gate.Endpoint()}, "worker", "pass"
-	return gate, func() *clientv3.Client { return etcdtest.Dial(t, config) }
-}
-
-// linked returns a client of a server's that is behind a link.
-func linked(t testing.TB, s *etcdtest.Server) (*etcdtest.Link, *clientv3.Client) {
-	t.Helper()
-	link, config := etcdtest.NewLink(t, s.Endpoint()), s.Config()
-	config.Endpoints = []string{link.Endpoint()}
-	return link, etcdtest.Dial(t, config)
-}
-
-// knowsNext waits until somebody in line knows who is next.
-func knowsNext(t testing.TB, l *etcdlock.Lock) {
-	t.Helper()
-	etcdtest.Await(t, "it to be known who is next", func(context.Context) error {
-		if !l.KnowsNext() {
-			return errors.New("not yet")
-		}
-		return nil
-	})
-}
-
-// revisionOf returns etcd's present revision.
-func revisionOf(t testing.TB, client *clientv3.Client) int64 {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), "any")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Header.Revision
-}
-
-// history returns what became of a key from a revision on, as "id" for a put and "-" for a
-// deletion.
-func history(t testing.TB, client *clientv3.Client, key string, from int64) (all []string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(etcdtest.Context(t))
-	defer cancel()
-	events := client.Watch(ctx, key, clientv3.WithRev(from))
-	for last := revisionOf(t, client); ; {
-		if err := client.RequestProgress(ctx); err != nil {
-			t.Fatal(err)
-		}
-		resp := <-events
-		if resp.Err() != nil {
-			t.Fatal(resp.Err())
-		}
-		for _, e := range resp.Events {
-			if e.Type == clientv3.EventTypeDelete {
-				all = append(all, "-")
-			} else {
-				all = append(all, string(e.Kv.Value))
-			}
-		}
-		if resp.IsProgressNotify() && resp.Header.Revision >= last {
-			return all
-		}
-	}
-}
 
 // TestPassed: a holder that knows who is next hands the lock over with one commit, be it one that
 // has waited itself or one that was alone, and nobody claims anything.
@@ -137,7 +27,7 @@ func TestPassed(t *testing.T) {
 		from *etcdlock.Lock
 		to   *waiter
 	}{{a, wb}, {b, wc}} {
-		knowsNext(t, step.from)
+		awaitNextKnown(t, step.from)
 		before := revisionOf(t, client)
 		mustUnlock(t, step.from)
 		step.to.mustGet(t)
@@ -172,7 +62,7 @@ func TestPassedOnClose(t *testing.T) {
 	}
 	mustLock(t, a)
 	b := queue(t, newLock(t, client, "/close", "b"))
-	knowsNext(t, a)
+	awaitNextKnown(t, a)
 	before := revisionOf(t, client)
 	if err := a.Close(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
@@ -194,7 +84,7 @@ func TestNotPassed(t *testing.T) {
 		},
 		"lease revoked": func(t *testing.T, s *etcdtest.Server, _, next *waiter) {
 			client := s.Client(t)
-			if _, err := client.Revoke(etcdtest.Context(t), leaseOf(t, client, "/long/", "next")); err != nil {
+			if _, err := client.Revoke(etcdtest.Context(t), placeOf(t, client, "/long", "next").lease); err != nil {
 				t.Error(err)
 			}
 			next.leave()
@@ -202,7 +92,7 @@ func TestNotPassed(t *testing.T) {
 		},
 		"place overwritten": func(t *testing.T, s *etcdtest.Server, _, next *waiter) {
 			client := s.Client(t)
-			if _, err := client.Put(etcdtest.Context(t), placeWith(t, client, "/long/", "next"), "", clientv3.WithIgnoreLease()); err != nil {
+			if _, err := client.Put(etcdtest.Context(t), placeOf(t, client, "/long", "next").key, "", clientv3.WithIgnoreLease()); err != nil {
 				t.Error(err)
 			}
 			next.leave()
@@ -214,47 +104,19 @@ func TestNotPassed(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Start(t)
 			client := s.Client(t)
-			holder := newLock(t, client, "/long", "holder")
-			mustLock(t, holder)
+			holder := newHolder(t, client, "/long", "holder")
 			next := queue(t, newLock(t, client, "/long", "next"))
 			last := queue(t, newLock(t, client, "/long", "last"))
-			knowsNext(t, holder)
+			awaitNextKnown(t, holder)
 			spoil(t, s, &waiter{Lock: holder}, next)
 			mustUnlock(t, holder)
 			if name == "not known" {
-				next.mustGet(t)
-				mustUnlock(t, next.Lock)
+				takeTurns(t, next)
 			}
-			last.mustGet(t)
-			mustUnlock(t, last.Lock)
-			noKeys(t, client)
+			takeTurns(t, last)
+			awaitKeys(t, client, "", 0)
 		})
 	}
-}
-
-// placeWith returns the place below a prefix in whose record an id is.
-func placeWith(t testing.TB, client *clientv3.Client, prefix, id string) string {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), prefix, clientv3.WithPrefix())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, kv := range resp.Kvs {
-		if strings.Contains(string(kv.Value), `"id":"`+id+`"`) {
-			return string(kv.Key)
-		}
-	}
-	t.Fatalf("%q is not in line", id)
-	return ""
-}
-
-func leaseOf(t testing.TB, client *clientv3.Client, prefix, id string) clientv3.LeaseID {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), placeWith(t, client, prefix, id))
-	if err != nil || len(resp.Kvs) == 0 {
-		t.Fatalf("%v, %v", resp, err)
-	}
-	return clientv3.LeaseID(resp.Kvs[0].Lease)
 }
 
 // TestNotPassedOverAStranger: a Mutex that joined between the holder and the next of ours has its
@@ -262,23 +124,17 @@ func leaseOf(t testing.TB, client *clientv3.Client, prefix, id string) clientv3.
 func TestNotPassedOverAStranger(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	holder := newLock(t, client, "/stranger", "holder")
-	mustLock(t, holder)
-	m, got := newMutex(t, s.Client(t), "/stranger"), make(chan error, 1)
-	go func() { _, err := m.lock(ctx); got <- err }()
-	awaitInLine(t, client, "/stranger", 2)
+	holder := newHolder(t, client, "/stranger", "holder")
+	m := newContender(t, s.Client(t), "/stranger", mutex)
+	got := inBackground(func() error { _, err := m.lock(ctx); return err })
+	awaitKeys(t, client, "/stranger/", 2)
 	next := queue(t, newLock(t, client, "/stranger", "next"))
-	knowsNext(t, holder)
+	awaitNextKnown(t, holder)
 	mustUnlock(t, holder)
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-next.got:
-		t.Fatalf("ours has it beside the Mutex: %v", err)
-	// Long enough for a broken one to get it, no harm if not.
-	case <-time.After(100 * time.Millisecond):
-	}
+	next.mustNotGet(t, 100*time.Millisecond) // beside the Mutex
 	if err := m.unlock(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -289,17 +145,16 @@ func TestNotPassedOverAStranger(t *testing.T) {
 // the next, and not back to nobody.
 func TestGivenOn(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	client := s.Client(t)
-	holder := newLock(t, client, "/given", "holder")
-	mustLock(t, holder)
+	holder := newHolder(t, client, "/given", "holder")
 	leaver := newLock(t, behind, "/given", "leaver")
 	leaver.Session().RefreshInterval = 40 * time.Second
 	left := queue(t, leaver)
 	began := revisionOf(t, client)
 	last := queue(t, newLock(t, client, "/given", "last"))
-	knowsNext(t, holder)
-	knowsNext(t, leaver)
+	awaitNextKnown(t, holder)
+	awaitNextKnown(t, leaver)
 	gate.InterceptAnswers(func(_ string, answer proto.Message) etcdtest.Verdict {
 		if _, watched := answer.(*pb.WatchResponse); watched {
 			return etcdtest.Drop // it does not hear that its turn has come
@@ -307,10 +162,7 @@ func TestGivenOn(t *testing.T) {
 		return etcdtest.Pass
 	})
 	mustUnlock(t, holder)
-	left.leave()
-	if err := <-left.got; !errors.Is(err, context.Canceled) {
-		t.Errorf("Lock: %v", err)
-	}
+	left.mustLeave(t)
 	last.mustGet(t)
 	if got := history(t, client, "/given", began+1); fmt.Sprint(got) != "[leaver last]" {
 		t.Errorf("the lock went %v", got)
@@ -321,16 +173,10 @@ func TestGivenOn(t *testing.T) {
 // confirmed is known to it all the same.
 func TestSuccessorBeforeTheWatch(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	client := s.Client(t)
-	holder := newLock(t, client, "/late-watch", "holder")
-	mustLock(t, holder)
-	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
-		if _, watch := request.(*pb.WatchRequest); watch {
-			return etcdtest.HoldRequest
-		}
-		return etcdtest.Pass
-	})
+	holder := newHolder(t, client, "/late-watch", "holder")
+	intercept(gate, every, etcdtest.HoldRequest, "watch")
 	second := newLock(t, behind, "/late-watch", "second")
 	waits := queue(t, second)
 	held := gate.AwaitHeld(t)
@@ -342,24 +188,18 @@ func TestSuccessorBeforeTheWatch(t *testing.T) {
 	}
 	mustUnlock(t, holder)
 	waits.mustGet(t)
-	knowsNext(t, second)
+	awaitNextKnown(t, second)
 }
 
 // TestSuccessorOfWhoWasAlone: a holder whose place was not watched from the start finds out who
 // joined first.
 func TestSuccessorOfWhoWasAlone(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	client := s.Client(t)
-	holder := newLock(t, behind, "/alone", "holder")
-	mustLock(t, holder)
+	holder := newHolder(t, behind, "/alone", "holder")
 	mustUnlock(t, holder)
-	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
-		if _, watch := request.(*pb.WatchRequest); watch {
-			return etcdtest.HoldRequest
-		}
-		return etcdtest.Pass
-	})
+	intercept(gate, every, etcdtest.HoldRequest, "watch")
 	mustLock(t, holder) // expects nobody, so it watches nothing at first
 	held := gate.AwaitHeld(t)
 	next := queue(t, newLock(t, client, "/alone", "next"))
@@ -367,7 +207,7 @@ func TestSuccessorOfWhoWasAlone(t *testing.T) {
 	if err := held.Release(); err != nil {
 		t.Fatal(err)
 	}
-	knowsNext(t, holder)
+	awaitNextKnown(t, holder)
 	before := revisionOf(t, client)
 	mustUnlock(t, holder)
 	next.mustGet(t)

@@ -30,23 +30,22 @@ func TestOverwrittenWithoutLease(t *testing.T) {
 				held := mustLock(t, holder)
 				second := queue(t, other)
 				third := queue(t, newLock(t, s.Client(t), key, "third"))
-				if _, err := client.Put(ctx, placeWith(t, client, key+"/", "me"), "by hand"); err != nil {
-					t.Fatal(err)
-				}
+				must(t)(client.Put(ctx, placeOf(t, client, key, "me").key, "by hand"))
 				inTurn := []*waiter{second, third}
 				if holder == l {
-					causeOf(t, held)
+					awaitLoss(t, held)
 				} else { // whose place is lost goes to the end of the line
-					awaitBehind(t, client, key, "third", "me")
+					await(t, "it to be behind the third", func() (bool, any) {
+						line := etcdtest.Keys(t, client, key+"/")
+						last := strings.Contains(string(line[len(line)-1].Value), `"id":"me"`)
+						return last && string(line[len(line)-2].Key) == placeOf(t, client, key, "third").key, line
+					})
 					inTurn = []*waiter{third, second}
 				}
 				if err := holder.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
 					t.Errorf("Unlock: %v", err)
 				}
-				for _, w := range inTurn {
-					w.mustGet(t)
-					mustUnlock(t, w.Lock)
-				}
+				takeTurns(t, inTurn...)
 			})
 		})
 	}
@@ -57,22 +56,18 @@ func TestOverwrittenWithoutLease(t *testing.T) {
 func TestOverwrittenInAnOutage(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	link, behind := linked(t, s)
+	link, behind := s.Linked(t)
 	inBoth(t, behind, "/outage", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		held := mustLock(t, l)
-		if _, err := client.Put(ctx, placeWith(t, client, l.Key()+"/", "me"), "by hand"); err != nil {
-			t.Fatal(err)
-		}
-		causeOf(t, held)
+		must(t)(client.Put(ctx, placeOf(t, client, l.Key(), "me").key, "by hand"))
+		awaitLoss(t, held)
 		link.Silence()
 		if err := l.Unlock(ended()); !errors.Is(err, etcdlock.ErrNotHeld) {
 			t.Errorf("Unlock: %v", err)
 		}
 		link.Restore()
-		next := newLock(t, client, l.Key(), "next")
-		mustLock(t, next)
-		mustUnlock(t, next)
-		awaitInLine(t, client, l.Key(), 0) // who has a Mutex would wait behind it
+		mustUnlock(t, newHolder(t, client, l.Key(), "next"))
+		awaitKeys(t, client, l.Key()+"/", 0) // who has a Mutex would wait behind it
 	})
 }
 
@@ -81,7 +76,7 @@ func TestOverwrittenInAnOutage(t *testing.T) {
 func TestClosedInAnOutage(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	link, behind := linked(t, s)
+	link, behind := s.Linked(t)
 	for name, first := range map[string]func(*etcdlock.Lock) error{
 		"after Unlock": func(l *etcdlock.Lock) error { return l.Unlock(ended()) },
 		"at once":      func(*etcdlock.Lock) error { return nil },
@@ -89,10 +84,8 @@ func TestClosedInAnOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLock(t, behind, "/closed", "me")
 			held := mustLock(t, l)
-			if _, err := client.Put(ctx, placeWith(t, client, "/closed/", "me"), "by hand"); err != nil {
-				t.Fatal(err)
-			}
-			causeOf(t, held)
+			must(t)(client.Put(ctx, placeOf(t, client, "/closed", "me").key, "by hand"))
+			awaitLoss(t, held)
 			link.Silence()
 			if err := first(l); err != nil && !errors.Is(err, etcdlock.ErrNotHeld) {
 				t.Error(err)
@@ -101,7 +94,7 @@ func TestClosedInAnOutage(t *testing.T) {
 				t.Errorf("Close: %v", err)
 			}
 			link.Restore()
-			awaitInLine(t, client, "/closed", 0)
+			awaitKeys(t, client, "/closed/", 0)
 		})
 	}
 }
@@ -111,18 +104,15 @@ func TestClosedInAnOutage(t *testing.T) {
 func TestForcedAfterALoss(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	l := timed(t, s.Client(t), "/forced", "me", 2*time.Second)
+	l := newLock(t, s.Client(t), "/forced", "me")
+	l.Session().TTL = 2 * time.Second
 	held := mustLock(t, l)
-	if _, err := client.Delete(ctx, "/forced"); err != nil {
-		t.Fatal(err)
-	}
-	if lost := causeOf(t, held); lost.Reason != etcdlock.KeyDeleted {
+	must(t)(client.Delete(ctx, "/forced"))
+	if lost := awaitLoss(t, held); lost.Reason != etcdlock.KeyDeleted {
 		t.Error(lost)
 	}
 	lease := l.Holding().Lease()
-	if _, err := client.Delete(ctx, placeWith(t, client, "/forced/", "me")); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(client.Delete(ctx, placeOf(t, client, "/forced", "me").key))
 	etcdtest.Await(t, "the lease to run out", func(ctx context.Context) error {
 		left, err := client.TimeToLive(ctx, lease)
 		if err == nil && left.TTL >= 0 {
@@ -138,69 +128,39 @@ func TestOwnKeyByHand(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	_, l := sessionLock(t, s.Client(t), "/by-hand", ttl)
 	held := mustLock(t, l)
-	if _, err := client.Put(ctx, "/by-hand", "me", clientv3.WithLease(l.Holding().Lease())); err != nil {
-		t.Fatal(err)
-	}
-	causeOf(t, held)
+	must(t)(client.Put(ctx, "/by-hand", "me", clientv3.WithLease(l.Holding().Lease())))
+	awaitLoss(t, held)
 	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
 		t.Errorf("Unlock: %v", err)
 	}
-	mustLock(t, newLock(t, client, "/by-hand", "next"))
+	newHolder(t, client, "/by-hand", "next")
 }
 
 // TestNothingIsWatchedInVain: what waits for a place that may still appear ends with its lease.
 func TestNothingIsWatchedInVain(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	session, l := sessionLock(t, behind, "/in-vain", ttl)
-	sign, err := session.NewLock("/sign", "me")
-	if err != nil {
-		t.Fatal(err)
-	}
+	sign := lockIn(t, session, "/sign", "me")
 	held := mustLock(t, sign)
-	holdJoins(gate, 1000)
-	ctx, leave := context.WithCancel(etcdtest.Context(t))
-	left := make(chan error, 1)
-	go func() { _, err := l.Lock(ctx); left <- err }()
+	intercept(gate, every, etcdtest.HoldRequest, joins...)
+	w := startLock(t, l)
 	gate.AwaitHeld(t)
-	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("Lock: %v", err)
-	}
-	if _, err := s.Client(t).Revoke(etcdtest.Context(t), sign.Holding().Lease()); err != nil {
-		t.Fatal(err)
-	}
+	w.mustLeave(t)
+	must(t)(s.Client(t).Revoke(etcdtest.Context(t), sign.Holding().Lease()))
 	if err := sign.Holding().Refresh(etcdtest.Context(t)); err == nil { // it tells the session
 		t.Error("a lease that is gone was renewed")
 	}
-	causeOf(t, held)
+	awaitLoss(t, held)
 	sign.Unlock(etcdtest.Context(t))
 	awaitNoWatch(t, l)
-}
-
-// awaitBehind waits until somebody's place is behind another's.
-func awaitBehind(t *testing.T, client *clientv3.Client, key, before, id string) {
-	t.Helper()
-	first := placeWith(t, client, key+"/", before)
-	etcdtest.Await(t, id+" to be behind "+before, func(ctx context.Context) error {
-		line, err := client.Get(ctx, key+"/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
-		if err != nil {
-			return err
-		}
-		n := len(line.Kvs)
-		if n < 2 || string(line.Kvs[n-2].Key) != first || !strings.Contains(string(line.Kvs[n-1].Value), `"id":"`+id+`"`) {
-			return fmt.Errorf("%v", line.Kvs)
-		}
-		return nil
-	})
 }
 
 // TestLostAndForgotten: of locks that were lost, and that nobody unlocks, nothing is left.
 func TestLostAndForgotten(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	witness := newLock(t, client, "/witness", "me")
-	mustLock(t, witness)
+	witness := newHolder(t, client, "/witness", "me")
 	awaitWatches(t, witness, 3)
 	before := runtime.NumGoroutine()
 	for range 10 {
@@ -210,15 +170,11 @@ func TestLostAndForgotten(t *testing.T) {
 		}
 		held := mustLock(t, l)
 		awaitWatches(t, l, 6)
-		if _, err := client.Revoke(ctx, l.Holding().Lease()); err != nil {
-			t.Fatal(err)
-		}
-		causeOf(t, held)
+		must(t)(client.Revoke(ctx, l.Holding().Lease()))
+		awaitLoss(t, held)
 	}
-	etcdtest.Await(t, "all to be forgotten", func(context.Context) error {
-		if n, more := witness.Watches(), runtime.NumGoroutine()-before; n > 3 || more > 3 {
-			return fmt.Errorf("%d watches, %d goroutines more", n, more)
-		}
-		return nil
+	await(t, "all to be forgotten", func() (bool, any) {
+		watches, more := witness.Watches(), runtime.NumGoroutine()-before
+		return watches <= 3 && more <= 3, fmt.Sprintf("%d watches, %d goroutines more", watches, more)
 	})
 }

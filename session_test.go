@@ -3,78 +3,17 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
-
-// lockMany acquires n locks of a session and returns them with their contexts.
-func lockMany(t testing.TB, session *etcdlock.Session, n int) (locks []*etcdlock.Lock, held []grip) {
-	t.Helper()
-	locks, held = make([]*etcdlock.Lock, n), make([]grip, n)
-	ctx := etcdtest.Context(t)
-	var wg sync.WaitGroup
-	for worker := range 32 {
-		wg.Go(func() {
-			for i := worker; i < n; i += 32 {
-				l, err := session.NewLock(fmt.Sprintf("/many/%d", i), "me")
-				if err == nil {
-					locks[i] = l
-					held[i], err = gripOf(l.Lock(ctx))
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
-	return locks, held
-}
-
-// awaitWatches waits until the client of a lock watches so many keys at least.
-func awaitWatches(t testing.TB, l *etcdlock.Lock, n int) {
-	t.Helper()
-	etcdtest.Await(t, "all to be watched", func(context.Context) error {
-		if got := l.Watches(); got < n {
-			return fmt.Errorf("%d watches", got)
-		}
-		return nil
-	})
-}
-
-// awaitNoWatch waits until the client of a lock has not asked to watch anything.
-func awaitNoWatch(t testing.TB, l *etcdlock.Lock) {
-	t.Helper()
-	etcdtest.Await(t, "all watches to end", func(context.Context) error {
-		if n := l.Watched(); n > 0 {
-			return fmt.Errorf("%d watches", n)
-		}
-		return nil
-	})
-}
-
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
 
 // TestTenThousandLocks: what they cost while they are held. The etcd is a process of its own, so
 // the memory is the client's alone.
@@ -88,17 +27,21 @@ func TestTenThousandLocks(t *testing.T) {
 	session := newSession(t, client)
 	session.RefreshInterval = time.Second
 	for range 2 { // the first time, everything that is needed once is made
-		first, err := session.NewLock("/first", "me")
-		if err != nil {
-			t.Fatal(err)
-		}
+		first := lockIn(t, session, "/first", "me")
 		mustLock(t, first)
 		mustUnlock(t, first)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
 	}
 	before, goroutines := heap(), runtime.NumGoroutine()
 	locks, held := lockMany(t, session, n)
 	awaitWatches(t, locks[0], 3*n)
-	renewed(t, locks[0], held[0], 2) // so that whatever a renewal leaves behind is counted
+	awaitRenewals(t, locks[0], held[0], 2) // so that whatever a renewal leaves behind is counted
 	if each := (heap() - before) / n; each > most {
 		t.Errorf("a held lock takes %d bytes, at most %d are wanted", each, most)
 	} else {
@@ -122,7 +65,7 @@ func TestTenThousandLocks(t *testing.T) {
 			t.Fatalf("lock %d after Close: %v", i, context.Cause(held[i]))
 		}
 	}
-	noKeys(t, client)
+	awaitKeys(t, client, "", 0)
 }
 
 // TestOneRenewalForAll counts what a session asks of etcd while its locks are idle: per refresh one
@@ -130,14 +73,14 @@ func TestTenThousandLocks(t *testing.T) {
 func TestOneRenewalForAll(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	client, counted := behindCensus(t, s)
+	client, counted := newCensus(t, s)
 	session := newSession(t, client)
 	session.RefreshInterval = 200 * time.Millisecond
 	locks, held := lockMany(t, session, 200)
 	awaitWatches(t, locks[0], 600)
-	awaitRenewals(t, counted, 2)
+	awaitRenewals(t, locks[0], held[0], 2)
 	renewals, reads := counted.renewals.Load(), counted.reads.Load()
-	awaitRenewals(t, counted, 5)
+	awaitRenewals(t, locks[0], held[0], 5)
 	renewals, reads = counted.renewals.Load()-renewals, counted.reads.Load()-reads
 	if reads > renewals+2 {
 		t.Errorf("%d reads for %d renewals", reads, renewals)
@@ -150,30 +93,15 @@ func TestOneRenewalForAll(t *testing.T) {
 	}
 }
 
-func awaitRenewals(t testing.TB, c *census, n int64) {
-	t.Helper()
-	from := c.renewals.Load()
-	etcdtest.Await(t, "renewals", func(context.Context) error {
-		if got := c.renewals.Load() - from; got < n {
-			return fmt.Errorf("%d", got)
-		}
-		return nil
-	})
-}
-
 // TestSilentWatches: the locks of a session of which no read looks at all are not left to a stream
 // of watches that is open and says nothing. To read all of them in turn would take fifty renewals.
 func TestSilentWatches(t *testing.T) {
 	t.Parallel()
 	const n = 1600
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
-	session, err := etcdlock.NewSession(behind, 8*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	session.RefreshInterval = time.Second
-	t.Cleanup(func() { session.Close(context.Background()) })
+	gate, behind := s.Gated(t)
+	session := newSession(t, behind)
+	session.TTL, session.RefreshInterval = 8*time.Second, time.Second
 	locks, held := lockMany(t, session, n)
 	awaitWatches(t, locks[0], 3*n)
 	anew := false
@@ -184,21 +112,14 @@ func TestSilentWatches(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	var renewals atomic.Int64
-	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
-		if _, ok := request.(*pb.LeaseKeepAliveRequest); ok {
-			renewals.Add(1)
-		}
-		return etcdtest.Pass
-	})
+	count, renewals := etcdtest.Counting("LeaseKeepAlive")
+	gate.Intercept(count)
 	client := s.Client(t)
 	for i := 0; i < n; i += n / 16 {
-		if _, err := client.Delete(etcdtest.Context(t), locks[i].Key()); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(client.Delete(etcdtest.Context(t), locks[i].Key()))
 	}
 	for i := 0; i < n; i += n / 16 {
-		if lost := causeOf(t, held[i]); lost.Reason != etcdlock.KeyDeleted {
+		if lost := awaitLoss(t, held[i]); lost.Reason != etcdlock.KeyDeleted {
 			t.Errorf("lock %d: %v", i, lost)
 		}
 	}
@@ -218,10 +139,7 @@ func TestLocksOfASessionAreIndependent(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	session := newSession(t, client)
 	locks, held := lockMany(t, session, 5)
-	twin, err := session.NewLock(locks[0].Key(), "twin")
-	if err != nil {
-		t.Fatal(err)
-	}
+	twin := lockIn(t, session, locks[0].Key(), "twin")
 	if _, err := twin.TryLock(ctx); !errors.Is(err, etcdlock.ErrBusy) {
 		t.Errorf("two locks with one key: %v", err)
 	}
@@ -229,24 +147,17 @@ func TestLocksOfASessionAreIndependent(t *testing.T) {
 	mustUnlock(t, locks[0])
 	waits.mustGet(t)
 
-	if _, err := client.Delete(ctx, placeWith(t, client, locks[1].Key()+"/", "me")); err != nil {
-		t.Fatal(err)
-	}
-	if lost := causeOf(t, held[1]); lost.Reason != etcdlock.PlaceLost {
+	must(t)(client.Delete(ctx, placeOf(t, client, locks[1].Key(), "me").key))
+	if lost := awaitLoss(t, held[1]); lost.Reason != etcdlock.PlaceLost {
 		t.Error(lost)
 	}
 	<-held[1].Expired()
-	etcdtest.Await(t, "what is left of it to be removed", func(ctx context.Context) error {
-		resp, err := client.Get(ctx, locks[1].Key())
-		if err == nil && len(resp.Kvs) > 0 {
-			err = errors.New("the key is there")
-		}
-		return err
+	await(t, "what is left of it to be removed", func() (bool, any) {
+		left, err := client.Get(ctx, locks[1].Key())
+		return err == nil && len(left.Kvs) == 0, left
 	})
-	if _, err := client.Delete(ctx, locks[2].Key()); err != nil {
-		t.Fatal(err)
-	}
-	if lost := causeOf(t, held[2]); lost.Reason != etcdlock.KeyDeleted {
+	must(t)(client.Delete(ctx, locks[2].Key()))
+	if lost := awaitLoss(t, held[2]); lost.Reason != etcdlock.KeyDeleted {
 		t.Error(lost)
 	}
 	if err := locks[2].Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
@@ -274,21 +185,15 @@ func TestSessionLosesItsLease(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	holder := newLock(t, client, "/other", "holder")
-	mustLock(t, holder)
+	holder := newHolder(t, client, "/other", "holder")
 	session := newSession(t, client)
 	session.TTL = time.Hour // no renewal will tell
 	locks, held := lockMany(t, session, 40)
-	waiting, err := session.NewLock("/other", "waits")
-	if err != nil {
-		t.Fatal(err)
-	}
+	waiting := lockIn(t, session, "/other", "waits")
 	waits := queue(t, waiting)
-	if _, err := client.Revoke(ctx, held[0].Lease()); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(client.Revoke(ctx, held[0].Lease()))
 	for i := range held {
-		if lost := causeOf(t, held[i]); lost.Reason != etcdlock.LeaseLost {
+		if lost := awaitLoss(t, held[i]); lost.Reason != etcdlock.LeaseLost {
 			t.Errorf("lock %d: %v", i, lost)
 		}
 		<-held[i].Expired()
@@ -310,32 +215,25 @@ func TestSessionLosesItsLease(t *testing.T) {
 // session works again after the outage.
 func TestSessionGoesSilent(t *testing.T) {
 	s := etcdtest.Start(t)
-	link, behind := linked(t, s)
+	link, behind := s.Linked(t)
 	direct, ctx := s.Client(t), etcdtest.Context(t)
-	session, err := etcdlock.NewSession(behind, 3*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { session.Close(context.Background()) })
+	session := newSession(t, behind)
+	session.TTL = 3 * time.Second
 	locks, held := lockMany(t, session, 20)
 	link.Silence()
 	for i := range held {
-		if lost := causeOf(t, held[i]); lost.Reason != etcdlock.Unrenewed {
+		if lost := awaitLoss(t, held[i]); lost.Reason != etcdlock.Unrenewed {
 			t.Errorf("lock %d: %v", i, lost)
 		}
 	}
 	for i := range held {
 		<-held[i].Expired()
 	}
-	resp, err := direct.Get(ctx, "/many/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp.Count < 20 {
-		t.Errorf("etcd had freed locks before their holder gave them up: %d keys are left", resp.Count)
+	if n := len(etcdtest.Keys(t, direct, "/many/")); n < 20 {
+		t.Errorf("etcd had freed locks before their holder gave them up: %d keys are left", n)
 	}
 	link.Restore()
-	noKeys(t, direct) // whether anybody unlocks or not
+	awaitKeys(t, direct, "", 0) // whether anybody unlocks or not
 	for _, l := range locks {
 		if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
 			t.Errorf("Unlock: %v", err)
@@ -352,33 +250,20 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				s, gate, behind, hit := startGated(t, kind, verdict)
+				s := etcdtest.Start(t)
+				gate, behind := s.Gated(t)
+				hit := intercept(gate, 1, verdict, kind)
 				client, ctx := s.Client(t), etcdtest.Context(t)
-				session, err := etcdlock.NewSession(behind, 4*time.Second)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { session.Close(context.Background()) })
-				other, err := session.NewLock("/kept", "kept")
-				if err != nil {
-					t.Fatal(err)
-				}
+				session := newSession(t, behind)
+				session.TTL = 4 * time.Second
+				other := lockIn(t, session, "/kept", "kept")
 				// Of another form than the acquire that is disturbed.
-				if _, err := other.TryLock(ctx); err != nil {
-					t.Fatal(err)
-				}
-				holder := newLock(t, client, "/doubt", "holder")
-				mustLock(t, holder)
-				l, err := session.NewLock("/doubt", "me")
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t)(other.TryLock(ctx))
+				holder := newHolder(t, client, "/doubt", "holder")
+				l := lockIn(t, session, "/doubt", "me")
 				w := queue(t, l)
 				if kind == "Leave" {
-					w.leave()
-					if err := <-w.got; !errors.Is(err, context.Canceled) {
-						t.Error(err)
-					}
+					w.mustLeave(t)
 				}
 				mustUnlock(t, holder)
 				if kind != "Leave" {
@@ -395,16 +280,8 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 				if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
 					gate.AwaitHeld(t).Release()
 				}
-				etcdtest.Await(t, "the line to be empty", func(ctx context.Context) error {
-					resp, err := client.Get(ctx, "/doubt", clientv3.WithPrefix())
-					if err == nil && len(resp.Kvs) > 0 {
-						err = fmt.Errorf("%v is there", resp.Kvs)
-					}
-					return err
-				})
-				again := newLock(t, client, "/doubt", "after")
-				mustLock(t, again)
-				mustUnlock(t, again)
+				awaitKeys(t, client, "/doubt", 0)
+				mustUnlock(t, newHolder(t, client, "/doubt", "after"))
 				mustLock(t, l)
 				mustUnlock(t, l)
 				if err := other.Unlock(ctx); err != nil {
@@ -418,31 +295,21 @@ func TestUnknownOutcomesInASession(t *testing.T) {
 // TestSessionClosedUnderway: whoever gets a lock of a session, and hears of it when the session has
 // been closed, does not keep it beside the next holder.
 func TestSessionClosedUnderway(t *testing.T) {
-	s, gate, behind, _ := startGated(t, "Acquire", etcdtest.HoldAnswer)
-	ctx := etcdtest.Context(t)
+	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+	gate, behind := s.Gated(t)
+	intercept(gate, 1, etcdtest.HoldAnswer, "Acquire")
 	session := newSession(t, behind)
-	l, err := session.NewLock("/underway", "me")
-	if err != nil {
-		t.Fatal(err)
-	}
-	type result struct {
-		held grip
-		err  error
-	}
-	got := make(chan result, 1)
-	go func() {
-		held, err := gripOf(l.Lock(ctx))
-		got <- result{held, err}
-	}()
+	l := lockIn(t, session, "/underway", "me")
+	w := startLock(t, l)
 	acquired := gate.AwaitHeld(t)
 	if err := session.Close(ctx); err != nil {
 		t.Error(err)
 	}
-	mustLock(t, newLock(t, s.Client(t), "/underway", "next"))
+	newHolder(t, s.Client(t), "/underway", "next")
 	if err := acquired.Release(); err != nil {
 		t.Fatal(err)
 	}
-	if r := <-got; r.err == nil && r.held.Err() == nil {
+	if err := <-w.got; err == nil && w.held.Err() == nil {
 		t.Error("two hold the lock")
 	}
 }
@@ -468,5 +335,5 @@ func TestUnlockedAsItsSessionIsClosed(t *testing.T) {
 		}
 		unlocks.Wait()
 	}
-	noKeys(t, s.Client(t))
+	awaitKeys(t, s.Client(t), "", 0)
 }

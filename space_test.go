@@ -29,15 +29,14 @@ func TestUnlockWithoutSpace(t *testing.T) {
 	inBoth(t, client, "/full", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		mustLock(t, l)
 		next := queue(t, newLock(t, client, "/full", "next"))
-		knowsNext(t, l)
+		awaitNextKnown(t, l)
 		s.Alarm(t, true)
 		mustUnlock(t, l)
-		if n := inLine(t, client, "/full"); n != 1 {
+		if n := len(etcdtest.Keys(t, client, "/full/")); n != 1 {
 			t.Errorf("%d places in line", n)
 		}
 		s.Alarm(t, false)
-		next.mustGet(t)
-		mustUnlock(t, next.Lock)
+		takeTurns(t, next)
 	})
 }
 
@@ -47,22 +46,15 @@ func TestGiveUpWithoutSpace(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
 	inBoth(t, client, "/leave", ttl, func(t *testing.T, l *etcdlock.Lock) {
-		holder := newLock(t, client, "/leave", "holder")
-		mustLock(t, holder)
+		holder := newHolder(t, client, "/leave", "holder")
 		first := queue(t, newLock(t, client, "/leave", "first"))
 		leaver := queue(t, l)
 		last := queue(t, newLock(t, client, "/leave", "last"))
 		s.Alarm(t, true)
-		leaver.leave()
-		if err := <-leaver.got; !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		leaver.mustLeave(t)
 		s.Alarm(t, false)
 		mustUnlock(t, holder)
-		first.mustGet(t)
-		mustUnlock(t, first.Lock)
-		last.mustGet(t)
-		mustUnlock(t, last.Lock)
+		takeTurns(t, first, last)
 	})
 }
 
@@ -70,7 +62,7 @@ func TestGiveUpWithoutSpace(t *testing.T) {
 // nothing, be the request carried out or not.
 func TestNoSpaceAtFirst(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	inBoth(t, behind, "/first", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		if err := l.Prepare(etcdtest.Context(t)); err != nil {
 			t.Fatal(err)
@@ -80,7 +72,7 @@ func TestNoSpaceAtFirst(t *testing.T) {
 				_, err := l.Lock(etcdtest.Context(t))
 				return err
 			})
-			noKeys(t, s.Client(t))
+			awaitKeys(t, s.Client(t), "", 0)
 			mustLock(t, l)
 			mustUnlock(t, l)
 		}
@@ -94,7 +86,7 @@ func TestNoSpaceAtFirst(t *testing.T) {
 // TestNoSpaceForALease is the same for the lease.
 func TestNoSpaceForALease(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	for _, applied := range []bool{false, true} {
 		session := newSession(t, behind)
 		noSpace(t, s, gate, applied, func() error { return session.Prepare(etcdtest.Context(t)) })
@@ -107,12 +99,7 @@ func TestNoSpaceForALease(t *testing.T) {
 func noSpace(t *testing.T, s *etcdtest.Server, gate *etcdtest.Gate, applied bool, call func() error) {
 	t.Helper()
 	if applied {
-		gate.Intercept(func(method string, message proto.Message) etcdtest.Verdict {
-			if txn, ok := message.(*pb.TxnRequest); strings.HasSuffix(method, "LeaseGrant") || ok && writes(txn) {
-				return etcdtest.NoSpaceApplied
-			}
-			return etcdtest.Pass
-		})
+		intercept(gate, every, etcdtest.NoSpaceApplied, append(joins, "grant")...)
 		defer gate.Intercept(nil)
 	} else {
 		s.Alarm(t, true)
@@ -123,34 +110,17 @@ func noSpace(t *testing.T, s *etcdtest.Server, gate *etcdtest.Gate, applied bool
 	}
 }
 
-// writes reports whether a transaction puts something.
-func writes(txn *pb.TxnRequest) bool {
-	for _, op := range append(txn.Success, txn.Failure...) {
-		if op.GetRequestPut() != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // TestNoSpaceInLine: who stands in line, and is to take another place, waits until there is space.
 func TestNoSpaceInLine(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
 	inBoth(t, client, "/in-line", ttl, func(t *testing.T, l *etcdlock.Lock) {
-		holder := newLock(t, client, "/in-line", "holder")
-		mustLock(t, holder)
+		holder := newHolder(t, client, "/in-line", "holder")
 		w := queue(t, l)
 		s.Alarm(t, true)
-		if _, err := client.Delete(etcdtest.Context(t), placeWith(t, client, "/in-line/", l.ID())); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(client.Delete(etcdtest.Context(t), placeOf(t, client, "/in-line", l.ID()).key))
 		mustUnlock(t, holder)
-		select {
-		case err := <-w.got:
-			t.Fatalf("it has not waited: %v", err)
-		case <-time.After(time.Second): // it has tried a few times
-		}
+		w.mustNotGet(t, time.Second) // it has tried a few times
 		s.Alarm(t, false)
 		w.mustGet(t)
 		mustUnlock(t, l)
@@ -160,7 +130,7 @@ func TestNoSpaceInLine(t *testing.T) {
 // TestOneLeaseOfSeveralTries: a grant whose answer is lost is not made twice.
 func TestOneLeaseOfSeveralTries(t *testing.T) {
 	s := etcdtest.Start(t)
-	gate, behind := gated(t, s)
+	gate, behind := s.Gated(t)
 	l := newLock(t, behind, "/one-lease", "me")
 	l.Session().RefreshInterval = 100 * time.Millisecond
 	var grants atomic.Int64
@@ -181,7 +151,7 @@ func TestOneLeaseOfSeveralTries(t *testing.T) {
 	if left := held.Remaining(); left <= 0 || left > ttl {
 		t.Errorf("valid for %v", left)
 	}
-	renewed(t, l, held, 1)
+	awaitRenewals(t, l, held, 1)
 }
 
 // TestFewOperations: etcd may be set up to take few operations in a transaction.
@@ -198,10 +168,7 @@ func TestFewOperations(t *testing.T) {
 	var wg sync.WaitGroup
 	for key := range keys {
 		for _, session := range sessions {
-			l, err := session.NewLock(fmt.Sprint("/few/", key), "me")
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := lockIn(t, session, fmt.Sprint("/few/", key), "me")
 			wg.Go(func() {
 				for range turns {
 					err := l.Run(etcdtest.Context(t), func(context.Context, *etcdlock.Held) error { return nil })
@@ -214,16 +181,11 @@ func TestFewOperations(t *testing.T) {
 	}
 	wg.Wait()
 	// What is done to one of many is noticed by a read that takes less than etcd allows.
-	l, err := sessions[0].NewLock("/few/one", "me")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := lockIn(t, sessions[0], "/few/one", "me")
 	_, others := lockMany(t, sessions[0], keys)
 	held := mustLock(t, l)
-	if _, err := s.Client(t).Delete(etcdtest.Context(t), l.Key()); err != nil {
-		t.Fatal(err)
-	}
-	if lost := causeOf(t, held); lost.Reason != etcdlock.KeyDeleted {
+	must(t)(s.Client(t).Delete(etcdtest.Context(t), l.Key()))
+	if lost := awaitLoss(t, held); lost.Reason != etcdlock.KeyDeleted {
 		t.Error(lost)
 	}
 	for _, other := range others {
@@ -238,37 +200,26 @@ func TestFewOperations(t *testing.T) {
 func TestMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/a", "/b", "/c", "/d")
-	s.EnableAuth(t, "secret")
-	root, ctx, config := s.Client(t), etcdtest.Context(t), s.Config()
-	config.Username, config.Password = "worker", "pass"
-	session := newSession(t, etcdtest.Dial(t, config))
+	session := newSession(t, etcdtest.Dial(t, newWorker(t, s, "/a", "/b", "/c", "/d")))
+	root, ctx := s.Client(t), etcdtest.Context(t)
 	session.TTL, session.RefreshInterval = 30*time.Second, 100*time.Millisecond
 	held, locks := map[string]grip{}, map[string]*etcdlock.Lock{}
 	for _, key := range []string{"/a", "/b", "/c"} {
-		l, err := session.NewLock(key, "me")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := lockIn(t, session, key, "me")
 		held[key], locks[key] = mustLock(t, l), l
 	}
-	mustLock(t, newLock(t, root, "/d", "holder"))
-	l, err := session.NewLock("/d", "me")
-	if err != nil {
-		t.Fatal(err)
-	}
+	newHolder(t, root, "/d", "holder")
+	l := lockIn(t, session, "/d", "me")
 	waits := queue(t, l)
 	may := func(key string, what clientv3.PermissionType) {
-		if _, err := root.RoleGrantPermission(ctx, "worker", key, "", what); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(root.RoleGrantPermission(ctx, "worker", key, "", what))
 	}
 	may("/b", clientv3.PermissionType(clientv3.PermWrite))
 	may("/c", clientv3.PermissionType(clientv3.PermWrite))
-	renewed(t, locks["/a"], held["/a"], 3)
+	awaitRenewals(t, locks["/a"], held["/a"], 3)
 	may("/d", clientv3.PermissionType(clientv3.PermWrite))
 	may("/c", clientv3.PermissionType(clientv3.PermReadWrite))
-	lost := causeOf(t, held["/b"])
+	lost := awaitLoss(t, held["/b"])
 	if lost.Reason != etcdlock.Unrenewed || !errors.Is(lost, rpctypes.ErrPermissionDenied) {
 		t.Errorf("%v", lost)
 	}
@@ -291,14 +242,12 @@ func TestMayNotBeRead(t *testing.T) {
 func TestLineMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	gate, worker := gatedUser(t, s, "/line")
+	worker, gate := newWorker(t, s, "/line"), etcdtest.NewGate(t, s.Endpoint())
 	root, ctx := s.Client(t), etcdtest.Context(t)
-	mustLock(t, newLock(t, root, "/line", "holder"))
-	if _, err := root.Put(ctx, "/line/stranger", ""); err != nil { // it hides who is before
-		t.Fatal(err)
-	}
+	newHolder(t, root, "/line", "holder")
+	must(t)(root.Put(ctx, "/line/stranger", "")) // it hides who is before
 	below := clientv3.GetPrefixRangeEnd("/line/")
-	inBoth(t, worker(), "/line", 10*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+	inBoth(t, gate.Dial(t, worker), "/line", 10*time.Second, func(t *testing.T, l *etcdlock.Lock) {
 		var reads atomic.Int32
 		gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
 			if txn, ok := request.(*pb.TxnRequest); ok && wire.Kind(txn) == "LineRead" && reads.Add(1) == 1 {
@@ -306,22 +255,17 @@ func TestLineMayNotBeRead(t *testing.T) {
 			}
 			return etcdtest.Pass
 		})
-		got := make(chan error, 1)
-		go func() { _, err := l.Lock(ctx); got <- err }()
+		w := startLock(t, l)
 		held := gate.AwaitHeld(t)
 		for _, key := range [][2]string{{"/line", ""}, {"/line/", below}} {
-			if _, err := root.RoleRevokePermission(ctx, "worker", key[0], key[1]); err != nil {
-				t.Fatal(err)
-			}
+			must(t)(root.RoleRevokePermission(ctx, "worker", key[0], key[1]))
 		}
 		held.Release()
-		if err := <-got; !retry.IsDenied(err) || strings.Contains(err.Error(), "nil") {
+		if err := <-w.got; !retry.IsDenied(err) || strings.Contains(err.Error(), "nil") {
 			t.Errorf("Lock: %v", err)
 		}
 		for _, key := range [][2]string{{"/line", ""}, {"/line/", below}} {
-			if _, err := root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
-				t.Fatal(err)
-			}
+			must(t)(root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermReadWrite)))
 		}
 	})
 }
@@ -331,32 +275,22 @@ func TestLineMayNotBeRead(t *testing.T) {
 func TestPermissionGoneForAWhile(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass", "/a", "/b")
-	s.EnableAuth(t, "secret")
-	root, config := s.Client(t), s.Config()
-	config.Username, config.Password = "worker", "pass"
-	session, a := sessionLock(t, etcdtest.Dial(t, config), "/a", ttl)
-	b, err := session.NewLock("/b", "me")
-	if err != nil {
-		t.Fatal(err)
-	}
+	session, a := sessionLock(t, etcdtest.Dial(t, newWorker(t, s, "/a", "/b")), "/a", ttl)
+	root := s.Client(t)
+	b := lockIn(t, session, "/b", "me")
 	heldA := mustLock(t, a)
 	mustLock(t, b)
 	ctx := etcdtest.Context(t)
 	below := clientv3.GetPrefixRangeEnd("/b/")
 	for _, key := range [][2]string{{"/b", ""}, {"/b/", below}} {
-		if _, err := root.RoleRevokePermission(ctx, "worker", key[0], key[1]); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(root.RoleRevokePermission(ctx, "worker", key[0], key[1]))
 	}
 	if err := b.Unlock(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
 		t.Errorf("Unlock: %v", err)
 	}
 	other := queue(t, newLock(t, root, "/b", "other"))
 	for _, key := range [][2]string{{"/b", ""}, {"/b/", below}} {
-		if _, err := root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
-			t.Fatal(err)
-		}
+		must(t)(root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermReadWrite)))
 	}
 	other.mustGet(t)
 	if heldA.Err() != nil {
@@ -368,22 +302,16 @@ func TestPermissionGoneForAWhile(t *testing.T) {
 func TestTailAllowedLater(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	s.AddUser(t, "worker", "pass")
-	s.EnableAuth(t, "secret")
-	root, config, ctx := s.Client(t), s.Config(), etcdtest.Context(t)
-	config.Username, config.Password = "worker", "pass"
-	l := newLock(t, etcdtest.Dial(t, config), "/later", "me")
+	l := newLock(t, etcdtest.Dial(t, newWorker(t, s)), "/later", "me")
+	root, ctx := s.Client(t), etcdtest.Context(t)
 	if _, err := l.Lock(ctx); !retry.IsDenied(err) {
 		t.Errorf("Lock: %v", err)
 	}
 	all := clientv3.GetPrefixRangeEnd("/later")
-	if _, err := root.RoleGrantPermission(ctx, "worker", "/later", all, clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
-		t.Fatal(err)
-	}
-	holder := newLock(t, root, "/later", "holder")
-	mustLock(t, holder)
+	must(t)(root.RoleGrantPermission(ctx, "worker", "/later", all, clientv3.PermissionType(clientv3.PermReadWrite)))
+	holder := newHolder(t, root, "/later", "holder")
 	w := queue(t, l)
-	awaitInLine(t, root, "/later", 2)
+	awaitKeys(t, root, "/later/", 2)
 	if tail, err := root.Get(ctx, wire.Tail("/later")); err != nil || len(tail.Kvs) != 1 {
 		t.Errorf("it stands in line without the tail: %v, %v", tail, err)
 	}

@@ -76,7 +76,7 @@ func TestAlarmWhileWaiting(t *testing.T) {
 		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stderr.String(), "stopped by "+unix.SignalName(sig)+" while waiting") {
 			t.Errorf("exit code %d, %q", code, p.stderr)
 		}
-		if n := places(t, s.Client(t), key); n != 1 {
+		if n := len(etcdtest.Keys(t, s.Client(t), key+"/")); n != 1 {
 			t.Errorf("%d places in line, want the holder's alone", n)
 		}
 	}

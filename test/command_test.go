@@ -534,7 +534,7 @@ func TestOrphansOutliveTheLock(t *testing.T) {
 				t.Errorf("exit code %d, %q", code, p.stderr)
 			}
 			etcdtest.Await(t, "the lock to be free", func(ctx context.Context) error {
-				if n := places(t, s.Client(t), key); n != 0 {
+				if n := len(etcdtest.Keys(t, s.Client(t), key+"/")); n != 0 {
 					return fmt.Errorf("%d in line", n)
 				}
 				return nil

@@ -257,28 +257,11 @@ func openDir(t testing.TB) string {
 // free checks that nothing of a lock is left.
 func free(t testing.TB, client *clientv3.Client, key string) {
 	t.Helper()
-	for _, k := range []struct {
-		key  string
-		opts []clientv3.OpOption
-	}{{key, nil}, {key + "/", []clientv3.OpOption{clientv3.WithPrefix()}}} {
-		resp, err := client.Get(etcdtest.Context(t), k.key, k.opts...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, kv := range resp.Kvs {
-			t.Errorf("left in etcd: %q", kv.Key)
+	for _, kv := range etcdtest.Keys(t, client, key) {
+		if left := string(kv.Key); left == key || strings.HasPrefix(left, key+"/") {
+			t.Errorf("left in etcd: %q", left)
 		}
 	}
-}
-
-// places counts the places in line.
-func places(t testing.TB, client *clientv3.Client, key string) int64 {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Count
 }
 
 // hasLease reports whether a lease has not run out or been revoked.

@@ -97,7 +97,7 @@ func TestAwayWhileWaiting(t *testing.T) {
 			waiter.says(waiter.stderr, "place 1 in line")
 			fault(link)
 			etcdtest.Await(t, "the place to be lost", func(context.Context) error {
-				if n := places(t, client, key); n != 1 {
+				if n := len(etcdtest.Keys(t, client, key+"/")); n != 1 {
 					return fmt.Errorf("%d in line", n)
 				}
 				return nil

@@ -213,7 +213,7 @@ func TestWaitingLineOnANarrowTerminal(t *testing.T) {
 	if code := waiter.code(); code != 130 || !strings.Contains(waiter.stdout.String(), "stopped by SIGINT while waiting") {
 		t.Errorf("exit code %d, %q", code, waiter.stdout)
 	}
-	if got := places(t, s.Client(t), "/narrow"); got != 1 {
+	if got := len(etcdtest.Keys(t, s.Client(t), "/narrow/")); got != 1 {
 		t.Errorf("%d places in line, want the holder's alone", got)
 	}
 }

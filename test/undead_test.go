@@ -55,7 +55,7 @@ func TestNotProvedDead(t *testing.T) {
 	if !said.MatchString(p.stderr.String()) {
 		t.Errorf("it says %q", p.stderr)
 	}
-	if n := places(t, client, "/undead"); n != 1 {
+	if n := len(etcdtest.Keys(t, client, "/undead/")); n != 1 {
 		t.Errorf("%d places in line: the lock was given away", n)
 	}
 	if _, err := client.Delete(ctx, "/undead/", clientv3.WithPrefix()); err != nil {

@@ -80,6 +80,20 @@ func (a *Access) Client(t testing.TB) *clientv3.Client {
 	return Dial(t, a.Config())
 }
 
+// Gated returns a gate to the first endpoint, and a client behind it.
+func (a *Access) Gated(t testing.TB) (*Gate, *clientv3.Client) {
+	t.Helper()
+	gate := NewGate(t, a.Endpoint())
+	return gate, gate.Dial(t, a.Config())
+}
+
+// Linked returns a link to the first endpoint, and a client behind it.
+func (a *Access) Linked(t testing.TB) (*Link, *clientv3.Client) {
+	t.Helper()
+	link := NewLink(t, a.Endpoint())
+	return link, dialAt(t, a.Config(), link.Endpoint())
+}
+
 // Dial returns a client that is closed when the test is over. It reconnects quickly and logs
 // nothing, unless config says otherwise.
 func Dial(t testing.TB, config clientv3.Config) *clientv3.Client {
@@ -90,6 +104,13 @@ func Dial(t testing.TB, config clientv3.Config) *clientv3.Client {
 	}
 	t.Cleanup(func() { client.Close() })
 	return client
+}
+
+// dialAt is Dial for a client that knows one endpoint only.
+func dialAt(t testing.TB, config clientv3.Config, endpoint string) *clientv3.Client {
+	t.Helper()
+	config.Endpoints = []string{endpoint}
+	return Dial(t, config)
 }
 
 func newClient(config clientv3.Config) (*clientv3.Client, error) {
@@ -124,14 +145,17 @@ func (a *Access) EnableAuth(t testing.TB, rootPassword string) {
 }
 
 // AddUser adds a user who may read and write each of the locks: the key itself and everything below
-// key/, no more.
-func (a *Access) AddUser(t testing.TB, name, password string, locks ...string) {
+// key/, no more. It returns what a client of that user needs to get in once authentication is on.
+func (a *Access) AddUser(t testing.TB, name, password string, locks ...string) clientv3.Config {
 	t.Helper()
 	ctx, cancel := untilDeadline(t)
 	defer cancel()
 	if err := addUser(ctx, a.Client(t), name, password, locks); err != nil {
 		t.Fatalf("cannot add user %q: %v", name, err)
 	}
+	c := a.Config()
+	c.Username, c.Password = name, password
+	return c
 }
 
 func addUser(ctx context.Context, client *clientv3.Client, name, password string, locks []string) error {

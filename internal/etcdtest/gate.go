@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -126,6 +127,12 @@ func (g *Gate) close() {
 
 // Endpoint returns the clients' side of the gate.
 func (g *Gate) Endpoint() string { return "http://" + g.port.addr.String() }
+
+// Dial is [Dial] for a client behind the gate, whatever endpoints config has.
+func (g *Gate) Dial(t testing.TB, config clientv3.Config) *clientv3.Client {
+	t.Helper()
+	return dialAt(t, config, g.Endpoint())
+}
 
 // Intercept makes hook decide on every request from now on, single ones and those on streams. nil
 // lets all pass.

@@ -19,10 +19,8 @@ import (
 func gated(t *testing.T) (g *Gate, through, beside *clientv3.Client) {
 	t.Helper()
 	s := Start(t)
-	g = NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{g.Endpoint()}
-	return g, Dial(t, config), s.Client(t)
+	g, through = s.Gated(t)
+	return g, through, s.Client(t)
 }
 
 // on returns a hook with this verdict on messages of type M and Pass on others.
@@ -334,12 +332,8 @@ func TestGateDropsEvents(t *testing.T) {
 func TestGateAuth(t *testing.T) {
 	s := Start(t)
 	s.EnableAuth(t, "secret")
-	s.AddUser(t, "worker", "pw", "lock")
 	g := NewGate(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{g.Endpoint()}
-	config.Username, config.Password = "worker", "pw"
-	worker := Dial(t, config)
+	worker := g.Dial(t, s.AddUser(t, "worker", "pw", "lock"))
 	mustPut(t, worker, "lock", "")
 	if _, err := worker.Put(Context(t), "other", ""); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("put of another key: %v", err)

@@ -17,12 +17,9 @@ import (
 func linked(t *testing.T) (l *Link, through, beside *clientv3.Client) {
 	t.Helper()
 	s := Start(t)
-	l = NewLink(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{l.Endpoint()}
-	through, beside = Dial(t, config), s.Client(t)
+	l, through = s.Linked(t)
 	mustPut(t, through, "before", "1")
-	return l, through, beside
+	return l, through, s.Client(t)
 }
 
 // putting puts in the background and returns where the result will be.

@@ -135,13 +135,11 @@ func TestAuth(t *testing.T) {
 	ctx := Context(t)
 	stranger := s.Client(t)
 	s.EnableAuth(t, "secret")
-	s.AddUser(t, "worker", "pw", "lock")
+	config := s.AddUser(t, "worker", "pw", "lock")
 
 	if _, err := stranger.Get(ctx, "lock"); !errors.Is(err, rpctypes.ErrUserEmpty) {
 		t.Errorf("without a name: %v", err)
 	}
-	config := s.Config()
-	config.Username, config.Password = "worker", "pw"
 	worker := Dial(t, config)
 	for key, want := range map[string]error{
 		"lock": nil, "lock/x": nil,

@@ -68,10 +68,8 @@ func key(i int) string { return fmt.Sprint("/soak/", i) }
 // TestSoak lets each illness of etcd's last for as long as the flag says.
 func TestSoak(t *testing.T) {
 	users := etcdtest.StartProcess(t)
-	users.AddUser(t, "worker", "pass", key(0), key(1), key(2))
+	asUser := users.AddUser(t, "worker", "pass", key(0), key(1), key(2))
 	users.EnableAuth(t, "secret")
-	asUser := users.Config()
-	asUser.Username, asUser.Password = "worker", "pass"
 	few := etcdtest.StartProcess(t, etcdtest.WithMaxTxnOps(16))
 	full := etcdtest.StartProcess(t, etcdtest.WithQuota(quota))
 	three := etcdtest.StartCluster(t, 3, etcdtest.WithSync())
