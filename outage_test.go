@@ -41,8 +41,8 @@ func TestNoAnswerWithALease(t *testing.T) {
 	}
 }
 
-// TestNoAnswerWhileStartingOver: who has lost its lease before etcd said that it stands in line, and
-// gets no other, does not wait without end.
+// TestNoAnswerWhileStartingOver: who has lost its lease before etcd said that it stands in line,
+// and gets no other, does not wait without end.
 func TestNoAnswerWhileStartingOver(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
