@@ -3,7 +3,9 @@ package debts
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -39,17 +41,52 @@ func TestPaidAlthoughSomebodyElseFails(t *testing.T) {
 	<-paid
 }
 
-// TestForgotten: of many leases the oldest ones are forgotten, which run out; what stays is not.
+// TestForgotten: of many leases those without keys are forgotten first, then the oldest, and what
+// stays is not. As long as one that was forgotten lasts, it is not said that all is paid.
 func TestForgotten(t *testing.T) {
 	d := New(clientv3.NewCtxClient(t.Context()))
 	d.payer <- struct{}{} // nobody pays
-	d.OweStaying(func(context.Context) error { return nil })
-	for id := range clientv3.LeaseID(2 * most) {
-		d.OweGrant(id+1, Limit, boottime.Instant(id+1))
+	paid := func(context.Context) error { return nil }
+	d.OweStaying(paid)
+	ends := boottime.Now().Add(time.Hour)
+	for range most - 1 {
+		d.owe(debt{remove: paid, until: ends, ends: ends})
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.owed) != most || !d.owed[0].stays || d.owed[1].until != most+2 {
-		t.Errorf("%d are owed: %+v", len(d.owed), d.owed)
+	d.OweGrant(1, time.Minute)
+	if d.forgotten >= ends || len(d.owed) != most {
+		t.Errorf("%d are owed", len(d.owed))
+	}
+	d.owe(debt{remove: paid, until: ends, ends: ends})
+	if d.forgotten != ends || len(d.owed) != most || !d.owed[0].stays() {
+		t.Errorf("%d are owed", len(d.owed))
+	}
+	<-d.payer
+	if err := d.Pay(t.Context()); err != errForgotten {
+		t.Errorf("Pay: %v", err)
+	}
+	d.forgotten = boottime.Now()
+	if err := d.Pay(t.Context()); err != nil {
+		t.Errorf("Pay: %v", err)
+	}
+}
+
+// TestPaidBesideEachOther: one debt that is not answered does not hold the others up, and what has
+// gone by itself is not owed any more.
+func TestPaidBesideEachOther(t *testing.T) {
+	d := New(clientv3.NewCtxClient(t.Context()))
+	var all sync.WaitGroup
+	all.Add(most)
+	for range most {
+		d.owe(debt{ends: 1, remove: func(ctx context.Context) error {
+			all.Done()
+			all.Wait()
+			return errors.New("no answer")
+		}})
+	}
+	if err := d.Pay(t.Context()); err == nil {
+		t.Error("Pay says that all is paid")
+	}
+	if err := d.Pay(t.Context()); err != nil {
+		t.Errorf("what has gone is still owed: %v", err)
 	}
 }

@@ -64,7 +64,7 @@ func (l *Locker) finish(ctx context.Context, h *holding.Holding, withdraw bool) 
 	case errors.Is(err, holding.ErrUnconfirmed):
 		l.session.Debts.OweLease(h.Lease)
 	}
-	if h.Strays() || !reusable {
+	if h.Strays() || err != nil {
 		l.under = nil
 	}
 	return err

@@ -64,8 +64,8 @@ func (m leaving) handOver() {
 
 func (m leaving) leaveAnswer(a Answer) {
 	if a.Outcome == Denied && m.request.Tail && m.request.Before.Place == "" {
-		// Whoever may not write the tail deletes the rest: such a place can be taken without it.
-		m.pos.named, m.request.Tail = false, false
+		// Whoever may not write the tail deletes the rest, and the tail when it may be written.
+		m.orphan, m.request.Tail = true, false
 		m.send(m.step, m.request)
 		return
 	}
@@ -139,7 +139,7 @@ func (m leaving) leftLost(a Answer) {
 // released says once how the release ended.
 func (m leaving) released(confirmed bool, reason Reason) {
 	if m.user {
-		m.user = false
+		m.user, m.given = false, confirmed && reason == NotLost
 		m.do(Effect{Do: TellReleased, Confirmed: confirmed, Reason: reason})
 	}
 }
@@ -165,8 +165,8 @@ func (m leaving) left(a Answer) {
 func (m leaving) removeAs(k Keys) {
 	own := k.Place
 	switch {
-	case !own.Exists(), m.pos.create > 0 && !m.pos.unsure && own.Create != m.pos.create && !m.strays:
-		m.removeOrphans() // gone, or the next one's of that name: after a stray it has another
+	case !own.Exists(), m.given && !m.Strays() && own.Create != m.pos.create:
+		m.removeOrphans() // gone, or the next one's: only after a release it has the same name
 	case k.holds():
 		m.token, m.pos.create, m.pos.unsure = own.Mod, own.Create, false
 		m.handOver()

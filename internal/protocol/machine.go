@@ -72,6 +72,7 @@ type Machine struct {
 	sure      bool // no request to join was under way when the removal began
 	unclear   bool // an earlier try of the release may have been applied
 	user      bool // TellReleased is owed
+	given     bool // the lock was given back, and that is confirmed
 	end       End
 	lost      Reason
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -125,7 +124,7 @@ func (s *Session) Grant(ctx context.Context, t lease.Timing) (*lease.Lease, erro
 	ls, err := lease.Grant(limited, s.Client, t)
 	var failed *lease.GrantError
 	if errors.As(err, &failed) && failed.Owed != 0 {
-		s.Debts.OweGrant(failed.Owed, time.Second, 0)
+		s.Debts.OweGrant(failed.Owed, t.TTL)
 	}
 	if retry.IsNoSpace(err) {
 		s.Debts.PayNow(ctx)
