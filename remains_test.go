@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // TestOverwrittenWithoutLease: an operator's put takes a place off its lease, so that it does not
@@ -177,4 +179,170 @@ func TestLostAndForgotten(t *testing.T) {
 		watches, more := witness.Watches(), runtime.NumGoroutine()-before
 		return watches <= 3 && more <= 3, fmt.Sprintf("%d watches, %d goroutines more", watches, more)
 	})
+}
+
+// TestPlacePutAgain: a waiter does not wait behind a place of its own that an operator has deleted
+// and put again.
+func TestPlacePutAgain(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	inBoth(t, client, "/put-again", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		holder := newHolder(t, client, "/put-again", "holder")
+		w := queue(t, l)
+		old := placeOf(t, client, "/put-again", "me")
+		before, err := client.Get(ctx, old.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t)(client.Delete(ctx, old.key))
+		must(t)(client.Put(ctx, old.key, string(before.Kvs[0].Value), clientv3.WithLease(old.lease)))
+		w.mustWait(t)
+		mustUnlock(t, holder)
+		takeTurns(t, w)
+	})
+}
+
+// TestTwoCloses: of several calls of Close none says that all is given back before it is.
+func TestTwoCloses(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	session := newSession(t, s.Client(t))
+	lockMany(t, session, 100)
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			if err := session.Close(ctx); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			if keys := etcdtest.Keys(t, client, "/many/"); len(keys) > 0 {
+				t.Errorf("Close has returned, and there are %d keys", len(keys))
+			}
+		})
+	}
+	calls.Wait()
+}
+
+// TestManyDebts: a lease with keys is owed although many grants had no answer since.
+func TestManyDebts(t *testing.T) {
+	s := etcdtest.Start(t)
+	link, behind := s.Linked(t)
+	l := newHolder(t, behind, "/debts", "me")
+	link.Refuse()
+	if err := l.Unlock(ended()); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+		t.Fatalf("Unlock: %v", err)
+	}
+	l.Session().ConnectTimeout = 50 * time.Millisecond
+	for range 17 {
+		if _, err := l.Lock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrNoAnswer) {
+			t.Fatalf("Lock: %v", err)
+		}
+	}
+	link.Restore()
+	l.Close(etcdtest.Context(t)) // what it forgot makes it say that something may be left
+	if keys := etcdtest.Keys(t, s.Client(t), "/debts"); len(keys) > 0 {
+		t.Errorf("left: %v", keys)
+	}
+}
+
+// TestTailDeniedForAWhile: the tail of a place that was given back while nothing was allowed goes
+// with the rest when that is allowed again.
+func TestTailDeniedForAWhile(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	worker, root, ctx := newWorker(t, s, "/comes"), s.Client(t), etcdtest.Context(t)
+	may := func(do func(key, end string)) {
+		do("/comes", "")
+		do("/comes/", clientv3.GetPrefixRangeEnd("/comes/"))
+		do(wire.Tail("/comes"), "")
+	}
+	grant := func(key, end string) {
+		must(t)(root.RoleGrantPermission(ctx, "worker", key, end, clientv3.PermissionType(clientv3.PermReadWrite)))
+	}
+	grant(wire.Tail("/comes"), "")
+	holder := newHolder(t, root, "/comes", "holder")
+	_, l := sessionLock(t, etcdtest.Dial(t, worker), "/comes", ttl)
+	w := queue(t, l)
+	awaitNextKnown(t, holder)
+	mustUnlock(t, holder)
+	w.mustGet(t)
+	may(func(key, end string) { must(t)(root.RoleRevokePermission(ctx, "worker", key, end)) })
+	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+		t.Errorf("Unlock: %v", err)
+	}
+	may(grant)
+	awaitKeys(t, root, "/comes", 0)
+}
+
+// TestClosedByWhoMayNotRead: whoever may not read whether the lock was still its own revokes the
+// lease all the same, and at once.
+func TestClosedByWhoMayNotRead(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	worker, root, ctx := newWorker(t, s, "/blind"), s.Client(t), etcdtest.Context(t)
+	l := newHolder(t, etcdtest.Dial(t, worker), "/blind", "me")
+	for _, key := range [][2]string{{"/blind", ""}, {"/blind/", clientv3.GetPrefixRangeEnd("/blind/")}} {
+		must(t)(root.RoleGrantPermission(ctx, "worker", key[0], key[1], clientv3.PermissionType(clientv3.PermWrite)))
+	}
+	if err := l.Close(ctx); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if keys := etcdtest.Keys(t, root, "/blind"); len(keys) > 0 {
+		t.Errorf("left: %v", keys)
+	}
+}
+
+// TestDebtsEnd: what may not be taken back is not asked for without end: it goes with its lease.
+func TestDebtsEnd(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	worker, root, ctx := newWorker(t, s, "/ends"), s.Client(t), etcdtest.Context(t)
+	l := newLock(t, etcdtest.Dial(t, worker), "/ends", "me")
+	l.Session().TTL = 2 * time.Second
+	mustLock(t, l)
+	for _, key := range [][2]string{{"/ends", ""}, {"/ends/", clientv3.GetPrefixRangeEnd("/ends/")}} {
+		must(t)(root.RoleRevokePermission(ctx, "worker", key[0], key[1]))
+	}
+	if err := l.Close(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+		t.Errorf("Close: %v", err)
+	}
+	await(t, "nothing to be owed", func() (bool, any) { err := l.Close(ctx); return err == nil, err })
+}
+
+// TestDetachedInAnOutage: a place that was taken off its lease while nobody could see that is
+// removed, whatever ended the lock.
+func TestDetachedInAnOutage(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	link, behind := s.Linked(t)
+	inBoth(t, behind, "/detached", 2*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+		held := mustLock(t, l)
+		place := placeOf(t, client, "/detached", "me").key
+		link.Silence()
+		defer link.Restore()
+		must(t)(client.Put(ctx, place, "by hand"))
+		<-held.Expired()
+		link.Restore()
+		var lost *etcdlock.LostError
+		if err := l.Unlock(ctx); !errors.As(err, &lost) {
+			t.Errorf("Unlock: %v", err)
+		}
+		awaitKeys(t, client, "/detached", 0) // who has a Mutex would wait behind it
+	})
+}
+
+// TestNoLeaseIsLeft: Close leaves no lease, not that either with which a later Lock has done
+// nothing, because it wanted a longer one.
+func TestNoLeaseIsLeft(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	l := newHolder(t, client, "/leases", "me")
+	mustUnlock(t, l)
+	l.Session().TTL = 2 * ttl
+	mustLock(t, l)
+	if err := l.Close(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := client.Leases(etcdtest.Context(t)); err != nil || len(left.Leases) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }

@@ -18,7 +18,7 @@ var library = map[string][]string{
 	".":                  {"internal/locker", "internal/session", "internal/holding", "internal/protocol", "internal/lease"},
 	"internal/locker":    {"internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/protocol", "internal/lease", "internal/retry"},
 	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},
-	"internal/holding":   {"internal/debts", "internal/queue", "internal/protocol", "internal/lease", "internal/perclient"},
+	"internal/holding":   {"internal/debts", "internal/queue", "internal/protocol", "internal/lease", "internal/retry", "internal/perclient"},
 	"internal/debts":     {"internal/lease", "internal/retry"},
 	"internal/queue":     {"internal/translate", "internal/protocol", "internal/lease", "internal/watch", "internal/retry"},
 	"internal/translate": {"internal/protocol"},

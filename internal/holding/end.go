@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/perclient"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -62,26 +64,33 @@ func (h *Holding) withdraw(ctx context.Context) error {
 	if h.KnowsNext() {
 		r = h.Release(ctx)
 	} else {
-		r.Reason, r.Err = h.Compare(ctx)
+		r.Reason, r.Err = h.compare(ctx)
 		r.Confirmed = r.Err == nil
 	}
 	_, lost := h.outcome(ctx, r)
 	h.Abandon()
 	unseen := errors.Is(lost, ErrUnconfirmed)
-	detached := unseen || r.Reason == protocol.PlaceLost
-	if err := h.revoke(ctx); err != nil {
-		if detached {
-			h.lock.Debts.OweStaying(h.RemoveWithoutLease)
-		}
-		return h.Unconfirmed(err)
-	}
-	if detached {
+	err := h.revoke(ctx)
+	switch {
+	case unseen:
+		h.lookWithoutLease(ctx)
+		lost = nil // the revocation says more
+	case r.Reason == protocol.PlaceLost:
 		h.removeWithoutLease(ctx)
 	}
-	if unseen { // the revocation says more
-		return nil
+	if err != nil {
+		return h.Unconfirmed(err)
 	}
 	return lost
+}
+
+// compare reads how the lock was lost, if it was, in half of the time: the other half is for the
+// revocation.
+func (h *Holding) compare(ctx context.Context) (protocol.Reason, error) {
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
+	return h.Compare(ctx)
 }
 
 // Drop removes what is left of a lock that was lost. Etcd may keep its lease for longer than it was
@@ -146,7 +155,9 @@ func (h *Holding) Clear(ctx context.Context) error {
 		h.fence(ctx)
 		return err
 	}
-	h.removeDetached(ctx)
+	if h.IsOverwritten() {
+		h.removeWithoutLease(ctx)
+	}
 	return nil
 }
 
@@ -169,23 +180,21 @@ func (h *Holding) fence(ctx context.Context) {
 		h.lock.Debts.OweLease(h.Lease)
 		h.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", h.Place.Lock, "cause", err)
 	}
-	h.removeDetached(ctx)
+	switch {
+	case h.IsOverwritten():
+		h.removeWithoutLease(ctx)
+	case h.Token() != 0: // nobody has looked since the lock was lost
+		h.lookWithoutLease(ctx)
+	}
 }
 
 func (h *Holding) revoke(ctx context.Context) error {
 	return lease.Revoke(ctx, h.Lease.Client(), h.Lease.ID(), h.Lease.First())
 }
 
-// removeDetached removes a place that an operator has written without our lease, which does not
-// take it along. It is where ours was, and nobody else has a place of that name.
-func (h *Holding) removeDetached(ctx context.Context) {
-	if h.IsOverwritten() {
-		h.removeWithoutLease(ctx)
-	}
-}
-
-// removeWithoutLease does the same for a place of which it is known that it was written. Nothing
-// but its absence is final: until then it stands in the way of all that come later.
+// removeWithoutLease removes a place that an operator has written without our lease, which does not
+// take it along. It is where ours was, and nobody else has a place of that name. Nothing but its
+// absence is final: until then it stands in the way of all that come later.
 func (h *Holding) removeWithoutLease(ctx context.Context) {
 	err := h.RemoveWithoutLease(ctx)
 	if err == nil {
@@ -193,4 +202,19 @@ func (h *Holding) removeWithoutLease(ctx context.Context) {
 	}
 	h.say(slog.LevelWarn, "a place in line that was overwritten stays as yet", "key", h.Place.Lock, "place", h.Place.Key, "cause", err)
 	h.lock.Debts.OweStaying(h.RemoveWithoutLease)
+}
+
+// lookWithoutLease does the same where nobody has seen that it was written: whoever may not look
+// need not.
+func (h *Holding) lookWithoutLease(ctx context.Context) {
+	look := func(ctx context.Context) error {
+		err := h.RemoveWithoutLease(ctx)
+		if retry.IsDenied(err) {
+			return nil
+		}
+		return err
+	}
+	if look(ctx) != nil {
+		h.lock.Debts.OweStaying(look)
+	}
 }

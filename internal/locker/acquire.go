@@ -28,7 +28,10 @@ func (l *Locker) prepare(ctx context.Context, s Settings) (*lease.Lease, error) 
 	if ls := l.atHand; ls != nil && ls.ValidUntil().Until() > ls.TTL()/2 && ls.TTL() >= s.TTL {
 		return ls, nil
 	}
-	l.atHand = nil // without keys, it runs out by itself
+	if l.atHand != nil {
+		l.session.Debts.OweLease(l.atHand)
+		l.atHand = nil
+	}
 	ls, err := l.session.Grant(ctx, s.Timing)
 	if l.atHand = ls; err == nil {
 		l.session.Debts.PayNow(ctx)

@@ -187,7 +187,7 @@ func (c *Contender) Abandon() {
 
 // Compare reads K and the place, and returns how the lock was lost, if it was.
 func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
-	resp, err := c.Lease.Read(ctx, wire.StateRead(wire.StateOps(c.Place.Lock, c.Place.Key, "")))
+	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.StateRead(wire.StateOps(c.Place.Lock, c.Place.Key, "")))
 	switch {
 	case errors.Is(err, lease.ErrHistoryLost):
 		return protocol.HistoryLost, nil

@@ -30,8 +30,9 @@ type Session struct {
 	// only take their keys away.
 	IsShared bool
 
-	end  context.CancelFunc
-	turn chan struct{} // holds one token for who may change the lease
+	end    context.CancelFunc
+	turn   chan struct{} // holds one token for who may change the lease
+	closer chan struct{} // holds one token for Close
 
 	mu    sync.Mutex
 	lease *lease.Lease
@@ -40,7 +41,8 @@ type Session struct {
 // New returns a session without a lease. Nothing is sent to etcd.
 func New(client *clientv3.Client, isShared bool) *Session {
 	open, end := context.WithCancel(context.Background())
-	return &Session{Client: client, Debts: debts.New(client), Open: open, IsShared: isShared, end: end, turn: make(chan struct{}, 1)}
+	return &Session{Client: client, Debts: debts.New(client), Open: open, IsShared: isShared, end: end,
+		turn: make(chan struct{}, 1), closer: make(chan struct{}, 1)}
 }
 
 // Prepare returns the lease that is shared. One that has not been renewed for long is renewed
@@ -142,12 +144,19 @@ func (s *Session) End() *lease.Lease {
 	return ls
 }
 
-// Close ends the session and what is held, and revokes the lease. Its error is ErrUnconfirmed.
+// Close ends the session and what is held, and revokes the lease. Its error is ErrUnconfirmed. A
+// second call waits for the first one: until then not all is owed.
 func (s *Session) Close(ctx context.Context) error {
 	ls := s.End()
 	defer s.EndIdle()
 	ctx, done := debts.Allow(ctx)
 	defer done()
+	select {
+	case s.closer <- struct{}{}:
+		defer func() { <-s.closer }()
+	case <-ctx.Done():
+		return holding.Unconfirmed(context.Cause(ctx))
+	}
 	if ls != nil {
 		for _, m := range ls.Retire(holding.ErrClosed) {
 			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
