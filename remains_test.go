@@ -207,7 +207,7 @@ func TestTwoCloses(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	session := newSession(t, s.Client(t))
-	lockMany(t, session, 100)
+	lockMany(t, session, 500)
 	var calls sync.WaitGroup
 	for range 8 {
 		calls.Go(func() {
