@@ -84,3 +84,15 @@ func TestSettledTooEarly(t *testing.T) {
 		t.Errorf("%v: %v", m.State(), done)
 	}
 }
+
+// TestDeniedAfterApplied: a release that was applied, and denied when it was made again, is not a
+// loss.
+func TestDeniedAfterApplied(t *testing.T) {
+	m := waiter(true)
+	told(m, Event{Of: OnPlace, KV: KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}}, Release{}, Answer{Outcome: Denied, Repeated: true})
+	done := told(m, Answer{Outcome: Refused}, Answer{Outcome: Applied, Rev: 30})
+	i := slices.IndexFunc(done, func(e Effect) bool { return e.Do == TellReleased })
+	if i < 0 || done[i].Reason != NotLost || !done[i].Confirmed {
+		t.Errorf("%v", done)
+	}
+}
