@@ -72,7 +72,9 @@ func (m joining) joined(a Answer) {
 			m.startOver()
 			return
 		}
-		m.entered(a.Keys.Place.Create, token, !alone && m.Linked && token == 0)
+		// If the lock was passed to it meanwhile, the tail names it all the same.
+		create := a.Keys.Place.Create
+		m.entered(create, token, !alone && m.Linked && token != create)
 	case a.Outcome == Refused && a.Else && (a.Repeated || m.orphan) && m.isOwn(a.Keys.Lock):
 		m.startOver()
 	case a.Outcome == Refused && a.Else:

@@ -96,3 +96,18 @@ func TestDeniedAfterApplied(t *testing.T) {
 		t.Errorf("%v", done)
 	}
 }
+
+// TestPassedBeforeTheAnswer: whoever was passed the lock before it heard that it had joined removes
+// the tail when it releases: its request to join has written that. Whoever won at once has not.
+func TestPassedBeforeTheAnswer(t *testing.T) {
+	for token, tail := range map[int64]bool{20: true, 10: false} {
+		m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+		keys := Keys{Lock: KV{Create: 5, Mod: token}, Place: KV{Create: 10, Mod: token}}
+		told(&m, Acquire{}, Answer{Outcome: Refused, Repeated: true, Ours: true, Keys: keys}, Settled{})
+		done := told(&m, Release{})
+		i := slices.IndexFunc(done, func(e Effect) bool { return e.Do == Send })
+		if i < 0 || done[i].Request.Tail != tail {
+			t.Errorf("token %d: %v", token, done)
+		}
+	}
+}
