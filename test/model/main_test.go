@@ -2,6 +2,7 @@ package model
 
 import (
 	"os"
+	"runtime/debug"
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/gentle"
@@ -9,5 +10,6 @@ import (
 
 func TestMain(m *testing.M) {
 	gentle.GiveWay()
+	debug.SetGCPercent(400)
 	os.Exit(m.Run())
 }
