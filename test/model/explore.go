@@ -8,6 +8,7 @@ import (
 
 // An Exploration visits, breadth first, every state that a cast can come to with some faults.
 type Exploration struct {
+	Name   string
 	Cast   Cast
 	Faults int
 	Kinds  []Kind // of the faults; nil for all
