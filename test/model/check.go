@@ -36,6 +36,14 @@ func kvOf(kv *mvccpb.KeyValue) protocol.KV {
 	return protocol.KV{Create: kv.CreateRevision, Mod: kv.ModRevision, Lease: kv.Lease, Value: string(kv.Value)}
 }
 
+// mustStandTogether checks of a pass that the place is as it was when K was written, if K is, unless
+// an operator has taken places away.
+func (w *World) mustStandTogether(r protocol.Request, before scene) {
+	if r.Name == protocol.Pass && before.lock.ModRevision == r.Rev && before.place.ModRevision != r.Rev && !w.touched {
+		w.errf("%s holds the lock and has no place", before.of.Key)
+	}
+}
+
 // mustWrite checks what a transaction has written: nobody takes a K that is there, and the tail
 // names whoever has joined, and nobody who has gone.
 func (w *World) mustWrite(r protocol.Request, before, now scene) {
@@ -184,9 +192,8 @@ func (w *World) tailChanged(name protocol.Name) {
 	}
 }
 
-// mustBeInOrder checks, after a write, that whoever has got the lock by it is the oldest; that K
-// and a place were written together, unless an operator has taken places away; and that the tail,
-// if it names a place that is there, names the newest linked one.
+// mustBeInOrder checks, after a write, that whoever has got the lock by it is the oldest, and that
+// the tail, if it names a place that is there, names the newest linked one.
 func (w *World) mustBeInOrder() {
 	key, tail := w.get(lock), w.get(wire.Tail(lock))
 	var holder, oldest, newest, named *mvccpb.KeyValue
@@ -211,9 +218,6 @@ func (w *World) mustBeInOrder() {
 	isGranted := key.ModRevision == w.etcd.Revision()
 	if isGranted && holder != nil && holder.CreateRevision != oldest.CreateRevision {
 		w.errf("%s got the lock before %s", holder.Key, oldest.Key)
-	}
-	if holder == nil && key.CreateRevision > 0 && string(key.Value) != byHand && !w.touched {
-		w.errf("K is there without a place")
 	}
 	if named != nil && named.CreateRevision != newest.CreateRevision {
 		w.errf("the tail names %s, and %s is newer", named.Key, newest.Key)

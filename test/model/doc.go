@@ -38,7 +38,7 @@
 //   - The tail names whoever has joined behind others, nobody who has left, and no older place
 //     than the newest linked one. The first change of it that a place sees is that somebody
 //     joins.
-//   - K and a place are written together. Answers show K and the place as they were.
+//   - A holder that passes the lock has its place. Answers show K and the place as they were.
 //   - The machine: two requests are never under way at once, no watch outlives it, each change
 //     of state is an arrow of the diagram.
 //

@@ -15,6 +15,7 @@ import (
 // txn applies a transaction of a contender's, and checks what it has done.
 func (w *World) txn(s *slot, r protocol.Request, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	revision, before := w.etcd.Revision(), w.scene(s)
+	w.mustStandTogether(r, before)
 	if w.mutate != nil {
 		req = w.mutate(r.Name, req)
 	}

@@ -2,7 +2,6 @@ package model
 
 import (
 	"os"
-	"runtime/debug"
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/gentle"
@@ -10,6 +9,5 @@ import (
 
 func TestMain(m *testing.M) {
 	gentle.GiveWay()
-	debug.SetGCPercent(400)
 	os.Exit(m.Run())
 }

@@ -177,7 +177,7 @@ var equivalent = map[string]string{
 	"ClaimBehindHolder if 3: CREATE of all behind ~ EQUAL": behindTilde,
 	"Pass if 4: CREATE of all behind ~ EQUAL":              behindTilde,
 	"LineRead then 4: get all behind ~":                    behindTilde,
-	"Pass if 1: MOD of a place EQUAL":                      "K is there with its place, unless an operator has taken that: mustBeInOrder",
+	"Pass if 1: MOD of a place EQUAL":                      "where K is the holder's so is its place, unless an operator has taken that: mustStandTogether",
 	"Leave then 1 then 0 if 1: CREATE of a place LESS":     "where the tail names a place no linked one is newer: mustBeInOrder",
 	"LineRead then 1: get a place":                         "no machine looks at it: mustNotMatter",
 	"NewestRead then 1: get a place":                       "no machine looks at it: mustNotMatter",
