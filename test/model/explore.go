@@ -13,6 +13,7 @@ type Exploration struct {
 	Faults int
 	Kinds  []Kind // of the faults; nil for all
 	Most   int    // states that are visited, 0 for all
+	Mutate Mutation
 
 	keeper *keeper
 	may    [kinds]bool
@@ -46,7 +47,7 @@ func (e *Exploration) Go() Result {
 	for k := lostAnswer; k < kinds; k++ {
 		e.may[k] = e.Kinds == nil || slices.Contains(e.Kinds, k)
 	}
-	e.reach(New(e.Cast), e.Faults, -1, 0)
+	e.reach(e.begin(), e.Faults, -1, 0)
 	r := Result{Whole: true}
 	for ; len(e.next) > 0 && r.Err == nil; r.Depth++ {
 		e.level, e.next = e.next, nil
@@ -66,6 +67,13 @@ func (e *Exploration) Go() Result {
 	}
 	r.States, r.Steps = len(e.from), e.steps
 	return r
+}
+
+// begin returns the first state.
+func (e *Exploration) begin() *World {
+	w := New(e.Cast)
+	w.mutate = e.Mutate
+	return w
 }
 
 // reach notes a state, and returns its index.
@@ -167,7 +175,7 @@ func (e *Exploration) trace(at int32, last int) string {
 	}
 	slices.Reverse(path)
 	var lines []string
-	w := New(e.Cast)
+	w := e.begin()
 	w.log = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, i := range path {
 		m := w.Moves()[i]

@@ -4,9 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/protocol"
 )
 
 var (
@@ -114,4 +118,28 @@ func TestExplorations(t *testing.T) {
 	}
 	wait.Wait()
 	t.Logf("%d of %d explorations, %d states, %d steps in %v", n, len(small)+len(others), states, steps, time.Since(began).Round(time.Millisecond))
+}
+
+// TestExplorationsFindWhatBreaks: an exploration shows two holders, and what nothing leads out of.
+func TestExplorationsFindWhatBreaks(t *testing.T) {
+	leaves := func(name protocol.Name, path ...step) Mutation {
+		for _, m := range mutations() {
+			if m.name == name && slices.Equal(m.path, path) {
+				return m.apply
+			}
+		}
+		t.Fatalf("no mutation of %s", name)
+		return nil
+	}
+	for want, e := range map[string]Exploration{
+		"two holders":             {Cast: Cast{Private: 1, Mutexes: 1}, Mutate: leaves(protocol.AcquireOrJoin, step{comparisons, 2})},
+		"nothing leads to an end": {Cast: Cast{Private: 2, Orderly: true, Forgets: true}, Mutate: leaves(protocol.GiveBack, step{then, 1})},
+		"without a cause":         {Cast: Cast{Private: 1, Orderly: true}, Mutate: leaves(protocol.AcquireOrJoin, step{then, 1})},
+	} {
+		if r := e.Go(); r.Err == nil || !strings.Contains(r.Err.Error(), want) {
+			t.Errorf("%v, and not %q", r.Err, want)
+		} else {
+			t.Logf("%d states, %d deep: %v", r.States, r.Depth, r.Err)
+		}
+	}
 }

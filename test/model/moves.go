@@ -110,7 +110,11 @@ func (w *World) userMoves(i int, a *moves) {
 		a.add(sure, "a user begins", i, 0, func(w *World, i, _ int) { w.begin(i) })
 	case s == nil:
 	case u.works || u.told:
-		a.add(sure, "a user ends its work", i, 0, func(w *World, i, _ int) {
+		ends := sure
+		if u.forced && !u.told { // nobody can rely on the end of work: it has to be told
+			ends = possible
+		}
+		a.add(ends, "a user ends its work", i, 0, func(w *World, i, _ int) {
 			w.users[i].works, w.users[i].told = false, false
 			w.step(w.slotOf(i), protocol.Release{})
 		})
@@ -153,7 +157,7 @@ func (w *World) slotMoves(i int, s *slot, a *moves) {
 		})
 	case s.observes:
 		a.add(sure, "@ reads its state", i, 0, (*World).observe)
-	case reads && s.silent:
+	case reads && (s.silent || s.user >= 0 && w.users[s.user].forced):
 		a.add(sure, "@ reads its state after a renewal", i, 0, (*World).observe)
 	case reads && !w.orderly:
 		a.add(possible, "@ reads its state after a renewal", i, 0, (*World).observe)
