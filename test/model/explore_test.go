@@ -120,7 +120,8 @@ func TestExplorations(t *testing.T) {
 	t.Logf("%d of %d explorations, %d states, %d steps in %v", n, len(small)+len(others), states, steps, time.Since(began).Round(time.Millisecond))
 }
 
-// TestExplorationsFindWhatBreaks: an exploration shows two holders, and what nothing leads out of.
+// TestExplorationsFindWhatBreaks: an exploration shows who is overtaken, what nothing leads
+// out of, and a false alarm.
 func TestExplorationsFindWhatBreaks(t *testing.T) {
 	leaves := func(name protocol.Name, path ...step) Mutation {
 		for _, m := range mutations() {
@@ -132,9 +133,9 @@ func TestExplorationsFindWhatBreaks(t *testing.T) {
 		return nil
 	}
 	for want, e := range map[string]Exploration{
-		"two holders":             {Cast: Cast{Private: 1, Mutexes: 1}, Mutate: leaves(protocol.AcquireOrJoin, step{comparisons, 2})},
+		"got the lock before k/2": {Cast: Cast{Private: 1, Mutexes: 1}, Mutate: leaves(protocol.AcquireOrJoin, step{comparisons, 2})},
 		"nothing leads to an end": {Cast: Cast{Private: 2, Orderly: true, Forgets: true}, Mutate: leaves(protocol.GiveBack, step{then, 1})},
-		"without a cause":         {Cast: Cast{Private: 1, Orderly: true}, Mutate: leaves(protocol.AcquireOrJoin, step{then, 1})},
+		"a loss (4) without one":  {Cast: Cast{Private: 1, Orderly: true}, Mutate: leaves(protocol.AcquireOrJoin, step{then, 1})},
 	} {
 		if r := e.Go(); r.Err == nil || !strings.Contains(r.Err.Error(), want) {
 			t.Errorf("%v, and not %q", r.Err, want)

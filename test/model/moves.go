@@ -125,8 +125,11 @@ func (w *World) userMoves(i int, a *moves) {
 				w.step(s, protocol.Lasting{})
 			})
 		}
-	case s.m.State() < protocol.Held:
+	case s.m.State() < protocol.Held && !s.quits:
 		a.add(cancel, "a user gives up", i, 0, (*World).cancel)
+		if s.asked {
+			a.add(cancel, "a user gives up, and what it asked for goes on", i, 0, func(w *World, i, _ int) { w.quit(w.slotOf(i)) })
+		}
 	}
 	if u.turns > 0 || s != nil {
 		a.add(crash, "a process is killed", i, 0, (*World).kill)
@@ -136,10 +139,15 @@ func (w *World) userMoves(i int, a *moves) {
 // cancel has a user give up. The request that is under way may have any outcome.
 func (w *World) cancel(i, _ int) {
 	s := w.slotOf(i)
-	w.step(s, protocol.Cancel{})
+	w.quit(s)
 	if s.asked {
 		w.giveUp(s)
 	}
+}
+
+func (w *World) quit(s *slot) {
+	s.quits = true
+	w.step(s, protocol.Cancel{})
 }
 
 // slotMoves are what is told to a machine: by watches, reads, and time.

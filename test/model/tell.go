@@ -72,6 +72,9 @@ func (w *World) held(s *slot, token int64) {
 		w.errf("%s holds the lock for nobody", s.place.Key)
 		return
 	}
+	if s.quits {
+		w.errf("%s holds the lock, and its user has given up", s.place.Key)
+	}
 	if w.leaseOf(s.lease).over { // it is renewed first, and that fails
 		w.unconfirmed = s
 		return
@@ -170,7 +173,7 @@ func (w *World) released(s *slot, e protocol.Effect) {
 	}
 	u.works, u.forced, u.told = false, false, false
 	u.turns--
-	s.ended = true
+	s.ended, s.released = true, true
 	if l.session > 0 || s.m.State() == protocol.Gone {
 		s.user = -1
 	}
@@ -187,7 +190,7 @@ func (w *World) gone(s *slot) {
 	w.slots = slices.DeleteFunc(w.slots, func(one *slot) bool { return one == s })
 	l := w.leaseOf(s.lease)
 	private := l.session == 0
-	if s.user >= 0 && private && (s.m.Created() != 0 || s.m.Strays()) && s.m.Token() == 0 {
+	if s.user >= 0 && private && (s.m.Created() != 0 || s.m.Strays()) && !s.released {
 		l.revoke = true
 	}
 	s.user = -1

@@ -112,6 +112,8 @@ type slot struct {
 	lasting  bool
 	followed bool // somebody has joined behind the place
 	ended    bool // the user was told
+	quits    bool // the user has given up
+	released bool // the user had the lock, and has released it
 	doubt    bool // an outcome was unknown
 	refused  bool // etcd has refused something
 }
