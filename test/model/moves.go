@@ -216,7 +216,11 @@ func (w *World) observe(i, _ int) {
 		return
 	}
 	if s.m.Created() > 0 && s.m.State() < protocol.Leaving {
-		w.step(s, w.stateOf(s))
+		o := w.stateOf(s)
+		w.step(s, o)
+		if token := s.m.Token(); s.m.State() == protocol.Held && (o.Keys.Lock.Mod != token || o.Keys.Place.Mod != token) {
+			w.errf("%s has read that the lock is lost, and holds it", s.place.Key)
+		}
 	}
 }
 
