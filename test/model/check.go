@@ -36,8 +36,8 @@ func kvOf(kv *mvccpb.KeyValue) protocol.KV {
 	return protocol.KV{Create: kv.CreateRevision, Mod: kv.ModRevision, Lease: kv.Lease, Value: string(kv.Value)}
 }
 
-// mustStandTogether checks of a pass that the place is as it was when K was written, if K is, unless
-// an operator has taken places away.
+// mustStandTogether checks of a pass that the place is as it was when K was written, if K is,
+// unless an operator has taken places away.
 func (w *World) mustStandTogether(r protocol.Request, before scene) {
 	if r.Name == protocol.Pass && before.lock.ModRevision == r.Rev && before.place.ModRevision != r.Rev && !w.touched {
 		w.errf("%s holds the lock and has no place", before.of.Key)

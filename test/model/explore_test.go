@@ -29,7 +29,7 @@ var small = []struct {
 	{"one in a session, and a Mutex", Cast{Session: 1, Mutexes: 1}},
 	{"one that only tries, and another", Cast{Private: 1, Try: 1}},
 	{"one that may not write the tail, and another", Cast{Private: 1, Unlinked: 1}},
-	{"one that locks twice, as if nobody else were there", Cast{Private: 1, Turns: 2, Lone: true}},
+	{"two that begin as if nobody else were there", Cast{Private: 2, Lone: true}},
 }
 
 var names = [kinds]string{
