@@ -72,7 +72,9 @@ func (m joining) joined(a Answer) {
 		if a.Keys.holds() {
 			token = a.Keys.Place.Mod
 		}
-		m.entered(a.Keys.Place.Create, token, !alone && m.Linked && token == 0, a.Keys.Lock)
+		// If the lock was passed to it meanwhile, the tail names it all the same.
+		create := a.Keys.Place.Create
+		m.entered(create, token, !alone && m.Linked && token != create, a.Keys.Lock)
 	case a.Outcome == Refused && a.Else:
 		m.pos.ahead = a.Ahead
 		m.orphan = m.orphan || a.Repeated

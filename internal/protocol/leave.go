@@ -66,6 +66,7 @@ func (m leaving) leaveAnswer(a Answer) {
 	if a.Outcome == Denied && m.request.Tail && m.request.Before.Place == "" {
 		// Whoever may not write the tail deletes the rest, and the tail when it may be written.
 		m.orphan, m.request.Tail = true, false
+		m.unclear = m.unclear || a.Repeated
 		m.send(m.step, m.request)
 		return
 	}

@@ -30,7 +30,7 @@ var arrows = map[State][]State{
 	Looking:     {Held, Waiting, Claiming, Leaving},
 	Claiming:    {Held, Looking, Leaving},
 	Held:        {Lost, Leaving},
-	Lost:        {Leaving, Gone},
+	Lost:        {Leaving},
 	Leaving:     {Unconfirmed, Gone},
 	Unconfirmed: {Leaving, Gone},
 }

@@ -115,3 +115,30 @@ func TestKeyOfASibling(t *testing.T) {
 		}
 	}
 }
+
+// TestDeniedAfterApplied: a release that was applied, and denied when it was made again, is not a
+// loss.
+func TestDeniedAfterApplied(t *testing.T) {
+	m := waiter(true)
+	told(m, Event{Of: OnPlace, KV: KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}}, Release{}, Answer{Outcome: Denied, Repeated: true})
+	done := told(m, Answer{Outcome: Refused}, Answer{Outcome: Applied, Rev: 30})
+	i := slices.IndexFunc(done, func(e Effect) bool { return e.Do == TellReleased })
+	if i < 0 || done[i].Reason != NotLost || !done[i].Confirmed {
+		t.Errorf("%v", done)
+	}
+}
+
+// TestPassedBeforeTheAnswer: whoever was passed the lock before it heard that it had joined removes
+// the tail when it releases: its request to join has written that. Whoever won at once has not.
+func TestPassedBeforeTheAnswer(t *testing.T) {
+	for token, tail := range map[int64]bool{20: true, 10: false} {
+		m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+		keys := Keys{Lock: KV{Create: 5, Mod: token}, Place: KV{Create: 10, Mod: token}}
+		told(&m, Acquire{}, Answer{Outcome: Refused, Repeated: true, Ours: true, Keys: keys}, Settled{})
+		done := told(&m, Release{})
+		i := slices.IndexFunc(done, func(e Effect) bool { return e.Do == Send })
+		if i < 0 || done[i].Request.Tail != tail {
+			t.Errorf("token %d: %v", token, done)
+		}
+	}
+}

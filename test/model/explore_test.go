@@ -1,223 +1,147 @@
 package model
 
 import (
+	"flag"
 	"fmt"
-	"hash/maphash"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/etcdlock/etcdlock/internal/protocol"
 )
 
-// A property is what must hold of every run.
-type property uint8
-
-const (
-	oneHolder property = 1 << iota // at most one is at work, and nobody takes a K that is there
-	// Without further faults all can have their turn, and nothing is left.
-	nobodyStuck
-	inOrder      // turns in the order of the line
-	growing      // tokens grow from holder to holder
-	noStrays     // what a late write would put, its sender reckons with
-	noFalseAlarm // who is told of a loss has lost something
-	all          = 1<<iota - 1
+var (
+	everything = flag.Bool("model.all", false, "explore, run and mutate everything: takes an hour, and up to 10 GB")
+	seed       = flag.Uint64("model.seed", 0, "what the sample without -model.all is drawn with; 0 takes another one each time")
 )
 
-var propertyNames = map[property]string{
-	oneHolder: "one holder", nobodyStuck: "nobody stuck", inOrder: "in order", growing: "tokens grow", noStrays: "no strays", noFalseAlarm: "no false alarm",
+// small are casts of which every state is visited, without faults and with one.
+var small = []struct {
+	name string
+	cast Cast
+}{
+	{"two with leases of their own", Cast{Private: 2}},
+	{"two in a session", Cast{Session: 2}},
+	{"one, and a Mutex", Cast{Private: 1, Mutexes: 1}},
+	{"one in a session, and a Mutex", Cast{Session: 1, Mutexes: 1}},
+	{"one that only tries, and another", Cast{Private: 1, Try: 1}},
+	{"one that may not write the tail, and another", Cast{Private: 1, Unlinked: 1}},
+	{"two that begin as if nobody else were there", Cast{Private: 2, Lone: true}},
 }
 
-// A violation is how a property was broken: the shortest way there is.
-type violation struct {
-	property property
-	trace    string
+var names = [kinds]string{
+	lostAnswer: "an answer that is lost, or a request that is late", slowAnswer: "a slow answer", cancel: "a wait that is given up",
+	expiry: "validity that ends", operator: "an operator and K", force: "an operator and places", refusal: "a refusal",
+	silence: "silent watches", oldRead: "a slow read", crash: "a crash", wipe: "data that is lost", stranger: "a stranger's key",
 }
 
-func (v *violation) String() string { return propertyNames[v.property] + " broken:\n" + v.trace }
-
-// A result is what an exploration came to.
-type result struct {
-	states int
-	depth  int
-	broken *violation
+// drawn returns the generator with which the sample is drawn.
+func drawn(t *testing.T) *rand.Rand {
+	n := *seed
+	if n == 0 {
+		n = uint64(time.Now().UnixNano())
+	}
+	t.Logf("go test -model.seed %d draws this sample again", n)
+	return rand.New(rand.NewPCG(n, 2))
 }
 
-// An exploration visits, breadth first, every state that a scenario can come to. The next one uses
-// its memory again: of a gigabyte, the kernel's part would take half as long as all the rest.
-type exploration struct {
-	*scenario
-	wanted property // the ones that are checked
-	states []state
-	from   []int32 // the state that a state was first reached from
-	table  []int32 // indices into states by hash, 0 is none
-	seed   maphash.Seed
-
-	// The states that each state can be relied on to come to, one state's after the other's.
-	edges []int32
-	ends  []int32 // where in edges those of a state end
-
-	sources []int32 // the states that lead to each state, one state's after the other's
-	begins  []int32 // where in sources those of a state begin
+// large are casts of which the first states are visited, on request.
+var large = []Cast{
+	{Private: 3}, {Session: 2, Private: 1}, {Private: 2, Mutexes: 1}, {Session: 1, Private: 1, Unlinked: 1}, {Private: 2, Try: 1}, {Session: 2, Turns: 2},
 }
 
-func (e *exploration) explore(s *scenario, wanted property) result {
-	e.scenario, e.wanted, e.seed = s, wanted, maphash.MakeSeed()
-	e.states, e.from = append(e.states[:0], state{}), append(e.from[:0], 0) // index 0 is no state
-	e.edges, e.ends = e.edges[:0], append(e.ends[:0], 0)
-	e.table = zeros(e.table, 1<<12)
-	e.add(s.initial(), 0)
-	for i := int32(1); int(i) < len(e.states); i++ {
-		if v := e.expand(i); v != nil {
-			return e.result(v)
+// mostStates is how many states are visited at most, on request and in a sample: their worlds take
+// some kilobytes each.
+const mostStates, mostOfASample = 3e6, 2e5
+
+// explorations returns those that are always made, and those of which a sample is drawn.
+func explorations() (always, others []Exploration) {
+	for _, s := range small {
+		cast := s.cast
+		cast.Orderly, cast.Forgets = true, true
+		always = append(always, Exploration{Name: s.name, Cast: cast})
+		for k := lostAnswer; k < kinds; k++ {
+			others = append(others, Exploration{Name: s.name + ", and " + names[k], Cast: cast, Faults: 1, Kinds: []Kind{k}})
 		}
 	}
-	return e.result(e.stuck())
-}
-
-// zeros returns a slice of n zeros, in the memory of another one if that is enough.
-func zeros[T any](old []T, n int) []T {
-	s := slices.Grow(old[:0], n)[:n]
-	clear(s)
-	return s
-}
-
-func (e *exploration) result(v *violation) result {
-	depth := 0
-	for i := int32(len(e.states) - 1); e.from[i] != 0; i = e.from[i] {
-		depth++
+	if !*everything {
+		return always, others
 	}
-	return result{states: len(e.states) - 1, depth: depth, broken: v}
-}
-
-// expand visits what comes after a state.
-func (e *exploration) expand(i int32) (v *violation) {
-	on := false
-	e.successors(e.states[i], func(w *world) bool {
-		w.crowd()
-		if broken := w.broken & e.wanted; broken != 0 {
-			v = &violation{broken & -broken, e.trace(i) + line(w)}
-			return false
+	for _, cast := range large {
+		cast.Orderly = true
+		for faults := range 3 {
+			others = append(others, Exploration{Name: fmt.Sprintf("%+v, %d faults", cast, faults), Cast: cast, Faults: faults})
 		}
-		if w.state == e.states[i] {
-			return true
-		}
-		j := e.add(w.state, i)
-		if !w.aside {
-			on = true
-			e.edges = append(e.edges, j)
-		}
-		return true
-	})
-	if v == nil && !on && e.wanted&nobodyStuck != 0 && !e.states[i].finished() {
-		v = &violation{nobodyStuck, e.trace(i) + "and there it stays\n"}
 	}
-	e.ends = append(e.ends, int32(len(e.edges)))
-	return v
+	return always, others
 }
 
-// successors yields each step that can be made from a state.
-func (e *exploration) successors(from state, yield func(*world) bool) {
-	w := new(world)
-	for _, s := range steps {
-		for x := range s.times {
-			*w = world{state: from, scenario: e.scenario}
-			if !s.make(w, x) {
-				continue
+// TestExplorations visits all states of small casts: without faults, and with one of each kind. Of
+// the latter a sample is drawn, as many as there is time for.
+func TestExplorations(t *testing.T) {
+	rng := drawn(t)
+	all, others := explorations()
+	rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	if !testing.Short() {
+		all = append(all, others...)
+	}
+	began, states, steps, n := time.Now(), 0, 0, 0
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for range 2 {
+		wait.Go(func() {
+			for {
+				mu.Lock()
+				if n == len(all) || !*everything && n >= len(small) && time.Since(began) > 20*time.Second {
+					mu.Unlock()
+					return
+				}
+				e := all[n]
+				n++
+				mu.Unlock()
+				e.Most = mostStates
+				if !*everything {
+					e.Most = mostOfASample
+				}
+				begun, r := time.Now(), e.Go()
+				mu.Lock()
+				states, steps = states+r.States, steps+r.Steps
+				mu.Unlock()
+				t.Logf("%s: %d states, all %v, %d steps, %d deep, %v", e.Name, r.States, r.Whole, r.Steps, r.Depth, time.Since(begun).Round(time.Millisecond))
+				if r.Err != nil {
+					t.Errorf("%s: %v", e.Name, r.Err)
+				}
 			}
-			w.settle()
-			if !yield(w) {
-				return
-			}
-		}
-	}
-}
-
-// add returns the index of a state, which is noted if it is new.
-func (e *exploration) add(s state, from int32) int32 {
-	if len(e.states)*2 > len(e.table) {
-		e.table = zeros(e.table, 2*len(e.table))
-		for i := range e.states[1:] {
-			e.table[e.slot(&e.states[i+1])] = int32(i + 1)
-		}
-	}
-	at := e.slot(&s)
-	if e.table[at] == 0 {
-		e.table[at] = int32(len(e.states))
-		e.states, e.from = append(e.states, s), append(e.from, from)
-	}
-	return e.table[at]
-}
-
-// slot is where in the table a state is, or would be.
-func (e *exploration) slot(s *state) int {
-	at := int(maphash.Comparable(e.seed, *s)) & (len(e.table) - 1)
-	for e.table[at] != 0 && e.states[e.table[at]] != *s {
-		at = (at + 1) & (len(e.table) - 1)
-	}
-	return at
-}
-
-// stuck finds a state from which no steps that can be relied on lead to where all have had their
-// turn. If there is none, then every run that is fair gets there once faults cease.
-func (e *exploration) stuck() *violation {
-	if e.wanted&nobodyStuck == 0 {
-		return nil
-	}
-	e.begins = zeros(e.begins, len(e.states)+1)
-	begins := e.begins
-	for _, j := range e.edges {
-		begins[j]++
-	}
-	for i := 1; i < len(begins); i++ {
-		begins[i] += begins[i-1]
-	}
-	e.sources = zeros(e.sources, len(e.edges))
-	sources := e.sources
-	for i := len(e.states) - 1; i > 0; i-- {
-		for _, j := range e.edges[e.ends[i-1]:e.ends[i]] {
-			begins[j]--
-			sources[begins[j]] = int32(i)
-		}
-	}
-	fine := make([]bool, len(e.states))
-	var queue []int32
-	for i := range e.states {
-		if i != 0 && e.states[i].finished() {
-			fine[i], queue = true, append(queue, int32(i))
-		}
-	}
-	for len(queue) > 0 {
-		j := queue[0]
-		queue = queue[1:]
-		for _, i := range sources[begins[j]:begins[j+1]] {
-			if !fine[i] {
-				fine[i], queue = true, append(queue, i)
-			}
-		}
-	}
-	for i := 1; i < len(fine); i++ {
-		if !fine[i] {
-			return &violation{nobodyStuck, e.trace(int32(i)) + "and from there all go round in circles\n"}
-		}
-	}
-	return nil
-}
-
-// trace returns the steps to a state.
-func (e *exploration) trace(i int32) string {
-	var lines []string
-	for ; e.from[i] != 0; i = e.from[i] {
-		e.successors(e.states[e.from[i]], func(w *world) bool {
-			if w.state != e.states[i] {
-				return true
-			}
-			lines = append(lines, line(w))
-			return false
 		})
 	}
-	var b strings.Builder
-	for n := len(lines) - 1; n >= 0; n-- {
-		b.WriteString(lines[n])
-	}
-	return b.String()
+	wait.Wait()
+	t.Logf("%d of %d explorations, %d states, %d steps in %v", n, len(small)+len(others), states, steps, time.Since(began).Round(time.Millisecond))
 }
 
-func line(w *world) string { return fmt.Sprintf("%-80s | %s\n", w.label, &w.state) }
+// TestExplorationsFindWhatBreaks: an exploration shows who is overtaken, what nothing leads
+// out of, and a false alarm.
+func TestExplorationsFindWhatBreaks(t *testing.T) {
+	leaves := func(name protocol.Name, path ...step) Mutation {
+		for _, m := range mutations() {
+			if m.name == name && slices.Equal(m.path, path) {
+				return m.apply
+			}
+		}
+		t.Fatalf("no mutation of %s", name)
+		return nil
+	}
+	for want, e := range map[string]Exploration{
+		"got the lock before k/2": {Cast: Cast{Private: 1, Mutexes: 1}, Mutate: leaves(protocol.AcquireOrJoin, step{comparisons, 2})},
+		"nothing leads to an end": {Cast: Cast{Private: 2, Orderly: true, Forgets: true}, Mutate: leaves(protocol.GiveBack, step{then, 1})},
+		"a loss (4) without one":  {Cast: Cast{Private: 1, Orderly: true}, Mutate: leaves(protocol.AcquireOrJoin, step{then, 1})},
+	} {
+		if r := e.Go(); r.Err == nil || !strings.Contains(r.Err.Error(), want) {
+			t.Errorf("%v, and not %q", r.Err, want)
+		} else {
+			t.Logf("%d states, %d deep: %v", r.States, r.Depth, r.Err)
+		}
+	}
+}

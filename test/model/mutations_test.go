@@ -1,125 +1,277 @@
 package model
 
-import "testing"
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
 
-// mutations take one rule away each, and name the property that it is good for.
-var mutations = []struct {
-	name     string
-	rule     rule
-	breaks   property
-	scenario scenario
-}{
-	{"K is not bound to the holder's lease", keyHasLease, nobodyStuck, scenario{start: a, lease: own, faults: may(crash)}},
-	{"a place is not bound to a lease", placeHasLease, nobodyStuck, scenario{start: a, lease: own, faults: may(crash)}},
-	{"the tail is not bound to a lease", tailHasLease, nobodyStuck, scenario{start: ab, lease: own, faults: may(crash)}},
-	{"a place's name is used again though a write that named it may come late", newNameAfterDoubt, oneHolder,
-		scenario{start: a, lease: own, turns: [ours]uint8{2}, locks: 1, faults: may(byHand, late)}},
-	{"a key below K/ that is no place is waited for", placeNamesLease, nobodyStuck, scenario{start: a, lease: own, faults: may(foreigns)}},
-	{"the key of a Mutex is not waited for", waitForMutex, oneHolder, scenario{start: a, lease: own, locks: 1}},
-	{"K and the place are not written in one transaction", oneTransaction, nobodyStuck, scenario{start: ab, lease: own, faults: may(late)}},
-	{"the holder is whose lease K is bound to", holderByRevision, oneHolder, scenario{start: abc, lease: pair, faults: may(giveUp)}},
-	{"the token is the revision at which the place was created", tokenIsModRevision, growing, scenario{start: ab, lease: own, locks: 1}},
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
-	{"acquire does not compare K", acquireComparesKey, oneHolder, scenario{start: a, lease: own, faults: may(byHand)}},
-	{"acquire does not compare all of K/", acquireComparesLine, oneHolder, scenario{start: a, lease: own, locks: 1}},
-	{"acquire gets the tail after it has put its own place there", getsComeFirst, nobodyStuck, scenario{start: ab, lease: own}},
-	{"the first half of acquire writes though it is refused", refusedHalfWritesNothing, nobodyStuck, scenario{start: half, try: [ours]bool{true}, lease: own}},
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
 
-	{"the last change of the tail names the successor", firstChangeNames, inOrder, scenario{start: abc, lease: own}},
-	{"a watch of the tail is believed though it missed what came first", tailIsFollowedFromBefore, inOrder, scenario{start: abc, lease: own}},
-	{"who does not write the tail has a place named as if it did", unlinkedIsAStranger, inOrder, scenario{start: abc, unlinked: second, lease: own}},
-	{"the tail that names a place stays when that is deleted", tailGoesWithPlace, nobodyStuck, scenario{start: ab, lease: own}},
-	{"the tail is put back to the place before, be that there or not", putBackComparesPlace, nobodyStuck,
-		scenario{start: abc, lease: pair, faults: upTo(2, giveUp)}},
-
-	{"what is waited for is read before the watch is confirmed", watchThenRead, nobodyStuck, scenario{start: ab, lease: own}},
-	{"a key that was created anew counts as still there", createdAnewIsGone, nobodyStuck, scenario{start: a, lease: own, locks: 2}},
-	{"the newest place is waited for, be it older or not", waitForOlder, nobodyStuck, scenario{start: abc, lease: own, locks: 1, faults: may(giveUp)}},
-	{"a watch that is silent is believed", silenceIsNoSign, nobodyStuck, scenario{start: ab, lease: own, rereads: true, faults: may(silence)}},
-
-	{"the event of a place's creation counts as the grant", grantIsAWrite, oneHolder, scenario{start: ab, lease: own}},
-	{"who stood before in the tail's history counts as standing there", historyIsRead, nobodyStuck, scenario{start: abc, lease: own, faults: may(giveUp)}},
-
-	{"a pass does not compare K with the token", passComparesKey, oneHolder, scenario{start: ab, lease: own, faults: may(byHand)}},
-	{"a pass does not compare the successor's place", passComparesSuccessor, nobodyStuck, scenario{start: ab, lease: own, faults: may(giveUp)}},
-	{"a pass does not look for strangers", passComparesStrangers, oneHolder, scenario{start: ab, lease: own, locks: 1}},
-	{"a pass that is refused releases nothing", passFallsBack, nobodyStuck, scenario{start: ab, lease: own, faults: may(giveUp)}},
-	{"a pass puts K under the lease of who passes", passedKeyHasLease, noFalseAlarm,
-		scenario{start: ab, lease: own, turns: [ours]uint8{2}, faults: may(crash)}},
-	{"a pass touches the place without its lease", touchKeepsLease, nobodyStuck, scenario{start: ab, lease: own, faults: may(crash)}},
-
-	{"an event decides", claimDecides, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp)}},
-	{"claim does not compare the place", claimComparesPlace, noStrays, scenario{start: ab, lease: own, turns: [ours]uint8{1, 2}, faults: may(late)}},
-	{"claim does not compare the place, when another is on the lease", claimComparesPlace, nobodyStuck, scenario{start: abc, lease: pair, faults: may(giveUp)}},
-	{"claim does not compare K", claimComparesKey, oneHolder, scenario{start: ab, lease: own, faults: may(byHand)}},
-	{"claim does not compare all of K/", claimComparesLine, oneHolder, scenario{start: ab, lease: own, locks: 1, faults: may(giveUp)}},
-	{"who did not stand behind a holder claims as if it had", nextFollowsHolder, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp, byHand)}},
-	{"a claim behind a holder that is gone does not look for strangers", nextComparesStrangers, oneHolder, scenario{start: abc, lease: own, locks: 1}},
-	{"a claim without the comparison of K/ is made without listing the line", listingTells, inOrder,
-		scenario{start: abc, lease: own, locks: 1, faults: may(giveUp)}},
-	{"an unknown claim counts as granted", unknownClaimIsRepeated, oneHolder, scenario{start: abc, lease: own, faults: may(giveUp, late)}},
-	{"a place that was written counts as lost", lateClaimCounts, inOrder, scenario{start: abc, lease: own, faults: may(giveUp, late)}},
-
-	{"a renewal counts whichever the term", sameTermCounts, oneHolder, scenario{start: ab, lease: own, timed: true, faults: may(elections)}},
-	{"a renewal counts from its answer", countedFromSending, oneHolder, scenario{start: ab, lease: own, timed: true}},
-	{"a lease runs out while its holder counts on it", leaseOutlivesWork, oneHolder, scenario{start: ab, lease: own}},
-	{"who is granted the lock after validity has ended works at once", renewBeforeWork, oneHolder, scenario{start: abc, lease: own, faults: may(cutOff)}},
-	{"that the place is gone is no loss", placeIsJudged, nobodyStuck, scenario{start: a, lease: own, faults: may(force)}},
-	{"that K is gone is no loss", keyIsJudged, nobodyStuck, scenario{start: a, lease: own, faults: may(byHand)}},
-	{"when K is gone the place is left before the work is dead", deadBeforeLeaving, oneHolder, scenario{start: ab, lease: own, faults: may(byHand)}},
-	{"an answer from before the grant is judged", oldAnswersAreNotJudged, noFalseAlarm, scenario{start: ab, lease: own, faults: may(oldReads)}},
-
-	{"release does not compare K with the token", releaseComparesToken, noFalseAlarm, scenario{start: ab, lease: own, faults: may(late)}},
-	{"who is refused the release does not leave the line", refusedReleaseLeaves, nobodyStuck, scenario{start: a, lease: own, faults: may(byHand)}},
-	{"a repeated release that finds nothing is a loss", absentAfterRepeated, noFalseAlarm, scenario{start: a, lease: own, faults: may(late)}},
-	{"an unknown release is not repeated", unknownReleaseIsRepeated, nobodyStuck, scenario{start: a, lease: own, faults: may(late)}},
-	{"the lock counts as held after an unknown release", releaseIsFinal, oneHolder, scenario{start: ab, lease: own, faults: may(late)}},
-	{"who gives up does not leave", giveUpLeaves, nobodyStuck, scenario{start: ab, lease: own, faults: may(giveUp)}},
-	{"who gives up deletes its place whatever was granted meanwhile", leaveLooks, nobodyStuck, scenario{start: abc, lease: pair, faults: may(giveUp)}},
-	{"who is refused to leave does not give on what it was granted", refusedLeaveGivesOn, nobodyStuck, scenario{start: ab, lease: own, faults: may(giveUp)}},
-
-	{"an unknown acquire is made again", unknownAcquireIsFenced, noStrays, scenario{start: ab, lease: own, faults: may(late)}},
-	{"an unknown acquire on a shared lease is made again under the same name", unknownAcquireIsFenced, noStrays,
-		scenario{start: abc, lease: pair, faults: may(late)}},
-	{"a place that reads as absent will not come", absentIsNotFinal, noStrays, scenario{start: a, lease: own, faults: may(late)}},
-	{"a revocation counts before it is confirmed", revokeIsConfirmed, noStrays, scenario{start: a, lease: own, faults: may(late)}},
-	{"a session does not take out a place of which it has given up the name", strayIsTakenOut, nobodyStuck,
-		scenario{start: abc, lease: pair, faults: may(late)}},
-	{"a session takes such a place for one that waits if it is as it was created", strayComparesKey, nobodyStuck,
-		scenario{start: abc, lease: pair, faults: may(late)}},
-	{"a session leaves K behind if its place was deleted before its contender knew of the grant", orphanIsDeleted, nobodyStuck,
-		scenario{start: abc, lease: pair, faults: may(force)}},
-	{"a lease that is not found is not revoked", notFoundIsDone, nobodyStuck, scenario{start: ab, lease: own, faults: may(cutOff)}},
+// A leftOut is a mutation: one comparison or one operation of a transaction is left out.
+type leftOut struct {
+	name protocol.Name
+	path []step // from the transaction to it, through those it is nested in
+	what string
 }
 
-func TestMutations(t *testing.T) {
-	var x exploration
-	for _, m := range mutations {
-		t.Run(m.name, func(t *testing.T) {
-			s := m.scenario
-			if r := x.explore(&s, s.checked()); r.broken != nil {
-				t.Errorf("with all rules: %v", r.broken)
+// A step leads into a transaction.
+type step struct{ part, index int }
+
+// The parts of a transaction.
+const (
+	comparisons = iota
+	then
+	otherwise
+)
+
+func (l leftOut) String() string {
+	var b strings.Builder
+	b.WriteString(string(l.name))
+	for _, s := range l.path {
+		fmt.Fprintf(&b, " %s %d", [...]string{"if", "then", "else"}[s.part], s.index)
+	}
+	return b.String() + ": " + l.what
+}
+
+// apply leaves the thing out of a transaction, if it is in there. In place of an operation a key
+// that does not exist is read, so the answers to the others stay where they are.
+func (l leftOut) apply(name protocol.Name, req *pb.TxnRequest) *pb.TxnRequest {
+	if name != l.name {
+		return req
+	}
+	req = proto.Clone(req).(*pb.TxnRequest)
+	at := req
+	for i, s := range l.path {
+		last := i == len(l.path)-1
+		switch ops := operations(at, s.part); {
+		case s.part == comparisons:
+			if s.index < len(at.Compare) && compared(at.Compare[s.index]) == l.what {
+				at.Compare = slices.Delete(at.Compare, s.index, s.index+1)
 			}
-			s.without = m.rule
-			r := x.explore(&s, m.breaks)
-			if r.broken == nil {
-				t.Fatalf("%d states, and %q holds in all of them", r.states, propertyNames[m.breaks])
+		case s.index >= len(ops):
+			return req
+		case !last:
+			if at = ops[s.index].GetRequestTxn(); at == nil {
+				return req
 			}
-			t.Logf("%d states until %v", r.states, r.broken)
+		case done(ops[s.index]) == l.what:
+			ops[s.index] = &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("absent")}}}
+		}
+	}
+	return req
+}
+
+func operations(req *pb.TxnRequest, part int) []*pb.RequestOp {
+	if part == then {
+		return req.Success
+	}
+	return req.Failure
+}
+
+// compared and done say what a comparison and an operation are about.
+func compared(c *pb.Compare) string {
+	return fmt.Sprintf("%v of %s %v", c.Target, keys(c.Key, c.RangeEnd), c.Result)
+}
+
+func done(op *pb.RequestOp) string {
+	switch {
+	case op.GetRequestRange() != nil:
+		return "get " + keys(op.GetRequestRange().Key, op.GetRequestRange().RangeEnd)
+	case op.GetRequestPut() != nil:
+		return "put " + keys(op.GetRequestPut().Key, nil)
+	case op.GetRequestDeleteRange() != nil:
+		return "delete " + keys(op.GetRequestDeleteRange().Key, nil)
+	}
+	return "a transaction"
+}
+
+// keys says which key, or which keys, an operation is about.
+func keys(key, end []byte) string {
+	switch name := string(key); {
+	case name == lock:
+		return "K"
+	case name == wire.Tail(lock):
+		return "the tail"
+	case len(end) == 0:
+		return "a place"
+	case strings.HasSuffix(string(end), "0") && strings.HasSuffix(name, "/"):
+		return "all below K"
+	case strings.HasSuffix(name, "/"):
+		return "all before ~"
+	case strings.HasSuffix(name, "~"):
+		return "all with ~"
+	}
+	return "all behind ~"
+}
+
+// mutations returns one for each comparison and each operation of each transaction that a machine
+// asks for.
+func mutations() (all []leftOut) {
+	seen := make(map[string]bool)
+	add := func(l leftOut) {
+		if !seen[l.String()] {
+			seen[l.String()] = true
+			all = append(all, l)
+		}
+	}
+	var walk func(name protocol.Name, path []step, req *pb.TxnRequest)
+	walk = func(name protocol.Name, path []step, req *pb.TxnRequest) {
+		at := func(part, index int) []step { return append(slices.Clone(path), step{part, index}) }
+		for i, c := range req.Compare {
+			add(leftOut{name, at(comparisons, i), compared(c)})
+		}
+		for _, part := range []int{then, otherwise} {
+			for i, op := range operations(req, part) {
+				add(leftOut{name, at(part, i), done(op)})
+				if inner := op.GetRequestTxn(); inner != nil {
+					walk(name, at(part, i), inner)
+				}
+			}
+		}
+	}
+	for _, s := range wire.Samples() {
+		if s.Name != "NamesRead" && s.Name != "ProbeRead" { // these are the driver's
+			walk(protocol.Name(s.Name), nil, s.Txn)
+		}
+	}
+	return all
+}
+
+// plans are the runs in which mutations are looked for, one after the other: small casts, and few
+// kinds of faults that go together.
+func plans() (all []Run) {
+	for _, kinds := range [][]Kind{
+		{lostAnswer}, {cancel}, {cancel, lostAnswer}, {lostAnswer, force}, {lostAnswer, operator}, {expiry, crash},
+		{slowAnswer, cancel}, {force, cancel}, {stranger, cancel}, {refusal, cancel}, {lostAnswer, expiry, cancel},
+		{lostAnswer, slowAnswer, cancel, operator, force}, {operator, crash}, {operator, cancel}, {refusal, lostAnswer}, nil,
+	} {
+		for _, cast := range []Cast{
+			{Private: 2, Turns: 2}, {Private: 3, Turns: 2}, {Session: 2, Turns: 2}, {Session: 4, Turns: 2}, {Private: 1, Session: 2, Turns: 2},
+			{Private: 2, Mutexes: 1, Turns: 2}, {Session: 2, Mutexes: 1}, {Private: 1, Unlinked: 1, Turns: 2}, {Session: 2, Unlinked: 1},
+			{Private: 2, Try: 1, Lone: true, Turns: 2}, {Session: 1, Mutexes: 2, Turns: 3},
+		} {
+			all = append(all, Run{Cast: cast, Faults: 3, Kinds: kinds, Often: 4})
+		}
+	}
+	return all
+}
+
+// behindTilde is why it does not matter whether something is behind the linked places.
+const behindTilde = "no key there is a place: TestNothingBehindTheLinked"
+
+// equivalent are the mutations after which all that is checked holds, each with the reason.
+var equivalent = map[string]string{
+	"Acquire if 1: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
+		"at a higher price: TestTailNamesKeysBelow",
+	"ClaimBehindHolder if 3: CREATE of all behind ~ EQUAL": behindTilde,
+	"Pass if 4: CREATE of all behind ~ EQUAL":              behindTilde,
+	"LineRead then 4: get all behind ~":                    behindTilde,
+	"Pass if 1: MOD of a place EQUAL":                      "where K is the holder's so is its place, unless an operator has taken that: mustStandTogether",
+	"Leave then 1 then 0 if 1: CREATE of a place LESS":     "where the tail names a place no linked one is newer: mustBeInOrder",
+	"LineRead then 1: get a place":                         "no machine looks at it: mustNotMatter",
+	"NewestRead then 1: get a place":                       "no machine looks at it: mustNotMatter",
+	"BusyRead then 1: get all below K":                     "no machine looks at it, it is for the user: mustNotMatter",
+}
+
+// TestMutationsAreCaught: what a transaction compares, reads and writes is needed, but for what is
+// listed as equivalent.
+func TestMutationsAreCaught(t *testing.T) {
+	all := mutations()
+	left, most := maps.Clone(equivalent), 0
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	work := make(chan leftOut)
+	for range 2 {
+		wait.Go(func() {
+			for m := range work {
+				n, err := catch(m, 20000)
+				mu.Lock()
+				if most = max(most, n); err == nil {
+					t.Errorf("%s is not caught", m)
+				}
+				mu.Unlock()
+			}
 		})
 	}
+	for _, m := range all {
+		if _, ok := equivalent[m.String()]; ok {
+			delete(left, m.String())
+			continue
+		}
+		work <- m
+	}
+	close(work)
+	wait.Wait()
+	t.Logf("%d mutations, %d of them equivalent, the others caught after %d runs at most", len(all), len(equivalent), most)
+	if 10*len(equivalent) > len(all) {
+		t.Errorf("of %d mutations %d are equivalent", len(all), len(equivalent))
+	}
+	for name := range left {
+		t.Errorf("no mutation is called %q", name)
+	}
 }
 
-// TestEveryRule: each rule has a mutation.
-func TestEveryRule(t *testing.T) {
-	missing := make(map[rule]bool)
-	for r := everyRule + 1; r < rules; r++ {
-		missing[r] = true
+// TestEquivalentMutations: what is listed as equivalent is not caught by many runs.
+func TestEquivalentMutations(t *testing.T) {
+	runs := len(plans())
+	if *everything {
+		runs = 100000
 	}
-	for _, m := range mutations {
-		delete(missing, m.rule)
+	for _, m := range mutations() {
+		if _, ok := equivalent[m.String()]; !ok {
+			continue
+		}
+		if n, err := catch(m, runs); err != nil {
+			t.Errorf("%s is caught, by run %d: %v", m, n, err)
+		}
 	}
-	if len(missing) > 0 {
-		t.Errorf("no mutation takes away %v", missing)
+}
+
+// TestNothingBehindTheLinked: no key below K/ that comes after the linked places in the order of
+// names is a place, whatever its lease.
+func TestNothingBehindTheLinked(t *testing.T) {
+	_, behind := wire.LinkedRange(lock)
+	for first := int(behind[len(behind)-1]); first <= 255; first++ {
+		for _, lease := range []int64{1, -1, 0x1f, math.MinInt64, math.MaxInt64} {
+			for _, rest := range []string{"", "1", "1f", "-1", "1f-1", "~1f-1", strconv.FormatInt(lease, 16)} {
+				kv := &mvccpb.KeyValue{Key: []byte(wire.Prefix(lock) + string([]byte{byte(first)}) + rest), Lease: lease}
+				if wire.IsPlace(lock, kv) {
+					t.Errorf("%q is a place", kv.Key)
+				}
+			}
+		}
 	}
+}
+
+// TestTailNamesKeysBelow: a tail names nothing but keys below K/.
+func TestTailNamesKeysBelow(t *testing.T) {
+	for _, value := range []string{"1 1f-1 me", "1 -1f-2 ", "1 /x-1 me", "1 1f me", "2 1f-1 me", ""} {
+		if link, ok := wire.ParseLink(lock, value); ok && !strings.HasPrefix(link.Place, wire.Prefix(lock)) {
+			t.Errorf("%q names %q", value, link.Place)
+		}
+	}
+}
+
+// catch makes runs with a mutation until one of them breaks.
+func catch(m leftOut, runs int) (n int, err error) {
+	plans := plans()
+	for ; n < runs; n++ {
+		r := plans[n%len(plans)]
+		r.Seed, r.Mutate = uint64(n), m.apply
+		if o := r.Go(); o.Err != nil {
+			return n, o.Err
+		}
+	}
+	return n, nil
 }

@@ -110,6 +110,19 @@ func (s *Store) Events(from int64, key, end []byte) ([]*mvccpb.Event, error) {
 	return events, nil
 }
 
+// NextOf returns the revision of the first event that [Store.Events] returns, 0 if there is none.
+func (s *Store) NextOf(from int64, key string) int64 {
+	if from < s.compacted || from < s.forgotten {
+		return 0
+	}
+	for _, c := range s.changes[s.since(from):] {
+		if string(c.kv.Key) == key {
+			return c.kv.ModRevision
+		}
+	}
+	return 0
+}
+
 func watched(name, key, end []byte) bool {
 	switch {
 	case len(end) == 0:

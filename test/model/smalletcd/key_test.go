@@ -2,6 +2,7 @@ package smalletcd_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,6 +223,37 @@ func TestClone(t *testing.T) {
 				if pair[1].Key() != before {
 					t.Fatalf("seed %d, step %d: a write to one of two clones changed the other one", seed, i)
 				}
+			}
+		}
+	}
+}
+
+// TestShortcuts: what Get, Below and NextOf return is what requests and watches tell.
+func TestShortcuts(t *testing.T) {
+	s := smalletcd.New(1)
+	for i, key := range []string{"a", "k/1", "k/2", "l", "k/1"} {
+		if _, err := s.Txn(write(putOp(key, "v", 0))); err != nil || s.Revision() != int64(i+2) {
+			t.Fatal(err, s.Revision())
+		}
+	}
+	if _, err := s.Txn(write(deleteOp("k/2", ""))); err != nil {
+		t.Fatal(err)
+	}
+	if s.Get("k/1").ModRevision != 6 || s.Get("k/2") != nil {
+		t.Errorf("got %v and %v", s.Get("k/1"), s.Get("k/2"))
+	}
+	below := slices.Collect(s.Below("k/"))
+	if len(below) != 1 || string(below[0].Key) != "k/1" {
+		t.Errorf("below k/ is %v", below)
+	}
+	for from := int64(1); from <= s.Revision()+1; from++ {
+		for _, key := range []string{"a", "k/1", "k/2", "z"} {
+			want := int64(0)
+			if events, err := s.Events(from, []byte(key), nil); err == nil && len(events) > 0 {
+				want = events[0].Kv.ModRevision
+			}
+			if got := s.NextOf(from, key); got != want {
+				t.Errorf("of %s from %d on the next is %d, not %d", key, from, got, want)
 			}
 		}
 	}

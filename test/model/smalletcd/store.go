@@ -14,7 +14,9 @@ package smalletcd
 
 import (
 	"bytes"
+	"iter"
 	"slices"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -67,6 +69,23 @@ func (s *Store) Revision() int64 { return s.revision }
 
 // Compacted returns the oldest revision that can be read.
 func (s *Store) Compacted() int64 { return s.compacted }
+
+// Get returns a key, nil if it is absent.
+func (s *Store) Get(key string) *mvccpb.KeyValue {
+	if i, found := find(s.keys, []byte(key)); found {
+		return s.keys[i]
+	}
+	return nil
+}
+
+// Below returns the keys that begin with a prefix.
+func (s *Store) Below(prefix string) iter.Seq[*mvccpb.KeyValue] {
+	return func(yield func(*mvccpb.KeyValue) bool) {
+		i, _ := find(s.keys, []byte(prefix))
+		for ; i < len(s.keys) && strings.HasPrefix(string(s.keys[i].Key), prefix) && yield(s.keys[i]); i++ {
+		}
+	}
+}
 
 // find returns where among keys a key is, or would be.
 func find(kvs []*mvccpb.KeyValue, key []byte) (int, bool) {

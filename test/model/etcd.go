@@ -1,0 +1,102 @@
+package model
+
+import (
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/translate"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// txn applies a transaction of a contender's, and checks what it has done.
+func (w *World) txn(s *slot, r protocol.Request, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	revision, before := w.etcd.Revision(), w.scene(s)
+	w.mustStandTogether(r, before)
+	if w.mutate != nil {
+		req = w.mutate(r.Name, req)
+	}
+	resp, err := w.etcd.Txn(req)
+	if err == nil && w.etcd.Revision() > revision {
+		w.mustWrite(r, before, w.scene(s))
+		w.mustBeInOrder()
+	}
+	return resp, err
+}
+
+// get returns a key. One that is absent has revisions of 0.
+func (w *World) get(key string) *mvccpb.KeyValue {
+	if kv := w.etcd.Get(key); kv != nil {
+		return kv
+	}
+	return &absent
+}
+
+var absent mvccpb.KeyValue
+
+func (w *World) put(r *pb.PutRequest) {
+	if _, err := w.etcd.Txn(&pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: r}}}}); err != nil {
+		w.errf("putting %s: %v", r.Key, err)
+	}
+}
+
+// remove deletes a key, whoever has written it.
+func (w *World) remove(key string) { w.etcd.Txn(wire.RemoveKey(key, w.get(key).ModRevision)) }
+
+// expire ends a lease in etcd.
+func (w *World) expire(l *lease) {
+	w.etcd.Expire(l.id)
+	l.gone = true
+}
+
+// txn returns the transaction that a machine asks for.
+func (s *slot) txn() *pb.TxnRequest { return translate.Txn(s.place, s.request, s.again) }
+
+// ask applies the request that a machine waits for, and returns what it is to be told, as the
+// driver sorts that.
+func (w *World) ask(s *slot) protocol.Answer {
+	a := protocol.Answer{Outcome: protocol.Rejected, Repeated: s.again}
+	if w.leaseOf(s.lease).wiped { // the header of the answer shows it
+		return a
+	}
+	before := w.scene(s)
+	resp, err := w.txn(s, s.request, s.txn())
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound) && s.request.WritesForOthers():
+		a.Outcome = protocol.Denied
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		w.leaseOf(s.lease).gone = true
+	case err != nil:
+	case s.request.Name == protocol.ReadFar:
+		a = w.far(s, resp)
+		w.mustShow(s, a, before)
+	default:
+		a = translate.Answer(s.place, s.request, resp)
+		w.mustShow(s, a, before)
+		w.mustNotMatter(s, resp)
+	}
+	a.Repeated = s.again
+	return a
+}
+
+// far looks for the newest older place behind strangers' keys.
+func (w *World) far(s *slot, resp *pb.TxnResponse) protocol.Answer {
+	if newest := wire.Got(resp, 2); newest == nil || wire.IsPlace(lock, newest) {
+		return translate.Answer(s.place, s.request, resp)
+	}
+	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
+	a := protocol.Answer{Outcome: protocol.Applied, Rev: resp.Header.Revision}
+	for _, kv := range wire.NamedAsPlaces(lock, wire.KeysOf(names, 0)) {
+		if wire.IsPlace(lock, w.get(string(kv.Key))) {
+			a.Ahead = protocol.Ahead{Key: string(kv.Key), Create: kv.CreateRevision}
+			return a
+		}
+	}
+	if key := wire.Got(resp, 0); key != nil {
+		a.Ahead = protocol.Ahead{Key: lock, Create: key.CreateRevision}
+	}
+	return a
+}

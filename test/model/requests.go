@@ -1,0 +1,181 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/translate"
+)
+
+// isRead reports whether a request writes nothing.
+func isRead(r protocol.Request) bool {
+	switch r.Name {
+	case protocol.ReadBusy, protocol.ReadNewest, protocol.ReadLine, protocol.ReadFar, protocol.ReadHistory,
+		protocol.ReadState, protocol.ReadTail, protocol.ReadWritten:
+		return true
+	}
+	return false
+}
+
+// puts reports whether etcd refuses a request if it has no space. It takes deletions also then.
+// Claims are made until there is space.
+func puts(r protocol.Request) bool { return r.Joins() || r.WritesForOthers() }
+
+// requestMoves are what can become of a request that is under way.
+func (w *World) requestMoves(i int, s *slot, a *moves) {
+	switch {
+	case !s.asked:
+		return
+	case s.answer != nil:
+		a.add(sure, "@ is answered", i, 0, func(w *World, i, _ int) {
+			s := w.slots[i]
+			answer := *s.answer
+			s.answer = nil
+			w.tell(s, answer)
+		})
+		return
+	}
+	a.add(sure, "@: a request is applied and answered", i, 0, func(w *World, i, _ int) { w.tell(w.slots[i], w.ask(w.slots[i])) })
+	a.add(slowAnswer, "@: a request is applied, and the answer takes its time", i, 0, func(w *World, i, _ int) {
+		answer := w.ask(w.slots[i])
+		w.slots[i].answer = &answer
+	})
+	a.add(refusal, "@ must not do what it asks for", i, 0, refuse(protocol.Denied, false))
+	if puts(s.request) {
+		a.add(refusal, "@: etcd has no space", i, 0, refuse(protocol.NoSpace, false))
+		a.add(refusal, "@: etcd has no space any more", i, 0, refuse(protocol.NoSpace, true))
+	}
+	if l := w.leaseOf(s.lease); l.session == 0 && s.ended {
+		a.add(possible, "@: its lease is revoked instead", i, 0, (*World).abandon)
+	}
+	if isRead(s.request) {
+		return
+	}
+	a.add(lostAnswer, "@: the answer is lost", i, 0, func(w *World, i, _ int) {
+		s := w.slots[i]
+		w.txn(s, s.request, s.txn())
+		s.again = true
+	})
+	a.add(lostAnswer, "@: a request comes late, and is made again", i, 0, func(w *World, i, _ int) { w.sendLate(w.slots[i]) })
+	a.add(lostAnswer, "@: a request comes late, and is given up", i, 0, func(w *World, i, _ int) { w.giveUp(w.slots[i]) })
+}
+
+// refuse returns a move that has etcd refuse a request, and perhaps apply it all the same.
+func refuse(o protocol.Outcome, applied bool) func(w *World, i, of int) {
+	return func(w *World, i, _ int) {
+		s := w.slots[i]
+		if applied {
+			w.txn(s, s.request, s.txn())
+		}
+		if o == protocol.Denied && (s.request.Tail || s.request.Name == protocol.ReadTail) {
+			w.leaseOf(s.lease).remains = true
+		}
+		w.tell(s, protocol.Answer{Outcome: o, Repeated: s.again})
+	}
+}
+
+// tell tells a machine what became of its request.
+func (w *World) tell(s *slot, a protocol.Answer) {
+	joins := s.request.Joins()
+	if l := w.leaseOf(s.lease); a.Outcome == protocol.Rejected && l.gone {
+		w.leaseLost(l)
+	}
+	s.refused = s.refused || a.Outcome == protocol.Denied
+	s.doubt = s.doubt || a.Outcome == protocol.NoSpace || a.Repeated
+	s.asked = false
+	w.step(s, a)
+	if joins {
+		w.settle(s)
+	}
+}
+
+// settle tells a machine that no request to join is late, if that is so.
+func (w *World) settle(s *slot) {
+	if s.joins == 0 && !(s.asked && s.request.Joins()) {
+		w.step(s, protocol.Settled{})
+	}
+}
+
+// giveUp ends the tries of a request. The last one may come late.
+func (w *World) giveUp(s *slot) {
+	joins := s.request.Joins()
+	repeated := true
+	s.doubt = true
+	switch {
+	case s.answer != nil: // it was applied, and the answer is not waited for
+		s.answer = nil
+	case isRead(s.request):
+		repeated = false
+	default:
+		w.sendLate(s)
+	}
+	s.asked = false
+	w.step(s, protocol.Answer{Outcome: protocol.Unknown, Repeated: repeated})
+	if joins {
+		w.settle(s)
+	}
+}
+
+// sendLate leaves a try on its way, and another one may follow.
+func (w *World) sendLate(s *slot) {
+	r := late{place: s.place, request: s.request, again: s.again, sender: s.n, lease: s.lease}
+	if r.request.Joins() {
+		s.joins++
+	}
+	w.late = append(w.late, r)
+	s.again = true
+}
+
+// dropLate ends a late request.
+func (w *World) dropLate(i, _ int) {
+	r := w.late[i]
+	w.late = slices.Delete(slices.Clone(w.late), i, i+1)
+	if s := w.sender(r); s != nil && r.request.Joins() {
+		s.joins--
+		w.settle(s)
+	}
+}
+
+func (w *World) sender(r late) *slot {
+	for _, s := range w.slots {
+		if s.n == r.sender {
+			return s
+		}
+	}
+	return nil
+}
+
+// applyLate has etcd apply a late request. It must not write anything that its sender does not
+// reckon with: who has gone, and whose lease is not about to be revoked, has left nothing on its
+// way that would put a key.
+func (w *World) applyLate(i, _ int) {
+	r := w.late[i]
+	revision := w.etcd.Revision()
+	w.txn(&slot{place: r.place}, r.request, translate.Txn(r.place, r.request, r.again))
+	l := w.leaseOf(r.lease)
+	careful := w.sender(r) != nil || l == nil || l.revoke || l.told || l.over || l.gone
+	if now := w.get(lock); !careful && (now.ModRevision > revision && now.Lease == r.lease || w.hasNew(r.lease, revision)) {
+		w.errf("a late %s has put a key of somebody who has gone", r.request.Name)
+	}
+	w.dropLate(i, 0)
+}
+
+// hasNew reports whether a key was put under a lease after a revision.
+func (w *World) hasNew(lease, revision int64) bool {
+	for _, key := range w.left() {
+		if kv := w.get(key); kv.Lease == lease && kv.CreateRevision > revision {
+			return true
+		}
+	}
+	return false
+}
+
+// abandon ends a machine that leaves. Its lease is revoked.
+func (w *World) abandon(i, _ int) {
+	s := w.slots[i]
+	w.leaseOf(s.lease).revoke = true
+	w.step(s, protocol.LeaseLost{})
+	if s.asked {
+		w.giveUp(s)
+	}
+}

@@ -1,0 +1,232 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// step gives a machine an input, and does what it asks for.
+func (w *World) step(s *slot, in protocol.Input) {
+	before := s.m.State()
+	effects := s.m.Step(in)
+	w.say(s, in, before)
+	for _, e := range effects {
+		w.do(s, e)
+	}
+	if w.unconfirmed == s {
+		w.unconfirmed = nil
+		w.step(s, protocol.ValidityOver{})
+	}
+	s.forget()
+	w.mustStand(s)
+}
+
+// forget forgets what would tell the machine nothing any more.
+func (s *slot) forget() {
+	if s.m.State() >= protocol.Leaving {
+		s.observes, s.read = false, nil
+	}
+	switch s.m.State() {
+	case protocol.Waiting, protocol.Looking, protocol.Leaving:
+	default:
+		s.timer = false
+	}
+}
+
+func (w *World) do(s *slot, e protocol.Effect) {
+	switch e.Do {
+	case protocol.Send:
+		if s.asked {
+			w.errf("%s: two requests at once", s.place.Key)
+		}
+		s.asked, s.request, s.again = true, e.Request, false
+	case protocol.Watch:
+		key := e.Key
+		if e.Of == protocol.OnTail {
+			key = wire.Tail(lock)
+		}
+		s.watches[e.Of] = watch{on: true, key: key, from: e.From, next: e.From}
+	case protocol.Unwatch:
+		s.watches[e.Of] = watch{}
+	case protocol.Observe:
+		s.observes = true
+	case protocol.Timer:
+		s.timer = true
+	case protocol.TellHeld:
+		w.held(s, e.Token)
+	case protocol.TellBusy, protocol.TellEnd:
+		w.ended(s, e)
+	case protocol.TellLost:
+		w.lost(s, e.Reason)
+	case protocol.TellReleased:
+		w.released(s, e)
+	case protocol.TellGone:
+		w.gone(s)
+	}
+}
+
+func (w *World) held(s *slot, token int64) {
+	if s.user < 0 {
+		w.errf("%s holds the lock for nobody", s.place.Key)
+		return
+	}
+	if s.quits {
+		w.errf("%s holds the lock, and its user has given up", s.place.Key)
+	}
+	if w.leaseOf(s.lease).over { // it is renewed first, and that fails
+		w.unconfirmed = s
+		return
+	}
+	u := &w.users[s.user]
+	u.works, u.told = true, false
+	if !u.forced {
+		w.mustBeAlone(s.user, u.name)
+		w.mustGrow(token)
+	}
+	u.lone = s.m.Created() == token
+}
+
+// mustBeAlone checks that nobody else works. Who lost the lock by an operator's force does not
+// count: it is told, and stops.
+func (w *World) mustBeAlone(user int, name string) {
+	for i := range w.users {
+		if other := &w.users[i]; i != user && other.works && !other.forced {
+			w.errf("two holders: %s and %s", name, other.name)
+		}
+	}
+	for _, m := range w.mutexes {
+		if m.works && user >= 0 {
+			w.errf("two holders: %s and a Mutex", name)
+		}
+	}
+}
+
+// mustGrow checks a fencing token.
+func (w *World) mustGrow(token int64) {
+	if token <= w.token {
+		w.errf("the token %d comes after %d", token, w.token)
+	}
+	w.token = token
+}
+
+// ended tells a user that the place will not get the lock.
+func (w *World) ended(s *slot, e protocol.Effect) {
+	if s.user < 0 {
+		return
+	}
+	u := &w.users[s.user]
+	s.ended = true
+	if e.Do == protocol.TellBusy || e.End == protocol.Cancelled || e.End == protocol.Failed {
+		u.turns--
+	}
+	w.mustHaveCause(s, e)
+	u.forced = false
+	if w.leaseOf(s.lease).session > 0 {
+		s.user, u.lease = -1, 0
+	}
+}
+
+// mustHaveCause checks that nobody gives up a place without a reason.
+func (w *World) mustHaveCause(s *slot, e protocol.Effect) {
+	u, l := &w.users[s.user], w.leaseOf(s.lease)
+	is := false
+	switch e.End {
+	case protocol.Deleted, protocol.Overwritten:
+		is = u.forced || l.over || l.gone
+	case protocol.Uncertain:
+		is = s.doubt || u.forced
+	case protocol.Failed:
+		is = s.refused
+	case protocol.NoLease, protocol.NoHistory:
+		is = l.told
+	default:
+		is = true
+	}
+	if !is {
+		w.errf("%s: the place is given up (%d) without a cause", s.place.Key, e.End)
+	}
+}
+
+func (w *World) lost(s *slot, reason protocol.Reason) {
+	if s.user < 0 {
+		return
+	}
+	u, l := &w.users[s.user], w.leaseOf(s.lease)
+	if !u.forced && !l.over && !l.gone && !l.grace {
+		w.errf("%s is told of a loss (%d) without one", s.place.Key, reason)
+	}
+	u.told = true
+	if reason.Forced() || reason == protocol.Unrenewed { // the guard kills in time
+		u.works = false
+	}
+}
+
+func (w *World) released(s *slot, e protocol.Effect) {
+	if s.user < 0 {
+		return
+	}
+	u, l := &w.users[s.user], w.leaseOf(s.lease)
+	if e.Reason != protocol.NotLost && !u.forced && !l.over && !l.gone && !l.grace {
+		w.errf("%s: the release says that it was lost (%d)", s.place.Key, e.Reason)
+	}
+	u.works, u.forced, u.told = false, false, false
+	u.turns--
+	s.ended, s.released = true, true
+	if l.session > 0 || s.m.State() == protocol.Gone {
+		s.user = -1
+	}
+	if l.session == 0 && (!e.Confirmed || e.Reason != protocol.NotLost || s.m.Strays()) {
+		l.revoke = true
+	}
+	if l.session > 0 {
+		u.lease = 0
+	}
+}
+
+// gone takes a machine away.
+func (w *World) gone(s *slot) {
+	w.slots = slices.DeleteFunc(w.slots, func(one *slot) bool { return one == s })
+	l := w.leaseOf(s.lease)
+	private := l.session == 0
+	if s.user >= 0 && private && (s.m.Created() != 0 || s.m.Strays()) && !s.released {
+		l.revoke = true
+	}
+	s.user = -1
+	if s.m.Strays() {
+		l.renames = true
+		l.revoke = l.revoke || private
+	}
+	for _, watch := range s.watches {
+		if watch.on {
+			w.errf("%s is gone and still watches %s", s.place.Key, watch.key)
+		}
+	}
+}
+
+// mustStand checks that whoever waits has its place, unless somebody took it away.
+func (w *World) mustStand(s *slot) {
+	if s.m.State() != protocol.Waiting || s.user < 0 || w.users[s.user].forced {
+		return
+	}
+	if l := w.leaseOf(s.lease); l.over || l.gone {
+		return
+	}
+	if w.get(s.place.Key).CreateRevision != s.m.Created() {
+		w.errf("%s waits and has no place", s.place.Key)
+	}
+}
+
+// leaseLost tells everybody under a lease that it is useless.
+func (w *World) leaseLost(l *lease) {
+	if l.told {
+		return
+	}
+	l.told = true
+	for _, s := range slices.Clone(w.slots) {
+		if s.lease == l.id {
+			w.step(s, protocol.LeaseLost{History: l.wiped})
+		}
+	}
+}
