@@ -12,7 +12,7 @@ var casts = []Cast{
 	{Private: 2, Turns: 2}, {Private: 3, Turns: 2, Lone: true}, {Session: 2, Turns: 2}, {Session: 3, Private: 1, Turns: 2},
 	{Private: 2, Unlinked: 1, Turns: 2}, {Private: 2, Try: 1, Turns: 2}, {Private: 2, Mutexes: 1, Turns: 2},
 	{Session: 2, Mutexes: 1, Unlinked: 1, Try: 1, Turns: 2}, {Session: 2, Private: 1, Turns: 2, Forgets: true},
-	{Session: 4, Sessions: 2, Turns: 3}, {Private: 5},
+	{Session: 4, Sessions: 2, Turns: 3}, {Private: 5}, {Session: 3, Turns: 2, OneID: true},
 }
 
 // TestRuns: at random, and with faults, everybody gets the lock in turn, and nothing is left.

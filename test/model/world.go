@@ -32,6 +32,7 @@ type Cast struct {
 	Mutexes  int // of etcd's concurrency package
 	Turns    int
 
+	OneID   bool // of all of a session
 	Lone    bool // the private ones begin as if nobody had been there the last time
 	Forgets bool // etcd compacts its history as soon as no watch needs it
 
@@ -66,6 +67,7 @@ type World struct {
 // A user wants the lock a number of times.
 type user struct {
 	name    string
+	as      string // the id
 	turns   int
 	session int // which one, 0 for none
 	try     bool
@@ -142,6 +144,7 @@ func New(c Cast) *World {
 	add := func(name string, n int, change func(*user, int)) {
 		for i := range n {
 			u := user{name: name + string(rune('a'+i)), turns: max(c.Turns, 1), linked: true}
+			u.as = u.name
 			change(&u, i)
 			w.users = append(w.users, u)
 		}
@@ -149,7 +152,11 @@ func New(c Cast) *World {
 	add("own-", c.Private, func(u *user, _ int) { u.lone = c.Lone })
 	add("unlinked-", c.Unlinked, func(u *user, _ int) { u.linked = false })
 	add("try-", c.Try, func(u *user, _ int) { u.try = true })
-	add("session-", c.Session, func(u *user, i int) { u.session = 1 + i%max(c.Sessions, 1) })
+	add("session-", c.Session, func(u *user, i int) {
+		if u.session = 1 + i%max(c.Sessions, 1); c.OneID {
+			u.as = "session"
+		}
+	})
 	for range c.Mutexes {
 		w.mutexes = append(w.mutexes, mutex{turns: max(c.Turns, 1)})
 	}
@@ -239,7 +246,7 @@ func (w *World) begin(user int) {
 	if l.places == 0 || l.renames || l.session > 0 {
 		l.places, l.renames = l.places+1, false
 	}
-	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.name, Record: `{"v":1,"id":"` + u.name + `"}`, Linked: u.linked}
+	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.as, Record: `{"v":1,"id":"` + u.as + `"}`, Linked: u.linked}
 	if p.Key = wire.LinkedPlace(lock, p.Lease, l.places); !u.linked {
 		p.Key = wire.UnlinkedPlace(lock, p.Lease, l.places)
 	}
