@@ -4,12 +4,17 @@
 // A second stream is opened only while the first one is silent: the client's round robin brings it
 // to another member. The one that answers first stays, and the other one is ended.
 //
+// Etcd ends a stream at the first lease that the user may not renew. Leases that were denied must
+// not hold up the others: until etcd renews them again, they share a stream of their own, which is
+// opened once a second at most.
+//
 // Lock order: the registry of the renewers before renewer.mu.
 package keepalive
 
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,18 +34,28 @@ type renewer struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 
-	mu      sync.Mutex
-	first   time.Duration         // after which an answer that does not come means silence
-	streams []*stream             // the newest last
-	asked   map[*renewal]struct{} // what was not answered yet
-	users   int                   // who will ask again
-	idle    *time.Timer           // runs while there is nobody who asks or will
-	pause   time.Duration         // before the next stream is opened, if there is none
-	refused bool                  // the last one
-	again   *time.Timer           // runs during that pause
+	mu     sync.Mutex
+	first  time.Duration                  // after which an answer that does not come means silence
+	common *lane                          // for all leases but those that were denied the last time
+	denied *lane                          // for these
+	since  map[clientv3.LeaseID]time.Time // when they were denied
+	users  int                            // who will ask again
+	idle   *time.Timer                    // runs while there is nobody who asks or will
 }
 
-// A renewal is one request to renew a lease. It is sent on each stream that there is, until it is
+// A lane renews some of the leases, on a stream that the others do not use. Its fields are guarded
+// by renewer.mu.
+type lane struct {
+	*renewer
+	rest    time.Duration // the pause after a denial
+	streams []*stream     // the newest last
+	asked   []*renewal    // what was not answered yet, the oldest first
+	pause   time.Duration // before the next stream is opened, if there is none
+	refused bool          // the last one
+	again   *time.Timer   // runs during that pause
+}
+
+// A renewal is one request to renew a lease. It is sent on each stream of its lane, until it is
 // answered on one.
 type renewal struct {
 	id      clientv3.LeaseID
@@ -89,7 +104,8 @@ func withRenewer(client *clientv3.Client, first time.Duration, do func(*renewer)
 	defer renewers.Unlock()
 	k := renewers.Of[client]
 	if k == nil {
-		k = &renewer{client: client, first: first, asked: make(map[*renewal]struct{})}
+		k = &renewer{client: client, first: first, since: make(map[clientv3.LeaseID]time.Time)}
+		k.common, k.denied = &lane{renewer: k}, &lane{renewer: k, rest: retry.PauseRefused}
 		// A program that ends gives its client a context that does, and still stops its work.
 		k.ctx, k.stop = context.WithCancel(context.WithoutCancel(client.Ctx()))
 		renewers.Of[client] = k
@@ -145,7 +161,9 @@ func (k *renewer) EndIfIdle() (ended bool) {
 }
 
 // isIdle is called with mu locked, like the following.
-func (k *renewer) isIdle() bool { return k.users == 0 && len(k.asked) == 0 }
+func (k *renewer) isIdle() bool {
+	return k.users == 0 && len(k.common.asked)+len(k.denied.asked) == 0
+}
 
 // watchIdle sees to it that what nobody needs is ended, but not at once: the next turn may come
 // soon.
@@ -162,13 +180,31 @@ func (k *renewer) watchIdle() {
 }
 
 func (k *renewer) ask(r *renewal) {
-	k.asked[r] = struct{}{}
-	for _, s := range k.streams {
-		k.send(s, r)
+	if _, denied := k.since[r.id]; denied {
+		k.denied.ask(r)
+	} else {
+		k.common.ask(r)
 	}
-	if len(k.streams) == 0 && k.again == nil {
-		k.open()
+}
+
+func (l *lane) ask(r *renewal) {
+	l.asked = append(l.asked, r)
+	for _, s := range l.streams {
+		l.send(s, r)
 	}
+	if len(l.streams) == 0 && l.again == nil {
+		l.open()
+	}
+}
+
+// forget takes a request out of a lane, and reports whether it was there.
+func (l *lane) forget(r *renewal) bool {
+	i := slices.Index(l.asked, r)
+	if i < 0 {
+		return false
+	}
+	l.asked = slices.Delete(l.asked, i, i+1)
+	return true
 }
 
 // mostStreams is how many there are at most: the one that is silent, and the one that is to stand
@@ -176,26 +212,26 @@ func (k *renewer) ask(r *renewal) {
 const mostStreams = 2
 
 // open opens a stream for all that is not answered.
-func (k *renewer) open() {
-	if len(k.streams) == mostStreams {
-		k.drop(k.streams[0])
+func (l *lane) open() {
+	if len(l.streams) == mostStreams {
+		l.drop(l.streams[0])
 	}
-	s := &stream{patience: k.first, wake: make(chan struct{}, 1)}
-	if len(k.streams) > 0 { // etcd may be slow: both are given that time
-		s.patience = retry.Growth * k.first
+	s := &stream{patience: l.first, wake: make(chan struct{}, 1)}
+	if len(l.streams) > 0 { // etcd may be slow: both are given that time
+		s.patience = retry.Growth * l.first
 	}
-	s.ctx, s.end = context.WithCancel(clientv3.WithRequireLeader(k.ctx))
-	k.streams = append(k.streams, s)
-	for r := range k.asked {
-		k.send(s, r)
+	s.ctx, s.end = context.WithCancel(clientv3.WithRequireLeader(l.ctx))
+	l.streams = append(l.streams, s)
+	for _, r := range l.asked {
+		l.send(s, r)
 	}
-	go func() { k.ended(s, k.serve(s)) }()
+	go func() { l.ended(s, l.serve(s)) }()
 }
 
-func (k *renewer) send(s *stream, r *renewal) {
+func (l *lane) send(s *stream, r *renewal) {
 	s.queue = append(s.queue, r)
 	if s.silence == nil {
-		k.listen(s)
+		l.listen(s)
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -204,40 +240,40 @@ func (k *renewer) send(s *stream, r *renewal) {
 }
 
 // listen begins to wait for an answer. To open a stream may need a login, which takes longer.
-func (k *renewer) listen(s *stream) {
+func (l *lane) listen(s *stream) {
 	patience := s.patience
 	if !s.open {
-		patience = retry.Growth * k.first
+		patience = retry.Growth * l.first
 	}
 	s.silence = time.AfterFunc(patience, func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if s.silence == nil || k.newest() != s {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if s.silence == nil || l.newest() != s {
 			return
 		}
-		k.tell(context.DeadlineExceeded)
-		k.open()
+		l.tell(context.DeadlineExceeded)
+		l.open()
 	})
 }
 
 // listenAgain waits anew for what is left to be answered.
-func (k *renewer) listenAgain(s *stream) {
+func (l *lane) listenAgain(s *stream) {
 	s.heard()
 	if len(s.sent)+len(s.queue) > 0 {
-		k.listen(s)
+		l.listen(s)
 	}
 }
 
-func (k *renewer) newest() *stream {
-	if len(k.streams) == 0 {
+func (l *lane) newest() *stream {
+	if len(l.streams) == 0 {
 		return nil
 	}
-	return k.streams[len(k.streams)-1]
+	return l.streams[len(l.streams)-1]
 }
 
 // tell says to all who wait why they have to.
-func (k *renewer) tell(why error) {
-	for r := range k.asked {
+func (l *lane) tell(why error) {
+	for _, r := range l.asked {
 		r.failed(why)
 	}
 }
@@ -250,34 +286,36 @@ func (s *stream) heard() {
 }
 
 // drop ends a stream.
-func (k *renewer) drop(s *stream) {
+func (l *lane) drop(s *stream) {
 	s.heard()
 	s.end()
-	k.streams = slices.DeleteFunc(k.streams, func(one *stream) bool { return one == s })
+	l.streams = slices.DeleteFunc(l.streams, func(one *stream) bool { return one == s })
 }
 
 // withdraw takes back a request of which nobody wants the answer any more.
 func (k *renewer) withdraw(r *renewal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.asked, r)
+	if !k.common.forget(r) {
+		k.denied.forget(r)
+	}
 	k.watchIdle()
 }
 
 // serve opens a stream, and sends and receives until it breaks.
-func (k *renewer) serve(s *stream) error {
+func (l *lane) serve(s *stream) error {
 	defer s.end()
-	conn, err := pb.NewLeaseClient(k.client.ActiveConnection()).LeaseKeepAlive(s.ctx)
+	conn, err := pb.NewLeaseClient(l.client.ActiveConnection()).LeaseKeepAlive(s.ctx)
 	if err != nil {
 		return err
 	}
-	k.opened(s)
+	l.opened(s)
 	var sender sync.WaitGroup
 	defer sender.Wait()
 	defer s.end()
 	sender.Go(func() {
 		defer s.end()
-		for r := k.next(s); r != nil; r = k.next(s) {
+		for r := l.next(s); r != nil; r = l.next(s) {
 			if conn.Send(&pb.LeaseKeepAliveRequest{ID: int64(r.id)}) != nil {
 				return
 			}
@@ -286,7 +324,7 @@ func (k *renewer) serve(s *stream) error {
 	for {
 		resp, err := conn.Recv()
 		if err == nil {
-			err = k.answered(s, resp)
+			err = l.answered(s, resp)
 		}
 		if err != nil {
 			return err
@@ -295,28 +333,28 @@ func (k *renewer) serve(s *stream) error {
 }
 
 // opened takes note that what was sent on a stream may be answered from now on.
-func (k *renewer) opened(s *stream) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (l *lane) opened(s *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	s.open = true
-	k.listenAgain(s)
+	l.listenAgain(s)
 }
 
 // next waits for the next request to be sent on a stream, and notes the time. It returns nil when
 // the stream has ended.
-func (k *renewer) next(s *stream) *renewal {
+func (l *lane) next(s *stream) *renewal {
 	for {
-		k.mu.Lock()
+		l.mu.Lock()
 		for len(s.queue) > 0 {
 			r := s.queue[0]
 			s.queue = s.queue[1:]
-			if _, wanted := k.asked[r]; wanted {
+			if slices.Contains(l.asked, r) {
 				s.sent = append(s.sent, sent{r, boottime.Now()})
-				k.mu.Unlock()
+				l.mu.Unlock()
 				return r
 			}
 		}
-		k.mu.Unlock()
+		l.mu.Unlock()
 		select {
 		case <-s.wake:
 		case <-s.ctx.Done():
@@ -328,99 +366,109 @@ func (k *renewer) next(s *stream) *renewal {
 var errNotAsked = errors.New("etcd answers what it was not asked")
 
 // answered passes an answer on.
-func (k *renewer) answered(s *stream, resp *pb.LeaseKeepAliveResponse) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (l *lane) answered(s *stream, resp *pb.LeaseKeepAliveResponse) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if len(s.sent) == 0 || int64(s.sent[0].id) != resp.ID {
 		return errNotAsked
 	}
 	r, at := s.sent[0].renewal, s.sent[0].at
 	s.sent = s.sent[1:]
-	if _, wanted := k.asked[r]; wanted {
-		delete(k.asked, r)
+	delete(l.since, r.id)
+	if l.forget(r) {
 		r.answer = Answer{resp.TTL, resp.Header.GetRaftTerm(), at}
 		close(r.done)
 	}
-	k.pause = 0
-	k.listenAgain(s)
-	if slices.Contains(k.streams, s) { // and not dropped for another that has answered, too
-		k.settleFor(s)
+	l.pause = 0
+	l.listenAgain(s)
+	if slices.Contains(l.streams, s) { // and not dropped for another that has answered, too
+		l.settleFor(s)
 	}
-	k.watchIdle()
+	l.watchIdle()
 	return nil
 }
 
 // settleFor drops the other stream when one has answered.
-func (k *renewer) settleFor(s *stream) {
+func (l *lane) settleFor(s *stream) {
 	switch {
-	case len(k.streams) == 1:
+	case len(l.streams) == 1:
 		return
-	case k.newest() == s:
-		s.patience = k.first
+	case l.newest() == s:
+		s.patience = l.first
 	default: // it is slow and not silent: the next time it may be so for longer
-		s.patience = min(2*s.patience, retry.Growth*k.first)
+		s.patience = min(2*s.patience, retry.Growth*l.first)
 	}
-	for _, other := range slices.Clone(k.streams) {
+	for _, other := range slices.Clone(l.streams) {
 		if other != s {
-			k.drop(other)
+			l.drop(other)
 		}
 	}
 }
 
 // ended takes note that a stream has ended, and opens another one if somebody waits for that.
-func (k *renewer) ended(s *stream, why error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !slices.Contains(k.streams, s) {
+func (l *lane) ended(s *stream, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.streams, s) {
 		return
 	}
-	k.drop(s)
+	l.drop(s)
 	why = rpctypes.Error(why)
-	blamed := k.blame(s, why)
+	blamed := l.blame(s, why)
 	if !blamed {
-		k.tell(why)
+		l.tell(why)
 	}
-	if left := k.newest(); left != nil {
-		k.listenAgain(left) // it may have been silent, and nobody stands in for it any more
+	if left := l.newest(); left != nil {
+		l.listenAgain(left) // it may have been silent, and nobody stands in for it any more
 		return
 	}
-	if k.ctx.Err() != nil || perclient.IsClosed(k.client) {
+	if l.ctx.Err() != nil || perclient.IsClosed(l.client) {
 		return
 	}
 	refused := retry.IsRefused(why) && !blamed
-	if refused != k.refused {
-		k.pause, k.refused = 0, refused
+	if refused != l.refused {
+		l.pause, l.refused = 0, refused
 	}
 	switch {
+	case blamed: // etcd has answered, so it is well
+		l.pause = l.rest
 	case refused && retry.IsDenied(why): // it will be again
-		k.pause = retry.PauseRefused
+		l.pause = retry.PauseRefused
 	case refused: // for its token, or some, if a member that is behind does not know the next yet
-		k.pause = min(max(4*k.pause, retry.PauseMin), retry.PauseRefused)
+		l.pause = min(max(4*l.pause, retry.PauseMin), retry.PauseRefused)
 	default:
-		k.pause = min(max(2*k.pause, retry.PauseMin), retry.PauseMax)
+		l.pause = min(max(2*l.pause, retry.PauseMin), retry.PauseMax)
 	}
-	k.again = time.AfterFunc(k.pause, func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.again = nil; len(k.streams) == 0 && len(k.asked) > 0 && k.ctx.Err() == nil {
-			k.open()
+	l.again = time.AfterFunc(l.pause, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.again = nil; len(l.streams) == 0 && len(l.asked) > 0 && l.ctx.Err() == nil {
+			l.open()
 		}
 	})
 }
 
+// memory is for how long it is remembered that a lease was denied, if nobody asks for it any more.
+const memory = 10 * time.Minute
+
 // blame finds the lease that the user may not renew: etcd answers in order, and ends the stream
-// instead of the answer that it refuses. That lease is asked for no more. The others are, on the
-// next stream.
-func (k *renewer) blame(s *stream, why error) bool {
+// instead of the answer that it refuses. All who ask for that lease are told. The others in the lane
+// are asked for again, on its next stream.
+func (l *lane) blame(s *stream, why error) bool {
 	if !retry.IsDenied(why) || len(s.sent) == 0 {
 		return false
 	}
-	r := s.sent[0].renewal
-	if _, wanted := k.asked[r]; wanted {
-		delete(k.asked, r)
+	denied := s.sent[0].id
+	maps.DeleteFunc(l.since, func(_ clientv3.LeaseID, at time.Time) bool { return time.Since(at) > memory })
+	l.since[denied] = time.Now()
+	l.asked = slices.DeleteFunc(l.asked, func(r *renewal) bool {
+		if r.id != denied {
+			return false
+		}
 		r.refused = why
 		close(r.done)
-		k.watchIdle()
-	}
+		return true
+	})
+	l.watchIdle()
 	return true
 }

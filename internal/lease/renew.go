@@ -113,8 +113,8 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	return false
 }
 
-// pauseAfter returns the time between two renewals that fail. One that is not permitted ends the
-// stream of all leases, and its client logs in for the next.
+// pauseAfter returns the time between two renewals that fail. One that is not permitted ends a
+// stream, and its client logs in for the next.
 func pauseAfter(err error) time.Duration {
 	if retry.IsDenied(err) {
 		return retry.PauseRefused
