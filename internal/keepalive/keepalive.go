@@ -12,6 +12,7 @@
 package keepalive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -49,7 +50,7 @@ type lane struct {
 	*renewer
 	rest    time.Duration // the pause after a denial
 	streams []*stream     // the newest last
-	asked   []*renewal    // what was not answered yet, the oldest first
+	asked   []*renewal    // what was not answered yet, in the order in which it is sent
 	pause   time.Duration // before the next stream is opened, if there is none
 	refused bool          // the last one
 	again   *time.Timer   // runs during that pause
@@ -59,7 +60,8 @@ type lane struct {
 // answered on one.
 type renewal struct {
 	id      clientv3.LeaseID
-	failed  func(error) // told why it has to be sent again
+	valid   boottime.Instant // until when the lease is valid without it
+	failed  func(error)      // told why it has to be sent again
 	done    chan struct{}
 	answer  Answer
 	refused error // why there is no answer
@@ -129,10 +131,10 @@ func Keep(client *clientv3.Client, first time.Duration) (noMore func()) {
 	}
 }
 
-// Renew renews a lease. It does not give up before ctx is done, or the user may not renew it.
-// Failed is told of each try that came to nothing.
-func Renew(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration, failed func(error)) (a Answer, err error) {
-	r := &renewal{id: id, failed: failed, done: make(chan struct{})}
+// Renew renews a lease, which is valid until an instant that is known. It does not give up before
+// ctx is done, or the user may not renew it. Failed is told of each try that came to nothing.
+func Renew(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, valid boottime.Instant, first time.Duration, failed func(error)) (a Answer, err error) {
+	r := &renewal{id: id, valid: valid, failed: failed, done: make(chan struct{})}
 	k := withRenewer(client, first, func(k *renewer) { k.ask(r) })
 	select {
 	case <-r.done:
@@ -222,6 +224,9 @@ func (l *lane) open() {
 	}
 	s.ctx, s.end = context.WithCancel(clientv3.WithRequireLeader(l.ctx))
 	l.streams = append(l.streams, s)
+	if l == l.common { // where all are denied, the same one would be the first each time
+		slices.SortStableFunc(l.asked, func(a, b *renewal) int { return cmp.Compare(a.valid, b.valid) })
+	}
 	for _, r := range l.asked {
 		l.send(s, r)
 	}
@@ -452,8 +457,8 @@ func (l *lane) ended(s *stream, why error) {
 const memory = 10 * time.Minute
 
 // blame finds the lease that the user may not renew: etcd answers in order, and ends the stream
-// instead of the answer that it refuses. All who ask for that lease are told. The others in the lane
-// are asked for again, on its next stream.
+// instead of the answer that it refuses. All who ask for that lease are told. The others are asked
+// for on the lane's next stream.
 func (l *lane) blame(s *stream, why error) bool {
 	if !retry.IsDenied(why) || len(s.sent) == 0 {
 		return false

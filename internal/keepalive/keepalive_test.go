@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/retry"
 )
 
@@ -30,6 +31,7 @@ type etcd struct {
 	pb.UnimplementedLeaseServer
 	ctx     context.Context // of those who ask
 	client  *clientv3.Client
+	valid   boottime.Instant // until when the leases are valid that are asked for
 	highest atomic.Int64
 	logins  atomic.Int64
 	asking  sync.WaitGroup
@@ -56,7 +58,7 @@ func (e *etcd) LeaseKeepAlive(s pb.Lease_LeaseKeepAliveServer) error {
 // renew renews a lease, and returns how long that took.
 func (e *etcd) renew(id clientv3.LeaseID) (time.Duration, error) {
 	began := time.Now()
-	_, err := Renew(e.ctx, e.client, id, first, func(error) {})
+	_, err := Renew(e.ctx, e.client, id, e.valid, first, func(error) {})
 	return time.Since(began), err
 }
 
@@ -151,24 +153,28 @@ func TestDeniedAgain(t *testing.T) {
 	})
 }
 
-// TestDeniedFirst: a lease waits for those that are denied for the first time and were asked for
-// before it. Each costs it a login.
+// TestDeniedFirst: each lease that is denied for the first time ends the stream of all. A lease
+// waits for those that end sooner than it does, or as soon and were asked for before it, and for no
+// others.
 func TestDeniedFirst(t *testing.T) {
 	withEtcd(t, 1, func(t *testing.T, e *etcd) {
-		const before, behind = 5, 20
+		const later, before, behind = 20, 5, 20
 		told := func(id clientv3.LeaseID, err error) {
 			if !retry.IsDenied(err) {
 				t.Errorf("the renewal of %d: %v", id, err)
 			}
 		}
-		e.ask(2, 1+before, told)
+		e.valid = boottime.Now().Add(time.Hour)
+		e.ask(2, 1+later, told)
+		e.valid = boottime.Now().Add(time.Minute)
+		e.ask(2+later, 1+later+before, told)
 		began := time.Now()
 		e.ask(1, 1, func(_ clientv3.LeaseID, err error) {
-			if took := time.Since(began); took > (before+1)*login || err != nil {
+			if took := time.Since(began); took > (1+before+1)*login || err != nil { // 1: it is the first
 				t.Errorf("a renewal took %v: %v", took, err)
 			}
 		})
-		e.ask(2+before, 1+before+behind, told)
+		e.ask(2+later+before, 1+later+before+behind, told)
 		e.asking.Wait()
 	})
 }

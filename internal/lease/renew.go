@@ -34,7 +34,7 @@ func (l *Lease) RenewNow(ctx context.Context, some ...Member) error {
 // Without anything to read it does not count, and there is no answer.
 func (l *Lease) Renew(ctx context.Context, read func(context.Context) (*pb.TxnResponse, error)) (*pb.TxnResponse, error) {
 	for {
-		renewal, err := keepalive.Renew(ctx, l.client, l.id, l.first, func(err error) { l.noting(err) })
+		renewal, err := keepalive.Renew(ctx, l.client, l.id, l.ValidUntil(), l.first, func(err error) { l.noting(err) })
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			return nil, ErrGone
