@@ -334,12 +334,14 @@ func TestManyUnreadable(t *testing.T) {
 func TestLockBesideAnUnreadableOne(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	session, l := sessionLock(t, etcdtest.Dial(t, newWorker(t, s, "/last", "/next")), "/last", 2*time.Second)
+	session := newSession(t, etcdtest.Dial(t, newWorker(t, s, "/last", "/next")))
+	session.TTL, session.RefreshInterval, session.Grace = 10*time.Second, 500*time.Millisecond, 6*time.Second
+	l := lockIn(t, session, "/last", "me")
 	mustLock(t, l)
 	mustUnlock(t, l)
 	permit(t, s, "/last", clientv3.PermWrite)
 	permit(t, s, "/last/", clientv3.PermWrite)
-	time.Sleep(session.TTL) // nothing tells that the lease is not known to be valid any more
+	time.Sleep(3 * time.Second) // nothing tells that the lease must be renewed before a lock uses it
 	mustLock(t, lockIn(t, session, "/next", "me"))
 	if _, err := l.Lock(etcdtest.Context(t)); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("Lock of what may not be read: %v", err)
@@ -405,15 +407,24 @@ func TestRenewedFromTheFirstLockOn(t *testing.T) {
 	gate, behind := s.Gated(t)
 	session := newSession(t, behind)
 	session.RefreshInterval = 2 * time.Second
-	hit := intercept(gate, every, etcdtest.Pass, "renew")
+	counted := make(chan struct{}, 100)
+	session.Logger = onMessage("lease renewed", func() { counted <- struct{}{} })
+	answered := make(chan struct{}, 100)
+	gate.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, ok := message.(*pb.LeaseKeepAliveResponse); ok {
+			answered <- struct{}{}
+		}
+		return etcdtest.Pass
+	})
 	if err := session.Prepare(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
-	<-hit
+	<-answered
+	revisionOf(t, behind) // by then it is known that there was nothing to read
 	mustLock(t, lockIn(t, session, "/first", "me"))
 	held := time.Now()
-	<-hit
-	if took := time.Since(held); took > session.RefreshInterval/2 {
+	<-counted
+	if took := time.Since(held); took > session.RefreshInterval*3/4 {
 		t.Errorf("renewed after %v", took)
 	}
 }
