@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
@@ -26,6 +27,17 @@ func newWorker(t testing.TB, s *etcdtest.Server, locks ...string) clientv3.Confi
 	config := s.AddUser(t, "worker", "pass", locks...)
 	s.EnableAuth(t, "secret")
 	return config
+}
+
+// permit changes what the user of newWorker may do with a key or, if that ends in a slash, with all
+// below it.
+func permit(t testing.TB, s *etcdtest.Server, key string, what authpb.Permission_Type) {
+	t.Helper()
+	end := ""
+	if strings.HasSuffix(key, "/") {
+		end = clientv3.GetPrefixRangeEnd(key)
+	}
+	must(t)(s.Client(t).RoleGrantPermission(etcdtest.Context(t), "worker", key, end, clientv3.PermissionType(what)))
 }
 
 // kindOf names the requests that locks make.

@@ -69,6 +69,23 @@ func TestNoAnswerWhileStartingOver(t *testing.T) {
 	})
 }
 
+// TestNoAnswerToAnyJoin: that etcd answers everything else does not make Lock wait without end, with
+// one place after another.
+func TestNoAnswerToAnyJoin(t *testing.T) {
+	t.Parallel()
+	gate, behind := etcdtest.Shared(t).Gated(t)
+	inBoth(t, behind, "/no-join", 2*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+		l.Session().ConnectTimeout = 3 * time.Second // the first place is given up before
+		intercept(gate, every, etcdtest.Drop, joins...)
+		ctx, cancel := context.WithTimeout(etcdtest.Context(t), 20*time.Second)
+		defer cancel()
+		if _, err := l.Lock(ctx); !errors.Is(err, etcdlock.ErrNoAnswer) {
+			t.Errorf("Lock: %v", err)
+		}
+		gate.Intercept(nil)
+	})
+}
+
 // TestNoAnswerSaysWhy: with a lease at hand as without.
 func TestNoAnswerSaysWhy(t *testing.T) {
 	t.Parallel()

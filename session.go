@@ -107,7 +107,7 @@ func (s *Session) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.inner.Prepare(ctx, set.Timing, set.Log)
+	_, err = s.inner.Prepare(ctx, "", set.Timing, set.Log)
 	return err
 }
 

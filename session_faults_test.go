@@ -5,10 +5,12 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -299,5 +301,130 @@ func TestOverwrittenAndNotRevoked(t *testing.T) {
 			gate.Intercept(nil)
 			awaitKeys(t, client, "/off/", 0) // who has a Mutex would wait behind it
 		})
+	}
+}
+
+// TestManyUnreadable: however many locks of a session may not be read any more, each renewal counts
+// for the one that may.
+func TestManyUnreadable(t *testing.T) {
+	s := etcdtest.Start(t)
+	worker := newWorker(t, s, "/healthy", "/many")
+	asked := &census{Gate: etcdtest.NewGate(t, s.Endpoint())}
+	asked.Intercept(asked.count)
+	session := newSession(t, asked.Dial(t, worker))
+	session.RefreshInterval = 100 * time.Millisecond
+	var counted atomic.Int64
+	session.Logger = onMessage("lease renewed", func() { counted.Add(1) })
+	held := mustLock(t, lockIn(t, session, "/healthy", "me"))
+	lockMany(t, session, 200) // one renewal reads 32 of them
+	permit(t, s, "/many/", clientv3.PermWrite)
+	before, made := counted.Load(), asked.renewals.Load()
+	const times = 4
+	await(t, "renewals", func() (bool, any) { n := counted.Load() - before; return n >= times, n })
+	if made = asked.renewals.Load() - made; made > 2*(counted.Load()-before) {
+		t.Errorf("%d renewals were made, and %d counted", made, counted.Load()-before)
+	}
+	if held.Err() != nil {
+		t.Error(context.Cause(held))
+	}
+}
+
+// TestLockBesideAnUnreadableOne: that the lock which a session had last may not be read any more
+// does not keep it from another.
+func TestLockBesideAnUnreadableOne(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	session := newSession(t, etcdtest.Dial(t, newWorker(t, s, "/last", "/next")))
+	session.TTL, session.RefreshInterval, session.Grace = 10*time.Second, 500*time.Millisecond, 6*time.Second
+	l := lockIn(t, session, "/last", "me")
+	mustLock(t, l)
+	mustUnlock(t, l)
+	permit(t, s, "/last", clientv3.PermWrite)
+	permit(t, s, "/last/", clientv3.PermWrite)
+	time.Sleep(3 * time.Second) // nothing tells that the lease must be renewed before a lock uses it
+	mustLock(t, lockIn(t, session, "/next", "me"))
+	if _, err := l.Lock(etcdtest.Context(t)); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		t.Errorf("Lock of what may not be read: %v", err)
+	}
+}
+
+// TestPreparedLongAgo: the lease of a session that never held a lock is known to be valid before a
+// lock stands in line under it.
+func TestPreparedLongAgo(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	session, l := sessionLock(t, behind, "/long-ago", 2*time.Second)
+	time.Sleep(session.TTL)         // nothing tells that validity has ended
+	places := make(map[string]bool) // hooks do not overlap
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		if !slices.Contains(joins, kindOf(method, request)) {
+			return etcdtest.Pass
+		}
+		place := string(request.(*pb.TxnRequest).Success[1].GetRequestPut().Key)
+		if places[place] || len(places) == 3 {
+			return etcdtest.Pass
+		}
+		places[place] = true
+		return etcdtest.Drop
+	})
+	mustLock(t, l)
+	gate.Intercept(nil)
+	if len(places) != 1 {
+		t.Errorf("it has tried to take %d places", len(places))
+	}
+}
+
+// TestPreparedAgain: without a lock whose key it could read, a session takes a lease that is valid
+// in place of one that is not known to be.
+func TestPreparedAgain(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	session, l := sessionLock(t, s.Client(t), "/prepared-again", 2*time.Second)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	lease := func() clientv3.LeaseID {
+		resp, err := client.Leases(ctx)
+		if err != nil || len(resp.Leases) != 1 {
+			t.Fatal(resp, err)
+		}
+		return resp.Leases[0].ID
+	}
+	first := lease()
+	time.Sleep(session.TTL) // nothing tells that validity has ended
+	if err := session.Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if held := mustLock(t, l); held.Lease() == first || held.Lease() != lease() {
+		t.Errorf("it is held under %x, the first lease is %x, and there is %x", held.Lease(), first, lease())
+	}
+}
+
+// TestRenewedFromTheFirstLockOn: a lock does not wait for its renewal as long as a session without
+// locks does.
+func TestRenewedFromTheFirstLockOn(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	session := newSession(t, behind)
+	session.RefreshInterval = 2 * time.Second
+	counted := make(chan struct{}, 100)
+	session.Logger = onMessage("lease renewed", func() { counted <- struct{}{} })
+	answered := make(chan struct{}, 100)
+	gate.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, ok := message.(*pb.LeaseKeepAliveResponse); ok {
+			answered <- struct{}{}
+		}
+		return etcdtest.Pass
+	})
+	if err := session.Prepare(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	<-answered
+	revisionOf(t, behind) // by then it is known that there was nothing to read
+	mustLock(t, lockIn(t, session, "/first", "me"))
+	held := time.Now()
+	<-counted
+	if took := time.Since(held); took > session.RefreshInterval*3/4 {
+		t.Errorf("renewed after %v", took)
 	}
 }

@@ -150,7 +150,7 @@ func (h *Holding) Refresh(ctx context.Context) error {
 		case <-rpc.Done():
 		}
 	}()
-	err := h.Lease.RenewNow(rpc, h.Contender)
+	err := h.Lease.RenewNow(rpc, h.Place.Lock, h.Contender)
 	if err == nil {
 		h.OnRenewed()
 	}

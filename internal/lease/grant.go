@@ -145,6 +145,7 @@ func newLease(client *clientv3.Client, g granted, t Timing) *Lease {
 		cluster: g.answer.Header.ClusterId,
 		clock:   newClock(g.sent, t.Margin),
 	}
+	l.probed = make(chan struct{}, 1)
 	l.bound(t)
 	l.count(g.sent, l.ttl)
 	// Several tries must fit into what a renewal has, and a first try into a slow commit.

@@ -25,6 +25,7 @@ type Member interface {
 	StateRead() (ops []*pb.RequestOp, apply func(resp *pb.TxnResponse, n int))
 
 	OnUnreadable(err error) // its state was to be read, and that was refused
+	IsUnreadable() bool     // the same was the case the last time
 	OnRenewed()             // the lease was renewed
 	OnGrace()               // validity ends within the grace
 	OnExpired() (held bool) // validity has ended; it reports whether the member held its lock
@@ -59,10 +60,11 @@ type members struct {
 	young    []Member // who may not last for long enough to be looked after
 	older    []Member // who were young before them
 	remnants []Remnant
-	probe    string // a key that may be read if no member has a state to be read
-	reads    bool   // the reader runs
-	renews   bool   // the renewer and the watchdog run
-	over     error  // why the lease is useless
+	probe    string        // a key that may be read if no member has a state to be read, or empty
+	probed   chan struct{} // receives when there is one again
+	reads    bool          // the reader runs
+	renews   bool          // the renewer and the watchdog run
+	over     error         // why the lease is useless
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -169,7 +171,28 @@ func (s *members) StopRenewing() {
 func (s *members) SetProbe(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.probe == "" {
+		select {
+		case s.probed <- struct{}{}:
+		default:
+		}
+	}
 	s.probe = key
+}
+
+func (s *members) probeKey() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.probe
+}
+
+// forgetProbe is told that a key may not be read any more.
+func (s *members) forgetProbe(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.probe == key {
+		s.probe = ""
+	}
 }
 
 // watchAfter is how long a member has to last, at most, before it is looked after: long enough that
@@ -240,15 +263,17 @@ func (s *members) TooMany(err error, ops int) bool {
 	return true
 }
 
-// some returns as many members as one transaction can read, others each time.
-func (s *members) some() (some []Member) {
+// inTurn returns the members, others first each time, and of how many the state is read at once.
+func (s *members) inTurn() (all []Member, atOnce int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for range min(len(s.all), s.atOnceLocked()) {
-		s.next = (s.next + 1) % len(s.all)
-		some = append(some, s.all[s.next])
+	if len(s.all) == 0 {
+		return nil, 1
 	}
-	return some
+	first := s.next % len(s.all)
+	atOnce = s.atOnceLocked()
+	s.next = first + min(atOnce, len(s.all))
+	return slices.Concat(s.all[first:], s.all[:first]), atOnce
 }
 
 // nextUnread returns members whose state is to be read; without any, the reader has ended.

@@ -1,7 +1,9 @@
 package lease
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -19,7 +21,7 @@ func (r reader) run(ctx context.Context) {
 		if len(some) == 0 {
 			return
 		}
-		if _, err := r.states(ctx, some); err != nil && !retry.IsRefused(err) {
+		if _, err := r.states(ctx, some, ""); err != nil && !retry.IsRefused(err) {
 			r.failed(ctx, err)
 			return
 		}
@@ -32,11 +34,50 @@ type stateRead struct {
 	apply func(resp *pb.TxnResponse, n int)
 }
 
+// some reads the states of some members, others each time, and returns one of the answers. If none
+// of those may be read, it goes on with the next: a renewal counts with one answer. Members that
+// could not be read the last time come last, and are read apart after a renewal that counts. It
+// returns nil if there is nothing to read.
+func (r reader) some(ctx context.Context) (*pb.TxnResponse, error) {
+	var readable, rest []Member
+	all, n := r.inTurn()
+	for _, m := range all {
+		if m.IsUnreadable() {
+			rest = append(rest, m)
+		} else {
+			readable = append(readable, m)
+		}
+	}
+	var denied error
+	for _, part := range append(slices.Collect(slices.Chunk(readable, n)), rest[:min(n, len(rest))]) {
+		resp, err := r.states(ctx, part, "")
+		// A refused token would be refused to each of them, and costs a login each time.
+		if resp != nil || err != nil && !retry.IsDenied(err) {
+			return resp, err
+		}
+		denied = cmp.Or(err, denied)
+	}
+	probe := r.probeKey()
+	if denied != nil || probe == "" {
+		return nil, denied
+	}
+	resp, err := r.states(ctx, nil, probe)
+	if retry.IsDenied(err) {
+		r.forgetProbe(probe)
+		return nil, nil
+	}
+	return resp, err
+}
+
 // states reads the states of members in one revision, and has them applied. If etcd refuses that,
-// it reads less at once: a member that may not be read must not be in the way of the others. It
-// returns one of the answers, nil if nothing may be read.
-func (r reader) states(ctx context.Context, some []Member) (*pb.TxnResponse, error) {
+// it reads less at once: a member that may not be read must not be in the way of the others. Where
+// no member has a state it reads probe, unless that is empty. It returns one of the answers, nil if
+// there is nothing to read.
+func (r reader) states(ctx context.Context, some []Member, probe string) (*pb.TxnResponse, error) {
 	reads, ops := r.ops(some)
+	if len(ops) == 0 && probe != "" {
+		ops = wire.ProbeRead(probe).Success
+	}
 	if len(ops) == 0 {
 		return nil, nil
 	}
@@ -59,7 +100,7 @@ func (r reader) states(ctx context.Context, some []Member) (*pb.TxnResponse, err
 	var last *pb.TxnResponse
 	half := len(some) / 2
 	for _, part := range [][]Member{some[:half], some[half:]} {
-		resp, failed := r.states(ctx, part)
+		resp, failed := r.states(ctx, part, "")
 		switch {
 		case failed != nil && !retry.IsRefused(failed):
 			return nil, failed
@@ -71,17 +112,12 @@ func (r reader) states(ctx context.Context, some []Member) (*pb.TxnResponse, err
 }
 
 // ops returns the operations that read the states of members.
-func (r reader) ops(some []Member) (reads []stateRead, ops []*pb.RequestOp) {
+func (reader) ops(some []Member) (reads []stateRead, ops []*pb.RequestOp) {
 	for _, m := range some {
 		if of, apply := m.StateRead(); len(of) > 0 {
 			reads = append(reads, stateRead{len(ops), apply})
 			ops = append(ops, of...)
 		}
-	}
-	r.members.mu.Lock()
-	defer r.members.mu.Unlock()
-	if len(ops) == 0 && r.probe != "" {
-		ops = wire.ProbeRead(r.probe).Success
 	}
 	return reads, ops
 }

@@ -15,9 +15,19 @@ import (
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
-// RenewNow renews the lease beside the renewer, and reads the states of members.
-func (l *Lease) RenewNow(ctx context.Context, some ...Member) error {
-	_, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l}.states(ctx, some) })
+// RenewNow renews the lease beside the renewer, and reads the states of a lock's members, or if they
+// have none the lock's key. With an empty key it reads what the renewer would. If that is nothing,
+// the renewal does not count, and the lease is useless (ErrGone).
+func (l *Lease) RenewNow(ctx context.Context, lock string, some ...Member) error {
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) {
+		if lock == "" {
+			return reader{l}.some(ctx)
+		}
+		return reader{l}.states(ctx, some, lock)
+	})
+	if err == nil && resp == nil {
+		err = ErrGone
+	}
 	if err != nil {
 		l.failed(ctx, err)
 	}
@@ -93,13 +103,19 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if l.leaveToRemnants() {
 		return true
 	}
-	some := l.some()
-	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).states(ctx, some) })
+	renewed := false
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) {
+		renewed = true
+		return reader(l).some(ctx)
+	})
 	switch {
+	case err != nil && !renewed && retry.IsDenied(err):
+		// That has ended the stream of all leases, and its client logs in for the next.
+		return !retry.Sleep(ctx, retry.PauseRefused)
 	case err != nil:
-		return l.failed(ctx, err) || !retry.Sleep(ctx, pauseAfter(err))
+		return l.failed(ctx, err) || !retry.Sleep(ctx, retry.PauseMax)
 	case resp == nil: // no member to look after
-		return !retry.Sleep(ctx, l.timing.Refresh)
+		return !l.idle(ctx)
 	}
 	l.Notices.Log(l.log, slog.LevelDebug, "lease renewed",
 		"lease", int64(l.id), "margin", l.wholeMargin(l.ttl), "valid_for", l.ValidUntil().Until())
@@ -113,13 +129,17 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	return false
 }
 
-// pauseAfter returns the time between two renewals that fail. One that is not permitted ends a
-// stream, and its client logs in for the next.
-func pauseAfter(err error) time.Duration {
-	if retry.IsDenied(err) {
-		return retry.PauseRefused
+// idle waits until the next renewal of a lease that has nothing to read, and reports whether ctx is
+// still alive. Its renewals do not count: if a lock is acquired meanwhile, the next is due at once.
+func (l renewer) idle(ctx context.Context) bool {
+	timer := time.NewTimer(l.timing.Refresh)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.probed:
+	case <-ctx.Done():
 	}
-	return retry.PauseMax
+	return ctx.Err() == nil
 }
 
 // follow sees to it, in the background, that the watches have told all up to a revision: members

@@ -20,7 +20,7 @@ import (
 // least half of its life before it.
 func (l *Locker) prepare(ctx context.Context, s Settings) (*lease.Lease, error) {
 	if l.session.IsShared {
-		return l.session.Prepare(ctx, s.Timing, s.Log)
+		return l.session.Prepare(ctx, l.key, s.Timing, s.Log)
 	}
 	if err := l.session.Err(); err != nil {
 		return nil, err
@@ -44,12 +44,10 @@ func (l *Locker) prepare(ctx context.Context, s Settings) (*lease.Lease, error) 
 func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *time.Timer) (*holding.Holding, error) {
 	answered, said := false, ""
 	ls, err := l.prepare(ctx, s)
-	for again := false; ; again = true {
+	unanswered.Reset(s.Connect)
+	for {
 		if err != nil {
 			return nil, err
-		}
-		if !again || !try && !answered {
-			unanswered.Reset(s.Connect)
 		}
 		h := holding.New(queue.Options{
 			Place:   l.nextPlace(ls, s.Command),

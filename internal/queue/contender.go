@@ -88,7 +88,7 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 // as etcd has the lease.
 func (c *Contender) confirm(ctx context.Context) error {
 	if c.Lease.ValidUntil().Until() < c.Timing.Grace+2*c.Lease.First() {
-		if err := c.Lease.RenewNow(ctx, c); err != nil {
+		if err := c.Lease.RenewNow(ctx, c.Place.Lock, c); err != nil {
 			end := protocol.Uncertain
 			switch {
 			case c.Lease.Err() != nil:

@@ -41,6 +41,9 @@ func (d *driver) why() error {
 	return d.Lease.LastError()
 }
 
+// IsUnreadable reports whether etcd did not let us read the state the last time.
+func (m *member) IsUnreadable() bool { return m.sight.isLost() }
+
 // OnUnreadable is told that etcd does not let us read the state. If that lasts, validity ends when
 // it would have ended without a further renewal: a shared lease is renewed for others.
 func (m *member) OnUnreadable(err error) {

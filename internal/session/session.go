@@ -45,9 +45,10 @@ func New(client *clientv3.Client, isShared bool) *Session {
 		turn: make(chan struct{}, 1), closer: make(chan struct{}, 1)}
 }
 
-// Prepare returns the lease that is shared. One that has not been renewed for long is renewed
-// first, to see whether etcd answers.
-func (s *Session) Prepare(ctx context.Context, t lease.Timing, log *slog.Logger) (*lease.Lease, error) {
+// Prepare returns the lease that is shared, for a lock that asks for it, if one does. A lease that
+// has not been renewed for long is renewed first, to see whether etcd answers. Behind that the
+// lock's key is read: no other need be readable.
+func (s *Session) Prepare(ctx context.Context, lock string, t lease.Timing, log *slog.Logger) (*lease.Lease, error) {
 	ls, err := s.present()
 	if err != nil || ls.IsReady() {
 		return ls, err
@@ -64,11 +65,11 @@ func (s *Session) Prepare(ctx context.Context, t lease.Timing, log *slog.Logger)
 		return ls, err
 	}
 	if ls != nil && ls.Err() == nil {
-		if err = ls.RenewNow(limited); err == nil {
+		if err = ls.RenewNow(limited, lock); err == nil {
 			return ls, nil
 		}
 		if ls.Err() == nil {
-			return nil, err
+			return nil, fmt.Errorf("renewing the session's lease: %w", err)
 		}
 	}
 	old := ls
