@@ -90,9 +90,6 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if l.ValidUntil().Until() <= 0 { // after a suspend, and the watchdog has not looked yet
 		l.expire()
 	}
-	if l.leaveToRemnants() {
-		return true
-	}
 	some := l.some()
 	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).states(ctx, some) })
 	switch {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,8 +35,10 @@ type Session struct {
 	end  context.CancelFunc
 	turn chan struct{} // holds one token for who may change the lease
 
-	mu    sync.Mutex
-	lease *lease.Lease
+	mu     sync.Mutex
+	lease  *lease.Lease
+	others []*lease.Lease // those before it that were crowded; each ends after its last lock
+	ending sync.WaitGroup // the ends of those
 }
 
 // New returns a session without a lease. Nothing is sent to etcd.
@@ -45,7 +48,7 @@ func New(client *clientv3.Client, isShared bool) *Session {
 }
 
 // Prepare returns the lease that is shared. One that has not been renewed for long is renewed
-// first, to see whether etcd answers.
+// first, to see whether etcd answers. One that is crowded is left to the locks that have it.
 func (s *Session) Prepare(ctx context.Context, t lease.Timing, log *slog.Logger) (*lease.Lease, error) {
 	ls, err := s.present()
 	if err != nil || ls.IsReady() {
@@ -62,7 +65,7 @@ func (s *Session) Prepare(ctx context.Context, t lease.Timing, log *slog.Logger)
 	if ls, err = s.present(); err != nil || ls.IsReady() {
 		return ls, err
 	}
-	if ls != nil && ls.Err() == nil {
+	if ls != nil && ls.Err() == nil && !ls.IsCrowded() {
 		if err = ls.RenewNow(limited); err == nil {
 			return ls, nil
 		}
@@ -70,15 +73,11 @@ func (s *Session) Prepare(ctx context.Context, t lease.Timing, log *slog.Logger)
 			return nil, err
 		}
 	}
-	old := ls
 	if ls, err = s.Grant(ctx, t); err != nil {
 		if s.Open.Err() != nil { // Close has paid already
 			s.Debts.PayNow(context.WithoutCancel(ctx))
 		}
 		return nil, err
-	}
-	if old != nil { // a place under it would be granted the lock, and nobody serves it
-		s.Debts.OweLease(old)
 	}
 	err = s.adopt(ctx, ls, t, log)
 	s.Debts.PayNow(ctx)
@@ -111,11 +110,36 @@ func (s *Session) adopt(ctx context.Context, ls *lease.Lease, t lease.Timing, lo
 	ls.Share(t, log)
 	old := s.lease
 	s.lease = ls
+	serves := old != nil && old.Err() == nil
+	if serves {
+		s.others = append(s.others, old)
+	}
 	s.mu.Unlock()
-	if old != nil {
+	switch {
+	case serves:
+		old.AfterLast(func() { s.endOther(old) })
+	case old != nil: // a place under it would be granted the lock, and nobody serves it
 		old.Close()
+		s.Debts.OweLease(old)
 	}
 	return nil
+}
+
+// endOther ends a lease that was crowded and has no locks any more. What may still appear under it
+// is fenced off.
+func (s *Session) endOther(ls *lease.Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Err() != nil { // Close ends it
+		return
+	}
+	s.others = slices.DeleteFunc(s.others, func(one *lease.Lease) bool { return one == ls })
+	s.ending.Go(func() {
+		ls.Retire(lease.ErrGone)
+		ls.Close()
+		s.Debts.OweLease(ls)
+		s.Debts.PayNow(s.Open)
+	})
 }
 
 // Grant asks for a lease until etcd answers, at most for the time that the settings allow.
@@ -133,23 +157,26 @@ func (s *Session) Grant(ctx context.Context, t lease.Timing) (*lease.Lease, erro
 	return ls, err
 }
 
-// End is the part of Close that sends nothing. It returns the lease that was shared, or nil.
-func (s *Session) End() *lease.Lease {
+// End is the part of Close that sends nothing. It returns the leases that were shared.
+func (s *Session) End() []*lease.Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ls := s.lease
-	s.lease = nil
+	all := s.others
+	if s.lease != nil {
+		all = append(all, s.lease)
+	}
+	s.lease, s.others = nil, nil
 	s.end()
-	return ls
+	return all
 }
 
-// Close ends the session and what is held, and revokes the lease. Its error is ErrUnconfirmed.
+// Close ends the session and what is held, and revokes the leases. Its error is ErrUnconfirmed.
 func (s *Session) Close(ctx context.Context) error {
-	ls := s.End()
+	all := s.End()
 	defer s.EndIdle()
 	ctx, done := debts.Allow(ctx)
 	defer done()
-	if ls != nil {
+	for _, ls := range all {
 		for _, m := range ls.Retire(holding.ErrClosed) {
 			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
 				h.Dismiss()
@@ -158,6 +185,7 @@ func (s *Session) Close(ctx context.Context) error {
 		ls.Close()
 		s.Debts.OweLease(ls)
 	}
+	s.ending.Wait()
 	return holding.Unconfirmed(s.Debts.Pay(ctx))
 }
 
