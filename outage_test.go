@@ -141,6 +141,11 @@ func TestFewJoinsWithoutAnswer(t *testing.T) {
 		if _, err := l.Lock(context.Background()); !errors.Is(err, etcdlock.ErrNoAnswer) {
 			t.Errorf("Lock: %v", err)
 		}
+		ctx, leave := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		if _, err := l.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lock: %v", err)
+		}
+		leave()
 	}
 	n := int(sent.Load())
 	if n > 3 {
