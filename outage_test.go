@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -132,6 +133,48 @@ func TestManyWithoutAnswer(t *testing.T) {
 		t.Errorf("%v until the last one has failed", took)
 	}
 	link.Restore()
+}
+
+// TestFewJoinsWithoutAnswer: who calls Lock again and again while etcd is silent does not make more
+// and more requests that wait for it. All end when it answers.
+func TestFewJoinsWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	session, l := sessionLock(t, behind, "/pile", 4*time.Second)
+	session.ConnectTimeout = time.Second // four times what a first try may take
+	var sent atomic.Int32
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		switch kind := kindOf(method, request); {
+		case slices.Contains(joins, kind):
+			sent.Add(1)
+			return etcdtest.HoldRequest
+		case kind == "Read":
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	for range 2 {
+		if _, err := l.Lock(context.Background()); !errors.Is(err, etcdlock.ErrNoAnswer) {
+			t.Errorf("Lock: %v", err)
+		}
+		ctx, leave := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		if _, err := l.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lock: %v", err)
+		}
+		leave()
+	}
+	n := int(sent.Load())
+	if n > 3 {
+		t.Errorf("%d requests to join were made", n)
+	}
+	gate.Intercept(nil)
+	for range n {
+		gate.AwaitHeld(t).Release()
+	}
+	awaitNoWatch(t, l)
+	awaitKeys(t, s.Client(t), "", 0)
+	mustLock(t, l)
 }
 
 // TestTryLockAnswersInTime: an etcd that falls silent after some answers does not hold it up.

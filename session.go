@@ -23,6 +23,9 @@ import (
 // the end of their lines. Etcd 3.7.3 renews a lease only for a user who may write all keys under
 // it: a key that may not be written any more costs all locks of its session.
 //
+// After several requests whose outcome stays unknown, as when connections break, the next locks get
+// another lease. Those that have the one before keep it.
+//
 // Its methods may be called from any goroutine. The exported fields must not be written while one
 // of them, or of its locks, runs. A change counts from the session's next lease on.
 type Session struct {

@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -241,43 +242,62 @@ func TestLostBeforeItIsHandedOut(t *testing.T) {
 	}
 }
 
-// TestManyUnknownPlaces: a session is not kept busy by places that may never be created.
+// TestManyUnknownPlaces: a session is not kept busy by places that may never be created, also if a
+// lock of it is held all the time. It takes another lease, and ends the one before with its last
+// lock.
 func TestManyUnknownPlaces(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
-	session, l := sessionLock(t, behind, "/unknowns", 10*time.Second)
-	session.RefreshInterval = 100 * time.Millisecond
-	cancels := make(chan context.CancelFunc, 1)
-	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
-		if slices.Contains(joins, kindOf(method, request)) {
-			select {
-			case cancel := <-cancels:
-				cancel()
-			default:
-			}
-			return etcdtest.Drop
-		}
-		return etcdtest.Pass
-	})
-	for range 20 {
-		ctx, cancel := context.WithCancel(etcdtest.Context(t))
-		cancels <- cancel
-		if _, err := l.Lock(ctx); !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
+	client := s.Client(t)
+	session, sign := sessionLock(t, behind, "/sign", ttl)
+	mustLock(t, sign)
+	var late []*etcdtest.Held
+	intercept(gate, every, etcdtest.HoldRequest, joins...)
+	for range 10 {
+		w := startLock(t, lockIn(t, session, "/unknowns", "late"))
+		late = append(late, gate.AwaitHeld(t))
+		w.mustLeave(t)
 	}
 	gate.Intercept(nil)
-	client := s.Client(t)
-	etcdtest.Await(t, "the session to give its lease up", func(ctx context.Context) error {
-		leases, err := client.Leases(ctx)
-		if err == nil && len(leases.Leases) > 0 {
-			err = errors.New("it is there")
+	l := lockIn(t, session, "/unknowns", "me")
+	if held := mustLock(t, l); held.Lease() != sign.Holding().Lease() {
+		t.Error("another lease was taken for places whose requests may be answered soon")
+	}
+	mustUnlock(t, l)
+	for range 30 {
+		hit := intercept(gate, 1, etcdtest.Fail, joins...)
+		mustLock(t, l)
+		<-hit
+		mustUnlock(t, l)
+	}
+	const most = 3 + 10 + 2*8 // the held one's, the late ones', and those of two leases
+	if n := l.Watched(); n > most {
+		t.Errorf("%d watches", n)
+	}
+	awaitLeases(t, client, 2)
+
+	for _, one := range late[1:] {
+		if err := one.Release(); err != nil {
+			t.Errorf("under the lease of a lock that is held: %v", err)
 		}
-		return err
+	}
+	awaitKeys(t, client, "/unknowns/", 0)
+	mustUnlock(t, sign)
+	awaitLeases(t, client, 1)
+	if err := late[0].Release(); err == nil {
+		t.Error("what comes late is not fenced off")
+	}
+	mustLock(t, l)
+}
+
+// awaitLeases waits until etcd has n leases.
+func awaitLeases(t testing.TB, client *clientv3.Client, n int) {
+	t.Helper()
+	await(t, fmt.Sprintf("%d leases", n), func() (bool, any) {
+		leases, err := client.Leases(etcdtest.Context(t))
+		return err == nil && len(leases.Leases) == n, leases
 	})
-	held := mustLock(t, l)
-	awaitRenewals(t, l, held, 2)
 }
 
 // TestOverwrittenAndNotRevoked: a place that an operator has taken off its lease is removed when

@@ -13,7 +13,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
-	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Unlock has the owner end the holding.
@@ -139,15 +138,11 @@ func (h *Holding) GiveUp(ctx context.Context) {
 }
 
 // Clear fences off what a holding may have left whose place is lost, so that another one can be
-// taken. It waits for etcd as long as it takes.
+// taken. Without a lease of its own it has that done in the background, else it waits for etcd as
+// long as it takes.
 func (h *Holding) Clear(ctx context.Context) error {
 	if h.Lease.IsShared() {
 		h.Leave(ended)
-		// Each join whose outcome is unknown leaves something to look after: the next one waits
-		// until etcd answers.
-		if _, err := h.Lease.Read(ctx, wire.ProbeRead(h.Place.Lock)); !errors.Is(err, lease.ErrHistoryLost) {
-			return err
-		}
 		return nil
 	}
 	h.Abandon()

@@ -58,6 +58,7 @@ type Lease struct {
 
 	clock
 	members
+	users
 }
 
 // ID returns etcd's id of the lease.
@@ -152,13 +153,20 @@ func (l *Lease) Add(m Member, t Timing, log *slog.Logger) error {
 		l.members.mu.Unlock()
 		l.bound(t)
 	}
+	if !l.Use() {
+		l.Retire(ErrGone)
+	}
 	return l.add(m)
 }
 
 // Remove lets a member go. The goroutines of a lease that is not shared end with its last one.
 func (l *Lease) Remove(m Member) {
-	if l.remove(m) && !l.shared {
+	was, empty := l.remove(m)
+	if empty && !l.shared {
 		l.Close()
+	}
+	if was {
+		l.Done()
 	}
 }
 
@@ -226,9 +234,10 @@ func (l *Lease) expire() {
 	l.Fail(ErrGone)
 }
 
-// IsReady reports whether a shared lease can serve without being renewed first. Nil cannot.
+// IsReady reports whether a shared lease can serve new members without being renewed first. Nil
+// cannot.
 func (l *Lease) IsReady() bool {
-	return l != nil && l.Err() == nil && l.ValidUntil().Until() > l.timing.Grace+2*l.first
+	return l != nil && l.Err() == nil && !l.IsCrowded() && l.ValidUntil().Until() > l.timing.Grace+2*l.first
 }
 
 // SleepUntil waits for an instant and reports whether ctx is still alive.

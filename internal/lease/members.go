@@ -35,8 +35,9 @@ type Member interface {
 
 // A Remnant is something under the lease that has to be removed when it appears.
 type Remnant interface {
-	OnRenewed() // the lease was renewed
-	Forget()    // the lease is given up, and takes the remnant along
+	OnRenewed()  // the lease was renewed
+	Forget()     // the lease is given up, and takes the remnant along
+	Lasts() bool // it may be there for as long as the lease
 }
 
 // A Slot is the part of a member that belongs to its lease. The zero Slot is that of a member that
@@ -88,13 +89,13 @@ func (s *members) revive() {
 	}
 }
 
-// remove lets a member go, and reports whether it was the last one.
-func (s *members) remove(m Member) (empty bool) {
+// remove lets a member go, and reports whether it was one, and the last one.
+func (s *members) remove(m Member) (was, empty bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slot := m.Slot()
 	if !slot.used {
-		return false
+		return false, false
 	}
 	last := len(s.all) - 1
 	s.all[slot.index] = s.all[last]
@@ -102,7 +103,7 @@ func (s *members) remove(m Member) (empty bool) {
 	s.all[last] = nil
 	s.all = s.all[:last]
 	slot.used = false
-	return last == 0
+	return true, last == 0
 }
 
 // Close ends the goroutines of the lease and waits for them. The lease itself stays.
@@ -292,14 +293,31 @@ func (s *members) nextUnread() []Member {
 	return some
 }
 
-// mostRemnants is how many remnants are waited for under a lease that nobody needs.
-const mostRemnants = 16
+// mostRemnants is how many remnants that last a lease may have before it gets no new members, who
+// could leave more of them. Each costs a watch, and a read for each renewal.
+const mostRemnants = 8
 
-// Track has a remnant told of renewals.
-func (s *members) Track(r Remnant) {
+// IsCrowded reports whether the lease should get no new members.
+func (s *members) IsCrowded() bool {
+	last := 0
+	for _, r := range s.everyRemnant() {
+		if r.Lasts() {
+			last++
+		}
+	}
+	return last >= mostRemnants
+}
+
+// Track has a remnant told of renewals. It reports false if the lease is useless, and takes the
+// remnant along.
+func (s *members) Track(r Remnant) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over != nil || s.ctx == nil || s.ctx.Err() != nil {
+		return false
+	}
 	s.remnants = append(s.remnants, r)
+	return true
 }
 
 // Untrack ends that.
@@ -313,22 +331,6 @@ func (s *members) everyRemnant() []Remnant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.remnants)
-}
-
-// leaveToRemnants gives the lease up if only remnants are left, and many of them: it takes them
-// along when it runs out. It reports whether it does.
-func (s *members) leaveToRemnants() bool {
-	s.mu.Lock()
-	leaves := len(s.all) == 0 && len(s.remnants) > mostRemnants && s.ctx != nil
-	if leaves {
-		s.over = cmp.Or(s.over, ErrGone)
-		s.cancel()
-	}
-	s.mu.Unlock()
-	if leaves {
-		s.forgetRemnants()
-	}
-	return leaves
 }
 
 func (s *members) forgetRemnants() {

@@ -100,9 +100,6 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if l.ValidUntil().Until() <= 0 { // after a suspend, and the watchdog has not looked yet
 		l.expire()
 	}
-	if l.leaveToRemnants() {
-		return true
-	}
 	renewed := false
 	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) {
 		renewed = true

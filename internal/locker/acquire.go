@@ -20,6 +20,9 @@ import (
 // least half of its life before it.
 func (l *Locker) prepare(ctx context.Context, s Settings) (*lease.Lease, error) {
 	if l.session.IsShared {
+		if err := l.awaitAnswer(ctx, s); err != nil {
+			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
+		}
 		return l.session.Prepare(ctx, l.key, s.Timing, s.Log)
 	}
 	if err := l.session.Err(); err != nil {
@@ -37,6 +40,22 @@ func (l *Locker) prepare(ctx context.Context, s Settings) (*lease.Lease, error) 
 		l.session.Debts.PayNow(ctx)
 	}
 	return ls, err
+}
+
+// awaitAnswer waits until etcd answers, if it has not answered each request to join of the place
+// before. Such a place leaves something to look after, and the next one would leave more.
+func (l *Locker) awaitAnswer(ctx context.Context, s Settings) error {
+	if l.unknown == nil || l.unknown.Settled() || l.unknown.Lease.Err() != nil {
+		l.unknown = nil
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Connect, holding.ErrNoAnswer)
+	defer cancel()
+	_, err := l.unknown.Lease.Read(ctx, wire.ProbeRead(l.key))
+	if errors.Is(err, lease.ErrHistoryLost) { // nothing of the place is left
+		return nil
+	}
+	return err
 }
 
 // acquire takes a place in line and waits for its turn. Unanswered rings if etcd does not answer at
@@ -63,6 +82,9 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 				unanswered.Stop()
 			}
 		})
+		if l.unknown = nil; ls.IsShared() && !h.Settled() {
+			l.unknown = h.Contender
+		}
 		if err == nil {
 			s.Log.Debug("lock acquired", "key", l.key, "token", h.Token())
 			return h, nil

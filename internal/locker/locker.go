@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/session"
 )
 
@@ -37,8 +38,9 @@ type Locker struct {
 
 	// Guarded by turn:
 	places
-	atHand *lease.Lease // of its own, without a place in line
-	alone  bool         // the lock was acquired at once the last time
+	atHand  *lease.Lease     // of its own, without a place in line
+	unknown *queue.Contender // the last one, if a request to join was not answered by its end; or nil
+	alone   bool             // the lock was acquired at once the last time
 }
 
 // New returns a locker that holds nothing.

@@ -48,7 +48,7 @@ func New(o Options, user User) *Contender {
 	d.Options, d.user, d.self = o, user, c
 	d.m, d.wake = protocol.New(config), make(chan struct{}, 1)
 	d.requests.Options = &d.Options
-	d.requests.settled = d.settled
+	d.requests.settled, d.requests.joins = d.settled, make(chan struct{}, joinsAtOnce)
 	return c
 }
 
@@ -157,6 +157,8 @@ type Released struct {
 // on when validity has ended, or ctx is done: a lease that is not shared is not renewed any more.
 // What is left then goes with the lease, or, if that is shared, is removed in the background.
 func (c *Contender) Release(ctx context.Context) Released {
+	c.Lease.Use() // what is revoked is not given back
+	defer c.Lease.Done()
 	c.Lease.Remove(c)
 	c.requests.ends.Store(true)
 	c.drive(ctx, protocol.Release{}, func() bool { return c.released != nil || c.gone })

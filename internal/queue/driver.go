@@ -141,7 +141,9 @@ func (d *driver) do(e protocol.Effect) {
 	case protocol.Track:
 		if !d.tracked {
 			d.tracked = true
-			d.Lease.Track(d.self)
+			if !d.Lease.Track(d.self) {
+				d.stepLocked(protocol.LeaseLost{})
+			}
 		}
 	default:
 		d.tell(e)

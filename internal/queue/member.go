@@ -20,6 +20,7 @@ type member struct {
 	driver
 	slot      lease.Slot
 	confirmed atomic.Bool // the lock is held, and there is time to use it
+	renewed   atomic.Bool // the lease was renewed
 }
 
 // Slot returns the part of the member that belongs to the lease.
@@ -53,6 +54,7 @@ func (m *member) OnRenewed() {
 	if m.sight.isLost() {
 		m.Lease.ScheduleRead(m)
 	}
+	m.renewed.Store(true)
 	m.step(protocol.Renewed{})
 	if m.OnRenew != nil && m.state() == protocol.Held {
 		m.Lease.Notices.Post(m.OnRenew)
@@ -78,6 +80,12 @@ func (m *member) OnExpired() bool {
 // OnLeaseLost is told that the lease is useless.
 func (m *member) OnLeaseLost(err error) {
 	m.step(protocol.LeaseLost{History: errors.Is(err, lease.ErrHistoryLost)})
+}
+
+// Lasts reports whether a remnant may be there for as long as the lease: no answer can come to some
+// request to join, or it is there since before a renewal.
+func (m *member) Lasts() bool {
+	return m.requests.unsettled.Load() > 0 && len(m.requests.joins) == 0 || m.renewed.Load()
 }
 
 // Forget is told that the lease is given up, and takes along what is left.

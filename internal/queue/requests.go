@@ -26,6 +26,9 @@ type requests struct {
 	unsettled atomic.Int64
 	settled   func() // is called when there are none any more
 
+	// Holds one token for each request to join that is under way.
+	joins chan struct{}
+
 	ends atomic.Bool // what is asked for is useless when validity has ended
 	busy atomic.Pointer[Line]
 }
@@ -98,7 +101,8 @@ func (q *requests) request(ctx context.Context, r protocol.Request) (resp *pb.Tx
 // tryToJoin makes a request that creates the place. If it is not answered in time it is made again.
 //
 // What was not answered may be applied later, when the place is gone. It creates a place at which
-// nobody stands, so that nobody works under it, and is waited for.
+// nobody stands, so that nobody works under it, and is waited for. So a try is not given up when its
+// time is over, and no other begins beside as many as joinsAtOnce.
 func (q *requests) tryToJoin(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	try := func(again bool) func(context.Context) (*pb.TxnResponse, error) {
 		req := translate.Txn(q.Place, r, again)
@@ -114,11 +118,19 @@ func (q *requests) tryToJoin(ctx context.Context, r protocol.Request) (resp *pb.
 	return resp, true, err
 }
 
+// joinsAtOnce is how many requests to join one contender has under way.
+const joinsAtOnce = 3
+
 // join makes one try. It goes on when ctx has ended, for as long as the lease is looked after.
 func (q *requests) join(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	type result struct {
 		answer *pb.TxnResponse
 		err    error
+	}
+	select {
+	case q.joins <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	done := make(chan result, 1)
 	q.unsettled.Add(1)
@@ -129,11 +141,13 @@ func (q *requests) join(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 	}
 	if !q.Lease.Go(func(ctx context.Context) {
 		resp, err := q.Lease.Txn(ctx, req)
+		<-q.joins
 		if err == nil || lease.IsFinal(err) || retry.Classify(err) == retry.NotNow {
 			settle()
 		}
 		done <- result{resp, err}
 	}) {
+		<-q.joins
 		settle()
 		return nil, lease.ErrGone
 	}

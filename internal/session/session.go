@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -34,8 +35,10 @@ type Session struct {
 	turn   chan struct{} // holds one token for who may change the lease
 	closer chan struct{} // holds one token for Close
 
-	mu    sync.Mutex
-	lease *lease.Lease
+	mu     sync.Mutex
+	lease  *lease.Lease
+	others []*lease.Lease // those before it that were crowded; each ends after its last lock
+	ending sync.WaitGroup // the ends of those
 }
 
 // New returns a session without a lease. Nothing is sent to etcd.
@@ -47,7 +50,8 @@ func New(client *clientv3.Client, isShared bool) *Session {
 
 // Prepare returns the lease that is shared, for a lock that asks for it, if one does. A lease that
 // has not been renewed for long is renewed first, to see whether etcd answers. Behind that the
-// lock's key is read: no other need be readable.
+// lock's key is read: no other need be readable. One that is crowded is left to the locks that have
+// it.
 func (s *Session) Prepare(ctx context.Context, lock string, t lease.Timing, log *slog.Logger) (*lease.Lease, error) {
 	ls, err := s.present()
 	if err != nil || ls.IsReady() {
@@ -64,7 +68,7 @@ func (s *Session) Prepare(ctx context.Context, lock string, t lease.Timing, log 
 	if ls, err = s.present(); err != nil || ls.IsReady() {
 		return ls, err
 	}
-	if ls != nil && ls.Err() == nil {
+	if ls != nil && ls.Err() == nil && !ls.IsCrowded() {
 		if err = ls.RenewNow(limited, lock); err == nil {
 			return ls, nil
 		}
@@ -72,15 +76,11 @@ func (s *Session) Prepare(ctx context.Context, lock string, t lease.Timing, log 
 			return nil, fmt.Errorf("renewing the session's lease: %w", err)
 		}
 	}
-	old := ls
 	if ls, err = s.Grant(ctx, t); err != nil {
 		if s.Open.Err() != nil { // Close has paid already
 			s.Debts.PayNow(context.WithoutCancel(ctx))
 		}
 		return nil, err
-	}
-	if old != nil { // a place under it would be granted the lock, and nobody serves it
-		s.Debts.OweLease(old)
 	}
 	err = s.adopt(ctx, ls, t, log)
 	s.Debts.PayNow(ctx)
@@ -113,11 +113,36 @@ func (s *Session) adopt(ctx context.Context, ls *lease.Lease, t lease.Timing, lo
 	ls.Share(t, log)
 	old := s.lease
 	s.lease = ls
+	serves := old != nil && old.Err() == nil
+	if serves {
+		s.others = append(s.others, old)
+	}
 	s.mu.Unlock()
-	if old != nil {
+	switch {
+	case serves:
+		old.AfterLast(func() { s.endOther(old) })
+	case old != nil: // a place under it would be granted the lock, and nobody serves it
 		old.Close()
+		s.Debts.OweLease(old)
 	}
 	return nil
+}
+
+// endOther ends a lease that was crowded and has no locks any more. What may still appear under it
+// is fenced off.
+func (s *Session) endOther(ls *lease.Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Err() != nil { // Close ends it
+		return
+	}
+	s.others = slices.DeleteFunc(s.others, func(one *lease.Lease) bool { return one == ls })
+	s.ending.Go(func() {
+		ls.Retire(lease.ErrGone)
+		ls.Close()
+		s.Debts.OweLease(ls)
+		s.Debts.PayNow(s.Open)
+	})
 }
 
 // Grant asks for a lease until etcd answers, at most for the time that the settings allow.
@@ -135,20 +160,23 @@ func (s *Session) Grant(ctx context.Context, t lease.Timing) (*lease.Lease, erro
 	return ls, err
 }
 
-// End is the part of Close that sends nothing. It returns the lease that was shared, or nil.
-func (s *Session) End() *lease.Lease {
+// End is the part of Close that sends nothing. It returns the leases that were shared.
+func (s *Session) End() []*lease.Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ls := s.lease
-	s.lease = nil
+	all := s.others
+	if s.lease != nil {
+		all = append(all, s.lease)
+	}
+	s.lease, s.others = nil, nil
 	s.end()
-	return ls
+	return all
 }
 
-// Close ends the session and what is held, and revokes the lease. Its error is ErrUnconfirmed. A
-// second call waits for the first one: until then not all is owed.
+// Close ends the session and what is held, and revokes the leases. Its error is ErrUnconfirmed.
+// A second call waits for the first one: until then not all is owed.
 func (s *Session) Close(ctx context.Context) error {
-	ls := s.End()
+	all := s.End()
 	defer s.EndIdle()
 	ctx, done := debts.Allow(ctx)
 	defer done()
@@ -158,7 +186,7 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return holding.Unconfirmed(context.Cause(ctx))
 	}
-	if ls != nil {
+	for _, ls := range all {
 		for _, m := range ls.Retire(holding.ErrClosed) {
 			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
 				h.Dismiss()
@@ -167,6 +195,7 @@ func (s *Session) Close(ctx context.Context) error {
 		ls.Close()
 		s.Debts.OweLease(ls)
 	}
+	s.ending.Wait()
 	return holding.Unconfirmed(s.Debts.Pay(ctx))
 }
 
