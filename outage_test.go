@@ -70,7 +70,7 @@ func TestNoAnswerWhileStartingOver(t *testing.T) {
 	})
 }
 
-// TestNoAnswerToAnyJoin: that etcd answers everything else does not make Lock wait without end, with
+// TestNoAnswerToAnyJoin: that etcd answers everything else does not make Lock wait without end, for
 // one place after another.
 func TestNoAnswerToAnyJoin(t *testing.T) {
 	t.Parallel()

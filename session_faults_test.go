@@ -361,7 +361,7 @@ func TestLockBesideAnUnreadableOne(t *testing.T) {
 	mustUnlock(t, l)
 	permit(t, s, "/last", clientv3.PermWrite)
 	permit(t, s, "/last/", clientv3.PermWrite)
-	time.Sleep(3 * time.Second) // nothing tells that the lease must be renewed before a lock uses it
+	time.Sleep(3 * time.Second) // nothing tells that the lease must be renewed before its next use
 	mustLock(t, lockIn(t, session, "/next", "me"))
 	if _, err := l.Lock(etcdtest.Context(t)); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("Lock of what may not be read: %v", err)

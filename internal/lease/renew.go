@@ -15,9 +15,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
-// RenewNow renews the lease beside the renewer, and reads the states of a lock's members, or if they
-// have none the lock's key. With an empty key it reads what the renewer would. If that is nothing,
-// the renewal does not count, and the lease is useless (ErrGone).
+// RenewNow renews the lease beside the renewer, and reads the states of some members, or the lock's
+// key if they have none. With an empty key it reads what the renewer would. If that is nothing, the
+// renewal does not count, and the lease is useless (ErrGone).
 func (l *Lease) RenewNow(ctx context.Context, lock string, some ...Member) error {
 	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) {
 		if lock == "" {
