@@ -23,11 +23,12 @@ var library = map[string][]string{
 	"internal/queue":     {"internal/translate", "internal/protocol", "internal/lease", "internal/watch", "internal/retry"},
 	"internal/translate": {"internal/protocol"},
 	"internal/protocol":  nil,
-	"internal/lease":     {"internal/watch", "internal/keepalive", "internal/retry", "internal/perclient"},
+	"internal/lease":     {"internal/users", "internal/watch", "internal/keepalive", "internal/retry", "internal/perclient"},
 	"internal/watch":     {"internal/retry", "internal/perclient"},
 	"internal/keepalive": {"internal/retry", "internal/perclient"},
 	"internal/retry":     nil,
 	"internal/perclient": nil,
+	"internal/users":     nil,
 	"internal/wire":      nil,
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/notices"
 	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/users"
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
 
@@ -58,7 +59,7 @@ type Lease struct {
 
 	clock
 	members
-	users
+	users.Users // its members, and those who have left and still give back what they held
 }
 
 // ID returns etcd's id of the lease.

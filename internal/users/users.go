@@ -1,0 +1,48 @@
+// Package users counts who uses something that ends with its last user.
+package users
+
+import "sync"
+
+// Users are those who use something. The zero Users is nobody.
+type Users struct {
+	mu    sync.Mutex
+	n     int
+	last  func() // is called when nobody uses it any more; nil: it goes on
+	ended bool   // that was done
+}
+
+// Use counts one user more. It reports whether it can be used.
+func (u *Users) Use() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.n++
+	return !u.ended
+}
+
+// Done counts one user less.
+func (u *Users) Done() {
+	u.mu.Lock()
+	u.n--
+	u.mu.Unlock()
+	u.check()
+}
+
+// AfterLast has a function called, once, when nobody uses it any more. From then on nobody can.
+func (u *Users) AfterLast(do func()) {
+	u.mu.Lock()
+	u.last = do
+	u.mu.Unlock()
+	u.check()
+}
+
+func (u *Users) check() {
+	u.mu.Lock()
+	do := u.last
+	if u.n > 0 || do == nil {
+		u.mu.Unlock()
+		return
+	}
+	u.last, u.ended = nil, true
+	u.mu.Unlock()
+	do()
+}

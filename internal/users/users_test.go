@@ -1,0 +1,31 @@
+package users
+
+import "testing"
+
+// TestAfterLast: what is to be done after the last user is done once, be it that nobody is there
+// already, and nobody comes after it.
+func TestAfterLast(t *testing.T) {
+	for _, n := range []int{0, 2} {
+		var u Users
+		for range n {
+			if !u.Use() {
+				t.Fatal("it has ended before its end was asked for")
+			}
+		}
+		calls := 0
+		u.AfterLast(func() { calls++ })
+		for range n {
+			if calls > 0 {
+				t.Error("it has ended with a user")
+			}
+			u.Done()
+		}
+		if calls != 1 || u.Use() {
+			t.Errorf("%d users: ended %d times", n, calls)
+		}
+		u.Done()
+		if calls != 1 {
+			t.Error("it has ended twice")
+		}
+	}
+}
