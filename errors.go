@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 )
 
 // Sentinels, to be asked for with errors.Is.
@@ -128,7 +128,7 @@ func (e *LostError) Unwrap() []error {
 // public makes what users get of what happens to a lock.
 var public = &holding.Public{
 	Held: func(h *holding.Holding) any { return &Held{h} },
-	Lost: func(h *holding.Holding, why protocol.Reason, cause error) (fmt.Stringer, error) {
+	Lost: func(h *holding.Holding, why message.Reason, cause error) (fmt.Stringer, error) {
 		lost := &LostError{Key: h.Place.Lock, ID: h.Place.ID, Token: h.Token(), Reason: Reason(why), Err: cause}
 		return lost.Reason, lost
 	},

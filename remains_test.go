@@ -197,7 +197,8 @@ func TestPlacePutAgain(t *testing.T) {
 		}
 		must(t)(client.Delete(ctx, old.key))
 		_, err = client.Put(ctx, old.key, string(before.Kvs[0].Value), clientv3.WithLease(old.lease))
-		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) { // a lease of its own goes at once
+		// A lease of its own goes at once.
+		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Fatal(err)
 		}
 		w.mustWait(t)

@@ -67,7 +67,8 @@ func New(client *clientv3.Client) *Debts {
 // runs out.
 func (d *Debts) OweLease(l *lease.Lease) {
 	until := l.ValidUntil()
-	d.owe(debt{remove: d.revoke(l.ID(), l.First()), until: until, ends: until.Add(l.TTL())}) // an election prolongs it
+	// An election prolongs it.
+	d.owe(debt{remove: d.revoke(l.ID(), l.First()), until: until, ends: until.Add(l.TTL())})
 }
 
 // OweGrant is OweLease for a lease without keys, of which it is not known whether etcd has it.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/perclient"
-	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
 )
@@ -35,9 +35,9 @@ func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (reusable bool, e
 // outcome says what came of a release.
 func (h *Holding) outcome(ctx context.Context, r queue.Released) (reusable bool, err error) {
 	switch {
-	case r.Reason == protocol.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
+	case r.Reason == message.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
 		return false, nil // Close of the session has given it back
-	case r.Reason != protocol.NotLost:
+	case r.Reason != message.NotLost:
 		if !r.Confirmed { // it was lost at the last moment, and all is there
 			h.fence(ctx)
 		}
@@ -74,7 +74,7 @@ func (h *Holding) withdraw(ctx context.Context) error {
 	case unseen:
 		h.lookWithoutLease(ctx)
 		lost = nil // the revocation says more
-	case r.Reason == protocol.PlaceLost:
+	case r.Reason == message.PlaceLost:
 		h.removeWithoutLease(ctx)
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func (h *Holding) withdraw(ctx context.Context) error {
 
 // compare reads how the lock was lost, if it was, in half of the time: the other half is for the
 // revocation.
-func (h *Holding) compare(ctx context.Context) (protocol.Reason, error) {
+func (h *Holding) compare(ctx context.Context) (message.Reason, error) {
 	end, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
 	defer cancel()

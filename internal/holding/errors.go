@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 )
 
 // Sentinels. Package etcdlock exports them, and says what they mean.
@@ -22,7 +22,7 @@ var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 // Public makes what users get. It has the types of package etcdlock, which imports this one.
 type Public struct {
 	Held func(h *Holding) any
-	Lost func(h *Holding, why protocol.Reason, cause error) (reason fmt.Stringer, err error)
+	Lost func(h *Holding, why message.Reason, cause error) (reason fmt.Stringer, err error)
 	Busy func(key string, held bool, holder string, place int) error
 }
 

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/queue"
 )
 
@@ -70,8 +70,8 @@ func (h *Holding) Waiting() {
 }
 
 // Lost ends the contexts that were handed out.
-func (h *Holding) Lost(why protocol.Reason, cause error) {
-	if why != protocol.Unrenewed {
+func (h *Holding) Lost(why message.Reason, cause error) {
+	if why != message.Unrenewed {
 		cause = nil
 	}
 	reason, lost := h.lock.Public.Lost(h, why, cause)
@@ -122,7 +122,7 @@ func (h *Holding) LostError() error {
 	if lost = h.knownLoss(); lost != nil {
 		return lost
 	}
-	_, lost = h.lock.Public.Lost(h, protocol.Unrenewed, h.Why())
+	_, lost = h.lock.Public.Lost(h, message.Unrenewed, h.Why())
 	return lost
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -96,7 +96,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 			continue
 		}
 		var end *queue.EndError
-		if errors.As(err, &end) && end.End == protocol.Busy {
+		if errors.As(err, &end) && end.End == message.Busy {
 			return nil, l.busy(ctx, h, nothing)
 		}
 		l.under = nil
@@ -125,7 +125,7 @@ func causeOf(ctx context.Context, err error) error {
 		return retry.Cause(ctx, err)
 	case retry.IsNoSpace(err):
 		return rpctypes.ErrNoSpace
-	case errors.As(err, &end) && end.End == protocol.Failed:
+	case errors.As(err, &end) && end.End == message.Failed:
 		return end.Err
 	}
 	return err

@@ -38,9 +38,10 @@ type Locker struct {
 
 	// Guarded by turn:
 	places
-	atHand  *lease.Lease     // of its own, without a place in line
-	unknown *queue.Contender // the last one, if a request to join was not answered by its end; or nil
-	alone   bool             // the lock was acquired at once the last time
+	atHand *lease.Lease // of its own, without a place in line
+	// The last one, if a request to join was not answered by its end; or nil.
+	unknown *queue.Contender
+	alone   bool // the lock was acquired at once the last time
 }
 
 // New returns a locker that holds nothing.

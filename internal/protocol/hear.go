@@ -1,14 +1,16 @@
 package protocol
 
+import "github.com/etcdlock/etcdlock/internal/message"
+
 // hearing is a machine that draws conclusions from what watches and reads tell.
 type hearing struct{ *Machine }
 
-func (m hearing) watching(w Watching) {
+func (m hearing) watching(w message.Watching) {
 	if m.state >= Leaving {
 		leaving(m).recheck()
 		return
 	}
-	m.catchUp(m.pos.created(w))
+	m.catchUp(m.pos.Created(w))
 }
 
 func (m hearing) catchUp(read, missedTail bool) {
@@ -17,74 +19,74 @@ func (m hearing) catchUp(read, missedTail bool) {
 	}
 	m.forgetTail()
 	if read {
-		m.do(Effect{Do: Observe})
+		m.do(message.Effect{Do: message.Observe})
 	}
 }
 
 func (m hearing) forgetTail() {
-	if m.pos.next.Joined != 0 {
-		m.unwatch(OnTail)
+	if m.pos.Next.Joined != 0 {
+		m.unwatch(message.OnTail)
 	}
 }
 
 func (m hearing) rewatchTail() {
-	m.unwatch(OnTail)
-	m.pos.changes, m.pos.tailSince = nil, 0
-	m.watch(OnTail, "", m.pos.create+1)
+	m.unwatch(message.OnTail)
+	m.pos.Changes, m.pos.TailSince = nil, 0
+	m.watch(message.OnTail, "", m.pos.Create+1)
 }
 
-func (m hearing) event(e Event) {
+func (m hearing) event(e message.Event) {
 	switch {
 	case m.state >= Leaving:
-		if e.Of == OnPlace {
+		if e.Of == message.OnPlace {
 			leaving(m).recheck()
 		}
 		return
-	case e.Of == OnTail:
-		if m.pos.watches[OnTail] {
-			m.pos.follow(e)
+	case e.Of == message.OnTail:
+		if m.pos.Watches[message.OnTail] {
+			m.pos.Follow(e)
 			m.forgetTail()
 		}
 		return
 	case m.token != 0: // only what made it so is no news
-		if e.KV.Mod > m.token && (e.Of == OnLock || e.Of == OnPlace) {
-			m.do(Effect{Do: Observe})
+		if e.KV.Mod > m.token && (e.Of == message.OnLock || e.Of == message.OnPlace) {
+			m.do(message.Effect{Do: message.Observe})
 		}
 		return
-	case e.Of == OnAhead:
-		m.pos.passed(e)
-	case e.Of == OnPlace:
+	case e.Of == message.OnAhead:
+		m.pos.Passed(e)
+	case e.Of == message.OnPlace:
 		m.ownEvent(e)
 	}
 	waiting(m).reconsider()
 }
 
-func (m hearing) ownEvent(e Event) {
+func (m hearing) ownEvent(e message.Event) {
 	switch {
 	case !e.Deleted && e.KV.Create == e.KV.Mod:
-		if m.pos.create > 0 && e.KV.Mod > m.pos.create {
-			m.do(Effect{Do: Observe})
+		if m.pos.Create > 0 && e.KV.Mod > m.pos.Create {
+			m.do(message.Effect{Do: message.Observe})
 		}
 	case !e.Deleted && e.KV.Lease == m.Lease && e.KV.Value == m.Record:
-		m.pos.written = e.KV.Mod
+		m.pos.Written = e.KV.Mod
 	default:
-		m.do(Effect{Do: Observe})
+		m.do(message.Effect{Do: message.Observe})
 	}
 }
 
-func (m hearing) observation(o Observation) {
-	if m.state >= Leaving || m.pos.create <= 0 || o.Rev < max(m.pos.create, m.token) {
+func (m hearing) observation(o message.Observation) {
+	if m.state >= Leaving || m.pos.Create <= 0 || o.Rev < max(m.pos.Create, m.token) {
 		return
 	}
 	if m.token == 0 {
 		if o.Of != "" {
-			m.pos.observeAhead(o.Of, o.Keys.Lock, o.Ahead)
+			m.pos.ObserveAhead(o.Of, o.Keys.Lock, o.Ahead)
 		}
-		m.pos.observe(o.Keys)
+		m.pos.Observe(o.Keys)
 		waiting(m).reconsider()
 		return
 	}
-	if reason := m.Compare(o.Keys); reason != NotLost {
+	if reason := m.Compare(o.Keys); reason != message.NotLost {
 		holding(m).lose(reason)
 	}
 }

@@ -1,17 +1,19 @@
 package protocol
 
+import "github.com/etcdlock/etcdlock/internal/message"
+
 // holding is a machine that has the lock, or has lost it.
 type holding struct{ *Machine }
 
 func (m holding) hold(token int64) {
 	m.token = token
-	m.unwatch(OnAhead)
+	m.unwatch(message.OnAhead)
 	if m.cancelled {
-		leaving(m).giveUp(Cancelled)
+		leaving(m).giveUp(message.Cancelled)
 		return
 	}
 	m.transition(Held, noStep)
-	m.do(Effect{Do: TellHeld, Token: token})
+	m.do(message.Effect{Do: message.TellHeld, Token: token})
 	if m.lasting {
 		m.watchHeld()
 	}
@@ -21,41 +23,41 @@ func (m holding) watchHeld() {
 	if m.expired {
 		return
 	}
-	m.watch(OnLock, m.Lock, 0)
-	m.watch(OnPlace, m.Place, 0)
-	if m.pos.next.Joined == 0 && m.Linked {
-		m.watch(OnTail, "", m.pos.create+1)
+	m.watch(message.OnLock, m.Lock, 0)
+	m.watch(message.OnPlace, m.Place, 0)
+	if m.pos.Next.Joined == 0 && m.Linked {
+		m.watch(message.OnTail, "", m.pos.Create+1)
 	}
 }
 
-func (m *Machine) Compare(k Keys) Reason {
+func (m *Machine) Compare(k message.Keys) message.Reason {
 	switch {
 	case !k.Place.Exists() && !k.Lock.Exists():
-		return LeaseGone
-	case k.Place.Create != m.pos.create || k.Place.Mod != m.token:
-		return PlaceLost
+		return message.LeaseGone
+	case k.Place.Create != m.pos.Create || k.Place.Mod != m.token:
+		return message.PlaceLost
 	case !k.Lock.Exists():
-		return KeyDeleted
+		return message.KeyDeleted
 	case k.Lock.Mod != m.token:
-		return KeyOverwritten
+		return message.KeyOverwritten
 	}
-	return NotLost
+	return message.NotLost
 }
 
-func (m holding) lose(reason Reason) {
+func (m holding) lose(reason message.Reason) {
 	switch m.state {
 	case Held:
 		m.lost = reason
 		m.transition(Lost, noStep)
-		m.do(Effect{Do: TellLost, Reason: reason})
+		m.do(message.Effect{Do: message.TellLost, Reason: reason})
 	case Lost:
 	default:
 		return
 	}
-	m.taken = m.taken || reason == PlaceLost
+	m.taken = m.taken || reason == message.PlaceLost
 	if reason.Forced() {
 		m.expire()
-		if reason == PlaceLost && m.Shared {
+		if reason == message.PlaceLost && m.Shared {
 			leaving(m).clear()
 		}
 	}
@@ -67,5 +69,5 @@ func (m holding) expire() {
 	}
 	m.expired = true
 	m.unwatchAll()
-	m.do(Effect{Do: TellExpired})
+	m.do(message.Effect{Do: message.TellExpired})
 }

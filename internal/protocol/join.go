@@ -1,5 +1,7 @@
 package protocol
 
+import "github.com/etcdlock/etcdlock/internal/message"
+
 // joining is a machine that is about to get a place.
 type joining struct{ *Machine }
 
@@ -8,12 +10,12 @@ type joining struct{ *Machine }
 func (m joining) acquire() {
 	m.transition(Joining, noStep)
 	if m.noLease {
-		m.nothingWritten(m.pos.end)
+		m.nothingWritten(m.pos.End)
 		return
 	}
 	if m.Try || m.Lone {
 		m.settled = false
-		m.send(joinAlone, Request{Name: AcquireIfFree})
+		m.send(joinAlone, message.Request{Name: message.AcquireIfFree})
 		return
 	}
 	m.join()
@@ -21,37 +23,37 @@ func (m joining) acquire() {
 
 // join takes the lock if nobody is there, else a place at the end of the line.
 func (m joining) join() {
-	m.watch(OnPlace, m.Place, 0)
+	m.watch(message.OnPlace, m.Place, 0)
 	if m.Linked {
-		m.watch(OnTail, "", 0)
+		m.watch(message.OnTail, "", 0)
 	}
 	m.settled = false
-	m.send(joinLine, Request{Name: AcquireOrJoin})
+	m.send(joinLine, message.Request{Name: message.AcquireOrJoin})
 }
 
-func (m joining) joinAnswer(a Answer) {
+func (m joining) joinAnswer(a message.Answer) {
 	switch m.step {
 	case joinAlone, joinLine:
 		m.joined(a)
 	case joinBusy:
 		switch {
-		case a.Outcome != Applied:
+		case a.Outcome != message.Applied:
 			m.readFailed(a)
 		case m.orphan && m.isOwn(a.Keys.Lock):
 			m.readWritten(a.Keys.Lock)
 		case a.Keys.Lock.Exists():
-			m.nothingWritten(Busy)
+			m.nothingWritten(message.Busy)
 		default:
-			m.send(joinNewest, Request{Name: ReadNewest})
+			m.send(joinNewest, message.Request{Name: message.ReadNewest})
 		}
 	case joinNewest:
 		switch {
-		case a.Outcome != Applied:
+		case a.Outcome != message.Applied:
 			m.readFailed(a)
 		case a.Some:
-			m.nothingWritten(Busy)
+			m.nothingWritten(message.Busy)
 		case m.cancelled:
-			m.nothingWritten(Cancelled)
+			m.nothingWritten(message.Cancelled)
 		default: // what is there is not a place in line
 			m.join()
 		}
@@ -61,35 +63,35 @@ func (m joining) joinAnswer(a Answer) {
 }
 
 // joined takes the answer to a request that creates the place.
-func (m joining) joined(a Answer) {
+func (m joining) joined(a message.Answer) {
 	alone := m.step == joinAlone
 	switch {
-	case a.Outcome == Applied: // nobody was there
-		m.entered(a.Rev, a.Rev, false, KV{})
-	case a.Outcome == Refused && a.Ours: // by an earlier try
+	case a.Outcome == message.Applied: // nobody was there
+		m.entered(a.Rev, a.Rev, false, message.KV{})
+	case a.Outcome == message.Refused && a.Ours: // by an earlier try
 		token := int64(0)
 		m.orphan = true
-		if a.Keys.holds() {
+		if a.Keys.Holds() {
 			token = a.Keys.Place.Mod
 		}
 		// If the lock was passed to it meanwhile, the tail names it all the same.
 		create := a.Keys.Place.Create
 		m.entered(create, token, !alone && m.Linked && token != create, a.Keys.Lock)
-	case a.Outcome == Refused && a.Else:
-		m.pos.ahead = a.Ahead
+	case a.Outcome == message.Refused && a.Else:
+		m.pos.Ahead = a.Ahead
 		m.orphan = m.orphan || a.Repeated
 		m.entered(a.Rev, 0, m.Linked, a.Keys.Lock)
-	case a.Outcome == Refused && a.Repeated && !m.orphan:
+	case a.Outcome == message.Refused && a.Repeated && !m.orphan:
 		m.orphan = true // an earlier try may have won, and somebody may have deleted its place
 		m.joined(a)
-	case a.Outcome == Refused && m.cancelled:
-		m.nothingWritten(Cancelled)
-	case a.Outcome == Refused && m.Try:
-		m.send(joinBusy, Request{Name: ReadBusy})
-	case a.Outcome == Refused:
+	case a.Outcome == message.Refused && m.cancelled:
+		m.nothingWritten(message.Cancelled)
+	case a.Outcome == message.Refused && m.Try:
+		m.send(joinBusy, message.Request{Name: message.ReadBusy})
+	case a.Outcome == message.Refused:
 		m.join()
-	case a.Outcome == Unknown, a.Outcome == NoSpace, m.strays:
-		m.pos.unsure, m.pos.named = true, m.Linked
+	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace, m.strays:
+		m.pos.Unsure, m.pos.Named = true, m.Linked
 		leaving(m).giveUp(m.endOf(a))
 	default:
 		m.nothingWritten(m.endOf(a))
@@ -98,9 +100,9 @@ func (m joining) joined(a Answer) {
 
 // entered says that the place was created, and with token that the lock was won; and what K is if
 // it was not, which with orphan may be left from an earlier try.
-func (m joining) entered(create, token int64, named bool, lock KV) {
-	m.pos.named = named
-	missedPlace, missedTail := m.pos.joined(create)
+func (m joining) entered(create, token int64, named bool, lock message.KV) {
+	m.pos.Named = named
+	missedPlace, missedTail := m.pos.Joined(create)
 	hearing(m).catchUp(missedPlace, missedTail)
 	m.orphan = m.orphan && token == 0 && m.isOwn(lock)
 	switch {
@@ -117,33 +119,33 @@ func (m joining) entered(create, token int64, named bool, lock KV) {
 func (m joining) goOn() {
 	switch {
 	case m.cancelled:
-		leaving(m).giveUp(Cancelled)
-	case m.pos.ahead.Key != "":
-		waiting(m).waitFor(m.pos.ahead)
+		leaving(m).giveUp(message.Cancelled)
+	case m.pos.Ahead.Key != "":
+		waiting(m).waitFor(m.pos.Ahead)
 	default:
-		waiting(m).look(Ahead{}, false)
+		waiting(m).look(message.Ahead{}, false)
 	}
 }
 
 // isOwn reports whether K was written for this place, or another one of its lease and id: of this
 // lock, or of another one of the session.
-func (m *Machine) isOwn(lock KV) bool {
+func (m *Machine) isOwn(lock message.KV) bool {
 	return lock.Exists() && lock.Lease == m.Lease && lock.Value == m.ID
 }
 
 // readWritten looks for the place for which K was written. Without one, K is an orphan: whoever
 // deleted its place has left it, and to wait for it would be to wait for oneself.
-func (m joining) readWritten(lock KV) {
-	m.send(joinWritten, Request{Name: ReadWritten, Rev: lock.Mod})
+func (m joining) readWritten(lock message.KV) {
+	m.send(joinWritten, message.Request{Name: message.ReadWritten, Rev: lock.Mod})
 }
 
-func (m joining) writtenRead(a Answer) {
+func (m joining) writtenRead(a message.Answer) {
 	orphan := !a.Some && a.Found.Mod == m.request.Rev
-	entered := m.pos.create != 0
+	entered := m.pos.Create != 0
 	switch {
-	case a.Outcome != Applied && entered:
+	case a.Outcome != message.Applied && entered:
 		leaving(m).giveUp(m.endOf(a))
-	case a.Outcome != Applied:
+	case a.Outcome != message.Applied:
 		m.readFailed(a)
 	case orphan:
 		m.startOver()
@@ -151,33 +153,33 @@ func (m joining) writtenRead(a Answer) {
 		m.orphan = false
 		m.goOn()
 	default:
-		m.nothingWritten(Busy)
+		m.nothingWritten(message.Busy)
 	}
 }
 
 // startOver gives up a place of which it is not known how it was created: an earlier try has won,
 // and K may be older than the place.
 func (m joining) startOver() {
-	m.pos.create, m.pos.unsure, m.pos.named, m.orphan = 0, true, m.Linked, true
-	leaving(m).giveUp(Uncertain)
+	m.pos.Create, m.pos.Unsure, m.pos.Named, m.orphan = 0, true, m.Linked, true
+	leaving(m).giveUp(message.Uncertain)
 }
 
 // nothingWritten ends a machine that has written nothing, as far as is known.
-func (m joining) nothingWritten(why End) {
+func (m joining) nothingWritten(why message.End) {
 	if m.strays {
-		m.pos.unsure, m.pos.named = true, m.Linked
+		m.pos.Unsure, m.pos.Named = true, m.Linked
 		leaving(m).giveUp(why)
 		return
 	}
 	m.unwatchAll()
 	m.over(why)
 	m.transition(Gone, noStep)
-	m.do(Effect{Do: TellGone})
+	m.do(message.Effect{Do: message.TellGone})
 }
 
 // endOf returns why a request that failed ends the wait.
 // readFailed ends the wait because of a read that failed: it has no outcome that could be unknown.
-func (m joining) readFailed(a Answer) {
+func (m joining) readFailed(a message.Answer) {
 	why := m.endOf(a)
 	if m.state == Joining {
 		m.nothingWritten(why)

@@ -1,5 +1,7 @@
 package protocol
 
+import "github.com/etcdlock/etcdlock/internal/message"
+
 // leaving is a machine that removes what there is of its place.
 type leaving struct{ *Machine }
 
@@ -14,19 +16,19 @@ func (m leaving) release() {
 		m.sure = m.settled
 		m.handOver()
 	case Lost: // a lease that is not shared takes along what is left, when it is revoked
-		m.do(Effect{Do: TellReleased, Confirmed: m.Shared, Reason: m.lost})
+		m.do(message.Effect{Do: message.TellReleased, Confirmed: m.Shared, Reason: m.lost})
 		m.unwatchAll()
 		m.clear()
 	case Leaving, Unconfirmed, Gone: // it was lost, and is being removed
 		if !m.user {
-			m.do(Effect{Do: TellReleased, Confirmed: true, Reason: m.lost})
+			m.do(message.Effect{Do: message.TellReleased, Confirmed: true, Reason: m.lost})
 		}
 	default: // it is not held
 	}
 }
 
 // giveUp ends the wait, and takes back the place, and the lock if it was granted meanwhile.
-func (m leaving) giveUp(why End) {
+func (m leaving) giveUp(why message.End) {
 	m.over(why)
 	m.unwatchAll()
 	m.clear()
@@ -40,30 +42,30 @@ func (m leaving) clear() {
 	switch {
 	case m.noLease:
 		m.vanish()
-	case m.token != 0 && (m.Shared || m.lost == NotLost):
+	case m.token != 0 && (m.Shared || m.lost == message.NotLost):
 		m.handOver()
-	case m.pos.unsure && m.Shared && !m.settled:
+	case m.pos.Unsure && m.Shared && !m.settled:
 		m.track()
-	case m.pos.unsure && m.Shared:
+	case m.pos.Unsure && m.Shared:
 		m.read()
-	case m.pos.create == 0, !m.Shared && (m.pos.unsure || m.lost != NotLost || m.end >= Uncertain):
+	case m.pos.Create == 0, !m.Shared && (m.pos.Unsure || m.lost != message.NotLost || m.end >= message.Uncertain):
 		m.vanish()
 	default:
-		m.send(leaveWaiting, Request{Name: Leave, Rev: m.pos.create, Tail: m.pos.named, Before: m.pos.ahead.Link})
+		m.send(leaveWaiting, message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.pos.Named, Before: m.pos.Ahead.Link})
 	}
 }
 
 // handOver passes the lock on to the successor, if one is known, else gives it back.
 func (m leaving) handOver() {
 	if next, ok := m.Successor(); ok {
-		m.send(leaveReleasing, Request{Name: Pass, Rev: m.token, Next: next})
+		m.send(leaveReleasing, message.Request{Name: message.Pass, Rev: m.token, Next: next})
 		return
 	}
-	m.send(leaveReleasing, Request{Name: GiveBack, Rev: m.token, Tail: m.pos.named})
+	m.send(leaveReleasing, message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.pos.Named})
 }
 
-func (m leaving) leaveAnswer(a Answer) {
-	if a.Outcome == Denied && m.request.Tail && m.request.Before.Place == "" {
+func (m leaving) leaveAnswer(a message.Answer) {
+	if a.Outcome == message.Denied && m.request.Tail && m.request.Before.Place == "" {
 		// Whoever may not write the tail deletes the rest, and the tail when it may be written.
 		m.orphan, m.request.Tail = true, false
 		m.unclear = m.unclear || a.Repeated
@@ -78,16 +80,16 @@ func (m leaving) leaveAnswer(a Answer) {
 	case leaveWaiting:
 		m.left(a)
 	case leaveReading:
-		if a.Outcome != Applied {
+		if a.Outcome != message.Applied {
 			m.later()
 			return
 		}
 		m.removeAs(a.Keys)
 	case leaveRemoving:
 		switch {
-		case a.Outcome == Applied && !a.Repeated:
+		case a.Outcome == message.Applied && !a.Repeated:
 			m.cleared()
-		case a.Outcome == Applied, a.Outcome == Refused:
+		case a.Outcome == message.Applied, a.Outcome == message.Refused:
 			m.read()
 		default:
 			m.later()
@@ -98,21 +100,21 @@ func (m leaving) leaveAnswer(a Answer) {
 }
 
 // handedOver takes the answer to a pass or a release.
-func (m leaving) handedOver(a Answer) {
-	m.unclear = m.unclear || a.Repeated || a.Outcome == NoSpace
-	switch passes := m.request.Name == Pass; {
-	case a.Outcome == Applied:
-		m.released(true, NotLost)
+func (m leaving) handedOver(a message.Answer) {
+	m.unclear = m.unclear || a.Repeated || a.Outcome == message.NoSpace
+	switch passes := m.request.Name == message.Pass; {
+	case a.Outcome == message.Applied:
+		m.released(true, message.NotLost)
 		m.cleared()
-	case passes && a.Outcome != Unknown && a.Outcome != Rejected:
+	case passes && a.Outcome != message.Unknown && a.Outcome != message.Rejected:
 		// We may not be allowed to write under the successor's lease, which may have other keys.
 		// Where etcd has no space it deletes all the same.
-		m.strays = m.strays || a.Outcome == NoSpace
-		m.pos.next = Successor{Joined: m.pos.next.Joined}
+		m.strays = m.strays || a.Outcome == message.NoSpace
+		m.pos.Next = message.Successor{Joined: m.pos.Next.Joined}
 		m.handOver()
-	case a.Outcome == Refused && m.user:
-		m.send(leaveLost, Request{Name: LeaveLost, Tail: m.pos.named})
-	case a.Outcome == Refused:
+	case a.Outcome == message.Refused && m.user:
+		m.send(leaveLost, message.Request{Name: message.LeaveLost, Tail: m.pos.Named})
+	case a.Outcome == message.Refused:
 		m.read()
 	default:
 		m.released(false, m.lost)
@@ -122,14 +124,14 @@ func (m leaving) handedOver(a Answer) {
 
 // leftLost takes the answer to the removal of a place whose release was refused. If an earlier try
 // was applied, and its answer lost, nothing is there.
-func (m leaving) leftLost(a Answer) {
-	if a.Outcome != Applied {
-		m.released(false, NotLost)
+func (m leaving) leftLost(a message.Answer) {
+	if a.Outcome != message.Applied {
+		m.released(false, message.NotLost)
 		m.later()
 		return
 	}
-	reason := NotLost
-	if !m.unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.pos.create {
+	reason := message.NotLost
+	if !m.unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.pos.Create {
 		reason = m.Compare(a.Keys)
 	}
 	m.orphan = m.orphan || m.isOwn(a.Keys.Lock)
@@ -138,23 +140,23 @@ func (m leaving) leftLost(a Answer) {
 }
 
 // released says once how the release ended.
-func (m leaving) released(confirmed bool, reason Reason) {
+func (m leaving) released(confirmed bool, reason message.Reason) {
 	if m.user {
-		m.user, m.given = false, confirmed && reason == NotLost
-		m.do(Effect{Do: TellReleased, Confirmed: confirmed, Reason: reason})
+		m.user, m.given = false, confirmed && reason == message.NotLost
+		m.do(message.Effect{Do: message.TellReleased, Confirmed: confirmed, Reason: reason})
 	}
 }
 
 // left takes the answer to a request to leave the line.
-func (m leaving) left(a Answer) {
+func (m leaving) left(a message.Answer) {
 	switch {
-	case a.Outcome == Applied:
+	case a.Outcome == message.Applied:
 		m.cleared()
-	case a.Outcome == Refused:
+	case a.Outcome == message.Refused:
 		m.removeAs(a.Keys)
 	// To delete may be allowed.
-	case m.request.Before.Place != "" && a.Outcome != Unknown:
-		m.request.Before = Link{}
+	case m.request.Before.Place != "" && a.Outcome != message.Unknown:
+		m.request.Before = message.Link{}
 		m.send(leaveWaiting, m.request)
 	default:
 		m.later()
@@ -163,24 +165,24 @@ func (m leaving) left(a Answer) {
 
 // removeAs removes a place as it was found: as a holder does if the lock was granted to it, else as
 // it is.
-func (m leaving) removeAs(k Keys) {
+func (m leaving) removeAs(k message.Keys) {
 	own := k.Place
 	switch {
-	case !own.Exists(), m.given && !m.Strays() && own.Create != m.pos.create:
+	case !own.Exists(), m.given && !m.Strays() && own.Create != m.pos.Create:
 		m.removeOrphans() // gone, or the next one's: only after a release it has the same name
-	case k.holds():
-		m.token, m.pos.create, m.pos.unsure = own.Mod, own.Create, false
+	case k.Holds():
+		m.token, m.pos.Create, m.pos.Unsure = own.Mod, own.Create, false
 		m.handOver()
 	default:
 		// Whoever has overwritten it may have done so after the lock was granted to it.
 		m.orphan = m.orphan || own.Mod != own.Create || m.isOwn(k.Lock)
-		m.send(leaveRemoving, Request{Name: Remove, Rev: own.Mod, Tail: m.pos.named})
+		m.send(leaveRemoving, message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.pos.Named})
 	}
 }
 
 // read reads what there is.
 func (m leaving) read() {
-	m.send(leaveReading, Request{Name: ReadState})
+	m.send(leaveReading, message.Request{Name: message.ReadState})
 }
 
 // removeOrphans deletes what somebody who deleted our place has left: the tail if it names the
@@ -192,44 +194,44 @@ func (m leaving) removeOrphans() {
 	case !m.Shared:
 		m.cleared()
 	case m.Linked:
-		m.send(leaveTailRead, Request{Name: ReadTail})
+		m.send(leaveTailRead, message.Request{Name: message.ReadTail})
 	default:
-		m.send(leaveKeyRead, Request{Name: ReadTail, Place: m.Lock})
+		m.send(leaveKeyRead, message.Request{Name: message.ReadTail, Place: m.Lock})
 	}
 }
 
-func (m leaving) orphanAnswer(a Answer) {
-	readKey := Request{Name: ReadTail, Place: m.Lock}
+func (m leaving) orphanAnswer(a message.Answer) {
+	readKey := message.Request{Name: message.ReadTail, Place: m.Lock}
 	// Whoever may not read it has not written it.
-	if m.step == leaveTailRead && a.Outcome == Denied {
+	if m.step == leaveTailRead && a.Outcome == message.Denied {
 		m.send(leaveKeyRead, readKey)
 		return
 	}
-	if a.Outcome != Applied && a.Outcome != Refused {
+	if a.Outcome != message.Applied && a.Outcome != message.Refused {
 		m.later()
 		return
 	}
 	switch key := a.Found; m.step {
 	case leaveTailRead:
 		if key.Exists() && key.Value == m.Tail {
-			m.send(leaveTail, Request{Name: RemoveTail})
+			m.send(leaveTail, message.Request{Name: message.RemoveTail})
 			return
 		}
 		m.send(leaveKeyRead, readKey)
 	case leaveTail:
 		m.send(leaveKeyRead, readKey)
 	case leaveKeyRead:
-		if key.Lease != m.Lease || key.Value != m.ID || key.Mod < m.pos.create {
+		if key.Lease != m.Lease || key.Value != m.ID || key.Mod < m.pos.Create {
 			m.cleared()
 			return
 		}
-		m.send(leaveWrittenRead, Request{Name: ReadWritten, Rev: key.Mod})
+		m.send(leaveWrittenRead, message.Request{Name: message.ReadWritten, Rev: key.Mod})
 	case leaveWrittenRead:
 		if a.Some {
 			m.cleared()
 			return
 		}
-		m.send(leaveKey, Request{Name: RemoveKey, Rev: m.request.Rev})
+		m.send(leaveKey, message.Request{Name: message.RemoveKey, Rev: m.request.Rev})
 	case leaveKey:
 		m.cleared()
 	}
@@ -243,7 +245,7 @@ func (m leaving) later() {
 		return
 	}
 	m.step, m.asked = leavePause, true
-	m.do(Effect{Do: Timer, Delay: Retry})
+	m.do(message.Effect{Do: message.Timer, Delay: message.Retry})
 }
 
 // cleared says that nothing was there. That is final if no request to join was under way when it
@@ -265,10 +267,10 @@ func (m leaving) cleared() {
 
 // track waits for what may appear.
 func (m leaving) track() {
-	m.pos.unsure, m.pos.named, m.again = true, m.Linked, false
+	m.pos.Unsure, m.pos.Named, m.again = true, m.Linked, false
 	m.transition(Unconfirmed, noStep)
-	m.watch(OnPlace, m.Place, 0)
-	m.do(Effect{Do: Track})
+	m.watch(message.OnPlace, m.Place, 0)
+	m.do(message.Effect{Do: message.Track})
 }
 
 // recheck looks for the place after something was told.
@@ -292,5 +294,5 @@ func (m leaving) vanish() {
 	m.released(false, m.lost)
 	m.unwatchAll()
 	m.transition(Gone, noStep)
-	m.do(Effect{Do: TellGone})
+	m.do(message.Effect{Do: message.TellGone})
 }

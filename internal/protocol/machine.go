@@ -1,5 +1,10 @@
 package protocol
 
+import (
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/position"
+)
+
 // A State is what a machine is doing. The package comment has the drawing.
 type State int
 
@@ -54,7 +59,7 @@ type Machine struct {
 	Config
 	state State
 	step  step
-	pos   position
+	pos   position.Position
 	token int64 // the revision that made us the holder; 0 while that has not happened
 
 	asked     bool // a request is under way
@@ -73,17 +78,17 @@ type Machine struct {
 	unclear   bool // an earlier try of the release may have been applied
 	user      bool // TellReleased is owed
 	given     bool // the lock was given back, and that is confirmed
-	end       End
-	lost      Reason
+	end       message.End
+	lost      message.Reason
 
-	request Request // the last one that was sent
+	request message.Request // the last one that was sent
 
-	gone  Ahead // the predecessor that is gone
-	ahead Ahead // the one before it, as far as the history is known
-	steps int   // that were gone back in the history
-	crowd bool  // the search was in vain, as that of many others may be
+	gone  message.Ahead // the predecessor that is gone
+	ahead message.Ahead // the one before it, as far as the history is known
+	steps int           // that were gone back in the history
+	crowd bool          // the search was in vain, as that of many others may be
 
-	out []Effect
+	out []message.Effect
 }
 
 // A step says what a request is for, within a state.
@@ -130,24 +135,28 @@ func (m *Machine) Token() int64 { return m.token }
 func (m *Machine) LostPlace() bool { return m.taken }
 
 // Created returns the revision that created the place, 0 as long as it is not known.
-func (m *Machine) Created() int64 { return m.pos.create }
+func (m *Machine) Created() int64 { return m.pos.Create }
 
 // Strays reports whether a request that names the place may still be on its way, or it is not known
 // what became of it: then the name must not be used again.
-func (m *Machine) Strays() bool { return m.strays || m.pos.unsure || !m.settled }
+func (m *Machine) Strays() bool { return m.strays || m.pos.Unsure || !m.settled }
 
 // Successor returns who joined next. It is not ok if that is not known.
-func (m *Machine) Successor() (next Successor, ok bool) { return m.pos.next, m.pos.next.Place != "" }
+func (m *Machine) Successor() (next message.Successor, ok bool) {
+	return m.pos.Next, m.pos.Next.Place != ""
+}
 
 // ForgetNext makes the machine one that does not know who is next. It is for tests.
-func (m *Machine) ForgetNext() { m.pos.next, m.pos.tailSince, m.pos.changes = Successor{}, 0, nil }
+func (m *Machine) ForgetNext() {
+	m.pos.Next, m.pos.TailSince, m.pos.Changes = message.Successor{}, 0, nil
+}
 
 // Ahead returns the key that the machine waits for, "" if it does not.
 func (m *Machine) Ahead() string {
-	if m.state != Waiting || m.pos.ahead.gone {
+	if m.state != Waiting || m.pos.Ahead.Gone {
 		return ""
 	}
-	return m.pos.ahead.Key
+	return m.pos.Ahead.Key
 }
 
 // transition changes the state. It is the only one who does.
@@ -166,57 +175,57 @@ func (m *Machine) transition(to State, s step) {
 
 // Step takes an input and returns what has to be done, in this order. The effects are valid until
 // the next call.
-func (m *Machine) Step(in Input) []Effect {
+func (m *Machine) Step(in message.Input) []message.Effect {
 	m.out = nil
 	switch in := in.(type) {
-	case Acquire:
+	case message.Acquire:
 		joining{m}.acquire()
-	case Cancel:
+	case message.Cancel:
 		m.cancel()
-	case Release:
+	case message.Release:
 		leaving{m}.release()
-	case Answer:
+	case message.Answer:
 		m.asked = false
 		m.answer(in)
-	case Event:
+	case message.Event:
 		hearing{m}.event(in)
-	case Watching:
+	case message.Watching:
 		hearing{m}.watching(in)
-	case Observation:
+	case message.Observation:
 		hearing{m}.observation(in)
-	case Elapsed:
+	case message.Elapsed:
 		m.elapsed()
-	case Lasting:
+	case message.Lasting:
 		m.lasting = true
 		if m.state == Held {
 			holding{m}.watchHeld()
 		}
-	case Settled:
+	case message.Settled:
 		if m.state == Joining && m.asked && m.request.Joins() { // another one is under way
 			break
 		}
 		m.settled = true
 		leaving{m}.recheck()
-	case Renewed:
+	case message.Renewed:
 		leaving{m}.recheck()
-	case Unreadable:
+	case message.Unreadable:
 		if m.state < Held {
-			m.pos.end = Failed
+			m.pos.End = message.Failed
 			waiting{m}.reconsider()
 		}
-	case GraceBegun:
-		holding{m}.lose(Unrenewed)
-	case ValidityOver:
-		holding{m}.lose(Unrenewed)
+	case message.GraceBegun:
+		holding{m}.lose(message.Unrenewed)
+	case message.ValidityOver:
+		holding{m}.lose(message.Unrenewed)
 		holding{m}.expire()
-	case LeaseLost:
+	case message.LeaseLost:
 		m.leaseLost(in)
 	}
 	return m.out
 }
 
 // answer takes the answer to the request that is under way.
-func (m *Machine) answer(a Answer) {
+func (m *Machine) answer(a message.Answer) {
 	m.strays = m.strays || a.Repeated
 	switch m.state {
 	case Joining:
@@ -238,32 +247,32 @@ func (m *Machine) cancel() {
 			m.asked = false
 		}
 		if !m.asked {
-			leaving{m}.giveUp(Cancelled)
+			leaving{m}.giveUp(message.Cancelled)
 		}
 	default: // it is over already
 	}
 }
 
 // leaseLost says that the lease is useless.
-func (m *Machine) leaseLost(l LeaseLost) {
-	end, reason := NoLease, LeaseGone
+func (m *Machine) leaseLost(l message.LeaseLost) {
+	end, reason := message.NoLease, message.LeaseGone
 	if l.History {
-		end, reason = NoHistory, HistoryLost
+		end, reason = message.NoHistory, message.HistoryLost
 	}
 	switch m.state {
 	case Idle, Joining, Waiting, Looking, Claiming:
 		if m.step == lookSpread {
 			m.asked = false
 		}
-		m.noLease, m.pos.end = true, end
+		m.noLease, m.pos.End = true, end
 		waiting{m}.reconsider()
 	case Held, Lost:
 		m.noLease = true
 		holding{m}.lose(reason)
 	case Leaving, Unconfirmed:
 		m.noLease = true
-		if l.History && m.lost == NotLost {
-			m.lost = HistoryLost
+		if l.History && m.lost == message.NotLost {
+			m.lost = message.HistoryLost
 		}
 		if !m.asked || m.step == leavePause {
 			leaving{m}.vanish()
@@ -273,59 +282,59 @@ func (m *Machine) leaseLost(l LeaseLost) {
 }
 
 // do adds an effect.
-func (m *Machine) do(e Effect) { m.out = append(m.out, e) }
+func (m *Machine) do(e message.Effect) { m.out = append(m.out, e) }
 
 // send asks for a request. Step says what for.
-func (m *Machine) send(s step, r Request) {
+func (m *Machine) send(s step, r message.Request) {
 	m.step, m.asked, m.request = s, true, r
-	m.do(Effect{Do: Send, Request: r})
+	m.do(message.Effect{Do: message.Send, Request: r})
 }
 
 // watch begins to watch a key, unless that is done already.
-func (m *Machine) watch(of Watched, key string, from int64) {
-	if m.pos.watches[of] {
+func (m *Machine) watch(of message.Watched, key string, from int64) {
+	if m.pos.Watches[of] {
 		return
 	}
-	m.pos.watches[of] = true
-	if of == OnTail {
-		m.pos.tailFrom = from
+	m.pos.Watches[of] = true
+	if of == message.OnTail {
+		m.pos.TailFrom = from
 	}
-	m.do(Effect{Do: Watch, Of: of, Key: key, From: from})
+	m.do(message.Effect{Do: message.Watch, Of: of, Key: key, From: from})
 }
 
-func (m *Machine) unwatch(of Watched) {
-	if m.pos.watches[of] {
-		m.pos.watches[of] = false
-		m.do(Effect{Do: Unwatch, Of: of})
+func (m *Machine) unwatch(of message.Watched) {
+	if m.pos.Watches[of] {
+		m.pos.Watches[of] = false
+		m.do(message.Effect{Do: message.Unwatch, Of: of})
 	}
 }
 
 func (m *Machine) unwatchAll() {
-	for of := range watchers {
+	for of := range message.Watchers {
 		m.unwatch(of)
 	}
 }
 
-func (m *Machine) endOf(a Answer) End {
+func (m *Machine) endOf(a message.Answer) message.End {
 	switch {
-	case m.pos.end != NotEnded:
-		return m.pos.end
+	case m.pos.End != message.NotEnded:
+		return m.pos.End
 	case m.cancelled: // that is why the outcome is unknown, if it is
-		return Cancelled
-	case a.Outcome == Unknown, a.Outcome == NoSpace:
-		return Uncertain
+		return message.Cancelled
+	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace:
+		return message.Uncertain
 	}
-	return Failed
+	return message.Failed
 }
 
-func (m *Machine) over(why End) {
-	if m.end != NotEnded {
+func (m *Machine) over(why message.End) {
+	if m.end != message.NotEnded {
 		return
 	}
 	m.end = why
-	if why == Busy {
-		m.do(Effect{Do: TellBusy})
+	if why == message.Busy {
+		m.do(message.Effect{Do: message.TellBusy})
 		return
 	}
-	m.do(Effect{Do: TellEnd, End: why})
+	m.do(message.Effect{Do: message.TellEnd, End: why})
 }

@@ -1,5 +1,7 @@
 package protocol
 
+import "github.com/etcdlock/etcdlock/internal/message"
+
 // waiting is a machine that waits for its turn, or finds out whether it has come.
 type waiting struct{ *Machine }
 
@@ -10,19 +12,19 @@ const stepsBack = 16
 // waitFor waits until the lock is granted, or the predecessor is gone: its key absent, or created
 // anew. (A Mutex that locks again does so under the same key, behind us. Whoever took that for the
 // old one would wait for it, and it for us.)
-func (m waiting) waitFor(ahead Ahead) {
-	m.pos.ahead, m.passing = ahead, false
+func (m waiting) waitFor(ahead message.Ahead) {
+	m.pos.Ahead, m.passing = ahead, false
 	if m.Try {
 		m.transition(Waiting, noStep)
-		m.send(waitBusy, Request{Name: ReadBusy})
+		m.send(waitBusy, message.Request{Name: message.ReadBusy})
 		return
 	}
 	m.transition(Waiting, noStep)
-	m.unwatch(OnAhead)
-	m.watch(OnAhead, ahead.Key, 0)
+	m.unwatch(message.OnAhead)
+	m.watch(message.OnAhead, ahead.Key, 0)
 	if !m.waits {
 		m.waits = true
-		m.do(Effect{Do: TellWaiting})
+		m.do(message.Effect{Do: message.TellWaiting})
 	}
 	m.reconsider()
 }
@@ -35,22 +37,22 @@ func (m waiting) reconsider() {
 	default:
 		return
 	}
-	if m.asked || m.pos.create == 0 && !m.pos.unsure {
+	if m.asked || m.pos.Create == 0 && !m.pos.Unsure {
 		return
 	}
-	token, granted := m.pos.granted()
+	token, granted := m.pos.Granted()
 	switch {
 	case m.cancelled:
-		leaving(m).giveUp(Cancelled)
+		leaving(m).giveUp(message.Cancelled)
 	case granted:
 		holding(m).hold(token)
-	case m.pos.end != NotEnded:
-		leaving(m).giveUp(m.pos.end)
+	case m.pos.End != message.NotEnded:
+		leaving(m).giveUp(m.pos.End)
 	case m.state == Waiting:
 		m.passedOver()
 	// An earlier try has created the place, and nothing is known of the others.
 	case m.state == Joining:
-		m.look(Ahead{}, false)
+		m.look(message.Ahead{}, false)
 	}
 }
 
@@ -58,12 +60,12 @@ func (m waiting) reconsider() {
 // lock on may be on its way: the two are of one revision and of two watches. Whoever does not wait
 // for it claims in vain.
 func (m waiting) passedOver() {
-	switch ahead := m.pos.ahead; {
-	case !ahead.gone:
-	case ahead.held && !m.passing:
+	switch ahead := m.pos.Ahead; {
+	case !ahead.Gone:
+	case ahead.Held && !m.passing:
 		m.passing = true
-		m.do(Effect{Do: Timer, Delay: InPassing})
-	case ahead.held:
+		m.do(message.Effect{Do: message.Timer, Delay: message.InPassing})
+	case ahead.Held:
 	default:
 		m.follow(ahead)
 	}
@@ -73,7 +75,7 @@ func (m waiting) passedOver() {
 func (m *Machine) elapsed() {
 	switch {
 	case m.state == Waiting && m.passing && !m.asked:
-		waiting{m}.follow(m.pos.ahead)
+		waiting{m}.follow(m.pos.Ahead)
 	case m.state == Looking && m.step == lookSpread:
 		m.asked = false
 		waiting{m}.reconsider()
@@ -93,10 +95,10 @@ func (m *Machine) elapsed() {
 
 // follow goes on behind a predecessor that is gone. If somebody left at its place, perhaps with
 // many others, the history of the tail tells who stood before it. If not, it may be our turn.
-func (m waiting) follow(gone Ahead) {
-	m.unwatch(OnAhead)
+func (m waiting) follow(gone message.Ahead) {
+	m.unwatch(message.OnAhead)
 	m.crowd = false
-	if gone.left() {
+	if gone.Left() {
 		m.transition(Looking, noStep)
 		m.gone = gone
 		m.goBack(gone, 0)
@@ -106,7 +108,7 @@ func (m waiting) follow(gone Ahead) {
 }
 
 // goBack asks the history who stood before a place that is gone.
-func (m waiting) goBack(gone Ahead, steps int) {
+func (m waiting) goBack(gone message.Ahead, steps int) {
 	m.ahead, m.steps = gone, steps
 	switch {
 	case gone.Link.Place == "":
@@ -114,7 +116,7 @@ func (m waiting) goBack(gone Ahead, steps int) {
 	case steps == stepsBack:
 		m.backInVain(true)
 	default:
-		m.send(lookHistory, Request{Name: ReadHistory, Place: gone.Key, Rev: gone.Create})
+		m.send(lookHistory, message.Request{Name: message.ReadHistory, Place: gone.Key, Rev: gone.Create})
 	}
 }
 
@@ -122,7 +124,7 @@ func (m waiting) goBack(gone Ahead, steps int) {
 // as well.
 func (m waiting) backInVain(crowd bool) {
 	m.crowd = crowd
-	if m.pos.ahead.Key == "" { // the line was read, and is long
+	if m.pos.Ahead.Key == "" { // the line was read, and is long
 		m.readFar()
 		return
 	}
@@ -130,60 +132,62 @@ func (m waiting) backInVain(crowd bool) {
 }
 
 // lookedBack takes the answer to a read of the history.
-func (m waiting) lookedBack(a Answer) {
+func (m waiting) lookedBack(a message.Answer) {
 	there := a.Keys.Place
 	switch {
-	case a.Outcome == Rejected || a.Outcome == Denied: // forgotten
+	case a.Outcome == message.Rejected || a.Outcome == message.Denied: // forgotten
 		m.backInVain(true)
-	case a.Outcome != Applied:
+	case a.Outcome != message.Applied:
 		joining(m).readFailed(a)
-	case there.Exists() && there.Create < m.pos.create:
-		m.waitFor(Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, seen: true})
+	case there.Exists() && there.Create < m.pos.Create:
+		m.waitFor(message.Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, Seen: true})
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
 		m.backInVain(false)
 	default:
-		m.goBack(Ahead{Key: a.Link.Place, Create: a.Tail.Mod, Link: a.Link}, m.steps+1)
+		m.goBack(message.Ahead{Key: a.Link.Place, Create: a.Tail.Mod, Link: a.Link}, m.steps+1)
 	}
 }
 
 // claimBehind takes the lock if it is our turn. Gone is the predecessor that is gone, if one is
 // known. The place directly behind a holder is next if no stranger is in line: it need not have
 // etcd go through the line.
-func (m waiting) claimBehind(gone Ahead) {
+func (m waiting) claimBehind(gone message.Ahead) {
 	m.gone = gone
 	m.transition(Claiming, noStep)
-	if gone.held {
-		m.claim(claimBehindHolder, ClaimBehindHolder)
+	if gone.Held {
+		m.claim(claimBehindHolder, message.ClaimBehindHolder)
 		return
 	}
-	m.claim(claim, Claim)
+	m.claim(claim, message.Claim)
 }
 
 // claim makes a claim. To repeat one whose outcome is unknown is safe: it requires the place as it
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
-func (m waiting) claim(s step, name Name) { m.send(s, Request{Name: name, Rev: m.pos.create}) }
+func (m waiting) claim(s step, name message.Name) {
+	m.send(s, message.Request{Name: name, Rev: m.pos.Create})
+}
 
 // claimed takes the answer to a claim.
-func (m waiting) claimed(a Answer) {
-	if a.Outcome == Applied {
+func (m waiting) claimed(a message.Answer) {
+	if a.Outcome == message.Applied {
 		holding(m).hold(a.Rev)
 		return
 	}
-	if a.Outcome != Refused {
+	if a.Outcome != message.Refused {
 		leaving(m).giveUp(m.endOf(a))
 		return
 	}
-	m.pos.observe(a.Keys)
+	m.pos.Observe(a.Keys)
 	m.reconsider()
 	if m.state != Claiming || m.asked {
 		return
 	}
 	switch {
 	case m.step == claimBehindHolder && !a.Keys.Lock.Exists():
-		m.claim(claim, Claim)
+		m.claim(claim, message.Claim)
 	case m.step == claimOldest:
-		m.look(Ahead{}, m.crowd)
+		m.look(message.Ahead{}, m.crowd)
 	default:
 		m.look(m.gone, m.crowd)
 	}
@@ -191,22 +195,22 @@ func (m waiting) claimed(a Answer) {
 
 // look reads the line for what stands before the place: the newest older place, else K, else
 // nothing. Gone is known to be gone.
-func (m waiting) look(gone Ahead, crowd bool) {
+func (m waiting) look(gone message.Ahead, crowd bool) {
 	m.transition(Looking, noStep)
 	m.gone, m.crowd = gone, crowd
-	m.pos.ahead = Ahead{}
-	m.send(lookLine, Request{Name: ReadLine, Rev: m.pos.create})
+	m.pos.Ahead = message.Ahead{}
+	m.send(lookLine, message.Request{Name: message.ReadLine, Rev: m.pos.Create})
 }
 
 // lookedAtLine takes the answer to a read of the line. In a long one the search begins behind what
 // is gone, if that is known. A crowd that has done so in vain does not read it all at once.
-func (m waiting) lookedAtLine(a Answer) {
+func (m waiting) lookedAtLine(a message.Answer) {
 	switch {
-	case a.Outcome != Applied:
+	case a.Outcome != message.Applied:
 		joining(m).readFailed(a)
 	case a.Whole:
 		m.found(a.Ahead)
-	case m.crowd || m.gone.held:
+	case m.crowd || m.gone.Held:
 		m.readFar()
 	default:
 		m.goBack(m.gone, 0)
@@ -217,35 +221,35 @@ func (m waiting) lookedAtLine(a Answer) {
 func (m waiting) readFar() {
 	if m.crowd {
 		m.step, m.asked = lookSpread, true
-		m.do(Effect{Do: Timer, Delay: Spread})
+		m.do(message.Effect{Do: message.Timer, Delay: message.Spread})
 		return
 	}
 	m.lookFar()
 }
 
 func (m waiting) lookFar() {
-	m.send(lookFar, Request{Name: ReadFar, Rev: m.pos.create})
+	m.send(lookFar, message.Request{Name: message.ReadFar, Rev: m.pos.Create})
 }
 
 // found goes on with what stands before the place, if anything does. If nothing does, nothing older
 // can come any more.
-func (m waiting) found(ahead Ahead) {
+func (m waiting) found(ahead message.Ahead) {
 	if ahead.Key != "" {
 		m.waitFor(ahead)
 		return
 	}
 	m.transition(Claiming, noStep)
-	m.claim(claimOldest, ClaimOldest)
+	m.claim(claimOldest, message.ClaimOldest)
 }
 
-func (m waiting) waitAnswer(a Answer) {
+func (m waiting) waitAnswer(a message.Answer) {
 	switch m.step {
 	case waitBusy:
-		if a.Outcome != Applied {
+		if a.Outcome != message.Applied {
 			joining(m).readFailed(a)
 			return
 		}
-		leaving(m).giveUp(Busy)
+		leaving(m).giveUp(message.Busy)
 		return
 	case claimBehindHolder, claim, claimOldest:
 		m.claimed(a)
@@ -260,7 +264,7 @@ func (m waiting) waitAnswer(a Answer) {
 	case lookLine:
 		m.lookedAtLine(a)
 	case lookFar:
-		if a.Outcome != Applied {
+		if a.Outcome != message.Applied {
 			joining(m).readFailed(a)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/translate"
@@ -17,9 +18,9 @@ import (
 
 // A User is told what becomes of a contender. Its methods must not block, nor call the contender.
 type User interface {
-	Waiting()                               // behind somebody else
-	Lost(reason protocol.Reason, why error) // or about to be
-	Expired()                               // another contender may have the lock
+	Waiting()                              // behind somebody else
+	Lost(reason message.Reason, why error) // or about to be
+	Expired()                              // another contender may have the lock
 }
 
 // Options are what a contender is made with.
@@ -58,26 +59,26 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 	if err := c.Lease.Add(c, c.Timing, c.Log); err != nil {
 		c.OnLeaseLost(err)
 	}
-	c.drive(ctx, protocol.Acquire{}, func() bool {
+	c.drive(ctx, message.Acquire{}, func() bool {
 		if c.m.Created() > 0 && answered != nil {
 			answered()
 			answered = nil
 			c.Lease.DeferWatches(c)
 		}
-		return c.m.Token() != 0 || c.end != protocol.NotEnded
+		return c.m.Token() != 0 || c.end != message.NotEnded
 	})
 	c.mu.Lock()
 	token, end, err := c.m.Token(), c.end, c.endErr
 	c.mu.Unlock()
 	switch {
-	case end != protocol.NotEnded:
+	case end != message.NotEnded:
 	case token != 0: // it may be lost already
 		return c.confirm(ctx)
 	default: // ctx is done
-		c.step(protocol.Cancel{})
-		return &EndError{protocol.Cancelled, context.Cause(ctx)}
+		c.step(message.Cancel{})
+		return &EndError{message.Cancelled, context.Cause(ctx)}
 	}
-	if leaseErr := c.Lease.Err(); end >= protocol.NoLease && leaseErr != nil {
+	if leaseErr := c.Lease.Err(); end >= message.NoLease && leaseErr != nil {
 		err = leaseErr
 	}
 	return &EndError{end, err}
@@ -89,12 +90,12 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 func (c *Contender) confirm(ctx context.Context) error {
 	if c.Lease.ValidUntil().Until() < c.Timing.Grace+2*c.Lease.First() {
 		if err := c.Lease.RenewNow(ctx, c.Place.Lock, c); err != nil {
-			end := protocol.Uncertain
+			end := message.Uncertain
 			switch {
 			case c.Lease.Err() != nil:
-				end = protocol.NoLease
+				end = message.NoLease
 			case retry.IsRefused(err):
-				end = protocol.Failed
+				end = message.Failed
 			}
 			return &EndError{end, err}
 		}
@@ -149,8 +150,8 @@ func (c *Contender) User() User { return c.user }
 // Released says how a release has ended.
 type Released struct {
 	Confirmed bool
-	Reason    protocol.Reason // the lock had been lost before
-	Err       error           // why it is not confirmed
+	Reason    message.Reason // the lock had been lost before
+	Err       error          // why it is not confirmed
 }
 
 // Release passes the lock to the successor, or gives it back, with one transaction. It does not go
@@ -161,7 +162,7 @@ func (c *Contender) Release(ctx context.Context) Released {
 	defer c.Lease.Done()
 	c.Lease.Remove(c)
 	c.requests.ends.Store(true)
-	c.drive(ctx, protocol.Release{}, func() bool { return c.released != nil || c.gone })
+	c.drive(ctx, message.Release{}, func() bool { return c.released != nil || c.gone })
 	c.requests.ends.Store(false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,27 +175,27 @@ func (c *Contender) Release(ctx context.Context) Released {
 // Leave removes what there is of a contender until ctx is done. If the lease is shared, that goes
 // on in the background.
 func (c *Contender) Leave(ctx context.Context) {
-	c.step(protocol.Cancel{})
-	c.drive(ctx, protocol.Release{}, func() bool { return c.gone || c.m.State() == protocol.Unconfirmed })
+	c.step(message.Cancel{})
+	c.drive(ctx, message.Release{}, func() bool { return c.gone || c.m.State() == protocol.Unconfirmed })
 	c.Lease.Remove(c)
 }
 
 // Abandon ends a contender whose lease is revoked, or has ended.
 func (c *Contender) Abandon() {
-	c.step(protocol.LeaseLost{})
-	c.step(protocol.Cancel{})
-	c.step(protocol.Release{})
+	c.step(message.LeaseLost{})
+	c.step(message.Cancel{})
+	c.step(message.Release{})
 	c.Lease.Remove(c)
 }
 
 // Compare reads K and the place, and returns how the lock was lost, if it was.
-func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
+func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
 	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.StateRead(wire.StateOps(c.Place.Lock, c.Place.Key, "")))
 	switch {
 	case errors.Is(err, lease.ErrHistoryLost):
-		return protocol.HistoryLost, nil
+		return message.HistoryLost, nil
 	case err != nil:
-		return protocol.NotLost, err
+		return message.NotLost, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -206,7 +207,7 @@ func (c *Contender) Compare(ctx context.Context) (protocol.Reason, error) {
 func (c *Contender) IsOverwritten() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.end == protocol.Deleted || c.end == protocol.Overwritten || c.m.LostPlace()
+	return c.end == message.Deleted || c.end == message.Overwritten || c.m.LostPlace()
 }
 
 // RemoveWithoutLease removes the place if it is not under our lease. In another history than the
@@ -224,7 +225,7 @@ func (c *Contender) RemoveWithoutLease(ctx context.Context) error {
 		if own == nil || own.Lease == int64(c.Place.Lease) {
 			return nil
 		}
-		resp, _, err = c.requests.rewrite(ctx, protocol.Request{Name: protocol.Remove, Rev: own.ModRevision})
+		resp, _, err = c.requests.rewrite(ctx, message.Request{Name: message.Remove, Rev: own.ModRevision})
 		if err != nil || resp.Succeeded {
 			return err
 		}

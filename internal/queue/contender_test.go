@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -24,9 +25,9 @@ func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Run()) }
 // nobody is a User who is not interested.
 type nobody struct{}
 
-func (nobody) Waiting()                    {}
-func (nobody) Lost(protocol.Reason, error) {}
-func (nobody) Expired()                    {}
+func (nobody) Waiting()                   {}
+func (nobody) Lost(message.Reason, error) {}
+func (nobody) Expired()                   {}
 
 // newContender returns a contender that has not begun, with a lease of its own session.
 func newContender(t *testing.T, client *clientv3.Client, lock string) *Contender {
@@ -62,7 +63,7 @@ func TestNotSent(t *testing.T) {
 	ctx, cancel := context.WithCancel(etcdtest.Context(t))
 	cancel()
 	var end *EndError
-	if err := c.Acquire(ctx, nil); !errors.As(err, &end) || end.End != protocol.Cancelled {
+	if err := c.Acquire(ctx, nil); !errors.As(err, &end) || end.End != message.Cancelled {
 		t.Errorf("Acquire: %v", err)
 	}
 	c.Leave(etcdtest.Context(t))

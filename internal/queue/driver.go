@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/watch"
@@ -33,9 +34,9 @@ type driver struct {
 
 	mu      sync.Mutex
 	m       protocol.Machine
-	next    *protocol.Request // to be sent
-	sending bool              // somebody sends the one before it, or is about to send this one
-	callers int               // who send what there is to be sent
+	next    *message.Request // to be sent
+	sending bool             // somebody sends the one before it, or is about to send this one
+	callers int              // who send what there is to be sent
 	watches [4]*watch.Watch
 	timer   *time.Timer
 	pause   time.Duration // before the last retry
@@ -45,9 +46,9 @@ type driver struct {
 	unread  error // why the state may not be read, which ends the wait
 
 	// What the machine has told.
-	end      protocol.End
+	end      message.End
 	endErr   error // of the request that has failed then
-	released *protocol.Effect
+	released *message.Effect
 	gone     bool
 
 	sight sight
@@ -61,7 +62,7 @@ type self interface {
 }
 
 // step gives the machine an input, and does what it asks for.
-func (d *driver) step(in protocol.Input) {
+func (d *driver) step(in message.Input) {
 	d.mu.Lock()
 	d.stepLocked(in)
 	d.mu.Unlock()
@@ -69,11 +70,11 @@ func (d *driver) step(in protocol.Input) {
 }
 
 // stepFor is step with what a watch has told, unless the watch has ended.
-func (d *driver) stepFor(w *watch.Watch, in func(of protocol.Watched) protocol.Input) {
+func (d *driver) stepFor(w *watch.Watch, in func(of message.Watched) message.Input) {
 	d.mu.Lock()
 	for of, one := range d.watches {
 		if one == w {
-			d.stepLocked(in(protocol.Watched(of)))
+			d.stepLocked(in(message.Watched(of)))
 			break
 		}
 	}
@@ -81,7 +82,7 @@ func (d *driver) stepFor(w *watch.Watch, in func(of protocol.Watched) protocol.I
 	d.stepped()
 }
 
-func (d *driver) stepLocked(in protocol.Input) {
+func (d *driver) stepLocked(in message.Input) {
 	for _, e := range d.m.Step(in) {
 		d.do(e)
 	}
@@ -111,38 +112,38 @@ func (d *driver) kick() {
 	}
 	d.mu.Lock()
 	d.next, d.sending = nil, false
-	d.stepLocked(protocol.LeaseLost{})
-	d.stepLocked(protocol.Answer{Outcome: protocol.Unknown, Repeated: true})
+	d.stepLocked(message.LeaseLost{})
+	d.stepLocked(message.Answer{Outcome: message.Unknown, Repeated: true})
 	d.mu.Unlock()
 	d.stepped()
 }
 
 // do does what the machine asks for. It is called with mu locked.
-func (d *driver) do(e protocol.Effect) {
+func (d *driver) do(e message.Effect) {
 	switch e.Do {
-	case protocol.Send:
+	case message.Send:
 		d.next = &e.Request
-	case protocol.Watch:
+	case message.Watch:
 		key := e.Key
 		switch e.Of {
-		case protocol.OnTail:
+		case message.OnTail:
 			key = wire.Tail(d.Place.Lock)
-		case protocol.OnAhead:
+		case message.OnAhead:
 			d.say(slog.LevelDebug, "waiting", "key", d.Place.Lock, "behind", key)
 		}
 		d.watches[e.Of] = d.Lease.Watch(key, e.From, d.self)
-	case protocol.Unwatch:
+	case message.Unwatch:
 		d.Lease.Cancel(d.watches[e.Of])
 		d.watches[e.Of] = nil
-	case protocol.Observe:
+	case message.Observe:
 		d.Lease.ScheduleRead(d.self)
-	case protocol.Timer:
-		d.timer = time.AfterFunc(d.delay(e.Delay), func() { d.step(protocol.Elapsed{}) })
-	case protocol.Track:
+	case message.Timer:
+		d.timer = time.AfterFunc(d.delay(e.Delay), func() { d.step(message.Elapsed{}) })
+	case message.Track:
 		if !d.tracked {
 			d.tracked = true
 			if !d.Lease.Track(d.self) {
-				d.stepLocked(protocol.LeaseLost{})
+				d.stepLocked(message.LeaseLost{})
 			}
 		}
 	default:
@@ -151,23 +152,23 @@ func (d *driver) do(e protocol.Effect) {
 }
 
 // tell passes on what the machine says. It is called with mu locked.
-func (d *driver) tell(e protocol.Effect) {
+func (d *driver) tell(e message.Effect) {
 	switch e.Do {
-	case protocol.TellWaiting:
+	case message.TellWaiting:
 		d.user.Waiting()
-	case protocol.TellHeld:
+	case message.TellHeld:
 		d.token.Store(e.Token)
-	case protocol.TellBusy:
-		d.end = protocol.Busy
-	case protocol.TellEnd:
+	case message.TellBusy:
+		d.end = message.Busy
+	case message.TellEnd:
 		d.end, d.endErr = e.End, cmp.Or(d.unread, d.err)
-	case protocol.TellLost:
+	case message.TellLost:
 		d.user.Lost(e.Reason, d.why())
-	case protocol.TellExpired:
+	case message.TellExpired:
 		d.user.Expired()
-	case protocol.TellReleased:
+	case message.TellReleased:
 		d.released = &e
-	case protocol.TellGone:
+	case message.TellGone:
 		d.gone = true
 		if d.timer != nil {
 			d.timer.Stop()
@@ -187,11 +188,11 @@ const inPassing = time.Millisecond
 const spread = 500 * time.Millisecond
 
 // delay returns how long a timer takes. It is called with mu locked.
-func (d *driver) delay(of protocol.Delay) time.Duration {
+func (d *driver) delay(of message.Delay) time.Duration {
 	switch of {
-	case protocol.InPassing:
+	case message.InPassing:
 		return inPassing
-	case protocol.Spread:
+	case message.Spread:
 		return rand.N(spread)
 	}
 	if !d.warned {
@@ -204,7 +205,7 @@ func (d *driver) delay(of protocol.Delay) time.Duration {
 
 // drive gives the machine an input, and sends what it asks for until done, which is called with mu
 // locked, or ctx is done. What is left to be sent then is sent in the background.
-func (d *driver) drive(ctx context.Context, in protocol.Input, done func() bool) {
+func (d *driver) drive(ctx context.Context, in message.Input, done func() bool) {
 	d.mu.Lock()
 	d.callers++
 	d.mu.Unlock()
@@ -244,8 +245,8 @@ func (d *driver) unsendLocked() {
 	}
 	joins := d.next.Joins()
 	d.next = nil
-	d.stepLocked(protocol.Cancel{})
-	d.stepLocked(protocol.Answer{Outcome: protocol.Unknown})
+	d.stepLocked(message.Cancel{})
+	d.stepLocked(message.Answer{Outcome: message.Unknown})
 	if joins {
 		d.settledLocked()
 	}
@@ -253,7 +254,7 @@ func (d *driver) unsendLocked() {
 
 // take returns the request that is to be sent now, or nil. It is called with mu
 // locked.
-func (d *driver) take() *protocol.Request {
+func (d *driver) take() *message.Request {
 	if d.sending || d.next == nil {
 		return nil
 	}
@@ -267,7 +268,7 @@ func (d *driver) drain(ctx context.Context) {
 	for {
 		d.mu.Lock()
 		d.sending = false
-		var r *protocol.Request
+		var r *message.Request
 		if d.callers == 0 {
 			r = d.take()
 		}
@@ -281,15 +282,15 @@ func (d *driver) drain(ctx context.Context) {
 }
 
 // send sends a request until its outcome is known, or ctx is done, and tells the machine.
-func (d *driver) send(ctx context.Context, r protocol.Request) {
+func (d *driver) send(ctx context.Context, r message.Request) {
 	answer, err := d.requests.ask(ctx, r)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		d.step(protocol.Cancel{}) // this is why the outcome is unknown
+		d.step(message.Cancel{}) // this is why the outcome is unknown
 	case errors.Is(err, lease.ErrHistoryLost):
 		d.Lease.Fail(lease.ErrHistoryLost)
-		d.step(protocol.LeaseLost{History: true}) // also if it has left the lease
+		d.step(message.LeaseLost{History: true}) // also if it has left the lease
 	case errors.Is(err, rpctypes.ErrLeaseNotFound) && !r.WritesForOthers():
 		d.Lease.Fail(lease.ErrGone)
 	}
@@ -313,7 +314,7 @@ func (d *driver) settled() {
 
 func (d *driver) settledLocked() {
 	if d.requests.unsettled.Load() == 0 {
-		d.stepLocked(protocol.Settled{})
+		d.stepLocked(message.Settled{})
 	}
 }
 

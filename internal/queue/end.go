@@ -3,7 +3,7 @@ package queue
 import (
 	"errors"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 )
 
 // ErrStartOver says that the place in line is gone, or that it cannot be known whether there is
@@ -12,23 +12,23 @@ var ErrStartOver = errors.New("the place in line is gone")
 
 // An EndError says why a contender will not get the lock.
 type EndError struct {
-	End protocol.End
+	End message.End
 	Err error // what etcd said
 }
 
 // Error says why, in half a sentence.
 func (e *EndError) Error() string {
-	why := map[protocol.End]string{
-		protocol.Cancelled:   "the wait was given up",
-		protocol.Busy:        "somebody else is there",
-		protocol.Uncertain:   ErrStartOver.Error() + ": outcome unknown",
-		protocol.Deleted:     ErrStartOver.Error() + ": deleted from outside",
-		protocol.Overwritten: ErrStartOver.Error() + ": overwritten from outside",
-		protocol.NoLease:     ErrStartOver.Error(),
-		protocol.NoHistory:   ErrStartOver.Error(),
+	why := map[message.End]string{
+		message.Cancelled:   "the wait was given up",
+		message.Busy:        "somebody else is there",
+		message.Uncertain:   ErrStartOver.Error() + ": outcome unknown",
+		message.Deleted:     ErrStartOver.Error() + ": deleted from outside",
+		message.Overwritten: ErrStartOver.Error() + ": overwritten from outside",
+		message.NoLease:     ErrStartOver.Error(),
+		message.NoHistory:   ErrStartOver.Error(),
 	}[e.End]
 	switch {
-	case e.Err == nil, e.End == protocol.Deleted, e.End == protocol.Overwritten:
+	case e.Err == nil, e.End == message.Deleted, e.End == message.Overwritten:
 		return why
 	case why == "":
 		return e.Err.Error()
@@ -42,7 +42,7 @@ func (e *EndError) Unwrap() []error {
 	if e.Err == nil {
 		all = nil
 	}
-	if e.End >= protocol.Uncertain {
+	if e.End >= message.Uncertain {
 		all = append(all, ErrStartOver)
 	}
 	return all

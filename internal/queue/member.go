@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/watch"
@@ -29,7 +30,7 @@ func (m *member) Slot() *lease.Slot { return &m.slot }
 // StartWatches has the contender looked after: it has lasted for long enough.
 func (m *member) StartWatches() {
 	if m.state() < protocol.Leaving {
-		m.step(protocol.Lasting{})
+		m.step(message.Lasting{})
 		m.Lease.Maintain()
 	}
 }
@@ -55,7 +56,7 @@ func (m *member) OnRenewed() {
 		m.Lease.ScheduleRead(m)
 	}
 	m.renewed.Store(true)
-	m.step(protocol.Renewed{})
+	m.step(message.Renewed{})
 	if m.OnRenew != nil && m.state() == protocol.Held {
 		m.Lease.Notices.Post(m.OnRenew)
 	}
@@ -64,7 +65,7 @@ func (m *member) OnRenewed() {
 // OnGrace is told that validity ends within the grace.
 func (m *member) OnGrace() {
 	if m.confirmed.Load() {
-		m.step(protocol.GraceBegun{})
+		m.step(message.GraceBegun{})
 	}
 }
 
@@ -73,13 +74,13 @@ func (m *member) OnExpired() bool {
 	if !m.confirmed.Load() || m.state() >= protocol.Leaving {
 		return false
 	}
-	m.step(protocol.ValidityOver{})
+	m.step(message.ValidityOver{})
 	return true
 }
 
 // OnLeaseLost is told that the lease is useless.
 func (m *member) OnLeaseLost(err error) {
-	m.step(protocol.LeaseLost{History: errors.Is(err, lease.ErrHistoryLost)})
+	m.step(message.LeaseLost{History: errors.Is(err, lease.ErrHistoryLost)})
 }
 
 // Lasts reports whether a remnant may be there for as long as the lease: no answer can come to some
@@ -89,12 +90,12 @@ func (m *member) Lasts() bool {
 }
 
 // Forget is told that the lease is given up, and takes along what is left.
-func (m *member) Forget() { m.step(protocol.LeaseLost{}) }
+func (m *member) Forget() { m.step(message.LeaseLost{}) }
 
 // OnCreated is told of a watch that etcd has created.
 func (m *member) OnCreated(w *watch.Watch, since int64, again bool) {
-	m.stepFor(w, func(of protocol.Watched) protocol.Input {
-		return protocol.Watching{Of: of, Since: since, Again: again}
+	m.stepFor(w, func(of message.Watched) message.Input {
+		return message.Watching{Of: of, Since: since, Again: again}
 	})
 }
 
@@ -106,7 +107,7 @@ func (m *member) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.Response
 		return
 	}
 	for _, e := range events {
-		m.stepFor(w, func(of protocol.Watched) protocol.Input { return translate.Event(m.Place, of, e) })
+		m.stepFor(w, func(of message.Watched) message.Input { return translate.Event(m.Place, of, e) })
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -41,24 +41,24 @@ type Line struct {
 }
 
 // ask makes a request until its outcome is known, or ctx is done.
-func (q *requests) ask(ctx context.Context, r protocol.Request) (protocol.Answer, error) {
+func (q *requests) ask(ctx context.Context, r message.Request) (message.Answer, error) {
 	resp, repeated, err := q.request(ctx, r)
 	if err != nil {
-		return protocol.Answer{Outcome: outcome(r, err), Repeated: repeated}, err
+		return message.Answer{Outcome: outcome(r, err), Repeated: repeated}, err
 	}
 	a := translate.Answer(q.Place, r, resp)
 	a.Repeated = repeated
 	switch r.Name {
-	case protocol.ReadBusy:
+	case message.ReadBusy:
 		line := Line{Keys: int(wire.CountOf(resp, 1))}
 		if key := wire.Got(resp, 0); key != nil {
 			line.Held, line.Holder = true, key.Value
 		}
 		q.busy.Store(&line)
-	case protocol.ReadFar:
+	case message.ReadFar:
 		if newest := wire.Got(resp, 2); newest != nil && !wire.IsPlace(q.Place.Lock, newest) {
 			if newest, err = q.older(ctx, r.Rev); err != nil {
-				return protocol.Answer{Outcome: outcome(r, err)}, err
+				return message.Answer{Outcome: outcome(r, err)}, err
 			}
 			a.Ahead = translate.AheadOf(newest, wire.Got(resp, 0))
 		}
@@ -68,30 +68,30 @@ func (q *requests) ask(ctx context.Context, r protocol.Request) (protocol.Answer
 
 // outcome sorts an error of a request that was made until it was final. What is written under the
 // lease of another place can be done without, if that may not be, or is over.
-func outcome(r protocol.Request, err error) protocol.Outcome {
+func outcome(r message.Request, err error) message.Outcome {
 	switch {
 	case retry.IsDenied(err), errors.Is(err, rpctypes.ErrLeaseNotFound) && r.WritesForOthers():
-		return protocol.Denied
+		return message.Denied
 	case retry.IsNoSpace(err):
-		return protocol.NoSpace
+		return message.NoSpace
 	case retry.IsRefused(err), errors.Is(err, lease.ErrHistoryLost):
-		return protocol.Rejected
+		return message.Rejected
 	}
-	return protocol.Unknown
+	return message.Unknown
 }
 
 // request sends a request in the way that its kind needs. Repeated says that one try at least has
 // an unknown outcome.
-func (q *requests) request(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+func (q *requests) request(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	switch r.Name {
-	case protocol.AcquireIfFree, protocol.AcquireOrJoin:
+	case message.AcquireIfFree, message.AcquireOrJoin:
 		return q.tryToJoin(ctx, r)
-	case protocol.Claim, protocol.ClaimBehindHolder, protocol.ClaimOldest:
+	case message.Claim, message.ClaimBehindHolder, message.ClaimOldest:
 		return q.rewriteWithSpace(ctx, r)
-	case protocol.ReadLine, protocol.ReadFar:
+	case message.ReadLine, message.ReadFar:
 		resp, err = q.Lease.Read(ctx, translate.Txn(q.Place, r, false))
 		return resp, false, err
-	case protocol.ReadBusy, protocol.ReadNewest, protocol.ReadHistory, protocol.ReadState, protocol.ReadTail, protocol.ReadWritten:
+	case message.ReadBusy, message.ReadNewest, message.ReadHistory, message.ReadState, message.ReadTail, message.ReadWritten:
 		resp, err = q.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(q.Place, r, false))
 		return resp, false, err
 	}
@@ -101,9 +101,9 @@ func (q *requests) request(ctx context.Context, r protocol.Request) (resp *pb.Tx
 // tryToJoin makes a request that creates the place. If it is not answered in time it is made again.
 //
 // What was not answered may be applied later, when the place is gone. It creates a place at which
-// nobody stands, so that nobody works under it, and is waited for. So a try is not given up when its
-// time is over, and no other begins beside as many as joinsAtOnce.
-func (q *requests) tryToJoin(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+// nobody stands, so that nobody works under it, and is waited for. So a try is not given up when
+// its time is over, and no other begins beside as many as joinsAtOnce.
+func (q *requests) tryToJoin(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	try := func(again bool) func(context.Context) (*pb.TxnResponse, error) {
 		req := translate.Txn(q.Place, r, again)
 		return func(ctx context.Context) (*pb.TxnResponse, error) { return q.join(ctx, req) }
@@ -160,7 +160,7 @@ func (q *requests) join(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 }
 
 // rewrite makes a transaction that may be applied more than once, until etcd answers it.
-func (q *requests) rewrite(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+func (q *requests) rewrite(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	req, first := translate.Txn(q.Place, r, false), q.Lease.First()
 	try := func(ctx context.Context) (*pb.TxnResponse, error) { return q.Lease.Txn(ctx, req) }
 	ends := q.ends.Load()
@@ -180,7 +180,7 @@ func (q *requests) rewrite(ctx context.Context, r protocol.Request) (resp *pb.Tx
 }
 
 // rewriteWithSpace is rewrite that waits until etcd has space.
-func (q *requests) rewriteWithSpace(ctx context.Context, r protocol.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+func (q *requests) rewriteWithSpace(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	for waits := false; ; waits = true {
 		resp, repeated, err = q.rewrite(ctx, r)
 		if repeated = repeated || waits; !retry.IsNoSpace(err) {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/lease"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/retry"
 )
 
@@ -72,9 +72,9 @@ func (m *member) watchClock(ctx context.Context, end boottime.Instant) {
 		case !m.confirmed.Load():
 			m.endWait()
 		case at == end:
-			m.step(protocol.ValidityOver{})
+			m.step(message.ValidityOver{})
 		default:
-			m.step(protocol.GraceBegun{})
+			m.step(message.GraceBegun{})
 		}
 	}
 }
@@ -90,6 +90,6 @@ func (m *member) endWait() {
 	}
 	m.mu.Unlock()
 	if denied {
-		m.step(protocol.Unreadable{})
+		m.step(message.Unreadable{})
 	}
 }

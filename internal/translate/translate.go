@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -26,104 +27,104 @@ func Config(p wire.Place) protocol.Config {
 
 // Txn returns the transaction that a machine at a place asks for. Again says that another try was
 // made before it.
-func Txn(p wire.Place, r protocol.Request, again bool) *pb.TxnRequest {
+func Txn(p wire.Place, r message.Request, again bool) *pb.TxnRequest {
 	switch r.Name {
-	case protocol.AcquireIfFree:
+	case message.AcquireIfFree:
 		return wire.AcquireIfFree(p, again)
-	case protocol.AcquireOrJoin:
+	case message.AcquireOrJoin:
 		return wire.Acquire(p)
-	case protocol.Claim:
+	case message.Claim:
 		return wire.Claim(p, r.Rev)
-	case protocol.ClaimBehindHolder:
+	case message.ClaimBehindHolder:
 		return wire.ClaimBehindHolder(p, r.Rev)
-	case protocol.ClaimOldest:
+	case message.ClaimOldest:
 		return wire.ClaimOldest(p, r.Rev)
-	case protocol.Pass:
+	case message.Pass:
 		link := wire.Link{Place: r.Next.Place, Lease: clientv3.LeaseID(r.Next.Lease), ID: r.Next.ID}
 		return wire.Pass(p, r.Rev, wire.Successor{Link: link, Joined: r.Next.Joined})
-	case protocol.GiveBack:
+	case message.GiveBack:
 		return wire.Release(p, r.Rev, r.Tail)
-	case protocol.LeaveLost:
+	case message.LeaveLost:
 		return wire.LeaveLost(p, r.Tail)
-	case protocol.Leave:
+	case message.Leave:
 		return wire.Leave(p, r.Rev, r.Tail, r.Before.Tail)
-	case protocol.Remove:
+	case message.Remove:
 		return wire.Remove(p, r.Rev, r.Tail)
-	case protocol.RemoveKey:
+	case message.RemoveKey:
 		return wire.RemoveKey(p.Lock, r.Rev)
-	case protocol.RemoveTail:
+	case message.RemoveTail:
 		return wire.RemoveTail(p)
 	}
 	return readTxn(p, r)
 }
 
 // readTxn returns the read that a machine asks for.
-func readTxn(p wire.Place, r protocol.Request) *pb.TxnRequest {
+func readTxn(p wire.Place, r message.Request) *pb.TxnRequest {
 	switch r.Name {
-	case protocol.ReadBusy:
+	case message.ReadBusy:
 		return wire.BusyRead(p.Lock)
-	case protocol.ReadNewest:
+	case message.ReadNewest:
 		return wire.NewestOfAllRead(p.Lock)
-	case protocol.ReadLine:
+	case message.ReadLine:
 		return wire.LineRead(p)
-	case protocol.ReadFar:
+	case message.ReadFar:
 		return wire.NewestRead(p, r.Rev)
-	case protocol.ReadHistory:
+	case message.ReadHistory:
 		return wire.HistoryRead(p.Lock, r.Place, r.Rev)
-	case protocol.ReadState:
+	case message.ReadState:
 		return wire.StateRead(wire.StateOps(p.Lock, p.Key, ""))
-	case protocol.ReadTail:
+	case message.ReadTail:
 		if r.Place != "" {
 			return wire.KeyRead(r.Place)
 		}
 		return wire.KeyRead(wire.Tail(p.Lock))
-	case protocol.ReadWritten:
+	case message.ReadWritten:
 		return wire.WrittenRead(p.Lock, r.Rev)
 	}
 	panic("translate: no transaction is called " + string(r.Name))
 }
 
 // Answer returns what etcd's answer to a request says.
-func Answer(p wire.Place, r protocol.Request, resp *pb.TxnResponse) protocol.Answer {
-	a := protocol.Answer{Outcome: protocol.Applied, Rev: resp.Header.Revision}
+func Answer(p wire.Place, r message.Request, resp *pb.TxnResponse) message.Answer {
+	a := message.Answer{Outcome: message.Applied, Rev: resp.Header.Revision}
 	if !resp.Succeeded {
-		a.Outcome = protocol.Refused
+		a.Outcome = message.Refused
 	}
 	switch r.Name {
-	case protocol.AcquireIfFree, protocol.AcquireOrJoin:
+	case message.AcquireIfFree, message.AcquireOrJoin:
 		joined(p, resp, &a)
-	case protocol.Claim, protocol.ClaimBehindHolder, protocol.ClaimOldest, protocol.Leave:
+	case message.Claim, message.ClaimBehindHolder, message.ClaimOldest, message.Leave:
 		if !resp.Succeeded {
 			a.Keys = KeysOf(resp, 0)
 		}
-	case protocol.LeaveLost, protocol.ReadState:
+	case message.LeaveLost, message.ReadState:
 		a.Keys = KeysOf(resp, 0)
-	case protocol.ReadBusy:
+	case message.ReadBusy:
 		a.Keys.Lock = kvOf(wire.Got(resp, 0))
-	case protocol.ReadNewest:
+	case message.ReadNewest:
 		newest := wire.Got(resp, 0)
 		a.Some = newest != nil && wire.IsPlace(p.Lock, newest)
-	case protocol.ReadLine:
+	case message.ReadLine:
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
 		a.Keys = KeysOf(resp, 0)
 		a.Ahead = AheadOf(NewestOlder(p.Lock, line, r.Rev), wire.Got(resp, 0))
-	case protocol.ReadFar:
+	case message.ReadFar:
 		a.Ahead = AheadOf(wire.Got(resp, 2), wire.Got(resp, 0))
-	case protocol.ReadHistory:
+	case message.ReadHistory:
 		a.Keys = KeysOf(resp, 0)
 		tail := wire.Got(resp, 2)
 		a.Tail, a.Link = kvOf(tail), linkOf(p.Lock, tail)
-	case protocol.ReadTail:
+	case message.ReadTail:
 		a.Found = kvOf(wire.Got(resp, 0))
-	case protocol.ReadWritten:
+	case message.ReadWritten:
 		a.Found, a.Some = kvOf(wire.Got(resp, 0)), len(wire.KeysOf(resp, 1)) > 0
 	}
 	return a
 }
 
 // joined completes the answer to a request that creates the place.
-func joined(p wire.Place, resp *pb.TxnResponse, a *protocol.Answer) {
+func joined(p wire.Place, resp *pb.TxnResponse, a *message.Answer) {
 	inner := wire.Inner(resp)
 	switch {
 	case resp.Succeeded, inner == nil, inner.Succeeded && len(inner.Responses) == 0:
@@ -136,23 +137,23 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *protocol.Answer) {
 		case newest == nil:
 		case p.Linked:
 			if link := linkOf(p.Lock, newest); link.Place != "" {
-				a.Ahead = protocol.Ahead{Key: link.Place, Create: newest.ModRevision, Link: link}
+				a.Ahead = message.Ahead{Key: link.Place, Create: newest.ModRevision, Link: link}
 			}
 		case wire.IsPlace(p.Lock, newest):
-			a.Ahead = protocol.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
+			a.Ahead = message.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 		}
 	}
 }
 
 // AheadOf returns what stands before a place: the newest older place, else K, else nothing.
-func AheadOf(newest, lock *mvccpb.KeyValue) protocol.Ahead {
+func AheadOf(newest, lock *mvccpb.KeyValue) message.Ahead {
 	if newest == nil {
 		newest = lock
 	}
 	if newest == nil {
-		return protocol.Ahead{}
+		return message.Ahead{}
 	}
-	return protocol.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
+	return message.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 }
 
 // NewestOlder returns the newest place among keys below K/ that is older than a revision, nil if
@@ -167,14 +168,14 @@ func NewestOlder(lock string, kvs []*mvccpb.KeyValue, than int64) (newest *mvccp
 }
 
 // Event returns what an event of a key that is watched says.
-func Event(p wire.Place, of protocol.Watched, e *mvccpb.Event) protocol.Event {
+func Event(p wire.Place, of message.Watched, e *mvccpb.Event) message.Event {
 	kv := kvOf(e.Kv)
 	kv.Mod = e.Kv.ModRevision
-	event := protocol.Event{Of: of, Deleted: e.Type == mvccpb.DELETE, KV: kv}
+	event := message.Event{Of: of, Deleted: e.Type == mvccpb.DELETE, KV: kv}
 	switch of {
-	case protocol.OnTail:
+	case message.OnTail:
 		event.Link = linkOf(p.Lock, e.Kv)
-	case protocol.OnAhead:
+	case message.OnAhead:
 		record, err := wire.ParseRecord(e.Kv.Value)
 		event.Record, event.ID = err == nil, record.ID
 	}
@@ -183,8 +184,8 @@ func Event(p wire.Place, of protocol.Watched, e *mvccpb.Event) protocol.Event {
 
 // Observation returns what a read of the state says. Ahead is the key that was read beside it, ""
 // for none.
-func Observation(resp *pb.TxnResponse, n int, ahead string) protocol.Observation {
-	o := protocol.Observation{Rev: resp.Header.Revision, Keys: KeysOf(resp, n), Of: ahead}
+func Observation(resp *pb.TxnResponse, n int, ahead string) message.Observation {
+	o := message.Observation{Rev: resp.Header.Revision, Keys: KeysOf(resp, n), Of: ahead}
 	if ahead != "" {
 		o.Ahead = kvOf(wire.Got(resp, n+2))
 	}
@@ -192,26 +193,26 @@ func Observation(resp *pb.TxnResponse, n int, ahead string) protocol.Observation
 }
 
 // KeysOf returns K and a place, which the operations from the n-th on have read.
-func KeysOf(resp *pb.TxnResponse, n int) protocol.Keys {
-	return protocol.Keys{Lock: kvOf(wire.Got(resp, n)), Place: kvOf(wire.Got(resp, n+1))}
+func KeysOf(resp *pb.TxnResponse, n int) message.Keys {
+	return message.Keys{Lock: kvOf(wire.Got(resp, n)), Place: kvOf(wire.Got(resp, n+1))}
 }
 
 // kvOf returns a key as machines know it. Nil is absent.
-func kvOf(kv *mvccpb.KeyValue) protocol.KV {
+func kvOf(kv *mvccpb.KeyValue) message.KV {
 	if kv == nil {
-		return protocol.KV{}
+		return message.KV{}
 	}
-	return protocol.KV{Create: kv.CreateRevision, Mod: kv.ModRevision, Lease: kv.Lease, Value: string(kv.Value)}
+	return message.KV{Create: kv.CreateRevision, Mod: kv.ModRevision, Lease: kv.Lease, Value: string(kv.Value)}
 }
 
 // linkOf returns what a tail names, if it can be read.
-func linkOf(lock string, tail *mvccpb.KeyValue) protocol.Link {
+func linkOf(lock string, tail *mvccpb.KeyValue) message.Link {
 	if tail == nil {
-		return protocol.Link{}
+		return message.Link{}
 	}
 	link, ok := wire.ParseLink(lock, string(tail.Value))
 	if !ok {
-		return protocol.Link{}
+		return message.Link{}
 	}
-	return protocol.Link{Tail: string(tail.Value), Place: link.Place, Lease: int64(link.Lease), ID: link.ID}
+	return message.Link{Tail: string(tail.Value), Place: link.Place, Lease: int64(link.Lease), ID: link.ID}
 }

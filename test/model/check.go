@@ -7,7 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -30,26 +30,26 @@ func (w *World) scene(s *slot) scene {
 }
 
 // keys returns K and the place as a machine is told of them.
-func (c scene) keys() protocol.Keys { return protocol.Keys{Lock: kvOf(c.lock), Place: kvOf(c.place)} }
+func (c scene) keys() message.Keys { return message.Keys{Lock: kvOf(c.lock), Place: kvOf(c.place)} }
 
-func kvOf(kv *mvccpb.KeyValue) protocol.KV {
-	return protocol.KV{Create: kv.CreateRevision, Mod: kv.ModRevision, Lease: kv.Lease, Value: string(kv.Value)}
+func kvOf(kv *mvccpb.KeyValue) message.KV {
+	return message.KV{Create: kv.CreateRevision, Mod: kv.ModRevision, Lease: kv.Lease, Value: string(kv.Value)}
 }
 
 // mustStandTogether checks of a pass that the place is as it was when K was written, if K is,
 // unless an operator has taken places away.
-func (w *World) mustStandTogether(r protocol.Request, before scene) {
-	if r.Name == protocol.Pass && before.lock.ModRevision == r.Rev && before.place.ModRevision != r.Rev && !w.touched {
+func (w *World) mustStandTogether(r message.Request, before scene) {
+	if r.Name == message.Pass && before.lock.ModRevision == r.Rev && before.place.ModRevision != r.Rev && !w.touched {
 		w.errf("%s holds the lock and has no place", before.of.Key)
 	}
 }
 
 // mustWrite checks what a transaction has written: nobody takes a K that is there, and the tail
 // names whoever has joined, and nobody who has gone.
-func (w *World) mustWrite(r protocol.Request, before, now scene) {
+func (w *World) mustWrite(r message.Request, before, now scene) {
 	isThere := before.lock.CreateRevision > 0 && now.lock.CreateRevision > 0 && now.lock.ModRevision != before.lock.ModRevision
 	switch {
-	case isThere && r.Name != protocol.Pass:
+	case isThere && r.Name != message.Pass:
 		w.errf("%s took a K that was there", r.Name)
 	case isThere && string(before.lock.Value) == byHand:
 		w.errf("a pass took a K that the operator put there")
@@ -59,7 +59,7 @@ func (w *World) mustWrite(r protocol.Request, before, now scene) {
 		w.errf("%s has joined, and the tail does not name it", now.of.Key)
 	}
 	left := before.place.CreateRevision > 0 && now.place.CreateRevision == 0
-	if left && (r.Tail || r.Name == protocol.Pass) && string(now.tail.Value) == now.of.Tail() {
+	if left && (r.Tail || r.Name == message.Pass) && string(now.tail.Value) == now.of.Tail() {
 		w.errf("%s has gone, and the tail names it", now.of.Key)
 	}
 	if before.named.CreateRevision > 0 && now.tail.CreateRevision == 0 && string(before.tail.Value) != now.of.Tail() {
@@ -71,22 +71,22 @@ func (w *World) mustWrite(r protocol.Request, before, now scene) {
 }
 
 // mustShow checks what an answer says of what there was before.
-func (w *World) mustShow(s *slot, a protocol.Answer, before scene) {
+func (w *World) mustShow(s *slot, a message.Answer, before scene) {
 	if s.request.Joins() {
 		w.mustShowJoined(s, a, before)
 		return
 	}
 	is := true
 	switch r := s.request; {
-	case r.Name == protocol.ReadLine && a.Whole, r.Name == protocol.ReadFar && a.Outcome == protocol.Applied:
+	case r.Name == message.ReadLine && a.Whole, r.Name == message.ReadFar && a.Outcome == message.Applied:
 		is = a.Ahead.Key == w.ahead(r.Rev)
-	case r.Name == protocol.ReadState, r.Name == protocol.LeaveLost, a.Outcome == protocol.Refused && (isClaim(r) || r.Name == protocol.Leave):
+	case r.Name == message.ReadState, r.Name == message.LeaveLost, a.Outcome == message.Refused && (isClaim(r) || r.Name == message.Leave):
 		is = a.Keys == before.keys()
-	case r.Name == protocol.ReadBusy:
+	case r.Name == message.ReadBusy:
 		is = a.Keys.Lock == kvOf(before.lock)
-	case r.Name == protocol.ReadNewest:
+	case r.Name == message.ReadNewest:
 		is = a.Some == wire.IsPlace(lock, before.newest)
-	case r.Name == protocol.ReadHistory && a.Outcome == protocol.Applied:
+	case r.Name == message.ReadHistory && a.Outcome == message.Applied:
 		is = a.Keys.Lock == kvOf(before.lock) && a.Keys.Place == kvOf(w.get(r.Place)) && (w.forgets || a.Tail.Mod == w.tailBefore(r.Rev))
 	}
 	if !is {
@@ -96,10 +96,10 @@ func (w *World) mustShow(s *slot, a protocol.Answer, before scene) {
 
 // mustShowJoined checks what somebody learns who has joined: that its place is there, and what
 // stands before it.
-func (w *World) mustShowJoined(s *slot, a protocol.Answer, before scene) {
+func (w *World) mustShowJoined(s *slot, a message.Answer, before scene) {
 	newest := before.newest
 	switch {
-	case a.Outcome != protocol.Refused:
+	case a.Outcome != message.Refused:
 	case before.place.CreateRevision > 0:
 		if !a.Ours && s.again {
 			w.errf("%s has a place, and does not learn that", s.place.Key)
@@ -141,7 +141,7 @@ func (w *World) tailBefore(revision int64) (mod int64) {
 }
 
 // unread are operations of reads whose answers do not matter to a machine.
-var unread = map[protocol.Name]int{protocol.ReadLine: 1, protocol.ReadFar: 1, protocol.ReadBusy: 1}
+var unread = map[message.Name]int{message.ReadLine: 1, message.ReadFar: 1, message.ReadBusy: 1}
 
 // mustNotMatter checks that a machine does the same whatever such an operation has read.
 func (w *World) mustNotMatter(s *slot, resp *pb.TxnResponse) {
@@ -158,8 +158,8 @@ func (w *World) mustNotMatter(s *slot, resp *pb.TxnResponse) {
 	}
 }
 
-func isClaim(r protocol.Request) bool {
-	return r.Name == protocol.Claim || r.Name == protocol.ClaimBehindHolder || r.Name == protocol.ClaimOldest
+func isClaim(r message.Request) bool {
+	return r.Name == message.Claim || r.Name == message.ClaimBehindHolder || r.Name == message.ClaimOldest
 }
 
 // ahead returns what stands before a place that was created in a revision: the newest older place,
@@ -179,14 +179,14 @@ func (w *World) ahead(than int64) string {
 
 // tailChanged notes for each place that somebody has joined behind it. The first to do so must not
 // be somebody who leaves, and puts the tail back.
-func (w *World) tailChanged(name protocol.Name) {
+func (w *World) tailChanged(name message.Name) {
 	now := w.etcd.Revision()
 	for _, s := range w.slots {
 		kv := w.get(s.place.Key)
 		if s.followed || kv.CreateRevision == 0 || kv.CreateRevision == now {
 			continue
 		}
-		if s.followed = true; name == protocol.Leave && s.place.Linked {
+		if s.followed = true; name == message.Leave && s.place.Linked {
 			w.errf("for %s the first change of the tail is that somebody leaves", s.place.Key)
 		}
 	}

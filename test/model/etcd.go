@@ -7,13 +7,13 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // txn applies a transaction of a contender's, and checks what it has done.
-func (w *World) txn(s *slot, r protocol.Request, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+func (w *World) txn(s *slot, r message.Request, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	revision, before := w.etcd.Revision(), w.scene(s)
 	w.mustStandTogether(r, before)
 	if w.mutate != nil {
@@ -57,8 +57,8 @@ func (s *slot) txn() *pb.TxnRequest { return translate.Txn(s.place, s.request, s
 
 // ask applies the request that a machine waits for, and returns what it is to be told, as the
 // driver sorts that.
-func (w *World) ask(s *slot) protocol.Answer {
-	a := protocol.Answer{Outcome: protocol.Rejected, Repeated: s.again}
+func (w *World) ask(s *slot) message.Answer {
+	a := message.Answer{Outcome: message.Rejected, Repeated: s.again}
 	if w.leaseOf(s.lease).wiped { // the header of the answer shows it
 		return a
 	}
@@ -66,11 +66,11 @@ func (w *World) ask(s *slot) protocol.Answer {
 	resp, err := w.txn(s, s.request, s.txn())
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound) && s.request.WritesForOthers():
-		a.Outcome = protocol.Denied
+		a.Outcome = message.Denied
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		w.leaseOf(s.lease).gone = true
 	case err != nil:
-	case s.request.Name == protocol.ReadFar:
+	case s.request.Name == message.ReadFar:
 		a = w.far(s, resp)
 		w.mustShow(s, a, before)
 	default:
@@ -83,20 +83,20 @@ func (w *World) ask(s *slot) protocol.Answer {
 }
 
 // far looks for the newest older place behind strangers' keys.
-func (w *World) far(s *slot, resp *pb.TxnResponse) protocol.Answer {
+func (w *World) far(s *slot, resp *pb.TxnResponse) message.Answer {
 	if newest := wire.Got(resp, 2); newest == nil || wire.IsPlace(lock, newest) {
 		return translate.Answer(s.place, s.request, resp)
 	}
 	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
-	a := protocol.Answer{Outcome: protocol.Applied, Rev: resp.Header.Revision}
+	a := message.Answer{Outcome: message.Applied, Rev: resp.Header.Revision}
 	for _, kv := range wire.NamedAsPlaces(lock, wire.KeysOf(names, 0)) {
 		if wire.IsPlace(lock, w.get(string(kv.Key))) {
-			a.Ahead = protocol.Ahead{Key: string(kv.Key), Create: kv.CreateRevision}
+			a.Ahead = message.Ahead{Key: string(kv.Key), Create: kv.CreateRevision}
 			return a
 		}
 	}
 	if key := wire.Got(resp, 0); key != nil {
-		a.Ahead = protocol.Ahead{Key: lock, Create: key.CreateRevision}
+		a.Ahead = message.Ahead{Key: lock, Create: key.CreateRevision}
 	}
 	return a
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 )
 
 var (
@@ -124,7 +124,7 @@ func TestExplorations(t *testing.T) {
 // TestExplorationsFindWhatBreaks: an exploration shows who is overtaken, what nothing leads
 // out of, and a false alarm.
 func TestExplorationsFindWhatBreaks(t *testing.T) {
-	leaves := func(name protocol.Name, path ...step) Mutation {
+	leaves := func(name message.Name, path ...step) Mutation {
 		for _, m := range mutations() {
 			if m.name == name && slices.Equal(m.path, path) {
 				return m.apply
@@ -134,9 +134,9 @@ func TestExplorationsFindWhatBreaks(t *testing.T) {
 		return nil
 	}
 	for want, e := range map[string]Exploration{
-		"got the lock before k/2": {Cast: Cast{Private: 1, Mutexes: 1}, Mutate: leaves(protocol.AcquireOrJoin, step{comparisons, 2})},
-		"nothing leads to an end": {Cast: Cast{Private: 2, Orderly: true, Forgets: true}, Mutate: leaves(protocol.GiveBack, step{then, 1})},
-		"a loss (4) without one":  {Cast: Cast{Private: 1, Orderly: true}, Mutate: leaves(protocol.AcquireOrJoin, step{then, 1})},
+		"got the lock before k/2": {Cast: Cast{Private: 1, Mutexes: 1}, Mutate: leaves(message.AcquireOrJoin, step{comparisons, 2})},
+		"nothing leads to an end": {Cast: Cast{Private: 2, Orderly: true, Forgets: true}, Mutate: leaves(message.GiveBack, step{then, 1})},
+		"a loss (4) without one":  {Cast: Cast{Private: 1, Orderly: true}, Mutate: leaves(message.AcquireOrJoin, step{then, 1})},
 	} {
 		if r := e.Go(); r.Err == nil || !strings.Contains(r.Err.Error(), want) {
 			t.Errorf("%v, and not %q", r.Err, want)

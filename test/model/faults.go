@@ -5,6 +5,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 )
 
@@ -46,7 +47,7 @@ func (w *World) endValidity(i, _ int) {
 	for _, s := range slices.Clone(w.slots) {
 		if s.lease == l.id {
 			held = held || s.m.State() == protocol.Held
-			w.step(s, protocol.ValidityOver{})
+			w.step(s, message.ValidityOver{})
 		}
 	}
 	if held {
@@ -59,7 +60,7 @@ func (w *World) beginGrace(i, _ int) {
 	l.grace = true
 	for _, s := range slices.Clone(w.slots) {
 		if s.lease == l.id {
-			w.step(s, protocol.GraceBegun{})
+			w.step(s, message.GraceBegun{})
 		}
 	}
 }
@@ -147,7 +148,7 @@ func (w *World) takePlace(s *slot) {
 		return
 	}
 	w.users[s.user].forced = true
-	s.observes = s.observes || !s.watches[protocol.OnLock].on
+	s.observes = s.observes || !s.watches[message.OnLock].on
 }
 
 // revoke has an operator end a lease.

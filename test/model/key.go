@@ -93,8 +93,8 @@ func (k *keeper) machine(s *slot) {
 func (k *keeper) position(v reflect.Value, created int64, state protocol.State) {
 	for _, f := range k.fieldsOf(v.Type()) {
 		switch field := v.Field(f.index); {
-		case f.name == "ahead" && state >= protocol.Held:
-		case created > 0 && (f.name == "placeSince" || f.name == "tailSince"):
+		case f.name == "Ahead" && state >= protocol.Held:
+		case created > 0 && (f.name == "PlaceSince" || f.name == "TailSince"):
 			in := int64(0)
 			if n := field.Int(); n > 0 && n <= created {
 				in = 1

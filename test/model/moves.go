@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -116,13 +117,13 @@ func (w *World) userMoves(i int, a *moves) {
 		}
 		a.add(ends, "a user ends its work", i, 0, func(w *World, i, _ int) {
 			w.users[i].works, w.users[i].told = false, false
-			w.step(w.slotOf(i), protocol.Release{})
+			w.step(w.slotOf(i), message.Release{})
 		})
 		if !s.lasting && u.works {
 			a.add(possible, "the work lasts", i, 0, func(w *World, i, _ int) {
 				s := w.slotOf(i)
 				s.lasting = true
-				w.step(s, protocol.Lasting{})
+				w.step(s, message.Lasting{})
 			})
 		}
 	case s.m.State() < protocol.Held && !s.quits:
@@ -147,7 +148,7 @@ func (w *World) cancel(i, _ int) {
 
 func (w *World) quit(s *slot) {
 	s.quits = true
-	w.step(s, protocol.Cancel{})
+	w.step(s, message.Cancel{})
 }
 
 // slotMoves are what is told to a machine: by watches, reads, and time.
@@ -180,26 +181,26 @@ func (w *World) slotMoves(i int, s *slot, a *moves) {
 	if waits {
 		a.add(refusal, "@ must not read its state any more", i, 0, func(w *World, i, _ int) {
 			w.slots[i].refused = true
-			w.step(w.slots[i], protocol.Unreadable{})
+			w.step(w.slots[i], message.Unreadable{})
 		})
 	}
 	if s.timer {
 		a.add(sure, "@: its time is over", i, 0, func(w *World, i, _ int) {
 			w.slots[i].timer = false
-			w.step(w.slots[i], protocol.Elapsed{})
+			w.step(w.slots[i], message.Elapsed{})
 		})
 	}
 	if s.m.State() == protocol.Unconfirmed {
-		a.add(possible, "@: the lease is renewed", i, 0, func(w *World, i, _ int) { w.step(w.slots[i], protocol.Renewed{}) })
+		a.add(possible, "@: the lease is renewed", i, 0, func(w *World, i, _ int) { w.step(w.slots[i], message.Renewed{}) })
 	}
 }
 
-func (w *World) stateOf(s *slot) protocol.Observation {
+func (w *World) stateOf(s *slot) message.Observation {
 	ahead := s.m.Ahead()
-	resp, err := w.txn(s, protocol.Request{Name: protocol.ReadState}, wire.StateRead(wire.StateOps(lock, s.place.Key, ahead)))
+	resp, err := w.txn(s, message.Request{Name: message.ReadState}, wire.StateRead(wire.StateOps(lock, s.place.Key, ahead)))
 	if err != nil {
 		w.errf("%v", err)
-		return protocol.Observation{}
+		return message.Observation{}
 	}
 	o := translate.Observation(resp, 0, ahead)
 	if o.Keys != w.scene(s).keys() || ahead != "" && o.Ahead != kvOf(w.get(ahead)) {
@@ -299,7 +300,7 @@ func (w *World) created(i, of int) {
 	x := &w.slots[i].watches[of]
 	since := x.since
 	x.told, x.since = true, 0
-	w.step(w.slots[i], protocol.Watching{Of: protocol.Watched(of), Since: since})
+	w.step(w.slots[i], message.Watching{Of: message.Watched(of), Since: since})
 }
 
 func (w *World) event(i, of int) {
@@ -307,7 +308,7 @@ func (w *World) event(i, of int) {
 	x := &s.watches[of]
 	events, _ := w.etcd.Events(x.next, []byte(x.key), nil)
 	x.next = events[0].Kv.ModRevision + 1
-	w.step(s, translate.Event(s.place, protocol.Watched(of), events[0]))
+	w.step(s, translate.Event(s.place, message.Watched(of), events[0]))
 }
 
 // rewatch creates all watches of a slot anew. What one that was from now on has missed is lost.
@@ -323,6 +324,6 @@ func (w *World) rewatch(i, _ int) {
 		x.next = x.from
 		s.create(of, w)
 		x.told, x.since = true, 0
-		w.step(s, protocol.Watching{Of: protocol.Watched(of), Since: w.etcd.Revision(), Again: again})
+		w.step(s, message.Watching{Of: message.Watched(of), Since: w.etcd.Revision(), Again: again})
 	}
 }

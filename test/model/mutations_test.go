@@ -14,13 +14,13 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A leftOut is a mutation: one comparison or one operation of a transaction is left out.
 type leftOut struct {
-	name protocol.Name
+	name message.Name
 	path []step // from the transaction to it, through those it is nested in
 	what string
 }
@@ -46,7 +46,7 @@ func (l leftOut) String() string {
 
 // apply leaves the thing out of a transaction, if it is in there. In place of an operation a key
 // that does not exist is read, so the answers to the others stay where they are.
-func (l leftOut) apply(name protocol.Name, req *pb.TxnRequest) *pb.TxnRequest {
+func (l leftOut) apply(name message.Name, req *pb.TxnRequest) *pb.TxnRequest {
 	if name != l.name {
 		return req
 	}
@@ -125,8 +125,8 @@ func mutations() (all []leftOut) {
 			all = append(all, l)
 		}
 	}
-	var walk func(name protocol.Name, path []step, req *pb.TxnRequest)
-	walk = func(name protocol.Name, path []step, req *pb.TxnRequest) {
+	var walk func(name message.Name, path []step, req *pb.TxnRequest)
+	walk = func(name message.Name, path []step, req *pb.TxnRequest) {
 		at := func(part, index int) []step { return append(slices.Clone(path), step{part, index}) }
 		for i, c := range req.Compare {
 			add(leftOut{name, at(comparisons, i), compared(c)})
@@ -142,7 +142,7 @@ func mutations() (all []leftOut) {
 	}
 	for _, s := range wire.Samples() {
 		if s.Name != "NamesRead" && s.Name != "ProbeRead" { // these are the driver's
-			walk(protocol.Name(s.Name), nil, s.Txn)
+			walk(message.Name(s.Name), nil, s.Txn)
 		}
 	}
 	return all

@@ -3,15 +3,15 @@ package model
 import (
 	"slices"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/translate"
 )
 
 // isRead reports whether a request writes nothing.
-func isRead(r protocol.Request) bool {
+func isRead(r message.Request) bool {
 	switch r.Name {
-	case protocol.ReadBusy, protocol.ReadNewest, protocol.ReadLine, protocol.ReadFar, protocol.ReadHistory,
-		protocol.ReadState, protocol.ReadTail, protocol.ReadWritten:
+	case message.ReadBusy, message.ReadNewest, message.ReadLine, message.ReadFar, message.ReadHistory,
+		message.ReadState, message.ReadTail, message.ReadWritten:
 		return true
 	}
 	return false
@@ -19,7 +19,7 @@ func isRead(r protocol.Request) bool {
 
 // puts reports whether etcd refuses a request if it has no space. It takes deletions also then.
 // Claims are made until there is space.
-func puts(r protocol.Request) bool { return r.Joins() || r.WritesForOthers() }
+func puts(r message.Request) bool { return r.Joins() || r.WritesForOthers() }
 
 // requestMoves are what can become of a request that is under way.
 func (w *World) requestMoves(i int, s *slot, a *moves) {
@@ -40,10 +40,10 @@ func (w *World) requestMoves(i int, s *slot, a *moves) {
 		answer := w.ask(w.slots[i])
 		w.slots[i].answer = &answer
 	})
-	a.add(refusal, "@ must not do what it asks for", i, 0, refuse(protocol.Denied, false))
+	a.add(refusal, "@ must not do what it asks for", i, 0, refuse(message.Denied, false))
 	if puts(s.request) {
-		a.add(refusal, "@: etcd has no space", i, 0, refuse(protocol.NoSpace, false))
-		a.add(refusal, "@: etcd has no space any more", i, 0, refuse(protocol.NoSpace, true))
+		a.add(refusal, "@: etcd has no space", i, 0, refuse(message.NoSpace, false))
+		a.add(refusal, "@: etcd has no space any more", i, 0, refuse(message.NoSpace, true))
 	}
 	if l := w.leaseOf(s.lease); l.session == 0 && s.ended {
 		a.add(possible, "@: its lease is revoked instead", i, 0, (*World).abandon)
@@ -61,27 +61,27 @@ func (w *World) requestMoves(i int, s *slot, a *moves) {
 }
 
 // refuse returns a move that has etcd refuse a request, and perhaps apply it all the same.
-func refuse(o protocol.Outcome, applied bool) func(w *World, i, of int) {
+func refuse(o message.Outcome, applied bool) func(w *World, i, of int) {
 	return func(w *World, i, _ int) {
 		s := w.slots[i]
 		if applied {
 			w.txn(s, s.request, s.txn())
 		}
-		if o == protocol.Denied && (s.request.Tail || s.request.Name == protocol.ReadTail) {
+		if o == message.Denied && (s.request.Tail || s.request.Name == message.ReadTail) {
 			w.leaseOf(s.lease).remains = true
 		}
-		w.tell(s, protocol.Answer{Outcome: o, Repeated: s.again})
+		w.tell(s, message.Answer{Outcome: o, Repeated: s.again})
 	}
 }
 
 // tell tells a machine what became of its request.
-func (w *World) tell(s *slot, a protocol.Answer) {
+func (w *World) tell(s *slot, a message.Answer) {
 	joins := s.request.Joins()
-	if l := w.leaseOf(s.lease); a.Outcome == protocol.Rejected && l.gone {
+	if l := w.leaseOf(s.lease); a.Outcome == message.Rejected && l.gone {
 		w.leaseLost(l)
 	}
-	s.refused = s.refused || a.Outcome == protocol.Denied
-	s.doubt = s.doubt || a.Outcome == protocol.NoSpace || a.Repeated
+	s.refused = s.refused || a.Outcome == message.Denied
+	s.doubt = s.doubt || a.Outcome == message.NoSpace || a.Repeated
 	s.asked = false
 	w.step(s, a)
 	if joins {
@@ -92,7 +92,7 @@ func (w *World) tell(s *slot, a protocol.Answer) {
 // settle tells a machine that no request to join is late, if that is so.
 func (w *World) settle(s *slot) {
 	if s.joins == 0 && !(s.asked && s.request.Joins()) {
-		w.step(s, protocol.Settled{})
+		w.step(s, message.Settled{})
 	}
 }
 
@@ -110,7 +110,7 @@ func (w *World) giveUp(s *slot) {
 		w.sendLate(s)
 	}
 	s.asked = false
-	w.step(s, protocol.Answer{Outcome: protocol.Unknown, Repeated: repeated})
+	w.step(s, message.Answer{Outcome: message.Unknown, Repeated: repeated})
 	if joins {
 		w.settle(s)
 	}
@@ -174,7 +174,7 @@ func (w *World) hasNew(lease, revision int64) bool {
 func (w *World) abandon(i, _ int) {
 	s := w.slots[i]
 	w.leaseOf(s.lease).revoke = true
-	w.step(s, protocol.LeaseLost{})
+	w.step(s, message.LeaseLost{})
 	if s.asked {
 		w.giveUp(s)
 	}

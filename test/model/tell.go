@@ -3,12 +3,13 @@ package model
 import (
 	"slices"
 
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // step gives a machine an input, and does what it asks for.
-func (w *World) step(s *slot, in protocol.Input) {
+func (w *World) step(s *slot, in message.Input) {
 	before := s.m.State()
 	effects := s.m.Step(in)
 	w.say(s, in, before)
@@ -17,7 +18,7 @@ func (w *World) step(s *slot, in protocol.Input) {
 	}
 	if w.unconfirmed == s {
 		w.unconfirmed = nil
-		w.step(s, protocol.ValidityOver{})
+		w.step(s, message.ValidityOver{})
 	}
 	s.forget()
 	w.mustStand(s)
@@ -35,34 +36,34 @@ func (s *slot) forget() {
 	}
 }
 
-func (w *World) do(s *slot, e protocol.Effect) {
+func (w *World) do(s *slot, e message.Effect) {
 	switch e.Do {
-	case protocol.Send:
+	case message.Send:
 		if s.asked {
 			w.errf("%s: two requests at once", s.place.Key)
 		}
 		s.asked, s.request, s.again = true, e.Request, false
-	case protocol.Watch:
+	case message.Watch:
 		key := e.Key
-		if e.Of == protocol.OnTail {
+		if e.Of == message.OnTail {
 			key = wire.Tail(lock)
 		}
 		s.watches[e.Of] = watch{on: true, key: key, from: e.From, next: e.From}
-	case protocol.Unwatch:
+	case message.Unwatch:
 		s.watches[e.Of] = watch{}
-	case protocol.Observe:
+	case message.Observe:
 		s.observes = true
-	case protocol.Timer:
+	case message.Timer:
 		s.timer = true
-	case protocol.TellHeld:
+	case message.TellHeld:
 		w.held(s, e.Token)
-	case protocol.TellBusy, protocol.TellEnd:
+	case message.TellBusy, message.TellEnd:
 		w.ended(s, e)
-	case protocol.TellLost:
+	case message.TellLost:
 		w.lost(s, e.Reason)
-	case protocol.TellReleased:
+	case message.TellReleased:
 		w.released(s, e)
-	case protocol.TellGone:
+	case message.TellGone:
 		w.gone(s)
 	}
 }
@@ -112,13 +113,13 @@ func (w *World) mustGrow(token int64) {
 }
 
 // ended tells a user that the place will not get the lock.
-func (w *World) ended(s *slot, e protocol.Effect) {
+func (w *World) ended(s *slot, e message.Effect) {
 	if s.user < 0 {
 		return
 	}
 	u := &w.users[s.user]
 	s.ended = true
-	if e.Do == protocol.TellBusy || e.End == protocol.Cancelled || e.End == protocol.Failed {
+	if e.Do == message.TellBusy || e.End == message.Cancelled || e.End == message.Failed {
 		u.turns--
 	}
 	w.mustHaveCause(s, e)
@@ -129,17 +130,17 @@ func (w *World) ended(s *slot, e protocol.Effect) {
 }
 
 // mustHaveCause checks that nobody gives up a place without a reason.
-func (w *World) mustHaveCause(s *slot, e protocol.Effect) {
+func (w *World) mustHaveCause(s *slot, e message.Effect) {
 	u, l := &w.users[s.user], w.leaseOf(s.lease)
 	is := false
 	switch e.End {
-	case protocol.Deleted, protocol.Overwritten:
+	case message.Deleted, message.Overwritten:
 		is = u.forced || l.over || l.gone
-	case protocol.Uncertain:
+	case message.Uncertain:
 		is = s.doubt || u.forced
-	case protocol.Failed:
+	case message.Failed:
 		is = s.refused
-	case protocol.NoLease, protocol.NoHistory:
+	case message.NoLease, message.NoHistory:
 		is = l.told
 	default:
 		is = true
@@ -149,7 +150,7 @@ func (w *World) mustHaveCause(s *slot, e protocol.Effect) {
 	}
 }
 
-func (w *World) lost(s *slot, reason protocol.Reason) {
+func (w *World) lost(s *slot, reason message.Reason) {
 	if s.user < 0 {
 		return
 	}
@@ -158,17 +159,17 @@ func (w *World) lost(s *slot, reason protocol.Reason) {
 		w.errf("%s is told of a loss (%d) without one", s.place.Key, reason)
 	}
 	u.told = true
-	if reason.Forced() || reason == protocol.Unrenewed { // the guard kills in time
+	if reason.Forced() || reason == message.Unrenewed { // the guard kills in time
 		u.works = false
 	}
 }
 
-func (w *World) released(s *slot, e protocol.Effect) {
+func (w *World) released(s *slot, e message.Effect) {
 	if s.user < 0 {
 		return
 	}
 	u, l := &w.users[s.user], w.leaseOf(s.lease)
-	if e.Reason != protocol.NotLost && !u.forced && !l.over && !l.gone && !l.grace {
+	if e.Reason != message.NotLost && !u.forced && !l.over && !l.gone && !l.grace {
 		w.errf("%s: the release says that it was lost (%d)", s.place.Key, e.Reason)
 	}
 	u.works, u.forced, u.told = false, false, false
@@ -177,7 +178,7 @@ func (w *World) released(s *slot, e protocol.Effect) {
 	if l.session > 0 || s.m.State() == protocol.Gone {
 		s.user = -1
 	}
-	if l.session == 0 && (!e.Confirmed || e.Reason != protocol.NotLost || s.m.Strays()) {
+	if l.session == 0 && (!e.Confirmed || e.Reason != message.NotLost || s.m.Strays()) {
 		l.revoke = true
 	}
 	if l.session > 0 {
@@ -226,7 +227,7 @@ func (w *World) leaseLost(l *lease) {
 	l.told = true
 	for _, s := range slices.Clone(w.slots) {
 		if s.lease == l.id {
-			w.step(s, protocol.LeaseLost{History: l.wiped})
+			w.step(s, message.LeaseLost{History: l.wiped})
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -20,7 +21,7 @@ const lock = "k"
 const byHand = "by hand"
 
 // A Mutation returns what is sent in place of a transaction.
-type Mutation func(protocol.Name, *pb.TxnRequest) *pb.TxnRequest
+type Mutation func(message.Name, *pb.TxnRequest) *pb.TxnRequest
 
 // A Cast is who takes part: how many of each kind, and how often each of them wants the lock.
 type Cast struct {
@@ -102,14 +103,14 @@ type slot struct {
 	lease    int64
 	user     int // -1 if it is left to the session
 	asked    bool
-	request  protocol.Request
+	request  message.Request
 	again    bool // a try has an unknown outcome
-	answer   *protocol.Answer
+	answer   *message.Answer
 	joins    int // requests to join that are late
 	watches  [4]watch
 	silent   bool // the watches tell nothing
 	observes bool
-	read     *protocol.Observation // that is answered, and not told yet
+	read     *message.Observation // that is answered, and not told yet
 	timer    bool
 	lasting  bool
 	followed bool // somebody has joined behind the place
@@ -132,7 +133,7 @@ type watch struct {
 // A late request was sent, and is applied at some time or never.
 type late struct {
 	place   wire.Place
-	request protocol.Request
+	request message.Request
 	again   bool
 	sender  int // the n of the slot
 	lease   int64
@@ -186,7 +187,7 @@ func (w *World) errf(format string, args ...any) {
 	}
 }
 
-func (w *World) say(s *slot, in protocol.Input, before protocol.State) {
+func (w *World) say(s *slot, in message.Input, before protocol.State) {
 	if w.log != nil {
 		w.log("    %s: %s: %v -> %v", s.place.Key, short(in), before, s.m.State())
 	}
@@ -255,7 +256,7 @@ func (w *World) begin(user int) {
 	w.slotted++
 	s := &slot{n: w.slotted, m: protocol.New(c), place: p, lease: l.id, user: user}
 	w.slots = append(w.slots, s)
-	w.step(s, protocol.Acquire{})
+	w.step(s, message.Acquire{})
 }
 
 // isDone reports whether all have had their turns, and nothing goes on.
@@ -332,13 +333,13 @@ func (w *World) isUsed(l *lease) bool {
 }
 
 // short describes an input.
-func short(in protocol.Input) string {
+func short(in message.Input) string {
 	switch in := in.(type) {
-	case protocol.Answer:
+	case message.Answer:
 		return fmt.Sprintf("answer %d at %d, K %d, place %d/%d, ahead %q, ours %v, repeated %v", in.Outcome, in.Rev, in.Keys.Lock.Mod, in.Keys.Place.Create, in.Keys.Place.Mod, in.Ahead.Key, in.Ours, in.Repeated)
-	case protocol.Event:
+	case message.Event:
 		return fmt.Sprintf("event of %d, deleted %v, %d/%d", in.Of, in.Deleted, in.KV.Create, in.KV.Mod)
-	case protocol.Observation:
+	case message.Observation:
 		return fmt.Sprintf("observation at %d, K %d, place %d/%d, ahead %q %d/%d", in.Rev, in.Keys.Lock.Mod, in.Keys.Place.Create, in.Keys.Place.Mod, in.Of, in.Ahead.Create, in.Ahead.Mod)
 	}
 	return strings.TrimPrefix(fmt.Sprintf("%T%+v", in, in), "protocol.")

@@ -1,4 +1,4 @@
-package protocol
+package message
 
 // A Do says what an Effect asks for.
 type Do int

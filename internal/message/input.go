@@ -1,4 +1,6 @@
-package protocol
+// Package message is what machines of package protocol are told, what they ask for, and the words
+// of both: keys, places, requests, answers.
+package message
 
 // A KV is a key as it was read or written. The zero KV is an absent key.
 type KV struct {
@@ -13,8 +15,8 @@ func (kv KV) Exists() bool { return kv.Create > 0 }
 // Keys is the lock's key K and a place, in one revision.
 type Keys struct{ Lock, Place KV }
 
-// holds reports whether the place holds the lock: both were written in one revision.
-func (k Keys) holds() bool { return k.Place.Exists() && k.Lock.Mod == k.Place.Mod }
+// Holds reports whether the place holds the lock: both were written in one revision.
+func (k Keys) Holds() bool { return k.Place.Exists() && k.Lock.Mod == k.Place.Mod }
 
 // A Link is what a tail names: a linked place, and who stands there. The zero Link is that of an
 // absent tail, or of one that cannot be read.
@@ -23,6 +25,45 @@ type Link struct {
 	Place string // the key
 	Lease int64
 	ID    string
+}
+
+// An Ahead is a key that stands before the place, as it was created.
+type Ahead struct {
+	Key    string
+	Create int64
+	Link   Link // the tail that named it, if one did
+	Seen   bool // it was there
+	Held   bool // it was a place of the holder's
+	Gone   bool
+}
+
+// Left reports whether somebody left the line at a place that is gone, and perhaps many with them.
+// A place that held the lock, and one that was gone before it was seen, do not show that: the line
+// moves, and the history of the tail, which is that of all turns, has only places that are gone.
+func (a Ahead) Left() bool { return a.Seen && !a.Held }
+
+// Granted reports whether an event wrote the place as only a grant writes it: as it was. What an
+// operator puts there does not show that anybody held the lock.
+func (a Ahead) Granted(e Event) bool {
+	known := a.Link.Place == "" || e.ID == a.Link.ID && e.KV.Lease == a.Link.Lease
+	return e.KV.Mod > e.KV.Create && e.Record && known
+}
+
+// Is compares a key that is there with the one that stood before the place, which was created
+// before the revision than. Of a key that a tail has named the first reading tells when it was
+// created.
+func (a *Ahead) Is(kv KV, than int64) {
+	if a.Link.Place != "" && !a.Seen && kv.Create < than {
+		a.Create = kv.Create
+	}
+	a.Seen = true
+	a.Gone = a.Gone || kv.Create != a.Create
+}
+
+// A Successor is who joined next, and the revision of that.
+type Successor struct {
+	Link
+	Joined int64
 }
 
 // An Input is something that a machine is told: one of the types of this file.
@@ -71,7 +112,7 @@ const (
 	OnLock                 // K
 	OnTail
 	OnAhead  // the predecessor
-	watchers // how many there are
+	Watchers // how many there are
 )
 
 // Watching says that a watch was created and misses nothing that comes after the revision Since.
