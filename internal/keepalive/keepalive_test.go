@@ -170,7 +170,7 @@ func TestDeniedFirst(t *testing.T) {
 		e.ask(2+later, 1+later+before, told)
 		began := time.Now()
 		e.ask(1, 1, func(_ clientv3.LeaseID, err error) {
-			// 1: it is the first.
+			// The very first stream was opened before it was asked for.
 			if took := time.Since(began); took > (1+before+1)*login || err != nil {
 				t.Errorf("a renewal took %v: %v", took, err)
 			}
