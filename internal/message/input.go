@@ -155,6 +155,15 @@ const (
 	Unknown                 // it may have been applied, or be applied later
 )
 
+// End returns why a request with this outcome, which was neither applied nor refused by its
+// comparisons, ends the wait for the lock.
+func (o Outcome) End() End {
+	if o == Unknown || o == NoSpace {
+		return Uncertain
+	}
+	return Failed
+}
+
 // An Answer is the outcome of the last request that was sent. The driver repeats a request until it
 // knows the outcome, gives up, or etcd has refused it.
 type Answer struct {

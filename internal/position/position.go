@@ -119,3 +119,42 @@ func (p *Position) Observe(k message.Keys) {
 func (p *Position) Granted() (token int64, is bool) {
 	return p.Written, p.End == message.NotEnded && p.Create > 0 && p.Written > p.Create
 }
+
+// Watch takes note that a key is watched from a revision on. It reports whether it was not before.
+func (p *Position) Watch(of message.Watched, from int64) bool {
+	if p.Watches[of] {
+		return false
+	}
+	p.Watches[of] = true
+	if of == message.OnTail {
+		p.TailFrom = from
+	}
+	return true
+}
+
+// Unwatch takes note that a key is not watched any more. It reports whether it was before.
+func (p *Position) Unwatch(of message.Watched) (was bool) {
+	was, p.Watches[of] = p.Watches[of], false
+	return was
+}
+
+// ForgetNext makes it unknown who is next.
+func (p *Position) ForgetNext() {
+	p.Next, p.TailSince, p.Changes = message.Successor{}, 0, nil
+}
+
+// Compare returns how a lock was lost that was granted to the place with a token, by K and the
+// place, if it was.
+func (p *Position) Compare(k message.Keys, token int64) message.Reason {
+	switch {
+	case !k.Place.Exists() && !k.Lock.Exists():
+		return message.LeaseGone
+	case k.Place.Create != p.Create || k.Place.Mod != token:
+		return message.PlaceLost
+	case !k.Lock.Exists():
+		return message.KeyDeleted
+	case k.Lock.Mod != token:
+		return message.KeyOverwritten
+	}
+	return message.NotLost
+}

@@ -5,6 +5,7 @@ import "github.com/etcdlock/etcdlock/internal/message"
 // holding is a machine that has the lock, or has lost it.
 type holding struct{ *Machine }
 
+// hold takes note that a revision made us the holder.
 func (m holding) hold(token int64) {
 	m.token = token
 	m.unwatch(message.OnAhead)
@@ -28,20 +29,6 @@ func (m holding) watchHeld() {
 	if m.pos.Next.Joined == 0 && m.Linked {
 		m.watch(message.OnTail, "", m.pos.Create+1)
 	}
-}
-
-func (m *Machine) Compare(k message.Keys) message.Reason {
-	switch {
-	case !k.Place.Exists() && !k.Lock.Exists():
-		return message.LeaseGone
-	case k.Place.Create != m.pos.Create || k.Place.Mod != m.token:
-		return message.PlaceLost
-	case !k.Lock.Exists():
-		return message.KeyDeleted
-	case k.Lock.Mod != m.token:
-		return message.KeyOverwritten
-	}
-	return message.NotLost
 }
 
 func (m holding) lose(reason message.Reason) {

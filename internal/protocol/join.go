@@ -177,7 +177,6 @@ func (m joining) nothingWritten(why message.End) {
 	m.do(message.Effect{Do: message.TellGone})
 }
 
-// endOf returns why a request that failed ends the wait.
 // readFailed ends the wait because of a read that failed: it has no outcome that could be unknown.
 func (m joining) readFailed(a message.Answer) {
 	why := m.endOf(a)
@@ -187,5 +186,3 @@ func (m joining) readFailed(a message.Answer) {
 	}
 	leaving(m).giveUp(why)
 }
-
-// over says once why the place will not get the lock.

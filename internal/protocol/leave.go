@@ -1,6 +1,9 @@
 package protocol
 
-import "github.com/etcdlock/etcdlock/internal/message"
+import (
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/orphan"
+)
 
 // leaving is a machine that removes what there is of its place.
 type leaving struct{ *Machine }
@@ -185,54 +188,32 @@ func (m leaving) read() {
 	m.send(leaveReading, message.Request{Name: message.ReadState})
 }
 
-// removeOrphans deletes what somebody who deleted our place has left: the tail if it names the
-// place, and K if it was granted to us and no place was written with it. The lease serves others,
-// and would keep both.
+// removeOrphans deletes what somebody who deleted our place has left, as package orphan says. The
+// lease serves others, and would keep it.
 func (m leaving) removeOrphans() {
 	m.orphan = false
-	switch {
-	case !m.Shared:
+	if !m.Shared {
 		m.cleared()
-	case m.Linked:
-		m.send(leaveTailRead, message.Request{Name: message.ReadTail})
-	default:
-		m.send(leaveKeyRead, message.Request{Name: message.ReadTail, Place: m.Lock})
+		return
 	}
+	m.send(leaveOrphans, m.orphans().First())
+}
+
+func (m leaving) orphans() orphan.Search {
+	s := orphan.Search{Lock: m.Lock, ID: m.ID, Lease: m.Lease, Create: m.pos.Create}
+	if m.Linked {
+		s.Tail = m.Tail
+	}
+	return s
 }
 
 func (m leaving) orphanAnswer(a message.Answer) {
-	readKey := message.Request{Name: message.ReadTail, Place: m.Lock}
-	// Whoever may not read it has not written it.
-	if m.step == leaveTailRead && a.Outcome == message.Denied {
-		m.send(leaveKeyRead, readKey)
-		return
-	}
-	if a.Outcome != message.Applied && a.Outcome != message.Refused {
+	switch next, more, failed := m.orphans().Next(m.request, a); {
+	case failed:
 		m.later()
-		return
-	}
-	switch key := a.Found; m.step {
-	case leaveTailRead:
-		if key.Exists() && key.Value == m.Tail {
-			m.send(leaveTail, message.Request{Name: message.RemoveTail})
-			return
-		}
-		m.send(leaveKeyRead, readKey)
-	case leaveTail:
-		m.send(leaveKeyRead, readKey)
-	case leaveKeyRead:
-		if key.Lease != m.Lease || key.Value != m.ID || key.Mod < m.pos.Create {
-			m.cleared()
-			return
-		}
-		m.send(leaveWrittenRead, message.Request{Name: message.ReadWritten, Rev: key.Mod})
-	case leaveWrittenRead:
-		if a.Some {
-			m.cleared()
-			return
-		}
-		m.send(leaveKey, message.Request{Name: message.RemoveKey, Rev: m.request.Rev})
-	case leaveKey:
+	case more:
+		m.send(leaveOrphans, next)
+	default:
 		m.cleared()
 	}
 }

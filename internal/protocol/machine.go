@@ -114,11 +114,7 @@ const (
 	leaveWaiting
 	leaveReading
 	leaveRemoving
-	leaveTailRead
-	leaveTail
-	leaveKeyRead
-	leaveWrittenRead
-	leaveKey
+	leaveOrphans
 	leavePause
 )
 
@@ -147,9 +143,10 @@ func (m *Machine) Successor() (next message.Successor, ok bool) {
 }
 
 // ForgetNext makes the machine one that does not know who is next. It is for tests.
-func (m *Machine) ForgetNext() {
-	m.pos.Next, m.pos.TailSince, m.pos.Changes = message.Successor{}, 0, nil
-}
+func (m *Machine) ForgetNext() { m.pos.ForgetNext() }
+
+// Compare returns how the lock was lost, by K and the place, if it was.
+func (m *Machine) Compare(k message.Keys) message.Reason { return m.pos.Compare(k, m.token) }
 
 // Ahead returns the key that the machine waits for, "" if it does not.
 func (m *Machine) Ahead() string {
@@ -292,19 +289,13 @@ func (m *Machine) send(s step, r message.Request) {
 
 // watch begins to watch a key, unless that is done already.
 func (m *Machine) watch(of message.Watched, key string, from int64) {
-	if m.pos.Watches[of] {
-		return
+	if m.pos.Watch(of, from) {
+		m.do(message.Effect{Do: message.Watch, Of: of, Key: key, From: from})
 	}
-	m.pos.Watches[of] = true
-	if of == message.OnTail {
-		m.pos.TailFrom = from
-	}
-	m.do(message.Effect{Do: message.Watch, Of: of, Key: key, From: from})
 }
 
 func (m *Machine) unwatch(of message.Watched) {
-	if m.pos.Watches[of] {
-		m.pos.Watches[of] = false
+	if m.pos.Unwatch(of) {
 		m.do(message.Effect{Do: message.Unwatch, Of: of})
 	}
 }
@@ -315,18 +306,18 @@ func (m *Machine) unwatchAll() {
 	}
 }
 
+// endOf returns why a request that failed ends the wait.
 func (m *Machine) endOf(a message.Answer) message.End {
 	switch {
 	case m.pos.End != message.NotEnded:
 		return m.pos.End
 	case m.cancelled: // that is why the outcome is unknown, if it is
 		return message.Cancelled
-	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace:
-		return message.Uncertain
 	}
-	return message.Failed
+	return a.Outcome.End()
 }
 
+// over says once why the place will not get the lock.
 func (m *Machine) over(why message.End) {
 	if m.end != message.NotEnded {
 		return

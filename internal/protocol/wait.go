@@ -135,10 +135,6 @@ func (m waiting) backInVain(crowd bool) {
 func (m waiting) lookedBack(a message.Answer) {
 	there := a.Keys.Place
 	switch {
-	case a.Outcome == message.Rejected || a.Outcome == message.Denied: // forgotten
-		m.backInVain(true)
-	case a.Outcome != message.Applied:
-		joining(m).readFailed(a)
 	case there.Exists() && there.Create < m.pos.Create:
 		m.waitFor(message.Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, Seen: true})
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
@@ -206,8 +202,6 @@ func (m waiting) look(gone message.Ahead, crowd bool) {
 // is gone, if that is known. A crowd that has done so in vain does not read it all at once.
 func (m waiting) lookedAtLine(a message.Answer) {
 	switch {
-	case a.Outcome != message.Applied:
-		joining(m).readFailed(a)
 	case a.Whole:
 		m.found(a.Ahead)
 	case m.crowd || m.gone.Held:
@@ -244,32 +238,26 @@ func (m waiting) found(ahead message.Ahead) {
 
 func (m waiting) waitAnswer(a message.Answer) {
 	switch m.step {
-	case waitBusy:
-		if a.Outcome != message.Applied {
-			joining(m).readFailed(a)
-			return
-		}
-		leaving(m).giveUp(message.Busy)
-		return
 	case claimBehindHolder, claim, claimOldest:
 		m.claimed(a)
 		return
-	}
-	if m.reconsider(); m.state != Looking || m.asked {
-		return
-	}
-	switch m.step {
-	case lookHistory:
-		m.lookedBack(a)
-	case lookLine:
-		m.lookedAtLine(a)
-	case lookFar:
-		if a.Outcome != message.Applied {
-			joining(m).readFailed(a)
+	case lookHistory, lookLine, lookFar:
+		if m.reconsider(); m.state != Looking || m.asked {
 			return
 		}
+	}
+	switch forgotten := a.Outcome == message.Rejected || a.Outcome == message.Denied; {
+	case m.step == lookHistory && forgotten:
+		m.backInVain(true)
+	case a.Outcome != message.Applied:
+		joining(m).readFailed(a)
+	case m.step == waitBusy:
+		leaving(m).giveUp(message.Busy)
+	case m.step == lookHistory:
+		m.lookedBack(a)
+	case m.step == lookLine:
+		m.lookedAtLine(a)
+	case m.step == lookFar:
 		m.found(a.Ahead)
 	}
 }
-
-// hold takes note that a revision made us the holder.

@@ -1,0 +1,55 @@
+// Package orphan finds what is left under a lease that lives on when somebody has deleted a place
+// that held the lock, or stood in line: the tail if it names the place, and K if it was granted to
+// the place and no place was written with it.
+package orphan
+
+import "github.com/etcdlock/etcdlock/internal/message"
+
+// A Search is one for what a place has left.
+type Search struct {
+	Lock   string // the key K
+	ID     string // the value of K if it was granted to the place
+	Lease  int64  // of both
+	Create int64  // the revision that created the place, 0 if that is not known
+	Tail   string // the value of a tail that names the place; empty if it was never written
+}
+
+// First returns the request to begin with.
+func (s Search) First() message.Request {
+	if s.Tail == "" {
+		return s.readKey()
+	}
+	return message.Request{Name: message.ReadTail}
+}
+
+func (s Search) readKey() message.Request {
+	return message.Request{Name: message.ReadTail, Place: s.Lock}
+}
+
+// Next returns the request that follows the answer to one. More is false if nothing is left, and
+// failed true if the answer does not tell.
+func (s Search) Next(r message.Request, a message.Answer) (next message.Request, more, failed bool) {
+	ofTail := r == message.Request{Name: message.ReadTail}
+	if ofTail && a.Outcome == message.Denied { // whoever may not read it has not written it
+		return s.readKey(), true, false
+	}
+	if a.Outcome != message.Applied && a.Outcome != message.Refused {
+		return r, false, true
+	}
+	switch {
+	case ofTail && a.Found.Exists() && a.Found.Value == s.Tail:
+		return message.Request{Name: message.RemoveTail}, true, false
+	case ofTail, r.Name == message.RemoveTail:
+		return s.readKey(), true, false
+	case r.Name == message.ReadTail && s.mayBeOurs(a.Found):
+		return message.Request{Name: message.ReadWritten, Rev: a.Found.Mod}, true, false
+	case r.Name == message.ReadWritten && !a.Some:
+		return message.Request{Name: message.RemoveKey, Rev: r.Rev}, true, false
+	}
+	return r, false, false
+}
+
+// mayBeOurs reports whether K may have been granted to the place.
+func (s Search) mayBeOurs(lock message.KV) bool {
+	return lock.Exists() && lock.Lease == s.Lease && lock.Value == s.ID && lock.Mod >= s.Create
+}

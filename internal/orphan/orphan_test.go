@@ -1,0 +1,57 @@
+package orphan
+
+import (
+	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/message"
+)
+
+// TestSearch: what the place has left is removed, and nothing else.
+func TestSearch(t *testing.T) {
+	s := Search{Lock: "/k", ID: "me", Lease: 1, Create: 10, Tail: "tail"}
+	ours := message.KV{Create: 12, Mod: 12, Lease: 1, Value: "me"}
+	found := func(kv message.KV) message.Answer { return message.Answer{Found: kv} }
+	var (
+		tail    = message.Request{Name: message.ReadTail}
+		noTail  = message.Request{Name: message.RemoveTail}
+		lock    = message.Request{Name: message.ReadTail, Place: "/k"}
+		written = message.Request{Name: message.ReadWritten, Rev: 12}
+		noLock  = message.Request{Name: message.RemoveKey, Rev: 12}
+		end     = message.Request{}
+	)
+	for name, one := range map[string]struct {
+		after  message.Request
+		answer message.Answer
+		want   message.Request
+		failed bool
+	}{
+		"the tail names it":           {tail, found(message.KV{Create: 11, Mod: 11, Value: "tail"}), noTail, false},
+		"the tail names somebody":     {tail, found(message.KV{Create: 11, Mod: 11, Value: "other"}), lock, false},
+		"no tail":                     {tail, message.Answer{}, lock, false},
+		"the tail may not be read":    {tail, message.Answer{Outcome: message.Denied}, lock, false},
+		"no answer":                   {tail, message.Answer{Outcome: message.Unknown}, end, true},
+		"the tail is removed":         {noTail, message.Answer{}, lock, false},
+		"the tail names another now":  {noTail, message.Answer{Outcome: message.Refused}, lock, false},
+		"the tail may not be removed": {noTail, message.Answer{Outcome: message.Denied}, end, true},
+		"K may be ours":               {lock, found(ours), written, false},
+		"K is older":                  {lock, found(message.KV{Create: 9, Mod: 9, Lease: 1, Value: "me"}), end, false},
+		"K has another lease":         {lock, found(message.KV{Create: 12, Mod: 12, Lease: 2, Value: "me"}), end, false},
+		"K has another id":            {lock, found(message.KV{Create: 12, Mod: 12, Lease: 1, Value: "you"}), end, false},
+		"no K":                        {lock, message.Answer{}, end, false},
+		"K has its place":             {written, message.Answer{Found: ours, Some: true}, end, false},
+		"K has no place":              {written, message.Answer{Found: ours}, noLock, false},
+		"K is removed":                {noLock, message.Answer{}, end, false},
+	} {
+		next, more, failed := s.Next(one.after, one.answer)
+		if failed != one.failed || more != (one.want != end) || more && next != one.want {
+			t.Errorf("%s: %+v, %v, %v", name, next, more, failed)
+		}
+	}
+	if s.First() != tail {
+		t.Errorf("it begins with %+v", s.First())
+	}
+	s.Tail = ""
+	if s.First() != lock {
+		t.Errorf("without a tail it begins with %+v", s.First())
+	}
+}
