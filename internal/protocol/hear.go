@@ -15,7 +15,9 @@ func (m hearing) watching(w message.Watching) {
 
 func (m hearing) catchUp(read, missedTail bool) {
 	if missedTail {
-		m.rewatchTail()
+		m.unwatch(message.OnTail)
+		m.pos.Changes, m.pos.TailSince = nil, 0
+		m.watch(message.OnTail, "", m.pos.Create+1)
 	}
 	m.forgetTail()
 	if read {
@@ -27,12 +29,6 @@ func (m hearing) forgetTail() {
 	if m.pos.Next.Joined != 0 {
 		m.unwatch(message.OnTail)
 	}
-}
-
-func (m hearing) rewatchTail() {
-	m.unwatch(message.OnTail)
-	m.pos.Changes, m.pos.TailSince = nil, 0
-	m.watch(message.OnTail, "", m.pos.Create+1)
 }
 
 func (m hearing) event(e message.Event) {
@@ -86,7 +82,7 @@ func (m hearing) observation(o message.Observation) {
 		waiting(m).reconsider()
 		return
 	}
-	if reason := m.Compare(o.Keys); reason != message.NotLost {
+	if reason := m.pos.Compare(o.Keys, m.token); reason != message.NotLost {
 		holding(m).lose(reason)
 	}
 }

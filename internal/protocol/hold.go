@@ -13,7 +13,7 @@ func (m holding) hold(token int64) {
 		leaving(m).giveUp(message.Cancelled)
 		return
 	}
-	m.transition(Held, noStep)
+	m.transition(Held)
 	m.do(message.Effect{Do: message.TellHeld, Token: token})
 	if m.lasting {
 		m.watchHeld()
@@ -35,7 +35,7 @@ func (m holding) lose(reason message.Reason) {
 	switch m.state {
 	case Held:
 		m.lost = reason
-		m.transition(Lost, noStep)
+		m.transition(Lost)
 		m.do(message.Effect{Do: message.TellLost, Reason: reason})
 	case Lost:
 	default:

@@ -8,14 +8,14 @@ type joining struct{ *Machine }
 // acquire begins. After a lock that was free the last time, and to try, the first request is half
 // as long and, if refused, has written nothing.
 func (m joining) acquire() {
-	m.transition(Joining, noStep)
+	m.transition(Joining)
 	if m.noLease {
 		m.nothingWritten(m.pos.End)
 		return
 	}
 	if m.Try || m.Lone {
 		m.settled = false
-		m.send(joinAlone, message.Request{Name: message.AcquireIfFree})
+		m.send(message.Request{Name: message.AcquireIfFree})
 		return
 	}
 	m.join()
@@ -28,14 +28,14 @@ func (m joining) join() {
 		m.watch(message.OnTail, "", 0)
 	}
 	m.settled = false
-	m.send(joinLine, message.Request{Name: message.AcquireOrJoin})
+	m.send(message.Request{Name: message.AcquireOrJoin})
 }
 
 func (m joining) joinAnswer(a message.Answer) {
-	switch m.step {
-	case joinAlone, joinLine:
+	switch m.request.Name {
+	case message.AcquireIfFree, message.AcquireOrJoin:
 		m.joined(a)
-	case joinBusy:
+	case message.ReadBusy:
 		switch {
 		case a.Outcome != message.Applied:
 			m.readFailed(a)
@@ -44,9 +44,9 @@ func (m joining) joinAnswer(a message.Answer) {
 		case a.Keys.Lock.Exists():
 			m.nothingWritten(message.Busy)
 		default:
-			m.send(joinNewest, message.Request{Name: message.ReadNewest})
+			m.send(message.Request{Name: message.ReadNewest})
 		}
-	case joinNewest:
+	case message.ReadNewest:
 		switch {
 		case a.Outcome != message.Applied:
 			m.readFailed(a)
@@ -57,14 +57,14 @@ func (m joining) joinAnswer(a message.Answer) {
 		default: // what is there is not a place in line
 			m.join()
 		}
-	case joinWritten:
+	case message.ReadWritten:
 		m.writtenRead(a)
 	}
 }
 
 // joined takes the answer to a request that creates the place.
 func (m joining) joined(a message.Answer) {
-	alone := m.step == joinAlone
+	alone := m.request.Name == message.AcquireIfFree
 	switch {
 	case a.Outcome == message.Applied: // nobody was there
 		m.entered(a.Rev, a.Rev, false, message.KV{})
@@ -87,7 +87,7 @@ func (m joining) joined(a message.Answer) {
 	case a.Outcome == message.Refused && m.cancelled:
 		m.nothingWritten(message.Cancelled)
 	case a.Outcome == message.Refused && m.Try:
-		m.send(joinBusy, message.Request{Name: message.ReadBusy})
+		m.send(message.Request{Name: message.ReadBusy})
 	case a.Outcome == message.Refused:
 		m.join()
 	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace, m.strays:
@@ -136,7 +136,7 @@ func (m *Machine) isOwn(lock message.KV) bool {
 // readWritten looks for the place for which K was written. Without one, K is an orphan: whoever
 // deleted its place has left it, and to wait for it would be to wait for oneself.
 func (m joining) readWritten(lock message.KV) {
-	m.send(joinWritten, message.Request{Name: message.ReadWritten, Rev: lock.Mod})
+	m.send(message.Request{Name: message.ReadWritten, Rev: lock.Mod})
 }
 
 func (m joining) writtenRead(a message.Answer) {
@@ -173,7 +173,7 @@ func (m joining) nothingWritten(why message.End) {
 	}
 	m.unwatchAll()
 	m.over(why)
-	m.transition(Gone, noStep)
+	m.transition(Gone)
 	m.do(message.Effect{Do: message.TellGone})
 }
 

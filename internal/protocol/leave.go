@@ -15,7 +15,7 @@ func (m leaving) release() {
 	case Held:
 		m.user = true
 		m.unwatchAll()
-		m.transition(Leaving, noStep)
+		m.transition(Leaving)
 		m.sure = m.settled
 		m.handOver()
 	case Lost: // a lease that is not shared takes along what is left, when it is revoked
@@ -40,7 +40,7 @@ func (m leaving) giveUp(why message.End) {
 // clear removes what there is of the place. A lease that serves nothing else takes it along: then
 // only a lock that can be passed on is.
 func (m leaving) clear() {
-	m.transition(Leaving, noStep)
+	m.transition(Leaving)
 	m.sure = m.settled
 	switch {
 	case m.noLease:
@@ -54,17 +54,17 @@ func (m leaving) clear() {
 	case m.pos.Create == 0, !m.Shared && (m.pos.Unsure || m.lost != message.NotLost || m.end >= message.Uncertain):
 		m.vanish()
 	default:
-		m.send(leaveWaiting, message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.pos.Named, Before: m.pos.Ahead.Link})
+		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.pos.Named, Before: m.pos.Ahead.Link})
 	}
 }
 
 // handOver passes the lock on to the successor, if one is known, else gives it back.
 func (m leaving) handOver() {
 	if next, ok := m.Successor(); ok {
-		m.send(leaveReleasing, message.Request{Name: message.Pass, Rev: m.token, Next: next})
+		m.send(message.Request{Name: message.Pass, Rev: m.token, Next: next})
 		return
 	}
-	m.send(leaveReleasing, message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.pos.Named})
+	m.send(message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.pos.Named})
 }
 
 func (m leaving) leaveAnswer(a message.Answer) {
@@ -72,23 +72,23 @@ func (m leaving) leaveAnswer(a message.Answer) {
 		// Whoever may not write the tail deletes the rest, and the tail when it may be written.
 		m.orphan, m.request.Tail = true, false
 		m.unclear = m.unclear || a.Repeated
-		m.send(m.step, m.request)
+		m.send(m.request)
 		return
 	}
-	switch m.step {
-	case leaveReleasing:
+	switch m.request.Name {
+	case message.Pass, message.GiveBack:
 		m.handedOver(a)
-	case leaveLost:
+	case message.LeaveLost:
 		m.leftLost(a)
-	case leaveWaiting:
+	case message.Leave:
 		m.left(a)
-	case leaveReading:
+	case message.ReadState:
 		if a.Outcome != message.Applied {
 			m.later()
 			return
 		}
 		m.removeAs(a.Keys)
-	case leaveRemoving:
+	case message.Remove:
 		switch {
 		case a.Outcome == message.Applied && !a.Repeated:
 			m.cleared()
@@ -116,7 +116,7 @@ func (m leaving) handedOver(a message.Answer) {
 		m.pos.Next = message.Successor{Joined: m.pos.Next.Joined}
 		m.handOver()
 	case a.Outcome == message.Refused && m.user:
-		m.send(leaveLost, message.Request{Name: message.LeaveLost, Tail: m.pos.Named})
+		m.send(message.Request{Name: message.LeaveLost, Tail: m.pos.Named})
 	case a.Outcome == message.Refused:
 		m.read()
 	default:
@@ -135,7 +135,7 @@ func (m leaving) leftLost(a message.Answer) {
 	}
 	reason := message.NotLost
 	if !m.unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.pos.Create {
-		reason = m.Compare(a.Keys)
+		reason = m.pos.Compare(a.Keys, m.token)
 	}
 	m.orphan = m.orphan || m.isOwn(a.Keys.Lock)
 	m.released(true, reason)
@@ -160,7 +160,7 @@ func (m leaving) left(a message.Answer) {
 	// To delete may be allowed.
 	case m.request.Before.Place != "" && a.Outcome != message.Unknown:
 		m.request.Before = message.Link{}
-		m.send(leaveWaiting, m.request)
+		m.send(m.request)
 	default:
 		m.later()
 	}
@@ -179,13 +179,13 @@ func (m leaving) removeAs(k message.Keys) {
 	default:
 		// Whoever has overwritten it may have done so after the lock was granted to it.
 		m.orphan = m.orphan || own.Mod != own.Create || m.isOwn(k.Lock)
-		m.send(leaveRemoving, message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.pos.Named})
+		m.send(message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.pos.Named})
 	}
 }
 
 // read reads what there is.
 func (m leaving) read() {
-	m.send(leaveReading, message.Request{Name: message.ReadState})
+	m.send(message.Request{Name: message.ReadState})
 }
 
 // removeOrphans deletes what somebody who deleted our place has left, as package orphan says. The
@@ -196,7 +196,7 @@ func (m leaving) removeOrphans() {
 		m.cleared()
 		return
 	}
-	m.send(leaveOrphans, m.orphans().First())
+	m.send(m.orphans().First())
 }
 
 func (m leaving) orphans() orphan.Search {
@@ -212,7 +212,7 @@ func (m leaving) orphanAnswer(a message.Answer) {
 	case failed:
 		m.later()
 	case more:
-		m.send(leaveOrphans, next)
+		m.send(next)
 	default:
 		m.cleared()
 	}
@@ -225,7 +225,7 @@ func (m leaving) later() {
 		m.vanish()
 		return
 	}
-	m.step, m.asked = leavePause, true
+	m.paused, m.asked = true, true
 	m.do(message.Effect{Do: message.Timer, Delay: message.Retry})
 }
 
@@ -249,7 +249,7 @@ func (m leaving) cleared() {
 // track waits for what may appear.
 func (m leaving) track() {
 	m.pos.Unsure, m.pos.Named, m.again = true, m.Linked, false
-	m.transition(Unconfirmed, noStep)
+	m.transition(Unconfirmed)
 	m.watch(message.OnPlace, m.Place, 0)
 	m.do(message.Effect{Do: message.Track})
 }
@@ -260,7 +260,7 @@ func (m leaving) recheck() {
 	case Leaving:
 		m.again = true
 	case Unconfirmed:
-		m.transition(Leaving, noStep)
+		m.transition(Leaving)
 		m.sure = m.settled
 		m.read()
 	default:
@@ -274,6 +274,6 @@ func (m leaving) vanish() {
 	}
 	m.released(false, m.lost)
 	m.unwatchAll()
-	m.transition(Gone, noStep)
+	m.transition(Gone)
 	m.do(message.Effect{Do: message.TellGone})
 }

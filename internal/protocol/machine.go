@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"slices"
+
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/position"
 )
@@ -58,11 +60,11 @@ type Config struct {
 type Machine struct {
 	Config
 	state State
-	step  step
 	pos   position.Position
 	token int64 // the revision that made us the holder; 0 while that has not happened
 
-	asked     bool // a request is under way
+	asked     bool // a request is under way, or a pause
+	paused    bool // that is a pause
 	cancelled bool // by the caller, while a request was under way
 	strays    bool // a request that names the place may still be on its way
 	settled   bool // all requests to join have been answered
@@ -87,36 +89,8 @@ type Machine struct {
 	ahead message.Ahead // the one before it, as far as the history is known
 	steps int           // that were gone back in the history
 	crowd bool          // the search was in vain, as that of many others may be
-
-	out []message.Effect
+	out   []message.Effect
 }
-
-// A step says what a request is for, within a state.
-type step int
-
-const (
-	noStep step = iota
-	joinAlone
-	joinBusy
-	joinNewest
-	joinLine
-	joinWritten
-	waitBusy
-	lookHistory
-	lookLine
-	lookSpread
-	lookFar
-	claimBehindHolder
-	claim
-	claimOldest
-	leaveReleasing // passing the lock on, or giving it back
-	leaveLost
-	leaveWaiting
-	leaveReading
-	leaveRemoving
-	leaveOrphans
-	leavePause
-)
 
 // New returns an idle machine.
 func New(c Config) Machine { return Machine{Config: c, settled: true} }
@@ -142,11 +116,8 @@ func (m *Machine) Successor() (next message.Successor, ok bool) {
 	return m.pos.Next, m.pos.Next.Place != ""
 }
 
-// ForgetNext makes the machine one that does not know who is next. It is for tests.
-func (m *Machine) ForgetNext() { m.pos.ForgetNext() }
-
-// Compare returns how the lock was lost, by K and the place, if it was.
-func (m *Machine) Compare(k message.Keys) message.Reason { return m.pos.Compare(k, m.token) }
+// Position returns what the machine knows of its place.
+func (m *Machine) Position() *position.Position { return &m.pos }
 
 // Ahead returns the key that the machine waits for, "" if it does not.
 func (m *Machine) Ahead() string {
@@ -157,17 +128,11 @@ func (m *Machine) Ahead() string {
 }
 
 // transition changes the state. It is the only one who does.
-func (m *Machine) transition(to State, s step) {
-	if to != m.state {
-		allowed := false
-		for _, arrow := range arrows[m.state] {
-			allowed = allowed || arrow == to
-		}
-		if !allowed {
-			panic("protocol: no arrow from " + m.state.String() + " to " + to.String())
-		}
+func (m *Machine) transition(to State) {
+	if to != m.state && !slices.Contains(arrows[m.state], to) {
+		panic("protocol: no arrow from " + m.state.String() + " to " + to.String())
 	}
-	m.state, m.step = to, s
+	m.state = to
 }
 
 // Step takes an input and returns what has to be done, in this order. The effects are valid until
@@ -240,8 +205,8 @@ func (m *Machine) cancel() {
 	switch m.state {
 	case Joining, Waiting, Looking, Claiming:
 		m.cancelled = true
-		if m.step == lookSpread {
-			m.asked = false
+		if m.paused {
+			m.paused, m.asked = false, false
 		}
 		if !m.asked {
 			leaving{m}.giveUp(message.Cancelled)
@@ -258,8 +223,8 @@ func (m *Machine) leaseLost(l message.LeaseLost) {
 	}
 	switch m.state {
 	case Idle, Joining, Waiting, Looking, Claiming:
-		if m.step == lookSpread {
-			m.asked = false
+		if m.paused {
+			m.paused, m.asked = false, false
 		}
 		m.noLease, m.pos.End = true, end
 		waiting{m}.reconsider()
@@ -271,7 +236,7 @@ func (m *Machine) leaseLost(l message.LeaseLost) {
 		if l.History && m.lost == message.NotLost {
 			m.lost = message.HistoryLost
 		}
-		if !m.asked || m.step == leavePause {
+		if !m.asked || m.paused {
 			leaving{m}.vanish()
 		}
 	default: // there is nothing under it
@@ -281,9 +246,9 @@ func (m *Machine) leaseLost(l message.LeaseLost) {
 // do adds an effect.
 func (m *Machine) do(e message.Effect) { m.out = append(m.out, e) }
 
-// send asks for a request. Step says what for.
-func (m *Machine) send(s step, r message.Request) {
-	m.step, m.asked, m.request = s, true, r
+// send asks for a request.
+func (m *Machine) send(r message.Request) {
+	m.asked, m.paused, m.request = true, false, r
 	m.do(message.Effect{Do: message.Send, Request: r})
 }
 

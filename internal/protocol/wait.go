@@ -15,11 +15,11 @@ const stepsBack = 16
 func (m waiting) waitFor(ahead message.Ahead) {
 	m.pos.Ahead, m.passing = ahead, false
 	if m.Try {
-		m.transition(Waiting, noStep)
-		m.send(waitBusy, message.Request{Name: message.ReadBusy})
+		m.transition(Waiting)
+		m.send(message.Request{Name: message.ReadBusy})
 		return
 	}
-	m.transition(Waiting, noStep)
+	m.transition(Waiting)
 	m.unwatch(message.OnAhead)
 	m.watch(message.OnAhead, ahead.Key, 0)
 	if !m.waits {
@@ -76,14 +76,14 @@ func (m *Machine) elapsed() {
 	switch {
 	case m.state == Waiting && m.passing && !m.asked:
 		waiting{m}.follow(m.pos.Ahead)
-	case m.state == Looking && m.step == lookSpread:
-		m.asked = false
+	case m.state == Looking && m.paused:
+		m.paused, m.asked = false, false
 		waiting{m}.reconsider()
 		if m.state == Looking && !m.asked {
 			waiting{m}.lookFar()
 		}
-	case m.state == Leaving && m.step == leavePause:
-		m.asked = false
+	case m.state == Leaving && m.paused:
+		m.paused, m.asked = false, false
 		if m.noLease {
 			leaving{m}.vanish()
 			return
@@ -99,7 +99,7 @@ func (m waiting) follow(gone message.Ahead) {
 	m.unwatch(message.OnAhead)
 	m.crowd = false
 	if gone.Left() {
-		m.transition(Looking, noStep)
+		m.transition(Looking)
 		m.gone = gone
 		m.goBack(gone, 0)
 		return
@@ -116,7 +116,7 @@ func (m waiting) goBack(gone message.Ahead, steps int) {
 	case steps == stepsBack:
 		m.backInVain(true)
 	default:
-		m.send(lookHistory, message.Request{Name: message.ReadHistory, Place: gone.Key, Rev: gone.Create})
+		m.send(message.Request{Name: message.ReadHistory, Place: gone.Key, Rev: gone.Create})
 	}
 }
 
@@ -149,19 +149,19 @@ func (m waiting) lookedBack(a message.Answer) {
 // etcd go through the line.
 func (m waiting) claimBehind(gone message.Ahead) {
 	m.gone = gone
-	m.transition(Claiming, noStep)
+	m.transition(Claiming)
 	if gone.Held {
-		m.claim(claimBehindHolder, message.ClaimBehindHolder)
+		m.claim(message.ClaimBehindHolder)
 		return
 	}
-	m.claim(claim, message.Claim)
+	m.claim(message.Claim)
 }
 
 // claim makes a claim. To repeat one whose outcome is unknown is safe: it requires the place as it
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
-func (m waiting) claim(s step, name message.Name) {
-	m.send(s, message.Request{Name: name, Rev: m.pos.Create})
+func (m waiting) claim(name message.Name) {
+	m.send(message.Request{Name: name, Rev: m.pos.Create})
 }
 
 // claimed takes the answer to a claim.
@@ -180,9 +180,9 @@ func (m waiting) claimed(a message.Answer) {
 		return
 	}
 	switch {
-	case m.step == claimBehindHolder && !a.Keys.Lock.Exists():
-		m.claim(claim, message.Claim)
-	case m.step == claimOldest:
+	case m.request.Name == message.ClaimBehindHolder && !a.Keys.Lock.Exists():
+		m.claim(message.Claim)
+	case m.request.Name == message.ClaimOldest:
 		m.look(message.Ahead{}, m.crowd)
 	default:
 		m.look(m.gone, m.crowd)
@@ -192,10 +192,10 @@ func (m waiting) claimed(a message.Answer) {
 // look reads the line for what stands before the place: the newest older place, else K, else
 // nothing. Gone is known to be gone.
 func (m waiting) look(gone message.Ahead, crowd bool) {
-	m.transition(Looking, noStep)
+	m.transition(Looking)
 	m.gone, m.crowd = gone, crowd
 	m.pos.Ahead = message.Ahead{}
-	m.send(lookLine, message.Request{Name: message.ReadLine, Rev: m.pos.Create})
+	m.send(message.Request{Name: message.ReadLine, Rev: m.pos.Create})
 }
 
 // lookedAtLine takes the answer to a read of the line. In a long one the search begins behind what
@@ -214,7 +214,7 @@ func (m waiting) lookedAtLine(a message.Answer) {
 // readFar has etcd look for the newest older place in a long line, which costs it much.
 func (m waiting) readFar() {
 	if m.crowd {
-		m.step, m.asked = lookSpread, true
+		m.paused, m.asked = true, true
 		m.do(message.Effect{Do: message.Timer, Delay: message.Spread})
 		return
 	}
@@ -222,7 +222,7 @@ func (m waiting) readFar() {
 }
 
 func (m waiting) lookFar() {
-	m.send(lookFar, message.Request{Name: message.ReadFar, Rev: m.pos.Create})
+	m.send(message.Request{Name: message.ReadFar, Rev: m.pos.Create})
 }
 
 // found goes on with what stands before the place, if anything does. If nothing does, nothing older
@@ -232,32 +232,32 @@ func (m waiting) found(ahead message.Ahead) {
 		m.waitFor(ahead)
 		return
 	}
-	m.transition(Claiming, noStep)
-	m.claim(claimOldest, message.ClaimOldest)
+	m.transition(Claiming)
+	m.claim(message.ClaimOldest)
 }
 
 func (m waiting) waitAnswer(a message.Answer) {
-	switch m.step {
-	case claimBehindHolder, claim, claimOldest:
+	switch m.request.Name {
+	case message.ClaimBehindHolder, message.Claim, message.ClaimOldest:
 		m.claimed(a)
 		return
-	case lookHistory, lookLine, lookFar:
+	case message.ReadHistory, message.ReadLine, message.ReadFar:
 		if m.reconsider(); m.state != Looking || m.asked {
 			return
 		}
 	}
 	switch forgotten := a.Outcome == message.Rejected || a.Outcome == message.Denied; {
-	case m.step == lookHistory && forgotten:
+	case m.request.Name == message.ReadHistory && forgotten:
 		m.backInVain(true)
 	case a.Outcome != message.Applied:
 		joining(m).readFailed(a)
-	case m.step == waitBusy:
+	case m.request.Name == message.ReadBusy:
 		leaving(m).giveUp(message.Busy)
-	case m.step == lookHistory:
+	case m.request.Name == message.ReadHistory:
 		m.lookedBack(a)
-	case m.step == lookLine:
+	case m.request.Name == message.ReadLine:
 		m.lookedAtLine(a)
-	case m.step == lookFar:
+	case m.request.Name == message.ReadFar:
 		m.found(a.Ahead)
 	}
 }

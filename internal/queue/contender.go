@@ -199,7 +199,7 @@ func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.m.Compare(translate.KeysOf(resp, 0)), nil
+	return c.m.Position().Compare(translate.KeysOf(resp, 0), c.m.Token()), nil
 }
 
 // IsOverwritten reports whether somebody else may have written the place, or made another of its
@@ -236,5 +236,5 @@ func (c *Contender) RemoveWithoutLease(ctx context.Context) error {
 func (c *Contender) ForgetNext() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.m.ForgetNext()
+	c.m.Position().ForgetNext()
 }
