@@ -307,8 +307,8 @@ func TestDebtsEnd(t *testing.T) {
 	for _, key := range [][2]string{{"/ends", ""}, {"/ends/", clientv3.GetPrefixRangeEnd("/ends/")}} {
 		must(t)(root.RoleRevokePermission(ctx, "worker", key[0], key[1]))
 	}
-	if err := l.Close(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
-		t.Errorf("Close: %v", err)
+	if err := l.Close(ctx); err == nil { // unconfirmed, or on a slow machine lost before
+		t.Error("Close says that it has given back what it may not")
 	}
 	await(t, "nothing to be owed", func() (bool, any) { err := l.Close(ctx); return err == nil, err })
 }
