@@ -173,10 +173,9 @@ func (s *Session) End() []*lease.Lease {
 	return all
 }
 
-// Close ends the session and what is held, and revokes the leases. Its error is ErrUnconfirmed.
-// A second call waits for the first one: until then not all is owed.
+// Close ends the session and what is held, and revokes the leases. Its error is ErrUnconfirmed. A
+// second call waits for the first one, which has all to end: until then not all is owed.
 func (s *Session) Close(ctx context.Context) error {
-	all := s.End()
 	defer s.EndIdle()
 	ctx, done := debts.Allow(ctx)
 	defer done()
@@ -186,7 +185,7 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return holding.Unconfirmed(context.Cause(ctx))
 	}
-	for _, ls := range all {
+	for _, ls := range s.End() {
 		for _, m := range ls.Retire(holding.ErrClosed) {
 			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
 				h.Dismiss()
