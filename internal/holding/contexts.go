@@ -6,8 +6,6 @@ import (
 )
 
 // contexts are those that were handed out, and what ends them.
-//
-// Lock order: the mutex of queue.Contender before mu.
 type contexts struct {
 	Expiry chan struct{} // closed when another contender may have the lock
 

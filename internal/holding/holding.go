@@ -1,5 +1,7 @@
 // Package holding has one attempt to hold a lock, and what is held if it succeeds: the contexts
 // that are handed out, the loss, the expiry, and the ways to give it back.
+//
+// Lock order: the mutex of queue.Contender before contexts.mu.
 package holding
 
 import (

@@ -1,5 +1,7 @@
 // Package queue runs machines of package protocol against etcd: it sends the transactions that they
 // ask for, opens their watches, and tells them of answers, events and time.
+//
+// Lock order: driver.mu before everything of the lease, of its watches and of the User.
 package queue
 
 import (
@@ -36,8 +38,6 @@ type Options struct {
 // A Contender is one place in line, from the request to join until nothing of it is left. The
 // caller's goroutine drives it while it acquires and releases; what has to be done otherwise is
 // done in the background.
-//
-// Lock order: mu before everything of the lease and of its watches.
 type Contender struct{ member }
 
 // New returns a contender that has not begun. It is a member of its lease until it leaves.

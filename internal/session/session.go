@@ -1,5 +1,8 @@
 // Package session has the leases of a session: it grants them, looks after the one that its locks
 // share, and revokes that when the session is closed.
+//
+// Lock order: turn, then mu. Whatever ends with its last user is ended without a mutex of the
+// lease's held.
 package session
 
 import (
