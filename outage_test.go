@@ -450,3 +450,19 @@ func TestLeaseBefore(t *testing.T) {
 		t.Errorf("left under the lease before: %v", left)
 	}
 }
+
+// TestJoinsThatHang: requests to join that hang at one member do not keep others from the next.
+func TestJoinsThatHang(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	inBoth(t, behind, "/hang", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		l.Session().ConnectTimeout = ttl
+		hit := intercept(gate, 4, etcdtest.HoldRequest, joins...)
+		mustLock(t, l)
+		for range 4 {
+			<-hit
+			gate.AwaitHeld(t).Release()
+		}
+		mustUnlock(t, l)
+	})
+}

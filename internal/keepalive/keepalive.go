@@ -436,7 +436,7 @@ func (l *lane) ended(s *stream, why error) {
 	}
 	switch {
 	case blamed: // etcd has answered, so it is well
-		l.pause = l.rest
+		l.pause = min(l.rest, 2*l.first) // a lease that may be renewed again must be in time
 	case refused && retry.IsDenied(why): // it will be again
 		l.pause = retry.PauseRefused
 	case refused: // for its token, or some, if a member that is behind does not know the next yet

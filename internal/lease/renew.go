@@ -100,15 +100,8 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if l.ValidUntil().Until() <= 0 { // after a suspend, and the watchdog has not looked yet
 		l.expire()
 	}
-	renewed := false
-	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) {
-		renewed = true
-		return reader(l).some(ctx)
-	})
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).some(ctx) })
 	switch {
-	case err != nil && !renewed && retry.IsDenied(err):
-		// That has ended the stream of all leases, and its client logs in for the next.
-		return !retry.Sleep(ctx, retry.PauseRefused)
 	case err != nil:
 		return l.failed(ctx, err) || !retry.Sleep(ctx, retry.PauseMax)
 	case resp == nil: // no member to look after

@@ -49,7 +49,7 @@ func New(o Options, user User) *Contender {
 	d.Options, d.user, d.self = o, user, c
 	d.m, d.wake = protocol.New(config), make(chan struct{}, 1)
 	d.requests.Options = &d.Options
-	d.requests.settled, d.requests.joins = d.settled, make(chan struct{}, joinsAtOnce)
+	d.requests.settled = d.settled
 	return c
 }
 

@@ -32,7 +32,7 @@ func (nobody) Expired()                   {}
 // newContender returns a contender that has not begun, with a lease of its own session.
 func newContender(t *testing.T, client *clientv3.Client, lock string) *Contender {
 	t.Helper()
-	timing := lease.Timing{TTL: 20 * time.Second, Refresh: 5 * time.Second, Grace: time.Second, Connect: 10 * time.Second}
+	timing := lease.Timing{TTL: 20 * time.Second, Refresh: 19 * time.Second, Grace: time.Second, Connect: 10 * time.Second}
 	ls, err := lease.Grant(etcdtest.Context(t), client, timing)
 	if err != nil {
 		t.Fatal(err)
@@ -103,4 +103,33 @@ func TestDeniedAfterARefusedToken(t *testing.T) {
 		t.Errorf("Acquire: %v", err)
 	}
 	c.Leave(etcdtest.Context(t))
+}
+
+// TestReadableInTime: a lock whose state may be read again is read before it would be lost, also if
+// no renewal comes in that time.
+func TestReadableInTime(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Shared(t).Client(t)
+	c := newContender(t, client, "/readable")
+	if err := c.Acquire(etcdtest.Context(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	etcdtest.Await(t, "the first reads to be over", func(context.Context) error {
+		c.OnUnreadable(rpctypes.ErrPermissionDenied)
+		time.Sleep(250 * time.Millisecond) // nothing tells that none comes any more
+		if !c.IsUnreadable() {
+			return errors.New("it was read")
+		}
+		return nil
+	})
+	etcdtest.Await(t, "the state to be read", func(context.Context) error {
+		if state := c.state(); state != protocol.Held {
+			t.Fatalf("it is %v", state)
+		}
+		if c.IsUnreadable() {
+			return errors.New("it was not read")
+		}
+		return nil
+	})
+	c.Release(etcdtest.Context(t))
 }

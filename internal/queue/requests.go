@@ -26,8 +26,7 @@ type requests struct {
 	unsettled atomic.Int64
 	settled   func() // is called when there are none any more
 
-	// Holds one token for each request to join that is under way.
-	joins chan struct{}
+	joins atomic.Int32 // how many requests to join are under way
 
 	ends atomic.Bool // what is asked for is useless when validity has ended
 	busy atomic.Pointer[Line]
@@ -102,7 +101,9 @@ func (q *requests) request(ctx context.Context, r message.Request) (resp *pb.Txn
 //
 // What was not answered may be applied later, when the place is gone. It creates a place at which
 // nobody stands, so that nobody works under it, and is waited for. So a try is not given up when
-// its time is over, and no other begins beside as many as joinsAtOnce.
+// its time is over. Beside joinsAtOnce of them another one begins only when etcd has answered a
+// read: they do not pile up while it is silent, and those that hang at one member do not keep
+// others from the next.
 func (q *requests) tryToJoin(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	try := func(again bool) func(context.Context) (*pb.TxnResponse, error) {
 		req := translate.Txn(q.Place, r, again)
@@ -118,7 +119,7 @@ func (q *requests) tryToJoin(ctx context.Context, r message.Request) (resp *pb.T
 	return resp, true, err
 }
 
-// joinsAtOnce is how many requests to join one contender has under way.
+// joinsAtOnce is how many requests to join one contender has under way while etcd is silent.
 const joinsAtOnce = 3
 
 // join makes one try. It goes on when ctx has ended, for as long as the lease is looked after.
@@ -127,10 +128,11 @@ func (q *requests) join(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 		answer *pb.TxnResponse
 		err    error
 	}
-	select {
-	case q.joins <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if q.joins.Add(1) > joinsAtOnce {
+		if _, err := q.Lease.Read(ctx, wire.ProbeRead(q.Place.Lock)); err != nil {
+			q.joins.Add(-1)
+			return nil, err
+		}
 	}
 	done := make(chan result, 1)
 	q.unsettled.Add(1)
@@ -141,13 +143,13 @@ func (q *requests) join(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 	}
 	if !q.Lease.Go(func(ctx context.Context) {
 		resp, err := q.Lease.Txn(ctx, req)
-		<-q.joins
+		q.joins.Add(-1)
 		if err == nil || lease.IsFinal(err) || retry.Classify(err) == retry.NotNow {
 			settle()
 		}
 		done <- result{resp, err}
 	}) {
-		<-q.joins
+		q.joins.Add(-1)
 		settle()
 		return nil, lease.ErrGone
 	}

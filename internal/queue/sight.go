@@ -60,13 +60,17 @@ func (m *member) OnUnreadable(err error) {
 }
 
 // watchClock does for a contender that is not read what the watchdog does for all: it watches the
-// clock, as long as nothing is read.
+// clock, as long as nothing is read. It has the state read again before each end: the renewal behind
+// which it would be read may come later.
 func (m *member) watchClock(ctx context.Context, end boottime.Instant) {
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	for _, at := range []boottime.Instant{end.Add(-m.Timing.Grace), end} {
-		if !lease.SleepUntil(ctx, timer, at) || m.sight.end.Load() != int64(end) {
-			return
+		for _, next := range []boottime.Instant{at.Add(-2 * m.Lease.First()), at} {
+			if !lease.SleepUntil(ctx, timer, next) || m.sight.end.Load() != int64(end) {
+				return
+			}
+			m.Lease.ScheduleRead(m)
 		}
 		switch {
 		case !m.confirmed.Load():

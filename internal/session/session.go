@@ -144,7 +144,9 @@ func (s *Session) endOther(ls *lease.Lease) {
 		ls.Retire(lease.ErrGone)
 		ls.Close()
 		s.Debts.OweLease(ls)
-		s.Debts.PayNow(s.Open)
+		gone := ls.ValidUntil().Add(ls.TTL())
+		for s.Debts.PayNow(s.Open) != nil && gone.Until() > 0 && retry.Sleep(s.Open, retry.PauseRefused) {
+		}
 	})
 }
 
