@@ -32,7 +32,7 @@ func (nobody) Expired()                   {}
 // newContender returns a contender that has not begun, with a lease of its own session.
 func newContender(t *testing.T, client *clientv3.Client, lock string) *Contender {
 	t.Helper()
-	timing := lease.Timing{TTL: 20 * time.Second, Refresh: 19 * time.Second, Grace: time.Second, Connect: 10 * time.Second}
+	timing := lease.Timing{TTL: 20 * time.Second, Refresh: time.Minute, Grace: time.Second, Connect: 10 * time.Second}
 	ls, err := lease.Grant(etcdtest.Context(t), client, timing)
 	if err != nil {
 		t.Fatal(err)

@@ -60,8 +60,8 @@ func (m *member) OnUnreadable(err error) {
 }
 
 // watchClock does for a contender that is not read what the watchdog does for all: it watches the
-// clock, as long as nothing is read. It has the state read again before each end: the renewal behind
-// which it would be read may come later.
+// clock, as long as nothing is read. It has the state read again before each end: the renewal
+// behind which it would be read may come later.
 func (m *member) watchClock(ctx context.Context, end boottime.Instant) {
 	timer := boottime.NewTimer()
 	defer timer.Close()
