@@ -3,9 +3,11 @@ package lease
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -69,9 +71,9 @@ func (r reader) some(ctx context.Context) (*pb.TxnResponse, error) {
 	return resp, err
 }
 
-// states reads the states of members in one revision, and has them applied. If etcd refuses that,
-// it reads less at once: a member that may not be read must not be in the way of the others. Where
-// no member has a state it reads probe, unless that is empty. It returns one of the answers, nil if
+// states reads the states of members in one revision, and has them applied. If that is denied, or
+// too much for etcd, it reads less at once: a member that may not be read must not be in the way of
+// the others. Any other refusal, as of a token, is one of them all, and costs a login. Where no member has a state it reads probe, unless that is empty. It returns one of the answers, nil if
 // there is nothing to read.
 func (r reader) states(ctx context.Context, some []Member, probe string) (*pb.TxnResponse, error) {
 	reads, ops := r.ops(some)
@@ -90,7 +92,7 @@ func (r reader) states(ctx context.Context, some []Member, probe string) (*pb.Tx
 		return resp, nil
 	case !retry.IsRefused(err):
 		return nil, err
-	case len(some) <= 1:
+	case len(some) <= 1, !retry.IsDenied(err) && !errors.Is(err, rpctypes.ErrTooManyOps):
 		for _, m := range some {
 			m.OnUnreadable(err)
 		}

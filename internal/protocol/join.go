@@ -91,7 +91,7 @@ func (m joining) joined(a message.Answer) {
 	case a.Outcome == message.Refused:
 		m.join()
 	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace, m.strays:
-		m.pos.Unsure, m.pos.Named = true, m.Linked
+		m.unsure()
 		leaving(m).giveUp(m.endOf(a))
 	default:
 		m.nothingWritten(m.endOf(a))
@@ -148,7 +148,7 @@ func (m joining) writtenRead(a message.Answer) {
 	case a.Outcome != message.Applied:
 		m.readFailed(a)
 	case orphan:
-		m.startOver()
+		leaving(m).giveUp(message.Uncertain)
 	case entered:
 		m.orphan = false
 		m.goOn()
@@ -157,17 +157,10 @@ func (m joining) writtenRead(a message.Answer) {
 	}
 }
 
-// startOver gives up a place of which it is not known how it was created: an earlier try has won,
-// and K may be older than the place.
-func (m joining) startOver() {
-	m.pos.Create, m.pos.Unsure, m.pos.Named, m.orphan = 0, true, m.Linked, true
-	leaving(m).giveUp(message.Uncertain)
-}
-
 // nothingWritten ends a machine that has written nothing, as far as is known.
 func (m joining) nothingWritten(why message.End) {
 	if m.strays {
-		m.pos.Unsure, m.pos.Named = true, m.Linked
+		m.unsure()
 		leaving(m).giveUp(why)
 		return
 	}

@@ -32,6 +32,10 @@ func (m leaving) release() {
 
 // giveUp ends the wait, and takes back the place, and the lock if it was granted meanwhile.
 func (m leaving) giveUp(why message.End) {
+	if m.orphan { // an earlier try may have won, and K be older than the place
+		m.pos.Create = 0
+		m.unsure()
+	}
 	m.over(why)
 	m.unwatchAll()
 	m.clear()
@@ -54,7 +58,7 @@ func (m leaving) clear() {
 	case m.pos.Create == 0, !m.Shared && (m.pos.Unsure || m.lost != message.NotLost || m.end >= message.Uncertain):
 		m.vanish()
 	default:
-		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.pos.Named, Before: m.pos.Ahead.Link})
+		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named(), Before: m.pos.Ahead.Link})
 	}
 }
 
@@ -64,7 +68,7 @@ func (m leaving) handOver() {
 		m.send(message.Request{Name: message.Pass, Rev: m.token, Next: next})
 		return
 	}
-	m.send(message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.pos.Named})
+	m.send(message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.named()})
 }
 
 func (m leaving) leaveAnswer(a message.Answer) {
@@ -116,7 +120,7 @@ func (m leaving) handedOver(a message.Answer) {
 		m.pos.Next = message.Successor{Joined: m.pos.Next.Joined}
 		m.handOver()
 	case a.Outcome == message.Refused && m.user:
-		m.send(message.Request{Name: message.LeaveLost, Tail: m.pos.Named})
+		m.send(message.Request{Name: message.LeaveLost, Tail: m.named()})
 	case a.Outcome == message.Refused:
 		m.read()
 	default:
@@ -179,7 +183,7 @@ func (m leaving) removeAs(k message.Keys) {
 	default:
 		// Whoever has overwritten it may have done so after the lock was granted to it.
 		m.orphan = m.orphan || own.Mod != own.Create || m.isOwn(k.Lock)
-		m.send(message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.pos.Named})
+		m.send(message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.named()})
 	}
 }
 
@@ -248,7 +252,8 @@ func (m leaving) cleared() {
 
 // track waits for what may appear.
 func (m leaving) track() {
-	m.pos.Unsure, m.pos.Named, m.again = true, m.Linked, false
+	m.unsure()
+	m.again = false
 	m.transition(Unconfirmed)
 	m.watch(message.OnPlace, m.Place, 0)
 	m.do(message.Effect{Do: message.Track})

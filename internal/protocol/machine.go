@@ -205,9 +205,7 @@ func (m *Machine) cancel() {
 	switch m.state {
 	case Joining, Waiting, Looking, Claiming:
 		m.cancelled = true
-		if m.paused {
-			m.paused, m.asked = false, false
-		}
+		m.unpause()
 		if !m.asked {
 			leaving{m}.giveUp(message.Cancelled)
 		}
@@ -223,9 +221,6 @@ func (m *Machine) leaseLost(l message.LeaseLost) {
 	}
 	switch m.state {
 	case Idle, Joining, Waiting, Looking, Claiming:
-		if m.paused {
-			m.paused, m.asked = false, false
-		}
 		m.noLease, m.pos.End = true, end
 		waiting{m}.reconsider()
 	case Held, Lost:
@@ -243,6 +238,13 @@ func (m *Machine) leaseLost(l message.LeaseLost) {
 	}
 }
 
+// unsure says that it is not known whether the place is there, and whether the tail names it.
+func (m *Machine) unsure() { m.pos.Unsure, m.pos.Named = true, m.Linked }
+
+// named reports whether the tail may name the place: a request to join that comes late puts both, if
+// somebody has deleted the place.
+func (m *Machine) named() bool { return m.pos.Named || m.Linked && m.Strays() }
+
 // do adds an effect.
 func (m *Machine) do(e message.Effect) { m.out = append(m.out, e) }
 
@@ -250,6 +252,13 @@ func (m *Machine) do(e message.Effect) { m.out = append(m.out, e) }
 func (m *Machine) send(r message.Request) {
 	m.asked, m.paused, m.request = true, false, r
 	m.do(message.Effect{Do: message.Send, Request: r})
+}
+
+// unpause ends a pause.
+func (m *Machine) unpause() {
+	if m.paused {
+		m.paused, m.asked = false, false
+	}
 }
 
 // watch begins to watch a key, unless that is done already.

@@ -130,17 +130,102 @@ func TestDeniedAfterApplied(t *testing.T) {
 	}
 }
 
-// TestPassedBeforeTheAnswer: whoever was passed the lock before it heard that it had joined removes
-// the tail when it releases: its request to join has written that. Whoever won at once has not.
-func TestPassedBeforeTheAnswer(t *testing.T) {
-	for token, tail := range map[int64]bool{20: true, 10: false} {
+// TestTailThatIsRemoved: whoever releases the lock removes the tail if its request to join may have
+// written that: also if it was passed the lock before it heard that it had joined, and if a try of
+// it may come late. Whoever won at the first try has not.
+func TestTailThatIsRemoved(t *testing.T) {
+	keys := func(token int64) message.Keys {
+		return message.Keys{Lock: message.KV{Create: 5, Mod: token}, Place: message.KV{Create: 10, Mod: token}}
+	}
+	for name, joined := range map[string]struct {
+		message.Answer
+		tail bool
+	}{
+		"won at the first try": {message.Answer{Outcome: message.Applied, Rev: 10}, false},
+		"won at the second":    {message.Answer{Outcome: message.Applied, Rev: 10, Repeated: true}, true},
+		"an earlier try won":   {message.Answer{Outcome: message.Refused, Repeated: true, Ours: true, Keys: keys(10)}, true},
+		"passed meanwhile":     {message.Answer{Outcome: message.Refused, Repeated: true, Ours: true, Keys: keys(20)}, true},
+	} {
 		m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
-		keys := message.Keys{Lock: message.KV{Create: 5, Mod: token}, Place: message.KV{Create: 10, Mod: token}}
-		told(&m, message.Acquire{}, message.Answer{Outcome: message.Refused, Repeated: true, Ours: true, Keys: keys}, message.Settled{})
+		told(&m, message.Acquire{}, joined.Answer, message.Settled{})
 		done := told(&m, message.Release{})
 		i := slices.IndexFunc(done, func(e message.Effect) bool { return e.Do == message.Send })
-		if i < 0 || done[i].Request.Tail != tail {
-			t.Errorf("token %d: %v", token, done)
+		if i < 0 || done[i].Request.Tail != joined.tail {
+			t.Errorf("%s: %v", name, done)
+		}
+	}
+}
+
+// TestGrantedInAPause: whoever is granted the lock, or loses its place, while it waits to read a
+// long line does not wait any more.
+func TestGrantedInAPause(t *testing.T) {
+	own := message.KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}
+	for name, in := range map[string]struct {
+		message.Input
+		end State
+	}{
+		"granted": {message.Event{Of: message.OnPlace, KV: own}, Held},
+		"deleted": {message.Observation{Rev: 20}, Leaving},
+	} {
+		m := waiter(true)
+		m.Position().Ahead.Link = message.Link{Place: "/k/0"}
+		told(m, message.Event{Of: message.OnAhead, KV: message.KV{Create: 5, Mod: 5}}, message.Event{Of: message.OnAhead, Deleted: true})
+		for range 40 { // the history tells of places that are gone
+			if m.paused || m.State() != Looking && m.State() != Claiming {
+				break
+			}
+			a := message.Answer{Outcome: message.Applied}
+			switch m.request.Name {
+			case message.ReadHistory:
+				a.Keys.Lock = message.KV{Create: 5, Mod: 5}
+				a.Tail, a.Link = message.KV{Create: 3, Mod: 3}, message.Link{Place: "/k/0"}
+			case message.Claim:
+				a.Outcome, a.Keys = message.Refused, message.Keys{Lock: a.Keys.Lock, Place: message.KV{Create: 10, Mod: 10, Lease: 1, Value: "record"}}
+			}
+			told(m, a)
+		}
+		if !m.paused {
+			t.Fatalf("%s: it does not pause: %v, %v", name, m.State(), m.request)
+		}
+		if told(m, in.Input); m.State() != in.end {
+			t.Errorf("%s: %v", name, m.State())
+		}
+	}
+}
+
+// TestGivesUpInDoubt: whoever gives up before it is known whether K was left by an earlier try
+// looks for that when it leaves, though K is older than the place.
+func TestGivesUpInDoubt(t *testing.T) {
+	own := message.KV{Create: 5, Mod: 5, Lease: 1, Value: "me"}
+	place := message.KV{Create: 10, Mod: 10, Lease: 1}
+	entry := message.Answer{Outcome: message.Refused, Rev: 10, Repeated: true, Else: true, Keys: message.Keys{Lock: own}, Ahead: message.Ahead{Key: "/k/0", Create: 5}}
+	for name, inputs := range map[string][]message.Input{
+		"cancelled":              {message.Cancel{}, entry},
+		"cancelled, a read late": {entry, message.Cancel{}, message.Answer{Outcome: message.Unknown}},
+		"a read denied":          {entry, message.Answer{Outcome: message.Denied}},
+	} {
+		m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+		done := told(&m, message.Acquire{})
+		done = append(done, told(&m, inputs...)...)
+		done = append(done, told(&m, message.Settled{})...)
+		removed := false
+		for range 10 {
+			if m.State() == Gone || len(done) == 0 {
+				break
+			}
+			a := message.Answer{Outcome: message.Applied}
+			switch r := m.request; {
+			case r.Name == message.ReadState:
+				a.Keys = message.Keys{Lock: own, Place: place}
+			case r.Name == message.ReadWritten, r.Name == message.ReadTail && r.Place == "/k":
+				a.Found = own
+			case r.Name == message.RemoveKey:
+				removed = removed || r.Rev == own.Mod
+			}
+			done = told(&m, a)
+		}
+		if m.State() != Gone || !removed {
+			t.Errorf("%s: %v, removed %v", name, m.State(), removed)
 		}
 	}
 }

@@ -37,10 +37,13 @@ func (m waiting) reconsider() {
 	default:
 		return
 	}
+	token, granted := m.pos.Granted()
+	if granted || m.pos.End != message.NotEnded {
+		m.unpause()
+	}
 	if m.asked || m.pos.Create == 0 && !m.pos.Unsure {
 		return
 	}
-	token, granted := m.pos.Granted()
 	switch {
 	case m.cancelled:
 		leaving(m).giveUp(message.Cancelled)
@@ -77,13 +80,13 @@ func (m *Machine) elapsed() {
 	case m.state == Waiting && m.passing && !m.asked:
 		waiting{m}.follow(m.pos.Ahead)
 	case m.state == Looking && m.paused:
-		m.paused, m.asked = false, false
+		m.unpause()
 		waiting{m}.reconsider()
 		if m.state == Looking && !m.asked {
 			waiting{m}.lookFar()
 		}
 	case m.state == Leaving && m.paused:
-		m.paused, m.asked = false, false
+		m.unpause()
 		if m.noLease {
 			leaving{m}.vanish()
 			return

@@ -61,6 +61,8 @@ func (w *World) do(s *slot, e message.Effect) {
 		w.ended(s, e)
 	case message.TellLost:
 		w.lost(s, e.Reason)
+	case message.TellExpired:
+		w.expired(s)
 	case message.TellReleased:
 		w.released(s, e)
 	case message.TellGone:
@@ -162,6 +164,18 @@ func (w *World) lost(s *slot, reason message.Reason) {
 	if reason.Forced() || reason == message.Unrenewed { // the guard kills in time
 		u.works = false
 	}
+}
+
+// expired ends the work at the latest: the guard has killed it.
+func (w *World) expired(s *slot) {
+	if s.user < 0 {
+		return
+	}
+	u, l := &w.users[s.user], w.leaseOf(s.lease)
+	if !u.forced && !l.over && !l.gone {
+		w.errf("%s is told of an expiry without one", s.place.Key)
+	}
+	u.works = false
 }
 
 func (w *World) released(s *slot, e message.Effect) {
