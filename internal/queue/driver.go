@@ -83,8 +83,9 @@ func (d *driver) stepFor(w *watch.Watch, in func(of message.Watched) message.Inp
 }
 
 func (d *driver) stepLocked(in message.Input) {
-	for _, e := range d.m.Step(in) {
-		d.do(e)
+	effects := d.m.Step(in)
+	for i := range effects {
+		d.do(&effects[i])
 	}
 }
 
@@ -119,7 +120,7 @@ func (d *driver) kick() {
 }
 
 // do does what the machine asks for. It is called with mu locked.
-func (d *driver) do(e message.Effect) {
+func (d *driver) do(e *message.Effect) {
 	switch e.Do {
 	case message.Send:
 		d.next = &e.Request
@@ -152,7 +153,7 @@ func (d *driver) do(e message.Effect) {
 }
 
 // tell passes on what the machine says. It is called with mu locked.
-func (d *driver) tell(e message.Effect) {
+func (d *driver) tell(e *message.Effect) {
 	switch e.Do {
 	case message.TellWaiting:
 		d.user.Waiting()
@@ -167,7 +168,7 @@ func (d *driver) tell(e message.Effect) {
 	case message.TellExpired:
 		d.user.Expired()
 	case message.TellReleased:
-		d.released = &e
+		d.released = e
 	case message.TellGone:
 		d.gone = true
 		if d.timer != nil {
