@@ -73,7 +73,8 @@ func (r reader) some(ctx context.Context) (*pb.TxnResponse, error) {
 
 // states reads the states of members in one revision, and has them applied. If that is denied, or
 // too much for etcd, it reads less at once: a member that may not be read must not be in the way of
-// the others. Any other refusal, as of a token, is one of them all, and costs a login. Where no member has a state it reads probe, unless that is empty. It returns one of the answers, nil if
+// the others. Any other refusal, as of a token, is one of them all, and costs a login. Where no
+// member has a state it reads probe, unless that is empty. It returns one of the answers, nil if
 // there is nothing to read.
 func (r reader) states(ctx context.Context, some []Member, probe string) (*pb.TxnResponse, error) {
 	reads, ops := r.ops(some)

@@ -140,16 +140,12 @@ func (m joining) readWritten(lock message.KV) {
 }
 
 func (m joining) writtenRead(a message.Answer) {
-	orphan := !a.Some && a.Found.Mod == m.request.Rev
-	entered := m.pos.Create != 0
-	switch {
-	case a.Outcome != message.Applied && entered:
-		leaving(m).giveUp(m.endOf(a))
+	switch orphan := !a.Some && a.Found.Mod == m.request.Rev; {
 	case a.Outcome != message.Applied:
 		m.readFailed(a)
 	case orphan:
 		leaving(m).giveUp(message.Uncertain)
-	case entered:
+	case m.pos.Create != 0:
 		m.orphan = false
 		m.goOn()
 	default:
@@ -159,7 +155,7 @@ func (m joining) writtenRead(a message.Answer) {
 
 // nothingWritten ends a machine that has written nothing, as far as is known.
 func (m joining) nothingWritten(why message.End) {
-	if m.strays {
+	if m.strays || m.orphan {
 		m.unsure()
 		leaving(m).giveUp(why)
 		return

@@ -241,8 +241,8 @@ func (m *Machine) leaseLost(l message.LeaseLost) {
 // unsure says that it is not known whether the place is there, and whether the tail names it.
 func (m *Machine) unsure() { m.pos.Unsure, m.pos.Named = true, m.Linked }
 
-// named reports whether the tail may name the place: a request to join that comes late puts both, if
-// somebody has deleted the place.
+// named reports whether the tail may name the place: a request to join that comes late puts both,
+// if somebody has deleted the place.
 func (m *Machine) named() bool { return m.pos.Named || m.Linked && m.Strays() }
 
 // do adds an effect.

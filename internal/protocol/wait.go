@@ -81,16 +81,9 @@ func (m *Machine) elapsed() {
 		waiting{m}.follow(m.pos.Ahead)
 	case m.state == Looking && m.paused:
 		m.unpause()
-		waiting{m}.reconsider()
-		if m.state == Looking && !m.asked {
-			waiting{m}.lookFar()
-		}
+		waiting{m}.lookFar()
 	case m.state == Leaving && m.paused:
 		m.unpause()
-		if m.noLease {
-			leaving{m}.vanish()
-			return
-		}
 		leaving{m}.read()
 	default: // what it was for is over
 	}

@@ -3,7 +3,8 @@ package supervise
 import (
 	"runtime"
 	"sync"
-	"syscall"
+
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 const (
@@ -45,11 +46,10 @@ func reserve(reaping *sync.Mutex) bool {
 	return true
 }
 
-// hasRoom reports whether this process may have one more process or thread. It starts one that
-// executes nothing.
+// hasRoom reports whether this process may have one more thread, and another one: that which waits
+// for signals lends its own to others while it has one to deal with, and needs it back.
 func hasRoom(reaping *sync.Mutex) bool {
-	reaping.Lock() // whoever waits for children does not see it
+	reaping.Lock() // whoever waits for children does not see those that find it out
 	defer reaping.Unlock()
-	_, err := syscall.ForkExec("", nil, &syscall.ProcAttr{})
-	return err == syscall.ENOENT
+	return kernel.HasRoom(2)
 }
