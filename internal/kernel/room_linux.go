@@ -6,7 +6,7 @@ import "syscall"
 // many children as that, which end at once, and send no signal when they do. Whoever waits for
 // children with __WCLONE or __WALL must not do so meanwhile.
 func HasRoom(some int) bool {
-	const exitsSilently = syscall.WCLONE // how children are waited for that send no signal
+	const silent = syscall.WCLONE // how children are waited for that send no signal
 	started := make([]int, 0, some)
 	for range some {
 		pid, err := startEnding()
@@ -18,7 +18,7 @@ func HasRoom(some int) bool {
 	for _, pid := range started {
 		syscall.Kill(pid, syscall.SIGKILL) // somebody may have stopped it
 		Uninterrupted(func() error {
-			_, err := syscall.Wait4(pid, nil, exitsSilently, nil)
+			_, err := syscall.Wait4(pid, nil, silent, nil)
 			return err
 		})
 	}
