@@ -208,6 +208,13 @@ func (w *World) gone(s *slot) {
 	if s.user >= 0 && private && (s.m.Created() != 0 || s.m.Strays()) && !s.released {
 		l.revoke = true
 	}
+	if s.user >= 0 {
+		u := &w.users[s.user]
+		if u.works {
+			w.errf("%s is gone, and its user works", s.place.Key)
+		}
+		u.forced = u.forced && !u.told // it was told of that
+	}
 	s.user = -1
 	if s.m.Strays() {
 		l.renames = true
