@@ -270,6 +270,38 @@ func TestClientEnded(t *testing.T) {
 	}
 }
 
+// TestGivenBackToAClosedClient: whoever has closed its client learns at once that nothing can be
+// given back.
+func TestGivenBackToAClosedClient(t *testing.T) {
+	s := etcdtest.Start(t)
+	ctx, cancel := context.WithTimeout(etcdtest.Context(t), 30*time.Second)
+	defer cancel()
+	for name, shared := range map[string]bool{"Unlock": false, "Close": false, "Unlock in a session": true, "Close of the session": true} {
+		client, err := clientv3.New(s.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, l := sessionLock(t, client, "/closed/"+name, time.Minute)
+		if !shared {
+			l = newLock(t, client, "/closed/"+name, "me")
+			l.Session().TTL = time.Minute
+		}
+		mustLock(t, l)
+		client.Close()
+		switch name {
+		case "Close":
+			err = l.Close(ctx)
+		case "Close of the session":
+			err = session.Close(ctx)
+		default:
+			err = l.Unlock(ctx)
+		}
+		if !errors.Is(err, etcdlock.ErrUnconfirmed) || !strings.Contains(err.Error(), "the etcd client is closed") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestSessionClosedWhileJoining: a Lock that etcd does not answer ends with its session.
 func TestSessionClosedWhileJoining(t *testing.T) {
 	s := etcdtest.Start(t)

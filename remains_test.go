@@ -125,18 +125,37 @@ func TestForcedAfterALoss(t *testing.T) {
 	})
 }
 
-// TestOwnKeyByHand: K, written by hand for a session, goes when the session gives the lock back.
+// TestOwnKeyByHand: K, written by hand under the lease of whoever holds it, goes when the lock is
+// given back, whatever is in it and whether the loss was noticed: the next one gets the lock, and
+// whoever had it gets it again.
 func TestOwnKeyByHand(t *testing.T) {
-	s := etcdtest.Start(t)
+	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	_, l := sessionLock(t, s.Client(t), "/by-hand", ttl)
-	held := mustLock(t, l)
-	must(t)(client.Put(ctx, "/by-hand", "me", clientv3.WithLease(l.Holding().Lease())))
-	awaitLoss(t, held)
-	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
-		t.Errorf("Unlock: %v", err)
+	for name, value := range map[string]string{"touched": "me", "overwritten": "by hand"} {
+		for _, shared := range []bool{false, true} {
+			for _, noticed := range []bool{false, true} {
+				key := fmt.Sprintf("/by-hand/%s/%v/%v", name, shared, noticed)
+				l := newLock(t, s.Client(t), key, "me")
+				if shared {
+					_, l = sessionLock(t, s.Client(t), key, time.Minute)
+				}
+				l.Session().TTL = time.Minute
+				held := mustLock(t, l)
+				must(t)(client.Put(ctx, key, value, clientv3.WithIgnoreLease()))
+				if noticed {
+					awaitLoss(t, held)
+				}
+				if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+					t.Errorf("%s: Unlock: %v", key, err)
+				}
+				mustLock(t, l)
+				mustUnlock(t, l)
+				next := newLock(t, client, key, "next")
+				mustLock(t, next)
+				mustUnlock(t, next)
+			}
+		}
 	}
-	newHolder(t, client, "/by-hand", "next")
 }
 
 // TestNothingIsWatchedInVain: what waits for a place that may still appear ends with its lease.

@@ -10,7 +10,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/perclient"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
 )
@@ -38,11 +37,13 @@ func (h *Holding) outcome(ctx context.Context, r queue.Released) (reusable bool,
 	case r.Reason == message.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
 		return false, nil // Close of the session has given it back
 	case r.Reason != message.NotLost:
-		if !r.Confirmed { // it was lost at the last moment, and all is there
+		// It was lost at the last moment. All may be there, or K, if somebody has overwritten it
+		// and kept its lease: so that goes, unless it serves others.
+		if !r.Confirmed || !h.Lease.IsShared() {
 			h.fence(ctx)
 		}
 		_, lost := h.lock.Public.Lost(h, r.Reason, nil)
-		return r.Confirmed, lost
+		return false, lost
 	case !r.Confirmed:
 		return false, h.Unconfirmed(r.Err)
 	}
@@ -127,7 +128,7 @@ func (h *Holding) GiveUp(ctx context.Context) {
 		h.Leave(ctx)
 		return
 	}
-	if h.Created() > 0 && !perclient.IsClosed(h.Lease.Client()) {
+	if h.Created() > 0 && retry.CheckOpen(h.Lease.Client()) == nil {
 		// The lease goes in any case; to leave first gives on what was granted meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit/2)
 		h.Leave(ctx)
@@ -166,7 +167,7 @@ var ended = func() context.Context {
 // fence revokes the lease of a holding that is given up, also when ctx has ended, and thereby takes
 // back its place, and the lock if it was granted meanwhile. What cannot be revoked runs out.
 func (h *Holding) fence(ctx context.Context) {
-	if perclient.IsClosed(h.Lease.Client()) {
+	if retry.CheckOpen(h.Lease.Client()) != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)

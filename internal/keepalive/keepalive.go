@@ -427,7 +427,7 @@ func (l *lane) ended(s *stream, why error) {
 		l.listenAgain(left) // it may have been silent, and nobody stands in for it any more
 		return
 	}
-	if l.ctx.Err() != nil || perclient.IsClosed(l.client) {
+	if l.ctx.Err() != nil || retry.CheckOpen(l.client) != nil {
 		return
 	}
 	refused := retry.IsRefused(why) && !blamed

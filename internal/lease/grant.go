@@ -42,6 +42,9 @@ func Grant(ctx context.Context, client *clientv3.Client, t Timing) (*Lease, erro
 	isNo := func(err error) bool { return retry.IsRefused(err) || errors.Is(err, errTaken) }
 	final := func(err error) bool { return isNo(err) || retry.IsNoSpace(err) }
 	granted, err := retry.Do(ctx, grantFirst, final, func(try context.Context) (granted, error) {
+		if err := retry.CheckOpen(client); err != nil {
+			return granted{}, err
+		}
 		a, err := g.try(try)
 		err = retry.TimedOut(ctx, try, err)
 		g.failed(err)
@@ -65,6 +68,9 @@ func Grant(ctx context.Context, client *clientv3.Client, t Timing) (*Lease, erro
 // revoked.
 func Revoke(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, first time.Duration) error {
 	_, err := retry.Do(ctx, first, retry.IsRefused, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		if err := retry.CheckOpen(client); err != nil {
+			return nil, err
+		}
 		resp, err := client.Revoke(ctx, id)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return nil, nil

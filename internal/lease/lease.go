@@ -98,6 +98,9 @@ func (l *Lease) seen(h *pb.ResponseHeader, before int64) error {
 
 // Txn makes one try of a transaction and compares its answer with what was seen before.
 func (l *Lease) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if err := retry.CheckOpen(l.client); err != nil {
+		return nil, err
+	}
 	before := l.newest()
 	resp, err := l.kv.Txn(ctx, req, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func (m *told) StateRead() ([]*pb.RequestOp, func(*pb.TxnResponse, int)) {
 func TestRefusedReads(t *testing.T) {
 	for why, asks := range map[error]int{rpctypes.ErrPermissionDenied: 7, rpctypes.ErrInvalidAuthToken: 1} {
 		etcd := &refusing{why: why}
-		l := &Lease{kv: etcd, first: time.Minute}
+		l := &Lease{client: etcdtest.Shared(t).Client(t), kv: etcd, first: time.Minute}
 		var some []Member
 		for range 4 {
 			some = append(some, &told{})

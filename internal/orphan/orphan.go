@@ -1,6 +1,7 @@
 // Package orphan finds what is left under a lease that lives on when somebody has deleted a place
 // that held the lock, or stood in line: the tail if it names the place, and K if it was granted to
-// the place and no place was written with it.
+// the place and no place was written with it. Whatever K's value is: somebody may have overwritten
+// it, and kept its lease.
 package orphan
 
 import "github.com/etcdlock/etcdlock/internal/message"
@@ -8,7 +9,6 @@ import "github.com/etcdlock/etcdlock/internal/message"
 // A Search is one for what a place has left.
 type Search struct {
 	Lock   string // the key K
-	ID     string // the value of K if it was granted to the place
 	Lease  int64  // of both
 	Create int64  // the revision that created the place, 0 if that is not known
 	Tail   string // the value of a tail that names the place; empty if it was never written
@@ -51,5 +51,5 @@ func (s Search) Next(r message.Request, a message.Answer) (next message.Request,
 
 // mayBeOurs reports whether K may have been granted to the place.
 func (s Search) mayBeOurs(lock message.KV) bool {
-	return lock.Exists() && lock.Lease == s.Lease && lock.Value == s.ID && lock.Mod >= s.Create
+	return lock.Exists() && lock.Lease == s.Lease && lock.Mod >= s.Create
 }

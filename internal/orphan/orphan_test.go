@@ -8,7 +8,7 @@ import (
 
 // TestSearch: what the place has left is removed, and nothing else.
 func TestSearch(t *testing.T) {
-	s := Search{Lock: "/k", ID: "me", Lease: 1, Create: 10, Tail: "tail"}
+	s := Search{Lock: "/k", Lease: 1, Create: 10, Tail: "tail"}
 	ours := message.KV{Create: 12, Mod: 12, Lease: 1, Value: "me"}
 	found := func(kv message.KV) message.Answer { return message.Answer{Found: kv} }
 	var (
@@ -36,7 +36,7 @@ func TestSearch(t *testing.T) {
 		"K may be ours":               {lock, found(ours), written, false},
 		"K is older":                  {lock, found(message.KV{Create: 9, Mod: 9, Lease: 1, Value: "me"}), end, false},
 		"K has another lease":         {lock, found(message.KV{Create: 12, Mod: 12, Lease: 2, Value: "me"}), end, false},
-		"K has another id":            {lock, found(message.KV{Create: 12, Mod: 12, Lease: 1, Value: "you"}), end, false},
+		"K was overwritten":           {lock, found(message.KV{Create: 11, Mod: 12, Lease: 1, Value: "you"}), written, false},
 		"no K":                        {lock, message.Answer{}, end, false},
 		"K has its place":             {written, message.Answer{Found: ours, Some: true}, end, false},
 		"K has no place":              {written, message.Answer{Found: ours}, noLock, false},

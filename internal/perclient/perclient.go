@@ -6,7 +6,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
 )
 
 // IdleTimeout is how long something is kept that nobody uses: the next turn may come soon.
@@ -34,9 +33,4 @@ func (r *Registry[T]) EndIdle(client *clientv3.Client) {
 	if one, ok := r.Of[client]; ok && one.EndIfIdle() {
 		delete(r.Of, client)
 	}
-}
-
-// IsClosed reports whether a client was closed. A client whose context has ended still asks etcd.
-func IsClosed(client *clientv3.Client) bool {
-	return client.ActiveConnection().GetState() == connectivity.Shutdown
 }

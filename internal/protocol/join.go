@@ -127,11 +127,9 @@ func (m joining) goOn() {
 	}
 }
 
-// isOwn reports whether K was written for this place, or another one of its lease and id: of this
+// isOwn reports whether K was written for this place, or for another one of its lease: of this
 // lock, or of another one of the session.
-func (m *Machine) isOwn(lock message.KV) bool {
-	return lock.Exists() && lock.Lease == m.Lease && lock.Value == m.ID
-}
+func (m *Machine) isOwn(lock message.KV) bool { return lock.Exists() && lock.Lease == m.Lease }
 
 // readWritten looks for the place for which K was written. Without one, K is an orphan: whoever
 // deleted its place has left it, and to wait for it would be to wait for oneself.

@@ -204,7 +204,7 @@ func (m leaving) removeOrphans() {
 }
 
 func (m leaving) orphans() orphan.Search {
-	s := orphan.Search{Lock: m.Lock, ID: m.ID, Lease: m.Lease, Create: m.pos.Create}
+	s := orphan.Search{Lock: m.Lock, Lease: m.Lease, Create: m.pos.Create}
 	if m.Linked {
 		s.Tail = m.Tail
 	}

@@ -11,6 +11,9 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
 )
 
 // Times between tries that fail, and how much longer than the first try the others may take.
@@ -36,10 +39,27 @@ const (
 // others are made beside it.
 func Do[T any](ctx context.Context, first time.Duration, final func(error) bool, request func(context.Context) (T, error)) (T, error) {
 	answer, err := Once(ctx, first, request)
-	if err == nil || final(err) {
+	if isLast(err, final) {
 		return answer, err
 	}
 	return Again(ctx, first, final, request, err)
+}
+
+// ErrClientClosed is what a request fails with when nothing can be asked any more.
+var ErrClientClosed = errors.New("the etcd client is closed")
+
+// CheckOpen returns ErrClientClosed if a client was closed: it would try for some time, and write a
+// warning each time. A client whose context has ended still asks etcd.
+func CheckOpen(client *clientv3.Client) error {
+	if client.ActiveConnection().GetState() == connectivity.Shutdown {
+		return ErrClientClosed
+	}
+	return nil
+}
+
+// isLast reports whether no try follows the one that has ended with err.
+func isLast(err error, final func(error) bool) bool {
+	return err == nil || err == ErrClientClosed || final(err)
 }
 
 // Once makes a request that is given up after some time. Etcd need not know of that limit: it would
@@ -95,7 +115,7 @@ func Again[T any](ctx context.Context, first time.Duration, final func(error) bo
 			next.Reset(first*3/4 + rand.N(first/2))
 		case r := <-results:
 			running--
-			if r.err == nil || final(r.err) {
+			if isLast(r.err, final) {
 				return r.answer, r.err
 			}
 			last, pause = r.err, min(2*pause, PauseMax)
