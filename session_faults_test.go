@@ -426,7 +426,7 @@ func TestRenewedFromTheFirstLockOn(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
 	session := newSession(t, behind)
-	session.RefreshInterval = 2 * time.Second
+	session.TTL, session.RefreshInterval = time.Minute, 8*time.Second
 	counted := make(chan struct{}, 100)
 	session.Logger = onMessage("lease renewed", func() { counted <- struct{}{} })
 	answered := make(chan struct{}, 100)
@@ -444,7 +444,7 @@ func TestRenewedFromTheFirstLockOn(t *testing.T) {
 	mustLock(t, lockIn(t, session, "/first", "me"))
 	held := time.Now()
 	<-counted
-	if took := time.Since(held); took > session.RefreshInterval*3/4 {
+	if took := time.Since(held); took > session.RefreshInterval*7/8 {
 		t.Errorf("renewed after %v", took)
 	}
 }
