@@ -38,7 +38,8 @@ type line struct {
 	key     string
 
 	mu       sync.Mutex
-	broken   bool // what is next to be seen was compacted
+	broken   bool  // what is next to be seen was compacted
+	last     int64 // the last revision that was seen
 	all      []*standing
 	holdings []holding
 }
@@ -50,26 +51,30 @@ func watch(ctx context.Context, client *clientv3.Client, key string) (*line, err
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	l := &line{stop: stop, stopped: make(chan struct{}), key: key}
+	l := &line{stop: stop, stopped: make(chan struct{}), key: key, last: resp.Header.Revision}
 	go func() {
 		defer close(l.stopped)
-		next := resp.Header.Revision + 1
 		for ctx.Err() == nil && !l.broken {
-			next = l.look(client.Watch(ctx, key, clientv3.WithPrefix(), clientv3.WithRev(next)), next)
+			l.look(client.Watch(ctx, key, clientv3.WithPrefix(), clientv3.WithRev(l.revision()+1)))
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
 	return l, nil
 }
 
-// look looks on until a watch ends, and returns the first revision that was not seen. Where etcd
-// has users a watch ends if no leader is there for its login, or a member is behind that does not
-// know the token yet.
-func (l *line) look(events clientv3.WatchChan, next int64) int64 {
+// revision returns the last revision that was seen.
+func (l *line) revision() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// look looks on until a watch ends. Where etcd has users that happens if no leader is there for its
+// login, or a member is behind that does not know the token yet.
+func (l *line) look(events clientv3.WatchChan) {
 	for resp := range events {
 		for _, event := range resp.Events {
 			l.see(event)
-			next = event.Kv.ModRevision + 1
 		}
 		if resp.CompactRevision != 0 {
 			l.mu.Lock()
@@ -77,7 +82,6 @@ func (l *line) look(events clientv3.WatchChan, next int64) int64 {
 			l.mu.Unlock()
 		}
 	}
-	return next
 }
 
 func (l *line) close() {
@@ -89,6 +93,7 @@ func (l *line) see(event *clientv3.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key, kv := string(event.Kv.Key), event.Kv
+	l.last = kv.ModRevision
 	put := event.Type == clientv3.EventTypePut
 	switch {
 	case key == l.key && put:
