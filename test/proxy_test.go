@@ -123,8 +123,8 @@ func TestThroughProxy(t *testing.T) {
 	if got := start(t, vars, "etcdlocker", "-k", "/proxy", "true"); got.code() != 0 || got.said() != "" {
 		t.Errorf("exit code %d, %q", got.code(), got.stderr)
 	}
-	got := start(t, vars, "etcdlocker", "-t", "2", "-k", "/proxy", "sleep", "1000")
-	held(t, s.Client(t), "/proxy")
+	got := start(t, vars, "etcdlocker", "-t", "4", "-k", "/proxy", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	got.says(got.stdout, "ready") // by then etcd's answer has come through the proxy
 	p.link.Silence()
 	if code := got.code(); code != 2 || !strings.Contains(got.stderr.String(), "it was asked through the proxy http://"+p.listener.Addr().String()+" (HTTPS_PROXY)") {
 		t.Errorf("exit code %d, %q", code, got.stderr)

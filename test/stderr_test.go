@@ -131,6 +131,7 @@ func TestStderrBlocks(t *testing.T) {
 				s, key := etcdtest.Shared(t), "/stderr/"+name+"/unrenewed"
 				link, client := etcdtest.NewLink(t, s.Endpoint()), s.Client(t)
 				p := run(t, link.Endpoint(), "-v", "-t", "4", "-k", key, "--", "sh", "-c", "echo ready; exec sleep 1000")
+				p.says(p.stdout, "ready")
 				lease := held(t, client, key).Kvs[0].Lease
 				link.Silence()
 				endsBefore(t, client, key, lease)
