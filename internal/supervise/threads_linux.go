@@ -3,8 +3,7 @@ package supervise
 import (
 	"runtime"
 	"sync"
-
-	"github.com/etcdlock/etcdlock/internal/kernel"
+	"syscall"
 )
 
 const (
@@ -46,10 +45,11 @@ func reserve(reaping *sync.Mutex) bool {
 	return true
 }
 
-// hasRoom reports whether this process may have one more thread, and another one: that which waits
-// for signals lends its own to others while it has one to deal with, and needs it back.
+// hasRoom reports whether this process may have one more process or thread. It starts one that
+// executes nothing.
 func hasRoom(reaping *sync.Mutex) bool {
-	reaping.Lock() // whoever waits for children does not see those that find it out
+	reaping.Lock() // whoever waits for children does not see it
 	defer reaping.Unlock()
-	return kernel.HasRoom(2)
+	_, err := syscall.ForkExec("", nil, &syscall.ProcAttr{})
+	return err == syscall.ENOENT
 }
