@@ -28,7 +28,12 @@ func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (reusable bool, e
 	if !h.Lease.IsShared() && (withdraw || !h.Settled()) {
 		return false, h.withdraw(ctx)
 	}
-	return h.outcome(ctx, h.Release(ctx))
+	r := h.Release(ctx)
+	reusable, err = h.outcome(ctx, r)
+	if err != nil && r.Confirmed && !h.Lease.IsShared() {
+		h.fence(ctx) // K may be there: somebody may have overwritten it, and kept its lease
+	}
+	return reusable, err
 }
 
 // outcome says what came of a release.
@@ -37,9 +42,7 @@ func (h *Holding) outcome(ctx context.Context, r queue.Released) (reusable bool,
 	case r.Reason == message.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
 		return false, nil // Close of the session has given it back
 	case r.Reason != message.NotLost:
-		// It was lost at the last moment. All may be there, or K, if somebody has overwritten it
-		// and kept its lease: so that goes, unless it serves others.
-		if !r.Confirmed || !h.Lease.IsShared() {
+		if !r.Confirmed { // it was lost at the last moment, and all is there
 			h.fence(ctx)
 		}
 		_, lost := h.lock.Public.Lost(h, r.Reason, nil)
@@ -128,7 +131,7 @@ func (h *Holding) GiveUp(ctx context.Context) {
 		h.Leave(ctx)
 		return
 	}
-	if h.Created() > 0 && retry.CheckOpen(h.Lease.Client()) == nil {
+	if h.Created() > 0 {
 		// The lease goes in any case; to leave first gives on what was granted meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit/2)
 		h.Leave(ctx)

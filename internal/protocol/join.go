@@ -90,7 +90,7 @@ func (m joining) joined(a message.Answer) {
 		m.send(message.Request{Name: message.ReadBusy})
 	case a.Outcome == message.Refused:
 		m.join()
-	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace, m.strays:
+	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace:
 		m.unsure()
 		leaving(m).giveUp(m.endOf(a))
 	default:

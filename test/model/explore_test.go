@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	everything = flag.Bool("model.all", false, "explore, run and mutate everything: takes hours, and up to 13 GB")
+	everything = flag.Bool("model.all", false, "explore, run and mutate everything: takes hours, and up to 16 GB")
 	seed       = flag.Uint64("model.seed", 1, "what samples are drawn with; 0 draws others each time")
 )
 

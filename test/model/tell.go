@@ -137,7 +137,7 @@ func (w *World) mustHaveCause(s *slot, e message.Effect) {
 	is := false
 	switch e.End {
 	case message.Deleted, message.Overwritten:
-		is = u.forced || l.over || l.gone
+		is = w.mayExpire(s)
 	case message.Uncertain:
 		is = s.doubt || u.forced
 	case message.Failed:
@@ -157,7 +157,7 @@ func (w *World) lost(s *slot, reason message.Reason) {
 		return
 	}
 	u, l := &w.users[s.user], w.leaseOf(s.lease)
-	if !u.forced && !l.over && !l.gone && !l.grace {
+	if !w.mayExpire(s) && !l.grace {
 		w.errf("%s is told of a loss (%d) without one", s.place.Key, reason)
 	}
 	u.told = true
@@ -171,11 +171,17 @@ func (w *World) expired(s *slot) {
 	if s.user < 0 {
 		return
 	}
-	u, l := &w.users[s.user], w.leaseOf(s.lease)
-	if !u.forced && !l.over && !l.gone {
+	if !w.mayExpire(s) {
 		w.errf("%s is told of an expiry without one", s.place.Key)
 	}
-	u.works = false
+	w.users[s.user].works = false
+}
+
+// mayExpire reports whether somebody else may have the lock, if a slot had it: an operator has used
+// force, or the lease is of no use any more.
+func (w *World) mayExpire(s *slot) bool {
+	l := w.leaseOf(s.lease)
+	return w.users[s.user].forced || l.over || l.gone
 }
 
 func (w *World) released(s *slot, e message.Effect) {
@@ -183,7 +189,7 @@ func (w *World) released(s *slot, e message.Effect) {
 		return
 	}
 	u, l := &w.users[s.user], w.leaseOf(s.lease)
-	if e.Reason != message.NotLost && !u.forced && !l.over && !l.gone && !l.grace {
+	if e.Reason != message.NotLost && !w.mayExpire(s) && !l.grace {
 		w.errf("%s: the release says that it was lost (%d)", s.place.Key, e.Reason)
 	}
 	u.works, u.forced, u.told = false, false, false
@@ -229,10 +235,7 @@ func (w *World) gone(s *slot) {
 
 // mustStand checks that whoever waits has its place, unless somebody took it away.
 func (w *World) mustStand(s *slot) {
-	if s.m.State() != protocol.Waiting || s.user < 0 || w.users[s.user].forced {
-		return
-	}
-	if l := w.leaseOf(s.lease); l.over || l.gone {
+	if s.m.State() != protocol.Waiting || s.user < 0 || w.mayExpire(s) {
 		return
 	}
 	if w.get(s.place.Key).CreateRevision != s.m.Created() {
