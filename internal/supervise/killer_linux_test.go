@@ -208,19 +208,36 @@ func TestHidden(t *testing.T) {
 }
 
 // fillWord has the test binary fill up what limits the processes of its user.
-const fillWord = "fill"
+const (
+	fillWord   = "fill"
+	fillScript = `sleep 0.2; "$SELF" fill & wait`
+)
 
 // TestNoRoom: a tree that uses up all processes and threads that its user may have dies, though
 // none is left for who kills it.
 func TestNoRoom(t *testing.T) {
-	binary := copyOf(t, "/proc/self/exe", 0o755)
 	for _, way := range []string{"all", preparedWay} {
-		t.Run(way, func(t *testing.T) {
-			user := newUser()
-			cmd := exec.Command("setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=100", binary)
-			killed(t, cmd, `sleep 0.2; "$SELF" fill & wait`, way, "SELF="+binary, "GOMAXPROCS=1")
-		})
+		t.Run(way, func(t *testing.T) { killedBelow(t, 100, fillScript, way) })
 	}
+}
+
+// TestNarrow: what a user has started who may never have so many threads as a Killer prepares dies
+// as well.
+func TestNarrow(t *testing.T) {
+	for name, script := range map[string]string{
+		"chain": `trap '' TERM; link() { link & }; link; echo ready; exec sleep 1000`,
+		"fill":  fillScript,
+	} {
+		t.Run(name, func(t *testing.T) { killedBelow(t, 18, script, "all") })
+	}
+}
+
+// killedBelow is killed for a user who may have at most so many processes and threads.
+func killedBelow(t *testing.T, most int, script, way string) {
+	t.Helper()
+	user, binary := newUser(), copyOf(t, "/proc/self/exe", 0o755)
+	cmd := exec.Command("setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", fmt.Sprint("--nproc=", most), binary)
+	killed(t, cmd, script, way, "SELF="+binary, "GOMAXPROCS=1")
 }
 
 // TestStoppedAgain: what somebody has continued is stopped by the next walk, and is nothing new.

@@ -3,7 +3,8 @@ package supervise
 import (
 	"runtime"
 	"sync"
-	"syscall"
+
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 const (
@@ -12,27 +13,28 @@ const (
 	waiting    = 3           // threads that wait in the kernel, for children, signals and files
 
 	enough = killers + processors + waiting
+
+	// What there must be room for besides. The thread that waits for signals lends its own to
+	// others while it has one to deal with, and needs it back: so may two or three at once. And a
+	// tree that runs fills the room while the threads are started: in a millisecond it starts about
+	// ten.
+	spareStopped = 3
+	spareRunning = 20
 )
 
 // reserve has Go keep as many threads as a process with a Killer can need. Go ends a process that
 // needs one more and cannot have it, and a command may use up all that its user, or its container,
-// may have. So there is a look before each whether there is room. If there is none, reserve returns
-// false. Whoever waits for children of this process must hold reaping.
-func reserve(reaping *sync.Mutex) bool {
-	const surely = 3 // room for a moment, of which others take most, is none
-	for range surely {
-		if !hasRoom(reaping) {
-			return false
-		}
+// may have. So there must be room for all of them and some to spare, at once. If there is none,
+// reserve returns false. Whoever waits for children of this process must hold reaping.
+func reserve(reaping *sync.Mutex, spare int) bool {
+	if !hasRoom(reaping, enough+spare) {
+		return false
 	}
 	var kept sync.WaitGroup
 	defer kept.Wait()
 	release := make(chan struct{})
 	defer close(release)
 	for range enough {
-		if !hasRoom(reaping) {
-			return false
-		}
 		locked := make(chan struct{})
 		kept.Go(func() {
 			runtime.LockOSThread()
@@ -45,11 +47,9 @@ func reserve(reaping *sync.Mutex) bool {
 	return true
 }
 
-// hasRoom reports whether this process may have one more process or thread. It starts one that
-// executes nothing.
-func hasRoom(reaping *sync.Mutex) bool {
-	reaping.Lock() // whoever waits for children does not see it
+// hasRoom reports whether this process may have so many more processes or threads.
+func hasRoom(reaping *sync.Mutex, some int) bool {
+	reaping.Lock() // whoever waits for children does not see those that find it out
 	defer reaping.Unlock()
-	_, err := syscall.ForkExec("", nil, &syscall.ProcAttr{})
-	return err == syscall.ENOENT
+	return kernel.HasRoom(some)
 }

@@ -26,7 +26,7 @@ func TestDetectors(t *testing.T) {
 	s.patience = 8 * time.Second // what is wrong for good needs no more
 	tests := []struct {
 		defect, fault string
-		notices       string // what one of the problems begins with
+		notices       string // what one of the problems begins with; between two that do, a |
 	}{
 		{"ignores loss", "network silent", "overlap: two commands"},
 		{unguarded, "etcdlocker killed", "overlap: two commands"},
@@ -35,7 +35,8 @@ func TestDetectors(t *testing.T) {
 		{"releases before death", "key deleted; the command ignores TERM", "overlap: two commands"},
 		{"waits too long", "network silent", "death: "},
 		{"gives up", "network slow (100 ms each way)", "loss: "},
-		{"has no patience", "network silent, not for long", "loss: "},
+		// On a busy machine it gives up when the network is back, and by then nothing was lost.
+		{"has no patience", "network silent, not for long", "loss: |end: the exit code"},
 		{"swallows the exit code", "key deleted", "end: the exit code"},
 		{"starts late", "key deleted", "turn: "},
 		{"lets others pass", "connections reset", "turn: the waiters"},
@@ -70,8 +71,10 @@ func TestDetectors(t *testing.T) {
 				result, trial := s.telling(t, spec, func(Result, *trial) {})
 				problems := slices.Concat(result.Problems, result.Unpromised)
 				for _, problem := range problems {
-					if strings.HasPrefix(problem, tt.notices) {
-						return
+					for notice := range strings.SplitSeq(tt.notices, "|") {
+						if strings.HasPrefix(problem, notice) {
+							return
+						}
 					}
 				}
 				t.Errorf("it was not noticed; problems: %q", problems)
