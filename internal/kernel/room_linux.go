@@ -6,7 +6,6 @@ import "syscall"
 // many children as that, which end at once, and send no signal when they do. Whoever waits for
 // children with __WCLONE or __WALL must not do so meanwhile.
 func HasRoom(some int) bool {
-	const exitsSilently = syscall.WCLONE // how children are waited for that send no signal
 	started := make([]int, 0, some)
 	for range some {
 		pid, err := startEnding()
@@ -16,11 +15,7 @@ func HasRoom(some int) bool {
 		started = append(started, pid)
 	}
 	for _, pid := range started {
-		syscall.Kill(pid, syscall.SIGKILL) // somebody may have stopped it
-		Uninterrupted(func() error {
-			_, err := syscall.Wait4(pid, nil, exitsSilently, nil)
-			return err
-		})
+		end(pid)
 	}
 	return len(started) == some
 }
@@ -35,4 +30,20 @@ func startEnding() (pid int, err error) {
 		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
 	}
 	return int(r), errnoOf(e)
+}
+
+// end ends a child that startEnding has started, and waits for it. Go does not learn of the wait:
+// it would start a thread to have others run meanwhile, for which there may be no room before the
+// child is gone.
+func end(pid int) {
+	const exitsSilently = syscall.WCLONE // how children are waited for that send no signal
+
+	// Somebody may have stopped it.
+	syscall.RawSyscall(syscall.SYS_KILL, uintptr(pid), uintptr(syscall.SIGKILL), 0)
+	for {
+		_, _, err := syscall.RawSyscall6(syscall.SYS_WAIT4, uintptr(pid), 0, exitsSilently, 0, 0, 0)
+		if err != syscall.EINTR {
+			return
+		}
+	}
 }

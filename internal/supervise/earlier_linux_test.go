@@ -37,7 +37,7 @@ func TestEarlierChildren(t *testing.T) {
 		t.Errorf("found: %v", Descendants())
 	}
 	var reaping sync.Mutex
-	if hasRoom(&reaping, 1); !onlyEarlier() {
+	if hasRoom(&reaping); !onlyEarlier() {
 		t.Error("a child that has come and gone is left")
 	}
 	if after := start(); onlyEarlier() || !finds(after) {

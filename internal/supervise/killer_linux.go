@@ -66,7 +66,7 @@ func NewKiller(group *cgroup.Group, reaping *sync.Mutex, spared int) *Killer {
 func (k *Killer) Reserve() {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
-	k.reserved = k.reserved || !isClosed(k.over) && reserve(k.reaping, spareRunning)
+	k.reserved = k.reserved || !isClosed(k.over) && reserve(k.reaping)
 }
 
 // Prepare starts the threads and does what is slow the first time, so that Begin need not: on a
@@ -75,20 +75,20 @@ func (k *Killer) Reserve() {
 // later.
 func (k *Killer) Prepare() {
 	const every = time.Second
-	if !k.prepareNow(spareRunning) {
+	if !k.prepareNow(reserve) {
 		time.AfterFunc(every, k.Prepare)
 	}
 }
 
 // prepareNow prepares unless that is done or all is over. It returns false if there is no room for
-// the threads and so many more.
-func (k *Killer) prepareNow(spare int) bool {
+// the threads, which reserve finds out.
+func (k *Killer) prepareNow(reserve func(reaping *sync.Mutex) bool) bool {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
 	if k.prepared || isClosed(k.over) {
 		return true
 	}
-	if k.reserved = k.reserved || reserve(k.reaping, spare); !k.reserved {
+	if k.reserved = k.reserved || reserve(k.reaping); !k.reserved {
 		return false
 	}
 	k.prepared = true
@@ -160,7 +160,7 @@ func (k *Killer) prepareStopped() bool {
 			break
 		}
 	}
-	return k.prepareNow(spareStopped)
+	return k.prepareNow(reserveStopped)
 }
 
 // start has the threads begin.

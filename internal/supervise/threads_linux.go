@@ -3,6 +3,7 @@ package supervise
 import (
 	"runtime"
 	"sync"
+	"syscall"
 
 	"github.com/etcdlock/etcdlock/internal/kernel"
 )
@@ -14,27 +15,47 @@ const (
 
 	enough = killers + processors + waiting
 
-	// What there must be room for besides. The thread that waits for signals lends its own to
-	// others while it has one to deal with, and needs it back: so may two or three at once. And a
-	// tree that runs fills the room while the threads are started: in a millisecond it starts about
-	// ten.
-	spareStopped = 3
-	spareRunning = 20
+	// What there must be room for besides: the thread that waits for signals lends its own to
+	// others while it has one to deal with, and needs it back.
+	spare = 2
 )
 
 // reserve has Go keep as many threads as a process with a Killer can need. Go ends a process that
 // needs one more and cannot have it, and a command may use up all that its user, or its container,
-// may have. So there must be room for all of them and some to spare, at once. If there is none,
-// reserve returns false. Whoever waits for children of this process must hold reaping.
-func reserve(reaping *sync.Mutex, spare int) bool {
-	if !hasRoom(reaping, enough+spare) {
-		return false
+// may have. So there is a look before each whether there is room, which takes the room of one for a
+// moment: others may need the rest, this process among them. If there is none, reserve returns
+// false; if somebody takes it right after the look, this process ends. Whoever waits for children
+// of this process must hold reaping.
+func reserve(reaping *sync.Mutex) bool {
+	const surely = 3 // room for a moment, of which others take most, is none
+	for range surely {
+		if !hasRoom(reaping) {
+			return false
+		}
 	}
+	return startThreads(func() bool { return hasRoom(reaping) })
+}
+
+// reserveStopped is reserve while the tree below this process stands still. There must be room for
+// all threads, and some to spare, at once.
+func reserveStopped(reaping *sync.Mutex) bool {
+	reaping.Lock()
+	room := kernel.HasRoom(enough + spare)
+	reaping.Unlock()
+	return room && startThreads(func() bool { return true })
+}
+
+// startThreads starts threads for as long as may says so, and keeps them. It reports whether all
+// were started.
+func startThreads(may func() bool) bool {
 	var kept sync.WaitGroup
 	defer kept.Wait()
 	release := make(chan struct{})
 	defer close(release)
 	for range enough {
+		if !may() {
+			return false
+		}
 		locked := make(chan struct{})
 		kept.Go(func() {
 			runtime.LockOSThread()
@@ -47,9 +68,11 @@ func reserve(reaping *sync.Mutex, spare int) bool {
 	return true
 }
 
-// hasRoom reports whether this process may have so many more processes or threads.
-func hasRoom(reaping *sync.Mutex, some int) bool {
-	reaping.Lock() // whoever waits for children does not see those that find it out
+// hasRoom reports whether this process may have one more process or thread. It starts one that
+// executes nothing.
+func hasRoom(reaping *sync.Mutex) bool {
+	reaping.Lock() // whoever waits for children does not see it
 	defer reaping.Unlock()
-	return kernel.HasRoom(some)
+	_, err := syscall.ForkExec("", nil, &syscall.ProcAttr{})
+	return err == syscall.ENOENT
 }
