@@ -180,6 +180,32 @@ func ExampleSession() {
 	// Output: leases of 100 locks: 1
 }
 
+// A set holds several locks, or none. Another one that names them in another order waits its turn.
+func ExampleSession_NewSet() {
+	ctx, client := context.Background(), connect()
+	defer client.Close()
+	session, err := etcdlock.NewSession(client, 60*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer session.Close(ctx)
+
+	set, err := session.NewSet([]string{"/example/to", "/example/from"}, "host-a")
+	if err != nil {
+		log.Fatal(err)
+	}
+	held, err := set.Lock(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	work := held.Context(ctx) // done as soon as one of them is about to be lost
+	fmt.Println(set.Keys(), work.Err(), held.Token("/example/from") == held.Token("/example/to"))
+	if err := held.Unlock(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output: [/example/from /example/to] <nil> true
+}
+
 // Etcd itself refuses a write that is guarded so, once the lock is not held any more, however late
 // the write arrives.
 func ExampleHeld_IsHolder() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -274,10 +275,16 @@ func TestWithoutTheTail(t *testing.T) {
 	}
 }
 
-// TestNamesOfTails: a lock whose key another lock's tail would have is refused.
+// TestNamesOfTails: a lock whose key another lock's tail would have is refused, and so are the
+// other ends that are kept for such names. Elsewhere in a key they mean nothing.
 func TestNamesOfTails(t *testing.T) {
-	if _, err := etcdlock.New(etcdtest.Shared(t).Client(t), "/a~tail", "me", ttl); err == nil {
-		t.Error("the key of a tail was taken for a lock")
+	for _, end := range []string{"~tail", "~runs", "~since"} {
+		if _, err := etcdlock.New(etcdtest.Shared(t).Client(t), "/a"+end, "me", ttl); err == nil || !strings.Contains(err.Error(), end) {
+			t.Errorf("a key that ends in %s: %v", end, err)
+		}
+		if _, err := etcdlock.New(etcdtest.Shared(t).Client(t), "/a"+end+"/b", "me", ttl); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func (s *Session) NewLock(key, id string) (*Lock, error) {
 		return nil, err
 	}
 	if s.only != nil {
-		return nil, fmt.Errorf("the session is that of lock %q alone: NewSession makes one for several", s.only.key)
+		return nil, s.notShared()
 	}
 	if err := checkNames(key, id); err != nil {
 		return nil, err
@@ -95,6 +95,10 @@ func (s *Session) NewLock(key, id string) (*Lock, error) {
 
 func (s *Session) timing() lease.Timing {
 	return lease.Timing{TTL: s.TTL, Refresh: s.RefreshInterval, Grace: s.Grace, Connect: s.ConnectTimeout, Margin: s.Margin}
+}
+
+func (s *Session) notShared() error {
+	return fmt.Errorf("the session is that of lock %q alone: NewSession makes one for several", s.only.key)
 }
 
 // Prepare grants the lease, so that the first Lock needs one round trip only. It fails with

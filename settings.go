@@ -31,8 +31,8 @@ func checkNames(key, id string) error {
 		return errors.New("the lock's key is empty")
 	case len(key) > MaxKeyBytes:
 		return fmt.Errorf("the lock's key has %d bytes, %d are the most", len(key), MaxKeyBytes)
-	case wire.IsTail(key):
-		return fmt.Errorf("the lock's key %q ends in what names the end of another lock's line: choose another end", key)
+	case wire.ReservedEnd(key) != "":
+		return fmt.Errorf("the lock's key %q ends in %s, which is kept for another lock's line: choose another end", key, wire.ReservedEnd(key))
 	case len(id) > MaxIDBytes:
 		return fmt.Errorf("the holder's id has %d bytes, %d are the most", len(id), MaxIDBytes)
 	case !utf8.ValidString(id):

@@ -32,6 +32,8 @@ func TestBadInput(t *testing.T) {
 		{"empty key", nil, []string{"-k", "", "true"}, 64, "--key"},
 		{"long key", nil, []string{"-k", strings.Repeat("k", 4097), "true"}, 64, "4097 bytes"},
 		{"key of a tail", nil, []string{"-k", "/a~tail", "true"}, 64, "another lock's line"},
+		{"key that is kept", nil, []string{"-k", "/a~runs", "true"}, 64, "~runs, which is kept"},
+		{"another key that is kept", nil, []string{"-k", "/a~since", "true"}, 64, "~since, which is kept"},
 		{"id that is no UTF-8", nil, []string{"-k", "/x", "-i", "\xff", "true"}, 64, "--id"},
 		{"long id", nil, []string{"-k", "/x", "-i", strings.Repeat("i", 257), "true"}, 64, "--id"},
 		{"TTL 0", nil, []string{"-k", "/x", "-t", "0", "true"}, 64, `--ttl: a TTL of "0"`},

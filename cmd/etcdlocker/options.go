@@ -161,8 +161,9 @@ func (p *parser) lock() error {
 	case len(key.value) > etcdlock.MaxKeyBytes:
 		return usagef("use a shorter one, a digest of it for example", "%s: a key of %d bytes, at most %d are possible",
 			key.name, len(key.value), etcdlock.MaxKeyBytes)
-	case wire.IsTail(key.value):
-		return usagef("choose another end", "%s: %q is what the end of another lock's line is called", key.name, key.value)
+	case wire.ReservedEnd(key.value) != "":
+		return usagef("choose another end", "%s: %q ends in %s, which is kept for another lock's line",
+			key.name, key.value, wire.ReservedEnd(key.value))
 	}
 	p.o.key = key.value
 

@@ -36,6 +36,21 @@ func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (reusable bool, e
 	return reusable, err
 }
 
+// GiveBackAll is GiveBack for holdings under one shared lease. No context is left of any when the
+// first lock is given back.
+func GiveBackAll(ctx context.Context, all []*Holding) (errs []error) {
+	var g queue.Group
+	for _, h := range all {
+		h.leave()
+		g = append(g, h.Contender)
+	}
+	for i, r := range g.Release(ctx) {
+		_, err := all[i].outcome(ctx, r)
+		errs = append(errs, err)
+	}
+	return errs
+}
+
 // outcome says what came of a release.
 func (h *Holding) outcome(ctx context.Context, r queue.Released) (reusable bool, err error) {
 	switch {

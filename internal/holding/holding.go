@@ -99,19 +99,22 @@ func (h *Holding) IsExpired() bool {
 // A heldContext ends with the lock. It is what it wraps, and also asks the clock.
 type heldContext struct {
 	context.Context
-	h *Holding
+	parent context.Context // may be that of another lock
+	h      *Holding
 }
 
 // Err ends the context if it is time for that, and nobody has come to it yet.
 func (c heldContext) Err() error {
-	if c.Context.Err() == nil && c.h.ValidUntil().Until() <= c.h.Timing.Grace {
+	if c.Context.Err() == nil && c.parent.Err() == nil && c.h.ValidUntil().Until() <= c.h.Timing.Grace {
 		c.h.OnGrace()
 	}
 	return c.Context.Err()
 }
 
 // Context makes a context that lasts as long as both ctx and the lock.
-func (h *Holding) Context(ctx context.Context) context.Context { return heldContext{h.hand(ctx), h} }
+func (h *Holding) Context(ctx context.Context) context.Context {
+	return heldContext{h.hand(ctx), ctx, h}
+}
 
 // LostError returns nil as long as the lock is held. The end of validity counts even before the
 // watchdog has noticed it.

@@ -68,35 +68,24 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		if err != nil {
 			return nil, err
 		}
-		h := holding.New(queue.Options{
-			Place:   l.nextPlace(ls, s.Command),
-			Lease:   ls,
-			Timing:  s.Timing,
-			Log:     s.Log,
-			OnRenew: s.OnRenew,
-			Try:     try,
-			Lone:    l.alone,
-		}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, OnWait: s.OnWait})
+		h := l.stand(ls, s, try)
 		err = h.Acquire(ctx, func() {
 			if answered = true; !try {
 				unanswered.Stop()
 			}
 		})
-		if l.unknown = nil; ls.IsShared() && !h.Settled() {
-			l.unknown = h.Contender
-		}
+		l.remember(h)
 		if err == nil {
 			s.Log.Debug("lock acquired", "key", l.key, "token", h.Token())
 			return h, nil
 		}
-		nothing := h.Created() == 0 && !h.Strays()
+		nothing := wroteNothing(h)
 		if l.avoidTail(h, err, nothing) && nothing { // refused as a whole: nothing was written
 			ls.Remove(h.Contender)
 			err = nil
 			continue
 		}
-		var end *queue.EndError
-		if errors.As(err, &end) && end.End == message.Busy {
+		if queue.IsBusy(err) {
 			return nil, l.busy(ctx, h, nothing)
 		}
 		l.under = nil
@@ -114,6 +103,30 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 			l.unlinked = false // it was not the tail alone; the next time all may be allowed
 		}
 		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, causeOf(ctx, err))
+	}
+}
+
+// wroteNothing reports whether a holding has left nothing, and will not.
+func wroteNothing(h *holding.Holding) bool { return h.Created() == 0 && !h.Strays() }
+
+// stand returns a holding for the next place in line, which has not begun.
+func (l *Locker) stand(ls *lease.Lease, s Settings, try bool) *holding.Holding {
+	return holding.New(queue.Options{
+		Place:   l.nextPlace(ls, s.Command),
+		Lease:   ls,
+		Timing:  s.Timing,
+		Log:     s.Log,
+		OnRenew: s.OnRenew,
+		Try:     try,
+		Lone:    l.alone,
+	}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, OnWait: s.OnWait})
+}
+
+// remember notes a holding that has ended, or has the lock, whose requests to join were not all
+// answered.
+func (l *Locker) remember(h *holding.Holding) {
+	if l.unknown = nil; h.Lease.IsShared() && !h.Settled() {
+		l.unknown = h.Contender
 	}
 }
 
@@ -152,19 +165,24 @@ func (l *Locker) busy(ctx context.Context, h *holding.Holding, nothing bool) err
 	if h.Created() > 0 {
 		places-- // our own
 	}
-	if nothing {
-		h.Lease.Remove(h.Contender) // the lease can serve again
-	} else {
-		l.under = nil
-		h.GiveUp(ctx)
-		l.atHand = nil
-	}
+	l.withdraw(ctx, h, nothing)
 	holder := ""
 	if line.Held {
 		holder = wire.Shown(line.Holder)
 	}
 	// Without places, the key was made by hand.
 	return l.public.Busy(l.key, line.Held, holder, max(places, 1))
+}
+
+// withdraw ends a holding that has not got the lock. Nothing says that it has written nothing.
+func (l *Locker) withdraw(ctx context.Context, h *holding.Holding, nothing bool) {
+	if nothing {
+		h.Lease.Remove(h.Contender) // the lease can serve again
+		return
+	}
+	l.under = nil
+	h.GiveUp(ctx)
+	l.atHand = nil
 }
 
 // startOver clears what a holding may have left, and prepares for the next one. It waits for etcd

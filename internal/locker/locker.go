@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
@@ -26,17 +25,13 @@ type Settings struct {
 
 // A Locker is one contender for a lock.
 type Locker struct {
-	session *session.Session
-	public  *holding.Public
+	calls
+	public *holding.Public
 
-	turn chan struct{} // holds one token for the method that may change the lock's state in etcd
-
-	mu      sync.Mutex
-	at      *holding.Holding        // holds the lock, or lost it and was not unlocked yet
-	waits   context.CancelCauseFunc // ends a Lock that waits; nil: none does
-	closing int                     // how many calls of Close are under way
+	at *holding.Holding // holds the lock, or lost it and was not unlocked yet; guarded by mu
 
 	// Guarded by turn:
+
 	places
 	atHand *lease.Lease // of its own, without a place in line
 	// The last one, if a request to join was not answered by its end; or nil.
@@ -46,7 +41,7 @@ type Locker struct {
 
 // New returns a locker that holds nothing.
 func New(s *session.Session, key, id string, public *holding.Public) *Locker {
-	return &Locker{session: s, public: public, turn: make(chan struct{}, 1), places: places{key: key, id: id}}
+	return &Locker{calls: newCalls(s, key), public: public, places: places{key: key, id: id}}
 }
 
 // Current returns what is held, or was lost and not unlocked yet, or nil.
@@ -115,15 +110,23 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 		if h, err = l.acquire(ctx, s, how.Try, unanswered); err != nil {
 			return nil, err
 		}
-		l.mu.Lock()
-		l.at, l.atHand = h, nil
-		l.mu.Unlock()
-		// From here on Close of the session finds it; what came before has ended the lease.
-		if errors.Is(h.Lease.Err(), holding.ErrClosed) {
-			h.Dismiss()
-			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, holding.ErrClosed)
+		if err := l.hold(h); err != nil {
+			return nil, err
 		}
 	}
 	l.alone = h.Created() == h.Token()
 	return h, nil
+}
+
+// hold has the locker have what was acquired. It fails if the session was closed meanwhile.
+func (l *Locker) hold(h *holding.Holding) error {
+	l.mu.Lock()
+	l.at, l.atHand = h, nil
+	l.mu.Unlock()
+	// From here on Close of the session finds it; what came before has ended the lease.
+	if errors.Is(h.Lease.Err(), holding.ErrClosed) {
+		h.Dismiss()
+		return fmt.Errorf("acquiring lock %q: %w", l.key, holding.ErrClosed)
+	}
+	return nil
 }

@@ -80,6 +80,9 @@ type Request struct {
 // Joins reports whether the request creates the place.
 func (r Request) Joins() bool { return r.Name == AcquireIfFree || r.Name == AcquireOrJoin }
 
+// Releases reports whether the request gives the lock back, or passes it on.
+func (r Request) Releases() bool { return r.Name == Pass || r.Name == GiveBack }
+
 // WritesForOthers reports whether the request writes something under the lease of another place.
 func (r Request) WritesForOthers() bool {
 	return r.Name == Pass || r.Name == Leave && r.Before.Place != ""

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/etcdlock/etcdlock/internal/asking"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
@@ -48,8 +49,7 @@ func New(o Options, user User) *Contender {
 	d := &c.member.driver
 	d.Options, d.user, d.self = o, user, c
 	d.m, d.wake = protocol.New(config), make(chan struct{}, 1)
-	d.requests.Options = &d.Options
-	d.requests.settled = d.settled
+	d.sender.Place, d.sender.Lease, d.sender.Log, d.sender.Settled = o.Place, o.Lease, o.Log, d.settled
 	return c
 }
 
@@ -65,8 +65,16 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 			answered = nil
 			c.Lease.DeferWatches(c)
 		}
-		return c.m.Token() != 0 || c.end != message.NotEnded
+		return c.isDecided()
 	})
+	return c.acquired(ctx)
+}
+
+// isDecided reports whether the lock was acquired, or will not be. It is called with mu locked.
+func (c *Contender) isDecided() bool { return c.m.Token() != 0 || c.end != message.NotEnded }
+
+// acquired returns what came of an Acquire.
+func (c *Contender) acquired(ctx context.Context) error {
 	c.mu.Lock()
 	token, end, err := c.m.Token(), c.end, c.endErr
 	c.mu.Unlock()
@@ -117,7 +125,7 @@ func (c *Contender) confirm(ctx context.Context) error {
 func (c *Contender) Token() int64 { return c.token.Load() }
 
 // Busy returns what was found there, after an Acquire that ended with protocol.Busy.
-func (c *Contender) Busy() Line { return *c.requests.busy.Load() }
+func (c *Contender) Busy() asking.Line { return c.sender.Busy() }
 
 // Created returns the revision that created the place, 0 if that is not known.
 func (c *Contender) Created() int64 {
@@ -142,7 +150,7 @@ func (c *Contender) KnowsNext() bool {
 }
 
 // Settled reports whether all requests to join have been answered.
-func (c *Contender) Settled() bool { return c.requests.unsettled.Load() == 0 }
+func (c *Contender) Settled() bool { return c.sender.IsSettled() }
 
 // User returns the User that is told what becomes of the contender.
 func (c *Contender) User() User { return c.user }
@@ -158,12 +166,21 @@ type Released struct {
 // on when validity has ended, or ctx is done: a lease that is not shared is not renewed any more.
 // What is left then goes with the lease, or, if that is shared, is removed in the background.
 func (c *Contender) Release(ctx context.Context) Released {
+	c.beginRelease()
+	return c.endRelease(ctx)
+}
+
+func (c *Contender) beginRelease() {
 	c.Lease.Use() // what is revoked is not given back
-	defer c.Lease.Done()
 	c.Lease.Remove(c)
-	c.requests.ends.Store(true)
-	c.drive(ctx, message.Release{}, func() bool { return c.released != nil || c.gone })
-	c.requests.ends.Store(false)
+	c.sender.Ends.Store(true)
+	c.begin(message.Release{})
+}
+
+func (c *Contender) endRelease(ctx context.Context) Released {
+	defer c.Lease.Done()
+	c.driveOn(ctx, func() bool { return c.released != nil || c.gone })
+	c.sender.Ends.Store(false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.released == nil {
@@ -225,7 +242,7 @@ func (c *Contender) RemoveWithoutLease(ctx context.Context) error {
 		if own == nil || own.Lease == int64(c.Place.Lease) {
 			return nil
 		}
-		resp, _, err = c.requests.rewrite(ctx, message.Request{Name: message.Remove, Rev: own.ModRevision})
+		resp, _, err = c.sender.Rewrite(ctx, message.Request{Name: message.Remove, Rev: own.ModRevision})
 		if err != nil || resp.Succeeded {
 			return err
 		}

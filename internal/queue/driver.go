@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdlock/etcdlock/internal/asking"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
@@ -25,10 +26,10 @@ import (
 // it; otherwise one of the lease's does.
 type driver struct {
 	Options
-	user     User
-	self     self
-	requests requests
-	wake     chan struct{} // something has happened that a waiting caller must know
+	user   User
+	self   self
+	sender asking.Sender
+	wake   chan struct{} // something has happened that a waiting caller must know
 
 	token atomic.Int64
 
@@ -207,10 +208,20 @@ func (d *driver) delay(of message.Delay) time.Duration {
 // drive gives the machine an input, and sends what it asks for until done, which is called with mu
 // locked, or ctx is done. What is left to be sent then is sent in the background.
 func (d *driver) drive(ctx context.Context, in message.Input, done func() bool) {
+	d.begin(in)
+	d.driveOn(ctx, done)
+}
+
+// begin is the first half of drive: what the machine asks for is sent by who calls driveOn.
+func (d *driver) begin(in message.Input) {
 	d.mu.Lock()
 	d.callers++
 	d.mu.Unlock()
 	d.step(in)
+}
+
+// driveOn is the second half of drive.
+func (d *driver) driveOn(ctx context.Context, done func() bool) {
 	for {
 		d.mu.Lock()
 		is := done()
@@ -233,10 +244,15 @@ func (d *driver) drive(ctx context.Context, in message.Input, done func() bool) 
 			continue
 		}
 		d.send(ctx, *r)
-		d.mu.Lock()
-		d.sending = false
-		d.mu.Unlock()
+		d.sent()
 	}
+}
+
+// sent makes room for the next request.
+func (d *driver) sent() {
+	d.mu.Lock()
+	d.sending = false
+	d.mu.Unlock()
 }
 
 // unsendLocked gives up a request of a waiter that was not sent yet.
@@ -284,7 +300,12 @@ func (d *driver) drain(ctx context.Context) {
 
 // send sends a request until its outcome is known, or ctx is done, and tells the machine.
 func (d *driver) send(ctx context.Context, r message.Request) {
-	answer, err := d.requests.ask(ctx, r)
+	answer, err := d.sender.Ask(ctx, r)
+	d.answered(ctx, r, answer, err)
+}
+
+// answered tells the machine what came of a request.
+func (d *driver) answered(ctx context.Context, r message.Request, answer message.Answer, err error) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -314,7 +335,7 @@ func (d *driver) settled() {
 }
 
 func (d *driver) settledLocked() {
-	if d.requests.unsettled.Load() == 0 {
+	if d.sender.IsSettled() {
 		d.stepLocked(message.Settled{})
 	}
 }

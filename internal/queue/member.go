@@ -86,7 +86,7 @@ func (m *member) OnLeaseLost(err error) {
 // Lasts reports whether a remnant may be there for as long as the lease: no answer can come to some
 // request to join, or it is there since before a renewal.
 func (m *member) Lasts() bool {
-	return m.requests.unsettled.Load() > 0 && m.requests.joins.Load() == 0 || m.renewed.Load()
+	return m.sender.IsDoubtful() || m.renewed.Load()
 }
 
 // Forget is told that the lease is given up, and takes along what is left.

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,7 +14,42 @@ import (
 // Kind returns the name of the function that made a transaction, for logs, gates and tests; "" if
 // none did. It compares the form of the transaction with those of a sample of each, so it takes
 // only keys with the names of places for places: a lock called a/1f-1 can be mistaken for one.
-func Kind(req *pb.TxnRequest) string { return kinds()[form(req)] }
+func Kind(req *pb.TxnRequest) string {
+	switch {
+	case isBatch(req):
+		return "Batch"
+	case isAcquireAll(req):
+		return "AcquireAllIfFree"
+	}
+	return kinds()[form(req)]
+}
+
+// isBatch reports whether a transaction is one that Batch returns, of any number of requests.
+func isBatch(req *pb.TxnRequest) bool {
+	isNoTxn := func(op *pb.RequestOp) bool { return op.GetRequestTxn() == nil }
+	return len(req.Compare)+len(req.Failure) == 0 && len(req.Success) > 0 && !slices.ContainsFunc(req.Success, isNoTxn)
+}
+
+// isAcquireAll reports the same of AcquireAllIfFree, of more than one.
+func isAcquireAll(req *pb.TxnRequest) bool {
+	const cmps, puts = 2, 2 // of each
+	n := len(req.Compare) / cmps
+	if n < 2 || len(req.Success) != n*puts || len(req.Failure)%n != 0 {
+		return false
+	}
+	failures := len(req.Failure) / n
+	for i := range n {
+		one := &pb.TxnRequest{
+			Compare: req.Compare[i*cmps : (i+1)*cmps],
+			Success: req.Success[i*puts : (i+1)*puts],
+			Failure: req.Failure[i*failures : (i+1)*failures],
+		}
+		if kinds()[form(one)] != "AcquireIfFree" {
+			return false
+		}
+	}
+	return true
+}
 
 // kinds maps the form of each transaction to its name.
 var kinds = sync.OnceValue(func() map[string]string {
@@ -41,9 +77,13 @@ func Samples() (all []Sample) {
 		if linked {
 			p.Key = LinkedPlace(lock, lease, 1)
 		}
+		other := Place{Lock: "l", Key: LinkedPlace("l", lease, 2), Lease: lease, ID: "me", Record: "{}"}
 		for _, again := range []bool{false, true} {
-			add("AcquireIfFree", AcquireIfFree(p, again))
+			one := AcquireIfFree(p, again)
+			add("AcquireIfFree", one)
+			add("AcquireAllIfFree", AcquireAllIfFree([]*pb.TxnRequest{one, AcquireIfFree(other, again)}))
 		}
+		add("Batch", Batch([]*pb.TxnRequest{Pass(p, rev, next), Release(other, rev, linked)}))
 		add("Acquire", Acquire(p))
 		add("Claim", Claim(p, rev))
 		add("ClaimBehindHolder", ClaimBehindHolder(p, rev))

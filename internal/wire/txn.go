@@ -54,6 +54,47 @@ func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
 	return txn(nobody(p.Lock), p.winning(), []*operation{p.unlessThere(nil)})
 }
 
+// AcquireAllIfFree is several requests of AcquireIfFree, for as many locks, all of which are
+// applied or none.
+func AcquireAllIfFree(each []*pb.TxnRequest) *pb.TxnRequest {
+	all := new(pb.TxnRequest)
+	for _, one := range each {
+		all.Compare = append(all.Compare, one.Compare...)
+		all.Success = append(all.Success, one.Success...)
+		all.Failure = append(all.Failure, one.Failure...)
+	}
+	return all
+}
+
+// AcquireAnswers returns what etcd would have answered to each of n requests, which are
+// AcquireAllIfFree together.
+func AcquireAnswers(resp *pb.TxnResponse, n int) (each []*pb.TxnResponse) {
+	ops := len(resp.Responses) / n
+	for i := range n {
+		each = append(each, &pb.TxnResponse{Header: resp.Header, Succeeded: resp.Succeeded, Responses: resp.Responses[i*ops : (i+1)*ops]})
+	}
+	return each
+}
+
+// Batch is several requests, for as many locks, each of which is applied or refused by itself.
+func Batch(each []*pb.TxnRequest) *pb.TxnRequest {
+	all := new(pb.TxnRequest)
+	for _, one := range each {
+		all.Success = append(all.Success, nested(one.Compare, one.Success, one.Failure))
+	}
+	return all
+}
+
+// BatchAnswers returns the answers to each of the requests of a Batch.
+func BatchAnswers(resp *pb.TxnResponse) (each []*pb.TxnResponse) {
+	for _, one := range resp.Responses {
+		inner := one.GetResponseTxn()
+		inner.Header = resp.Header
+		each = append(each, inner)
+	}
+	return each
+}
+
 // Acquire takes the lock if nobody is there, else a place at the end of the line. If the place is
 // there, which an earlier try has created, it answers with its state. Otherwise it answers with
 // what was there before: K, and the tail, or for a place that is not linked the newest key below

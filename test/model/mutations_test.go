@@ -141,12 +141,15 @@ func mutations() (all []leftOut) {
 		}
 	}
 	for _, s := range wire.Samples() {
-		if s.Name != "NamesRead" && s.Name != "ProbeRead" { // these are the driver's
+		if !slices.Contains(drivers, s.Name) {
 			walk(message.Name(s.Name), nil, s.Txn)
 		}
 	}
 	return all
 }
+
+// drivers are transactions for which no machine asks.
+var drivers = []string{"NamesRead", "ProbeRead", "AcquireAllIfFree", "Batch"}
 
 // plans are the runs in which mutations are looked for, one after the other: small casts, and few
 // kinds of faults that go together.

@@ -185,6 +185,9 @@ func (g *generator) named() step {
 	if g.calm {
 		lock = pick(g, "k", "k~x")
 	}
+	if g.chance(10) {
+		return g.together(lock)
+	}
 	p := g.place(lock)
 	switch g.rand.IntN(3) {
 	case 0:
@@ -197,6 +200,27 @@ func (g *generator) named() step {
 		return g.namedWrite(lock, p)
 	}
 	return g.namedRead(lock, p)
+}
+
+// together returns transactions of two locks as one.
+func (g *generator) together(lock string) step {
+	other := pick(g, locks...)
+	for other == lock {
+		other = pick(g, locks...)
+	}
+	acquires, again := g.chance(60), g.chance(50)
+	var each []*pb.TxnRequest
+	for _, lock := range []string{lock, other} {
+		if acquires {
+			each = append(each, wire.AcquireIfFree(g.newPlace(lock), again))
+			continue
+		}
+		each = append(each, wire.Release(g.holder(lock), g.revision(g.get(lock).ModRevision), g.chance(50)))
+	}
+	if acquires {
+		return step{name: "AcquireAllIfFree", txn: wire.AcquireAllIfFree(each)}
+	}
+	return step{name: "Batch", txn: wire.Batch(each)}
 }
 
 func (g *generator) namedWrite(lock string, p wire.Place) step {

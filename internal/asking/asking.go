@@ -1,0 +1,289 @@
+// Package asking makes the requests of a machine of package protocol: each in the way that its kind
+// needs, until its outcome is known.
+package asking
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/translate"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A Sender makes the requests of one machine.
+type Sender struct {
+	Place   wire.Place
+	Lease   *lease.Lease
+	Log     *slog.Logger
+	Settled func() // is called when all requests to join have been answered
+
+	// Ends says that what is asked for is useless when validity has ended.
+	Ends atomic.Bool
+
+	// The requests to join that have not been answered. Each is waited for until it is, also when
+	// another one was answered: only then it is known that it creates nothing any more.
+	unsettled atomic.Int64
+
+	joins atomic.Int32 // how many requests to join are under way
+	with  []*Sender    // of other locks: what joins is for them as well
+	busy  atomic.Pointer[Line]
+}
+
+// IsSettled reports whether all requests to join have been answered.
+func (s *Sender) IsSettled() bool { return s.unsettled.Load() == 0 }
+
+// IsDoubtful reports whether no answer can come any more to some request to join.
+func (s *Sender) IsDoubtful() bool { return !s.IsSettled() && s.joins.Load() == 0 }
+
+// Busy returns what the last request of ReadBusy has found.
+func (s *Sender) Busy() Line { return *s.busy.Load() }
+
+// A Line is what is known of who holds a lock, and of how many keys are below it.
+type Line struct {
+	Held   bool
+	Holder []byte
+	Keys   int
+}
+
+// Ask makes a request until its outcome is known, or ctx is done.
+func (s *Sender) Ask(ctx context.Context, r message.Request) (message.Answer, error) {
+	resp, repeated, err := s.request(ctx, r)
+	a := s.Answer(r, resp, repeated, err)
+	if err != nil {
+		return a, err
+	}
+	switch r.Name {
+	case message.ReadBusy:
+		line := Line{Keys: int(wire.CountOf(resp, 1))}
+		if key := wire.Got(resp, 0); key != nil {
+			line.Held, line.Holder = true, key.Value
+		}
+		s.busy.Store(&line)
+	case message.ReadFar:
+		if newest := wire.Got(resp, 2); newest != nil && !wire.IsPlace(s.Place.Lock, newest) {
+			if newest, err = s.older(ctx, r.Rev); err != nil {
+				return message.Answer{Outcome: outcome(r, err)}, err
+			}
+			a.Ahead = translate.AheadOf(newest, wire.Got(resp, 0))
+		}
+	}
+	return a, nil
+}
+
+// Answer says what came of a request.
+func (s *Sender) Answer(r message.Request, resp *pb.TxnResponse, repeated bool, err error) (a message.Answer) {
+	if err != nil {
+		return message.Answer{Outcome: outcome(r, err), Repeated: repeated}
+	}
+	a = translate.Answer(s.Place, r, resp)
+	a.Repeated = repeated
+	return a
+}
+
+// outcome sorts an error of a request that was made until it was final. What is written under the
+// lease of another place can be done without, if that may not be, or is over.
+func outcome(r message.Request, err error) message.Outcome {
+	switch {
+	case retry.IsDenied(err), errors.Is(err, rpctypes.ErrLeaseNotFound) && r.WritesForOthers():
+		return message.Denied
+	case retry.IsNoSpace(err):
+		return message.NoSpace
+	case retry.IsRefused(err), errors.Is(err, lease.ErrHistoryLost):
+		return message.Rejected
+	}
+	return message.Unknown
+}
+
+// request sends a request in the way that its kind needs. Repeated says that one try at least has
+// an unknown outcome.
+func (s *Sender) request(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+	switch r.Name {
+	case message.AcquireIfFree, message.AcquireOrJoin:
+		return s.Join(ctx, func(again bool) *pb.TxnRequest { return translate.Txn(s.Place, r, again) })
+	case message.Claim, message.ClaimBehindHolder, message.ClaimOldest:
+		return s.rewriteWithSpace(ctx, r)
+	case message.ReadLine, message.ReadFar:
+		resp, err = s.Lease.Read(ctx, translate.Txn(s.Place, r, false))
+		return resp, false, err
+	case message.ReadBusy, message.ReadNewest, message.ReadHistory, message.ReadState, message.ReadTail, message.ReadWritten:
+		resp, err = s.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(s.Place, r, false))
+		return resp, false, err
+	}
+	return s.Rewrite(ctx, r)
+}
+
+// Join makes a request that creates the place, and those of others that join with it, all at their
+// first request. Txn returns it, in another form if it is made again: that it is if it is not
+// answered in time.
+//
+// What was not answered may be applied later, when the place is gone. It creates a place at which
+// nobody stands, so that nobody works under it, and is waited for. So a try is not given up when
+// its time is over. Beside joinsAtOnce of them another one begins only when etcd has answered a
+// read: they do not pile up while it is silent, and those that hang at one member do not keep
+// others from the next.
+func (s *Sender) Join(ctx context.Context, txn func(again bool) *pb.TxnRequest, with ...*Sender) (resp *pb.TxnResponse, repeated bool, err error) {
+	if len(with) > 0 {
+		s.with = with
+	}
+	try := func(again bool) func(context.Context) (*pb.TxnResponse, error) {
+		req := txn(again)
+		return func(ctx context.Context) (*pb.TxnResponse, error) { return s.try(ctx, req) }
+	}
+	resp, err = retry.Once(ctx, s.Lease.First(), try(false))
+	if err == nil || lease.IsFinal(err) {
+		return resp, false, err
+	}
+	limited, cancel := s.Lease.WhileValid(ctx)
+	defer cancel()
+	resp, err = retry.Again(limited, s.Lease.First(), lease.IsFinal, try(true), err)
+	return resp, true, err
+}
+
+// joinsAtOnce is how many requests to join one contender has under way while etcd is silent.
+const joinsAtOnce = 3
+
+// try makes one try to join. It goes on when ctx has ended, for as long as the lease is looked
+// after.
+func (s *Sender) try(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	type result struct {
+		answer *pb.TxnResponse
+		err    error
+	}
+	if s.underWay(1) > joinsAtOnce {
+		if _, err := s.Lease.Read(ctx, wire.ProbeRead(s.Place.Lock)); err != nil {
+			s.underWay(-1)
+			return nil, err
+		}
+	}
+	done := make(chan result, 1)
+	s.unsettle()
+	if !s.Lease.Go(func(ctx context.Context) {
+		resp, err := s.Lease.Txn(ctx, req)
+		s.underWay(-1)
+		if err == nil || lease.IsFinal(err) || retry.Classify(err) == retry.NotNow {
+			s.settle()
+		}
+		done <- result{resp, err}
+	}) {
+		s.underWay(-1)
+		s.settle()
+		return nil, lease.ErrGone
+	}
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// underWay counts requests to join, and returns how many are under way then.
+func (s *Sender) underWay(more int32) int32 {
+	for _, one := range s.with {
+		one.underWay(more)
+	}
+	return s.joins.Add(more)
+}
+
+func (s *Sender) unsettle() {
+	for _, one := range s.with {
+		one.unsettle()
+	}
+	s.unsettled.Add(1)
+}
+
+func (s *Sender) settle() {
+	for _, one := range s.with {
+		one.settle()
+	}
+	if s.unsettled.Add(-1) == 0 {
+		s.Settled()
+	}
+}
+
+// Rewrite makes a transaction that may be applied more than once, until etcd answers it.
+func (s *Sender) Rewrite(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+	resp, again, err := s.UntilAnswered(ctx, translate.Txn(s.Place, r, false))
+	return resp, again || err != nil, err
+}
+
+// UntilAnswered makes a transaction until etcd answers it. Again says that it was made more than
+// once.
+func (s *Sender) UntilAnswered(ctx context.Context, req *pb.TxnRequest) (resp *pb.TxnResponse, again bool, err error) {
+	first := s.Lease.First()
+	try := func(ctx context.Context) (*pb.TxnResponse, error) { return s.Lease.Txn(ctx, req) }
+	ends := s.Ends.Load()
+	if ends {
+		first = min(first, s.Lease.ValidUntil().Until())
+	}
+	if resp, err = retry.Once(ctx, first, try); err == nil || lease.IsFinal(err) {
+		return resp, false, err
+	}
+	if ends {
+		var cancel context.CancelFunc
+		ctx, cancel = s.Lease.WhileValid(ctx)
+		defer cancel()
+	}
+	resp, err = retry.Again(ctx, s.Lease.First(), lease.IsFinal, try, err)
+	return resp, true, err
+}
+
+// rewriteWithSpace is Rewrite that waits until etcd has space.
+func (s *Sender) rewriteWithSpace(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
+	for waits := false; ; waits = true {
+		resp, repeated, err = s.Rewrite(ctx, r)
+		if repeated = repeated || waits; !retry.IsNoSpace(err) {
+			return resp, repeated, err
+		}
+		if !waits {
+			s.Log.Log(ctx, slog.LevelWarn, "etcd has no space, waiting until it has", "key", s.Place.Lock)
+		}
+		if !retry.Sleep(ctx, retry.PauseMax) {
+			return nil, true, context.Cause(ctx)
+		}
+	}
+}
+
+// older lists the line for the newest place that is older than a revision: a key that is not a
+// place tells nothing of what is behind it. Of keys that have the name of a place some are read at
+// a time, newest first: only then it shows whether they are places, and they may have values of any
+// size.
+func (s *Sender) older(ctx context.Context, than int64) (newest *mvccpb.KeyValue, err error) {
+	resp, err := s.Lease.Read(ctx, wire.NamesRead(s.Place.Lock, than))
+	if err != nil {
+		return nil, err
+	}
+	named := wire.NamedAsPlaces(s.Place.Lock, wire.KeysOf(resp, 0))
+	for len(named) > 0 {
+		some := named[:min(len(named), s.Lease.OpsAtOnce(), wire.ShortLine)]
+		var keys []string
+		for _, kv := range some {
+			keys = append(keys, string(kv.Key))
+		}
+		resp, err = s.Lease.ReadUntil(ctx, lease.IsFinal, wire.KeyRead(keys...))
+		if s.Lease.TooMany(err, len(some)) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var kvs []*mvccpb.KeyValue
+		for i := range resp.Responses {
+			kvs = append(kvs, wire.KeysOf(resp, i)...)
+		}
+		if newest = translate.NewestOlder(s.Place.Lock, kvs, than); newest != nil {
+			return newest, nil
+		}
+		named = named[len(some):]
+	}
+	return nil, nil
+}

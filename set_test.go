@@ -1,0 +1,424 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// setIn returns a set of a session.
+func setIn(t testing.TB, session *etcdlock.Session, id string, keys ...string) *etcdlock.Set {
+	t.Helper()
+	set, err := session.NewSet(keys, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// mustLockSet acquires a set.
+func mustLockSet(t testing.TB, set *etcdlock.Set) *etcdlock.HeldSet {
+	t.Helper()
+	held, err := set.Lock(etcdtest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+// TestSet: what is free is taken in one transaction, in which etcd creates a key and a place for
+// each lock, and given back in one.
+func TestSet(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	session := newSession(t, client)
+	if err := session.Prepare(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	set := setIn(t, session, "me", "/b", "/a/c", "/a", "/d")
+	if want := []string{"/a", "/a/c", "/b", "/d"}; !slices.Equal(set.Keys(), want) {
+		t.Errorf("keys %q, want %q", set.Keys(), want)
+	}
+	before := revision(t, client)
+	for range 3 {
+		held := mustLockSet(t, set)
+		if after := revision(t, client); after != before+1 {
+			t.Errorf("%d revisions to take four locks", after-before)
+		}
+		for _, key := range set.Keys() {
+			if held.Token(key) != before+1 {
+				t.Errorf("token of %q is %d, want %d", key, held.Token(key), before+1)
+			}
+		}
+		if held.Token("/c") != 0 {
+			t.Error("it has a token for another key")
+		}
+		ctx := held.Context(context.Background())
+		if ctx.Err() != nil || held.Remaining() <= 0 || !applied(t, client, held.IsHolder()[3]) {
+			t.Errorf("it does not hold what it holds: %v, %v", context.Cause(ctx), held.Remaining())
+		}
+		if again, err := set.Lock(etcdtest.Context(t)); err != nil || again.Token("/b") != held.Token("/b") {
+			t.Errorf("locked again: %v", err)
+		}
+		before = revision(t, client)
+		if err := held.Unlock(etcdtest.Context(t)); err != nil {
+			t.Error(err)
+		}
+		if after := revision(t, client); after != before+1 {
+			t.Errorf("%d revisions to give four locks back", after-before)
+		}
+		<-held.Expired()
+		if ctx.Err() == nil || held.Remaining() > 0 || applied(t, client, held.IsHolder()[0]) {
+			t.Error("it holds what it has given back")
+		}
+		if err := held.Unlock(etcdtest.Context(t)); err != etcdlock.ErrNotHeld {
+			t.Errorf("unlocked twice: %v", err)
+		}
+		before = revision(t, client)
+	}
+	awaitKeys(t, client, "/a/", 0)
+}
+
+// revision returns etcd's.
+func revision(t testing.TB, client *clientv3.Client) int64 {
+	t.Helper()
+	resp, err := client.Get(etcdtest.Context(t), "/revision")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Header.Revision
+}
+
+// TestSetTries: a set that only tries takes all locks or none, and says who has the first that is
+// not free.
+func TestSetTries(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	session := newSession(t, client)
+	set := setIn(t, session, "me", "/a", "/b", "/c")
+	holder := newHolder(t, client, "/b", "the holder")
+	before := revision(t, client)
+	_, err := set.TryLock(etcdtest.Context(t))
+	var busy *etcdlock.BusyError
+	if !errors.As(err, &busy) || busy.Key != "/b" || busy.Holder != "the holder" {
+		t.Errorf("tried: %v", err)
+	}
+	if after := revision(t, client); after != before {
+		t.Errorf("the try has written %d revisions", after-before)
+	}
+	mustUnlock(t, holder)
+	held, err := set.TryLock(etcdtest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newLock(t, client, "/c", "another").TryLock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrBusy) {
+		t.Errorf("/c is free: %v", err)
+	}
+	if err := held.Unlock(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	// Below /a is a key that is no place in line: a lock's, whose name begins with that of another.
+	newHolder(t, client, "/a/b", "the holder")
+	if held, err = set.TryLock(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := set.Close(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	if held.Remaining() > 0 {
+		t.Error("held after Close")
+	}
+}
+
+// TestSetsInAnyOrder: sets that name their keys in any order, in one session and in others, do not
+// wait for each other for ever, nor do those who take single locks in order. No two hold one key.
+func TestSetsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	keys := []string{"/a", "/b", "/c"}
+	orders := [][]string{{"/a", "/b", "/c"}, {"/c", "/b", "/a"}, {"/b", "/a"}, {"/c", "/a"}}
+	var mu sync.Mutex
+	holders := map[string]string{}
+	work := func(id string, on []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, key := range on {
+			if by := holders[key]; by != "" {
+				t.Errorf("%s has %q, and so has %s", id, key, by)
+			}
+			holders[key] = id
+		}
+	}
+	over := func(on []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, key := range on {
+			holders[key] = ""
+		}
+	}
+	var all sync.WaitGroup
+	session := newSession(t, s.Client(t))
+	for i, order := range slices.Concat(orders, orders) {
+		if i == len(orders) {
+			session = newSession(t, s.Client(t))
+		}
+		set := setIn(t, session, fmt.Sprint(i), order...)
+		all.Go(func() {
+			for range 10 {
+				held, err := set.Lock(etcdtest.Context(t))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				work(fmt.Sprint("set ", i), order)
+				time.Sleep(time.Millisecond)
+				over(order)
+				if err := held.Unlock(etcdtest.Context(t)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i, key := range keys {
+		l := newLock(t, s.Client(t), key, "single")
+		all.Go(func() {
+			for range 10 {
+				err := l.Run(etcdtest.Context(t), func(context.Context, *etcdlock.Held) error {
+					work(fmt.Sprint("single ", i), keys[i:i+1])
+					over(keys[i : i+1])
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestSetLost: a set that loses one lock has lost all. The error names which, and when it is
+// unlocked nothing is left.
+func TestSetLost(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	session := newSession(t, client)
+	set := setIn(t, session, "me", "/lost/a", "/lost/b", "/lost/c")
+	held := mustLockSet(t, set)
+	ctx := held.Context(context.Background())
+	if _, err := client.Delete(etcdtest.Context(t), placeOf(t, client, "/lost/b", "me").key); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	var lost *etcdlock.LostError
+	if !errors.As(context.Cause(ctx), &lost) || lost.Key != "/lost/b" || !lost.Reason.Forced() {
+		t.Errorf("lost: %v", context.Cause(ctx))
+	}
+	<-held.Expired()
+	if held.Remaining() > 0 {
+		t.Error("it remains")
+	}
+	if err := set.Unlock(etcdtest.Context(t)); !errors.As(err, &lost) || lost.Key != "/lost/b" || strings.Contains(err.Error(), "/lost/a") {
+		t.Errorf("unlocked: %v", err)
+	}
+	awaitKeys(t, client, "/lost/", 0)
+	mustLockSet(t, set)
+}
+
+// TestSetLosesWhileItWaits: nothing runs under the locks that a set has while it waits for the
+// next: if one of those is lost, it begins again. Close ends the wait, and leaves nothing.
+func TestSetLosesWhileItWaits(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	holder := newHolder(t, client, "/w/b", "the holder")
+	session := newSession(t, client)
+	set := setIn(t, session, "me", "/w/a", "/w/b")
+	waits := make(chan struct{}, 8)
+	set.OnWait = func() { waits <- struct{}{} }
+	type result struct {
+		held *etcdlock.HeldSet
+		err  error
+	}
+	got := make(chan result, 1)
+	lock := func() {
+		held, err := set.Lock(etcdtest.Context(t))
+		got <- result{held, err}
+	}
+	go lock()
+	<-waits
+	if err := set.Unlock(etcdtest.Context(t)); err != etcdlock.ErrNotHeld {
+		t.Errorf("unlocked while it waits: %v", err)
+	}
+	first := placeOf(t, client, "/w/a", "me")
+	if _, err := client.Delete(etcdtest.Context(t), first.key); err != nil {
+		t.Fatal(err)
+	}
+	<-waits
+	mustUnlock(t, holder)
+	r := <-got
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	if err := r.held.Unlock(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	mustLock(t, holder)
+	go lock()
+	<-waits
+	if err := set.Close(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	if r := <-got; !errors.Is(r.err, etcdlock.ErrClosed) {
+		t.Errorf("Close has ended the wait with %v", r.err)
+	}
+	awaitKeys(t, client, "/w/a", 0)
+	go lock()
+	<-waits
+	if err := session.Close(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	if r := <-got; !errors.Is(r.err, etcdlock.ErrClosed) {
+		t.Errorf("Close of the session has ended the wait with %v", r.err)
+	}
+	awaitKeys(t, client, "/w/a", 0)
+}
+
+// TestSetClosedWithItsSession: Close of the session gives a set back.
+func TestSetClosedWithItsSession(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	session := newSession(t, client)
+	set := setIn(t, session, "me", "/closed/a", "/closed/b")
+	held := mustLockSet(t, set)
+	ctx := held.Context(context.Background())
+	if err := session.Close(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	<-held.Expired()
+	if !errors.Is(context.Cause(ctx), etcdlock.ErrNotHeld) {
+		t.Errorf("its context: %v", context.Cause(ctx))
+	}
+	if err := set.Unlock(etcdtest.Context(t)); err != etcdlock.ErrNotHeld {
+		t.Errorf("unlocked: %v", err)
+	}
+	if _, err := set.Lock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrClosed) {
+		t.Errorf("locked: %v", err)
+	}
+	awaitKeys(t, client, "/closed/", 0)
+}
+
+// TestSetUnknown: whatever becomes of the request that takes a set, or gives it back, it is held,
+// and then nothing is left.
+func TestSetUnknown(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	for _, kind := range []string{"AcquireAllIfFree", "Batch"} {
+		for name, verdict := range verdicts {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				gate, behind := s.Gated(t)
+				session := newSession(t, behind)
+				prefix := fmt.Sprintf("/unknown/%s/%s/", kind, name)
+				set := setIn(t, session, "me", prefix+"a", prefix+"b", prefix+"c")
+				hit := intercept(gate, 1, verdict, kind)
+				held := mustLockSet(t, set)
+				if held.Token(prefix+"a") != held.Token(prefix+"c") {
+					t.Error("the tokens of one transaction differ")
+				}
+				if err := held.Unlock(etcdtest.Context(t)); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-hit:
+				default:
+					t.Error("there was no such request")
+				}
+				awaitKeys(t, s.Client(t), prefix, 0)
+			})
+		}
+	}
+}
+
+// TestSetRefused: names, and sessions, of which there can be no set.
+func TestSetRefused(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Shared(t).Client(t)
+	session := newSession(t, client)
+	for want, keys := range map[string][]string{
+		"no keys":   {},
+		"twice":     {"/a", "/b", "/a"},
+		"empty":     {"/a", ""},
+		"ends in":   {"/a", "/b~since"},
+		"4096 are":  {strings.Repeat("a", etcdlock.MaxKeyBytes+1)},
+		"not UTF-8": {"/a"},
+	} {
+		id := "me"
+		if want == "not UTF-8" {
+			id = "\xff"
+		}
+		if _, err := session.NewSet(keys, id); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("keys %.50q: %v, want %q", keys, err, want)
+		}
+	}
+	if _, err := newLock(t, client, "/single", "me").Session().NewSet([]string{"/a"}, "me"); err == nil || !strings.Contains(err.Error(), "/single") {
+		t.Errorf("the session of a lock makes a set: %v", err)
+	}
+	if _, err := new(etcdlock.Set).Lock(t.Context()); err == nil {
+		t.Error("the zero Set locks")
+	}
+}
+
+// TestSetWithoutPermission: one lock that its user may not have costs the set, and leaves nothing.
+func TestSetWithoutPermission(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	config := s.AddUser(t, "worker", "secret", "/may/a", "/may/c")
+	s.EnableAuth(t, "rootsecret")
+	client := etcdtest.Dial(t, config)
+	session := newSession(t, client)
+	for _, try := range []bool{false, true} {
+		set := setIn(t, session, "me", "/may/a", "/may/b", "/may/c")
+		lock := set.Lock
+		if try {
+			lock = set.TryLock
+		}
+		if _, err := lock(etcdtest.Context(t)); err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), "/may/b") {
+			t.Errorf("locked: %v", err)
+		}
+	}
+	mustLockSet(t, setIn(t, session, "me", "/may/a", "/may/c"))
+}
+
+// TestSetOfMany: a set of more locks than a transaction may have operations for.
+func TestSetOfMany(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t, etcdtest.WithMaxTxnOps(16))
+	client := s.Client(t)
+	session := newSession(t, client)
+	var keys []string
+	for i := range 20 {
+		keys = append(keys, fmt.Sprintf("/many/%02d", i))
+	}
+	set := setIn(t, session, "me", keys...)
+	for _, lock := range []func(context.Context) (*etcdlock.HeldSet, error){set.Lock, set.TryLock} {
+		held, err := lock(etcdtest.Context(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		awaitKeys(t, client, "/many/", 2*len(keys))
+		if err := held.Unlock(etcdtest.Context(t)); err != nil {
+			t.Error(err)
+		}
+		awaitKeys(t, client, "/many/", 0)
+	}
+}
