@@ -35,6 +35,9 @@
 // held. Locks of a [Session] share one, and what looks after it: thousands of them cost little more
 // than one. If the lease is lost, all of them are.
 //
+// A [Set] of a session is several locks that are held together, or not at all. Who takes locks one
+// by one, in any order, can wait for others that wait for it; sets cannot.
+//
 // All locks of one client share a stream of watches. It is opened when it is first needed, and
 // closed a second after the last need for it.
 //

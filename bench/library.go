@@ -23,8 +23,11 @@ type library struct {
 }
 
 var (
-	ours  = library{"etcdlock", openOurs}
-	mutex = library{"Mutex", openMutexes}
+	ours = library{"etcdlock", openOurs}
+	// oursOfFour and mutexesOfFour take four keys at once.
+	oursOfFour    = library{"set of 4 keys", openSets}
+	mutexesOfFour = library{"4 Mutexes", openMutexesInTurn}
+	mutex         = library{"Mutex", openMutexes}
 	// oneSession is for Mutexes on different keys, which can share a lease.
 	oneSession = library{"Mutex", openOneSession}
 )
@@ -63,6 +66,67 @@ func (s ourSession) contender(_ context.Context, key string) (contender, error) 
 }
 
 func (s ourSession) close(ctx context.Context) error { return s.Session.Close(ctx) }
+
+const setSize = 4
+
+// keysOf returns the keys of a set.
+func keysOf(key string) (all []string) {
+	for i := range setSize {
+		all = append(all, fmt.Sprint(key, "-", i))
+	}
+	return all
+}
+
+// setSession is one whose contenders are sets.
+type setSession struct{ ourSession }
+
+func openSets(ctx context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	s, err := openOurs(ctx, client, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return setSession{s.(ourSession)}, nil
+}
+
+func (s setSession) contender(_ context.Context, key string) (contender, error) {
+	set, err := s.NewSet(keysOf(key), "bench")
+	if err != nil {
+		return contender{}, err
+	}
+	return contender{
+		lock:   func(ctx context.Context) error { _, err := set.Lock(ctx); return err },
+		unlock: set.Unlock,
+	}, nil
+}
+
+// mutexesInTurn is a session whose contenders take one Mutex after another.
+type mutexesInTurn struct{ mutexSession }
+
+func openMutexesInTurn(_ context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	s, err := newMutexSession(client, ttl)
+	return mutexesInTurn{mutexSession{s}}, err
+}
+
+func (s mutexesInTurn) contender(_ context.Context, key string) (contender, error) {
+	var all []contender
+	for _, key := range keysOf(key) {
+		all = append(all, mutexOf(s.Session, key))
+	}
+	return contender{
+		lock: func(ctx context.Context) (err error) {
+			for i := 0; i < len(all) && err == nil; i++ {
+				err = all[i].lock(ctx)
+			}
+			return err
+		},
+		unlock: func(ctx context.Context) (err error) {
+			for _, one := range all {
+				err = errors.Join(err, one.unlock(ctx))
+			}
+			return err
+		},
+	}, nil
+}
 
 // mutexes have a lease each: two of one lease take each other for themselves.
 type mutexes struct {

@@ -76,6 +76,19 @@ func (x extent) uncontended(a arena, t target) measurement {
 	}), []row{against(name, "/s", "rate", t)}}
 }
 
+// set compares four keys taken at once with one, and with four Mutexes.
+func (x extent) set(a arena, t target) measurement {
+	const name = "set of 4 free keys, lock and unlock"
+	turn := func(ctx context.Context, e etcd, lib library) (figures, error) {
+		return uncontended(ctx, e, lib, x.alone)
+	}
+	sides := append(a.libraries(oursOfFour, ours, turn), a.libraries(oursOfFour, mutexesOfFour, turn)[1])
+	return measurement{a.prefix + name, sides, []row{
+		{name, "/s", "rate", oursOfFour.name, mutexesOfFour.name, target{}},
+		{"the same against one key", "/s", "rate", oursOfFour.name, ours.name, t},
+	}}
+}
+
 // withFloor adds the floor as a side, with n deletions.
 func withFloor(a arena, n int, hold time.Duration, sides []side) []side {
 	return append(sides, side{rawFloor, a.in(func(ctx context.Context, e etcd) (figures, error) {
@@ -239,6 +252,7 @@ func planAsUser(x extent, p programs, a arena) []measurement {
 func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 	onOne = []measurement{
 		x.uncontended(one, atLeast(0.95)),
+		x.set(one, atLeast(0.77)),
 		x.ten(one, atMost(0.6), atMost(1.25)),
 		x.two(one, atMost(0.1), atMost(0.1)),
 		x.rates(one, atLeast(5)),
