@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/boottime"
+	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/locker"
 )
 
@@ -108,45 +107,63 @@ func (s *Set) Close(ctx context.Context) error {
 }
 
 // A HeldSet is the locks of a set as they are held: from the Lock or TryLock that got them until
-// Unlock. Its methods may be called from any goroutine.
+// Unlock. The zero HeldSet, and nil, hold nothing. Its methods may be called from any goroutine.
 type HeldSet struct {
 	keys  []string
 	taken *locker.Taken
+}
 
-	expired sync.Once
-	expiry  chan struct{}
+// holdings returns what there is.
+func (h *HeldSet) holdings() []*holding.Holding {
+	if h == nil || h.taken == nil {
+		return nil
+	}
+	return h.taken.All
 }
 
 // Context is [Held.Context] for a set: it is done as soon as one of the locks is about to be lost.
 // Its context.Cause is then the [*LostError] of that lock.
-func (h *HeldSet) Context(parent context.Context) context.Context { return h.taken.Context(parent) }
+func (h *HeldSet) Context(parent context.Context) context.Context {
+	all := h.holdings()
+	if all == nil {
+		return new(Held).Context(parent)
+	}
+	for _, one := range all {
+		parent = one.Context(parent)
+	}
+	return parent
+}
 
 // Token returns the fencing token of one of the locks, 0 if the key is not one of the set's. Those
 // of locks that were taken together are equal.
 func (h *HeldSet) Token(key string) int64 {
+	all := h.holdings()
+	if all == nil {
+		return 0
+	}
 	if i, ok := slices.BinarySearch(h.keys, key); ok {
-		return h.taken.All[i].Token()
+		return all[i].Token()
 	}
 	return 0
 }
 
 // IsHolder returns the comparisons of [Held.IsHolder] for all locks.
 func (h *HeldSet) IsHolder() (all []clientv3.Cmp) {
-	for _, one := range h.taken.All {
+	for _, one := range h.holdings() {
 		all = append(all, (&Held{one}).IsHolder())
+	}
+	if all == nil {
+		all = append(all, new(Held).IsHolder())
 	}
 	return all
 }
 
 // Remaining is [Held.Remaining] for the lock that has the least.
-func (h *HeldSet) Remaining() time.Duration {
-	now := boottime.Now()
-	least := time.Duration(1<<63 - 1)
-	for _, one := range h.taken.All {
-		if one.IsExpired() {
-			return 0
+func (h *HeldSet) Remaining() (least time.Duration) {
+	for i, one := range h.holdings() {
+		if remains := (&Held{one}).Remaining(); i == 0 || remains < least {
+			least = remains
 		}
-		least = min(least, one.ValidUntil().Sub(now))
 	}
 	return least
 }
@@ -154,25 +171,28 @@ func (h *HeldSet) Remaining() time.Duration {
 // Expired is [Held.Expired] for a set: the channel is closed as soon as one of the locks may belong
 // to somebody else.
 func (h *HeldSet) Expired() <-chan struct{} {
-	h.expired.Do(func() {
-		h.expiry = make(chan struct{})
-		var once sync.Once
-		for _, one := range h.taken.All {
-			go func() {
-				<-one.Expiry
-				once.Do(func() { close(h.expiry) })
-			}()
-		}
-	})
-	return h.expiry
+	if h.holdings() == nil {
+		return closed
+	}
+	return h.taken.Expiry
 }
 
 // Refresh is [Held.Refresh] for a set.
-func (h *HeldSet) Refresh(ctx context.Context) error { return h.taken.Refresh(ctx) }
+func (h *HeldSet) Refresh(ctx context.Context) error {
+	if h.holdings() == nil {
+		return ErrNotHeld
+	}
+	return h.taken.Refresh(ctx)
+}
 
 // Unlock is [Set.Unlock] for this holding: if it was unlocked before, it fails with ErrNotHeld, and
 // touches no later one.
-func (h *HeldSet) Unlock(ctx context.Context) error { return h.taken.Unlock(ctx) }
+func (h *HeldSet) Unlock(ctx context.Context) error {
+	if h.holdings() == nil {
+		return ErrNotHeld
+	}
+	return h.taken.Unlock(ctx)
+}
 
 func (s *Set) check() error {
 	if s == nil || s.session == nil {

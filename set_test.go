@@ -7,10 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -420,5 +423,245 @@ func TestSetOfMany(t *testing.T) {
 			t.Error(err)
 		}
 		awaitKeys(t, client, "/many/", 0)
+	}
+}
+
+// TestSetRefreshed: to renew a set is to look at each of its locks, also where no watch tells.
+func TestSetRefreshed(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	gate.InterceptAnswers(func(method string, _ proto.Message) etcdtest.Verdict {
+		if strings.HasSuffix(method, "/Watch") {
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	set := setIn(t, newSession(t, behind), "me", "/refreshed/a", "/refreshed/b")
+	held := mustLockSet(t, set)
+	if err := held.Refresh(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Client(t).Delete(etcdtest.Context(t), placeOf(t, s.Client(t), "/refreshed/b", "me").key); err != nil {
+		t.Fatal(err)
+	}
+	var lost *etcdlock.LostError
+	if err := held.Refresh(etcdtest.Context(t)); !errors.As(err, &lost) || lost.Key != "/refreshed/b" {
+		t.Errorf("renewed: %v", err)
+	}
+}
+
+// TestSetUnlockedBefore: what was unlocked before is not held, also while the set waits again.
+func TestSetUnlockedBefore(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	set := setIn(t, newSession(t, client), "me", "/before/a", "/before/b")
+	held := mustLockSet(t, set)
+	if err := held.Unlock(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-held.Expired():
+	default:
+		t.Error("it has not expired when Unlock has returned")
+	}
+	newHolder(t, client, "/before/b", "the holder")
+	waits := make(chan struct{}, 8)
+	set.OnWait = func() { waits <- struct{}{} }
+	for _, end := range []func(cancel context.CancelFunc){
+		func(cancel context.CancelFunc) { cancel() },
+		func(context.CancelFunc) {
+			if err := set.Close(etcdtest.Context(t)); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		ctx, cancel := context.WithCancel(etcdtest.Context(t))
+		got := make(chan error, 1)
+		go func() {
+			_, err := set.Lock(ctx)
+			got <- err
+		}()
+		<-waits
+		if err := held.Unlock(etcdtest.Context(t)); err != etcdlock.ErrNotHeld {
+			t.Errorf("unlocked again: %v", err)
+		}
+		end(cancel)
+		if err := <-got; err == nil {
+			t.Error("it has got what another one holds")
+		}
+		if keys := etcdtest.Keys(t, client, "/before/a"); len(keys) > 0 {
+			t.Errorf("left when the wait has ended: %v", keys)
+		}
+		cancel()
+	}
+}
+
+// TestSetUnanswered: who gets no answer is told so in time, whichever request it is.
+func TestSetUnanswered(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	for name, kinds := range map[string][]string{
+		"all at once":   {"AcquireAllIfFree", "AcquireIfFree", "Acquire", "Read"},
+		"the second":    nil,
+		"not the lease": {"grant", "AcquireAllIfFree"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gate, behind := s.Gated(t)
+			session := newSession(t, behind)
+			session.ConnectTimeout = time.Second
+			prefix := "/unanswered/" + name + "/"
+			set := setIn(t, session, "me", prefix+"a", prefix+"b")
+			if name != "not the lease" {
+				if err := session.Prepare(etcdtest.Context(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if kinds == nil {
+				newHolder(t, s.Client(t), prefix+"b", "the holder")
+			}
+			var silent atomic.Bool
+			gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+				kind := kindOf(method, request)
+				if kinds == nil && kind == "Acquire" && strings.Contains(fmt.Sprint(request), prefix+"b") {
+					silent.Store(true)
+				}
+				if slices.Contains(kinds, kind) || silent.Load() && kind != "renew" {
+					return etcdtest.Drop
+				}
+				return etcdtest.Pass
+			})
+			if _, err := set.Lock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrNoAnswer) {
+				t.Errorf("locked: %v", err)
+			}
+			gate.Intercept(nil)
+			awaitKeys(t, s.Client(t), prefix+"a", 0)
+		})
+	}
+}
+
+// TestSetBatchRefused: where etcd refuses what gives a set back as a whole, each lock is given back
+// by itself, also after a try of which it is not known whether it was applied.
+func TestSetBatchRefused(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t, etcdtest.WithMaxTxnOps(16))
+	gate, behind := s.Gated(t)
+	for _, verdict := range []etcdtest.Verdict{etcdtest.Pass, etcdtest.Fail, etcdtest.FailApplied} {
+		var keys []string
+		for i := range 20 {
+			keys = append(keys, fmt.Sprintf("/batch/%02d", i))
+		}
+		set := setIn(t, newSession(t, behind), "me", keys...)
+		mustLockSet(t, set)
+		intercept(gate, 1, verdict, "Batch")
+		if err := set.Unlock(etcdtest.Context(t)); err != nil {
+			t.Errorf("%v: %.200v", verdict, err)
+		}
+		if left := etcdtest.Keys(t, s.Client(t), "/batch/"); len(left) > 0 {
+			t.Errorf("%v: %d keys are left", verdict, len(left))
+		}
+	}
+}
+
+// TestSetWithoutSpace: a lock that can be given back without space is, also if another one of the
+// set cannot be passed on.
+func TestSetWithoutSpace(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	set := setIn(t, newSession(t, client), "me", "/space/a", "/space/b")
+	mustLockSet(t, set)
+	w := queue(t, newLock(t, client, "/space/b", "next"))
+	s.Alarm(t, true)
+	if err := set.Unlock(etcdtest.Context(t)); err != nil {
+		t.Errorf("unlocked: %v", err)
+	}
+	if keys := etcdtest.Keys(t, client, "/space/a"); len(keys) > 0 {
+		t.Errorf("left: %v", keys)
+	}
+	s.Alarm(t, false)
+	takeTurns(t, w)
+	awaitKeys(t, client, "/space/", 0)
+}
+
+// TestSetLostInSilence: what is left of a lost set does not take longer to give up than one lock.
+func TestSetLostInSilence(t *testing.T) {
+	t.Parallel()
+	gate, behind := etcdtest.Start(t).Gated(t)
+	session := newSession(t, behind)
+	session.TTL = 3 * time.Second
+	var keys []string
+	for i := range 12 {
+		keys = append(keys, fmt.Sprintf("/silence/%02d", i))
+	}
+	set := setIn(t, session, "me", keys...)
+	held := mustLockSet(t, set)
+	gate.Intercept(func(string, proto.Message) etcdtest.Verdict { return etcdtest.Drop })
+	<-held.Expired()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	before := time.Now()
+	if err := set.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+		t.Errorf("unlocked: %v", err)
+	}
+	if took := time.Since(before); took > 6*time.Second { // one after another: 12 s
+		t.Errorf("it took %v", took)
+	}
+	gate.Intercept(nil)
+}
+
+// TestCauseOfAnotherMatter: a context may have ended because etcd has refused something. That is no
+// answer to the request that is under way.
+func TestCauseOfAnotherMatter(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	for _, cause := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrLeaseNotFound, rpctypes.ErrNoSpace} {
+		for _, kind := range []string{"AcquireAllIfFree", "Acquire"} {
+			t.Run(fmt.Sprintf("%s/%v", kind, cause), func(t *testing.T) {
+				t.Parallel()
+				gate, behind := s.Gated(t)
+				session := newSession(t, behind)
+				prefix := "/" + t.Name() + "/"
+				set := setIn(t, session, "me", prefix+"a", prefix+"b")
+				lock := lockIn(t, session, prefix+"a", "me")
+				intercept(gate, 1, etcdtest.HoldRequest, kind)
+				ctx, cancel := context.WithCancelCause(etcdtest.Context(t))
+				got := make(chan error, 1)
+				go func() {
+					var err error
+					if kind == "Acquire" {
+						_, err = lock.Lock(ctx)
+					} else {
+						_, err = set.Lock(ctx)
+					}
+					got <- err
+				}()
+				request := gate.AwaitHeld(t)
+				cancel(cause)
+				if err := <-got; !errors.Is(err, cause) {
+					t.Errorf("locked: %v", err)
+				}
+				if err := request.Release(); err != nil {
+					t.Fatal(err)
+				}
+				awaitKeys(t, s.Client(t), prefix, 0)
+			})
+		}
+	}
+}
+
+// TestNoSet: nil and the zero HeldSet hold nothing.
+func TestNoSet(t *testing.T) {
+	t.Parallel()
+	for _, held := range []*etcdlock.HeldSet{nil, new(etcdlock.HeldSet)} {
+		<-held.Expired()
+		ctx := held.Context(t.Context())
+		if context.Cause(ctx) != etcdlock.ErrNotHeld || held.Remaining() != 0 || held.Token("/a") != 0 || len(held.IsHolder()) != 1 {
+			t.Error("it holds something")
+		}
+		if held.Unlock(t.Context()) != etcdlock.ErrNotHeld || held.Refresh(t.Context()) != etcdlock.ErrNotHeld {
+			t.Error("it is unlocked, or renewed")
+		}
 	}
 }

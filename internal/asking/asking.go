@@ -182,7 +182,7 @@ func (s *Sender) try(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, 
 	case r := <-done:
 		return r.answer, r.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, ctx.Err() // its cause may be an error of etcd's, about something else
 	}
 }
 
@@ -248,7 +248,7 @@ func (s *Sender) rewriteWithSpace(ctx context.Context, r message.Request) (resp 
 			s.Log.Log(ctx, slog.LevelWarn, "etcd has no space, waiting until it has", "key", s.Place.Lock)
 		}
 		if !retry.Sleep(ctx, retry.PauseMax) {
-			return nil, true, context.Cause(ctx)
+			return nil, true, ctx.Err()
 		}
 	}
 }

@@ -10,7 +10,8 @@ type contexts struct {
 	Expiry chan struct{} // closed when another contender may have the lock
 
 	mu     sync.Mutex
-	left   bool // the lock is given back, or that has begun
+	first  func() // closes what ends with the first of several locks; or nil
+	left   bool   // the lock is given back, or that has begun
 	lost   error
 	handed map[*handed]struct{}
 }
@@ -85,9 +86,27 @@ func (c *contexts) expire() {
 }
 
 func (c *contexts) expireLocked() {
-	if !isClosed(c.Expiry) {
-		close(c.Expiry)
+	if isClosed(c.Expiry) {
+		return
 	}
+	close(c.Expiry)
+	if c.first != nil {
+		c.first()
+	}
+}
+
+// FirstExpiry returns a channel that is closed when the first Expiry of several locks is.
+func FirstExpiry(all []*Holding) <-chan struct{} {
+	first := make(chan struct{})
+	end := sync.OnceFunc(func() { close(first) })
+	for _, h := range all {
+		h.mu.Lock()
+		if h.first = end; isClosed(h.Expiry) {
+			end()
+		}
+		h.mu.Unlock()
+	}
+	return first
 }
 
 // HasLeft reports whether the lock was given back, or that has begun.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/queue"
 )
@@ -145,27 +146,37 @@ func (h *Holding) Again(ctx context.Context) (unlocked bool, err error) {
 }
 
 // Refresh renews a lock that is held. It ends when the lock is unlocked.
-func (h *Holding) Refresh(ctx context.Context) error {
+func (h *Holding) Refresh(ctx context.Context) error { return RefreshAll(ctx, []*Holding{h}) }
+
+// RefreshAll is Refresh for locks under one lease.
+func RefreshAll(ctx context.Context, all []*Holding) error {
+	first := all[0]
 	rpc, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		select {
-		case <-h.Expiry:
+		case <-first.Expiry:
 			cancel(ErrNotHeld)
 		case <-rpc.Done():
 		}
 	}()
-	err := h.Lease.RenewNow(rpc, h.Place.Lock, h.Contender)
-	if err == nil {
-		h.OnRenewed()
+	var members []lease.Member
+	for _, h := range all {
+		members = append(members, h.Contender)
 	}
-	if lost := h.LostError(); lost != nil && !h.HasLeft() {
-		return lost
+	err := first.Lease.RenewNow(rpc, first.Place.Lock, members...)
+	for _, h := range all {
+		if err == nil {
+			h.OnRenewed()
+		}
+		if lost := h.LostError(); lost != nil && !h.HasLeft() {
+			return lost
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("renewing lock %q: %w", h.Place.Lock, err)
+		return fmt.Errorf("renewing lock %q: %w", first.Place.Lock, err)
 	}
-	if h.HasLeft() {
+	if first.HasLeft() {
 		return ErrNotHeld
 	}
 	return nil

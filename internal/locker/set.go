@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/holding"
@@ -25,8 +27,9 @@ type Set struct {
 
 // Taken is what a Set holds.
 type Taken struct {
-	set *Set
-	All []*holding.Holding // in the order of the keys
+	set    *Set
+	All    []*holding.Holding // in the order of the keys
+	Expiry <-chan struct{}    // closed when another contender may have one of the locks
 }
 
 // NewSet returns a set that holds nothing. Keys are sorted.
@@ -78,20 +81,21 @@ func (s *Set) Lock(ctx context.Context, try bool, with Settings) (*Taken, error)
 
 // lock is Lock of whoever has the turn. Lost is what was not unlocked, or nil.
 func (s *Set) lock(ctx context.Context, lost *Taken, try bool, with Settings) (*Taken, error) {
+	ctx, unanswered, stop := s.interruptible(ctx)
+	defer stop()
 	if lost != nil {
 		// The work that stops would run beside that of the next one.
 		if h := firstLost(lost.All); !h.IsExpired() {
 			return nil, h.MustBeUnlocked()
 		}
-		s.finish(ctx, lost)
+		s.forget()
+		s.clear(ctx, lost.All)
 	}
-	ctx, _, stop := s.interruptible(ctx)
-	defer stop()
-	all, err := s.acquire(ctx, try, with)
+	all, err := s.acquire(ctx, try, with, unanswered)
 	if err != nil {
 		return nil, err
 	}
-	t := &Taken{s, all}
+	t := &Taken{set: s, All: all, Expiry: holding.FirstExpiry(all)}
 	s.mu.Lock()
 	s.at = t
 	s.mu.Unlock()
@@ -99,14 +103,16 @@ func (s *Set) lock(ctx context.Context, lost *Taken, try bool, with Settings) (*
 }
 
 // acquire takes all locks, with one transaction if nobody is there.
-func (s *Set) acquire(ctx context.Context, try bool, with Settings) ([]*holding.Holding, error) {
+func (s *Set) acquire(ctx context.Context, try bool, with Settings, unanswered *time.Timer) ([]*holding.Holding, error) {
 	if try || s.alone {
-		all, err := s.together(ctx, with)
+		all, err := s.together(ctx, with, unanswered)
 		s.alone = err == nil
 		switch {
+		case err == nil && firstLost(all) != nil: // before it is handed out
+			s.clear(ctx, all)
 		case err == nil:
 			return all, nil
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, holding.ErrNoAnswer):
 			return nil, err
 		case try && errors.Is(err, holding.ErrBusy):
 			return nil, err
@@ -119,8 +125,8 @@ func (s *Set) acquire(ctx context.Context, try bool, with Settings) ([]*holding.
 	return all, err
 }
 
-// together takes all locks with one transaction, or none.
-func (s *Set) together(ctx context.Context, with Settings) (all []*holding.Holding, err error) {
+// together takes all locks with one transaction, or none. Unanswered rings if etcd does not answer.
+func (s *Set) together(ctx context.Context, with Settings, unanswered *time.Timer) (all []*holding.Holding, err error) {
 	for _, l := range s.lockers {
 		if err := l.awaitAnswer(ctx, with); err != nil {
 			return nil, fmt.Errorf("acquiring lock %q: %w", l.key, err)
@@ -135,7 +141,9 @@ func (s *Set) together(ctx context.Context, with Settings) (all []*holding.Holdi
 		h := l.stand(ls, with.of(i), true)
 		all, g = append(all, h), append(g, h.Contender)
 	}
+	unanswered.Reset(with.Connect)
 	errs := g.Acquire(ctx)
+	unanswered.Stop()
 	failed := slices.IndexFunc(errs, queue.IsBusy)
 	if failed < 0 {
 		failed = slices.IndexFunc(errs, func(err error) bool { return err != nil })
@@ -180,7 +188,7 @@ func (s *Set) oneByOne(ctx context.Context, try bool, with Settings) ([]*holding
 		case err == nil:
 			err = lost.LostError()
 		}
-		s.giveBack(ctx, all)
+		s.clear(ctx, all)
 		if s.session.Err() != nil || errors.Is(context.Cause(ctx), holding.ErrClosed) {
 			return nil, fmt.Errorf("acquiring lock %q: %w", s.name, holding.ErrClosed)
 		}
@@ -208,7 +216,10 @@ func (s *Set) inOrder(ctx context.Context, try bool, with Settings) (all []*hold
 func (s *Set) End(ctx context.Context, t *Taken) error {
 	ctx, done := debts.Allow(ctx)
 	defer done()
-	if err := s.take(ctx, nil); err != nil {
+	switch err := s.take(ctx, t.All[0].Over); {
+	case err == holding.ErrNotHeld:
+		return err
+	case err != nil:
 		return t.All[0].Unconfirmed(err)
 	}
 	defer s.give()
@@ -235,10 +246,22 @@ func (s *Set) Close(ctx context.Context) error {
 
 // finish puts an end to what is held. It is called by whoever has the turn.
 func (s *Set) finish(ctx context.Context, t *Taken) error {
+	s.forget()
+	return s.giveBack(ctx, t.All)
+}
+
+func (s *Set) forget() {
 	s.mu.Lock()
 	s.at = nil
 	s.mu.Unlock()
-	return s.giveBack(ctx, t.All)
+}
+
+// clear gives locks back for a call that has not got all, also when ctx is done. What cannot be
+// given back in time the session gives back later.
+func (s *Set) clear(ctx context.Context, all []*holding.Holding) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)
+	defer cancel()
+	s.giveBack(ctx, all)
 }
 
 // giveBack gives locks back, those of the first lockers, or removes what is left of them.
@@ -251,11 +274,13 @@ func (s *Set) giveBack(ctx context.Context, all []*holding.Holding) error {
 		}
 	}
 	given := holding.GiveBackAll(ctx, held)
+	var drops sync.WaitGroup
+	defer drops.Wait()
 	for i, h := range all {
 		l := s.lockers[i]
 		switch {
 		case errs[i] != nil:
-			l.drop(ctx, h)
+			drops.Go(func() { l.drop(ctx, h) })
 			continue
 		case given[0] != nil, h.Strays():
 			l.under = nil
@@ -266,23 +291,17 @@ func (s *Set) giveBack(ctx context.Context, all []*holding.Holding) error {
 	return errors.Join(errs...)
 }
 
-// Context makes a context that lasts as long as ctx and all locks.
-func (t *Taken) Context(ctx context.Context) context.Context {
-	for _, h := range t.All {
-		ctx = h.Context(ctx)
-	}
-	return ctx
-}
-
-// Refresh renews what is held.
+// Refresh renews what is held, and looks whether it is.
 func (t *Taken) Refresh(ctx context.Context) error {
-	for i, h := range t.All {
-		if i > 0 && h.Lease == t.All[i-1].Lease {
-			continue
+	for rest := t.All; len(rest) > 0; {
+		n := 1 // how many are under one lease
+		for n < len(rest) && rest[n].Lease == rest[0].Lease {
+			n++
 		}
-		if err := h.Refresh(ctx); err != nil {
+		if err := holding.RefreshAll(ctx, rest[:n]); err != nil {
 			return err
 		}
+		rest = rest[n:]
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type driver struct {
 	mu      sync.Mutex
 	m       protocol.Machine
 	next    *message.Request // to be sent
+	unclear bool             // it was sent with others, which may have been applied
 	sending bool             // somebody sends the one before it, or is about to send this one
 	callers int              // who send what there is to be sent
 	watches [4]*watch.Watch
@@ -301,6 +302,9 @@ func (d *driver) drain(ctx context.Context) {
 // send sends a request until its outcome is known, or ctx is done, and tells the machine.
 func (d *driver) send(ctx context.Context, r message.Request) {
 	answer, err := d.sender.Ask(ctx, r)
+	d.mu.Lock()
+	answer.Repeated, d.unclear = answer.Repeated || d.unclear, false
+	d.mu.Unlock()
 	d.answered(ctx, r, answer, err)
 }
 

@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/etcdlock/etcdlock/internal/asking"
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/translate"
@@ -92,7 +93,11 @@ func (g Group) putBack(asked []message.Request) {
 func (g Group) answer(ctx context.Context, asked []message.Request,
 	send func(ctx context.Context, asked []message.Request) (resps []*pb.TxnResponse, repeated bool, err error)) {
 	resps, repeated, err := send(ctx, asked)
-	if retry.IsRefused(err) && !repeated && !retry.IsNoSpace(err) {
+	unclear := repeated || retry.IsNoSpace(err)
+	if retry.IsRefused(err) && !unclear || lease.IsFinal(err) && asked[0].Releases() {
+		for _, c := range g {
+			c.setUnclear(unclear)
+		}
 		g.putBack(asked)
 		return
 	}
@@ -135,6 +140,13 @@ func (g Group) txns(asked []message.Request, again bool) (txns []*pb.TxnRequest)
 		txns = append(txns, translate.Txn(c.Place, asked[i], again))
 	}
 	return txns
+}
+
+// setUnclear says that a try of what is to be sent next may have been applied.
+func (c *Contender) setUnclear(is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unclear = is
 }
 
 // decline ends a try of which nothing was sent but what was refused.
