@@ -62,9 +62,8 @@ func (s *Session) NewSet(keys []string, id string) (*Set, error) {
 // Keys returns the keys in the order in which they are taken.
 func (s *Set) Keys() []string { return slices.Clone(s.keys) }
 
-// Lock waits for all locks, and returns what it holds then, until Unlock. It blocks and fails as
-// [Lock.Lock] does; an error names the key that it is about. If a lock that it has is lost while it
-// waits for the next, it begins again.
+// Lock waits for all locks. It blocks and fails as [Lock.Lock] does; an error names the key that it
+// is about. If a lock that it has is lost while it waits for the next, it begins again.
 func (s *Set) Lock(ctx context.Context) (*HeldSet, error) { return s.lock(ctx, false) }
 
 // TryLock is Lock that does not wait: it fails with the [*BusyError] of the first key that somebody
@@ -124,25 +123,21 @@ func (h *HeldSet) holdings() []*holding.Holding {
 // Context is [Held.Context] for a set: it is done as soon as one of the locks is about to be lost.
 // Its context.Cause is then the [*LostError] of that lock.
 func (h *HeldSet) Context(parent context.Context) context.Context {
-	all := h.holdings()
-	if all == nil {
+	if h.holdings() == nil {
 		return new(Held).Context(parent)
 	}
-	for _, one := range all {
+	for _, one := range h.holdings() {
 		parent = one.Context(parent)
 	}
 	return parent
 }
 
-// Token returns the fencing token of one of the locks, 0 if the key is not one of the set's. Those
-// of locks that were taken together are equal.
+// Token returns the fencing token of one of the locks. Those that were taken together are equal.
 func (h *HeldSet) Token(key string) int64 {
-	all := h.holdings()
-	if all == nil {
-		return 0
-	}
-	if i, ok := slices.BinarySearch(h.keys, key); ok {
-		return all[i].Token()
+	for i, one := range h.holdings() {
+		if h.keys[i] == key {
+			return one.Token()
+		}
 	}
 	return 0
 }
