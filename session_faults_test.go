@@ -162,8 +162,12 @@ func TestForbiddenKeyInASession(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	config := newWorker(t, s, "/allowed")
-	// Each request checks a password.
-	session, forbidden := sessionLock(t, etcdtest.Dial(t, config), "/forbidden", 8*time.Second)
+	session := newSession(t, etcdtest.Dial(t, config)) // each request checks a password
+	session.RefreshInterval = 2 * time.Second
+	if err := session.Prepare(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	forbidden := lockIn(t, session, "/forbidden", "me")
 	if _, err := forbidden.Lock(etcdtest.Context(t)); err == nil {
 		t.Error("a lock that may not be touched was acquired")
 	}
@@ -374,7 +378,7 @@ func TestPreparedLongAgo(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
-	session, l := sessionLock(t, behind, "/long-ago", 2*time.Second)
+	session, l := sessionLock(t, behind, "/long-ago", 5*time.Second)
 	time.Sleep(session.TTL)         // nothing tells that validity has ended
 	places := make(map[string]bool) // hooks do not overlap
 	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {

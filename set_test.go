@@ -42,7 +42,6 @@ func mustLockSet(t testing.TB, set *etcdlock.Set) *etcdlock.HeldSet {
 // TestSet: what is free is taken in one transaction, in which etcd creates a key and a place for
 // each lock, and given back in one.
 func TestSet(t *testing.T) {
-	t.Parallel()
 	client := etcdtest.Start(t).Client(t)
 	session := newSession(t, client)
 	if err := session.Prepare(etcdtest.Context(t)); err != nil {
@@ -105,7 +104,6 @@ func revision(t testing.TB, client *clientv3.Client) int64 {
 // TestSetTries: a set that only tries takes all locks or none, and says who has the first that is
 // not free.
 func TestSetTries(t *testing.T) {
-	t.Parallel()
 	client := etcdtest.Start(t).Client(t)
 	session := newSession(t, client)
 	set := setIn(t, session, "me", "/a", "/b", "/c")
@@ -146,7 +144,6 @@ func TestSetTries(t *testing.T) {
 // TestSetsInAnyOrder: sets that name their keys in any order, in one session and in others, do not
 // wait for each other for ever, nor do those who take single locks in order. No two hold one key.
 func TestSetsInAnyOrder(t *testing.T) {
-	t.Parallel()
 	s := etcdtest.Start(t)
 	keys := []string{"/a", "/b", "/c"}
 	orders := [][]string{{"/a", "/b", "/c"}, {"/c", "/b", "/a"}, {"/b", "/a"}, {"/c", "/a"}}
@@ -213,8 +210,7 @@ func TestSetsInAnyOrder(t *testing.T) {
 // TestSetLost: a set that loses one lock has lost all. The error names which, and when it is
 // unlocked nothing is left.
 func TestSetLost(t *testing.T) {
-	t.Parallel()
-	client := etcdtest.Start(t).Client(t)
+	client := etcdtest.Shared(t).Client(t)
 	session := newSession(t, client)
 	set := setIn(t, session, "me", "/lost/a", "/lost/b", "/lost/c")
 	held := mustLockSet(t, set)
@@ -241,8 +237,7 @@ func TestSetLost(t *testing.T) {
 // TestSetLosesWhileItWaits: nothing runs under the locks that a set has while it waits for the
 // next: if one of those is lost, it begins again. Close ends the wait, and leaves nothing.
 func TestSetLosesWhileItWaits(t *testing.T) {
-	t.Parallel()
-	client := etcdtest.Start(t).Client(t)
+	client := etcdtest.Shared(t).Client(t)
 	holder := newHolder(t, client, "/w/b", "the holder")
 	session := newSession(t, client)
 	set := setIn(t, session, "me", "/w/a", "/w/b")
@@ -298,8 +293,7 @@ func TestSetLosesWhileItWaits(t *testing.T) {
 
 // TestSetClosedWithItsSession: Close of the session gives a set back.
 func TestSetClosedWithItsSession(t *testing.T) {
-	t.Parallel()
-	client := etcdtest.Start(t).Client(t)
+	client := etcdtest.Shared(t).Client(t)
 	session := newSession(t, client)
 	set := setIn(t, session, "me", "/closed/a", "/closed/b")
 	held := mustLockSet(t, set)
@@ -323,8 +317,7 @@ func TestSetClosedWithItsSession(t *testing.T) {
 // TestSetUnknown: whatever becomes of the request that takes a set, or gives it back, it is held,
 // and then nothing is left.
 func TestSetUnknown(t *testing.T) {
-	t.Parallel()
-	s := etcdtest.Start(t)
+	s := etcdtest.Shared(t)
 	for _, kind := range []string{"AcquireAllIfFree", "Batch"} {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
@@ -354,7 +347,6 @@ func TestSetUnknown(t *testing.T) {
 
 // TestSetRefused: names, and sessions, of which there can be no set.
 func TestSetRefused(t *testing.T) {
-	t.Parallel()
 	client := etcdtest.Shared(t).Client(t)
 	session := newSession(t, client)
 	for want, keys := range map[string][]string{
@@ -383,7 +375,6 @@ func TestSetRefused(t *testing.T) {
 
 // TestSetWithoutPermission: one lock that its user may not have costs the set, and leaves nothing.
 func TestSetWithoutPermission(t *testing.T) {
-	t.Parallel()
 	s := etcdtest.Start(t)
 	config := s.AddUser(t, "worker", "secret", "/may/a", "/may/c")
 	s.EnableAuth(t, "rootsecret")
@@ -404,7 +395,6 @@ func TestSetWithoutPermission(t *testing.T) {
 
 // TestSetOfMany: a set of more locks than a transaction may have operations for.
 func TestSetOfMany(t *testing.T) {
-	t.Parallel()
 	s := etcdtest.Start(t, etcdtest.WithMaxTxnOps(16))
 	client := s.Client(t)
 	session := newSession(t, client)
@@ -428,8 +418,7 @@ func TestSetOfMany(t *testing.T) {
 
 // TestSetRefreshed: to renew a set is to look at each of its locks, also where no watch tells.
 func TestSetRefreshed(t *testing.T) {
-	t.Parallel()
-	s := etcdtest.Start(t)
+	s := etcdtest.Shared(t)
 	gate, behind := s.Gated(t)
 	gate.InterceptAnswers(func(method string, _ proto.Message) etcdtest.Verdict {
 		if strings.HasSuffix(method, "/Watch") {
@@ -453,8 +442,7 @@ func TestSetRefreshed(t *testing.T) {
 
 // TestSetUnlockedBefore: what was unlocked before is not held, also while the set waits again.
 func TestSetUnlockedBefore(t *testing.T) {
-	t.Parallel()
-	client := etcdtest.Start(t).Client(t)
+	client := etcdtest.Shared(t).Client(t)
 	set := setIn(t, newSession(t, client), "me", "/before/a", "/before/b")
 	held := mustLockSet(t, set)
 	if err := held.Unlock(etcdtest.Context(t)); err != nil {
@@ -499,8 +487,7 @@ func TestSetUnlockedBefore(t *testing.T) {
 
 // TestSetUnanswered: who gets no answer is told so in time, whichever request it is.
 func TestSetUnanswered(t *testing.T) {
-	t.Parallel()
-	s := etcdtest.Start(t)
+	s := etcdtest.Shared(t)
 	for name, kinds := range map[string][]string{
 		"all at once":   {"AcquireAllIfFree", "AcquireIfFree", "Acquire", "Read"},
 		"the second":    nil,
@@ -544,7 +531,6 @@ func TestSetUnanswered(t *testing.T) {
 // TestSetBatchRefused: where etcd refuses what gives a set back as a whole, each lock is given back
 // by itself, also after a try of which it is not known whether it was applied.
 func TestSetBatchRefused(t *testing.T) {
-	t.Parallel()
 	s := etcdtest.Start(t, etcdtest.WithMaxTxnOps(16))
 	gate, behind := s.Gated(t)
 	for _, verdict := range []etcdtest.Verdict{etcdtest.Pass, etcdtest.Fail, etcdtest.FailApplied} {
@@ -567,7 +553,6 @@ func TestSetBatchRefused(t *testing.T) {
 // TestSetWithoutSpace: a lock that can be given back without space is, also if another one of the
 // set cannot be passed on.
 func TestSetWithoutSpace(t *testing.T) {
-	t.Parallel()
 	s := etcdtest.Start(t)
 	client := s.Client(t)
 	set := setIn(t, newSession(t, client), "me", "/space/a", "/space/b")
@@ -587,8 +572,7 @@ func TestSetWithoutSpace(t *testing.T) {
 
 // TestSetLostInSilence: what is left of a lost set does not take longer to give up than one lock.
 func TestSetLostInSilence(t *testing.T) {
-	t.Parallel()
-	gate, behind := etcdtest.Start(t).Gated(t)
+	gate, behind := etcdtest.Shared(t).Gated(t)
 	session := newSession(t, behind)
 	session.TTL = 3 * time.Second
 	var keys []string
@@ -614,8 +598,7 @@ func TestSetLostInSilence(t *testing.T) {
 // TestCauseOfAnotherMatter: a context may have ended because etcd has refused something. That is no
 // answer to the request that is under way.
 func TestCauseOfAnotherMatter(t *testing.T) {
-	t.Parallel()
-	s := etcdtest.Start(t)
+	s := etcdtest.Shared(t)
 	for _, cause := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrLeaseNotFound, rpctypes.ErrNoSpace} {
 		for _, kind := range []string{"AcquireAllIfFree", "Acquire"} {
 			t.Run(fmt.Sprintf("%s/%v", kind, cause), func(t *testing.T) {
@@ -653,7 +636,6 @@ func TestCauseOfAnotherMatter(t *testing.T) {
 
 // TestNoSet: nil and the zero HeldSet hold nothing.
 func TestNoSet(t *testing.T) {
-	t.Parallel()
 	for _, held := range []*etcdlock.HeldSet{nil, new(etcdlock.HeldSet)} {
 		<-held.Expired()
 		ctx := held.Context(t.Context())
