@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
@@ -51,10 +50,10 @@ func TestSet(t *testing.T) {
 	if want := []string{"/a", "/a/c", "/b", "/d"}; !slices.Equal(set.Keys(), want) {
 		t.Errorf("keys %q, want %q", set.Keys(), want)
 	}
-	before := revision(t, client)
+	before := revisionOf(t, client)
 	for range 3 {
 		held := mustLockSet(t, set)
-		if after := revision(t, client); after != before+1 {
+		if after := revisionOf(t, client); after != before+1 {
 			t.Errorf("%d revisions to take four locks", after-before)
 		}
 		for _, key := range set.Keys() {
@@ -72,11 +71,11 @@ func TestSet(t *testing.T) {
 		if again, err := set.Lock(etcdtest.Context(t)); err != nil || again.Token("/b") != held.Token("/b") {
 			t.Errorf("locked again: %v", err)
 		}
-		before = revision(t, client)
+		before = revisionOf(t, client)
 		if err := held.Unlock(etcdtest.Context(t)); err != nil {
 			t.Error(err)
 		}
-		if after := revision(t, client); after != before+1 {
+		if after := revisionOf(t, client); after != before+1 {
 			t.Errorf("%d revisions to give four locks back", after-before)
 		}
 		<-held.Expired()
@@ -86,19 +85,9 @@ func TestSet(t *testing.T) {
 		if err := held.Unlock(etcdtest.Context(t)); err != etcdlock.ErrNotHeld {
 			t.Errorf("unlocked twice: %v", err)
 		}
-		before = revision(t, client)
+		before = revisionOf(t, client)
 	}
 	awaitKeys(t, client, "/a/", 0)
-}
-
-// revision returns etcd's.
-func revision(t testing.TB, client *clientv3.Client) int64 {
-	t.Helper()
-	resp, err := client.Get(etcdtest.Context(t), "/revision")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Header.Revision
 }
 
 // TestSetTries: a set that only tries takes all locks or none, and says who has the first that is
@@ -108,13 +97,13 @@ func TestSetTries(t *testing.T) {
 	session := newSession(t, client)
 	set := setIn(t, session, "me", "/a", "/b", "/c")
 	holder := newHolder(t, client, "/b", "the holder")
-	before := revision(t, client)
+	before := revisionOf(t, client)
 	_, err := set.TryLock(etcdtest.Context(t))
 	var busy *etcdlock.BusyError
 	if !errors.As(err, &busy) || busy.Key != "/b" || busy.Holder != "the holder" {
 		t.Errorf("tried: %v", err)
 	}
-	if after := revision(t, client); after != before {
+	if after := revisionOf(t, client); after != before {
 		t.Errorf("the try has written %d revisions", after-before)
 	}
 	mustUnlock(t, holder)
@@ -141,8 +130,8 @@ func TestSetTries(t *testing.T) {
 	}
 }
 
-// TestSetsInAnyOrder: sets that name their keys in any order, in one session and in others, do not
-// wait for each other for ever, nor do those who take single locks in order. No two hold one key.
+// TestSetsInAnyOrder: sets that name their keys in any order, in one session and in others, and
+// those who take single locks in order all get their turns. No two hold one key.
 func TestSetsInAnyOrder(t *testing.T) {
 	s := etcdtest.Start(t)
 	keys := []string{"/a", "/b", "/c"}

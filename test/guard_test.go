@@ -40,12 +40,15 @@ func kill(found map[int]string) {
 // treeGone waits until nothing of a lock's command runs.
 func treeGone(t testing.TB, key string) {
 	t.Helper()
-	etcdtest.Await(t, "the whole tree to end", func(context.Context) error {
-		if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
-			return fmt.Errorf("running: %v", left)
-		}
-		return nil
-	})
+	etcdtest.Await(t, "the whole tree to end", func(context.Context) error { return treeRuns(key) })
+}
+
+// treeRuns fails as long as the command of a lock, or something that it has started, is there.
+func treeRuns(key string) error {
+	if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
+		return fmt.Errorf("running: %v", left)
+	}
+	return nil
 }
 
 // guardOf waits for the guard of an etcdlocker, which is its only child.

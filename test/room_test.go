@@ -42,7 +42,7 @@ func TestNoRoom(t *testing.T) {
 					t.Logf("nobody is left to kill the command: %q", f.stderr)
 					return nil
 				}
-				return f.treeRuns()
+				return treeRuns(f.key)
 			})
 		})
 		t.Run("later/"+killed, func(t *testing.T) {
@@ -70,14 +70,6 @@ type filling struct {
 	lease int64
 }
 
-// treeRuns fails as long as the command, or something that it has started, is there.
-func (f filling) treeRuns() error {
-	if left := marked("ETCD_LOCK_KEY=" + f.key); len(left) > 0 {
-		return fmt.Errorf("running: %v", left)
-	}
-	return nil
-}
-
 // isAlone reports whether neither etcdlocker nor the guard is there any more, and the command is.
 func (f filling) isAlone() bool {
 	for _, pid := range []int{f.cmd.Process.Pid, f.guard} {
@@ -85,7 +77,7 @@ func (f filling) isAlone() bool {
 			return false
 		}
 	}
-	return f.treeRuns() != nil
+	return treeRuns(f.key) != nil
 }
 
 // fillRoom runs such a command after some seconds, and then kills one of those that look after it,

@@ -34,7 +34,6 @@ type Sender struct {
 	unsettled atomic.Int64
 
 	joins atomic.Int32 // how many requests to join are under way
-	with  []*Sender    // of other locks: what joins is for them as well
 	busy  atomic.Pointer[Line]
 }
 
@@ -131,12 +130,9 @@ func (s *Sender) request(ctx context.Context, r message.Request) (resp *pb.TxnRe
 // read: they do not pile up while it is silent, and those that hang at one member do not keep
 // others from the next.
 func (s *Sender) Join(ctx context.Context, txn func(again bool) *pb.TxnRequest, with ...*Sender) (resp *pb.TxnResponse, repeated bool, err error) {
-	if len(with) > 0 {
-		s.with = with
-	}
 	try := func(again bool) func(context.Context) (*pb.TxnResponse, error) {
 		req := txn(again)
-		return func(ctx context.Context) (*pb.TxnResponse, error) { return s.try(ctx, req) }
+		return func(ctx context.Context) (*pb.TxnResponse, error) { return s.try(ctx, req, with) }
 	}
 	resp, err = retry.Once(ctx, s.Lease.First(), try(false))
 	if err == nil || lease.IsFinal(err) {
@@ -151,31 +147,31 @@ func (s *Sender) Join(ctx context.Context, txn func(again bool) *pb.TxnRequest, 
 // joinsAtOnce is how many requests to join one contender has under way while etcd is silent.
 const joinsAtOnce = 3
 
-// try makes one try to join. It goes on when ctx has ended, for as long as the lease is looked
-// after.
-func (s *Sender) try(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+// try makes one try to join, for others as well. It goes on when ctx has ended, for as long as the
+// lease is looked after.
+func (s *Sender) try(ctx context.Context, req *pb.TxnRequest, with []*Sender) (*pb.TxnResponse, error) {
 	type result struct {
 		answer *pb.TxnResponse
 		err    error
 	}
-	if s.underWay(1) > joinsAtOnce {
+	if s.underWay(with, 1) > joinsAtOnce {
 		if _, err := s.Lease.Read(ctx, wire.ProbeRead(s.Place.Lock)); err != nil {
-			s.underWay(-1)
+			s.underWay(with, -1)
 			return nil, err
 		}
 	}
 	done := make(chan result, 1)
-	s.unsettle()
+	s.unsettle(with)
 	if !s.Lease.Go(func(ctx context.Context) {
 		resp, err := s.Lease.Txn(ctx, req)
-		s.underWay(-1)
+		s.underWay(with, -1)
 		if err == nil || lease.IsFinal(err) || retry.Classify(err) == retry.NotNow {
-			s.settle()
+			s.settle(with)
 		}
 		done <- result{resp, err}
 	}) {
-		s.underWay(-1)
-		s.settle()
+		s.underWay(with, -1)
+		s.settle(with)
 		return nil, lease.ErrGone
 	}
 	select {
@@ -187,23 +183,23 @@ func (s *Sender) try(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, 
 }
 
 // underWay counts requests to join, and returns how many are under way then.
-func (s *Sender) underWay(more int32) int32 {
-	for _, one := range s.with {
-		one.underWay(more)
+func (s *Sender) underWay(with []*Sender, more int32) int32 {
+	for _, one := range with {
+		one.joins.Add(more)
 	}
 	return s.joins.Add(more)
 }
 
-func (s *Sender) unsettle() {
-	for _, one := range s.with {
-		one.unsettle()
+func (s *Sender) unsettle(with []*Sender) {
+	for _, one := range with {
+		one.unsettled.Add(1)
 	}
 	s.unsettled.Add(1)
 }
 
-func (s *Sender) settle() {
-	for _, one := range s.with {
-		one.settle()
+func (s *Sender) settle(with []*Sender) {
+	for _, one := range with {
+		one.settle(nil)
 	}
 	if s.unsettled.Add(-1) == 0 {
 		s.Settled()

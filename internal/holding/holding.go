@@ -137,11 +137,12 @@ func (h *Holding) MustBeUnlocked() error {
 	return fmt.Errorf("it was lost, and is to be unlocked first: %w", h.LostError())
 }
 
-// Again is what Lock does while the lock is held. If it is unlocked meanwhile, it is not held.
-func (h *Holding) Again(ctx context.Context) (unlocked bool, err error) {
+// Again is what Lock does while the lock is held, with what renews it. If it is unlocked meanwhile,
+// it is not held.
+func (h *Holding) Again(ctx context.Context, refresh func(context.Context) error) (unlocked bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.Timing.Connect, ErrNoAnswer)
 	defer cancel()
-	err = h.Refresh(ctx)
+	err = refresh(ctx)
 	return h.HasLeft() && errors.Is(err, ErrNotHeld), err
 }
 

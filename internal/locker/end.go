@@ -36,11 +36,8 @@ func (l *Locker) Close(ctx context.Context) error {
 func (l *Locker) End(ctx context.Context, h *holding.Holding) error {
 	ctx, done := debts.Allow(ctx)
 	defer done()
-	switch err := l.take(ctx, h.Over); {
-	case err == holding.ErrNotHeld:
+	if err := l.takeToEnd(ctx, h); err != nil {
 		return err
-	case err != nil:
-		return h.Unconfirmed(err)
 	}
 	defer l.give()
 	if l.Current() != h {

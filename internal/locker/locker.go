@@ -83,7 +83,7 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 			if how.Own {
 				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
 			}
-			if unlocked, err := h.Again(ctx); !unlocked {
+			if unlocked, err := h.Again(ctx, h.Refresh); !unlocked {
 				return h, err
 			}
 		}

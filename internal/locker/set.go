@@ -63,7 +63,7 @@ func (s *Set) Lock(ctx context.Context, try bool, with Settings) (*Taken, error)
 	}
 	for {
 		if t := s.Current(); t != nil && firstLost(t.All) == nil {
-			if unlocked, err := t.again(ctx); !unlocked {
+			if unlocked, err := t.All[0].Again(ctx, t.Refresh); !unlocked {
 				return t, err
 			}
 		}
@@ -216,11 +216,8 @@ func (s *Set) inOrder(ctx context.Context, try bool, with Settings) (all []*hold
 func (s *Set) End(ctx context.Context, t *Taken) error {
 	ctx, done := debts.Allow(ctx)
 	defer done()
-	switch err := s.take(ctx, t.All[0].Over); {
-	case err == holding.ErrNotHeld:
+	if err := s.takeToEnd(ctx, t.All[0]); err != nil {
 		return err
-	case err != nil:
-		return t.All[0].Unconfirmed(err)
 	}
 	defer s.give()
 	if s.Current() != t {
@@ -304,16 +301,6 @@ func (t *Taken) Refresh(ctx context.Context) error {
 		rest = rest[n:]
 	}
 	return nil
-}
-
-// again is what Lock does while the locks are held. If they are unlocked meanwhile, they are not
-// held.
-func (t *Taken) again(ctx context.Context) (unlocked bool, err error) {
-	h := t.All[0]
-	ctx, cancel := context.WithTimeoutCause(ctx, h.Timing.Connect, holding.ErrNoAnswer)
-	defer cancel()
-	err = t.Refresh(ctx)
-	return h.HasLeft() && errors.Is(err, holding.ErrNotHeld), err
 }
 
 // Unlock has the set give back what is held.

@@ -100,4 +100,13 @@ func (c *calls) take(ctx context.Context, over <-chan struct{}) error {
 	}
 }
 
+// takeToEnd is take to end a holding.
+func (c *calls) takeToEnd(ctx context.Context, h *holding.Holding) error {
+	err := c.take(ctx, h.Over)
+	if err == nil || err == holding.ErrNotHeld {
+		return err
+	}
+	return h.Unconfirmed(err)
+}
+
 func (c *calls) give() { <-c.turn }

@@ -56,10 +56,8 @@ func New(o Options, user User) *Contender {
 // Acquire waits for the lock. Answered is called when etcd has answered for the first time. The
 // error is an *EndError; then Leave has to be called.
 func (c *Contender) Acquire(ctx context.Context, answered func()) error {
-	if err := c.Lease.Add(c, c.Timing, c.Log); err != nil {
-		c.OnLeaseLost(err)
-	}
-	c.drive(ctx, message.Acquire{}, func() bool {
+	c.beginAcquire()
+	c.driveOn(ctx, func() bool {
 		if c.m.Created() > 0 && answered != nil {
 			answered()
 			answered = nil
@@ -68,6 +66,13 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 		return c.isDecided()
 	})
 	return c.acquired(ctx)
+}
+
+func (c *Contender) beginAcquire() {
+	if err := c.Lease.Add(c, c.Timing, c.Log); err != nil {
+		c.OnLeaseLost(err)
+	}
+	c.begin(message.Acquire{})
 }
 
 // isDecided reports whether the lock was acquired, or will not be. It is called with mu locked.

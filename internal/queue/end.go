@@ -16,12 +16,6 @@ type EndError struct {
 	Err error // what etcd said
 }
 
-// IsBusy reports whether an error of Acquire says that somebody else is there.
-func IsBusy(err error) bool {
-	var end *EndError
-	return errors.As(err, &end) && end.End == message.Busy
-}
-
 // Error says why, in half a sentence.
 func (e *EndError) Error() string {
 	why := map[message.End]string{
@@ -52,4 +46,10 @@ func (e *EndError) Unwrap() []error {
 		all = append(all, ErrStartOver)
 	}
 	return all
+}
+
+// IsBusy reports whether an error of Acquire says that somebody else is there.
+func IsBusy(err error) bool {
+	var end *EndError
+	return errors.As(err, &end) && end.End == message.Busy
 }

@@ -22,10 +22,7 @@ type Group []*Contender
 // returns an error for each that has not got its lock; then Leave has to be called for all.
 func (g Group) Acquire(ctx context.Context) (errs []error) {
 	for _, c := range g {
-		if err := c.Lease.Add(c, c.Timing, c.Log); err != nil {
-			c.OnLeaseLost(err)
-		}
-		c.begin(message.Acquire{})
+		c.beginAcquire()
 	}
 	if asked := g.take(); asked != nil {
 		g.answer(ctx, asked, g.join)
@@ -53,7 +50,7 @@ func (g Group) Release(ctx context.Context) (all []Released) {
 	}
 	switch asked := g.take(); {
 	case slices.ContainsFunc(asked, func(r message.Request) bool { return !r.Releases() }):
-		g.putBack(asked) // a lock is lost
+		g.putBack(asked, false) // a lock is lost
 	case asked != nil:
 		g.answer(ctx, asked, g.batch)
 	}
@@ -71,7 +68,7 @@ func (g Group) take() (asked []message.Request) {
 		r := c.driver.take()
 		c.mu.Unlock()
 		if r == nil {
-			g[:i].putBack(asked)
+			g[:i].putBack(asked, false)
 			return nil
 		}
 		asked = append(asked, *r)
@@ -79,11 +76,12 @@ func (g Group) take() (asked []message.Request) {
 	return asked
 }
 
-// putBack has the contenders send the requests themselves.
-func (g Group) putBack(asked []message.Request) {
+// putBack has the contenders send the requests themselves. Unclear says that these may have been
+// applied.
+func (g Group) putBack(asked []message.Request, unclear bool) {
 	for i, c := range g {
 		c.mu.Lock()
-		c.next, c.sending = &asked[i], false
+		c.next, c.unclear, c.sending = &asked[i], unclear, false
 		c.mu.Unlock()
 	}
 }
@@ -95,10 +93,7 @@ func (g Group) answer(ctx context.Context, asked []message.Request,
 	resps, repeated, err := send(ctx, asked)
 	unclear := repeated || retry.IsNoSpace(err)
 	if retry.IsRefused(err) && !unclear || lease.IsFinal(err) && asked[0].Releases() {
-		for _, c := range g {
-			c.setUnclear(unclear)
-		}
-		g.putBack(asked)
+		g.putBack(asked, unclear)
 		return
 	}
 	for i, c := range g {
@@ -140,13 +135,6 @@ func (g Group) txns(asked []message.Request, again bool) (txns []*pb.TxnRequest)
 		txns = append(txns, translate.Txn(c.Place, asked[i], again))
 	}
 	return txns
-}
-
-// setUnclear says that a try of what is to be sent next may have been applied.
-func (c *Contender) setUnclear(is bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.unclear = is
 }
 
 // decline ends a try of which nothing was sent but what was refused.

@@ -23,9 +23,9 @@ const (
 // reserve has Go keep as many threads as a process with a Killer can need. Go ends a process that
 // needs one more and cannot have it, and a command may use up all that its user, or its container,
 // may have. So there is a look before each whether there is room, which takes the room of one for a
-// moment: others may need the rest, this process among them. If there is none, reserve returns
-// false; if somebody takes it right after the look, this process ends. Whoever waits for children
-// of this process must hold reaping.
+// moment: others may need the rest, this process among them. Without room reserve returns false; if
+// somebody takes it right after the look, this process ends. Whoever waits for children of this
+// process must hold reaping.
 func reserve(reaping *sync.Mutex) bool {
 	const surely = 3 // room for a moment, of which others take most, is none
 	for range surely {
