@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -206,7 +207,8 @@ func TestLostAndForgotten(t *testing.T) {
 func TestPlacePutAgain(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	inBoth(t, client, "/put-again", ttl, func(t *testing.T, l *etcdlock.Lock) {
+	gate, behind := s.Gated(t)
+	inBoth(t, behind, "/put-again", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		holder := newHolder(t, client, "/put-again", "holder")
 		w := queue(t, l)
 		old := placeOf(t, client, "/put-again", "me")
@@ -214,8 +216,15 @@ func TestPlacePutAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		put := make(chan struct{}) // the waiter looks for what is left of its place after that
+		gate.Intercept(func(string, proto.Message) etcdtest.Verdict {
+			<-put
+			return etcdtest.Pass
+		})
 		must(t)(client.Delete(ctx, old.key))
 		_, err = client.Put(ctx, old.key, string(before.Kvs[0].Value), clientv3.WithLease(old.lease))
+		close(put)
+		gate.Intercept(nil)
 		// A lease of its own goes at once.
 		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Fatal(err)
