@@ -10,7 +10,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/locker"
 )
 
@@ -25,7 +24,8 @@ import (
 // is called, and must not be written while one of them runs.
 type Set struct {
 	// Command, Logger, OnWait and OnRenew are those of [Lock]. OnWait is called for each place in
-	// line that is not the first, OnRenew once for all locks.
+	// line that is not the first, OnRenew once for all locks under one lease, also while the set
+	// has some of them and waits for the next.
 	Command         string
 	Logger          *slog.Logger
 	OnWait, OnRenew func()
@@ -82,7 +82,7 @@ func (s *Set) lock(ctx context.Context, try bool) (*HeldSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &HeldSet{keys: s.keys, taken: t}, nil
+	return &HeldSet{t}, nil
 }
 
 // Unlock gives all locks back with one request. It fails as [Lock.Unlock] does, with what each lock
@@ -107,26 +107,26 @@ func (s *Set) Close(ctx context.Context) error {
 
 // A HeldSet is the locks of a set as they are held: from the Lock or TryLock that got them until
 // Unlock. The zero HeldSet, and nil, hold nothing. Its methods may be called from any goroutine.
-type HeldSet struct {
-	keys  []string
-	taken *locker.Taken
-}
+type HeldSet struct{ taken *locker.Taken }
 
-// holdings returns what there is.
-func (h *HeldSet) holdings() []*holding.Holding {
+// nothing is what a HeldSet that holds nothing has in place of locks.
+var nothing = []*Held{nil}
+
+// all returns the locks.
+func (h *HeldSet) all() (all []*Held) {
 	if h == nil || h.taken == nil {
-		return nil
+		return nothing
 	}
-	return h.taken.All
+	for _, one := range h.taken.All {
+		all = append(all, &Held{one})
+	}
+	return all
 }
 
 // Context is [Held.Context] for a set: it is done as soon as one of the locks is about to be lost.
 // Its context.Cause is then the [*LostError] of that lock.
 func (h *HeldSet) Context(parent context.Context) context.Context {
-	if h.holdings() == nil {
-		return new(Held).Context(parent)
-	}
-	for _, one := range h.holdings() {
+	for _, one := range h.all() {
 		parent = one.Context(parent)
 	}
 	return parent
@@ -134,29 +134,36 @@ func (h *HeldSet) Context(parent context.Context) context.Context {
 
 // Token returns the fencing token of one of the locks. Those that were taken together are equal.
 func (h *HeldSet) Token(key string) int64 {
-	for i, one := range h.holdings() {
-		if h.keys[i] == key {
-			return one.Token()
+	for _, one := range h.all() {
+		if c := one.holding(); c != nil && c.Place.Lock == key {
+			return c.Token()
 		}
 	}
 	return 0
 }
 
+// Lease returns the lease that all locks hang on, see [Held.Lease]; 0 after Unlock, or if they hang
+// on two: the session can have taken another one while the set waited.
+func (h *HeldSet) Lease() clientv3.LeaseID {
+	all := h.all()
+	if slices.ContainsFunc(all, func(one *Held) bool { return one.Lease() != all[0].Lease() }) {
+		return 0
+	}
+	return all[0].Lease()
+}
+
 // IsHolder returns the comparisons of [Held.IsHolder] for all locks.
 func (h *HeldSet) IsHolder() (all []clientv3.Cmp) {
-	for _, one := range h.holdings() {
-		all = append(all, (&Held{one}).IsHolder())
-	}
-	if all == nil {
-		all = append(all, new(Held).IsHolder())
+	for _, one := range h.all() {
+		all = append(all, one.IsHolder())
 	}
 	return all
 }
 
 // Remaining is [Held.Remaining] for the lock that has the least.
 func (h *HeldSet) Remaining() (least time.Duration) {
-	for i, one := range h.holdings() {
-		if remains := (&Held{one}).Remaining(); i == 0 || remains < least {
+	for i, one := range h.all() {
+		if remains := one.Remaining(); i == 0 || remains < least {
 			least = remains
 		}
 	}
@@ -166,7 +173,7 @@ func (h *HeldSet) Remaining() (least time.Duration) {
 // Expired is [Held.Expired] for a set: the channel is closed as soon as one of the locks may belong
 // to somebody else.
 func (h *HeldSet) Expired() <-chan struct{} {
-	if h.holdings() == nil {
+	if h == nil || h.taken == nil {
 		return closed
 	}
 	return h.taken.Expiry
@@ -174,7 +181,7 @@ func (h *HeldSet) Expired() <-chan struct{} {
 
 // Refresh is [Held.Refresh] for a set.
 func (h *HeldSet) Refresh(ctx context.Context) error {
-	if h.holdings() == nil {
+	if h == nil || h.taken == nil {
 		return ErrNotHeld
 	}
 	return h.taken.Refresh(ctx)
@@ -183,7 +190,7 @@ func (h *HeldSet) Refresh(ctx context.Context) error {
 // Unlock is [Set.Unlock] for this holding: if it was unlocked before, it fails with ErrNotHeld, and
 // touches no later one.
 func (h *HeldSet) Unlock(ctx context.Context) error {
-	if h.holdings() == nil {
+	if h == nil || h.taken == nil {
 		return ErrNotHeld
 	}
 	return h.taken.Unlock(ctx)

@@ -68,6 +68,9 @@ func TestSet(t *testing.T) {
 		if ctx.Err() != nil || held.Remaining() <= 0 || !applied(t, client, held.IsHolder()[3]) {
 			t.Errorf("it does not hold what it holds: %v, %v", context.Cause(ctx), held.Remaining())
 		}
+		if lease := placeOf(t, client, "/d", "me").lease; held.Lease() != lease {
+			t.Errorf("its lease is %x, and that of a place %x", held.Lease(), lease)
+		}
 		if again, err := set.Lock(etcdtest.Context(t)); err != nil || again.Token("/b") != held.Token("/b") {
 			t.Errorf("locked again: %v", err)
 		}
@@ -79,7 +82,7 @@ func TestSet(t *testing.T) {
 			t.Errorf("%d revisions to give four locks back", after-before)
 		}
 		<-held.Expired()
-		if ctx.Err() == nil || held.Remaining() > 0 || applied(t, client, held.IsHolder()[0]) {
+		if ctx.Err() == nil || held.Remaining() > 0 || held.Lease() != 0 || applied(t, client, held.IsHolder()[0]) {
 			t.Error("it holds what it has given back")
 		}
 		if err := held.Unlock(etcdtest.Context(t)); err != etcdlock.ErrNotHeld {
@@ -278,6 +281,51 @@ func TestSetLosesWhileItWaits(t *testing.T) {
 		t.Errorf("Close of the session has ended the wait with %v", r.err)
 	}
 	awaitKeys(t, client, "/w/a", 0)
+}
+
+// TestSetUnderTwoLeases: if the session takes another lease while a set waits, the set's locks hang
+// on two. Then the set names none of them, and OnRenew is called for both.
+func TestSetUnderTwoLeases(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	client := s.Client(t)
+	session := newSession(t, behind)
+	holder := newHolder(t, client, "/two/a", "the holder")
+	set := setIn(t, session, "me", "/two/a", "/two/b", "/two/c")
+	waits, renewed := make(chan struct{}, 1), make(chan struct{}, 100)
+	set.OnWait = func() { waits <- struct{}{} }
+	set.OnRenew = func() { renewed <- struct{}{} }
+	got := make(chan *etcdlock.HeldSet, 1)
+	go func() {
+		held, err := set.Lock(etcdtest.Context(t))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- held
+	}()
+	<-waits
+	other := lockIn(t, session, "/two/other", "me")
+	for range 30 { // leaves places of which it is not known whether they will be created
+		hit := intercept(gate, 1, etcdtest.Fail, joins...)
+		mustLock(t, other)
+		<-hit
+		mustUnlock(t, other)
+	}
+	mustUnlock(t, holder)
+	held := <-got
+	if a, b := placeOf(t, client, "/two/a", "me").lease, placeOf(t, client, "/two/b", "me").lease; a == b || held.Lease() != 0 {
+		t.Errorf("the locks hang on %x and %x, and the set on %x", a, b, held.Lease())
+	}
+	for len(renewed) > 0 {
+		<-renewed
+	}
+	if err := held.Refresh(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+	await(t, "a call of OnRenew for each lease", func() (bool, any) { return len(renewed) == 2, len(renewed) })
+	if err := held.Unlock(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestSetClosedWithItsSession: Close of the session gives a set back.
@@ -628,7 +676,7 @@ func TestNoSet(t *testing.T) {
 	for _, held := range []*etcdlock.HeldSet{nil, new(etcdlock.HeldSet)} {
 		<-held.Expired()
 		ctx := held.Context(t.Context())
-		if context.Cause(ctx) != etcdlock.ErrNotHeld || held.Remaining() != 0 || held.Token("/a") != 0 || len(held.IsHolder()) != 1 {
+		if context.Cause(ctx) != etcdlock.ErrNotHeld || held.Remaining() != 0 || held.Token("/a") != 0 || held.Lease() != 0 || len(held.IsHolder()) != 1 {
 			t.Error("it holds something")
 		}
 		if held.Unlock(t.Context()) != etcdlock.ErrNotHeld || held.Refresh(t.Context()) != etcdlock.ErrNotHeld {

@@ -94,14 +94,7 @@ func (l *Lock) settings() (locker.Settings, error) {
 	if err := l.check(); err != nil {
 		return locker.Settings{}, err
 	}
-	s := locker.Settings{
-		Timing:  l.session.timing(),
-		Command: l.Command,
-		Log:     l.Logger,
-		OnWait:  l.OnWait,
-		OnRenew: l.OnRenew,
-	}
-	return complete(s)
+	return complete(locker.Settings{Timing: l.session.timing(), Command: l.Command, Log: l.Logger, OnWait: l.OnWait, OnRenew: l.OnRenew})
 }
 
 // complete checks settings and fills in the defaults.

@@ -138,7 +138,7 @@ func (s *Set) together(ctx context.Context, with Settings, unanswered *time.Time
 	}
 	var g queue.Group
 	for i, l := range s.lockers {
-		h := l.stand(ls, with.of(i), true)
+		h := l.stand(ls, s.of(with, i), true)
 		all, g = append(all, h), append(g, h.Contender)
 	}
 	unanswered.Reset(with.Connect)
@@ -168,12 +168,16 @@ func (s *Set) together(ctx context.Context, with Settings, unanswered *time.Time
 	return all, err
 }
 
-// of returns the settings of the i-th lock: a renewal is one of all.
-func (s Settings) of(i int) Settings {
-	if i > 0 {
-		s.OnRenew = nil
+// of returns the settings of the i-th lock: a renewal is one of all under one lease.
+func (s *Set) of(with Settings, i int) Settings {
+	if renewed := with.OnRenew; i > 0 && renewed != nil {
+		with.OnRenew = func() {
+			if t := s.Current(); t != nil && t.All[i].Lease != t.All[i-1].Lease {
+				renewed()
+			}
+		}
 	}
-	return s
+	return with
 }
 
 // oneByOne waits for one lock after another. Nothing runs under those that it has while it waits
@@ -203,7 +207,7 @@ func (s *Set) oneByOne(ctx context.Context, try bool, with Settings) ([]*holding
 // inOrder waits for one lock after another. It returns those that it has also with an error.
 func (s *Set) inOrder(ctx context.Context, try bool, with Settings) (all []*holding.Holding, err error) {
 	for i, l := range s.lockers {
-		h, err := l.Lock(ctx, Call{Try: try, Own: true}, with.of(i))
+		h, err := l.Lock(ctx, Call{Try: try, Own: true}, s.of(with, i))
 		if err != nil {
 			return all, err
 		}
