@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -43,8 +44,15 @@ func attestation(lease int64) (string, error) {
 		"user " + strconv.Itoa(os.Geteuid()) + "\nboot " + boot + "end\n", nil
 }
 
-// Attest writes the attestation, whole or not at all, and tells those who wait for one.
+// errNoLease says that a lock hangs on no lease, or on none that is known.
+var errNoLease = errors.New("no lease to attest anything of")
+
+// Attest writes the attestation, whole or not at all, and tells those who wait for one. Without a
+// lease (0), which every key has that was put by hand, it fails.
 func Attest(lease int64) error {
+	if lease == 0 {
+		return errNoLease
+	}
 	dir, err := rundir.Dir()
 	if err != nil {
 		return err
@@ -77,7 +85,7 @@ func Attest(lease int64) error {
 // on a lease.
 func Attested(lease int64) bool {
 	dir, err := rundir.Dir()
-	if err != nil {
+	if err != nil || lease == 0 {
 		return false
 	}
 	want, err := attestation(lease)

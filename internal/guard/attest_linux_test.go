@@ -102,6 +102,16 @@ func TestAttested(t *testing.T) {
 		t.Error("believed in a directory that everybody may write to")
 	}
 	os.Chmod(filepath.Dir(file), 0o700)
+	text, err := attestation(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "dead-0"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if Attest(0) == nil || Attested(0) {
+		t.Error("something is attested of keys that hang on no lease")
+	}
 	Forget(lease)
 	if _, err := os.Stat(file); err == nil {
 		t.Error("not forgotten")

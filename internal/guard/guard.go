@@ -71,7 +71,8 @@ const (
 	tooLateToStart // too little validity is left
 )
 
-// maxMessage bounds a packet. The largest has a key, an id and a list of endpoints in it.
+// maxMessage bounds a packet. The largest has the list of all locks, of up to 64 KiB, a key, an id
+// and a list of endpoints in it.
 const maxMessage = 128 << 10
 
 var errMessage = errors.New("guard: a message that makes no sense")
@@ -84,7 +85,7 @@ type Order struct {
 	// By how much sooner than ValidUntil everything may be killed; see validity.MaxAhead.
 	Ahead time.Duration
 	By    boottime.Instant // it must be started, or not at all
-	Lease int64            // that the lock hangs on
+	Lease int64            // that all locks hang on; 0: there are two
 	Env   []string         // to add to the environment of the command
 	// A descriptor for the command, which finds its number as Node.js does; 0: none.
 	Channel  int
