@@ -705,7 +705,7 @@ func TestEnvironmentIsTheCommands(t *testing.T) {
 		}
 		var got []string
 		for _, kv := range strings.Fields(p.stdout.String()) {
-			if !strings.HasPrefix(kv, "ETCD_LOCK_") && !strings.HasPrefix(kv, "ETCDLOCK_HELD_") {
+			if !strings.HasPrefix(kv, "ETCD_LOCK_") && !strings.HasPrefix(kv, "ETCDLOCK_HELD") {
 				got = append(got, kv)
 			}
 		}

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,12 @@ func TestBadInput(t *testing.T) {
 		{"key of a tail", nil, []string{"-k", "/a~tail", "true"}, 64, "another lock's line"},
 		{"key that is kept", nil, []string{"-k", "/a~runs", "true"}, 64, "~runs, which is kept"},
 		{"another key that is kept", nil, []string{"-k", "/a~since", "true"}, 64, "~since, which is kept"},
+		{"one key twice", nil, []string{"-k", "/x", "-k", "/y", "-k", "/x", "true"}, 64, `--key: "/x" is given twice`},
+		{"another key that is empty", nil, []string{"-k", "/x", "-k", "", "true"}, 64, "--key: the lock's key is empty"},
+		{"another key of a tail", nil, []string{"-k", "/x", "-k", "/a~tail", "true"}, 64, `"/a~tail" ends in ~tail`},
+		{"another key that is long", nil, []string{"-k", "/x", "-k", strings.Repeat("k", 4097), "true"}, 64, "4097 bytes"},
+		{"long keys", nil, append(longKeys(17), "true"), 64, "--key: 17 keys that take"},
+		{"long key in the variable", []string{"ETCD_LOCK_KEY=" + strings.Repeat("k", 4097)}, []string{"true"}, 64, "ETCD_LOCK_KEY: a key of 4097 bytes"},
 		{"id that is no UTF-8", nil, []string{"-k", "/x", "-i", "\xff", "true"}, 64, "--id"},
 		{"long id", nil, []string{"-k", "/x", "-i", strings.Repeat("i", 257), "true"}, 64, "--id"},
 		{"TTL 0", nil, []string{"-k", "/x", "-t", "0", "true"}, 64, `--ttl: a TTL of "0"`},
@@ -101,6 +108,14 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 	s.Empty(t)
+}
+
+// longKeys returns options for so many keys, as long as they can be.
+func longKeys(n int) (options []string) {
+	for i := range n {
+		options = append(options, "-k", fmt.Sprintf("%04096d", i))
+	}
+	return options
 }
 
 func TestHelpAndVersion(t *testing.T) {

@@ -81,15 +81,17 @@ func (o *options) findCommand() (string, error) {
 	return path, nil
 }
 
-// A holder has the lock.
+// A holder has the locks.
 type holder struct {
 	*locker
 	client   *clientv3.Client
-	lock     *etcdlock.Lock
-	held     *etcdlock.Held
-	work     context.Context         // ends when the lock is about to be lost
-	endWait  context.CancelCauseFunc // ends the wait for it
+	lock     contender
+	held     held                    // once acquired is closed
+	work     context.Context         // ends when one of the locks is about to be lost
+	endWait  context.CancelCauseFunc // ends the wait for them
 	run      *command
+	waits    chan struct{} // receives when one of the locks is waited for
+	acquired chan struct{} // closed when all are held
 	renewed  chan struct{} // receives after a renewal
 	since    time.Time
 	endpoint string // for the command's environment
@@ -123,6 +125,8 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	h := &holder{
 		locker:   l,
 		client:   client,
+		waits:    make(chan struct{}, 1),
+		acquired: make(chan struct{}),
 		renewed:  make(chan struct{}, 1),
 		endpoint: strings.Join(config.Endpoints, ","),
 	}
@@ -134,7 +138,7 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	return h, nil
 }
 
-// leave ends everything that the holder needed beside the lock.
+// leave ends everything that the holder needed beside the locks.
 func (h *holder) leave() {
 	h.run.close()
 	h.client.Close()
@@ -151,23 +155,19 @@ func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
 	return l.etcd.Config()
 }
 
-// lockIt waits for the lock.
+// lockIt waits for the locks.
 func (h *holder) lockIt(ctx context.Context) (err error) {
-	if h.lock, err = etcdlock.New(h.client, h.key, h.id, h.ttl); err != nil {
+	if h.lock, err = h.newContender(); err != nil {
 		return err
 	}
-	timing := h.lock.Session()
+	timing := h.lock.session()
 	timing.RefreshInterval, timing.Grace, timing.ConnectTimeout = h.refresh, h.grace, h.connectTimeout
 	timing.Margin = h.margin
 	if h.freeze {
 		timing.Grace = validity.NoGrace // in doubt, the end is not the lock's to announce
 	}
-	h.lock.Logger, h.lock.OnRenew = h.voice.logger(h.verbose), h.onRenew
-	if len(h.command) > 0 {
-		h.lock.Command = h.command[0]
-	}
 	caught := h.caught() // while that round trip is waited for
-	if err := h.lock.Prepare(ctx); err != nil {
+	if err := timing.Prepare(ctx); err != nil {
 		return h.explain(err)
 	}
 	<-caught // what kills us from here on would leave something in etcd
@@ -176,11 +176,26 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 		return h.explain(err)
 	}
 	h.work, h.since = h.held.Context(context.Background()), time.Now()
+	close(h.acquired)
 	return nil
 }
 
-// onRenew passes on that the lock is valid for longer.
+// onWait passes on that one of the locks is waited for.
+func (h *holder) onWait() {
+	select {
+	case h.waits <- struct{}{}:
+	default:
+	}
+}
+
+// onRenew passes on that the locks are valid for longer. Those of several that are there while the
+// next is waited for are renewed as well.
 func (h *holder) onRenew() {
+	select {
+	case <-h.acquired:
+	default:
+		return
+	}
 	h.run.extend(h.validUntil(), h.allowed())
 	select {
 	case h.renewed <- struct{}{}:
@@ -191,10 +206,10 @@ func (h *holder) onRenew() {
 // waitForIt waits for our turn.
 func (h *holder) waitForIt(ctx context.Context) (err error) {
 	if h.try {
-		h.held, err = h.lock.TryLock(ctx)
+		h.held, err = h.lock.acquire(ctx, true)
 		if errors.Is(err, etcdlock.ErrBusy) {
 			if done, _ := h.takeOver(ctx); done {
-				h.held, err = h.lock.TryLock(ctx)
+				h.held, err = h.lock.acquire(ctx, true)
 			}
 		}
 		return err
@@ -206,24 +221,22 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, h.wait, errTooLate)
 		defer cancel()
 	}
-	waiting := make(chan struct{})
-	h.lock.OnWait = sync.OnceFunc(func() { close(waiting) })
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	concurrently := []func(context.Context){h.takeOverWhenPossible, h.endIfNested}
 	if h.saysBusy() {
-		concurrently = append(concurrently, newWaitingLine(h.voice, h.client, h.key, os.Stderr).run)
+		concurrently = append(concurrently, h.newWaitingLine(os.Stderr).run)
 	}
-	for _, do := range concurrently {
-		wg.Go(func() {
-			select {
-			case <-waiting:
-				do(meanwhile)
-			case <-meanwhile.Done():
+	wg.Go(func() {
+		select {
+		case <-h.waits:
+			for _, do := range concurrently {
+				wg.Go(func() { do(meanwhile) })
 			}
-		})
-	}
-	h.held, err = h.lock.Lock(ctx)
+		case <-meanwhile.Done():
+		}
+	})
+	h.held, err = h.lock.acquire(ctx, false)
 	stop()
 	wg.Wait()
 	return err

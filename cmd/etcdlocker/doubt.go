@@ -30,7 +30,7 @@ func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 					return
 				}
 				if in {
-					h.voice.notef("lock %q is renewed, the command goes on", h.key)
+					h.voice.notef("%s %s renewed, the command goes on", h.keys.locks(), h.keys.form("is", "are"))
 				}
 				in = false
 				timer.Reset(begins)
@@ -38,7 +38,7 @@ func (h *holder) watchDoubt(quit <-chan struct{}) <-chan bool {
 				if !tell(true) {
 					return
 				}
-				h.voice.warnf("lock %q could not be renewed; the command stands still until it is, or dies in %v", h.key, h.grace)
+				h.voice.warnf("%s could not be renewed; the command stands still until %s, or dies in %v", h.keys.locks(), h.keys.form("it is", "they are"), h.grace)
 				in = true
 			}
 			select {

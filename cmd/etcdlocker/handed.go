@@ -14,27 +14,32 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
-// Names under which the command finds its lock. ETCD_LOCK_KEY and the like say the same, but are
-// also what etcdlocker reads: without these names they would steer an etcdlocker that the command
-// runs.
+// Names under which the command finds its locks. All but the list and the mode are about the first
+// key. ETCD_LOCK_KEY and the like say the same, but are also what etcdlocker reads: without these
+// names they would steer an etcdlocker that the command runs.
 const (
+	heldList  = "ETCDLOCK_HELD"
+	heldMode  = "ETCDLOCK_HELD_MODE"
 	heldKey   = "ETCDLOCK_HELD_KEY"
 	heldID    = "ETCDLOCK_HELD_ID"
 	heldRev   = "ETCDLOCK_HELD_REV"
 	heldLease = "ETCDLOCK_HELD_LEASE"
 )
 
-// environment is what the command may want to know of the lock, and what it needs of what is kept
+// environment is what the command may want to know of the locks, and what it needs of what is kept
 // from it.
 func (h *holder) environment() []string {
-	rev := strconv.FormatInt(h.held.Token(), 10)
+	key := h.keys[0]
+	rev := strconv.FormatInt(h.held.Token(key), 10)
 	env := []string{
-		heldKey + "=" + h.key,
+		heldList + "=" + h.keys.list(h.held.Token),
+		heldMode + "=" + exclusive,
+		heldKey + "=" + key,
 		heldID + "=" + h.id,
 		heldRev + "=" + rev,
 		heldLease + "=" + leaseName(h.held.Lease()),
 		endpoint.Held + "=" + h.endpoint,
-		"ETCD_LOCK_KEY=" + h.key,
+		"ETCD_LOCK_KEY=" + key,
 		"ETCD_LOCK_ID=" + h.id,
 		"ETCD_LOCK_REV=" + rev,
 		"ETCD_LOCK_HOST=" + h.endpoint,
@@ -58,31 +63,33 @@ func input(getenv func(string) string) func(string) string {
 	}
 }
 
-// endIfNested ends the wait for a lock that is held by an etcdlocker whose command, or something
-// that it has started, is this process: it would wait for itself.
+// endIfNested ends the wait if one of the locks is held by an etcdlocker whose command, or
+// something that it has started, is this process: it would wait for itself.
 func (h *holder) endIfNested(ctx context.Context) {
-	line, err := wire.ReadLine(ctx, h.client, h.key)
-	for ; isAway(err); line, err = wire.ReadLine(ctx, h.client, h.key) {
-		select {
-		case <-time.After(takeOverAgain):
-		case <-ctx.Done():
+	for _, key := range h.keys {
+		line, err := wire.ReadLine(ctx, h.client, key)
+		for ; isAway(err); line, err = wire.ReadLine(ctx, h.client, key) {
+			select {
+			case <-time.After(takeOverAgain):
+			case <-ctx.Done():
+				return
+			}
+		}
+		if err == nil && (isBelowGuard(line.Record) || handed(key, line)) {
+			h.endWait(&failure{
+				err:  fmt.Errorf("lock %q %w", key, errNested),
+				hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
+				code: h.code(errNested),
+			})
 			return
 		}
-	}
-	if err == nil && (isBelowGuard(line.Record) || handed(h.key, line)) {
-		h.endWait(&failure{
-			err:  fmt.Errorf("lock %q %w", h.key, errNested),
-			hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
-			code: h.code(errNested),
-		})
 	}
 }
 
 // handed reports whether the environment says that this lock is held, with that token under that
 // lease. In another etcd the token can be the same.
 func handed(key string, line wire.Line) bool {
-	return os.Getenv(heldKey) == key && os.Getenv(heldRev) == strconv.FormatInt(line.Token, 10) &&
-		os.Getenv(heldLease) == leaseName(line.Lease)
+	return os.Getenv(heldLease) == leaseName(line.Lease) && lists(os.Getenv(heldList), key, line.Token)
 }
 
 // leaseName is a lease as etcdctl shows it.

@@ -21,15 +21,15 @@ import (
 // releaseLimit bounds the release: when etcd does not answer, the lock frees itself after the TTL.
 const releaseLimit = 1500 * time.Millisecond
 
-// close releases the lock and leaves nothing in etcd.
+// close releases the locks and leaves nothing in etcd.
 func (h *holder) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
 	defer cancel()
-	return h.lock.Close(ctx)
+	return h.lock.close(ctx)
 }
 
-// release releases the lock after the work and says what came of it. It reports whether the lock
-// was lost.
+// release releases the locks after the work and says what came of it. It reports whether one of
+// them was lost.
 func (h *holder) release() (lost bool) {
 	lease := h.held.Lease()
 	err := h.close()
@@ -46,9 +46,9 @@ func (h *holder) release() (lost bool) {
 		h.sayLost(l)
 		return true
 	case errors.Is(err, etcdlock.ErrUnconfirmed):
-		h.voice.warnf("lock %q: etcd did not confirm the release, it frees itself within %v: %v%s", h.key, h.ttl, err, h.byProxy())
+		h.voice.warnf("%s: etcd did not confirm the release, %s within %v: %v%s", h.keys.locks(), h.keys.freeThemselves(), h.ttl, err, h.byProxy())
 	case err != nil:
-		h.voice.warnf("releasing lock %q: %v", h.key, err)
+		h.voice.warnf("releasing %s: %v", h.keys.locks(), err)
 	}
 	return false
 }
@@ -73,38 +73,41 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 	}
 	h.voice.errorf("%v", lost)
 	if lost.Reason.Forced() {
-		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", h.key+"/")
+		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", lost.Key+"/")
 	} else {
-		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran under the lock meanwhile", h.key)
+		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran under the lock meanwhile", lost.Key)
 	}
 }
 
-// holdOnly holds the lock without a command until a signal comes.
+// holdOnly holds the locks without a command until a signal comes.
 func (h *holder) holdOnly() int {
 	h.voice.flush()
-	go h.announce(h.held.Token()) // stdout may take nothing
+	go h.announce() // stdout may take nothing
 	sig := h.pause(nil)
 	lost := h.release()
 	switch {
 	case lost:
 		return exitLost
 	case sig != 0:
-		h.voice.errorf("stopped by %s; lock %q is released", signalName(sig), h.key)
+		h.voice.errorf("stopped by %s; %s", signalName(sig), h.keys.released())
 		return exitSignal + int(sig)
 	}
 	return exitLost
 }
 
-// announce prints the key and the token.
-func (h *holder) announce(token int64) {
+// announce prints each key and its token.
+func (h *holder) announce() {
 	takeFailedWrites()
-	if _, err := fmt.Println(plain.Word(h.key), token); err != nil {
-		h.voice.warnf("the key and the token cannot be written: %v", err)
+	for _, key := range h.keys {
+		if _, err := fmt.Println(plain.Word(key), h.held.Token(key)); err != nil {
+			h.voice.warnf("the key and the token cannot be written: %v", err)
+			return
+		}
 	}
 }
 
-// pause waits, holding the lock, until timer rings, the lock is lost, or a signal tells us to stop,
-// which it returns.
+// pause waits, holding the locks, until timer rings, one of them is lost, or a signal tells us to
+// stop, which it returns.
 func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	quit := make(chan struct{})
 	stop := make(chan syscall.Signal, 1)
@@ -119,7 +122,7 @@ func (h *holder) pause(timer <-chan time.Time) syscall.Signal {
 	return <-stop
 }
 
-// validUntil returns the instant at which somebody else may have the lock if no further renewal
+// validUntil returns the instant at which somebody else may have a lock if no further renewal
 // succeeds, or one up to 1 ms before it. Where this process stands still between two looks at the
 // clock, which would make that more, it looks again.
 func (h *holder) validUntil() (until boottime.Instant) {
@@ -134,14 +137,14 @@ func (h *holder) validUntil() (until boottime.Instant) {
 	return until
 }
 
-// supervise runs the command to its end and releases the lock.
+// supervise runs the command to its end and releases the locks.
 func (h *holder) supervise() int {
 	terminal := saveTerminal()
 	catch(h.signals, unix.SIGTSTP) // before there is a command that it would have to reach
 	watched, err := h.newPulsing()
 	if err != nil {
 		h.close()
-		return h.voice.fail(usagef("the lock was released", "cannot look after %q: %w", h.command[0], err), exitNoCommand)
+		return h.voice.fail(usagef(h.keys.wereReleased(), "cannot look after %q: %w", h.command[0], err), exitNoCommand)
 	}
 	run, err := h.start(watched)
 	if err != nil {
@@ -183,15 +186,16 @@ func (h *holder) supervise() int {
 	return h.finish(life, run)
 }
 
-// undead says that something may still run, and leaves the lock alone.
+// undead says that something may still run, and leaves the locks alone.
 func (h *holder) undead(run guard.Command) int {
-	h.voice.errorf("lock %q: %s could not be killed, so the lock is not released; it frees itself within %v of the last renewal",
-		h.key, names(run.Others()), h.ttl)
-	h.voice.hintf("processes of another user, or stuck in the kernel: end them by hand before the lock is free")
+	locksAre := h.keys.form("lock is", "locks are")
+	h.voice.errorf("%s: %s could not be killed, so the %s not released; %s within %v of the last renewal",
+		h.keys.locks(), names(run.Others()), locksAre, h.keys.freeThemselves(), h.ttl)
+	h.voice.hintf("processes of another user, or stuck in the kernel: end them by hand before the %s free", locksAre)
 	return exitNoCommand
 }
 
-// finish says how it ended, releases the lock unless the command may still run, and returns the
+// finish says how it ended, releases the locks unless the command may still run, and returns the
 // exit code.
 func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 	if life.Undead {
@@ -219,19 +223,19 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		if stop != 0 {
 			meanwhile = "told to stop by " + signalName(stop) + ", "
 		}
-		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and lock %q is released", meanwhile, life.Trouble.Why, h.key), exitUnwell)
+		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and %s", meanwhile, life.Trouble.Why, h.keys.released()), exitUnwell)
 	case stop != 0:
-		h.voice.errorf("stopped by %s, %s; lock %q is released", signalName(stop), theCommand, h.key)
+		h.voice.errorf("stopped by %s, %s; %s", signalName(stop), theCommand, h.keys.released())
 		return exitSignal + int(stop)
 	case life.Overdue:
-		h.voice.errorf("lock %q could not be renewed in time; the guard has killed the command, and the lock is released%s", h.key, h.byProxy())
+		h.voice.errorf("%s could not be renewed in time; the guard has killed the command, and the %s released%s", h.keys.locks(), h.keys.form("lock is", "locks are"), h.byProxy())
 		h.sayUnrenewed(nil)
 		return exitLost
 	case life.Unguarded:
 		return h.guardKilled()
 	case life.Status.Signaled():
 		sig := life.Status.Signal()
-		h.voice.errorf("the command died of %s; lock %q is released", signalName(sig), h.key)
+		h.voice.errorf("the command died of %s; %s", signalName(sig), h.keys.released())
 		return exitSignal + int(sig)
 	}
 	return life.Status.ExitStatus()
@@ -239,7 +243,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 
 // guardKilled says that the command was killed because its guard was, and returns the exit code.
 func (h *holder) guardKilled() int {
-	h.voice.errorf("%v; lock %q is released", guard.ErrKilled, h.key)
+	h.voice.errorf("%v; %s", guard.ErrKilled, h.keys.released())
 	h.voice.hintf("leave the process called %s alone: to stop the command, send TERM to etcdlocker", guard.Name)
 	return exitSignal + int(unix.SIGKILL)
 }

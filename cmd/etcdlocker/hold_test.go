@@ -22,14 +22,14 @@ func newTestHolder(t *testing.T, run guard.Command) *holder {
 	}
 	h := &holder{
 		locker: &locker{
-			options: &options{key: lock.Key(), ttl: ttl, grace: time.Second},
+			options: &options{keys: keys{lock.Key()}, ttl: ttl, grace: time.Second},
 			voice:   &voice{w: os.Stderr},
 			signals: make(chan os.Signal, 64),
 		},
-		lock: lock,
+		lock: single{lock},
 		run:  &command{path: "/bin/true", run: run},
 	}
-	if h.held, err = lock.Lock(etcdtest.Context(t)); err != nil {
+	if h.held, err = h.lock.acquire(etcdtest.Context(t), false); err != nil {
 		t.Fatal(err)
 	}
 	h.work = h.held.Context(context.Background())
@@ -56,7 +56,7 @@ func TestValidUntil(t *testing.T) {
 	if early > time.Millisecond {
 		t.Errorf("it is put %v earlier than it is, at best", early)
 	}
-	if err := h.lock.Unlock(context.Background()); err != nil {
+	if err := h.close(); err != nil {
 		t.Fatal(err)
 	}
 	if left := h.validUntil().Until(); left > 0 {

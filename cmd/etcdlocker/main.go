@@ -64,7 +64,7 @@ func (v *voice) fail(err error, code int) int {
 	return code
 }
 
-// A locker takes one lock and runs one command under it.
+// A locker takes one lock, or several, and runs one command under it.
 type locker struct {
 	*options
 	voice   *voice
@@ -83,7 +83,7 @@ func (l *locker) run() int {
 	if path == "" || l.unguarded {
 		l.launched.Close()
 	} else if err := l.launched.Lacks(); err != nil && !l.noTimers {
-		return l.voice.fail(l.noTimersFor(err, "; nothing was locked"), exitNoCommand)
+		return l.voice.fail(l.noTimersFor(err, "nothing was locked"), exitNoCommand)
 	}
 	ctx, stopped := l.untilStopped(context.Background())
 	h, err := l.acquire(ctx, path)
@@ -92,7 +92,7 @@ func (l *locker) run() int {
 			h.close()
 			h.leave()
 		}
-		l.voice.errorf("stopped by %s while waiting for lock %q", signalName(sig), l.key)
+		l.voice.errorf("stopped by %s while waiting for %s", signalName(sig), l.keys.locks())
 		return exitSignal + int(sig)
 	}
 	if err != nil {

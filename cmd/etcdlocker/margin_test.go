@@ -32,7 +32,7 @@ func TestMarginIsTight(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var said strings.Builder
-			o := &options{key: "/k", ttl: 4 * time.Second, refresh: 2 * time.Second, grace: time.Second}
+			o := &options{keys: keys{"/k"}, ttl: 4 * time.Second, refresh: 2 * time.Second, grace: time.Second}
 			h := &holder{locker: &locker{options: o, voice: &voice{w: &said}}, run: &command{path: "/bin/true"}}
 			h.run.of(&measuredCommand{measure: guard.Measure{WakeUp: tt.wakeUp}})
 			for range 3 {

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,7 +28,8 @@ import (
 type options struct {
 	help, version, verbose bool
 
-	key, id             string
+	keys                keys
+	id                  string
 	ttl, refresh, grace time.Duration // refresh and grace: the default filled in
 	try                 bool
 	wait                time.Duration // -1: for ever
@@ -74,7 +77,8 @@ type parser struct {
 	o      options
 
 	node, orphans, doubt                  string
-	key, id, ttl, refresh                 string
+	keys                                  []string
+	id, ttl, refresh                      string
 	grace, wait, hold, killAfter, connect string
 	conflict, watchdog                    string
 	embedded                              string
@@ -95,7 +99,7 @@ func newParser(getenv func(string) string) *parser {
 	f.BoolVarP(&p.o.help, "help", "h", false, "")
 	f.BoolVar(&p.o.version, "version", false, "")
 	f.BoolVarP(&p.o.verbose, "verbose", "v", false, "")
-	f.StringVarP(&p.key, "key", "k", "", "")
+	f.StringArrayVarP(&p.keys, "key", "k", nil, "")
 	f.StringVarP(&p.id, "id", "i", "", "")
 	f.StringVarP(&p.ttl, "ttl", "t", "", "")
 	f.StringVarP(&p.refresh, "refresh", "r", "", "")
@@ -133,7 +137,7 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 		return &p.o, nil
 	}
 	p.o.command = p.flags.Args()
-	for _, step := range []func() error{p.lock, p.times, p.life, p.pulse, p.server} {
+	for _, step := range []func() error{p.locks, p.holder, p.times, p.life, p.pulse, p.server} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -151,13 +155,41 @@ func (p *parser) text(flag, value, variable string) given {
 	return given{"--" + flag, value}
 }
 
-func (p *parser) lock() error {
-	key := p.text("key", p.key, "ETCD_LOCK_KEY")
-	switch {
-	case key.value == "" && p.flags.Changed("key"):
-		return usagef("give it at least one byte", "--key: the lock's key is empty")
-	case key.value == "":
+// mostListed bounds the list of the locks in the environment of the command.
+const mostListed = 64 << 10
+
+func (p *parser) locks() error {
+	name := "--key"
+	if p.o.keys = p.keys; len(p.keys) == 0 {
+		name = "ETCD_LOCK_KEY"
+		if key := p.getenv(name); key != "" {
+			p.o.keys = keys{key}
+		}
+	}
+	if len(p.o.keys) == 0 {
 		return usagef("name it with -k, or in ETCD_LOCK_KEY, where that of an etcdlocker above this one does not count", "no key: which lock is meant?")
+	}
+	slices.Sort(p.o.keys)
+	for i, key := range p.o.keys {
+		if err := checkKey(given{name, key}); err != nil {
+			return err
+		}
+		if i > 0 && key == p.o.keys[i-1] {
+			return usagef("name each lock once", "--key: %q is given twice", key)
+		}
+	}
+	list := p.o.keys.list(func(string) int64 { return math.MaxInt64 })
+	if len(list) > mostListed {
+		return usagef("use fewer or shorter ones", "--key: %d keys that take %d bytes together, as the command finds them, at most %d are possible",
+			len(p.o.keys), len(list), mostListed)
+	}
+	return nil
+}
+
+func checkKey(key given) error {
+	switch {
+	case key.value == "":
+		return usagef("give it at least one byte", "%s: the lock's key is empty", key.name)
 	case len(key.value) > etcdlock.MaxKeyBytes:
 		return usagef("use a shorter one, a digest of it for example", "%s: a key of %d bytes, at most %d are possible",
 			key.name, len(key.value), etcdlock.MaxKeyBytes)
@@ -165,8 +197,10 @@ func (p *parser) lock() error {
 		return usagef("choose another end", "%s: %q ends in %s, which is kept for another lock's line",
 			key.name, key.value, wire.ReservedEnd(key.value))
 	}
-	p.o.key = key.value
+	return nil
+}
 
+func (p *parser) holder() error {
 	id := p.text("id", p.id, "ETCD_LOCK_ID")
 	if id.value == "" {
 		host, err := os.Hostname()

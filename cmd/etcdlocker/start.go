@@ -13,7 +13,7 @@ import (
 )
 
 // errNoTime says that the command could not be ended in time if it was started.
-var errNoTime = errors.New("too little of its validity was left to start the command")
+var errNoTime = errors.New("too little of the validity was left to start the command")
 
 // A stopped error says that a signal told us to stop before the command had started.
 type stopped syscall.Signal
@@ -91,7 +91,7 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 		return h.undead(run)
 	case errors.Is(err, errNoTime):
 		if !h.release() {
-			h.voice.errorf("lock %q: %v", h.key, err)
+			h.voice.errorf("%s: %v", h.keys.locks(), err)
 		}
 		return exitLost
 	case errors.Is(err, guard.ErrKilled):
@@ -101,7 +101,7 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 		return h.guardKilled()
 	case errors.As(err, &told):
 		h.close()
-		h.voice.errorf("%v; lock %q is released", err, h.key)
+		h.voice.errorf("%v; %s", err, h.keys.released())
 		return exitSignal + int(told)
 	}
 	h.close()
@@ -111,18 +111,18 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 func (h *holder) explainStart(err error) error {
 	switch {
 	case errors.Is(err, guard.ErrNoTimers):
-		return h.noTimersFor(err, "; the lock was released")
+		return h.noTimersFor(err, h.keys.wereReleased())
 	case errors.Is(err, guard.ErrLowest):
-		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); the lock was released", "cannot run %q: %w", h.program(), err)
+		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); "+h.keys.wereReleased(), "cannot run %q: %w", h.program(), err)
 	}
 	if (errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError))) && !errors.Is(err, unix.E2BIG) {
-		return usagef("each command has a guard, a process that needs /proc and must be left alone; the lock was released", "no guard for %q: %w", h.program(), err)
+		return usagef("each command has a guard, a process that needs /proc and must be left alone; "+h.keys.wereReleased(), "no guard for %q: %w", h.program(), err)
 	}
-	return usagef(hintOfStart(err)+"the lock was released", "cannot run %q: %w", h.program(), err)
+	return usagef(hintOfStart(err)+h.keys.wereReleased(), "cannot run %q: %w", h.program(), err)
 }
 
 // noTimersFor says what can be done where the kernel refuses the guard's timers, and what was done.
 func (l *locker) noTimersFor(err error, done string) error {
-	return usagef("raise the limit (ulimit -i), or accept with --no-kernel-timers that the command runs on if etcdlocker and its guard are both stopped"+done,
+	return usagef("raise the limit (ulimit -i), or accept with --no-kernel-timers that the command runs on if etcdlocker and its guard are both stopped; "+done,
 		"cannot run %q: %w", l.program(), err)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/guard"
 )
 
-// takeOverWhenPossible takes the lock from a holder on this machine that crashes, or has crashed,
+// takeOverWhenPossible takes the locks from holders on this machine that crash, or have crashed,
 // until ctx is done.
 func (h *holder) takeOverWhenPossible(ctx context.Context) {
 	guard.OnAttestation(ctx, func() {
@@ -40,13 +40,25 @@ func isAway(err error) bool {
 // takeOverAgain is the time between two tries to find out what etcd knows.
 const takeOverAgain = 300 * time.Millisecond
 
-// takeOver ends the lease of a holder that is gone, if it is attested that nothing of its command
-// is left: by its guard, or by itself where etcd did not confirm the release. Everybody else's
-// lease runs out by itself.
+// takeOver ends the leases of holders that are gone, if it is attested that nothing of their
+// commands is left: by the guard, or by the holder itself where etcd did not confirm the release.
+// Everybody else's lease runs out by itself. It reports whether it has ended one, and returns the
+// first error.
 func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, h.connectTimeout)
 	defer cancel()
-	resp, err := h.client.Get(ctx, h.key)
+	for _, key := range h.keys {
+		took, failed := h.takeOverOne(ctx, key)
+		if done = done || took; err == nil {
+			err = failed
+		}
+	}
+	return done, err
+}
+
+// takeOverOne is takeOver for one of the locks.
+func (h *holder) takeOverOne(ctx context.Context, key string) (done bool, err error) {
+	resp, err := h.client.Get(ctx, key)
 	if err != nil || len(resp.Kvs) == 0 || !guard.Attested(resp.Kvs[0].Lease) {
 		return false, err
 	}
@@ -56,6 +68,6 @@ func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	guard.Forget(lease)
-	h.voice.notef("the last holder of lock %q is gone, and nothing of its command is left: not waiting for its TTL", h.key)
+	h.voice.notef("the last holder of lock %q is gone, and nothing of its command is left: not waiting for its TTL", key)
 	return true, nil
 }

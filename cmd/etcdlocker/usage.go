@@ -2,8 +2,8 @@ package main
 
 const usage = `Usage: etcdlocker [options] [--] [command [argument...]]
 
-Acquires a distributed lock on etcd, runs a command while holding it, and releases it when the command has ended.
-Without a command it holds the lock until a signal comes, and prints the key and the fencing token.
+Acquires a distributed lock on etcd, or several, runs a command while holding it, and releases it when the command has
+ended. Without a command it holds the lock until a signal comes, and prints the key and the fencing token.
 
 The command never runs when its lock may belong to somebody else: if the lease cannot be renewed in time, the command
 and everything it started are asked to end and then killed, all before the lock can go to another holder. On Linux a guard
@@ -12,7 +12,8 @@ process does so when etcdlocker itself is killed or stopped.
 Options end at the first argument that is not an option, or at --. Each may also come from the variable in brackets.
 
 The lock:
-  -k, --key KEY           the lock's key in etcd, any bytes, required [ETCD_LOCK_KEY]
+  -k, --key KEY           the lock's key in etcd, any bytes, required; can be given again: all these locks are held, and
+                          taken in the order of their keys [ETCD_LOCK_KEY, one key]
   -i, --id ID             what others see of the holder; default: the host name [ETCD_LOCK_ID]
   -t, --ttl SECONDS       how long the lock outlives a holder that is gone; whole seconds; default 15 [ETCD_LOCK_TTL]
   -r, --refresh SECONDS   time between renewals; default TTL/2 [ETCD_LOCK_REFRESH]
@@ -73,16 +74,17 @@ etcd:
 A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone counts seconds.
 
 The command finds the lock in its environment: ETCDLOCK_HELD_KEY, ETCDLOCK_HELD_ID, ETCDLOCK_HELD_REV (the fencing
-token), ETCDLOCK_HELD_LEASE (in hex) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and endpoints also as
-ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV and ETCD_LOCK_HOST. An etcdlocker that the command runs takes neither key nor
-id from there, and the host only before the default. CMD of --pulse-cmd finds these, and the command's process id in
-ETCD_LOCK_PID.
+token), ETCDLOCK_HELD_LEASE (in hex), ETCDLOCK_HELD_MODE (exclusive) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and
+endpoints also as ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV and ETCD_LOCK_HOST. If there are several locks, sorted by
+key, these are the first one's. ETCDLOCK_HELD lists all in JSON: [{"key":"/a","token":48213,"mode":"exclusive"}]. A key
+that is not UTF-8 is there as key_base64. An etcdlocker that the command runs takes neither key nor id from there, and
+the host only before the default. CMD of --pulse-cmd finds these, and the command's process id in ETCD_LOCK_PID.
 
 Exit codes:
   the command's   it ended by itself
   128+N           it died of signal N, or etcdlocker was told to stop by TERM, INT, QUIT or HUP
   1               the lock could not be acquired
-  2               the lock was lost
+  2               the lock was lost, or one of them
   3               the command could not be started, or could not be proved dead
   4               the command gave no sign of life in time, or a wrong one
   64              usage

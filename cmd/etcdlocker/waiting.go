@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,16 +14,19 @@ import (
 )
 
 // A waitingLine tells who holds the lock that is waited for: one line that is kept up to date while
-// this process has a terminal, else one plain line.
+// this process has a terminal, else one plain line for each lock that is waited for.
 type waitingLine struct {
 	voice    *voice
 	client   *clientv3.Client
-	key      string
-	terminal *os.File // nil: none, or one on which nothing can be erased
+	keys     keys
+	waits    <-chan struct{} // receives when a lock is waited for, maybe another one than before
+	terminal *os.File        // nil: none, or one on which nothing can be erased
+
+	told string // the key that the last plain line was about
 }
 
-func newWaitingLine(v *voice, client *clientv3.Client, key string, stderr *os.File) *waitingLine {
-	w := &waitingLine{voice: v, client: client, key: key}
+func (h *holder) newWaitingLine(stderr *os.File) *waitingLine {
+	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, waits: h.waits}
 	if kind := os.Getenv("TERM"); kind != "" && kind != "dumb" && term.IsTerminal(int(stderr.Fd())) {
 		w.terminal = stderr
 	}
@@ -32,7 +36,8 @@ func newWaitingLine(v *voice, client *clientv3.Client, key string, stderr *os.Fi
 // run tells until ctx is done.
 func (w *waitingLine) run(ctx context.Context) {
 	defer w.voice.setStatus("")
-	tick := time.NewTicker(time.Second)
+	const again = time.Second
+	tick := time.NewTicker(again)
 	defer tick.Stop()
 	for said, silent := false, false; ; {
 		switch front := w.terminal != nil && inForeground(); {
@@ -44,22 +49,28 @@ func (w *waitingLine) run(ctx context.Context) {
 			silent = !said
 		}
 		if said && w.terminal == nil {
-			return
+			tick.Stop()
 		}
 		select {
 		case <-tick.C:
+		case <-w.waits:
+			said = false
+			tick.Reset(again)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// say says it once. That etcd does not answer is said for the time being, unless it was, and say
-// returns false.
+// say says it once for each lock. That etcd does not answer is said for the time being, unless it
+// was, or another lock was waited for before, and say returns false.
 func (w *waitingLine) say(ctx context.Context, silent bool) bool {
-	line, known := w.describe(ctx)
-	if ctx.Err() == nil && (known || !silent) {
+	line, key := w.describe(ctx)
+	known := key != ""
+	silent = silent || w.told != ""
+	if ctx.Err() == nil && (known && key != w.told || !known && !silent) {
 		w.voice.notef("%s", line)
+		w.told = key
 	}
 	return known
 }
@@ -77,19 +88,27 @@ func (w *waitingLine) show(ctx context.Context) {
 	w.voice.setStatus(line)
 }
 
-// describe says who holds the lock, since when, and where we stand, if etcd answers.
-func (w *waitingLine) describe(ctx context.Context) (says string, known bool) {
-	s := fmt.Sprintf("waiting for lock %q", w.key)
+// describe says who holds the lock that is waited for, since when, and where we stand, and returns
+// its key, if etcd answers.
+func (w *waitingLine) describe(ctx context.Context) (says, key string) {
+	s := "waiting for " + w.keys.locks() + ": "
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	line, err := wire.ReadLine(ctx, w.client, w.key)
-	if err != nil {
-		return s + ": etcd does not answer at the moment", false
+	var line wire.Line
+	for _, key = range w.keys { // the first one that is not ours yet
+		var err error
+		if line, err = wire.ReadLine(ctx, w.client, key); err != nil {
+			return s + "etcd does not answer at the moment", ""
+		}
+		if !isOurs(line) {
+			break
+		}
 	}
+	quoted := strconv.Quote(key)
 	if line.Held {
-		s += fmt.Sprintf(": held by %q", line.Holder)
+		s += w.keys.form("", quoted+" is ") + fmt.Sprintf("held by %q", line.Holder)
 	} else {
-		s += ": the next in line is about to get it"
+		s += "the next in line is about to get " + w.keys.form("it", quoted)
 	}
 	if since := line.Record.Since; !since.IsZero() {
 		s += fmt.Sprintf(" since %s (%v)", since.Local().Format("15:04:05"), time.Since(since).Round(time.Second))
@@ -100,5 +119,10 @@ func (w *waitingLine) describe(ctx context.Context) (says string, known bool) {
 			s += " or later"
 		}
 	}
-	return s, true
+	return s, key
+}
+
+// isOurs reports whether this process holds the lock of a line.
+func isOurs(line wire.Line) bool {
+	return line.Held && line.Ahead(os.Getpid()) == 0 && line.Record.PID == os.Getpid()
 }

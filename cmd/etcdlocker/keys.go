@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// keys are those of all locks that are to be held, sorted.
+type keys []string
+
+// mostNamed is how many keys a message names.
+const mostNamed = 3
+
+// locks names the locks for a message: lock "/a", or locks "/a" and "/b".
+func (k keys) locks() string {
+	var named []string
+	for _, key := range k[:min(len(k), mostNamed)] {
+		named = append(named, strconv.Quote(key))
+	}
+	if more := len(k) - mostNamed; more > 0 {
+		named = append(named, fmt.Sprintf("%d more", more))
+	}
+	last := len(named) - 1
+	if last == 0 {
+		return "lock " + named[0]
+	}
+	return "locks " + strings.Join(named[:last], ", ") + " and " + named[last]
+}
+
+// form returns the words of a message that fit one lock, or those that fit several.
+func (k keys) form(one, several string) string {
+	if len(k) == 1 {
+		return one
+	}
+	return several
+}
+
+// released says that the locks are released.
+func (k keys) released() string { return k.locks() + k.form(" is", " are") + " released" }
+
+// wereReleased says the same in a hint, which names no key.
+func (k keys) wereReleased() string { return k.form("the lock was", "the locks were") + " released" }
+
+// freeThemselves says that locks that are not released go with their lease.
+func (k keys) freeThemselves() string { return k.form("it frees itself", "they free themselves") }
+
+// exclusive is the mode in which locks are held.
+const exclusive = "exclusive"
+
+// A heldLock is one of the locks in the list that the command finds in its environment.
+type heldLock struct {
+	Key       string `json:"key,omitempty"`
+	KeyBase64 []byte `json:"key_base64,omitempty"` // instead, where the key is not UTF-8
+	Token     int64  `json:"token"`
+	Mode      string `json:"mode"`
+}
+
+// list returns the list of the locks.
+func (k keys) list(token func(key string) int64) string {
+	var locks []heldLock
+	for _, key := range k {
+		one := heldLock{Key: key, Token: token(key), Mode: exclusive}
+		if !utf8.ValidString(key) {
+			one.Key, one.KeyBase64 = "", []byte(key)
+		}
+		locks = append(locks, one)
+	}
+	var list bytes.Buffer
+	encoder := json.NewEncoder(&list)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(locks); err != nil {
+		panic(err) // strings and numbers can always be encoded
+	}
+	return strings.TrimSpace(list.String())
+}
+
+// lists reports whether such a list has a lock with a token.
+func lists(list, key string, token int64) bool {
+	var locks []heldLock
+	if json.Unmarshal([]byte(list), &locks) != nil {
+		return false
+	}
+	return slices.ContainsFunc(locks, func(l heldLock) bool {
+		return l.Token == token && (l.Key == key || string(l.KeyBase64) == key)
+	})
+}
