@@ -52,6 +52,7 @@ func TestDetectors(t *testing.T) {
 		{"waits too long", "network silent; processors busy", "death: "},
 		{"needs no timers", "etcdlocker stopped; no kernel timers", "refusal: "},
 		{"logs in once", "etcd forgets all tokens", "loss: "},
+		{firstAlone, "command killed; several keys", "locks: "},
 	}
 	var trials sync.WaitGroup
 	turns := make(chan struct{}, max(options.Parallel, 1))
@@ -85,15 +86,22 @@ func TestDetectors(t *testing.T) {
 	trials.Wait()
 }
 
-// unguarded is the defect of an etcdlocker whose guard is never started.
-const unguarded = "has no guard"
+// The defects of an etcdlocker whose guard is never started, and of one that takes only the first
+// of several locks.
+const (
+	unguarded  = "has no guard"
+	firstAlone = "takes the first lock alone"
+)
 
 // broken is a locker with a defect.
 func broken(defect string) Locker {
-	if defect == unguarded {
+	if options, is := map[string]func([]string) []string{
+		unguarded:  func(all []string) []string { return append(all, "--unguarded") },
+		firstAlone: func([]string) []string { return nil },
+	}[defect]; is {
 		real := programs.Etcdlocker
 		return Locker{Name: defect, ours: true, Command: func(j Job) *exec.Cmd {
-			j.Options = append(j.Options, "--unguarded")
+			j.Options = options(j.Options)
 			return real.Command(j)
 		}}
 	}

@@ -27,6 +27,7 @@ func (t *trial) judge() {
 		return
 	}
 	t.judgeOverlap()
+	t.judgeSets()
 	t.judgeHistories()
 	if len(t.result.Problems) > 0 && t.tooBusy() {
 		t.result.Unpromised, t.result.Problems = t.result.Problems, nil
@@ -118,7 +119,14 @@ func (t *trial) judgeOverlap() {
 		t.require(err)
 		t.problem("overlap: not dead yet: %s", strings.TrimSpace(string(accused)))
 	}
-	standings, holdings, err := t.line.seen()
+	for _, l := range t.lines() {
+		t.judgePlaces(l)
+	}
+}
+
+// judgePlaces: no command whose place in a line was gone.
+func (t *trial) judgePlaces(l *line) {
+	standings, holdings, err := l.seen()
 	t.require(err)
 	for _, h := range holdings {
 		for _, s := range standings {
@@ -338,8 +346,12 @@ func (t *trial) judgeLeftovers() {
 		words, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		t.problem("left: process %d, %q", pid, words)
 	}
-	standings, _, err := t.line.seen()
-	t.require(err)
+	var standings []standing
+	for _, l := range t.lines() {
+		some, _, err := l.seen()
+		t.require(err)
+		standings = append(standings, some...)
+	}
 	within := 2 * time.Second
 	if slices.ContainsFunc(t.players(), func(p *player) bool {
 		return !p.hasEnded() || p.status() != 0 || strings.Contains(p.stderr.String(), unconfirmed)

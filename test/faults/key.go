@@ -64,18 +64,20 @@ func deletesKey(t *trial) func() {
 	if !t.spec.Locker.ours {
 		return t.deletesPlace(t.holder) // there is no other key
 	}
-	t.operate(func(ctx context.Context) error { return t.remove(ctx, t.key) })
+	t.operate(func(ctx context.Context) error { return t.remove(ctx, t.struck().key) })
 	return nil
 }
 
 // putsKey is an operator who keeps all others out, until he takes his key away.
 func putsKey(t *trial) func() {
 	t.operate(func(ctx context.Context) error {
-		_, err := t.client.Put(ctx, t.key, "an operator")
+		_, err := t.client.Put(ctx, t.struck().key, "an operator")
 		return err
 	})
 	return func() {
-		if !t.await(settleWithin, func() bool { return t.asking(func(ctx context.Context) error { return t.remove(ctx, t.key) }) == nil }) {
+		if !t.await(settleWithin, func() bool {
+			return t.asking(func(ctx context.Context) error { return t.remove(ctx, t.struck().key) }) == nil
+		}) {
 			t.problem("the operator's key could not be taken away")
 		}
 	}

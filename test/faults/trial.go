@@ -45,6 +45,7 @@ type trial struct {
 	holder   *player
 	waiters  []*player
 	line     *line
+	second   *line // for another lock, which all take as well; nil: there is none
 	ledger   *ledger
 	shift    time.Duration // of the holder's clock, since shiftedAt
 	through  int           // the member that the holder renews through, where it knows just one
@@ -276,7 +277,11 @@ func (t *trial) lives(p *player) (lives []beat.Life) {
 
 // standingOf returns a player's place in line.
 func (t *trial) standingOf(p *player) (standing, bool) {
-	s, ok := t.line.of(p.name, slices.Index(t.players(), p))
+	in := t.line
+	if p == t.holder {
+		in = t.struck()
+	}
+	s, ok := in.of(p.name, slices.Index(t.players(), p))
 	if _, alone := t.alone(); alone && !ok {
 		t.problem("%s is not in line", p.name) // in a pair the other fault can have seen to that
 	}
@@ -376,8 +381,8 @@ func (t *trial) clear() {
 	if t.ledger != nil {
 		t.ledger.close()
 	}
-	if t.line != nil {
-		t.line.close()
+	for _, l := range t.lines() {
+		l.close()
 	}
 	os.RemoveAll(t.dir)
 }
