@@ -163,6 +163,25 @@ func TestSetWaits(t *testing.T) {
 	}
 }
 
+// TestSetWaitsOnATerminal: there the line is about the lock that is waited for now.
+func TestSetWaitsOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	one, two := locker(t, s.Endpoint(), "-k", "/set-line/a", "-i", "one"), locker(t, s.Endpoint(), "-k", "/set-line/b", "-i", "two")
+	held(t, s.Client(t), "/set-line/a")
+	held(t, s.Client(t), "/set-line/b")
+	waiter := onTerminal(t, 200, s.Endpoint(), append(keysOf("/set-line/b", "/set-line/a"), "echo", "ran")...)
+	const says = `etcdlocker: waiting for locks "/set-line/a" and "/set-line/b": `
+	waiter.says(waiter.stdout, says+`"/set-line/a" is held by "one" since `)
+	one.signal(syscall.SIGTERM)
+	waiter.says(waiter.stdout, says+`"/set-line/b" is held by "two" since `)
+	two.signal(syscall.SIGTERM)
+	code, shown := waiter.code(), waiter.stdout.String()
+	if code != 0 || !strings.HasSuffix(shown, "\r\x1b[Kran\r\n") || strings.Count(shown, "\n") != 1 {
+		t.Errorf("exit code %d, it shows %q", code, shown)
+	}
+}
+
 // TestSetTries: who tries, or whose time is over, has none of the locks, and says which was not
 // free.
 func TestSetTries(t *testing.T) {
