@@ -29,6 +29,11 @@
 // that loses its place (etcd away for longer than the TTL, an operator's hand) takes a new one at
 // the end.
 //
+// # Shared locks
+//
+// With [Lock.Mode] set to [Shared] a contender has the lock together with others who share it, and
+// with nobody who does not: readers and writers, first come first served.
+//
 // # Many locks
 //
 // Each [Lock] that [New] returns has a lease of its own, which is renewed while it waits or is
@@ -44,7 +49,7 @@
 // # Fencing
 //
 // [Held.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder
-// to holder within one history of the cluster. A store that remembers the largest token it has seen
+// to holder within one history of the cluster; what holds of a lock that is shared is at [Shared]. A store that remembers the largest token it has seen
 // and refuses smaller ones is safe even from what no lock can prevent. An etcd transaction needs no
 // memory: guard it with [Held.IsHolder].
 //

@@ -42,7 +42,7 @@ type BusyError struct {
 // Error says who has the lock.
 func (e *BusyError) Error() string {
 	if !e.held {
-		return fmt.Sprintf("lock %q is not free: somebody stands in line for it", e.Key)
+		return fmt.Sprintf("lock %q is not free: somebody shares it, or stands in line for it", e.Key)
 	}
 	return fmt.Sprintf("lock %q is held by %q", e.Key, e.Holder)
 }

@@ -38,8 +38,15 @@ func (h *Held) Context(parent context.Context) context.Context {
 	return c.Context(parent)
 }
 
-// Token returns the fencing token: the ModRevision that the lock's key got when it became ours.
-// Tokens grow from holder to holder. It says nothing of whether the lock is still held.
+// Mode returns how the lock is held.
+func (h *Held) Mode() Mode {
+	c := h.holding()
+	return modeOf(c != nil && c.Place.Shared)
+}
+
+// Token returns the fencing token: the ModRevision that the lock's key got when it became ours. Of
+// a lock that is held [Shared] it is a revision at which it was. Tokens grow from holder to holder,
+// not among those who share the lock. It says nothing of whether the lock is still held.
 func (h *Held) Token() int64 {
 	if c := h.holding(); c != nil {
 		return c.Token()
@@ -49,7 +56,7 @@ func (h *Held) Token() int64 {
 
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this
 // holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the
-// lock while it is there, be it one of our locks or a Mutex of etcd's. After the lock has gone to
+// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it. After the lock has gone to
 // somebody else etcd refuses such a transaction, however late it arrives. Once Unlock was called,
 // what it returns never holds.
 func (h *Held) IsHolder() clientv3.Cmp {
@@ -59,6 +66,8 @@ func (h *Held) IsHolder() clientv3.Cmp {
 		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
 	case c.HasLeft():
 		return clientv3.Compare(clientv3.ModRevision(c.Place.Key), "<", 0)
+	case c.Place.Shared:
+		return clientv3.Compare(clientv3.CreateRevision(c.Place.Key), "=", c.Created())
 	}
 	return clientv3.Compare(clientv3.ModRevision(c.Place.Key), "=", c.Token())
 }

@@ -23,6 +23,10 @@ type Lock struct {
 	// name. Only the last element of a path is used.
 	Command string
 
+	// Mode says how the lock is to be held. What is held already stays as it is: Lock refuses to
+	// return it for another mode.
+	Mode Mode
+
 	// Logger gets debug and warning messages. Nil means none. Lock writes some of them itself, and
 	// waits for a Logger that blocks. The others are written by a goroutine of their own.
 	Logger *slog.Logger

@@ -65,7 +65,7 @@ func NewSession(client *clientv3.Client, ttl time.Duration) (*Session, error) {
 }
 
 func newSession(client *clientv3.Client, ttl time.Duration, isShared bool) (*Session, error) {
-	if err := errors.Join(checkClient(client), checkTTL(ttl)); err != nil {
+	if err := errors.Join(session.CheckClient(client), locker.CheckTTL(ttl)); err != nil {
 		return nil, err
 	}
 	return &Session{TTL: ttl, inner: session.New(client, isShared)}, nil
@@ -110,7 +110,7 @@ func (s *Session) Prepare(ctx context.Context) error {
 	if s.only != nil {
 		return s.only.Prepare(ctx)
 	}
-	set, err := complete(locker.Settings{Timing: s.timing(), Log: s.Logger})
+	set, err := locker.Settings{Timing: s.timing(), Log: s.Logger}.Complete()
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (s *Set) lock(ctx context.Context, try bool) (*HeldSet, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	with, err := complete(locker.Settings{Timing: s.session.timing(), Command: s.Command, Log: s.Logger, OnWait: s.OnWait, OnRenew: s.OnRenew})
+	with, err := locker.Settings{Timing: s.session.timing(), Command: s.Command, Log: s.Logger, OnWait: s.OnWait, OnRenew: s.OnRenew}.Complete()
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,8 @@ type extent struct {
 	quickTurns             int // of each of ten that hold 0; five rounds have 5,000 hand-overs
 	settle, watched        time.Duration
 	locks, refreshes       int
+	sharing                int // who share a lock beside one
+	woken, wakes           int // who are woken at once, and how often
 	growth                 growth
 }
 
@@ -30,11 +32,13 @@ var (
 	full = extent{
 		alone: 1000, floor: 200, commands: 15, tenTurns: 101, twoTurns: 505, quickTurns: 105,
 		settle: time.Second, watched: 4 * time.Second, locks: 10_000, refreshes: 3,
+		sharing: 1000, woken: 100, wakes: 20,
 		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, rushes: 5, arrivals: 40, handOvers: 200, hold: 5 * time.Millisecond},
 	}
 	quick = extent{
 		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 6,
 		settle: 400 * time.Millisecond, watched: 400 * time.Millisecond, locks: 50, refreshes: 1,
+		sharing: 20, woken: 10, wakes: 2,
 		growth: growth{sizes: []int{5, 20, 40}, rushes: 2, arrivals: 2, handOvers: 60, hold: time.Millisecond},
 	}
 )
@@ -253,6 +257,8 @@ func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 	onOne = []measurement{
 		x.uncontended(one, atLeast(0.95)),
 		x.set(one, atLeast(0.77)),
+		x.share(one),
+		x.wake(one),
 		x.ten(one, atMost(0.6), atMost(1.25)),
 		x.two(one, atMost(0.1), atMost(0.1)),
 		x.rates(one, atLeast(5)),

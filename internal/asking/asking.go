@@ -105,17 +105,17 @@ func outcome(r message.Request, err error) message.Outcome {
 // request sends a request in the way that its kind needs. Repeated says that one try at least has
 // an unknown outcome.
 func (s *Sender) request(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
-	switch r.Name {
-	case message.AcquireIfFree, message.AcquireOrJoin:
+	switch {
+	case r.Joins():
 		return s.Join(ctx, func(again bool) *pb.TxnRequest { return translate.Txn(s.Place, r, again) })
-	case message.Claim, message.ClaimBehindHolder, message.ClaimOldest:
-		return s.rewriteWithSpace(ctx, r)
-	case message.ReadLine, message.ReadFar:
+	case r.Name == message.ReadLine, r.Name == message.ReadFar:
 		resp, err = s.Lease.Read(ctx, translate.Txn(s.Place, r, false))
 		return resp, false, err
-	case message.ReadBusy, message.ReadNewest, message.ReadHistory, message.ReadState, message.ReadTail, message.ReadWritten:
+	case translate.IsRead(s.Place, r):
 		resp, err = s.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(s.Place, r, false))
 		return resp, false, err
+	case r.Claims():
+		return s.rewriteWithSpace(ctx, r)
 	}
 	return s.Rewrite(ctx, r)
 }
@@ -276,7 +276,7 @@ func (s *Sender) older(ctx context.Context, than int64) (newest *mvccpb.KeyValue
 		for i := range resp.Responses {
 			kvs = append(kvs, wire.KeysOf(resp, i)...)
 		}
-		if newest = translate.NewestOlder(s.Place.Lock, kvs, than); newest != nil {
+		if newest = translate.NewestOlder(s.Place, kvs, than); newest != nil {
 			return newest, nil
 		}
 		named = named[len(some):]

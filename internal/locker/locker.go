@@ -6,22 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/session"
 )
-
-// Settings are a Lock's fields and its Session's as they were when a method read them, with the
-// defaults filled in.
-type Settings struct {
-	lease.Timing
-	Command         string
-	Log             *slog.Logger
-	OnWait, OnRenew func() // or nil
-}
 
 // A Locker is one contender for a lock.
 type Locker struct {
@@ -80,8 +70,11 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 	}
 	for {
 		if h := l.Current(); h != nil && h.LostError() == nil {
-			if how.Own {
+			switch {
+			case how.Own:
 				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
+			case h.Place.Shared != s.Shares:
+				return nil, fmt.Errorf("lock %q is held in another mode: it is to be unlocked first", l.key)
 			}
 			if unlocked, err := h.Again(ctx, h.Refresh); !unlocked {
 				return h, err

@@ -5,6 +5,8 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -13,12 +15,21 @@ import (
 type places struct {
 	key, id string
 
+	shares bool         // the lock, with others who do
+	gate   message.Gate // at which the next place stands then
+
 	unlinked bool         // the tail may not be written
-	place    string       // the name of the last place
+	n        int64        // the number of the last place
 	under    *lease.Lease // whose name it bears; nil if it must not be used again
 
-	stamp   func() string // makes our record in the line
-	stamped string        // the command that it names
+	stamp func() string // makes our record in the line
+	says  said          // that one
+}
+
+// said is what may change of a record, beside the time.
+type said struct {
+	command string
+	shares  bool
 }
 
 // nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it
@@ -26,30 +37,39 @@ type places struct {
 // name, unless a late write could hit it.
 func (p *places) nextPlace(ls *lease.Lease, command string) wire.Place {
 	if p.under != ls {
-		n := ls.Places.Add(1)
-		p.under = ls
-		if p.place = wire.LinkedPlace(p.key, ls.ID(), n); p.unlinked {
-			p.place = wire.UnlinkedPlace(p.key, ls.ID(), n)
-		}
+		p.under, p.n = ls, ls.Places.Add(1)
+	}
+	key := ""
+	switch {
+	case p.shares:
+		key = wire.SharedPlace(p.key, p.gate.Run(), ls.ID(), p.n)
+	case p.unlinked:
+		key = wire.UnlinkedPlace(p.key, ls.ID(), p.n)
+	default:
+		key = wire.LinkedPlace(p.key, ls.ID(), p.n)
 	}
 	return wire.Place{
 		Lock:   p.key,
-		Key:    p.place,
+		Key:    key,
 		Lease:  ls.ID(),
 		ID:     p.id,
 		Record: p.record(command),
-		Linked: !p.unlinked,
+		Linked: !p.unlinked && !p.shares,
+		Shared: p.shares,
 	}
 }
 
 // record returns what a place in line says of us.
 func (p *places) record(command string) string {
-	if p.stamp == nil || command != p.stamped {
+	if says := (said{command, p.shares}); p.stamp == nil || says != p.says {
 		r := wire.Self(p.id)
 		if command != "" {
 			r.Command = filepath.Base(command)
 		}
-		p.stamp, p.stamped = r.Stamp(), command
+		if p.shares {
+			r.Mode = wire.ModeShared
+		}
+		p.stamp, p.says = r.Stamp(), says
 	}
 	return p.stamp()
 }
@@ -61,5 +81,14 @@ func (p *places) avoidTail(h *holding.Holding, err error, nothing bool) bool {
 		return false
 	}
 	p.unlinked, p.under = true, nil
+	return true
+}
+
+// goesBehind reports whether the next place is to stand at a gate, to share the lock.
+func (p *places) goesBehind(h *holding.Holding, err error) bool {
+	if !queue.IsBehind(err) {
+		return false
+	}
+	p.gate = h.Gate()
 	return true
 }

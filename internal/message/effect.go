@@ -70,15 +70,22 @@ type Effect struct {
 type Request struct {
 	Name Name
 	// The revision that it compares with: of creation, of the last write, or the token.
-	Rev    int64
-	Tail   bool      // the tail may name the place
-	Before Link      // Leave: what the tail named before
-	Next   Successor // Pass
-	Place  string    // HistoryRead: whose
+	Rev     int64
+	Tail    bool      // the tail may name the place
+	Before  Link      // Leave: what the tail named before
+	Next    Successor // Pass
+	Created int64     // Pass: the revision that created the place
+	Place   string    // HistoryRead: whose
+	Runs    Runs      // ClaimBehindHolder: of which nobody may be there
 }
 
 // Joins reports whether the request creates the place.
 func (r Request) Joins() bool { return r.Name == AcquireIfFree || r.Name == AcquireOrJoin }
+
+// Claims reports whether the request is to find out whether it is our turn.
+func (r Request) Claims() bool {
+	return r.Name == Claim || r.Name == ClaimBehindHolder || r.Name == ClaimOldest
+}
 
 // Releases reports whether the request gives the lock back, or passes it on.
 func (r Request) Releases() bool { return r.Name == Pass || r.Name == GiveBack }
@@ -88,7 +95,8 @@ func (r Request) WritesForOthers() bool {
 	return r.Name == Pass || r.Name == Leave && r.Before.Place != ""
 }
 
-// A Name is that of a function of internal/wire.
+// A Name is that of a function of internal/wire. For a place that shares the lock it is another one
+// that is asked for: package translate says which.
 type Name string
 
 // The requests. The last of them are reads.
@@ -127,6 +135,7 @@ const (
 	Busy            // the caller only tries, and somebody else is there
 	Failed          // etcd refuses what has to be done; the last answer says why
 	Uncertain       // the outcome of a request is unknown
+	Behind          // another place is needed, behind a gate, to share the lock
 	Deleted         // the place was deleted from outside
 	Overwritten     // the place was overwritten from outside
 	NoLease         // the lease is useless

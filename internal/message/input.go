@@ -2,6 +2,8 @@
 // of both: keys, places, requests, answers.
 package message
 
+import "slices"
+
 // A KV is a key as it was read or written. The zero KV is an absent key.
 type KV struct {
 	Create, Mod int64 // revisions
@@ -21,11 +23,56 @@ func (k Keys) Holds() bool { return k.Place.Exists() && k.Lock.Mod == k.Place.Mo
 // A Link is what a tail names: a linked place, and who stands there. The zero Link is that of an
 // absent tail, or of one that cannot be read.
 type Link struct {
-	Tail  string // the tail's value
 	Place string // the key
 	Lease int64
 	ID    string
+
+	// Created is the revision that created the place, 0 if it is that of the tail.
+	Created int64
 }
+
+// A Gate is the tail as it was found by somebody who wants to share the lock. The place that it
+// names is waited for, if it names one.
+type Gate struct {
+	Ahead
+	Rev   int64 // the revision in which the tail was written, 0 if it is absent
+	Found bool
+}
+
+// Run returns the number of the run of those who wait at the gate.
+func (g Gate) Run() int64 {
+	if g.Key == "" {
+		return g.Rev
+	}
+	return g.Create
+}
+
+// MostRuns is how many runs are remembered.
+const MostRuns = 2
+
+// Runs are those of places before ours that are gone: who waits at one of them to share the lock
+// may stand before us.
+type Runs struct {
+	N  int // more than MostRuns: not all are known
+	Of [MostRuns]int64
+}
+
+// Add adds the run of a place that is gone, if it can have one.
+func (r *Runs) Add(gone Ahead) {
+	if gone.Link.Place == "" || slices.Contains(r.Known(), gone.Create) {
+		return
+	}
+	if r.N < MostRuns {
+		r.Of[r.N] = gone.Create
+	}
+	r.N = min(r.N+1, MostRuns+1)
+}
+
+// Known returns the runs that are known.
+func (r *Runs) Known() []int64 { return r.Of[:min(r.N, MostRuns)] }
+
+// AreKnown reports whether all are.
+func (r *Runs) AreKnown() bool { return r.N <= MostRuns }
 
 // An Ahead is a key that stands before the place, as it was created.
 type Ahead struct {
@@ -49,13 +96,8 @@ func (a Ahead) Granted(e Event) bool {
 	return e.KV.Mod > e.KV.Create && e.Record && known
 }
 
-// Is compares a key that is there with the one that stood before the place, which was created
-// before the revision than. Of a key that a tail has named the first reading tells when it was
-// created.
-func (a *Ahead) Is(kv KV, than int64) {
-	if a.Link.Place != "" && !a.Seen && kv.Create < than {
-		a.Create = kv.Create
-	}
+// Is compares a key that is there with the one that stood before the place.
+func (a *Ahead) Is(kv KV) {
 	a.Seen = true
 	a.Gone = a.Gone || kv.Create != a.Create
 }

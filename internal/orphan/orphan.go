@@ -11,12 +11,12 @@ type Search struct {
 	Lock   string // the key K
 	Lease  int64  // of both
 	Create int64  // the revision that created the place, 0 if that is not known
-	Tail   string // the value of a tail that names the place; empty if it was never written
+	Place  string // that the tail may name; empty if it was never written
 }
 
 // First returns the request to begin with.
 func (s Search) First() message.Request {
-	if s.Tail == "" {
+	if s.Place == "" {
 		return s.readKey()
 	}
 	return message.Request{Name: message.ReadTail}
@@ -37,8 +37,8 @@ func (s Search) Next(r message.Request, a message.Answer) (next message.Request,
 		return r, false, true
 	}
 	switch {
-	case ofTail && a.Found.Exists() && a.Found.Value == s.Tail:
-		return message.Request{Name: message.RemoveTail}, true, false
+	case ofTail && a.Link.Place == s.Place:
+		return message.Request{Name: message.RemoveTail, Rev: a.Found.Mod}, true, false
 	case ofTail, r.Name == message.RemoveTail:
 		return s.readKey(), true, false
 	case r.Name == message.ReadTail && s.mayBeOurs(a.Found):

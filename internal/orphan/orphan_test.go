@@ -8,12 +8,15 @@ import (
 
 // TestSearch: what the place has left is removed, and nothing else.
 func TestSearch(t *testing.T) {
-	s := Search{Lock: "/k", Lease: 1, Create: 10, Tail: "tail"}
+	s := Search{Lock: "/k", Lease: 1, Create: 10, Place: "/k/1"}
 	ours := message.KV{Create: 12, Mod: 12, Lease: 1, Value: "me"}
 	found := func(kv message.KV) message.Answer { return message.Answer{Found: kv} }
+	names := func(place string) message.Answer {
+		return message.Answer{Found: message.KV{Create: 11, Mod: 11}, Link: message.Link{Place: place}}
+	}
 	var (
 		tail    = message.Request{Name: message.ReadTail}
-		noTail  = message.Request{Name: message.RemoveTail}
+		noTail  = message.Request{Name: message.RemoveTail, Rev: 11}
 		lock    = message.Request{Name: message.ReadTail, Place: "/k"}
 		written = message.Request{Name: message.ReadWritten, Rev: 12}
 		noLock  = message.Request{Name: message.RemoveKey, Rev: 12}
@@ -25,8 +28,8 @@ func TestSearch(t *testing.T) {
 		want   message.Request
 		failed bool
 	}{
-		"the tail names it":           {tail, found(message.KV{Create: 11, Mod: 11, Value: "tail"}), noTail, false},
-		"the tail names somebody":     {tail, found(message.KV{Create: 11, Mod: 11, Value: "other"}), lock, false},
+		"the tail names it":           {tail, names("/k/1"), noTail, false},
+		"the tail names somebody":     {tail, names("/k/2"), lock, false},
 		"no tail":                     {tail, message.Answer{}, lock, false},
 		"the tail may not be read":    {tail, message.Answer{Outcome: message.Denied}, lock, false},
 		"no answer":                   {tail, message.Answer{Outcome: message.Unknown}, end, true},
@@ -50,7 +53,7 @@ func TestSearch(t *testing.T) {
 	if s.First() != tail {
 		t.Errorf("it begins with %+v", s.First())
 	}
-	s.Tail = ""
+	s.Place = ""
 	if s.First() != lock {
 		t.Errorf("without a tail it begins with %+v", s.First())
 	}

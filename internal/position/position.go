@@ -11,8 +11,11 @@ type Position struct {
 	Written int64       // when the place was written as it is: from then on the lock was ours
 	End     message.End // why the place is useless
 
+	Shares bool // the lock, with others who do
+
 	Named bool // the tail named it when it was created
 	Ahead message.Ahead
+	Runs  message.Runs // that may have somebody who stands before it
 
 	// Who joined next; the place is "" if it is not one to which the lock can be passed.
 	Next message.Successor
@@ -86,7 +89,7 @@ func (p *Position) Passed(e message.Event) {
 		p.Ahead.Gone = true
 		return
 	}
-	p.Ahead.Is(e.KV, p.Create)
+	p.Ahead.Is(e.KV)
 	p.Ahead.Held = p.Ahead.Held || p.Ahead.Granted(e)
 }
 
@@ -97,7 +100,7 @@ func (p *Position) ObserveAhead(key string, lock, kv message.KV) {
 	case !kv.Exists():
 		p.Ahead.Gone = true
 	default:
-		p.Ahead.Is(kv, p.Create)
+		p.Ahead.Is(kv)
 		p.Ahead.Held = p.Ahead.Held || lock.Mod == kv.Mod
 	}
 }
@@ -108,7 +111,7 @@ func (p *Position) Observe(k message.Keys) {
 	case !own.Exists() || own.Create != p.Create:
 		p.End = message.Deleted
 	case own.Mod == p.Create:
-	case k.Holds():
+	case k.Holds() && !p.Shares:
 		p.Written = own.Mod
 	default:
 		p.End = message.Overwritten
@@ -147,9 +150,14 @@ func (p *Position) ForgetNext() {
 // place, if it was.
 func (p *Position) Compare(k message.Keys, token int64) message.Reason {
 	switch {
-	case !k.Place.Exists() && !k.Lock.Exists():
+	case !k.Place.Exists() && !k.Lock.Exists() && !p.Shares:
 		return message.LeaseGone
-	case k.Place.Create != p.Create || k.Place.Mod != token:
+	case k.Place.Create != p.Create:
+		return message.PlaceLost
+	case p.Shares && k.Place.Mod != p.Create:
+		return message.KeyOverwritten
+	case p.Shares: // K is the business of those who do not
+	case k.Place.Mod != token:
 		return message.PlaceLost
 	case !k.Lock.Exists():
 		return message.KeyDeleted

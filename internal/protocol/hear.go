@@ -63,7 +63,7 @@ func (m hearing) ownEvent(e message.Event) {
 		if m.pos.Create > 0 && e.KV.Mod > m.pos.Create {
 			m.do(message.Effect{Do: message.Observe})
 		}
-	case !e.Deleted && e.KV.Lease == m.Lease && e.KV.Value == m.Record:
+	case !e.Deleted && e.KV.Lease == m.Lease && e.KV.Value == m.Record && !m.Shares:
 		m.pos.Written = e.KV.Mod
 	default:
 		m.do(message.Effect{Do: message.Observe})

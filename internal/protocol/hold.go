@@ -24,7 +24,9 @@ func (m holding) watchHeld() {
 	if m.expired {
 		return
 	}
-	m.watch(message.OnLock, m.Lock, 0)
+	if !m.Shares { // then K is not ours
+		m.watch(message.OnLock, m.Lock, 0)
+	}
 	m.watch(message.OnPlace, m.Place, 0)
 	if m.pos.Next.Joined == 0 && m.Linked {
 		m.watch(message.OnTail, "", m.pos.Create+1)

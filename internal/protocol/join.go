@@ -5,15 +5,15 @@ import "github.com/etcdlock/etcdlock/internal/message"
 // joining is a machine that is about to get a place.
 type joining struct{ *Machine }
 
-// acquire begins. After a lock that was free the last time, and to try, the first request is half
-// as long and, if refused, has written nothing.
+// acquire begins. After a lock that was free the last time, to try, and to share a lock whose gate
+// is not known, the first request is short and, if refused, has written nothing.
 func (m joining) acquire() {
 	m.transition(Joining)
 	if m.noLease {
 		m.nothingWritten(m.pos.End)
 		return
 	}
-	if m.Try || m.Lone {
+	if m.Shares && !m.Gate.Found || !m.Shares && (m.Try || m.Lone) {
 		m.settled = false
 		m.send(message.Request{Name: message.AcquireIfFree})
 		return
@@ -28,7 +28,7 @@ func (m joining) join() {
 		m.watch(message.OnTail, "", 0)
 	}
 	m.settled = false
-	m.send(message.Request{Name: message.AcquireOrJoin})
+	m.send(message.Request{Name: message.AcquireOrJoin, Rev: m.Gate.Rev})
 }
 
 func (m joining) joinAnswer(a message.Answer) {
@@ -43,6 +43,8 @@ func (m joining) joinAnswer(a message.Answer) {
 			m.readWritten(a.Keys.Lock)
 		case a.Keys.Lock.Exists():
 			m.nothingWritten(message.Busy)
+		case m.Shares:
+			m.nothingWritten(message.Behind)
 		default:
 			m.send(message.Request{Name: message.ReadNewest})
 		}
@@ -66,6 +68,8 @@ func (m joining) joinAnswer(a message.Answer) {
 func (m joining) joined(a message.Answer) {
 	alone := m.request.Name == message.AcquireIfFree
 	switch {
+	case m.Shares && (a.Outcome == message.Applied || a.Outcome == message.Refused && a.Ours):
+		m.placed(a, alone)
 	case a.Outcome == message.Applied: // nobody was there
 		m.entered(a.Rev, a.Rev, false, message.KV{})
 	case a.Outcome == message.Refused && a.Ours: // by an earlier try
@@ -77,6 +81,8 @@ func (m joining) joined(a message.Answer) {
 		// If the lock was passed to it meanwhile, the tail names it all the same.
 		create := a.Keys.Place.Create
 		m.entered(create, token, !alone && m.Linked && token != create, a.Keys.Lock)
+	case a.Outcome == message.Refused && m.Shares:
+		m.toGate(a, alone)
 	case a.Outcome == message.Refused && a.Else:
 		m.pos.Ahead = a.Ahead
 		m.orphan = m.orphan || a.Repeated
@@ -95,6 +101,32 @@ func (m joining) joined(a message.Answer) {
 		leaving(m).giveUp(m.endOf(a))
 	default:
 		m.nothingWritten(m.endOf(a))
+	}
+}
+
+// placed says that a place that shares the lock was created. Free says that nobody is there but
+// others who do.
+func (m joining) placed(a message.Answer, free bool) {
+	create, token := a.Rev, int64(0)
+	if a.Ours {
+		create = a.Keys.Place.Create
+	}
+	if m.pos.Ahead = m.Gate.Ahead; free {
+		token = create
+	}
+	m.entered(create, token, false, message.KV{})
+}
+
+// toGate ends a machine whose place is not behind the one that the tail names.
+func (m joining) toGate(a message.Answer, first bool) {
+	m.gate = message.Gate{Ahead: a.Ahead, Rev: a.Tail.Mod, Found: true}
+	switch {
+	case m.cancelled:
+		m.nothingWritten(message.Cancelled)
+	case first && m.Try && a.Keys.Lock.Exists():
+		m.send(message.Request{Name: message.ReadBusy})
+	default:
+		m.nothingWritten(message.Behind)
 	}
 }
 

@@ -58,17 +58,22 @@ func (m leaving) clear() {
 	case m.pos.Create == 0, !m.Shared && (m.pos.Unsure || m.lost != message.NotLost || m.end >= message.Uncertain):
 		m.vanish()
 	default:
-		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named(), Before: m.pos.Ahead.Link})
+		before := m.pos.Ahead.Link
+		before.Created = m.pos.Ahead.Create
+		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named(), Before: before})
 	}
 }
 
 // handOver passes the lock on to the successor, if one is known, else gives it back.
 func (m leaving) handOver() {
+	r := message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.named()}
 	if next, ok := m.Successor(); ok {
-		m.send(message.Request{Name: message.Pass, Rev: m.token, Next: next})
-		return
+		r = message.Request{Name: message.Pass, Rev: m.token, Next: next, Created: m.pos.Create}
 	}
-	m.send(message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.named()})
+	if m.Shares {
+		r.Rev = m.pos.Create
+	}
+	m.send(r)
 }
 
 func (m leaving) leaveAnswer(a message.Answer) {
@@ -196,7 +201,7 @@ func (m leaving) read() {
 // lease serves others, and would keep it.
 func (m leaving) removeOrphans() {
 	m.orphan = false
-	if !m.Shared {
+	if !m.Shared || m.Shares {
 		m.cleared()
 		return
 	}
@@ -206,7 +211,7 @@ func (m leaving) removeOrphans() {
 func (m leaving) orphans() orphan.Search {
 	s := orphan.Search{Lock: m.Lock, Lease: m.Lease, Create: m.pos.Create}
 	if m.Linked {
-		s.Tail = m.Tail
+		s.Place = m.Place
 	}
 	return s
 }

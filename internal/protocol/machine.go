@@ -48,11 +48,12 @@ type Config struct {
 	Lease       int64
 	ID          string // the value of K while the lock is ours
 	Record      string // the value of the place
-	Tail        string // the value of a tail that names the place
 	Linked      bool   // the tail may be written
-	Try         bool   // not to wait
-	Lone        bool   // nobody was there the last time
-	Shared      bool   // the lease serves others: what is left under it is removed key by key
+	Shares      bool   // the lock, with others who do
+	Gate        message.Gate
+	Try         bool // not to wait
+	Lone        bool // nobody was there the last time
+	Shared      bool // the lease serves others: what is left under it is removed key by key
 }
 
 // A Machine is one place in line. The zero Machine is not usable: see New. It is a value: a copy is
@@ -89,11 +90,14 @@ type Machine struct {
 	ahead message.Ahead // the one before it, as far as the history is known
 	steps int           // that were gone back in the history
 	crowd bool          // the search was in vain, as that of many others may be
+	gate  message.Gate  // at which another place has to stand
 	out   []message.Effect
 }
 
 // New returns an idle machine.
-func New(c Config) Machine { return Machine{Config: c, settled: true} }
+func New(c Config) Machine {
+	return Machine{Config: c, settled: true, pos: position.Position{Shares: c.Shares}}
+}
 
 // State returns the state.
 func (m *Machine) State() State { return m.state }
@@ -110,6 +114,9 @@ func (m *Machine) Created() int64 { return m.pos.Create }
 // Strays reports whether a request that names the place may still be on its way, or it is not known
 // what became of it: then the name must not be used again.
 func (m *Machine) Strays() bool { return m.strays || m.pos.Unsure || !m.settled }
+
+// Behind returns the gate at which another place has to stand, after the End of that name.
+func (m *Machine) Behind() message.Gate { return m.gate }
 
 // Successor returns who joined next. It is not ok if that is not known.
 func (m *Machine) Successor() (next message.Successor, ok bool) {

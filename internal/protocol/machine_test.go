@@ -23,14 +23,14 @@ func does(effects []message.Effect, do message.Do) bool {
 // waiter returns a machine that waits at a place created in revision 10, and holder one that holds
 // the lock since revision 10.
 func waiter(shared bool) *Machine {
-	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Tail: "tail", Linked: true, Shared: shared})
+	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Linked: true, Shared: shared})
 	ahead := message.Ahead{Key: "/k/0", Create: 5}
 	told(&m, message.Acquire{}, message.Answer{Outcome: message.Refused, Rev: 10, Else: true, Ahead: ahead}, message.Settled{})
 	return &m
 }
 
 func holder(shared bool) *Machine {
-	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Tail: "tail", Linked: true, Shared: shared})
+	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Linked: true, Shared: shared})
 	told(&m, message.Acquire{}, message.Answer{Outcome: message.Applied, Rev: 10}, message.Settled{})
 	return &m
 }
@@ -178,7 +178,7 @@ func TestGrantedInAPause(t *testing.T) {
 			switch m.request.Name {
 			case message.ReadHistory:
 				a.Keys.Lock = message.KV{Create: 5, Mod: 5}
-				a.Tail, a.Link = message.KV{Create: 3, Mod: 3}, message.Link{Place: "/k/0"}
+				a.Tail, a.Ahead = message.KV{Create: 3, Mod: 3}, message.Ahead{Key: "/k/0", Create: 3, Link: message.Link{Place: "/k/0"}}
 			case message.Claim:
 				a.Outcome, a.Keys = message.Refused, message.Keys{Lock: a.Keys.Lock, Place: message.KV{Create: 10, Mod: 10, Lease: 1, Value: "record"}}
 			}

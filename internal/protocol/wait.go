@@ -65,6 +65,8 @@ func (m waiting) reconsider() {
 func (m waiting) passedOver() {
 	switch ahead := m.pos.Ahead; {
 	case !ahead.Gone:
+	case ahead.Held && m.Shares: // nobody passes it the lock
+		m.follow(ahead)
 	case ahead.Held && !m.passing:
 		m.passing = true
 		m.do(message.Effect{Do: message.Timer, Delay: message.InPassing})
@@ -93,6 +95,7 @@ func (m *Machine) elapsed() {
 // many others, the history of the tail tells who stood before it. If not, it may be our turn.
 func (m waiting) follow(gone message.Ahead) {
 	m.unwatch(message.OnAhead)
+	m.pos.Runs.Add(gone)
 	m.crowd = false
 	if gone.Left() {
 		m.transition(Looking)
@@ -106,6 +109,7 @@ func (m waiting) follow(gone message.Ahead) {
 // goBack asks the history who stood before a place that is gone.
 func (m waiting) goBack(gone message.Ahead, steps int) {
 	m.ahead, m.steps = gone, steps
+	m.pos.Runs.Add(gone)
 	switch {
 	case gone.Link.Place == "":
 		m.backInVain(false)
@@ -136,28 +140,36 @@ func (m waiting) lookedBack(a message.Answer) {
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
 		m.backInVain(false)
 	default:
-		m.goBack(message.Ahead{Key: a.Link.Place, Create: a.Tail.Mod, Link: a.Link}, m.steps+1)
+		m.goBack(a.Ahead, m.steps+1)
 	}
 }
 
 // claimBehind takes the lock if it is our turn. Gone is the predecessor that is gone, if one is
-// known. The place directly behind a holder is next if no stranger is in line: it need not have
-// etcd go through the line.
+// known. The place directly behind a holder is next if no stranger is in line, and nobody who would
+// share the lock: it need not have etcd go through the line. Whoever would share the lock reads it.
 func (m waiting) claimBehind(gone message.Ahead) {
 	m.gone = gone
-	m.transition(Claiming)
-	if gone.Held {
+	switch {
+	case gone.Held && m.pos.Runs.AreKnown():
+		m.transition(Claiming)
 		m.claim(message.ClaimBehindHolder)
-		return
+	case m.Shares:
+		m.look(gone, m.crowd)
+	default:
+		m.transition(Claiming)
+		m.claim(message.Claim)
 	}
-	m.claim(message.Claim)
 }
 
 // claim makes a claim. To repeat one whose outcome is unknown is safe: it requires the place as it
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
 func (m waiting) claim(name message.Name) {
-	m.send(message.Request{Name: name, Rev: m.pos.Create})
+	r := message.Request{Name: name, Rev: m.pos.Create}
+	if name == message.ClaimBehindHolder {
+		r.Runs = m.pos.Runs
+	}
+	m.send(r)
 }
 
 // claimed takes the answer to a claim.
@@ -176,7 +188,7 @@ func (m waiting) claimed(a message.Answer) {
 		return
 	}
 	switch {
-	case m.request.Name == message.ClaimBehindHolder && !a.Keys.Lock.Exists():
+	case m.request.Name == message.ClaimBehindHolder && !a.Keys.Lock.Exists() && !m.Shares:
 		m.claim(message.Claim)
 	case m.request.Name == message.ClaimOldest:
 		m.look(message.Ahead{}, m.crowd)
@@ -224,6 +236,7 @@ func (m waiting) lookFar() {
 // found goes on with what stands before the place, if anything does. If nothing does, nothing older
 // can come any more.
 func (m waiting) found(ahead message.Ahead) {
+	m.pos.Runs = message.Runs{}
 	if ahead.Key != "" {
 		m.waitFor(ahead)
 		return

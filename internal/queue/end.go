@@ -22,6 +22,7 @@ func (e *EndError) Error() string {
 		message.Cancelled:   "the wait was given up",
 		message.Busy:        "somebody else is there",
 		message.Uncertain:   ErrStartOver.Error() + ": outcome unknown",
+		message.Behind:      "another place is needed",
 		message.Deleted:     ErrStartOver.Error() + ": deleted from outside",
 		message.Overwritten: ErrStartOver.Error() + ": overwritten from outside",
 		message.NoLease:     ErrStartOver.Error(),
@@ -48,8 +49,16 @@ func (e *EndError) Unwrap() []error {
 	return all
 }
 
+// IsBehind reports whether an error of Acquire says that another place is needed, behind a gate.
+func IsBehind(err error) bool { return endOf(err) == message.Behind }
+
 // IsBusy reports whether an error of Acquire says that somebody else is there.
-func IsBusy(err error) bool {
+func IsBusy(err error) bool { return endOf(err) == message.Busy }
+
+func endOf(err error) message.End {
 	var end *EndError
-	return errors.As(err, &end) && end.End == message.Busy
+	if errors.As(err, &end) {
+		return end.End
+	}
+	return message.NotEnded
 }

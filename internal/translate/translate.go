@@ -20,14 +20,40 @@ func Config(p wire.Place) protocol.Config {
 		Lease:  int64(p.Lease),
 		ID:     p.ID,
 		Record: p.Record,
-		Tail:   p.Tail(),
 		Linked: p.Linked,
+		Shares: p.Shared,
 	}
+}
+
+// sharing is what a place asks for that shares the lock, where that is not what others ask for.
+var sharing = map[message.Name]func(p wire.Place, r message.Request) *pb.TxnRequest{
+	message.AcquireIfFree:     func(p wire.Place, _ message.Request) *pb.TxnRequest { return wire.ShareIfFree(p) },
+	message.AcquireOrJoin:     func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.ShareBehind(p, r.Rev) },
+	message.ClaimBehindHolder: func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.Share(p, r.Rev) },
+	message.ClaimOldest:       func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.ShareOldest(p, r.Rev) },
+	message.GiveBack:          func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.Remove(p, r.Rev, false) },
+	message.ReadLine:          func(p wire.Place, _ message.Request) *pb.TxnRequest { return wire.SharedLineRead(p) },
+	message.ReadFar:           func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.SharedNewestRead(p, r.Rev) },
+}
+
+// IsRead reports whether a request writes nothing.
+func IsRead(p wire.Place, r message.Request) bool {
+	switch r.Name {
+	case message.ReadBusy, message.ReadNewest, message.ReadLine, message.ReadFar, message.ReadHistory,
+		message.ReadState, message.ReadTail, message.ReadWritten:
+		return true
+	case message.ClaimBehindHolder, message.ClaimOldest:
+		return p.Shared
+	}
+	return false
 }
 
 // Txn returns the transaction that a machine at a place asks for. Again says that another try was
 // made before it.
 func Txn(p wire.Place, r message.Request, again bool) *pb.TxnRequest {
+	if txn := sharing[r.Name]; p.Shared && txn != nil {
+		return txn(p, r)
+	}
 	switch r.Name {
 	case message.AcquireIfFree:
 		return wire.AcquireIfFree(p, again)
@@ -36,24 +62,25 @@ func Txn(p wire.Place, r message.Request, again bool) *pb.TxnRequest {
 	case message.Claim:
 		return wire.Claim(p, r.Rev)
 	case message.ClaimBehindHolder:
-		return wire.ClaimBehindHolder(p, r.Rev)
+		return wire.ClaimBehindHolder(p, r.Rev, r.Runs.Known()...)
 	case message.ClaimOldest:
 		return wire.ClaimOldest(p, r.Rev)
 	case message.Pass:
 		link := wire.Link{Place: r.Next.Place, Lease: clientv3.LeaseID(r.Next.Lease), ID: r.Next.ID}
-		return wire.Pass(p, r.Rev, wire.Successor{Link: link, Joined: r.Next.Joined})
+		return wire.Pass(p, r.Rev, r.Created, wire.Successor{Link: link, Joined: r.Next.Joined})
 	case message.GiveBack:
 		return wire.Release(p, r.Rev, r.Tail)
 	case message.LeaveLost:
 		return wire.LeaveLost(p, r.Tail)
 	case message.Leave:
-		return wire.Leave(p, r.Rev, r.Tail, r.Before.Tail)
+		before := wire.Link{Place: r.Before.Place, Lease: clientv3.LeaseID(r.Before.Lease), ID: r.Before.ID, Created: r.Before.Created}
+		return wire.Leave(p, r.Rev, r.Tail, before)
 	case message.Remove:
 		return wire.Remove(p, r.Rev, r.Tail)
 	case message.RemoveKey:
 		return wire.RemoveKey(p.Lock, r.Rev)
 	case message.RemoveTail:
-		return wire.RemoveTail(p)
+		return wire.RemoveTail(p.Lock, r.Rev)
 	}
 	return readTxn(p, r)
 }
@@ -108,15 +135,16 @@ func Answer(p wire.Place, r message.Request, resp *pb.TxnResponse) message.Answe
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
 		a.Keys = KeysOf(resp, 0)
-		a.Ahead = AheadOf(NewestOlder(p.Lock, line, r.Rev), wire.Got(resp, 0))
+		a.Ahead = AheadOf(NewestOlder(p, line, r.Rev), wire.Got(resp, 0))
 	case message.ReadFar:
 		a.Ahead = AheadOf(wire.Got(resp, 2), wire.Got(resp, 0))
 	case message.ReadHistory:
 		a.Keys = KeysOf(resp, 0)
 		tail := wire.Got(resp, 2)
-		a.Tail, a.Link = kvOf(tail), linkOf(p.Lock, tail)
+		a.Tail, a.Ahead = kvOf(tail), aheadOfTail(p.Lock, tail)
 	case message.ReadTail:
-		a.Found = kvOf(wire.Got(resp, 0))
+		found := wire.Got(resp, 0)
+		a.Found, a.Link = kvOf(found), linkOf(p.Lock, found)
 	case message.ReadWritten:
 		a.Found, a.Some = kvOf(wire.Got(resp, 0)), len(wire.KeysOf(resp, 1)) > 0
 	}
@@ -128,21 +156,33 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *message.Answer) {
 	inner := wire.Inner(resp)
 	switch {
 	case resp.Succeeded, inner == nil, inner.Succeeded && len(inner.Responses) == 0:
+	case !inner.Succeeded && p.Shared:
+		a.Ours, a.Keys.Place = true, kvOf(wire.Got(inner, 0))
 	case !inner.Succeeded:
 		a.Ours, a.Keys = true, KeysOf(inner, 0)
 	default:
-		a.Else, a.Keys.Lock = true, kvOf(wire.Got(inner, 0))
+		a.Else, a.Keys.Lock = !p.Shared, kvOf(wire.Got(inner, 0))
 		newest := wire.Got(inner, 1)
 		switch {
 		case newest == nil:
-		case p.Linked:
-			if link := linkOf(p.Lock, newest); link.Place != "" {
-				a.Ahead = message.Ahead{Key: link.Place, Create: newest.ModRevision, Link: link}
-			}
+		case p.Linked, p.Shared:
+			a.Tail, a.Ahead = kvOf(newest), aheadOfTail(p.Lock, newest)
 		case wire.IsPlace(p.Lock, newest):
 			a.Ahead = message.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 		}
 	}
+}
+
+// aheadOfTail returns the place that a tail names, as it was created, if the tail can be read.
+func aheadOfTail(lock string, tail *mvccpb.KeyValue) message.Ahead {
+	link := linkOf(lock, tail)
+	switch {
+	case link.Place == "":
+		return message.Ahead{}
+	case link.Created == 0:
+		link.Created = tail.ModRevision
+	}
+	return message.Ahead{Key: link.Place, Create: link.Created, Link: link}
 }
 
 // AheadOf returns what stands before a place: the newest older place, else K, else nothing.
@@ -156,11 +196,11 @@ func AheadOf(newest, lock *mvccpb.KeyValue) message.Ahead {
 	return message.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 }
 
-// NewestOlder returns the newest place among keys below K/ that is older than a revision, nil if
-// there is none.
-func NewestOlder(lock string, kvs []*mvccpb.KeyValue, than int64) (newest *mvccpb.KeyValue) {
-	for _, kv := range wire.Places(lock, kvs) {
-		if kv.CreateRevision < than {
+// NewestOlder returns the newest place among keys below K/ that is older than a revision and stands
+// before a place, nil without one. Who shares the lock does not stand before others who do.
+func NewestOlder(p wire.Place, kvs []*mvccpb.KeyValue, than int64) (newest *mvccpb.KeyValue) {
+	for _, kv := range wire.Places(p.Lock, kvs) {
+		if kv.CreateRevision < than && !(p.Shared && wire.IsShared(p.Lock, kv)) {
 			newest = kv
 		}
 	}
@@ -214,5 +254,5 @@ func linkOf(lock string, tail *mvccpb.KeyValue) message.Link {
 	if !ok {
 		return message.Link{}
 	}
-	return message.Link{Tail: string(tail.Value), Place: link.Place, Lease: int64(link.Lease), ID: link.ID}
+	return message.Link{Place: link.Place, Lease: int64(link.Lease), ID: link.ID, Created: link.Created}
 }

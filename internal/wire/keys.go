@@ -4,6 +4,7 @@ package wire
 
 import (
 	"cmp"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,6 +21,10 @@ const (
 	// linked is the begin of the names of the places that the tail links. It is greater than any
 	// hex digit, so strangers' places come before it.
 	linked = "~"
+
+	// sharing begins the names of the places of those who share the lock, as linked does those of
+	// all that the tail links, or that stand behind one of these. It is greater than any hex digit.
+	sharing = linked + "s"
 )
 
 // Tail returns the key that names the newest linked place in line for a lock. It is not below K/,
@@ -57,6 +62,28 @@ func UnlinkedPlace(lock string, lease clientv3.LeaseID, n int64) string {
 	return Prefix(lock) + name(lease, n)
 }
 
+// SharedPlace returns the key of the n-th place that a lease takes to share a lock. Its run is that
+// of all who share the lock behind one place, their gate: the revision that created the gate. It is
+// 0 for those who met no tail.
+func SharedPlace(lock string, run int64, lease clientv3.LeaseID, n int64) string {
+	from, _ := runRange(lock, run)
+	return from + name(lease, n)
+}
+
+// runRange returns the range of keys, from one up to another, of the places of a run.
+func runRange(lock string, run int64) (from, to string) {
+	s := Prefix(lock) + sharing + strconv.FormatInt(run, 16)
+	return s + runEnd, s + string(runEnd[0]+1)
+}
+
+// runEnd ends the run in the name of a place.
+const runEnd = "."
+
+// IsShared reports whether a place is that of one who shares the lock.
+func IsShared(lock string, place *mvccpb.KeyValue) bool {
+	return strings.HasPrefix(string(place.Key), Prefix(lock)+sharing)
+}
+
 func name(lease clientv3.LeaseID, n int64) string {
 	return strconv.FormatInt(int64(lease), 16) + "-" + strconv.FormatInt(n, 10)
 }
@@ -68,14 +95,22 @@ func LinkedRange(lock string) (from, to string) {
 }
 
 // IsPlace reports whether a key below K/ is a place in line for K: its name is the hex of its own
-// lease, as etcd's Mutex writes it, or has a number behind that, as UnlinkedPlace and (with a ~
-// before it) LinkedPlace return it. All other keys belong to other locks: a/2024-10 is a lock.
+// lease, as etcd's Mutex writes it, or has a number behind that, as UnlinkedPlace and, with more
+// before it, LinkedPlace and SharedPlace return it. All other keys belong to other locks: a/2024-10
+// is a lock.
 func IsPlace(lock string, kv *mvccpb.KeyValue) bool {
 	name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock))
 	if !ok || kv.Lease == 0 {
 		return false
 	}
 	name, ours := strings.CutPrefix(name, linked)
+	if shared, is := strings.CutPrefix(name, sharing[len(linked):]); ours && is {
+		run, rest, _ := strings.Cut(shared, runEnd)
+		if _, err := strconv.ParseUint(run, 16, 64); err != nil {
+			return false
+		}
+		name = rest
+	}
 	rest, ok := strings.CutPrefix(name, strconv.FormatInt(kv.Lease, 16))
 	if !ok || rest == "" {
 		return ok && !ours
@@ -101,7 +136,7 @@ func Places(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 }
 
 // placeName matches the name of everything for which IsPlace may be true.
-var placeName = regexp.MustCompile(`^~?-?[0-9a-f]+(-[0-9]+)?$`)
+var placeName = regexp.MustCompile(`^(~?|~s[0-9a-f]+\.)-?[0-9a-f]+(-[0-9]+)?$`)
 
 // NamedAsPlaces returns the keys below K/ that have the name of a place, newest first. Only their
 // lease shows whether they are places, and etcd 3.7 does not tell leases with names alone.
@@ -121,15 +156,31 @@ type Link struct {
 	Place string // the key
 	Lease clientv3.LeaseID
 	ID    string
+
+	// Created is the revision that created the place. 0 means that the tail was written in it.
+	Created int64
 }
 
 // linkVersion is the version of the tail's value. A reader that finds another one knows only that
 // somebody has joined.
 const linkVersion = "1"
 
-// Marshal returns the link as the tail's value: the version, the name of the place, and the id.
+// createdBy is between the name of a place and the revision that created it.
+const createdBy = "!"
+
+// Marshal returns the link as the tail's value: the version, the name of the place, and the id. If
+// the tail is put back, when it was created follows the name.
 func (l Link) Marshal(lock string) string {
-	return linkVersion + " " + strings.TrimPrefix(l.Place, Prefix(lock)+linked) + " " + l.ID
+	created := ""
+	if l.Created > 0 {
+		created = createdBy + strconv.FormatInt(l.Created, 10)
+	}
+	return l.begin(lock) + created + " " + l.ID
+}
+
+// begin returns the tail's value up to the name of the place.
+func (l Link) begin(lock string) string {
+	return linkVersion + " " + strings.TrimPrefix(l.Place, Prefix(lock)+linked)
 }
 
 // ParseLink reads the value of a lock's tail. It is not ok if the value is of another version, or
@@ -137,11 +188,16 @@ func (l Link) Marshal(lock string) string {
 func ParseLink(lock, value string) (Link, bool) {
 	version, rest, _ := strings.Cut(value, " ")
 	name, id, ok := strings.Cut(rest, " ")
+	name, revision, again := strings.Cut(name, createdBy)
 	hex, n, numbered := strings.Cut(name, "-")
 	lease, err := strconv.ParseInt(hex, 16, 64)
 	_, bad := strconv.ParseUint(n, 10, 64)
-	if version != linkVersion || !ok || !numbered || err != nil || bad != nil {
+	created, wrong := int64(0), error(nil)
+	if again {
+		created, wrong = strconv.ParseInt(revision, 10, 64)
+	}
+	if version != linkVersion || !ok || !numbered || errors.Join(err, bad, wrong) != nil {
 		return Link{}, false
 	}
-	return Link{Place: Prefix(lock) + linked + name, Lease: clientv3.LeaseID(lease), ID: id}, true
+	return Link{Place: Prefix(lock) + linked + name, Lease: clientv3.LeaseID(lease), ID: id, Created: created}, true
 }

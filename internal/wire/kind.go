@@ -70,7 +70,7 @@ type Sample struct {
 func Samples() (all []Sample) {
 	const lock, lease, rev = "k", clientv3.LeaseID(0x1f), int64(7)
 	add := func(name string, txn *pb.TxnRequest) { all = append(all, Sample{name, txn}) }
-	before := Link{Place: LinkedPlace(lock, 0x2f, 1), Lease: 0x2f, ID: "before"}
+	before := Link{Place: LinkedPlace(lock, 0x2f, 1), Lease: 0x2f, ID: "before", Created: 5}
 	next := Successor{Link{Place: LinkedPlace(lock, 0x3f, 1), Lease: 0x3f, ID: "next"}, rev}
 	for _, linked := range []bool{true, false} {
 		p := Place{Lock: lock, Key: UnlinkedPlace(lock, lease, 1), Lease: lease, ID: "me", Record: "{}", Linked: linked}
@@ -83,20 +83,22 @@ func Samples() (all []Sample) {
 			add("AcquireIfFree", one)
 			add("AcquireAllIfFree", AcquireAllIfFree([]*pb.TxnRequest{one, AcquireIfFree(other, again)}))
 		}
-		add("Batch", Batch([]*pb.TxnRequest{Pass(p, rev, next), Release(other, rev, linked)}))
+		add("Batch", Batch([]*pb.TxnRequest{Pass(p, rev, 5, next), Release(other, rev, linked)}))
 		add("Acquire", Acquire(p))
 		add("Claim", Claim(p, rev))
-		add("ClaimBehindHolder", ClaimBehindHolder(p, rev))
+		runs := []int64{5, 6}
+		for n := range len(runs) + 1 {
+			add("ClaimBehindHolder", ClaimBehindHolder(p, rev, runs[:n]...))
+		}
 		add("ClaimOldest", ClaimOldest(p, rev))
-		add("Pass", Pass(p, rev, next))
+		add("Pass", Pass(p, rev, 5, next))
 		for _, tail := range []bool{false, true} {
 			add("Release", Release(p, rev, tail))
 			add("LeaveLost", LeaveLost(p, tail))
-			add("Leave", Leave(p, rev, tail, ""))
+			add("Leave", Leave(p, rev, tail, Link{}))
 			add("Remove", Remove(p, rev, tail))
 		}
-		add("Leave", Leave(p, rev, true, before.Marshal(lock)))
-		add("RemoveTail", RemoveTail(p))
+		add("Leave", Leave(p, rev, true, before))
 		add("LineRead", LineRead(p))
 		add("NewestRead", NewestRead(p, rev))
 		for _, ahead := range []string{"", lock, before.Place} {
@@ -104,7 +106,15 @@ func Samples() (all []Sample) {
 		}
 		add("HistoryRead", HistoryRead(lock, before.Place, rev))
 	}
+	shared := Place{Lock: lock, Key: SharedPlace(lock, rev, lease, 1), Lease: lease, ID: "me", Record: "{}", Shared: true}
+	add("ShareIfFree", ShareIfFree(shared))
+	add("ShareBehind", ShareBehind(shared, rev))
+	add("Share", Share(shared, rev))
+	add("ShareOldest", ShareOldest(shared, rev))
+	add("SharedLineRead", SharedLineRead(shared))
+	add("SharedNewestRead", SharedNewestRead(shared, rev))
 	add("RemoveKey", RemoveKey(lock, rev))
+	add("RemoveTail", RemoveTail(lock, rev))
 	add("BusyRead", BusyRead(lock))
 	add("KeyRead", KeyRead(lock))
 	add("ProbeRead", ProbeRead(lock))
@@ -143,14 +153,24 @@ func formOf(op *pb.RequestOp) string {
 	return "(" + form(op.GetRequestTxn()) + ")"
 }
 
-// isPlaceName matches the key of a place that LinkedPlace or UnlinkedPlace returns.
-var isPlaceName = regexp.MustCompile(`/~?-?[0-9a-f]+-[0-9]+$`)
+// isPlaceName matches the key of a place that LinkedPlace, UnlinkedPlace or SharedPlace returns,
+// isRun the begin of the keys of a run.
+var (
+	isPlaceName = regexp.MustCompile(`/~?(s[0-9a-f]+\.)?-?[0-9a-f]+-[0-9]+$`)
+	isRun       = regexp.MustCompile(`/~s[0-9a-f]+\.$`)
+)
 
-// role returns what a key is for a lock.
+// role returns what a key is for a lock, or the keys in a range.
 func role(key, end []byte) string {
 	switch name := string(key); {
+	case len(end) > 0 && isRun.MatchString(name):
+		return "a run"
 	case len(end) > 0:
-		return fmt.Sprintf("from %v", strings.HasSuffix(name, linked))
+		begin, to := strings.LastIndexByte(name, '/')+1, ""
+		if strings.HasPrefix(string(end), name[:begin]) {
+			to = string(end[begin:])
+		}
+		return fmt.Sprintf("from %q to %q", name[begin:], to)
 	case IsTail(name):
 		return "tail"
 	case isPlaceName.MatchString(name):

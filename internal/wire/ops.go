@@ -34,24 +34,21 @@ func existBelow(lock string) *operation {
 	return ranged(r)
 }
 
-// shortLine gets the linked places in line for a lock, that many at most, and shows whether a
-// stranger is in line.
-func shortLine(lock string, most int64) []*operation {
-	from, to := LinkedRange(lock)
-	linked := between(from, to)
+// shortLine gets the linked places in line for a lock, that many at most and up to a name, and
+// shows whether something else is there.
+func shortLine(most int64, linked *pb.RangeRequest, others ...*pb.RangeRequest) []*operation {
 	linked.Limit = most
 	ops := []*operation{ranged(linked)}
-	for _, r := range strangers(lock) {
+	for _, r := range others {
 		r.Limit, r.KeysOnly = 1, true
 		ops = append(ops, ranged(r))
 	}
 	return ops
 }
 
-// newestBelow gets the newest key below a lock's K/ that is older than a revision. Etcd sorts all
-// of them for that.
-func newestBelow(lock string, than int64) *operation {
-	r := below(lock)
+// newestOf gets the newest of the keys in a range that are older than a revision. Etcd sorts all of
+// them for that.
+func newestOf(r *pb.RangeRequest, than int64) *operation {
 	r.MaxCreateRevision, r.Limit = than-1, 1
 	r.SortOrder, r.SortTarget = pb.RangeRequest_DESCEND, pb.RangeRequest_CREATE
 	return ranged(r)
@@ -81,6 +78,9 @@ func strangers(lock string) []*pb.RangeRequest {
 	from, to := LinkedRange(lock)
 	return []*pb.RangeRequest{between(Prefix(lock), from), between(to, clientv3.GetPrefixRangeEnd(Prefix(lock)))}
 }
+
+// unshared are the keys below a lock's K/ that a place of somebody who does not share it can have.
+func unshared(lock string) *pb.RangeRequest { return between(Prefix(lock), Prefix(lock)+sharing) }
 
 func between(from, to string) *pb.RangeRequest {
 	return &pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(to)}
@@ -120,15 +120,12 @@ func modIs(key string, revision int64) *comparison {
 	return &comparison{Key: []byte(key), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
 }
 
-// createdBetween compares true if a key was created after one revision and before another.
-func createdBetween(key string, after, before int64) []*comparison {
-	a, b := createIs(key, after), createIs(key, before)
+// valueBetween compares true if the value of a key comes after one value and before another.
+func valueBetween(key, after, before string) []*comparison {
+	a := &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(after)}}
+	b := &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(before)}}
 	a.Result, b.Result = pb.Compare_GREATER, pb.Compare_LESS
 	return []*comparison{a, b}
-}
-
-func valueIs(key, value string) *comparison {
-	return &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(value)}}
 }
 
 // nobody compares true when neither the lock's key nor anything below it is there. The cheap
@@ -144,6 +141,13 @@ func onlyLinked(lock string) (cmps []*comparison) {
 	}
 	return cmps
 }
+
+// noneButShared compares true if no place is below K/ but those of who share the lock.
+func noneButShared(lock string) *comparison { return noneIn(unshared(lock)) }
+
+// noneOfRun compares true if nobody shares the lock, or waits for that, behind a gate that was
+// created in a revision.
+func noneOfRun(lock string, run int64) *comparison { return noneIn(between(runRange(lock, run))) }
 
 func noneIn(r *pb.RangeRequest) *comparison {
 	c := createIs(string(r.Key), 0)

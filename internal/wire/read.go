@@ -42,24 +42,41 @@ const ShortLine = 32
 
 // LineRead reads K, the place, and a short line.
 func LineRead(p Place) *pb.TxnRequest {
-	return read(append(p.state(), shortLine(p.Lock, ShortLine)...)...)
+	linked, others := between(LinkedRange(p.Lock)), strangers(p.Lock)
+	return read(append(p.state(), shortLine(ShortLine, linked, others...)...)...)
+}
+
+// SharedLineRead is LineRead for one who shares the lock: it leaves out the others who do.
+func SharedLineRead(p Place) *pb.TxnRequest {
+	linked, stranger := between(LinkedRange(p.Lock)), strangers(p.Lock)[0]
+	linked.RangeEnd = unshared(p.Lock).RangeEnd
+	return read(append(p.state(), shortLine(ShortLine, linked, stranger)...)...)
 }
 
 // LineOf returns the places that a LineRead has found. It is not ok if there are more of them, or a
 // stranger's.
 func LineOf(resp *pb.TxnResponse) (kvs []*mvccpb.KeyValue, ok bool) {
 	linked := resp.Responses[2].GetResponseRange()
-	return linked.Kvs, !linked.More && Got(resp, 3) == nil && Got(resp, 4) == nil
+	ok = !linked.More
+	for i := 3; i < len(resp.Responses); i++ {
+		ok = ok && Got(resp, i) == nil
+	}
+	return linked.Kvs, ok
 }
 
 // NewestRead reads K, the place, and the newest key below K/ that is older than a revision. Etcd
 // goes through the whole line.
 func NewestRead(p Place, than int64) *pb.TxnRequest {
-	return read(append(p.state(), newestBelow(p.Lock, than))...)
+	return read(append(p.state(), newestOf(below(p.Lock), than))...)
+}
+
+// SharedNewestRead is NewestRead for one who shares the lock: it leaves out the others who do.
+func SharedNewestRead(p Place, than int64) *pb.TxnRequest {
+	return read(append(p.state(), newestOf(unshared(p.Lock), than))...)
 }
 
 // NewestOfAllRead reads the newest key below K/.
-func NewestOfAllRead(lock string) *pb.TxnRequest { return read(newestBelow(lock, maxRevision)) }
+func NewestOfAllRead(lock string) *pb.TxnRequest { return read(newestOf(below(lock), maxRevision)) }
 
 // NamesRead reads the names of all keys below K/ that are older than a revision.
 func NamesRead(lock string, than int64) *pb.TxnRequest { return read(namesBelow(lock, than)) }

@@ -10,6 +10,9 @@ import (
 // version is that of the record's form. A reader takes what it knows of newer ones.
 const version = 1
 
+// ModeShared is the mode of whoever shares the lock.
+const ModeShared = "shared"
+
 // A Record says who stands at a place. The zero value of a field means that it is not known.
 type Record struct {
 	Version int       `json:"v"`
@@ -20,6 +23,7 @@ type Record struct {
 	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
 	Start   uint64    `json:"start,omitempty"`   // of the process, in clock ticks since boot
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
+	Mode    string    `json:"mode,omitempty"`    // ModeShared, empty for who wants the lock alone
 	Since   time.Time `json:"since,omitzero"`
 }
 

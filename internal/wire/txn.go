@@ -15,9 +15,10 @@ type Place struct {
 	ID     string // the value of K while the contender holds the lock
 	Record string // the value of the place
 	Linked bool   // the tail names the place
+	Shared bool   // it shares the lock
 }
 
-// Tail returns the tail's value that names the place.
+// Tail returns the tail's value with which the place joins.
 func (p Place) Tail() string { return Link{Place: p.Key, ID: p.ID}.Marshal(p.Lock) }
 
 // winning makes a place the holder's: K and the place, written in one revision.
@@ -31,7 +32,12 @@ func (p Place) state() []*operation { return []*operation{get(p.Lock), get(p.Key
 // is compares true if the place was last written in a revision.
 func (p Place) is(revision int64) *comparison { return modIs(p.Key, revision) }
 
-func (p Place) isTail() []*comparison { return []*comparison{valueIs(Tail(p.Lock), p.Tail())} }
+// isTail compares true if the tail names the place, also when it was put back: what follows the
+// name then is next to the blank that follows it otherwise.
+func (p Place) isTail() []*comparison {
+	name := Link{Place: p.Key}.begin(p.Lock)
+	return valueBetween(Tail(p.Lock), name, name+string(createdBy[0]+1))
+}
 
 // dropTail deletes the tail if it names the place.
 func (p Place) dropTail(named bool) []*operation {
@@ -102,7 +108,7 @@ func BatchAnswers(resp *pb.TxnResponse) (each []*pb.TxnResponse) {
 func Acquire(p Place) *pb.TxnRequest {
 	// In one transaction a read before a put answers with what was there before the put.
 	cmps := nobody(p.Lock)
-	els := []*operation{get(p.Lock), newestBelow(p.Lock, maxRevision), p.put()}
+	els := []*operation{get(p.Lock), newestOf(below(p.Lock), maxRevision), p.put()}
 	if p.Linked {
 		// The tail is there while somebody waits: then the line is not gone through.
 		cmps = slices.Insert(cmps, 1, createIs(Tail(p.Lock), 0))
@@ -123,10 +129,15 @@ func Claim(p Place, created int64) *pb.TxnRequest {
 	return p.claim(created, noneOlder(p.Lock, created))
 }
 
-// ClaimBehindHolder takes the lock for a place that stood directly behind a holder that is gone, if
-// there is no stranger's place. The line is not gone through.
-func ClaimBehindHolder(p Place, created int64) *pb.TxnRequest {
-	return p.claim(created, onlyLinked(p.Lock)...)
+// ClaimBehindHolder takes the lock for a place that stood directly behind a holder that is gone, or
+// behind others that are gone and a holder before them, if there is no stranger's place, and nobody
+// of the runs of these. The line is not gone through.
+func ClaimBehindHolder(p Place, created int64, runs ...int64) *pb.TxnRequest {
+	cmps := onlyLinked(p.Lock)
+	for _, run := range runs {
+		cmps = append(cmps, noneOfRun(p.Lock, run))
+	}
+	return p.claim(created, cmps...)
 }
 
 // ClaimOldest takes the lock for a place that is known to be the oldest.
@@ -142,11 +153,13 @@ type Successor struct {
 	Joined int64
 }
 
-// Pass gives the lock of the holder with a token to its successor. The comparisons say that we hold
-// the lock, that the successor is where it joined, and that no stranger is in line: one between us
-// would find nobody before it, and hold the lock beside the successor.
-func Pass(p Place, token int64, next Successor) *pb.TxnRequest {
+// Pass gives the lock of the holder with a token, whose place was created in a revision, to its
+// successor. The comparisons say that we hold the lock, that the successor is where it joined, that
+// no stranger is in line (one between us would find nobody before it, and hold the lock beside the
+// successor), and nobody between us who would share the lock.
+func Pass(p Place, token, created int64, next Successor) *pb.TxnRequest {
 	cmps := append([]*comparison{modIs(p.Lock, token), p.is(token), modIs(next.Place, next.Joined)}, onlyLinked(p.Lock)...)
+	cmps = append(cmps, noneOfRun(p.Lock, created), noneOfRun(p.Lock, 0))
 	return txn(cmps, []*operation{put(p.Lock, next.ID, next.Lease), rewrite(next.Place), remove(p.Key)}, nil)
 }
 
@@ -162,13 +175,14 @@ func LeaveLost(p Place, tail bool) *pb.TxnRequest {
 }
 
 // Leave takes a place that waits, created in a revision, out of the line. If the tail names it, it
-// names the place before again, whose tail is given, if that is there. Refused, it answers with the
-// state.
-func Leave(p Place, created int64, tail bool, before string) *pb.TxnRequest {
+// names the place before again, unless that place is empty or gone, or somebody waits behind ours
+// to share the lock: who joins next would not hear of them. Refused, it answers with the state.
+func Leave(p Place, created int64, tail bool, before Link) *pb.TxnRequest {
 	back := p.dropTail(tail)
-	if link, ok := ParseLink(p.Lock, before); ok {
-		back = []*operation{nested(p.isTail(), []*operation{nested(createdBetween(link.Place, 0, created),
-			[]*operation{put(Tail(p.Lock), before, link.Lease)},
+	if before.Place != "" {
+		isAsItWas := []*comparison{createIs(before.Place, before.Created), noneOfRun(p.Lock, created)}
+		back = []*operation{nested(p.isTail(), []*operation{nested(isAsItWas,
+			[]*operation{put(Tail(p.Lock), before.Marshal(p.Lock), before.Lease)},
 			[]*operation{remove(Tail(p.Lock))})}, nil)}
 	}
 	return txn([]*comparison{p.is(created)}, append([]*operation{remove(p.Key)}, back...), p.state())
@@ -184,7 +198,5 @@ func RemoveKey(lock string, written int64) *pb.TxnRequest {
 	return txn([]*comparison{modIs(lock, written)}, []*operation{remove(lock)}, nil)
 }
 
-// RemoveTail deletes the tail if it names the place.
-func RemoveTail(p Place) *pb.TxnRequest {
-	return txn(p.isTail(), []*operation{remove(Tail(p.Lock))}, nil)
-}
+// RemoveTail deletes the tail if it was last written in a revision.
+func RemoveTail(lock string, written int64) *pb.TxnRequest { return RemoveKey(Tail(lock), written) }

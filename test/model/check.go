@@ -15,7 +15,8 @@ import (
 // A scene is what there is around a place.
 type scene struct {
 	lock, place, tail *mvccpb.KeyValue
-	named             *mvccpb.KeyValue // the place that the tail names
+	names             string           // the place that the tail names
+	named             *mvccpb.KeyValue // if that is there
 	newest            *mvccpb.KeyValue // below K/
 	of                wire.Place
 }
@@ -24,7 +25,7 @@ func (w *World) scene(s *slot) scene {
 	c := scene{lock: w.get(lock), place: &absent, tail: w.get(wire.Tail(lock)), named: &absent, of: s.place}
 	c.place, c.newest = w.get(s.place.Key), w.newest()
 	if link, ok := wire.ParseLink(lock, string(c.tail.Value)); ok {
-		c.named = w.get(link.Place)
+		c.names, c.named = link.Place, w.get(link.Place)
 	}
 	return c
 }
@@ -55,14 +56,14 @@ func (w *World) mustWrite(r message.Request, before, now scene) {
 		w.errf("a pass took a K that the operator put there")
 	}
 	joined := before.place.CreateRevision == 0 && now.place.CreateRevision > 0 && now.place.ModRevision != now.lock.ModRevision
-	if joined && now.of.Linked && string(now.tail.Value) != now.of.Tail() {
+	if joined && now.of.Linked && now.names != now.of.Key {
 		w.errf("%s has joined, and the tail does not name it", now.of.Key)
 	}
 	left := before.place.CreateRevision > 0 && now.place.CreateRevision == 0
-	if left && (r.Tail || r.Name == message.Pass) && string(now.tail.Value) == now.of.Tail() {
+	if left && (r.Tail || r.Name == message.Pass) && now.names == now.of.Key {
 		w.errf("%s has gone, and the tail names it", now.of.Key)
 	}
-	if before.named.CreateRevision > 0 && now.tail.CreateRevision == 0 && string(before.tail.Value) != now.of.Tail() {
+	if before.named.CreateRevision > 0 && now.tail.CreateRevision == 0 && before.names != now.of.Key {
 		w.errf("%s deleted a tail that names somebody else", r.Name)
 	}
 	if now.tail.ModRevision > before.tail.ModRevision {
@@ -79,8 +80,8 @@ func (w *World) mustShow(s *slot, a message.Answer, before scene) {
 	is := true
 	switch r := s.request; {
 	case r.Name == message.ReadLine && a.Whole, r.Name == message.ReadFar && a.Outcome == message.Applied:
-		is = a.Ahead.Key == w.ahead(r.Rev)
-	case r.Name == message.ReadState, r.Name == message.LeaveLost, a.Outcome == message.Refused && (isClaim(r) || r.Name == message.Leave):
+		is = a.Ahead.Key == w.ahead(r.Rev, s.place.Shared)
+	case r.Name == message.ReadState, r.Name == message.LeaveLost, a.Outcome == message.Refused && (r.Claims() || r.Name == message.Leave):
 		is = a.Keys == before.keys()
 	case r.Name == message.ReadBusy:
 		is = a.Keys.Lock == kvOf(before.lock)
@@ -103,6 +104,10 @@ func (w *World) mustShowJoined(s *slot, a message.Answer, before scene) {
 	case before.place.CreateRevision > 0:
 		if !a.Ours && s.again {
 			w.errf("%s has a place, and does not learn that", s.place.Key)
+		}
+	case s.place.Shared:
+		if a.Keys.Lock != kvOf(before.lock) || a.Tail != kvOf(before.tail) {
+			w.errf("%s does not learn who is there", s.place.Key)
 		}
 	case !a.Else:
 	case a.Keys.Lock != kvOf(before.lock),
@@ -158,15 +163,14 @@ func (w *World) mustNotMatter(s *slot, resp *pb.TxnResponse) {
 	}
 }
 
-func isClaim(r message.Request) bool {
-	return r.Name == message.Claim || r.Name == message.ClaimBehindHolder || r.Name == message.ClaimOldest
-}
-
 // ahead returns what stands before a place that was created in a revision: the newest older place,
-// else K.
-func (w *World) ahead(than int64) string {
+// else K. Who shares the lock does not stand before others who do.
+func (w *World) ahead(than int64, shares bool) string {
 	newest := &absent
 	for kv := range w.etcd.Below(wire.Prefix(lock)) {
+		if shares && wire.IsShared(lock, kv) {
+			continue
+		}
 		if wire.IsPlace(lock, kv) && kv.CreateRevision < than && kv.CreateRevision > newest.CreateRevision {
 			newest = kv
 		}
@@ -226,5 +230,25 @@ func (w *World) mustBeInOrder() {
 
 func isLinked(kv *mvccpb.KeyValue) bool {
 	from, to := wire.LinkedRange(lock)
-	return string(kv.Key) >= from && string(kv.Key) < to
+	return string(kv.Key) >= from && string(kv.Key) < to && !wire.IsShared(lock, kv)
+}
+
+// mustShareInTurn checks, of a request by which somebody shares the lock, that nobody who does not
+// stands before it, nor has put K there.
+func (w *World) mustShareInTurn(s *slot, r message.Request) {
+	if !s.place.Shared || r.Name == message.AcquireOrJoin || !r.Joins() && !r.Claims() {
+		return
+	}
+	if w.get(lock).CreateRevision > 0 {
+		w.errf("%s shares the lock, and K is there", s.place.Key)
+	}
+	own := w.get(s.place.Key).CreateRevision
+	if own == 0 || own != w.get(s.place.Key).ModRevision {
+		w.errf("%s shares the lock, and is not there as it was", s.place.Key)
+	}
+	for kv := range w.etcd.Below(wire.Prefix(lock)) {
+		if wire.IsPlace(lock, kv) && !wire.IsShared(lock, kv) && kv.CreateRevision < own {
+			w.errf("%s shares the lock before %s has it", s.place.Key, kv.Key)
+		}
+	}
 }

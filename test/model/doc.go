@@ -8,7 +8,7 @@
 //
 // Etcd is package smalletcd, which executes the requests themselves. Tests hold it against a
 // real one. Contenders have a lease of their own or share one in a session; they may write the
-// tail or not; they wait or only try. A Mutex of etcd's concurrency package locks and unlocks.
+// tail or not; they wait or only try; they want the lock alone, or share it. A Mutex of etcd's concurrency package locks and unlocks.
 // The driver is modelled move by move: it sends a request, repeats it, gives it up; creates
 // watches and tells of events; reads the state after renewals; revokes a lease before it begins
 // anew.
@@ -22,15 +22,16 @@
 //
 // # What is checked
 //
-//   - One holder: never two at work, a Mutex included, and nobody takes a K that is there. Who
-//     loses the lock by the operator's force does not count until it is told.
+//   - One holder: never two at work but those who share the lock, a Mutex included, and nobody
+//     takes a K that is there, or shares the lock beside it. Who loses the lock by the
+//     operator's force does not count until it is told.
 //   - Nobody stuck: from each state the moves that are neither faults nor late requests can
 //     lead to where all have had their turns or are gone, and no key is left. In an exploration
 //     that is checked of each state, so once faults cease every fair run gets there. In a
 //     random run all have to get there.
 //   - In order: whoever gets the lock is the oldest, by a pass, a claim, or a late one. Whoever
-//     waits has its place.
-//   - Tokens grow from holder to holder. A Mutex's is the revision that showed that it holds.
+//     shares it has nobody before it who does not. Whoever waits has its place.
+//   - Tokens grow from holder to holder, but not among those who share the lock. A Mutex's is the revision that showed that it holds.
 //   - No strays: a late request puts no key of a contender that has gone, unless its lease is
 //     about to be revoked.
 //   - No false alarm: nobody is told of a loss without one, nor gives up a place without a

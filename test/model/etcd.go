@@ -17,9 +17,16 @@ func (w *World) txn(s *slot, r message.Request, req *pb.TxnRequest) (*pb.TxnResp
 	revision, before := w.etcd.Revision(), w.scene(s)
 	w.mustStandTogether(r, before)
 	if w.mutate != nil {
-		req = w.mutate(r.Name, req)
+		name := r.Name
+		if s.place.Shared {
+			name = message.Name(wire.Kind(req))
+		}
+		req = w.mutate(name, req)
 	}
 	resp, err := w.etcd.Txn(req)
+	if err == nil && resp.Succeeded {
+		w.mustShareInTurn(s, r)
+	}
 	if err == nil && w.etcd.Revision() > revision {
 		w.mustWrite(r, before, w.scene(s))
 		w.mustBeInOrder()
@@ -90,7 +97,7 @@ func (w *World) far(s *slot, resp *pb.TxnResponse) message.Answer {
 	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
 	a := message.Answer{Outcome: message.Applied, Rev: resp.Header.Revision}
 	for _, kv := range wire.NamedAsPlaces(lock, wire.KeysOf(names, 0)) {
-		if wire.IsPlace(lock, w.get(string(kv.Key))) {
+		if wire.IsPlace(lock, w.get(string(kv.Key))) && !(s.place.Shared && wire.IsShared(lock, kv)) {
 			a.Ahead = message.Ahead{Key: string(kv.Key), Create: kv.CreateRevision}
 			return a
 		}

@@ -30,6 +30,11 @@ var small = []struct {
 	{"one that only tries, and another", Cast{Private: 1, Try: 1}},
 	{"one that may not write the tail, and another", Cast{Private: 1, Unlinked: 1}},
 	{"two that begin as if nobody else were there", Cast{Private: 2, Lone: true}},
+	{"two that share the lock", Cast{Sharing: 2}},
+	{"one that shares the lock, and another", Cast{Private: 1, Sharing: 1}},
+	{"one that shares the lock, and another, in a session", Cast{Session: 1, Together: 1}},
+	{"one that shares the lock, and a Mutex", Cast{Sharing: 1, Mutexes: 1}},
+	{"one that tries to share the lock, and another", Cast{Private: 1, TryShare: 1}},
 }
 
 var names = [kinds]string{
@@ -51,6 +56,8 @@ func drawn(t *testing.T) *rand.Rand {
 // large are casts of which the first states are visited, on request.
 var large = []Cast{
 	{Private: 3}, {Session: 2, Private: 1}, {Private: 2, Mutexes: 1}, {Session: 1, Private: 1, Unlinked: 1}, {Private: 2, Try: 1}, {Session: 2, Turns: 2},
+	{Private: 2, Sharing: 1}, {Private: 1, Sharing: 2}, {Private: 1, Sharing: 1, Mutexes: 1}, {Private: 2, Sharing: 2}, {Private: 3, Sharing: 1},
+	{Private: 1, Sharing: 2, Mutexes: 1}, {Private: 2, Sharing: 1, Mutexes: 1}, {Private: 1, Sharing: 1, Turns: 2}, {Session: 1, Together: 2, Private: 1},
 }
 
 // mostStates is how many states are visited at most, on request and in a sample: their worlds take

@@ -7,6 +7,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/translate"
 )
 
 func (w *World) leaseMoves(i int, l *lease, a *moves) {
@@ -70,7 +71,7 @@ func (w *World) kill(i, _ int) {
 	of := w.users[i]
 	for j := range w.users {
 		if u := &w.users[j]; j == i || of.session > 0 && u.session == of.session {
-			u.turns, u.works, u.told, u.forced, u.lease = 0, false, false, false, 0
+			u.turns, u.works, u.told, u.forced, u.lease, u.gate = 0, false, false, false, 0, message.Gate{}
 		}
 	}
 	for _, l := range w.leases {
@@ -86,7 +87,7 @@ func (w *World) killLease(l *lease) {
 		if s.lease != l.id {
 			continue
 		}
-		if s.asked && s.answer == nil && !isRead(s.request) {
+		if s.asked && s.answer == nil && !translate.IsRead(s.place, s.request) {
 			w.sendLate(s)
 		}
 		w.slots = slices.DeleteFunc(w.slots, func(one *slot) bool { return one == s })
@@ -131,11 +132,11 @@ func (w *World) operatorMoves(a *moves) {
 }
 
 // takeKey takes note that what an operator is about to do with K ends a holding, which may not have
-// been told of.
+// been told of. Who shares the lock goes on.
 func (w *World) takeKey() {
 	held := w.get(lock).ModRevision
 	for _, s := range w.slots {
-		if kv := w.get(s.place.Key); kv.CreateRevision > 0 && kv.ModRevision == held || s.m.Token() != 0 {
+		if kv := w.get(s.place.Key); !s.place.Shared && (kv.CreateRevision > 0 && kv.ModRevision == held || s.m.Token() != 0) {
 			w.takePlace(s)
 		}
 	}

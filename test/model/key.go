@@ -33,6 +33,7 @@ var plain = map[string]bool{"lease": true, "Lease": true, "id": true, "places": 
 func (k *keeper) key(w *World, rest ...int64) uint64 {
 	k.values, k.isRank = k.values[:0], k.isRank[:0]
 	k.number(w.token, true)
+	k.number(w.alone, true)
 	for _, n := range rest {
 		k.number(n, false)
 	}

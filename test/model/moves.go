@@ -219,7 +219,12 @@ func (w *World) observe(i, _ int) {
 	if s.m.Created() > 0 && s.m.State() < protocol.Leaving {
 		o := w.stateOf(s)
 		w.step(s, o)
-		if token := s.m.Token(); s.m.State() == protocol.Held && (o.Keys.Lock.Mod != token || o.Keys.Place.Mod != token) {
+		token := s.m.Token()
+		is := o.Keys.Lock.Mod == token && o.Keys.Place.Mod == token
+		if s.place.Shared {
+			is = o.Keys.Place.Exists() && o.Keys.Place.Mod == s.m.Created()
+		}
+		if s.m.State() == protocol.Held && !is {
 			w.errf("%s has read that the lock is lost, and holds it", s.place.Key)
 		}
 	}

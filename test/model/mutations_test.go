@@ -105,6 +105,12 @@ func keys(key, end []byte) string {
 		return "the tail"
 	case len(end) == 0:
 		return "a place"
+	case strings.HasSuffix(name, "."):
+		return "a run"
+	case strings.HasSuffix(string(end), "~s") && strings.HasSuffix(name, "~"):
+		return "all with ~ that is not shared"
+	case strings.HasSuffix(string(end), "~s"):
+		return "all before ~s"
 	case strings.HasSuffix(string(end), "0") && strings.HasSuffix(name, "/"):
 		return "all below K"
 	case strings.HasSuffix(name, "/"):
@@ -163,6 +169,9 @@ func plans() (all []Run) {
 			{Private: 2, Turns: 2}, {Private: 3, Turns: 2}, {Session: 2, Turns: 2}, {Session: 4, Turns: 2}, {Private: 1, Session: 2, Turns: 2},
 			{Private: 2, Mutexes: 1, Turns: 2}, {Session: 2, Mutexes: 1}, {Private: 1, Unlinked: 1, Turns: 2}, {Session: 2, Unlinked: 1},
 			{Private: 2, Try: 1, Lone: true, Turns: 2}, {Session: 1, Mutexes: 2, Turns: 3},
+			{Private: 2, Sharing: 1, Turns: 2}, {Private: 2, Sharing: 2, Turns: 2}, {Private: 1, Session: 1, Together: 2, Turns: 2},
+			{Private: 1, Sharing: 1, Mutexes: 1, Turns: 2}, {Private: 3, Sharing: 1, Turns: 2}, {Private: 1, Sharing: 1, TryShare: 1, Unlinked: 1},
+			{Private: 4, Sharing: 1}, {Private: 5, Sharing: 2},
 		} {
 			all = append(all, Run{Cast: cast, Faults: 3, Kinds: kinds, Often: 4})
 		}
@@ -177,13 +186,17 @@ const behindTilde = "no key there is a place: TestNothingBehindTheLinked"
 var equivalent = map[string]string{
 	"Acquire if 1: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
 		"at a higher price: TestTailNamesKeysBelow",
+	"ShareIfFree if 1: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
+		"at a higher price: TestTailNamesKeysBelow",
 	"ClaimBehindHolder if 3: CREATE of all behind ~ EQUAL": behindTilde,
+	"Share if 3: CREATE of all behind ~ EQUAL":             behindTilde,
 	"Pass if 4: CREATE of all behind ~ EQUAL":              behindTilde,
 	"LineRead then 4: get all behind ~":                    behindTilde,
 	"Pass if 1: MOD of a place EQUAL":                      "where K is the holder's so is its place, unless an operator has taken that: mustStandTogether",
-	"Leave then 1 then 0 if 1: CREATE of a place LESS":     "where the tail names a place no linked one is newer: mustBeInOrder",
 	"LineRead then 1: get a place":                         "no machine looks at it: mustNotMatter",
 	"NewestRead then 1: get a place":                       "no machine looks at it: mustNotMatter",
+	"SharedLineRead then 1: get a place":                   "no machine looks at it: mustNotMatter",
+	"SharedNewestRead then 1: get a place":                 "no machine looks at it: mustNotMatter",
 	"BusyRead then 1: get all below K":                     "no machine looks at it, it is for the user: mustNotMatter",
 }
 
@@ -266,12 +279,23 @@ func TestTailNamesKeysBelow(t *testing.T) {
 	}
 }
 
+// isOfSharing reports whether the mutation matters only where somebody shares the lock.
+func (l leftOut) isOfSharing() bool {
+	return strings.HasPrefix(string(l.name), "Share") || strings.Contains(l.what, "a run")
+}
+
 // catch makes runs with a mutation until one of them breaks.
 func catch(m leftOut, runs int) (n int, err error) {
 	plans := plans()
+	if m.isOfSharing() {
+		plans = slices.DeleteFunc(plans, func(r Run) bool { return r.Cast.Sharing+r.Cast.Together == 0 })
+	}
 	for ; n < runs; n++ {
 		r := plans[n%len(plans)]
 		r.Seed, r.Mutate = uint64(n), m.apply
+		if n/len(plans)%2 > 0 { // the faults come later
+			r.Often *= 4
+		}
 		if o := r.Go(); o.Err != nil {
 			return n, o.Err
 		}

@@ -7,16 +7,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/translate"
 )
 
-// isRead reports whether a request writes nothing.
-func isRead(r message.Request) bool {
-	switch r.Name {
-	case message.ReadBusy, message.ReadNewest, message.ReadLine, message.ReadFar, message.ReadHistory,
-		message.ReadState, message.ReadTail, message.ReadWritten:
-		return true
-	}
-	return false
-}
-
 // puts reports whether etcd refuses a request if it has no space. It takes deletions also then.
 // Claims are made until there is space.
 func puts(r message.Request) bool { return r.Joins() || r.WritesForOthers() }
@@ -48,7 +38,7 @@ func (w *World) requestMoves(i int, s *slot, a *moves) {
 	if l := w.leaseOf(s.lease); l.session == 0 && s.ended {
 		a.add(possible, "@: its lease is revoked instead", i, 0, (*World).abandon)
 	}
-	if isRead(s.request) {
+	if translate.IsRead(s.place, s.request) {
 		return
 	}
 	a.add(lostAnswer, "@: the answer is lost", i, 0, func(w *World, i, _ int) {
@@ -104,7 +94,7 @@ func (w *World) giveUp(s *slot) {
 	switch {
 	case s.answer != nil: // it was applied, and the answer is not waited for
 		s.answer = nil
-	case isRead(s.request):
+	case translate.IsRead(s.place, s.request):
 		repeated = false
 	default:
 		w.sendLate(s)

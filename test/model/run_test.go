@@ -13,6 +13,9 @@ var casts = []Cast{
 	{Private: 2, Unlinked: 1, Turns: 2}, {Private: 2, Try: 1, Turns: 2}, {Private: 2, Mutexes: 1, Turns: 2},
 	{Session: 2, Mutexes: 1, Unlinked: 1, Try: 1, Turns: 2}, {Session: 2, Private: 1, Turns: 2, Forgets: true},
 	{Session: 4, Sessions: 2, Turns: 3}, {Private: 5}, {Session: 3, Turns: 2, OneID: true},
+	{Private: 2, Sharing: 2, Turns: 2}, {Private: 3, Sharing: 2}, {Session: 2, Together: 2, Private: 1, Turns: 2},
+	{Private: 1, Sharing: 2, Mutexes: 1, Turns: 2}, {Private: 2, Sharing: 1, TryShare: 1, Unlinked: 1, Turns: 2},
+	{Session: 2, Sessions: 2, Together: 3, Turns: 2, Forgets: true},
 }
 
 // TestRuns: at random, and with faults, everybody gets the lock in turn, and nothing is left.

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// crowds are large casts: 20 contenders, in three sessions and by themselves.
+// crowds are large casts: 20 contenders and more, in three sessions and by themselves.
 var crowds = []Cast{
 	{Private: 6, Unlinked: 2, Try: 2, Session: 9, Sessions: 3, Mutexes: 1, Turns: 50},
 	{Private: 5, Unlinked: 3, Try: 3, Session: 9, Sessions: 3, Turns: 50, Forgets: true, Lone: true},
+	{Private: 6, Sharing: 6, TryShare: 2, Together: 3, Session: 6, Sessions: 3, Mutexes: 1, Turns: 50},
 }
 
 // lasting are the faults after which a user goes on: a crowd in which processes are killed is soon

@@ -86,16 +86,17 @@ func (w *World) held(s *slot, token int64) {
 	u.works, u.told = true, false
 	if !u.forced {
 		w.mustBeAlone(s.user, u.name)
-		w.mustGrow(token)
+		w.mustGrow(token, u.shares)
 	}
-	u.lone = s.m.Created() == token
+	u.lone = s.m.Created() == token && !u.shares
 }
 
 // mustBeAlone checks that nobody else works. Who lost the lock by an operator's force does not
 // count: it is told, and stops.
 func (w *World) mustBeAlone(user int, name string) {
 	for i := range w.users {
-		if other := &w.users[i]; i != user && other.works && !other.forced {
+		other := &w.users[i]
+		if i != user && other.works && !other.forced && !(user >= 0 && other.shares && w.users[user].shares) {
 			w.errf("two holders: %s and %s", name, other.name)
 		}
 	}
@@ -106,12 +107,14 @@ func (w *World) mustBeAlone(user int, name string) {
 	}
 }
 
-// mustGrow checks a fencing token.
-func (w *World) mustGrow(token int64) {
-	if token <= w.token {
+// mustGrow checks a fencing token. Those of who shares the lock grow from what is not shared only.
+func (w *World) mustGrow(token int64, shares bool) {
+	if token <= w.alone || !shares && token <= w.token {
 		w.errf("the token %d comes after %d", token, w.token)
 	}
-	w.token = token
+	if w.token = max(w.token, token); !shares {
+		w.alone = token
+	}
 }
 
 // ended tells a user that the place will not get the lock.
@@ -125,7 +128,10 @@ func (w *World) ended(s *slot, e message.Effect) {
 		u.turns--
 	}
 	w.mustHaveCause(s, e)
-	u.forced = false
+	u.forced, u.gate = false, message.Gate{}
+	if e.End == message.Behind {
+		u.gate = s.m.Behind()
+	}
 	if w.leaseOf(s.lease).session > 0 {
 		s.user, u.lease = -1, 0
 	}
@@ -192,7 +198,7 @@ func (w *World) released(s *slot, e message.Effect) {
 	if e.Reason != message.NotLost && !w.mayExpire(s) && !l.grace {
 		w.errf("%s: the release says that it was lost (%d)", s.place.Key, e.Reason)
 	}
-	u.works, u.forced, u.told = false, false, false
+	u.works, u.forced, u.told, u.gate = false, false, false, message.Gate{}
 	u.turns--
 	s.ended, s.released = true, true
 	if l.session > 0 || s.m.State() == protocol.Gone {

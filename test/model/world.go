@@ -30,6 +30,9 @@ type Cast struct {
 	Sessions int // how many sessions these are spread over, 1 if not given
 	Unlinked int // that may not write the tail
 	Try      int // that do not wait
+	Sharing  int // that share the lock
+	TryShare int // that do not wait to do so
+	Together int // that share the lock, in the sessions
 	Mutexes  int // of etcd's concurrency package
 	Turns    int
 
@@ -54,6 +57,7 @@ type World struct {
 	granted int64 // how many leases there were
 	slotted int   // how many slots
 	token   int64 // the newest fencing token
+	alone   int64 // the newest one of who does not share the lock
 	wiped   bool  // etcd has lost everything once
 	touched bool  // an operator has written or deleted a place
 	forgets bool
@@ -73,6 +77,8 @@ type user struct {
 	session int // which one, 0 for none
 	try     bool
 	linked  bool
+	shares  bool
+	gate    message.Gate // at which the next place stands
 	lone    bool
 	lease   int64 // 0 for none
 	works   bool
@@ -153,6 +159,9 @@ func New(c Cast) *World {
 	add("own-", c.Private, func(u *user, _ int) { u.lone = c.Lone })
 	add("unlinked-", c.Unlinked, func(u *user, _ int) { u.linked = false })
 	add("try-", c.Try, func(u *user, _ int) { u.try = true })
+	add("shares-", c.Sharing, func(u *user, _ int) { u.shares = true })
+	add("tries-to-share-", c.TryShare, func(u *user, _ int) { u.shares, u.try = true, true })
+	add("together-", c.Together, func(u *user, i int) { u.shares, u.session = true, 1+i%max(c.Sessions, 1) })
 	add("session-", c.Session, func(u *user, i int) {
 		if u.session = 1 + i%max(c.Sessions, 1); c.OneID {
 			u.as = "session"
@@ -247,12 +256,17 @@ func (w *World) begin(user int) {
 	if l.places == 0 || l.renames || l.session > 0 {
 		l.places, l.renames = l.places+1, false
 	}
-	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.as, Record: `{"v":1,"id":"` + u.as + `"}`, Linked: u.linked}
-	if p.Key = wire.LinkedPlace(lock, p.Lease, l.places); !u.linked {
+	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.as, Record: `{"v":1,"id":"` + u.as + `"}`, Linked: u.linked && !u.shares, Shared: u.shares}
+	switch {
+	case u.shares:
+		p.Key = wire.SharedPlace(lock, u.gate.Run(), p.Lease, l.places)
+	case u.linked:
+		p.Key = wire.LinkedPlace(lock, p.Lease, l.places)
+	default:
 		p.Key = wire.UnlinkedPlace(lock, p.Lease, l.places)
 	}
 	c := translate.Config(p)
-	c.Try, c.Lone, c.Shared = u.try, u.lone, l.session > 0
+	c.Try, c.Lone, c.Shared, c.Gate = u.try, u.lone, l.session > 0, u.gate
 	w.slotted++
 	s := &slot{n: w.slotted, m: protocol.New(c), place: p, lease: l.id, user: user}
 	w.slots = append(w.slots, s)

@@ -19,6 +19,9 @@ var (
 
 	// The last lease is never granted.
 	leases = []clientv3.LeaseID{0x1f, 0x2f, 0x3f, 0x4f, 0x5f}
+
+	// Nothing depends on whether a place was created in the revision of a run.
+	runs = []int64{0, 1, 2}
 )
 
 // A step is a transaction, or something else that is done to an etcd.
@@ -41,7 +44,7 @@ type generator struct {
 	small *smalletcd.Store
 	start int64 // the first revision
 	calm  bool  // there is nobody but locks, and all may write the tail
-	tails []string
+	links []wire.Link
 }
 
 func newGenerator(seed uint64, small *smalletcd.Store) *generator {
@@ -124,6 +127,13 @@ func (g *generator) newPlace(lock string) wire.Place {
 	return newPlace(lock, pick(g, leases...), 1+g.rand.Int64N(2), g.calm || g.chance(70))
 }
 
+// sharing returns a place of a lock that shares it: one of a few.
+func (g *generator) sharing(lock string) wire.Place {
+	p := newPlace(lock, pick(g, leases[:3]...), 1, false)
+	p.Key, p.Shared = wire.SharedPlace(lock, pick(g, runs...), p.Lease, 1), true
+	return p
+}
+
 // line returns the places of a lock that are in the small etcd, oldest first.
 func (g *generator) line(lock string) (line []wire.Place) {
 	for _, lease := range leases {
@@ -167,16 +177,16 @@ func (g *generator) holder(lock string) wire.Place {
 	return pick(g, append(line, g.newPlace(lock))...)
 }
 
-// before returns the value of a tail: one that there was, or one that names a place.
-func (g *generator) before(lock string) string {
-	if tail := g.get(wire.Tail(lock)).Value; tail != nil {
-		g.tails = append(g.tails, string(tail))
+// before returns what a tail has named, or could name.
+func (g *generator) before(lock string) wire.Link {
+	if link, ok := wire.ParseLink(lock, string(g.get(wire.Tail(lock)).Value)); ok {
+		g.links = append(g.links, link)
 	}
-	if len(g.tails) > 0 && g.chance(50) {
-		return pick(g, g.tails...)
+	if len(g.links) > 0 && g.chance(50) {
+		return pick(g, g.links...)
 	}
 	p := g.place(lock)
-	return wire.Link{Place: p.Key, Lease: p.Lease, ID: p.ID}.Marshal(lock)
+	return wire.Link{Place: p.Key, Lease: p.Lease, ID: p.ID, Created: g.revision(g.get(p.Key).CreateRevision)}
 }
 
 // named returns a transaction of a lock's.
@@ -185,8 +195,11 @@ func (g *generator) named() step {
 	if g.calm {
 		lock = pick(g, "k", "k~x")
 	}
-	if g.chance(10) {
+	switch {
+	case g.chance(10):
 		return g.together(lock)
+	case g.chance(25):
+		return g.share(lock)
 	}
 	p := g.place(lock)
 	switch g.rand.IntN(3) {
@@ -200,6 +213,27 @@ func (g *generator) named() step {
 		return g.namedWrite(lock, p)
 	}
 	return g.namedRead(lock, p)
+}
+
+// share returns a transaction of one who shares a lock.
+func (g *generator) share(lock string) step {
+	p := g.sharing(lock)
+	created := g.revision(g.get(p.Key).CreateRevision)
+	switch g.rand.IntN(8) {
+	case 0, 1:
+		return step{name: "ShareIfFree", txn: wire.ShareIfFree(p)}
+	case 2:
+		return step{name: "ShareBehind", txn: wire.ShareBehind(p, g.revision(g.get(wire.Tail(lock)).ModRevision))}
+	case 3:
+		return step{name: "Share", txn: wire.Share(p, created)}
+	case 4:
+		return step{name: "ShareOldest", txn: wire.ShareOldest(p, created)}
+	case 5:
+		return step{name: "Remove", txn: wire.Remove(p, created, false)}
+	case 6:
+		return step{name: "SharedLineRead", txn: wire.SharedLineRead(p)}
+	}
+	return step{name: "SharedNewestRead", txn: wire.SharedNewestRead(p, g.anyRevision())}
 }
 
 // together returns transactions of two locks as one.
@@ -230,7 +264,7 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 	case 0:
 		return step{name: "Claim", txn: wire.Claim(p, created)}
 	case 1:
-		return step{name: "ClaimBehindHolder", txn: wire.ClaimBehindHolder(p, created)}
+		return step{name: "ClaimBehindHolder", txn: wire.ClaimBehindHolder(p, created, runs[:g.rand.IntN(len(runs))]...)}
 	case 2:
 		return step{name: "ClaimOldest", txn: wire.ClaimOldest(p, created)}
 	case 3, 4, 5:
@@ -241,7 +275,7 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 		token := g.revision(g.get(p.Key).ModRevision)
 		joined := g.revision(g.get(next.Key).ModRevision)
 		link := wire.Link{Place: next.Key, Lease: next.Lease, ID: next.ID}
-		return step{name: "Pass", txn: wire.Pass(p, token, wire.Successor{Link: link, Joined: joined})}
+		return step{name: "Pass", txn: wire.Pass(p, token, pick(g, runs...), wire.Successor{Link: link, Joined: joined})}
 	case 6, 7:
 		return step{name: "Release", txn: wire.Release(p, token, tail)}
 	case 8:
@@ -251,12 +285,12 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 	case 10:
 		return step{name: "RemoveKey", txn: wire.RemoveKey(lock, token)}
 	case 11:
-		return step{name: "RemoveTail", txn: wire.RemoveTail(p)}
+		return step{name: "RemoveTail", txn: wire.RemoveTail(lock, g.revision(g.get(wire.Tail(lock)).ModRevision))}
 	}
 	if g.chance(70) {
 		return step{name: "Leave", txn: wire.Leave(p, created, tail, g.before(lock))}
 	}
-	return step{name: "Leave", txn: wire.Leave(p, created, tail, "")}
+	return step{name: "Leave", txn: wire.Leave(p, created, tail, wire.Link{})}
 }
 
 func (g *generator) namedRead(lock string, p wire.Place) step {

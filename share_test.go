@@ -1,0 +1,343 @@
+package etcdlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// newSharer returns a lock that is to be shared, with a session of its own.
+func newSharer(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
+	t.Helper()
+	l := newLock(t, client, key, id)
+	l.Mode = etcdlock.Shared
+	return l
+}
+
+// sharerIn returns a lock of a session that is to be shared.
+func sharerIn(t testing.TB, session *etcdlock.Session, key, id string) *etcdlock.Lock {
+	t.Helper()
+	l := lockIn(t, session, key, id)
+	l.Mode = etcdlock.Shared
+	return l
+}
+
+// TestShared: those who share a lock have it together, first come first served with those who do
+// not, and woken by one commit; nothing is left.
+func TestShared(t *testing.T) {
+	etcdtest.NoLeaks(t)
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	session := newSession(t, client)
+	const key = "/shared"
+	var first []grip
+	for i := range 3 {
+		first = append(first, mustLock(t, newSharer(t, client, key, fmt.Sprint("first ", i))))
+	}
+	first = append(first, mustLock(t, sharerIn(t, session, key, "in a session")))
+	writer := queue(t, newLock(t, client, key, "writer"))
+	var second []*waiter
+	for i := range 3 {
+		second = append(second, queue(t, newSharer(t, client, key, fmt.Sprint("second ", i))))
+	}
+	second = append(second, queue(t, sharerIn(t, session, key, "in a session, later")))
+	next := queue(t, lockIn(t, session, key, "next writer"))
+	last := queue(t, newSharer(t, client, key, "last"))
+
+	newest := int64(0)
+	for _, one := range first {
+		if one.Mode() != etcdlock.Shared || one.Token() == 0 || !applied(t, client, one.IsHolder()) {
+			t.Errorf("%v, token %d", one.Mode(), one.Token())
+		}
+		newest = max(newest, one.Token())
+		writer.mustNotGet(t, 10*time.Millisecond)
+		must(t)(nil, one.Unlock(etcdtest.Context(t)))
+		if applied(t, client, one.IsHolder()) {
+			t.Error("what was given back is held")
+		}
+	}
+	writer.mustGet(t)
+	if writer.held.Token() <= newest {
+		t.Errorf("token %d after %d", writer.held.Token(), newest)
+	}
+	second[0].mustNotGet(t, 50*time.Millisecond)
+	before := revisionOf(t, client)
+	mustUnlock(t, writer.Lock)
+	for _, one := range second {
+		one.mustGet(t)
+		if token := one.held.Token(); token <= writer.held.Token() || token > before+1 {
+			t.Errorf("token %d after %d", token, writer.held.Token())
+		}
+	}
+	if now := revisionOf(t, client); now != before+1 {
+		t.Errorf("%d commits for four who share the lock", now-before)
+	}
+	for _, one := range second {
+		next.mustNotGet(t, 10*time.Millisecond)
+		mustUnlock(t, one.Lock)
+	}
+	takeTurns(t, next, last)
+	for _, one := range append(second, writer, last) {
+		must(t)(nil, one.Close(etcdtest.Context(t)))
+	}
+	must(t)(nil, session.Close(etcdtest.Context(t)))
+	awaitKeys(t, client, key, 0)
+}
+
+// TestSharedBehindPeers: a Mutex and v3lock wait for those who share the lock, and these for them.
+func TestSharedBehindPeers(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	for kind := range contenderKinds {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			t.Parallel()
+			key := fmt.Sprint("/shared-peers/", kind)
+			a, b := mustLock(t, newSharer(t, client, key, "a")), mustLock(t, newSharer(t, client, key, "b"))
+			peer := newContender(t, client, key, kind)
+			got := make(chan int64, 1)
+			go func() {
+				token, err := peer.lock(ctx)
+				if err != nil {
+					t.Error(err)
+				}
+				got <- token
+			}()
+			awaitKeys(t, client, key+"/", 3)
+			later := queue(t, newSharer(t, client, key, "later"))
+			must(t)(nil, a.Unlock(ctx))
+			select {
+			case <-got:
+				t.Fatal("it has the lock beside one who shares it")
+			case <-time.After(50 * time.Millisecond):
+			}
+			must(t)(nil, b.Unlock(ctx))
+			token := <-got
+			later.mustNotGet(t, 50*time.Millisecond)
+			must(t)(nil, peer.unlock(ctx))
+			later.mustGet(t)
+			if later.held.Token() <= token {
+				t.Errorf("token %d after %d", later.held.Token(), token)
+			}
+			mustUnlock(t, later.Lock)
+		})
+	}
+}
+
+// TestTryShared: it waits for nobody who has the lock alone, and does not mind keys that are no
+// places of it.
+func TestTryShared(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	inBoth(t, client, "/try-shared", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		other := newHolder(t, client, l.Key(), "other")
+		l.Mode = etcdlock.Shared
+		var busy *etcdlock.BusyError
+		if _, err := l.TryLock(ctx); !errors.As(err, &busy) || busy.Holder != "other" {
+			t.Errorf("TryLock beside a holder: %v", err)
+		}
+		mustUnlock(t, other)
+		newHolder(t, client, l.Key()+"/below", "another lock")
+		sharer := mustLock(t, newSharer(t, client, l.Key(), "sharer"))
+		if _, err := l.TryLock(ctx); err != nil {
+			t.Errorf("TryLock beside one who shares the lock: %v", err)
+		}
+		if _, err := other.TryLock(ctx); !errors.Is(err, etcdlock.ErrBusy) {
+			t.Errorf("TryLock beside two who share the lock: %v", err)
+		}
+		l.Mode = etcdlock.Exclusive
+		if _, err := l.Lock(ctx); err == nil {
+			t.Error("a lock that is shared was handed out as one that is not")
+		}
+		mustUnlock(t, l)
+		writer := queue(t, other)
+		l.Mode = etcdlock.Shared
+		if _, err := l.TryLock(ctx); !errors.Is(err, etcdlock.ErrBusy) {
+			t.Errorf("TryLock before one who waits: %v", err)
+		}
+		must(t)(nil, sharer.Unlock(ctx))
+		takeTurns(t, writer)
+		must(t)(nil, l.Close(ctx))
+		l.Mode = 5
+		if _, err := l.Lock(ctx); err == nil {
+			t.Error("there is a mode 5")
+		}
+	})
+}
+
+// TestSharedAndForced: an operator's hand ends the holding that it touches, and no other.
+func TestSharedAndForced(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	inBoth(t, client, "/shared-forced", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		other := mustLock(t, newSharer(t, client, l.Key(), "other"))
+		for name, one := range map[string]struct {
+			hand   func(place string) error
+			reason etcdlock.Reason
+		}{
+			"deleted": {func(place string) error {
+				_, err := client.Delete(ctx, place)
+				return err
+			}, etcdlock.PlaceLost},
+			"overwritten": {func(place string) error {
+				_, err := client.Put(ctx, place, "x", clientv3.WithIgnoreLease())
+				return err
+			}, etcdlock.KeyOverwritten},
+		} {
+			l.Mode = etcdlock.Shared
+			held := mustLock(t, l)
+			must(t)(client.Put(ctx, l.Key(), "by hand")) // keeps out whoever is not in yet
+			if err := held.Refresh(ctx); err != nil {
+				t.Errorf("%s: K made by hand: %v", name, err)
+			}
+			late := queue(t, newSharer(t, client, l.Key(), "late"))
+			must(t)(client.Delete(ctx, l.Key()))
+			late.mustGet(t)
+			must(t)(nil, one.hand(placeOf(t, client, l.Key(), l.ID()).key))
+			if lost := awaitLoss(t, held); lost.Reason != one.reason {
+				t.Errorf("%s: %v", name, lost)
+			}
+			var lost *etcdlock.LostError
+			if err := l.Unlock(ctx); !errors.As(err, &lost) {
+				t.Errorf("%s: Unlock: %v", name, err)
+			}
+			mustUnlock(t, late.Lock)
+			if err := other.Refresh(ctx); err != nil {
+				t.Errorf("%s: the other: %v", name, err)
+			}
+		}
+		must(t)(nil, other.Unlock(ctx))
+		mustLock(t, newLock(t, client, l.Key(), "after"))
+	})
+}
+
+// TestUnknownOutcomesOfSharing loses requests or answers of those who share a lock: nobody else
+// has it meanwhile, and nothing is left.
+func TestUnknownOutcomesOfSharing(t *testing.T) {
+	for _, kind := range []string{"ShareIfFree", "ShareBehind", "Share", "ShareOldest", "Remove", "SharedLineRead"} {
+		for name, verdict := range verdicts {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+				gate, behind := s.Gated(t)
+				client, key := s.Client(t), "/unknown-shared"
+				session := newSession(t, behind)
+				if kind == "ShareOldest" || kind == "SharedLineRead" {
+					newHolder(t, client, key+"/below", "another lock")
+				}
+				if kind == "SharedLineRead" {
+					kind = "Read"
+				}
+				for _, l := range []*etcdlock.Lock{newSharer(t, behind, key, "own"), sharerIn(t, session, key, "in a session")} {
+					writer := newHolder(t, client, key, "writer")
+					intercept(gate, 1, verdict, kind)
+					sharer := queue(t, l)
+					mustUnlock(t, writer)
+					sharer.mustGet(t)
+					behindIt := queue(t, writer)
+					behindIt.mustNotGet(t, 20*time.Millisecond)
+					err := l.Unlock(ctx)
+					if err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
+						t.Error(err)
+					}
+					isRead := kind == "Read" || kind == "Share" || kind == "ShareOldest" // it is given up
+					if !isRead && (verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer) {
+						gate.AwaitHeld(t).Release()
+					}
+					takeTurns(t, behindIt)
+					must(t)(nil, l.Close(ctx))
+				}
+				must(t)(nil, session.Close(ctx))
+				awaitKeys(t, client, key, len(etcdtest.Keys(t, client, key+"/below")))
+			})
+		}
+	}
+}
+
+// TestSharedByMany: contenders of all kinds take turns at random, some of whom are stopped while
+// they wait: who shares the lock is beside nobody who does not, and tokens grow.
+func TestSharedByMany(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	session := newSession(t, client)
+	const key = "/by-many"
+	var (
+		sharers, writers atomic.Int32
+		together         atomic.Int32 // the most who have shared it
+		mu               sync.Mutex
+		newest, alone    int64
+		wg               sync.WaitGroup
+	)
+	check := func(token int64, shares bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if token <= alone || !shares && token <= newest {
+			t.Errorf("token %d after %d, and %d of one alone", token, newest, alone)
+		}
+		if newest = max(newest, token); !shares {
+			alone = token
+		}
+	}
+	for i := range 12 {
+		shares := i%3 != 0
+		l := newLock(t, client, key, fmt.Sprint(i))
+		if i%2 == 0 {
+			l = lockIn(t, session, key, fmt.Sprint(i))
+		}
+		if shares {
+			l.Mode = etcdlock.Shared
+		}
+		rng := rand.New(rand.NewPCG(uint64(i), 1))
+		wg.Go(func() {
+			for range 60 {
+				waiting, cancel := context.WithCancel(ctx)
+				if rng.IntN(4) == 0 {
+					time.AfterFunc(time.Duration(rng.IntN(20))*time.Millisecond, cancel)
+				}
+				held, err := l.Lock(waiting)
+				if cancel(); err != nil {
+					if !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+					continue
+				}
+				if check(held.Token(), shares); shares {
+					if n := sharers.Add(1); n > together.Load() {
+						together.Store(n)
+					}
+				} else if writers.Add(1) > 1 {
+					t.Error("two have the lock alone")
+				}
+				time.Sleep(time.Duration(rng.IntN(3)) * time.Millisecond) // the work
+				if shares {
+					if writers.Load() > 0 {
+						t.Error("one shares the lock that another has alone")
+					}
+					sharers.Add(-1)
+				} else {
+					if sharers.Load() > 0 {
+						t.Error("one has the lock alone that another shares")
+					}
+					writers.Add(-1)
+				}
+				if err := held.Unlock(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("up to %d at once", together.Load())
+	must(t)(nil, session.Close(ctx))
+	if together.Load() < 2 {
+		t.Error("nobody has shared it")
+	}
+}
