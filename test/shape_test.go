@@ -21,7 +21,7 @@ var library = map[string][]string{
 	"internal/debts":     {"internal/lease", "internal/retry"},
 	"internal/queue":     {"internal/asking", "internal/translate", "internal/protocol", "internal/lease", "internal/watch", "internal/retry", "internal/message", "internal/wire"},
 	"internal/asking":    {"internal/translate", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
-	"internal/translate": {"internal/protocol", "internal/message", "internal/wire"},
+	"internal/translate": {"internal/message", "internal/wire"},
 	"internal/protocol":  {"internal/position", "internal/orphan", "internal/message"},
 	"internal/position":  {"internal/message"},
 	"internal/orphan":    {"internal/message"},

@@ -108,6 +108,24 @@ type Successor struct {
 	Joined int64
 }
 
+// A Config is what a machine is made with.
+type Config struct {
+	Lock, Place string // keys
+	Lease       int64
+	ID          string // the value of K while the lock is ours
+	Record      string // the value of the place
+	Linked      bool   // the tail may be written
+	Shares      bool   // the lock, with others who do
+	Gate        Gate
+	Try         bool // not to wait
+	Lone        bool // nobody was there the last time
+	Shared      bool // the lease serves others: what is left under it is removed key by key
+}
+
+// IsOwn reports whether K was written for the place, or for another one of its lease: of this lock,
+// or of another one of the session.
+func (c *Config) IsOwn(lock KV) bool { return lock.Exists() && lock.Lease == c.Lease }
+
 // An Input is something that a machine is told: one of the types of this file.
 type Input interface{ input() }
 

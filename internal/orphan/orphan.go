@@ -14,6 +14,15 @@ type Search struct {
 	Place  string // that the tail may name; empty if it was never written
 }
 
+// Of returns the search for what is left of a machine's place, which was created in a revision.
+func Of(c message.Config, create int64) Search {
+	s := Search{Lock: c.Lock, Lease: c.Lease, Create: create}
+	if c.Linked {
+		s.Place = c.Place
+	}
+	return s
+}
+
 // First returns the request to begin with.
 func (s Search) First() message.Request {
 	if s.Place == "" {

@@ -83,6 +83,19 @@ func (p *Position) Follow(e message.Event) {
 	p.Choose()
 }
 
+// Heard takes note of an event of the place, which waits. It reports whether the state has to be
+// read to know what has happened.
+func (p *Position) Heard(e message.Event, c message.Config) (read bool) {
+	switch {
+	case !e.Deleted && e.KV.Create == e.KV.Mod:
+		return p.Create > 0 && e.KV.Mod > p.Create
+	case !e.Deleted && e.KV.Lease == c.Lease && e.KV.Value == c.Record && !p.Shares:
+		p.Written = e.KV.Mod
+		return false
+	}
+	return true
+}
+
 // Passed takes note of an event of the predecessor's key.
 func (p *Position) Passed(e message.Event) {
 	if e.Deleted {

@@ -51,23 +51,10 @@ func (m hearing) event(e message.Event) {
 		return
 	case e.Of == message.OnAhead:
 		m.pos.Passed(e)
-	case e.Of == message.OnPlace:
-		m.ownEvent(e)
-	}
-	waiting(m).reconsider()
-}
-
-func (m hearing) ownEvent(e message.Event) {
-	switch {
-	case !e.Deleted && e.KV.Create == e.KV.Mod:
-		if m.pos.Create > 0 && e.KV.Mod > m.pos.Create {
-			m.do(message.Effect{Do: message.Observe})
-		}
-	case !e.Deleted && e.KV.Lease == m.Lease && e.KV.Value == m.Record && !m.Shares:
-		m.pos.Written = e.KV.Mod
-	default:
+	case e.Of == message.OnPlace && m.pos.Heard(e, m.Config):
 		m.do(message.Effect{Do: message.Observe})
 	}
+	waiting(m).reconsider()
 }
 
 func (m hearing) observation(o message.Observation) {

@@ -39,7 +39,7 @@ func (m joining) joinAnswer(a message.Answer) {
 		switch {
 		case a.Outcome != message.Applied:
 			m.readFailed(a)
-		case m.orphan && m.isOwn(a.Keys.Lock):
+		case m.orphan && m.IsOwn(a.Keys.Lock):
 			m.readWritten(a.Keys.Lock)
 		case a.Keys.Lock.Exists():
 			m.nothingWritten(message.Busy)
@@ -136,7 +136,7 @@ func (m joining) entered(create, token int64, named bool, lock message.KV) {
 	m.pos.Named = named
 	missedPlace, missedTail := m.pos.Joined(create)
 	hearing(m).catchUp(missedPlace, missedTail)
-	m.orphan = m.orphan && token == 0 && m.isOwn(lock)
+	m.orphan = m.orphan && token == 0 && m.IsOwn(lock)
 	switch {
 	case token != 0:
 		holding(m).hold(token)
@@ -158,10 +158,6 @@ func (m joining) goOn() {
 		waiting(m).look(message.Ahead{}, false)
 	}
 }
-
-// isOwn reports whether K was written for this place, or for another one of its lease: of this
-// lock, or of another one of the session.
-func (m *Machine) isOwn(lock message.KV) bool { return lock.Exists() && lock.Lease == m.Lease }
 
 // readWritten looks for the place for which K was written. Without one, K is an orphan: whoever
 // deleted its place has left it, and to wait for it would be to wait for oneself.

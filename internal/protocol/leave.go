@@ -146,7 +146,7 @@ func (m leaving) leftLost(a message.Answer) {
 	if !m.unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.pos.Create {
 		reason = m.pos.Compare(a.Keys, m.token)
 	}
-	m.orphan = m.orphan || m.isOwn(a.Keys.Lock)
+	m.orphan = m.orphan || m.IsOwn(a.Keys.Lock)
 	m.released(true, reason)
 	m.cleared()
 }
@@ -187,7 +187,7 @@ func (m leaving) removeAs(k message.Keys) {
 		m.handOver()
 	default:
 		// Whoever has overwritten it may have done so after the lock was granted to it.
-		m.orphan = m.orphan || own.Mod != own.Create || m.isOwn(k.Lock)
+		m.orphan = m.orphan || own.Mod != own.Create || m.IsOwn(k.Lock)
 		m.send(message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.named()})
 	}
 }
@@ -205,19 +205,11 @@ func (m leaving) removeOrphans() {
 		m.cleared()
 		return
 	}
-	m.send(m.orphans().First())
-}
-
-func (m leaving) orphans() orphan.Search {
-	s := orphan.Search{Lock: m.Lock, Lease: m.Lease, Create: m.pos.Create}
-	if m.Linked {
-		s.Place = m.Place
-	}
-	return s
+	m.send(orphan.Of(m.Config, m.pos.Create).First())
 }
 
 func (m leaving) orphanAnswer(a message.Answer) {
-	switch next, more, failed := m.orphans().Next(m.request, a); {
+	switch next, more, failed := orphan.Of(m.Config, m.pos.Create).Next(m.request, a); {
 	case failed:
 		m.later()
 	case more:

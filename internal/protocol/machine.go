@@ -42,24 +42,10 @@ var arrows = map[State][]State{
 	Unconfirmed: {Leaving, Gone},
 }
 
-// A Config is what a machine is made with.
-type Config struct {
-	Lock, Place string // keys
-	Lease       int64
-	ID          string // the value of K while the lock is ours
-	Record      string // the value of the place
-	Linked      bool   // the tail may be written
-	Shares      bool   // the lock, with others who do
-	Gate        message.Gate
-	Try         bool // not to wait
-	Lone        bool // nobody was there the last time
-	Shared      bool // the lease serves others: what is left under it is removed key by key
-}
-
 // A Machine is one place in line. The zero Machine is not usable: see New. It is a value: a copy is
 // another machine in the same state.
 type Machine struct {
-	Config
+	message.Config
 	state State
 	pos   position.Position
 	token int64 // the revision that made us the holder; 0 while that has not happened
@@ -86,16 +72,13 @@ type Machine struct {
 
 	request message.Request // the last one that was sent
 
-	gone  message.Ahead // the predecessor that is gone
-	ahead message.Ahead // the one before it, as far as the history is known
-	steps int           // that were gone back in the history
-	crowd bool          // the search was in vain, as that of many others may be
-	gate  message.Gate  // at which another place has to stand
-	out   []message.Effect
+	search position.Search
+	gate   message.Gate // at which another place has to stand
+	out    []message.Effect
 }
 
 // New returns an idle machine.
-func New(c Config) Machine {
+func New(c message.Config) Machine {
 	return Machine{Config: c, settled: true, pos: position.Position{Shares: c.Shares}}
 }
 

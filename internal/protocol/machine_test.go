@@ -23,14 +23,14 @@ func does(effects []message.Effect, do message.Do) bool {
 // waiter returns a machine that waits at a place created in revision 10, and holder one that holds
 // the lock since revision 10.
 func waiter(shared bool) *Machine {
-	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Linked: true, Shared: shared})
+	m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Linked: true, Shared: shared})
 	ahead := message.Ahead{Key: "/k/0", Create: 5}
 	told(&m, message.Acquire{}, message.Answer{Outcome: message.Refused, Rev: 10, Else: true, Ahead: ahead}, message.Settled{})
 	return &m
 }
 
 func holder(shared bool) *Machine {
-	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Linked: true, Shared: shared})
+	m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Record: "record", Linked: true, Shared: shared})
 	told(&m, message.Acquire{}, message.Answer{Outcome: message.Applied, Rev: 10}, message.Settled{})
 	return &m
 }
@@ -79,7 +79,7 @@ func TestLostTwice(t *testing.T) {
 // TestSettledTooEarly: while a request to join is under way, what is said of the ones before it
 // does not count.
 func TestSettledTooEarly(t *testing.T) {
-	m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, Linked: true, Shared: true})
+	m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, Linked: true, Shared: true})
 	told(&m, message.Acquire{}, message.Settled{}, message.Cancel{})
 	done := told(&m, message.Answer{Outcome: message.Unknown, Repeated: true})
 	if m.State() != Unconfirmed || !does(done, message.Track) {
@@ -105,7 +105,7 @@ func TestKeyOfASibling(t *testing.T) {
 			{message.Answer{Outcome: message.Applied, Found: own, Some: true}, false},
 			{message.Answer{Outcome: message.Applied, Found: message.KV{Create: 12, Mod: 12}}, false},
 		} {
-			m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+			m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
 			done := told(&m, message.Acquire{}, entry)
 			if m.State() != Joining || !does(done, message.Send) || m.request.Name != message.ReadWritten {
 				t.Fatalf("%v: %v", m.State(), done)
@@ -146,7 +146,7 @@ func TestTailThatIsRemoved(t *testing.T) {
 		"an earlier try won":   {message.Answer{Outcome: message.Refused, Repeated: true, Ours: true, Keys: keys(10)}, true},
 		"passed meanwhile":     {message.Answer{Outcome: message.Refused, Repeated: true, Ours: true, Keys: keys(20)}, true},
 	} {
-		m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+		m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
 		told(&m, message.Acquire{}, joined.Answer, message.Settled{})
 		done := told(&m, message.Release{})
 		i := slices.IndexFunc(done, func(e message.Effect) bool { return e.Do == message.Send })
@@ -204,7 +204,7 @@ func TestGivesUpInDoubt(t *testing.T) {
 		"cancelled, a read late": {entry, message.Cancel{}, message.Answer{Outcome: message.Unknown}},
 		"a read denied":          {entry, message.Answer{Outcome: message.Denied}},
 	} {
-		m := New(Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
+		m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
 		done := told(&m, message.Acquire{})
 		done = append(done, told(&m, inputs...)...)
 		done = append(done, told(&m, message.Settled{})...)

@@ -5,10 +5,6 @@ import "github.com/etcdlock/etcdlock/internal/message"
 // waiting is a machine that waits for its turn, or finds out whether it has come.
 type waiting struct{ *Machine }
 
-// stepsBack is how many places that are gone a waiter goes back in the tail's history before it has
-// the line read. Each costs a round trip.
-const stepsBack = 16
-
 // waitFor waits until the lock is granted, or the predecessor is gone: its key absent, or created
 // anew. (A Mutex that locks again does so under the same key, behind us. Whoever took that for the
 // old one would wait for it, and it for us.)
@@ -65,14 +61,11 @@ func (m waiting) reconsider() {
 func (m waiting) passedOver() {
 	switch ahead := m.pos.Ahead; {
 	case !ahead.Gone:
-	case ahead.Held && m.Shares: // nobody passes it the lock
+	case !ahead.Held, m.Shares: // nobody passes the lock to who shares it
 		m.follow(ahead)
-	case ahead.Held && !m.passing:
+	case !m.passing:
 		m.passing = true
 		m.do(message.Effect{Do: message.Timer, Delay: message.InPassing})
-	case ahead.Held:
-	default:
-		m.follow(ahead)
 	}
 }
 
@@ -96,51 +89,46 @@ func (m *Machine) elapsed() {
 func (m waiting) follow(gone message.Ahead) {
 	m.unwatch(message.OnAhead)
 	m.pos.Runs.Add(gone)
-	m.crowd = false
+	m.search.Crowd = false
 	if gone.Left() {
 		m.transition(Looking)
-		m.gone = gone
-		m.goBack(gone, 0)
+		m.search.Gone = gone
+		m.goBack()
 		return
 	}
 	m.claimBehind(gone)
 }
 
-// goBack asks the history who stood before a place that is gone.
-func (m waiting) goBack(gone message.Ahead, steps int) {
-	m.ahead, m.steps = gone, steps
-	m.pos.Runs.Add(gone)
-	switch {
-	case gone.Link.Place == "":
-		m.backInVain(false)
-	case steps == stepsBack:
-		m.backInVain(true)
-	default:
-		m.send(message.Request{Name: message.ReadHistory, Place: gone.Key, Rev: gone.Create})
+// goBack asks the history who stood before the place that is gone.
+func (m waiting) goBack() {
+	m.pos.Runs.Add(m.search.Gone)
+	if r, ok := m.search.Back(m.search.Gone); ok {
+		m.send(r)
+		return
 	}
+	m.backInVain()
 }
 
-// backInVain ends the search in the history. With crowd others are likely to have searched in vain
-// as well.
-func (m waiting) backInVain(crowd bool) {
-	m.crowd = crowd
+// backInVain ends the search in the history.
+func (m waiting) backInVain() {
 	if m.pos.Ahead.Key == "" { // the line was read, and is long
 		m.readFar()
 		return
 	}
-	m.claimBehind(m.gone)
+	m.claimBehind(m.search.Gone)
 }
 
 // lookedBack takes the answer to a read of the history.
 func (m waiting) lookedBack(a message.Answer) {
-	there := a.Keys.Place
+	found, gone, r, ok := m.search.Next(a, m.pos.Create)
+	m.pos.Runs.Add(gone)
 	switch {
-	case there.Exists() && there.Create < m.pos.Create:
-		m.waitFor(message.Ahead{Key: m.ahead.Key, Create: there.Create, Link: m.ahead.Link, Seen: true})
-	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
-		m.backInVain(false)
+	case found.Key != "":
+		m.waitFor(found)
+	case ok:
+		m.send(r)
 	default:
-		m.goBack(a.Ahead, m.steps+1)
+		m.backInVain()
 	}
 }
 
@@ -148,13 +136,13 @@ func (m waiting) lookedBack(a message.Answer) {
 // known. The place directly behind a holder is next if no stranger is in line, and nobody who would
 // share the lock: it need not have etcd go through the line. Whoever would share the lock reads it.
 func (m waiting) claimBehind(gone message.Ahead) {
-	m.gone = gone
+	m.search.Gone = gone
 	switch {
 	case gone.Held && m.pos.Runs.AreKnown():
 		m.transition(Claiming)
 		m.claim(message.ClaimBehindHolder)
 	case m.Shares:
-		m.look(gone, m.crowd)
+		m.look(gone, m.search.Crowd)
 	default:
 		m.transition(Claiming)
 		m.claim(message.Claim)
@@ -165,11 +153,7 @@ func (m waiting) claimBehind(gone message.Ahead) {
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
 func (m waiting) claim(name message.Name) {
-	r := message.Request{Name: name, Rev: m.pos.Create}
-	if name == message.ClaimBehindHolder {
-		r.Runs = m.pos.Runs
-	}
-	m.send(r)
+	m.send(message.Request{Name: name, Rev: m.pos.Create, Runs: m.pos.Runs})
 }
 
 // claimed takes the answer to a claim.
@@ -191,9 +175,9 @@ func (m waiting) claimed(a message.Answer) {
 	case m.request.Name == message.ClaimBehindHolder && !a.Keys.Lock.Exists() && !m.Shares:
 		m.claim(message.Claim)
 	case m.request.Name == message.ClaimOldest:
-		m.look(message.Ahead{}, m.crowd)
+		m.look(message.Ahead{}, m.search.Crowd)
 	default:
-		m.look(m.gone, m.crowd)
+		m.look(m.search.Gone, m.search.Crowd)
 	}
 }
 
@@ -201,7 +185,7 @@ func (m waiting) claimed(a message.Answer) {
 // nothing. Gone is known to be gone.
 func (m waiting) look(gone message.Ahead, crowd bool) {
 	m.transition(Looking)
-	m.gone, m.crowd = gone, crowd
+	m.search.Gone, m.search.Crowd = gone, crowd
 	m.pos.Ahead = message.Ahead{}
 	m.send(message.Request{Name: message.ReadLine, Rev: m.pos.Create})
 }
@@ -212,16 +196,16 @@ func (m waiting) lookedAtLine(a message.Answer) {
 	switch {
 	case a.Whole:
 		m.found(a.Ahead)
-	case m.crowd || m.gone.Held:
+	case m.search.Crowd || m.search.Gone.Held:
 		m.readFar()
 	default:
-		m.goBack(m.gone, 0)
+		m.goBack()
 	}
 }
 
 // readFar has etcd look for the newest older place in a long line, which costs it much.
 func (m waiting) readFar() {
-	if m.crowd {
+	if m.search.Crowd {
 		m.paused, m.asked = true, true
 		m.do(message.Effect{Do: message.Timer, Delay: message.Spread})
 		return
@@ -257,7 +241,8 @@ func (m waiting) waitAnswer(a message.Answer) {
 	}
 	switch forgotten := a.Outcome == message.Rejected || a.Outcome == message.Denied; {
 	case m.request.Name == message.ReadHistory && forgotten:
-		m.backInVain(true)
+		m.search.Crowd = true
+		m.backInVain()
 	case a.Outcome != message.Applied:
 		joining(m).readFailed(a)
 	case m.request.Name == message.ReadBusy:

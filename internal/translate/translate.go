@@ -8,13 +8,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Config returns what a machine is made with to stand at a place.
-func Config(p wire.Place) protocol.Config {
-	return protocol.Config{
+func Config(p wire.Place) message.Config {
+	return message.Config{
 		Lock:   p.Lock,
 		Place:  p.Key,
 		Lease:  int64(p.Lease),

@@ -79,7 +79,7 @@ func (k *keeper) machine(s *slot) {
 				continue
 			}
 			k.add(field)
-		case "gone", "ahead", "steps", "crowd":
+		case "search":
 			if state == protocol.Looking || state == protocol.Claiming {
 				k.add(field)
 			}
