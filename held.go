@@ -40,8 +40,10 @@ func (h *Held) Context(parent context.Context) context.Context {
 
 // Mode returns how the lock is held.
 func (h *Held) Mode() Mode {
-	c := h.holding()
-	return modeOf(c != nil && c.Place.Shared)
+	if c := h.holding(); c != nil && c.Place.Shared {
+		return Shared
+	}
+	return Exclusive
 }
 
 // Token returns the fencing token: the ModRevision that the lock's key got when it became ours. Of

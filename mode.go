@@ -33,10 +33,10 @@ func (m Mode) String() string {
 	return fmt.Sprintf("mode %d", int(m))
 }
 
-// modeOf returns the mode in which a place holds a lock.
-func modeOf(shared bool) Mode {
-	if shared {
-		return Shared
+// check refuses what is no mode.
+func (m Mode) check() error {
+	if m != Exclusive && m != Shared {
+		return fmt.Errorf("there is no %v, only Exclusive and Shared", m)
 	}
-	return Exclusive
+	return nil
 }

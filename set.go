@@ -23,6 +23,9 @@ import (
 // Its methods may be called from any goroutine. The exported fields are read when Lock or TryLock
 // is called, and must not be written while one of them runs.
 type Set struct {
+	// Mode is that of [Lock], for all locks.
+	Mode Mode
+
 	// Command, Logger, OnWait and OnRenew are those of [Lock]. OnWait is called for each place in
 	// line that is not the first, OnRenew once for all locks under one lease, also while the set
 	// has some of them and waits for the next.
@@ -74,7 +77,10 @@ func (s *Set) lock(ctx context.Context, try bool) (*HeldSet, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	with, err := locker.Settings{Timing: s.session.timing(), Command: s.Command, Log: s.Logger, OnWait: s.OnWait, OnRenew: s.OnRenew}.Complete()
+	if err := s.Mode.check(); err != nil {
+		return nil, err
+	}
+	with, err := locker.Settings{Timing: s.session.timing(), Command: s.Command, Shares: s.Mode == Shared, Log: s.Logger, OnWait: s.OnWait, OnRenew: s.OnRenew}.Complete()
 	if err != nil {
 		return nil, err
 	}

@@ -50,8 +50,8 @@ func (l *Lock) settings() (locker.Settings, error) {
 	if err := l.check(); err != nil {
 		return locker.Settings{}, err
 	}
-	if l.Mode != Exclusive && l.Mode != Shared {
-		return locker.Settings{}, fmt.Errorf("lock %q: there is no %v, only Exclusive and Shared", l.key, l.Mode)
+	if err := l.Mode.check(); err != nil {
+		return locker.Settings{}, err
 	}
 	s := locker.Settings{
 		Timing:  l.session.timing(),

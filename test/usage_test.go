@@ -39,6 +39,8 @@ func TestBadInput(t *testing.T) {
 		{"another key that is empty", nil, []string{"-k", "/x", "-k", "", "true"}, 64, "--key: the lock's key is empty"},
 		{"another key of a tail", nil, []string{"-k", "/x", "-k", "/a~tail", "true"}, 64, `"/a~tail" ends in ~tail`},
 		{"another key that is long", nil, []string{"-k", "/x", "-k", strings.Repeat("k", 4097), "true"}, 64, "4097 bytes"},
+		{"neither yes nor no to share", []string{"ETCD_LOCK_KEY=/x", "ETCD_LOCK_SHARED=maybe"}, []string{"true"}, 64, `ETCD_LOCK_SHARED: "maybe"`},
+		{"the same by option", nil, []string{"-k", "/x", "--shared=maybe", "true"}, 64, "--shared"},
 		{"long keys", nil, append(longKeys(17), "true"), 64, "--key: 17 keys that take"},
 		{"long key in the variable", []string{"ETCD_LOCK_KEY=" + strings.Repeat("k", 4097)}, []string{"true"}, 64, "ETCD_LOCK_KEY: a key of 4097 bytes"},
 		{"id that is no UTF-8", nil, []string{"-k", "/x", "-i", "\xff", "true"}, 64, "--id"},

@@ -41,7 +41,7 @@ func (h *holder) newContender() (contender, error) {
 		if err != nil {
 			return nil, err
 		}
-		lock.Command, lock.Logger, lock.OnWait, lock.OnRenew = command, log, h.onWait, h.onRenew
+		lock.Command, lock.Mode, lock.Logger, lock.OnWait, lock.OnRenew = command, h.mode, log, h.onWait, h.onRenew
 		return single{lock}, nil
 	}
 	session, err := etcdlock.NewSession(h.client, h.ttl)
@@ -53,7 +53,7 @@ func (h *holder) newContender() (contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	set.Command, set.OnWait, set.OnRenew = command, h.onWait, h.onRenew
+	set.Command, set.Mode, set.OnWait, set.OnRenew = command, h.mode, h.onWait, h.onRenew
 	return several{set, session}, nil
 }
 

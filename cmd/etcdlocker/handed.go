@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -32,8 +34,8 @@ func (h *holder) environment() []string {
 	key := h.keys[0]
 	rev := strconv.FormatInt(h.held.Token(key), 10)
 	env := []string{
-		heldList + "=" + h.keys.list(h.held.Token),
-		heldMode + "=" + exclusive,
+		heldList + "=" + h.keys.list(h.mode, h.held.Token),
+		heldMode + "=" + h.mode.String(),
 		heldKey + "=" + key,
 		heldID + "=" + h.id,
 		heldRev + "=" + rev,
@@ -43,6 +45,7 @@ func (h *holder) environment() []string {
 		"ETCD_LOCK_ID=" + h.id,
 		"ETCD_LOCK_REV=" + rev,
 		"ETCD_LOCK_HOST=" + h.endpoint,
+		sharedVariable + "=", // is about our key
 	}
 	if h.keepCredentials {
 		env = append(env, guard.Credentials(os.Environ())...)
@@ -67,15 +70,15 @@ func input(getenv func(string) string) func(string) string {
 // something that it has started, is this process: it would wait for itself.
 func (h *holder) endIfNested(ctx context.Context) {
 	for _, key := range h.keys {
-		line, err := wire.ReadLine(ctx, h.client, key)
-		for ; isAway(err); line, err = wire.ReadLine(ctx, h.client, key) {
+		l, err := line.Read(ctx, h.client, key)
+		for ; isAway(err); l, err = line.Read(ctx, h.client, key) {
 			select {
 			case <-time.After(takeOverAgain):
 			case <-ctx.Done():
 				return
 			}
 		}
-		if err == nil && (isBelowGuard(line.Record) || handed(key, line)) {
+		if err == nil && (slices.ContainsFunc(l.Holders(), isBelowGuard) || handed(key, l)) {
 			h.endWait(&failure{
 				err:  fmt.Errorf("lock %q %w", key, errNested),
 				hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
@@ -86,10 +89,12 @@ func (h *holder) endIfNested(ctx context.Context) {
 	}
 }
 
-// handed reports whether the environment says that this lock is held, with that token under that
-// lease. In another etcd the token can be the same.
-func handed(key string, line wire.Line) bool {
-	return os.Getenv(heldLease) == leaseName(line.Lease) && lists(os.Getenv(heldList), key, line.Token)
+// handed reports whether the environment says that this lock is held under that lease, and with
+// that token, unless it is shared. In another etcd the token can be the same.
+func handed(key string, l line.Line) bool {
+	return slices.ContainsFunc(l.Leases(), func(lease clientv3.LeaseID) bool {
+		return os.Getenv(heldLease) == leaseName(lease) && lists(os.Getenv(heldList), key, l.Token)
+	})
 }
 
 // leaseName is a lease as etcdctl shows it.

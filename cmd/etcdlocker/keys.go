@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/etcdlock/etcdlock"
 )
 
 // keys are those of all locks that are to be held, sorted.
@@ -49,9 +51,6 @@ func (k keys) wereReleased() string { return k.form("the lock was", "the locks w
 // freeThemselves says that locks that are not released go with their lease.
 func (k keys) freeThemselves() string { return k.form("it frees itself", "they free themselves") }
 
-// exclusive is the mode in which locks are held.
-const exclusive = "exclusive"
-
 // A heldLock is one of the locks in the list that the command finds in its environment.
 type heldLock struct {
 	Key       string `json:"key,omitempty"`
@@ -61,10 +60,10 @@ type heldLock struct {
 }
 
 // list returns the list of the locks.
-func (k keys) list(token func(key string) int64) string {
+func (k keys) list(mode etcdlock.Mode, token func(key string) int64) string {
 	var locks []heldLock
 	for _, key := range k {
-		one := heldLock{Key: key, Token: token(key), Mode: exclusive}
+		one := heldLock{Key: key, Token: token(key), Mode: mode.String()}
 		if !utf8.ValidString(key) {
 			one.Key, one.KeyBase64 = "", []byte(key)
 		}
@@ -79,13 +78,14 @@ func (k keys) list(token func(key string) int64) string {
 	return strings.TrimSpace(list.String())
 }
 
-// lists reports whether such a list has a lock with a token.
+// lists reports whether such a list has a lock with a token; 0 is that of one that is shared.
 func lists(list, key string, token int64) bool {
 	var locks []heldLock
 	if json.Unmarshal([]byte(list), &locks) != nil {
 		return false
 	}
 	return slices.ContainsFunc(locks, func(l heldLock) bool {
-		return l.Token == token && (l.Key == key || string(l.KeyBase64) == key)
+		isIt := l.Token == token || token == 0 && l.Mode == etcdlock.Shared.String()
+		return isIt && (l.Key == key || string(l.KeyBase64) == key)
 	})
 }

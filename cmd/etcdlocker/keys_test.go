@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"testing"
+
+	"github.com/etcdlock/etcdlock"
 )
 
 // TestLocksAreNamed: a message names one lock, or several, but not all of many.
@@ -28,7 +30,7 @@ func TestLocksAreNamed(t *testing.T) {
 // documented.
 func TestList(t *testing.T) {
 	all := keys{"/a<b>", "/no\xffutf8", "/é"}
-	list := all.list(func(key string) int64 { return int64(len(key)) })
+	list := all.list(etcdlock.Exclusive, func(key string) int64 { return int64(len(key)) })
 	const want = `[{"key":"/a<b>","token":5,"mode":"exclusive"},{"key_base64":"L25v/3V0Zjg=","token":8,"mode":"exclusive"},{"key":"/é","token":3,"mode":"exclusive"}]`
 	if list != want {
 		t.Errorf("it finds %s, want %s", list, want)

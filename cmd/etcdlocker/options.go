@@ -29,6 +29,7 @@ type options struct {
 	help, version, verbose bool
 
 	keys                keys
+	mode                etcdlock.Mode // of all
 	id                  string
 	ttl, refresh, grace time.Duration // refresh and grace: the default filled in
 	try                 bool
@@ -100,6 +101,11 @@ func newParser(getenv func(string) string) *parser {
 	f.BoolVar(&p.o.version, "version", false, "")
 	f.BoolVarP(&p.o.verbose, "verbose", "v", false, "")
 	f.StringArrayVarP(&p.keys, "key", "k", nil, "")
+	for _, mode := range []modeFlag{{&p.o.mode, etcdlock.Shared}, {&p.o.mode, etcdlock.Exclusive}} {
+		name := mode.is.String()
+		short := map[etcdlock.Mode]string{etcdlock.Shared: "s", etcdlock.Exclusive: "x"}
+		f.VarPF(mode, name, short[mode.is], "").NoOptDefVal = "true"
+	}
 	f.StringVarP(&p.id, "id", "i", "", "")
 	f.StringVarP(&p.ttl, "ttl", "t", "", "")
 	f.StringVarP(&p.refresh, "refresh", "r", "", "")
@@ -155,6 +161,44 @@ func (p *parser) text(flag, value, variable string) given {
 	return given{"--" + flag, value}
 }
 
+// sharedVariable says that the lock is to be shared whose key comes from the environment: that of
+// an option is another one.
+const sharedVariable = "ETCD_LOCK_SHARED"
+
+// A modeFlag sets a mode. Of several flags the last one counts.
+type modeFlag struct {
+	of *etcdlock.Mode
+	is etcdlock.Mode
+}
+
+func (m modeFlag) String() string { return "" }
+func (m modeFlag) Type() string   { return "bool" }
+
+func (m modeFlag) Set(value string) error {
+	is, err := yes(given{"--" + m.is.String(), value})
+	if err != nil {
+		return err
+	}
+	if *m.of = m.is; !is {
+		*m.of = etcdlock.Shared
+		if m.is == etcdlock.Shared {
+			*m.of = etcdlock.Exclusive
+		}
+	}
+	return nil
+}
+
+// yes reads an answer to the question whether something is wanted.
+func yes(g given) (bool, error) {
+	switch strings.ToLower(g.value) {
+	case "", "0", "false", "no", "off":
+		return false, nil
+	case "1", "true", "yes", "on":
+		return true, nil
+	}
+	return false, usagef("it is one of 1 and 0, true and false, yes and no", "%s: %q says neither yes nor no", g.name, g.value)
+}
+
 // mostListed bounds the list of the locks in the environment of the command.
 const mostListed = 64 << 10
 
@@ -178,7 +222,16 @@ func (p *parser) locks() error {
 			return usagef("name each lock once", "--key: %q is given twice", key)
 		}
 	}
-	list := p.o.keys.list(func(string) int64 { return math.MaxInt64 })
+	if name == "ETCD_LOCK_KEY" && !p.flags.Changed("shared") && !p.flags.Changed("exclusive") {
+		shares, err := yes(given{sharedVariable, p.getenv(sharedVariable)})
+		if err != nil {
+			return err
+		}
+		if shares {
+			p.o.mode = etcdlock.Shared
+		}
+	}
+	list := p.o.keys.list(etcdlock.Exclusive, func(string) int64 { return math.MaxInt64 })
 	if len(list) > mostListed {
 		return usagef("use fewer or shorter ones", "--key: %d keys that take %d bytes together, as the command finds them, at most %d are possible",
 			len(p.o.keys), len(list), mostListed)
@@ -327,12 +380,8 @@ func (p *parser) life() error {
 func (p *parser) pulse() (err error) {
 	o := &p.o.pulse
 	node := p.text("node", p.node, "ETCD_CHILD_IS_NODE")
-	switch strings.ToLower(node.value) {
-	case "", "0", "false", "no", "off":
-	case "1", "true", "yes", "on":
-		o.node = true
-	default:
-		return usagef("it is one of 1 and 0, true and false, yes and no", "%s: %q says neither yes nor no", node.name, node.value)
+	if o.node, err = yes(node); err != nil {
+		return err
 	}
 	var ways []string
 	if o.node {

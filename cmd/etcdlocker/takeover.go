@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/line"
 )
 
 // takeOverWhenPossible takes the locks from holders on this machine that crash, or have crashed,
@@ -58,16 +58,21 @@ func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 
 // takeOverOne is takeOver for one of the locks.
 func (h *holder) takeOverOne(ctx context.Context, key string) (done bool, err error) {
-	resp, err := h.client.Get(ctx, key)
-	if err != nil || len(resp.Kvs) == 0 || !guard.Attested(resp.Kvs[0].Lease) {
+	l, err := line.Read(ctx, h.client, key)
+	if err != nil {
 		return false, err
 	}
-	lease := resp.Kvs[0].Lease
-	if _, err := h.client.Revoke(ctx, clientv3.LeaseID(lease)); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		h.voice.logger(h.verbose).Debug("cannot end the lease of the last holder", "cause", err)
-		return false, err
+	for _, lease := range l.Leases() {
+		if !guard.Attested(int64(lease)) {
+			continue
+		}
+		if _, err := h.client.Revoke(ctx, lease); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			h.voice.logger(h.verbose).Debug("cannot end the lease of the last holder", "cause", err)
+			return done, err
+		}
+		done = true
+		guard.Forget(int64(lease))
+		h.voice.notef("the last holder of lock %q is gone, and nothing of its command is left: not waiting for its TTL", key)
 	}
-	guard.Forget(lease)
-	h.voice.notef("the last holder of lock %q is gone, and nothing of its command is left: not waiting for its TTL", key)
-	return true, nil
+	return done, nil
 }

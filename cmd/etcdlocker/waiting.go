@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/term"
 
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -19,6 +22,7 @@ type waitingLine struct {
 	voice    *voice
 	client   *clientv3.Client
 	keys     keys
+	mode     etcdlock.Mode
 	waits    <-chan struct{} // receives when a lock is waited for, maybe another one than before
 	terminal *os.File        // nil: none, or one on which nothing can be erased
 
@@ -26,7 +30,7 @@ type waitingLine struct {
 }
 
 func (h *holder) newWaitingLine(stderr *os.File) *waitingLine {
-	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, waits: h.waits}
+	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, mode: h.mode, waits: h.waits}
 	if kind := os.Getenv("TERM"); kind != "" && kind != "dumb" && term.IsTerminal(int(stderr.Fd())) {
 		w.terminal = stderr
 	}
@@ -65,11 +69,11 @@ func (w *waitingLine) run(ctx context.Context) {
 // say says it once for each lock. That etcd does not answer is said for the time being, unless it
 // was, or another lock was waited for before, and say returns false.
 func (w *waitingLine) say(ctx context.Context, silent bool) bool {
-	line, key := w.describe(ctx)
+	text, key := w.describe(ctx)
 	known := key != ""
 	silent = silent || w.told != ""
 	if ctx.Err() == nil && (known && key != w.told || !known && !silent) {
-		w.voice.notef("%s", line)
+		w.voice.notef("%s", text)
 		w.told = key
 	}
 	return known
@@ -77,15 +81,15 @@ func (w *waitingLine) say(ctx context.Context, silent bool) bool {
 
 // show brings the line on the terminal up to date.
 func (w *waitingLine) show(ctx context.Context) {
-	line, _ := w.describe(ctx)
+	text, _ := w.describe(ctx)
 	if ctx.Err() != nil {
 		return
 	}
-	line = "etcdlocker: " + line
+	text = "etcdlocker: " + text
 	if columns, _, err := term.GetSize(int(w.terminal.Fd())); err == nil && columns > 4 {
-		line = fit(line, columns-1)
+		text = fit(text, columns-1)
 	}
-	w.voice.setStatus(line)
+	w.voice.setStatus(text)
 }
 
 // describe says who holds the lock that is waited for, since when, and where we stand, and returns
@@ -94,35 +98,57 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	s := "waiting for " + w.keys.locks() + ": "
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var line wire.Line
+	var l line.Line
 	for _, key = range w.keys { // the first one that is not ours yet
 		var err error
-		if line, err = wire.ReadLine(ctx, w.client, key); err != nil {
+		if l, err = line.Read(ctx, w.client, key); err != nil {
 			return s + "etcd does not answer at the moment", ""
 		}
-		if !isOurs(line) {
+		if !isOurs(l) {
 			break
 		}
 	}
 	quoted := strconv.Quote(key)
-	if line.Held {
-		s += w.keys.form("", quoted+" is ") + fmt.Sprintf("held by %q", line.Holder)
-	} else {
+	holders := l.Holders()
+	switch is := w.keys.form("", quoted+" is "); {
+	case l.Held:
+		s += is + fmt.Sprintf("held by %q", l.Holder)
+	case len(l.Shared) > 0:
+		s += is + fmt.Sprintf("shared by %d (%s)", len(l.Shared), ids(holders))
+	default:
 		s += "the next in line is about to get " + w.keys.form("it", quoted)
 	}
-	if since := line.Record.Since; !since.IsZero() {
+	if len(holders) > 0 && !holders[0].Since.IsZero() {
+		since := holders[0].Since
 		s += fmt.Sprintf(" since %s (%v)", since.Local().Format("15:04:05"), time.Since(since).Round(time.Second))
 	}
-	if ahead := line.Ahead(os.Getpid()); ahead >= 0 {
-		s += fmt.Sprintf(", place %d in line", ahead)
-		if line.More {
+	if place, _ := l.Stand(os.Getpid()); place > 0 {
+		s += fmt.Sprintf(", place %d in line", place)
+		if l.More {
 			s += " or later"
+		}
+		if w.mode != etcdlock.Exclusive {
+			s += fmt.Sprintf(" (%v)", w.mode)
 		}
 	}
 	return s, key
 }
 
-// isOurs reports whether this process holds the lock of a line.
-func isOurs(line wire.Line) bool {
-	return line.Held && line.Ahead(os.Getpid()) == 0 && line.Record.PID == os.Getpid()
+// ids lists those of holders, some of them at most.
+func ids(holders []wire.Record) string {
+	var all []string
+	for _, r := range holders[:min(len(holders), mostNamed)] {
+		all = append(all, strconv.Quote(r.ID))
+	}
+	list := strings.Join(all, ", ")
+	if more := len(holders) - mostNamed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
+// isOurs reports whether this process has the lock of a line.
+func isOurs(l line.Line) bool {
+	_, has := l.Stand(os.Getpid())
+	return has
 }

@@ -74,7 +74,7 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 			case how.Own:
 				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
 			case h.Place.Shared != s.Shares:
-				return nil, fmt.Errorf("lock %q is held in another mode: it is to be unlocked first", l.key)
+				return nil, otherMode(l.key)
 			}
 			if unlocked, err := h.Again(ctx, h.Refresh); !unlocked {
 				return h, err
@@ -109,6 +109,10 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 	}
 	l.alone = h.Created() == h.Token()
 	return h, nil
+}
+
+func otherMode(key string) error {
+	return fmt.Errorf("lock %q is held in another mode: it is to be unlocked first", key)
 }
 
 // hold has the locker have what was acquired. It fails if the session was closed meanwhile.

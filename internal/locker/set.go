@@ -63,6 +63,9 @@ func (s *Set) Lock(ctx context.Context, try bool, with Settings) (*Taken, error)
 	}
 	for {
 		if t := s.Current(); t != nil && firstLost(t.All) == nil {
+			if t.All[0].Place.Shared != with.Shares {
+				return nil, otherMode(s.name)
+			}
 			if unlocked, err := t.All[0].Again(ctx, t.Refresh); !unlocked {
 				return t, err
 			}
@@ -104,7 +107,7 @@ func (s *Set) lock(ctx context.Context, lost *Taken, try bool, with Settings) (*
 
 // acquire takes all locks, with one transaction if nobody is there.
 func (s *Set) acquire(ctx context.Context, try bool, with Settings, unanswered *time.Timer) ([]*holding.Holding, error) {
-	if try || s.alone {
+	if (try || s.alone) && !with.Shares {
 		all, err := s.together(ctx, with, unanswered)
 		s.alone = err == nil
 		switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // version is that of the record's form. A reader takes what it knows of newer ones.
@@ -57,4 +58,18 @@ func ParseRecord(value []byte) (Record, error) {
 		return Record{}, fmt.Errorf("no record of a place in line: version %d", r.Version)
 	}
 	return r, nil
+}
+
+// Shown returns the value of K as it is shown to people. Anybody may have put anything there: what
+// is longer than an id may be is cut off.
+func Shown(value []byte) string {
+	const most = 256
+	if len(value) <= most {
+		return string(value)
+	}
+	end := most
+	for end > 0 && !utf8.RuneStart(value[end]) {
+		end--
+	}
+	return string(value[:end]) + "..."
 }

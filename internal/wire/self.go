@@ -60,6 +60,12 @@ func parseStat(content string) (parent int, start uint64, ok bool) {
 	return parent, start, err == nil && err2 == nil
 }
 
+// IsOf reports whether a record is of a process of this host.
+func (r Record) IsOf(pid int) bool {
+	us := process()
+	return r.PID == pid && r.Boot == us.Boot && r.PIDNS == us.PIDNS
+}
+
 // Below returns the child of the record's process from which this one descends, 0 if it does not,
 // or that cannot be seen.
 func (r Record) Below() (child int) {

@@ -1,6 +1,7 @@
-package wire_test
+package line_test
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -52,21 +54,58 @@ func TestRead(t *testing.T) {
 	put(want[2], record("unlinked"), unlinked)
 	put(want[3], record("last"), last)
 
-	line, err := wire.ReadLine(ctx, client, key)
+	l, err := line.Read(ctx, client, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, kv := range line.Places {
+	for _, kv := range l.Places {
 		got = append(got, string(kv.Key))
 	}
-	if !slices.Equal(got, want) || line.More {
+	if !slices.Equal(got, want) || l.More {
 		t.Fatalf("in line are %q, want %q", got, want)
 	}
-	if !line.Held || line.Holder != "holder" || line.Record.ID != "holder" {
-		t.Errorf("the holder is %q, %+v", line.Holder, line.Record)
+	if all := l.Holders(); !l.Held || l.Holder != "holder" || len(all) != 1 || all[0].ID != "holder" {
+		t.Errorf("the holder is %q, %+v", l.Holder, all)
 	}
-	if r, err := wire.ParseRecord(line.Places[2].Value); err != nil || r.ID != "unlinked" {
+	if r, err := wire.ParseRecord(l.Places[2].Value); err != nil || r.ID != "unlinked" {
 		t.Errorf("who may not write the tail is %+v: %v", r, err)
+	}
+}
+
+// TestStand: who shares the lock has it as long as nobody older waits for it alone, and stands
+// behind nobody else who shares it.
+func TestStand(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	const key = "/line/stand"
+	join := func(pid int, name func(lease clientv3.LeaseID) string) {
+		t.Helper()
+		lease, err := client.Grant(ctx, 60)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Revoke(context.Background(), lease.ID) })
+		r := wire.Self("me")
+		r.PID = pid
+		if _, err := client.Put(ctx, name(lease.ID), r.Marshal(), clientv3.WithLease(lease.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone := func(lease clientv3.LeaseID) string { return wire.LinkedPlace(key, lease, 1) }
+	shares := func(lease clientv3.LeaseID) string { return wire.SharedPlace(key, 7, lease, 1) }
+	for i, name := range []func(clientv3.LeaseID) string{shares, shares, alone, shares, shares, alone} {
+		join(i+1, name)
+	}
+	l, err := line.Read(ctx, client, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(l.Shared) != 2 || len(l.Holders()) != 2 || len(l.Leases()) != 2 {
+		t.Errorf("it is shared by %d", len(l.Shared))
+	}
+	for pid, want := range []int{0, 0, 0, 1, 2, 2, 4} {
+		if place, has := l.Stand(pid); place != want || has != (pid == 1 || pid == 2) {
+			t.Errorf("%d has it: %v, or place %d, want %d", pid, has, place, want)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package wire_test
+package line_test
 
 import (
 	"os"
