@@ -62,7 +62,7 @@ func (l *Locker) awaitAnswer(ctx context.Context, s Settings) error {
 // the start, or, with try, at all.
 func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *time.Timer) (*holding.Holding, error) {
 	answered, said := false, ""
-	l.shares, l.gate = s.Shares, message.Gate{}
+	l.shares, l.gate = s.Shares, nil
 	ls, err := l.prepare(ctx, s)
 	unanswered.Reset(s.Connect)
 	for {

@@ -15,8 +15,8 @@ import (
 type places struct {
 	key, id string
 
-	shares bool         // the lock, with others who do
-	gate   message.Gate // at which the next place stands then
+	shares bool          // the lock, with others who do
+	gate   *message.Gate // at which the next place stands then
 
 	unlinked bool         // the tail may not be written
 	n        int64        // the number of the last place

@@ -2,8 +2,6 @@
 // of both: keys, places, requests, answers.
 package message
 
-import "slices"
-
 // A KV is a key as it was read or written. The zero KV is an absent key.
 type KV struct {
 	Create, Mod int64 // revisions
@@ -32,47 +30,45 @@ type Link struct {
 }
 
 // A Gate is the tail as it was found by somebody who wants to share the lock. The place that it
-// names is waited for, if it names one.
+// names is waited for, if it names one. Nil is one that is not known.
 type Gate struct {
 	Ahead
-	Rev   int64 // the revision in which the tail was written, 0 if it is absent
-	Found bool
+	Rev int64 // the revision in which the tail was written, 0 if it is absent
 }
 
 // Run returns the number of the run of those who wait at the gate.
-func (g Gate) Run() int64 {
-	if g.Key == "" {
+func (g *Gate) Run() int64 {
+	switch {
+	case g == nil:
+		return 0
+	case g.Key == "":
 		return g.Rev
 	}
 	return g.Create
 }
 
-// MostRuns is how many runs are remembered.
-const MostRuns = 2
-
-// Runs are those of places before ours that are gone: who waits at one of them to share the lock
-// may stand before us.
-type Runs struct {
-	N  int // more than MostRuns: not all are known
-	Of [MostRuns]int64
+// Tail returns the revision in which the tail was written, 0 if it is absent, or not known.
+func (g *Gate) Tail() int64 {
+	if g == nil {
+		return 0
+	}
+	return g.Rev
 }
+
+// Runs are those of places before ours that are gone, and all between them: who waits at one of
+// them to share the lock may stand before us.
+type Runs struct{ First, Last int64 }
 
 // Add adds the run of a place that is gone, if it can have one.
 func (r *Runs) Add(gone Ahead) {
-	if gone.Link.Place == "" || slices.Contains(r.Known(), gone.Create) {
+	if gone.Link.Place == "" {
 		return
 	}
-	if r.N < MostRuns {
-		r.Of[r.N] = gone.Create
+	if r.First == 0 {
+		r.First = gone.Create
 	}
-	r.N = min(r.N+1, MostRuns+1)
+	r.First, r.Last = min(r.First, gone.Create), max(r.Last, gone.Create)
 }
-
-// Known returns the runs that are known.
-func (r *Runs) Known() []int64 { return r.Of[:min(r.N, MostRuns)] }
-
-// AreKnown reports whether all are.
-func (r *Runs) AreKnown() bool { return r.N <= MostRuns }
 
 // An Ahead is a key that stands before the place, as it was created.
 type Ahead struct {
@@ -116,7 +112,7 @@ type Config struct {
 	Record      string // the value of the place
 	Linked      bool   // the tail may be written
 	Shares      bool   // the lock, with others who do
-	Gate        Gate
+	Gate        *Gate
 	Try         bool // not to wait
 	Lone        bool // nobody was there the last time
 	Shared      bool // the lease serves others: what is left under it is removed key by key

@@ -13,7 +13,7 @@ func (m joining) acquire() {
 		m.nothingWritten(m.pos.End)
 		return
 	}
-	if m.Shares && !m.Gate.Found || !m.Shares && (m.Try || m.Lone) {
+	if m.Shares && m.Gate == nil || !m.Shares && (m.Try || m.Lone) {
 		m.settled = false
 		m.send(message.Request{Name: message.AcquireIfFree})
 		return
@@ -28,7 +28,7 @@ func (m joining) join() {
 		m.watch(message.OnTail, "", 0)
 	}
 	m.settled = false
-	m.send(message.Request{Name: message.AcquireOrJoin, Rev: m.Gate.Rev})
+	m.send(message.Request{Name: message.AcquireOrJoin, Rev: m.Gate.Tail()})
 }
 
 func (m joining) joinAnswer(a message.Answer) {
@@ -107,19 +107,20 @@ func (m joining) joined(a message.Answer) {
 // placed says that a place that shares the lock was created. Free says that nobody is there but
 // others who do.
 func (m joining) placed(a message.Answer, free bool) {
-	create, token := a.Rev, int64(0)
+	create := a.Rev
 	if a.Ours {
 		create = a.Keys.Place.Create
 	}
-	if m.pos.Ahead = m.Gate.Ahead; free {
-		token = create
+	token := create
+	if !free {
+		token, m.pos.Ahead = 0, m.Gate.Ahead
 	}
 	m.entered(create, token, false, message.KV{})
 }
 
 // toGate ends a machine whose place is not behind the one that the tail names.
 func (m joining) toGate(a message.Answer, first bool) {
-	m.gate = message.Gate{Ahead: a.Ahead, Rev: a.Tail.Mod, Found: true}
+	m.gate = &message.Gate{Ahead: a.Ahead, Rev: a.Tail.Mod}
 	switch {
 	case m.cancelled:
 		m.nothingWritten(message.Cancelled)

@@ -73,7 +73,7 @@ type Machine struct {
 	request message.Request // the last one that was sent
 
 	search position.Search
-	gate   message.Gate // at which another place has to stand
+	gate   *message.Gate // at which another place has to stand
 	out    []message.Effect
 }
 
@@ -99,7 +99,7 @@ func (m *Machine) Created() int64 { return m.pos.Create }
 func (m *Machine) Strays() bool { return m.strays || m.pos.Unsure || !m.settled }
 
 // Behind returns the gate at which another place has to stand, after the End of that name.
-func (m *Machine) Behind() message.Gate { return m.gate }
+func (m *Machine) Behind() *message.Gate { return m.gate }
 
 // Successor returns who joined next. It is not ok if that is not known.
 func (m *Machine) Successor() (next message.Successor, ok bool) {

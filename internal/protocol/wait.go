@@ -138,7 +138,7 @@ func (m waiting) lookedBack(a message.Answer) {
 func (m waiting) claimBehind(gone message.Ahead) {
 	m.search.Gone = gone
 	switch {
-	case gone.Held && m.pos.Runs.AreKnown():
+	case gone.Held:
 		m.transition(Claiming)
 		m.claim(message.ClaimBehindHolder)
 	case m.Shares:

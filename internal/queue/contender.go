@@ -34,7 +34,7 @@ type Options struct {
 	Log       *slog.Logger
 	OnRenew   func() // or nil
 	Try, Lone bool
-	Gate      message.Gate // at which the place stands, to share the lock
+	Gate      *message.Gate // at which the place stands, to share the lock
 }
 
 // A Contender is one place in line, from the request to join until nothing of it is left. The
@@ -142,7 +142,7 @@ func (c *Contender) Created() int64 {
 
 // Gate returns where another place has to stand to share the lock, after an Acquire that ended with
 // message.Behind.
-func (c *Contender) Gate() message.Gate {
+func (c *Contender) Gate() *message.Gate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.m.Behind()

@@ -61,7 +61,7 @@ func Txn(p wire.Place, r message.Request, again bool) *pb.TxnRequest {
 	case message.Claim:
 		return wire.Claim(p, r.Rev)
 	case message.ClaimBehindHolder:
-		return wire.ClaimBehindHolder(p, r.Rev, r.Runs.Known()...)
+		return wire.ClaimBehindHolder(p, r.Rev, r.Runs.First, r.Runs.Last)
 	case message.ClaimOldest:
 		return wire.ClaimOldest(p, r.Rev)
 	case message.Pass:

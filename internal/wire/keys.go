@@ -5,6 +5,7 @@ package wire
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -66,18 +67,21 @@ func UnlinkedPlace(lock string, lease clientv3.LeaseID, n int64) string {
 // of all who share the lock behind one place, their gate: the revision that created the gate. It is
 // 0 for those who met no tail.
 func SharedPlace(lock string, run int64, lease clientv3.LeaseID, n int64) string {
-	from, _ := runRange(lock, run)
-	return from + name(lease, n)
-}
-
-// runRange returns the range of keys, from one up to another, of the places of a run.
-func runRange(lock string, run int64) (from, to string) {
-	s := Prefix(lock) + sharing + strconv.FormatInt(run, 16)
-	return s + runEnd, s + string(runEnd[0]+1)
+	return runPrefix(lock, run) + runEnd + name(lease, n)
 }
 
 // runEnd ends the run in the name of a place.
 const runEnd = "."
+
+func runPrefix(lock string, run int64) string {
+	return fmt.Sprintf("%s%s%016x", Prefix(lock), sharing, run)
+}
+
+// runRange returns the range of keys, from one up to another, of the places of some runs: their
+// names are in the order of the revisions.
+func runRange(lock string, first, last int64) (from, to string) {
+	return runPrefix(lock, first) + runEnd, runPrefix(lock, last) + string(runEnd[0]+1)
+}
 
 // IsShared reports whether a place is that of one who shares the lock.
 func IsShared(lock string, place *mvccpb.KeyValue) bool {

@@ -86,10 +86,8 @@ func Samples() (all []Sample) {
 		add("Batch", Batch([]*pb.TxnRequest{Pass(p, rev, 5, next), Release(other, rev, linked)}))
 		add("Acquire", Acquire(p))
 		add("Claim", Claim(p, rev))
-		runs := []int64{5, 6}
-		for n := range len(runs) + 1 {
-			add("ClaimBehindHolder", ClaimBehindHolder(p, rev, runs[:n]...))
-		}
+		add("ClaimBehindHolder", ClaimBehindHolder(p, rev, 0, 0))
+		add("ClaimBehindHolder", ClaimBehindHolder(p, rev, 5, 6))
 		add("ClaimOldest", ClaimOldest(p, rev))
 		add("Pass", Pass(p, rev, 5, next))
 		for _, tail := range []bool{false, true} {

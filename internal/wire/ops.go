@@ -145,9 +145,11 @@ func onlyLinked(lock string) (cmps []*comparison) {
 // noneButShared compares true if no place is below K/ but those of who share the lock.
 func noneButShared(lock string) *comparison { return noneIn(unshared(lock)) }
 
-// noneOfRun compares true if nobody shares the lock, or waits for that, behind a gate that was
-// created in a revision.
-func noneOfRun(lock string, run int64) *comparison { return noneIn(between(runRange(lock, run))) }
+// noneOfRuns compares true if nobody shares the lock, or waits for that, behind gates that were
+// created from one revision to another.
+func noneOfRuns(lock string, first, last int64) *comparison {
+	return noneIn(between(runRange(lock, first, last)))
+}
 
 func noneIn(r *pb.RangeRequest) *comparison {
 	c := createIs(string(r.Key), 0)

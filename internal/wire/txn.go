@@ -131,11 +131,11 @@ func Claim(p Place, created int64) *pb.TxnRequest {
 
 // ClaimBehindHolder takes the lock for a place that stood directly behind a holder that is gone, or
 // behind others that are gone and a holder before them, if there is no stranger's place, and nobody
-// of the runs of these. The line is not gone through.
-func ClaimBehindHolder(p Place, created int64, runs ...int64) *pb.TxnRequest {
+// of the runs of these, from the first to the last; 0 for none. The line is not gone through.
+func ClaimBehindHolder(p Place, created, first, last int64) *pb.TxnRequest {
 	cmps := onlyLinked(p.Lock)
-	for _, run := range runs {
-		cmps = append(cmps, noneOfRun(p.Lock, run))
+	if first > 0 {
+		cmps = append(cmps, noneOfRuns(p.Lock, first, last))
 	}
 	return p.claim(created, cmps...)
 }
@@ -159,7 +159,7 @@ type Successor struct {
 // successor), and nobody between us who would share the lock.
 func Pass(p Place, token, created int64, next Successor) *pb.TxnRequest {
 	cmps := append([]*comparison{modIs(p.Lock, token), p.is(token), modIs(next.Place, next.Joined)}, onlyLinked(p.Lock)...)
-	cmps = append(cmps, noneOfRun(p.Lock, created), noneOfRun(p.Lock, 0))
+	cmps = append(cmps, noneOfRuns(p.Lock, created, created), noneOfRuns(p.Lock, 0, 0))
 	return txn(cmps, []*operation{put(p.Lock, next.ID, next.Lease), rewrite(next.Place), remove(p.Key)}, nil)
 }
 
@@ -180,7 +180,7 @@ func LeaveLost(p Place, tail bool) *pb.TxnRequest {
 func Leave(p Place, created int64, tail bool, before Link) *pb.TxnRequest {
 	back := p.dropTail(tail)
 	if before.Place != "" {
-		isAsItWas := []*comparison{createIs(before.Place, before.Created), noneOfRun(p.Lock, created)}
+		isAsItWas := []*comparison{createIs(before.Place, before.Created), noneOfRuns(p.Lock, created, created)}
 		back = []*operation{nested(p.isTail(), []*operation{nested(isAsItWas,
 			[]*operation{put(Tail(p.Lock), before.Marshal(p.Lock), before.Lease)},
 			[]*operation{remove(Tail(p.Lock))})}, nil)}

@@ -22,7 +22,7 @@ func TestFormsOfVersion1(t *testing.T) {
 		link.Marshal("/k"):           "1 1f-2 host a",
 		back.Marshal("/k"):           "1 1f-2!77 host a",
 
-		SharedPlace("/k", 0x4d, 0x1f, 2): "/k/~s4d.1f-2",
+		SharedPlace("/k", 0x4d, 0x1f, 2): "/k/~s000000000000004d.1f-2",
 		record.Marshal(): `{"v":1,"id":"host a","host":"a","pid":7,"boot":"b","pidns":"n","start":9,` +
 			`"command":"job","since":"2026-11-27T03:00:01Z"}`,
 	} {

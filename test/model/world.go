@@ -78,7 +78,7 @@ type user struct {
 	try     bool
 	linked  bool
 	shares  bool
-	gate    message.Gate // at which the next place stands
+	gate    *message.Gate // at which the next place stands
 	lone    bool
 	lease   int64 // 0 for none
 	works   bool

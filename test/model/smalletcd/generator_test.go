@@ -264,7 +264,7 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 	case 0:
 		return step{name: "Claim", txn: wire.Claim(p, created)}
 	case 1:
-		return step{name: "ClaimBehindHolder", txn: wire.ClaimBehindHolder(p, created, runs[:g.rand.IntN(len(runs))]...)}
+		return step{name: "ClaimBehindHolder", txn: wire.ClaimBehindHolder(p, created, pick(g, runs...), pick(g, runs...))}
 	case 2:
 		return step{name: "ClaimOldest", txn: wire.ClaimOldest(p, created)}
 	case 3, 4, 5:
