@@ -223,7 +223,7 @@ func (x extent) wake(a arena) measurement {
 	}
 	sides := append(a.libraries(oursShared, ours, turn), a.libraries(oursShared, readers, turn)[1],
 		side{handOver, a.in(func(ctx context.Context, e etcd) (figures, error) {
-			f, err := handOvers(ctx, e, ours, 2, x.twoTurns/5, 20*time.Millisecond)
+			f, err := handOvers(ctx, e, ours, 2, max(x.twoTurns/5, 2), 20*time.Millisecond)
 			if err == nil {
 				f["beyond"] = f["p50"]
 			}

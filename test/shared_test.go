@@ -31,7 +31,7 @@ func TestShared(t *testing.T) {
 			p.says(p.stdout, "runs shared")
 			sharing = append(sharing, p)
 		}
-		if p := run("none", options("--try")...); p.code() != 1 || !strings.Contains(p.stderr.String(), "somebody shares it") {
+		if p := run("none", options("--try")...); p.code() != 1 || !strings.Contains(p.stderr.String(), `lock "`+keys[0]+`" is shared by 4 ("a", "b", "c" and 1 more)`) {
 			t.Errorf("--try: %q", p.stderr)
 		}
 		alone := run("alone", options("-s", "-x")...)

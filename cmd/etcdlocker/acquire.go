@@ -212,7 +212,7 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 				h.held, err = h.lock.acquire(ctx, true)
 			}
 		}
-		return err
+		return h.sayShared(ctx, err)
 	}
 	ctx, h.endWait = context.WithCancelCause(ctx)
 	defer h.endWait(nil)
@@ -304,6 +304,8 @@ func (l *locker) code(err error) int {
 // hint says what to do about an error.
 func (l *locker) hint(err error) string {
 	switch {
+	case errors.As(err, new(*sharedError)):
+		return "try again later, or allow more time with --wait; with -s it is shared"
 	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; etcdctl get on the key names the holder"
 	case errors.Is(err, serverdir.ErrUnusable):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -92,11 +93,14 @@ func (w *waitingLine) show(ctx context.Context) {
 	w.voice.setStatus(text)
 }
 
+// askWithin bounds the wait for what etcd knows of a lock.
+const askWithin = 2 * time.Second
+
 // describe says who holds the lock that is waited for, since when, and where we stand, and returns
 // its key, if etcd answers.
 func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	s := "waiting for " + w.keys.locks() + ": "
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	var l line.Line
 	for _, key = range w.keys { // the first one that is not ours yet
@@ -114,7 +118,7 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	case l.Held:
 		s += is + fmt.Sprintf("held by %q", l.Holder)
 	case len(l.Shared) > 0:
-		s += is + fmt.Sprintf("shared by %d (%s)", len(l.Shared), ids(holders))
+		s += is + sharedBy(l)
 	default:
 		s += "the next in line is about to get " + w.keys.form("it", quoted)
 	}
@@ -132,6 +136,34 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 		}
 	}
 	return s, key
+}
+
+// A sharedError is an error of a try, and says who shares the lock.
+type sharedError struct {
+	by  string
+	err *etcdlock.BusyError
+}
+
+func (e *sharedError) Error() string { return fmt.Sprintf("lock %q is %s", e.err.Key, e.by) }
+func (e *sharedError) Unwrap() error { return e.err }
+
+// sayShared returns the error of a try, which names who shares the lock, if somebody does.
+func (h *holder) sayShared(ctx context.Context, err error) error {
+	var busy *etcdlock.BusyError
+	if !errors.As(err, &busy) || busy.Holder != "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	if l, failed := line.Read(ctx, h.client, busy.Key); failed == nil && len(l.Shared) > 0 {
+		return &sharedError{sharedBy(l), busy}
+	}
+	return err
+}
+
+// sharedBy says who shares a lock.
+func sharedBy(l line.Line) string {
+	return fmt.Sprintf("shared by %d (%s)", len(l.Shared), ids(l.Holders()))
 }
 
 // ids lists those of holders, some of them at most.
