@@ -49,9 +49,9 @@
 // # Fencing
 //
 // [Held.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder
-// to holder within one history of the cluster; what holds of a lock that is shared is at [Shared]. A store that remembers the largest token it has seen
-// and refuses smaller ones is safe even from what no lock can prevent. An etcd transaction needs no
-// memory: guard it with [Held.IsHolder].
+// to holder within one history of the cluster; what holds of a lock that is shared is at [Shared].
+// A store that remembers the largest token it has seen and refuses smaller ones is safe even from
+// what no lock can prevent. An etcd transaction needs no memory: guard it with [Held.IsHolder].
 //
 // A backup that is restored takes revisions, and so tokens, back, unless it is restored with a
 // revision bump.

@@ -58,9 +58,9 @@ func (h *Held) Token() int64 {
 
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this
 // holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the
-// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it. After the lock has gone to
-// somebody else etcd refuses such a transaction, however late it arrives. Once Unlock was called,
-// what it returns never holds.
+// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it.
+// After the lock has gone to somebody else etcd refuses such a transaction, however late it
+// arrives. Once Unlock was called, what it returns never holds.
 func (h *Held) IsHolder() clientv3.Cmp {
 	c := h.holding()
 	switch {

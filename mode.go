@@ -33,7 +33,7 @@ func (m Mode) String() string {
 	return fmt.Sprintf("mode %d", int(m))
 }
 
-// check refuses what is no mode.
+// check refuses a mode that there is not.
 func (m Mode) check() error {
 	if m != Exclusive && m != Shared {
 		return fmt.Errorf("there is no %v, only Exclusive and Shared", m)

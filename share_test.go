@@ -247,7 +247,8 @@ func TestUnknownOutcomesOfSharing(t *testing.T) {
 					if err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
 						t.Error(err)
 					}
-					isRead := kind == "Read" || kind == "Share" || kind == "ShareOldest" // it is given up
+					// A read is given up.
+					isRead := kind == "Read" || kind == "Share" || kind == "ShareOldest"
 					if !isRead && (verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer) {
 						gate.AwaitHeld(t).Release()
 					}

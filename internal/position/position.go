@@ -169,7 +169,7 @@ func (p *Position) Compare(k message.Keys, token int64) message.Reason {
 		return message.PlaceLost
 	case p.Shares && k.Place.Mod != p.Create:
 		return message.KeyOverwritten
-	case p.Shares: // K is the business of those who do not
+	case p.Shares: // whatever K is
 	case k.Place.Mod != token:
 		return message.PlaceLost
 	case !k.Lock.Exists():

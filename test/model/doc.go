@@ -6,12 +6,12 @@
 //
 // # What is modelled
 //
-// Etcd is package smalletcd, which executes the requests themselves. Tests hold it against a
-// real one. Contenders have a lease of their own or share one in a session; they may write the
-// tail or not; they wait or only try; they want the lock alone, or share it. A Mutex of etcd's concurrency package locks and unlocks.
-// The driver is modelled move by move: it sends a request, repeats it, gives it up; creates
-// watches and tells of events; reads the state after renewals; revokes a lease before it begins
-// anew.
+// Etcd is package smalletcd, which executes the requests themselves. Tests hold it against a real
+// one. Contenders have a lease of their own or share one in a session; they may write the tail or
+// not; they wait or only try; they want the lock alone, or share it. A Mutex of etcd's concurrency
+// package locks and unlocks. The driver is modelled move by move: it sends a request, repeats it,
+// gives it up; creates watches and tells of events; reads the state after renewals; revokes a lease
+// before it begins anew.
 //
 // Faults: an answer is lost, or late; a request is late, or lost; a user gives up; the grace
 // begins, validity ends, a lease runs out; etcd refuses a request, has no space, or does not
@@ -31,7 +31,8 @@
 //     random run all have to get there.
 //   - In order: whoever gets the lock is the oldest, by a pass, a claim, or a late one. Whoever
 //     shares it has nobody before it who does not. Whoever waits has its place.
-//   - Tokens grow from holder to holder, but not among those who share the lock. A Mutex's is the revision that showed that it holds.
+//   - Tokens grow from holder to holder, but not among those who share the lock. A Mutex's is the
+//     revision that showed that it holds.
 //   - No strays: a late request puts no key of a contender that has gone, unless its lease is
 //     about to be revoked.
 //   - No false alarm: nobody is told of a loss without one, nor gives up a place without a
