@@ -5,8 +5,8 @@ import "fmt"
 // A Mode is how a lock is held: by one alone, or by several together.
 type Mode int
 
-// The modes. Contenders of both stand in one line, first come first served: neither starves. There
-// is no way from one to the other but Unlock and Lock.
+// The modes. Contenders of both stand in one line, first come first served: neither starves. The
+// only way from one to the other is Unlock and Lock.
 const (
 	// Exclusive is held by one, while nobody else holds the lock in any mode. A Mutex of etcd's is
 	// that, whatever the mode of the others.

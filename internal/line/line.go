@@ -90,7 +90,7 @@ func whole(ctx context.Context, client *clientv3.Client, names []*mvccpb.KeyValu
 }
 
 // Stand returns whether a process of this host has the lock, or else which place in line: 1 is
-// next, 0 is none. Who shares the lock waits for nobody who does.
+// next, 0 is none. Those who share the lock do not wait for each other.
 func (l Line) Stand(pid int) (place int, has bool) {
 	own := slices.IndexFunc(l.Places, func(kv *mvccpb.KeyValue) bool {
 		r, err := wire.ParseRecord(kv.Value)
