@@ -232,12 +232,13 @@ func TestUnknownOutcomesOfSharing(t *testing.T) {
 				if kind == "ShareOldest" || kind == "SharedLineRead" {
 					newHolder(t, client, key+"/below", "another lock")
 				}
+				sent := kind
 				if kind == "SharedLineRead" {
-					kind = "Read"
+					sent = "Read"
 				}
 				for _, l := range []*etcdlock.Lock{newSharer(t, behind, key, "own"), sharerIn(t, session, key, "in a session")} {
 					writer := newHolder(t, client, key, "writer")
-					intercept(gate, 1, verdict, kind)
+					intercept(gate, 1, verdict, sent)
 					sharer := queue(t, l)
 					mustUnlock(t, writer)
 					sharer.mustGet(t)
@@ -248,7 +249,7 @@ func TestUnknownOutcomesOfSharing(t *testing.T) {
 						t.Error(err)
 					}
 					// A read is given up.
-					isRead := kind == "Read" || kind == "Share" || kind == "ShareOldest"
+					isRead := sent == "Read" || kind == "Share" || kind == "ShareOldest"
 					if !isRead && (verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer) {
 						gate.AwaitHeld(t).Release()
 					}
