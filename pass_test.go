@@ -50,6 +50,22 @@ func TestPassed(t *testing.T) {
 	s.Empty(t)
 }
 
+// TestTailThatNamesTheHolder: somebody has put the tail again as it was. The holder does not pass
+// the lock to itself.
+func TestTailThatNamesTheHolder(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	const key = "/names-holder"
+	holder := passedOn(t, client, key)
+	tail, err := client.Get(ctx, key+"~tail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t)(client.Put(ctx, key+"~tail", string(tail.Kvs[0].Value), clientv3.WithIgnoreLease()))
+	next := queue(t, newLock(t, client, key, "next"))
+	mustUnlock(t, holder.Lock)
+	takeTurns(t, next)
+}
+
 // TestPassedOnClose: who closes a lock hands it over, too. It was alone when it got it, for long
 // enough to be looked after.
 func TestPassedOnClose(t *testing.T) {

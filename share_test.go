@@ -190,6 +190,10 @@ func TestSharedAndForced(t *testing.T) {
 				_, err := client.Put(ctx, place, "x", clientv3.WithIgnoreLease())
 				return err
 			}, etcdlock.KeyOverwritten},
+			"overwritten, without its lease": {func(place string) error { // then it is not a place any more
+				_, err := client.Put(ctx, place, "x")
+				return err
+			}, etcdlock.PlaceLost},
 		} {
 			l.Mode = etcdlock.Shared
 			held := mustLock(t, l)
@@ -218,10 +222,129 @@ func TestSharedAndForced(t *testing.T) {
 	})
 }
 
+// passedOn returns a lock that is held, and that the tail has named: it has waited for its turn.
+func passedOn(t testing.TB, client *clientv3.Client, key string) *waiter {
+	t.Helper()
+	first := newHolder(t, client, key, "first")
+	w := queue(t, newLock(t, client, key, "holder"))
+	mustUnlock(t, first)
+	w.mustGet(t)
+	return w
+}
+
+// mustBeBetween checks that one who shares the lock gets it after its holder, and then one who
+// wants it alone.
+func mustBeBetween(t testing.TB, holder *etcdlock.Lock, sharer, alone *waiter) {
+	t.Helper()
+	mustUnlock(t, holder)
+	sharer.mustGet(t)
+	alone.mustNotGet(t, 100*time.Millisecond)
+	mustUnlock(t, sharer.Lock)
+	takeTurns(t, alone)
+}
+
+// TestSharedBehindWhoLeaves: those who have left the line let nobody pass one who shares the lock.
+func TestSharedBehindWhoLeaves(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	counting, counted := newCensus(t, s)
+	const key = "/shared-leaves"
+	holder := passedOn(t, client, key)
+	y := queue(t, newLock(t, client, key, "y"))
+	sharer := queue(t, newSharer(t, client, key, "sharer"))
+	z := queue(t, newLock(t, counting, key, "z"))
+	awaitWatches(t, z.Lock, 3)
+	y.mustLeave(t)
+	await(t, "z to look for who is before it now", func() (bool, any) { return counted.history.Load() > 0, "it does not" })
+	z.mustLeave(t)
+	mustBeBetween(t, holder.Lock, sharer, queue(t, newLock(t, client, key, "x")))
+}
+
+// TestSharedAndTheTail: whoever deletes the tail, writes it, or puts it again, lets nobody pass one
+// who shares the lock.
+func TestSharedAndTheTail(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	for name, before := range map[string]string{"put again": "", "garbage": "x"} {
+		key := "/shared-tail/" + name
+		if before != "" {
+			must(t)(client.Put(ctx, key+"~tail", before))
+		}
+		holder := passedOn(t, client, key)
+		queue(t, newLock(t, client, key, "y")).mustLeave(t)
+		tail, err := client.Get(ctx, key+"~tail")
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t)(client.Delete(ctx, key+"~tail"))
+		sharer := queue(t, newSharer(t, client, key, "sharer"))
+		for _, kv := range tail.Kvs {
+			must(t)(client.Put(ctx, key+"~tail", string(kv.Value)))
+		}
+		mustBeBetween(t, holder.Lock, sharer, queue(t, newLock(t, client, key, "x")))
+		must(t)(client.Put(ctx, key+"~tail", "y"))
+		free := newLock(t, client, key, "free")
+		if _, err := free.TryLock(ctx); err != nil {
+			t.Fatal(err)
+		}
+		sharer = queue(t, newSharer(t, client, key, "sharer"))
+		mustBeBetween(t, free, sharer, queue(t, newLock(t, client, key, "x")))
+		must(t)(client.Delete(ctx, key+"~tail"))
+	}
+}
+
+// TestSharedAndTouched: a place that somebody has written as it was does not look as if it had
+// held the lock alone.
+func TestSharedAndTouched(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	const key = "/shared-touched"
+	a, b := mustLock(t, newSharer(t, client, key, "a")), mustLock(t, newSharer(t, client, key, "b"))
+	x := queue(t, newLock(t, client, key, "x"))
+	awaitWatches(t, x.Lock, 3)
+	at := placeOf(t, client, key, "b").key
+	kv, err := client.Get(ctx, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t)(client.Put(ctx, at, string(kv.Kvs[0].Value), clientv3.WithIgnoreLease()))
+	awaitLoss(t, b)
+	b.Unlock(ctx)
+	x.mustNotGet(t, 100*time.Millisecond)
+	must(t)(nil, a.Unlock(ctx))
+	takeTurns(t, x)
+}
+
+// TestSharedInAMovingLine: who wants to share a lock gets into a line that moves all the time.
+func TestSharedInAMovingLine(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	const key = "/shared-moving"
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	for i := range 6 {
+		l := newLock(t, client, key, fmt.Sprint(i))
+		wg.Go(func() {
+			for !over.Load() {
+				if _, err := l.Lock(ctx); err != nil {
+					t.Error(err)
+					return
+				}
+				l.Unlock(ctx)
+			}
+		})
+	}
+	sharer := newSharer(t, client, key, "sharer")
+	for range 30 {
+		mustLock(t, sharer)
+		mustUnlock(t, sharer)
+	}
+	over.Store(true)
+	wg.Wait()
+}
+
 // TestUnknownOutcomesOfSharing loses requests or answers of those who share a lock: nobody else
 // has it meanwhile, and nothing is left.
 func TestUnknownOutcomesOfSharing(t *testing.T) {
-	for _, kind := range []string{"ShareIfFree", "ShareBehind", "Share", "ShareOldest", "Remove", "SharedLineRead"} {
+	for _, kind := range []string{"Share", "ShareBehindHolder", "ShareOldest", "Remove", "SharedLineRead"} {
 		for name, verdict := range verdicts {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -249,7 +372,7 @@ func TestUnknownOutcomesOfSharing(t *testing.T) {
 						t.Error(err)
 					}
 					// A read is given up.
-					isRead := sent == "Read" || kind == "Share" || kind == "ShareOldest"
+					isRead := sent == "Read" || kind == "ShareBehindHolder" || kind == "ShareOldest"
 					if !isRead && (verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer) {
 						gate.AwaitHeld(t).Release()
 					}

@@ -305,7 +305,7 @@ func (l *locker) code(err error) int {
 func (l *locker) hint(err error) string {
 	switch {
 	case errors.As(err, new(*sharedError)):
-		return "try again later, or allow more time with --wait; with -s it is shared"
+		return "try again later, allow more time with --wait, or share the lock with -s"
 	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; etcdctl get on the key names the holder"
 	case errors.Is(err, serverdir.ErrUnusable):

@@ -147,10 +147,11 @@ type sharedError struct {
 func (e *sharedError) Error() string { return fmt.Sprintf("lock %q is %s", e.err.Key, e.by) }
 func (e *sharedError) Unwrap() error { return e.err }
 
-// sayShared returns the error of a try, which names who shares the lock, if somebody does.
+// sayShared returns the error of a try to have a lock alone, which names who shares it, if somebody
+// does.
 func (h *holder) sayShared(ctx context.Context, err error) error {
 	var busy *etcdlock.BusyError
-	if !errors.As(err, &busy) || busy.Holder != "" {
+	if !errors.As(err, &busy) || busy.Holder != "" || h.mode == etcdlock.Shared {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)

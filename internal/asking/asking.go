@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -259,6 +260,9 @@ func (s *Sender) older(ctx context.Context, than int64) (newest *mvccpb.KeyValue
 		return nil, err
 	}
 	named := wire.NamedAsPlaces(s.Place.Lock, wire.KeysOf(resp, 0))
+	if s.Place.Shared { // others who share the lock do not stand before it
+		named = slices.DeleteFunc(named, func(kv *mvccpb.KeyValue) bool { return wire.IsShared(s.Place.Lock, kv) })
+	}
 	for len(named) > 0 {
 		some := named[:min(len(named), s.Lease.OpsAtOnce(), wire.ShortLine)]
 		var keys []string

@@ -92,7 +92,7 @@ func TestStand(t *testing.T) {
 		}
 	}
 	alone := func(lease clientv3.LeaseID) string { return wire.LinkedPlace(key, lease, 1) }
-	shares := func(lease clientv3.LeaseID) string { return wire.SharedPlace(key, 7, lease, 1) }
+	shares := func(lease clientv3.LeaseID) string { return wire.SharedPlace(key, lease, 1) }
 	for i, name := range []func(clientv3.LeaseID) string{shares, shares, alone, shares, shares, alone} {
 		join(i+1, name)
 	}

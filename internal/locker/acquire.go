@@ -62,7 +62,7 @@ func (l *Locker) awaitAnswer(ctx context.Context, s Settings) error {
 // the start, or, with try, at all.
 func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *time.Timer) (*holding.Holding, error) {
 	answered, said := false, ""
-	l.shares, l.gate = s.Shares, nil
+	l.shares = s.Shares
 	ls, err := l.prepare(ctx, s)
 	unanswered.Reset(s.Connect)
 	for {
@@ -81,7 +81,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 			return h, nil
 		}
 		nothing := wroteNothing(h)
-		if (l.avoidTail(h, err, nothing) || l.goesBehind(h, err)) && nothing { // refused as a whole
+		if l.avoidTail(h, err, nothing) && nothing { // refused as a whole: nothing was written
 			ls.Remove(h.Contender)
 			err = nil
 			continue
@@ -91,7 +91,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		}
 		l.under = nil
 		if l.mayStartOver(ctx, h, err, answered && !try) {
-			if why := err.Error(); why != said && !queue.IsBehind(err) {
+			if why := err.Error(); why != said {
 				s.Log.Warn("place in line lost, taking another", "key", l.key, "cause", why)
 				said = why
 			}
@@ -120,7 +120,6 @@ func (l *Locker) stand(ls *lease.Lease, s Settings, try bool) *holding.Holding {
 		OnRenew: s.OnRenew,
 		Try:     try,
 		Lone:    l.alone,
-		Gate:    l.gate,
 	}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, OnWait: s.OnWait})
 }
 

@@ -5,8 +5,6 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
-	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -15,8 +13,7 @@ import (
 type places struct {
 	key, id string
 
-	shares bool          // the lock, with others who do
-	gate   *message.Gate // at which the next place stands then
+	shares bool // the lock, with others who do
 
 	unlinked bool         // the tail may not be written
 	n        int64        // the number of the last place
@@ -42,7 +39,7 @@ func (p *places) nextPlace(ls *lease.Lease, command string) wire.Place {
 	key := ""
 	switch {
 	case p.shares:
-		key = wire.SharedPlace(p.key, p.gate.Run(), ls.ID(), p.n)
+		key = wire.SharedPlace(p.key, ls.ID(), p.n)
 	case p.unlinked:
 		key = wire.UnlinkedPlace(p.key, ls.ID(), p.n)
 	default:
@@ -81,14 +78,5 @@ func (p *places) avoidTail(h *holding.Holding, err error, nothing bool) bool {
 		return false
 	}
 	p.unlinked, p.under = true, nil
-	return true
-}
-
-// goesBehind reports whether the next place is to stand at a gate, to share the lock.
-func (p *places) goesBehind(h *holding.Holding, err error) bool {
-	if !queue.IsBehind(err) {
-		return false
-	}
-	p.gate = h.Gate()
 	return true
 }

@@ -70,13 +70,11 @@ type Effect struct {
 type Request struct {
 	Name Name
 	// The revision that it compares with: of creation, of the last write, or the token.
-	Rev     int64
-	Tail    bool      // the tail may name the place
-	Before  Link      // Leave: what the tail named before
-	Next    Successor // Pass
-	Created int64     // Pass: the revision that created the place
-	Place   string    // HistoryRead: whose
-	Runs    Runs      // ClaimBehindHolder: of which nobody may be there
+	Rev    int64
+	Tail   bool      // the tail may name the place
+	Before Link      // Leave: what the tail named before
+	Next   Successor // Pass
+	Place  string    // HistoryRead: whose
 }
 
 // Joins reports whether the request creates the place.
@@ -135,7 +133,6 @@ const (
 	Busy            // the caller only tries, and somebody else is there
 	Failed          // etcd refuses what has to be done; the last answer says why
 	Uncertain       // the outcome of a request is unknown
-	Behind          // another place is needed, behind a gate, to share the lock
 	Deleted         // the place was deleted from outside
 	Overwritten     // the place was overwritten from outside
 	NoLease         // the lease is useless

@@ -24,50 +24,6 @@ type Link struct {
 	Place string // the key
 	Lease int64
 	ID    string
-
-	// Created is the revision that created the place, 0 if it is that of the tail.
-	Created int64
-}
-
-// A Gate is the tail as it was found by somebody who wants to share the lock. The place that it
-// names is waited for, if it names one. Nil is one that is not known.
-type Gate struct {
-	Ahead
-	Rev int64 // the revision in which the tail was written, 0 if it is absent
-}
-
-// Run returns the number of the run of those who wait at the gate.
-func (g *Gate) Run() int64 {
-	switch {
-	case g == nil:
-		return 0
-	case g.Key == "":
-		return g.Rev
-	}
-	return g.Create
-}
-
-// Tail returns the revision in which the tail was written, 0 if it is absent, or not known.
-func (g *Gate) Tail() int64 {
-	if g == nil {
-		return 0
-	}
-	return g.Rev
-}
-
-// Runs are those of places before ours that are gone, and all between them: who waits at one of
-// them to share the lock may stand before us.
-type Runs struct{ First, Last int64 }
-
-// Add adds the run of a place that is gone, if it can have one.
-func (r *Runs) Add(gone Ahead) {
-	if gone.Link.Place == "" {
-		return
-	}
-	if r.First == 0 {
-		r.First = gone.Create
-	}
-	r.First, r.Last = min(r.First, gone.Create), max(r.Last, gone.Create)
 }
 
 // An Ahead is a key that stands before the place, as it was created.
@@ -92,8 +48,13 @@ func (a Ahead) Granted(e Event) bool {
 	return e.KV.Mod > e.KV.Create && e.Record && known
 }
 
-// Is compares a key that is there with the one that stood before the place.
-func (a *Ahead) Is(kv KV) {
+// Is compares a key that is there with the one that stood before the place, which was created
+// before the revision than. Of a key that a tail has named the first reading tells when it was
+// created.
+func (a *Ahead) Is(kv KV, than int64) {
+	if a.Link.Place != "" && !a.Seen && kv.Create < than {
+		a.Create = kv.Create
+	}
 	a.Seen = true
 	a.Gone = a.Gone || kv.Create != a.Create
 }
@@ -112,10 +73,9 @@ type Config struct {
 	Record      string // the value of the place
 	Linked      bool   // the tail may be written
 	Shares      bool   // the lock, with others who do
-	Gate        *Gate
-	Try         bool // not to wait
-	Lone        bool // nobody was there the last time
-	Shared      bool // the lease serves others: what is left under it is removed key by key
+	Try         bool   // not to wait
+	Lone        bool   // nobody was there the last time
+	Shared      bool   // the lease serves others: what is left under it is removed key by key
 }
 
 // IsOwn reports whether K was written for the place, or for another one of its lease: of this lock,

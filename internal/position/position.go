@@ -11,11 +11,11 @@ type Position struct {
 	Written int64       // when the place was written as it is: from then on the lock was ours
 	End     message.End // why the place is useless
 
-	Shares bool // the lock, with others who do
+	Shares bool  // the lock, with others who do
+	Lease  int64 // of the place
 
 	Named bool // the tail named it when it was created
 	Ahead message.Ahead
-	Runs  message.Runs // that may have somebody who stands before it
 
 	// Who joined next; the place is "" if it is not one to which the lock can be passed.
 	Next message.Successor
@@ -102,7 +102,7 @@ func (p *Position) Passed(e message.Event) {
 		p.Ahead.Gone = true
 		return
 	}
-	p.Ahead.Is(e.KV)
+	p.Ahead.Is(e.KV, p.Create)
 	p.Ahead.Held = p.Ahead.Held || p.Ahead.Granted(e)
 }
 
@@ -113,7 +113,7 @@ func (p *Position) ObserveAhead(key string, lock, kv message.KV) {
 	case !kv.Exists():
 		p.Ahead.Gone = true
 	default:
-		p.Ahead.Is(kv)
+		p.Ahead.Is(kv, p.Create)
 		p.Ahead.Held = p.Ahead.Held || lock.Mod == kv.Mod
 	}
 }
@@ -166,6 +166,8 @@ func (p *Position) Compare(k message.Keys, token int64) message.Reason {
 	case !k.Place.Exists() && !k.Lock.Exists() && !p.Shares:
 		return message.LeaseGone
 	case k.Place.Create != p.Create:
+		return message.PlaceLost
+	case p.Shares && k.Place.Lease != p.Lease: // nobody takes it for a place any more
 		return message.PlaceLost
 	case p.Shares && k.Place.Mod != p.Create:
 		return message.KeyOverwritten

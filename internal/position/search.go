@@ -31,17 +31,17 @@ func (s *Search) back(gone message.Ahead) (r message.Request, ok bool) {
 }
 
 // Next takes the answer of the history: found is a place that is there, and older than one that was
-// created in a revision. Otherwise, if it is ok, the search goes on behind the place gone.
-func (s *Search) Next(a message.Answer, created int64) (found, gone message.Ahead, r message.Request, ok bool) {
+// created in a revision. Otherwise, if it is ok, the search goes on.
+func (s *Search) Next(a message.Answer, created int64) (found message.Ahead, r message.Request, ok bool) {
 	there := a.Keys.Place
 	switch {
 	case there.Exists() && there.Create < created:
-		return message.Ahead{Key: s.ahead.Key, Create: there.Create, Link: s.ahead.Link, Seen: true}, gone, r, false
+		return message.Ahead{Key: s.ahead.Key, Create: there.Create, Link: s.ahead.Link, Seen: true}, r, false
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
 		s.Crowd = false
-		return found, gone, r, false
+		return found, r, false
 	}
 	s.steps++
 	r, ok = s.back(a.Ahead)
-	return found, a.Ahead, r, ok
+	return found, r, ok
 }

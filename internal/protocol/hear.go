@@ -40,6 +40,9 @@ func (m hearing) event(e message.Event) {
 		return
 	case e.Of == message.OnTail:
 		if m.pos.Watches[message.OnTail] {
+			if e.Link.Place == m.Place { // somebody has put the tail again
+				e.Link = message.Link{}
+			}
 			m.pos.Follow(e)
 			m.forgetTail()
 		}

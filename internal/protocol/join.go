@@ -5,15 +5,15 @@ import "github.com/etcdlock/etcdlock/internal/message"
 // joining is a machine that is about to get a place.
 type joining struct{ *Machine }
 
-// acquire begins. After a lock that was free the last time, to try, and to share a lock whose gate
-// is not known, the first request is short and, if refused, has written nothing.
+// acquire begins. After a lock that was free the last time, and to try, the first request is half
+// as long and, if refused, has written nothing.
 func (m joining) acquire() {
 	m.transition(Joining)
 	if m.noLease {
 		m.nothingWritten(m.pos.End)
 		return
 	}
-	if m.Shares && m.Gate == nil || !m.Shares && (m.Try || m.Lone) {
+	if m.Try || m.Lone {
 		m.settled = false
 		m.send(message.Request{Name: message.AcquireIfFree})
 		return
@@ -28,7 +28,7 @@ func (m joining) join() {
 		m.watch(message.OnTail, "", 0)
 	}
 	m.settled = false
-	m.send(message.Request{Name: message.AcquireOrJoin, Rev: m.Gate.Tail()})
+	m.send(message.Request{Name: message.AcquireOrJoin})
 }
 
 func (m joining) joinAnswer(a message.Answer) {
@@ -43,8 +43,8 @@ func (m joining) joinAnswer(a message.Answer) {
 			m.readWritten(a.Keys.Lock)
 		case a.Keys.Lock.Exists():
 			m.nothingWritten(message.Busy)
-		case m.Shares:
-			m.nothingWritten(message.Behind)
+		case m.Shares: // who is there may share it as well
+			m.join()
 		default:
 			m.send(message.Request{Name: message.ReadNewest})
 		}
@@ -68,10 +68,10 @@ func (m joining) joinAnswer(a message.Answer) {
 func (m joining) joined(a message.Answer) {
 	alone := m.request.Name == message.AcquireIfFree
 	switch {
-	case m.Shares && (a.Outcome == message.Applied || a.Outcome == message.Refused && a.Ours):
-		m.placed(a, alone)
 	case a.Outcome == message.Applied: // nobody was there
 		m.entered(a.Rev, a.Rev, false, message.KV{})
+	case a.Outcome == message.Refused && a.Ours && m.Shares: // the line tells whether it shares the lock
+		m.entered(a.Keys.Place.Create, 0, false, message.KV{})
 	case a.Outcome == message.Refused && a.Ours: // by an earlier try
 		token := int64(0)
 		m.orphan = true
@@ -81,13 +81,11 @@ func (m joining) joined(a message.Answer) {
 		// If the lock was passed to it meanwhile, the tail names it all the same.
 		create := a.Keys.Place.Create
 		m.entered(create, token, !alone && m.Linked && token != create, a.Keys.Lock)
-	case a.Outcome == message.Refused && m.Shares:
-		m.toGate(a, alone)
 	case a.Outcome == message.Refused && a.Else:
 		m.pos.Ahead = a.Ahead
-		m.orphan = m.orphan || a.Repeated
+		m.orphan = m.orphan || a.Repeated && !m.Shares
 		m.entered(a.Rev, 0, m.Linked, a.Keys.Lock)
-	case a.Outcome == message.Refused && a.Repeated && !m.orphan:
+	case a.Outcome == message.Refused && a.Repeated && !m.orphan && !m.Shares:
 		m.orphan = true // an earlier try may have won, and somebody may have deleted its place
 		m.joined(a)
 	case a.Outcome == message.Refused && m.cancelled:
@@ -101,33 +99,6 @@ func (m joining) joined(a message.Answer) {
 		leaving(m).giveUp(m.endOf(a))
 	default:
 		m.nothingWritten(m.endOf(a))
-	}
-}
-
-// placed says that a place that shares the lock was created. Free says that nobody is there but
-// others who do.
-func (m joining) placed(a message.Answer, free bool) {
-	create := a.Rev
-	if a.Ours {
-		create = a.Keys.Place.Create
-	}
-	token := create
-	if !free {
-		token, m.pos.Ahead = 0, m.Gate.Ahead
-	}
-	m.entered(create, token, false, message.KV{})
-}
-
-// toGate ends a machine whose place is not behind the one that the tail names.
-func (m joining) toGate(a message.Answer, first bool) {
-	m.gate = &message.Gate{Ahead: a.Ahead, Rev: a.Tail.Mod}
-	switch {
-	case m.cancelled:
-		m.nothingWritten(message.Cancelled)
-	case first && m.Try && a.Keys.Lock.Exists():
-		m.send(message.Request{Name: message.ReadBusy})
-	default:
-		m.nothingWritten(message.Behind)
 	}
 }
 

@@ -58,9 +58,7 @@ func (m leaving) clear() {
 	case m.pos.Create == 0, !m.Shared && (m.pos.Unsure || m.lost != message.NotLost || m.end >= message.Uncertain):
 		m.vanish()
 	default:
-		before := m.pos.Ahead.Link
-		before.Created = m.pos.Ahead.Create
-		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named(), Before: before})
+		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named(), Before: m.pos.Ahead.Link})
 	}
 }
 
@@ -68,7 +66,7 @@ func (m leaving) clear() {
 func (m leaving) handOver() {
 	r := message.Request{Name: message.GiveBack, Rev: m.token, Tail: m.named()}
 	if next, ok := m.Successor(); ok {
-		r = message.Request{Name: message.Pass, Rev: m.token, Next: next, Created: m.pos.Create}
+		r = message.Request{Name: message.Pass, Rev: m.token, Next: next}
 	}
 	if m.Shares {
 		r.Rev = m.pos.Create

@@ -73,13 +73,12 @@ type Machine struct {
 	request message.Request // the last one that was sent
 
 	search position.Search
-	gate   *message.Gate // at which another place has to stand
 	out    []message.Effect
 }
 
 // New returns an idle machine.
 func New(c message.Config) Machine {
-	return Machine{Config: c, settled: true, pos: position.Position{Shares: c.Shares}}
+	return Machine{Config: c, settled: true, pos: position.Position{Shares: c.Shares, Lease: c.Lease}}
 }
 
 // State returns the state.
@@ -97,9 +96,6 @@ func (m *Machine) Created() int64 { return m.pos.Create }
 // Strays reports whether a request that names the place may still be on its way, or it is not known
 // what became of it: then the name must not be used again.
 func (m *Machine) Strays() bool { return m.strays || m.pos.Unsure || !m.settled }
-
-// Behind returns the gate at which another place has to stand, after the End of that name.
-func (m *Machine) Behind() *message.Gate { return m.gate }
 
 // Successor returns who joined next. It is not ok if that is not known.
 func (m *Machine) Successor() (next message.Successor, ok bool) {

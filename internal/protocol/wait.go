@@ -88,7 +88,6 @@ func (m *Machine) elapsed() {
 // many others, the history of the tail tells who stood before it. If not, it may be our turn.
 func (m waiting) follow(gone message.Ahead) {
 	m.unwatch(message.OnAhead)
-	m.pos.Runs.Add(gone)
 	m.search.Crowd = false
 	if gone.Left() {
 		m.transition(Looking)
@@ -101,7 +100,6 @@ func (m waiting) follow(gone message.Ahead) {
 
 // goBack asks the history who stood before the place that is gone.
 func (m waiting) goBack() {
-	m.pos.Runs.Add(m.search.Gone)
 	if r, ok := m.search.Back(m.search.Gone); ok {
 		m.send(r)
 		return
@@ -120,8 +118,7 @@ func (m waiting) backInVain() {
 
 // lookedBack takes the answer to a read of the history.
 func (m waiting) lookedBack(a message.Answer) {
-	found, gone, r, ok := m.search.Next(a, m.pos.Create)
-	m.pos.Runs.Add(gone)
+	found, r, ok := m.search.Next(a, m.pos.Create)
 	switch {
 	case found.Key != "":
 		m.waitFor(found)
@@ -153,7 +150,7 @@ func (m waiting) claimBehind(gone message.Ahead) {
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
 func (m waiting) claim(name message.Name) {
-	m.send(message.Request{Name: name, Rev: m.pos.Create, Runs: m.pos.Runs})
+	m.send(message.Request{Name: name, Rev: m.pos.Create})
 }
 
 // claimed takes the answer to a claim.
@@ -220,7 +217,6 @@ func (m waiting) lookFar() {
 // found goes on with what stands before the place, if anything does. If nothing does, nothing older
 // can come any more.
 func (m waiting) found(ahead message.Ahead) {
-	m.pos.Runs = message.Runs{}
 	if ahead.Key != "" {
 		m.waitFor(ahead)
 		return

@@ -34,7 +34,6 @@ type Options struct {
 	Log       *slog.Logger
 	OnRenew   func() // or nil
 	Try, Lone bool
-	Gate      *message.Gate // at which the place stands, to share the lock
 }
 
 // A Contender is one place in line, from the request to join until nothing of it is left. The
@@ -45,7 +44,7 @@ type Contender struct{ member }
 // New returns a contender that has not begun. It is a member of its lease until it leaves.
 func New(o Options, user User) *Contender {
 	config := translate.Config(o.Place)
-	config.Try, config.Lone, config.Shared, config.Gate = o.Try, o.Lone, o.Lease.IsShared(), o.Gate
+	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared()
 	c := &Contender{}
 	d := &c.member.driver
 	d.Options, d.user, d.self = o, user, c
@@ -138,14 +137,6 @@ func (c *Contender) Created() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.m.Created()
-}
-
-// Gate returns where another place has to stand to share the lock, after an Acquire that ended with
-// message.Behind.
-func (c *Contender) Gate() *message.Gate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.m.Behind()
 }
 
 // Strays reports whether the name of the place must not be used again.

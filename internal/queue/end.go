@@ -22,7 +22,6 @@ func (e *EndError) Error() string {
 		message.Cancelled:   "the wait was given up",
 		message.Busy:        "somebody else is there",
 		message.Uncertain:   ErrStartOver.Error() + ": outcome unknown",
-		message.Behind:      "another place is needed",
 		message.Deleted:     ErrStartOver.Error() + ": deleted from outside",
 		message.Overwritten: ErrStartOver.Error() + ": overwritten from outside",
 		message.NoLease:     ErrStartOver.Error(),
@@ -49,16 +48,8 @@ func (e *EndError) Unwrap() []error {
 	return all
 }
 
-// IsBehind reports whether an error of Acquire says that another place is needed, behind a gate.
-func IsBehind(err error) bool { return endOf(err) == message.Behind }
-
 // IsBusy reports whether an error of Acquire says that somebody else is there.
-func IsBusy(err error) bool { return endOf(err) == message.Busy }
-
-func endOf(err error) message.End {
+func IsBusy(err error) bool {
 	var end *EndError
-	if errors.As(err, &end) {
-		return end.End
-	}
-	return message.NotEnded
+	return errors.As(err, &end) && end.End == message.Busy
 }

@@ -27,8 +27,8 @@ func Config(p wire.Place) message.Config {
 // sharing is what a place asks for that shares the lock, where that is not what others ask for.
 var sharing = map[message.Name]func(p wire.Place, r message.Request) *pb.TxnRequest{
 	message.AcquireIfFree:     func(p wire.Place, _ message.Request) *pb.TxnRequest { return wire.ShareIfFree(p) },
-	message.AcquireOrJoin:     func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.ShareBehind(p, r.Rev) },
-	message.ClaimBehindHolder: func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.Share(p, r.Rev) },
+	message.AcquireOrJoin:     func(p wire.Place, _ message.Request) *pb.TxnRequest { return wire.Share(p) },
+	message.ClaimBehindHolder: func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.ShareBehindHolder(p, r.Rev) },
 	message.ClaimOldest:       func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.ShareOldest(p, r.Rev) },
 	message.GiveBack:          func(p wire.Place, r message.Request) *pb.TxnRequest { return wire.Remove(p, r.Rev, false) },
 	message.ReadLine:          func(p wire.Place, _ message.Request) *pb.TxnRequest { return wire.SharedLineRead(p) },
@@ -61,18 +61,18 @@ func Txn(p wire.Place, r message.Request, again bool) *pb.TxnRequest {
 	case message.Claim:
 		return wire.Claim(p, r.Rev)
 	case message.ClaimBehindHolder:
-		return wire.ClaimBehindHolder(p, r.Rev, r.Runs.First, r.Runs.Last)
+		return wire.ClaimBehindHolder(p, r.Rev)
 	case message.ClaimOldest:
 		return wire.ClaimOldest(p, r.Rev)
 	case message.Pass:
 		link := wire.Link{Place: r.Next.Place, Lease: clientv3.LeaseID(r.Next.Lease), ID: r.Next.ID}
-		return wire.Pass(p, r.Rev, r.Created, wire.Successor{Link: link, Joined: r.Next.Joined})
+		return wire.Pass(p, r.Rev, wire.Successor{Link: link, Joined: r.Next.Joined})
 	case message.GiveBack:
 		return wire.Release(p, r.Rev, r.Tail)
 	case message.LeaveLost:
 		return wire.LeaveLost(p, r.Tail)
 	case message.Leave:
-		before := wire.Link{Place: r.Before.Place, Lease: clientv3.LeaseID(r.Before.Lease), ID: r.Before.ID, Created: r.Before.Created}
+		before := wire.Link{Place: r.Before.Place, Lease: clientv3.LeaseID(r.Before.Lease), ID: r.Before.ID}
 		return wire.Leave(p, r.Rev, r.Tail, before)
 	case message.Remove:
 		return wire.Remove(p, r.Rev, r.Tail)
@@ -112,6 +112,9 @@ func readTxn(p wire.Place, r message.Request) *pb.TxnRequest {
 
 // Answer returns what etcd's answer to a request says.
 func Answer(p wire.Place, r message.Request, resp *pb.TxnResponse) message.Answer {
+	if r.Name == message.ClaimBehindHolder {
+		resp = wire.ClaimAnswer(resp)
+	}
 	a := message.Answer{Outcome: message.Applied, Rev: resp.Header.Revision}
 	if !resp.Succeeded {
 		a.Outcome = message.Refused
@@ -120,8 +123,12 @@ func Answer(p wire.Place, r message.Request, resp *pb.TxnResponse) message.Answe
 	case message.AcquireIfFree, message.AcquireOrJoin:
 		joined(p, resp, &a)
 	case message.Claim, message.ClaimBehindHolder, message.ClaimOldest, message.Leave:
-		if !resp.Succeeded {
+		switch {
+		case resp.Succeeded:
+		case len(resp.Responses) > 0:
 			a.Keys = KeysOf(resp, 0)
+		default: // somebody shares the lock, before the place
+			a.Keys.Place = message.KV{Create: r.Rev, Mod: r.Rev, Lease: int64(p.Lease), Value: p.Record}
 		}
 	case message.LeaveLost, message.ReadState:
 		a.Keys = KeysOf(resp, 0)
@@ -160,7 +167,7 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *message.Answer) {
 	case !inner.Succeeded:
 		a.Ours, a.Keys = true, KeysOf(inner, 0)
 	default:
-		a.Else, a.Keys.Lock = !p.Shared, kvOf(wire.Got(inner, 0))
+		a.Else, a.Keys.Lock = true, kvOf(wire.Got(inner, 0))
 		newest := wire.Got(inner, 1)
 		switch {
 		case newest == nil:
@@ -175,13 +182,10 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *message.Answer) {
 // aheadOfTail returns the place that a tail names, as it was created, if the tail can be read.
 func aheadOfTail(lock string, tail *mvccpb.KeyValue) message.Ahead {
 	link := linkOf(lock, tail)
-	switch {
-	case link.Place == "":
+	if link.Place == "" {
 		return message.Ahead{}
-	case link.Created == 0:
-		link.Created = tail.ModRevision
 	}
-	return message.Ahead{Key: link.Place, Create: link.Created, Link: link}
+	return message.Ahead{Key: link.Place, Create: tail.ModRevision, Link: link}
 }
 
 // AheadOf returns what stands before a place: the newest older place, else K, else nothing.
@@ -250,8 +254,8 @@ func linkOf(lock string, tail *mvccpb.KeyValue) message.Link {
 		return message.Link{}
 	}
 	link, ok := wire.ParseLink(lock, string(tail.Value))
-	if !ok {
+	if !ok || tail.Lease != int64(link.Lease) { // somebody has put it there by hand
 		return message.Link{}
 	}
-	return message.Link{Place: link.Place, Lease: int64(link.Lease), ID: link.ID, Created: link.Created}
+	return message.Link{Place: link.Place, Lease: int64(link.Lease), ID: link.ID}
 }

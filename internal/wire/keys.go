@@ -4,8 +4,6 @@ package wire
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,8 +21,8 @@ const (
 	// hex digit, so strangers' places come before it.
 	linked = "~"
 
-	// sharing begins the names of the places of those who share the lock, as linked does those of
-	// all that the tail links, or that stand behind one of these. It is greater than any hex digit.
+	// sharing begins the names of the places of those who share the lock. It is greater than any hex
+	// digit, so they come after all others.
 	sharing = linked + "s"
 )
 
@@ -63,24 +61,9 @@ func UnlinkedPlace(lock string, lease clientv3.LeaseID, n int64) string {
 	return Prefix(lock) + name(lease, n)
 }
 
-// SharedPlace returns the key of the n-th place that a lease takes to share a lock. Its run is that
-// of all who share the lock behind one place, their gate: the revision that created the gate. It is
-// 0 for those who met no tail.
-func SharedPlace(lock string, run int64, lease clientv3.LeaseID, n int64) string {
-	return runPrefix(lock, run) + runEnd + name(lease, n)
-}
-
-// runEnd ends the run in the name of a place.
-const runEnd = "."
-
-func runPrefix(lock string, run int64) string {
-	return fmt.Sprintf("%s%s%016x", Prefix(lock), sharing, run)
-}
-
-// runRange returns the range of keys, from one up to another, of the places of some runs: their
-// names are in the order of the revisions.
-func runRange(lock string, first, last int64) (from, to string) {
-	return runPrefix(lock, first) + runEnd, runPrefix(lock, last) + string(runEnd[0]+1)
+// SharedPlace returns the key of the n-th place that a lease takes to share a lock.
+func SharedPlace(lock string, lease clientv3.LeaseID, n int64) string {
+	return Prefix(lock) + sharing + name(lease, n)
 }
 
 // IsShared reports whether a place is that of one who shares the lock.
@@ -108,12 +91,8 @@ func IsPlace(lock string, kv *mvccpb.KeyValue) bool {
 		return false
 	}
 	name, ours := strings.CutPrefix(name, linked)
-	if shared, is := strings.CutPrefix(name, sharing[len(linked):]); ours && is {
-		run, rest, _ := strings.Cut(shared, runEnd)
-		if _, err := strconv.ParseUint(run, 16, 64); err != nil {
-			return false
-		}
-		name = rest
+	if ours {
+		name = strings.TrimPrefix(name, sharing[len(linked):])
 	}
 	rest, ok := strings.CutPrefix(name, strconv.FormatInt(kv.Lease, 16))
 	if !ok || rest == "" {
@@ -140,7 +119,7 @@ func Places(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 }
 
 // placeName matches the name of everything for which IsPlace may be true.
-var placeName = regexp.MustCompile(`^(~?|~s[0-9a-f]+\.)-?[0-9a-f]+(-[0-9]+)?$`)
+var placeName = regexp.MustCompile(`^(~s?)?-?[0-9a-f]+(-[0-9]+)?$`)
 
 // NamedAsPlaces returns the keys below K/ that have the name of a place, newest first. Only their
 // lease shows whether they are places, and etcd 3.7 does not tell leases with names alone.
@@ -160,31 +139,15 @@ type Link struct {
 	Place string // the key
 	Lease clientv3.LeaseID
 	ID    string
-
-	// Created is the revision that created the place. 0 means that the tail was written in it.
-	Created int64
 }
 
 // linkVersion is the version of the tail's value. A reader that finds another one knows only that
 // somebody has joined.
 const linkVersion = "1"
 
-// createdBy is between the name of a place and the revision that created it.
-const createdBy = "!"
-
-// Marshal returns the link as the tail's value: the version, the name of the place, and the id. If
-// the tail is put back, when it was created follows the name.
+// Marshal returns the link as the tail's value: the version, the name of the place, and the id.
 func (l Link) Marshal(lock string) string {
-	created := ""
-	if l.Created > 0 {
-		created = createdBy + strconv.FormatInt(l.Created, 10)
-	}
-	return l.begin(lock) + created + " " + l.ID
-}
-
-// begin returns the tail's value up to the name of the place.
-func (l Link) begin(lock string) string {
-	return linkVersion + " " + strings.TrimPrefix(l.Place, Prefix(lock)+linked)
+	return linkVersion + " " + strings.TrimPrefix(l.Place, Prefix(lock)+linked) + " " + l.ID
 }
 
 // ParseLink reads the value of a lock's tail. It is not ok if the value is of another version, or
@@ -192,16 +155,11 @@ func (l Link) begin(lock string) string {
 func ParseLink(lock, value string) (Link, bool) {
 	version, rest, _ := strings.Cut(value, " ")
 	name, id, ok := strings.Cut(rest, " ")
-	name, revision, again := strings.Cut(name, createdBy)
 	hex, n, numbered := strings.Cut(name, "-")
 	lease, err := strconv.ParseInt(hex, 16, 64)
 	_, bad := strconv.ParseUint(n, 10, 64)
-	created, wrong := int64(0), error(nil)
-	if again {
-		created, wrong = strconv.ParseInt(revision, 10, 64)
-	}
-	if version != linkVersion || !ok || !numbered || errors.Join(err, bad, wrong) != nil {
+	if version != linkVersion || !ok || !numbered || err != nil || bad != nil {
 		return Link{}, false
 	}
-	return Link{Place: Prefix(lock) + linked + name, Lease: clientv3.LeaseID(lease), ID: id, Created: created}, true
+	return Link{Place: Prefix(lock) + linked + name, Lease: clientv3.LeaseID(lease), ID: id}, true
 }

@@ -70,7 +70,7 @@ type Sample struct {
 func Samples() (all []Sample) {
 	const lock, lease, rev = "k", clientv3.LeaseID(0x1f), int64(7)
 	add := func(name string, txn *pb.TxnRequest) { all = append(all, Sample{name, txn}) }
-	before := Link{Place: LinkedPlace(lock, 0x2f, 1), Lease: 0x2f, ID: "before", Created: 5}
+	before := Link{Place: LinkedPlace(lock, 0x2f, 1), Lease: 0x2f, ID: "before"}
 	next := Successor{Link{Place: LinkedPlace(lock, 0x3f, 1), Lease: 0x3f, ID: "next"}, rev}
 	for _, linked := range []bool{true, false} {
 		p := Place{Lock: lock, Key: UnlinkedPlace(lock, lease, 1), Lease: lease, ID: "me", Record: "{}", Linked: linked}
@@ -83,13 +83,12 @@ func Samples() (all []Sample) {
 			add("AcquireIfFree", one)
 			add("AcquireAllIfFree", AcquireAllIfFree([]*pb.TxnRequest{one, AcquireIfFree(other, again)}))
 		}
-		add("Batch", Batch([]*pb.TxnRequest{Pass(p, rev, 5, next), Release(other, rev, linked)}))
+		add("Batch", Batch([]*pb.TxnRequest{Pass(p, rev, next), Release(other, rev, linked)}))
 		add("Acquire", Acquire(p))
 		add("Claim", Claim(p, rev))
-		add("ClaimBehindHolder", ClaimBehindHolder(p, rev, 0, 0))
-		add("ClaimBehindHolder", ClaimBehindHolder(p, rev, 5, 6))
+		add("ClaimBehindHolder", ClaimBehindHolder(p, rev))
 		add("ClaimOldest", ClaimOldest(p, rev))
-		add("Pass", Pass(p, rev, 5, next))
+		add("Pass", Pass(p, rev, next))
 		for _, tail := range []bool{false, true} {
 			add("Release", Release(p, rev, tail))
 			add("LeaveLost", LeaveLost(p, tail))
@@ -104,10 +103,10 @@ func Samples() (all []Sample) {
 		}
 		add("HistoryRead", HistoryRead(lock, before.Place, rev))
 	}
-	shared := Place{Lock: lock, Key: SharedPlace(lock, rev, lease, 1), Lease: lease, ID: "me", Record: "{}", Shared: true}
+	shared := Place{Lock: lock, Key: SharedPlace(lock, lease, 1), Lease: lease, ID: "me", Record: "{}", Shared: true}
 	add("ShareIfFree", ShareIfFree(shared))
-	add("ShareBehind", ShareBehind(shared, rev))
-	add("Share", Share(shared, rev))
+	add("Share", Share(shared))
+	add("ShareBehindHolder", ShareBehindHolder(shared, rev))
 	add("ShareOldest", ShareOldest(shared, rev))
 	add("SharedLineRead", SharedLineRead(shared))
 	add("SharedNewestRead", SharedNewestRead(shared, rev))
@@ -151,18 +150,12 @@ func formOf(op *pb.RequestOp) string {
 	return "(" + form(op.GetRequestTxn()) + ")"
 }
 
-// isPlaceName matches the key of a place that LinkedPlace, UnlinkedPlace or SharedPlace returns,
-// isRun the begin of the keys of a run.
-var (
-	isPlaceName = regexp.MustCompile(`/~?(s[0-9a-f]+\.)?-?[0-9a-f]+-[0-9]+$`)
-	isRun       = regexp.MustCompile(`/~s[0-9a-f]+\.$`)
-)
+// isPlaceName matches the key of a place that LinkedPlace, UnlinkedPlace or SharedPlace returns.
+var isPlaceName = regexp.MustCompile(`/(~s?)?-?[0-9a-f]+-[0-9]+$`)
 
 // role returns what a key is for a lock, or the keys in a range.
 func role(key, end []byte) string {
 	switch name := string(key); {
-	case len(end) > 0 && isRun.MatchString(name):
-		return "a run"
 	case len(end) > 0:
 		begin, to := strings.LastIndexByte(name, '/')+1, ""
 		if strings.HasPrefix(string(end), name[:begin]) {

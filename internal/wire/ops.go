@@ -82,6 +82,12 @@ func strangers(lock string) []*pb.RangeRequest {
 // unshared are the keys below a lock's K/ that a place of somebody who does not share it can have.
 func unshared(lock string) *pb.RangeRequest { return between(Prefix(lock), Prefix(lock)+sharing) }
 
+// shared are the places of those who share a lock.
+func shared(lock string) *pb.RangeRequest {
+	from := Prefix(lock) + sharing
+	return between(from, clientv3.GetPrefixRangeEnd(from))
+}
+
 func between(from, to string) *pb.RangeRequest {
 	return &pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(to)}
 }
@@ -120,12 +126,15 @@ func modIs(key string, revision int64) *comparison {
 	return &comparison{Key: []byte(key), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
 }
 
-// valueBetween compares true if the value of a key comes after one value and before another.
-func valueBetween(key, after, before string) []*comparison {
-	a := &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(after)}}
-	b := &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(before)}}
+// createdBetween compares true if a key was created after one revision and before another.
+func createdBetween(key string, after, before int64) []*comparison {
+	a, b := createIs(key, after), createIs(key, before)
 	a.Result, b.Result = pb.Compare_GREATER, pb.Compare_LESS
 	return []*comparison{a, b}
+}
+
+func valueIs(key, value string) *comparison {
+	return &comparison{Key: []byte(key), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(value)}}
 }
 
 // nobody compares true when neither the lock's key nor anything below it is there. The cheap
@@ -142,13 +151,13 @@ func onlyLinked(lock string) (cmps []*comparison) {
 	return cmps
 }
 
-// noneButShared compares true if no place is below K/ but those of who share the lock.
-func noneButShared(lock string) *comparison { return noneIn(unshared(lock)) }
+// nobodyShares compares true if nobody shares the lock, or waits for that.
+func nobodyShares(lock string) *comparison { return noneIn(shared(lock)) }
 
-// noneOfRuns compares true if nobody shares the lock, or waits for that, behind gates that were
-// created from one revision to another.
-func noneOfRuns(lock string, first, last int64) *comparison {
-	return noneIn(between(runRange(lock, first, last)))
+// noneSharesBefore compares true if somebody does, and all their places were created in a revision
+// or later. Etcd goes through all of them.
+func noneSharesBefore(lock string, revision int64) *comparison {
+	return noneCreatedBefore(shared(lock), revision)
 }
 
 func noneIn(r *pb.RangeRequest) *comparison {
@@ -159,7 +168,13 @@ func noneIn(r *pb.RangeRequest) *comparison {
 
 // noneOlder compares true if all that is below K/ was created in a revision or later.
 func noneOlder(lock string, revision int64) *comparison {
-	c := noneIn(below(lock))
+	return noneCreatedBefore(below(lock), revision)
+}
+
+// noneCreatedBefore compares true if there are keys in a range, all of them created in a revision
+// or later.
+func noneCreatedBefore(r *pb.RangeRequest, revision int64) *comparison {
+	c := noneIn(r)
 	c.Result, c.TargetUnion = pb.Compare_GREATER, &pb.Compare_CreateRevision{CreateRevision: revision - 1}
 	return c
 }

@@ -18,7 +18,7 @@ type Place struct {
 	Shared bool   // it shares the lock
 }
 
-// Tail returns the tail's value with which the place joins.
+// Tail returns the tail's value that names the place.
 func (p Place) Tail() string { return Link{Place: p.Key, ID: p.ID}.Marshal(p.Lock) }
 
 // winning makes a place the holder's: K and the place, written in one revision.
@@ -32,12 +32,7 @@ func (p Place) state() []*operation { return []*operation{get(p.Lock), get(p.Key
 // is compares true if the place was last written in a revision.
 func (p Place) is(revision int64) *comparison { return modIs(p.Key, revision) }
 
-// isTail compares true if the tail names the place, also when it was put back: what follows the
-// name then is next to the blank that follows it otherwise.
-func (p Place) isTail() []*comparison {
-	name := Link{Place: p.Key}.begin(p.Lock)
-	return valueBetween(Tail(p.Lock), name, name+string(createdBy[0]+1))
-}
+func (p Place) isTail() []*comparison { return []*comparison{valueIs(Tail(p.Lock), p.Tail())} }
 
 // dropTail deletes the tail if it names the place.
 func (p Place) dropTail(named bool) []*operation {
@@ -129,15 +124,27 @@ func Claim(p Place, created int64) *pb.TxnRequest {
 	return p.claim(created, noneOlder(p.Lock, created))
 }
 
-// ClaimBehindHolder takes the lock for a place that stood directly behind a holder that is gone, or
-// behind others that are gone and a holder before them, if there is no stranger's place, and nobody
-// of the runs of these, from the first to the last; 0 for none. The line is not gone through.
-func ClaimBehindHolder(p Place, created, first, last int64) *pb.TxnRequest {
-	cmps := onlyLinked(p.Lock)
-	if first > 0 {
-		cmps = append(cmps, noneOfRuns(p.Lock, first, last))
+// ClaimBehindHolder takes the lock for a place that stood directly behind a holder that is gone, if
+// there is no stranger's place, and nobody before it who would share the lock. Of the line nobody
+// else is gone through. See ClaimAnswer.
+func ClaimBehindHolder(p Place, created int64) *pb.TxnRequest {
+	unlessBefore := nested([]*comparison{noneSharesBefore(p.Lock, created)}, p.winning(), nil)
+	return txn(append([]*comparison{p.is(created), createIs(p.Lock, 0)}, onlyLinked(p.Lock)...),
+		[]*operation{nested([]*comparison{nobodyShares(p.Lock)}, p.winning(), []*operation{unlessBefore})}, p.state())
+}
+
+// ClaimAnswer returns the part of the answer to a ClaimBehindHolder that says whether the lock was
+// taken. If it was not, and has no state, nobody has the lock, and the place is as it was compared.
+func ClaimAnswer(resp *pb.TxnResponse) *pb.TxnResponse {
+	at := resp
+	for range 2 {
+		if len(at.Responses) == 0 || at.Responses[0].GetResponseTxn() == nil {
+			break
+		}
+		at = at.Responses[0].GetResponseTxn()
 	}
-	return p.claim(created, cmps...)
+	at.Header = resp.Header
+	return at
 }
 
 // ClaimOldest takes the lock for a place that is known to be the oldest.
@@ -153,13 +160,13 @@ type Successor struct {
 	Joined int64
 }
 
-// Pass gives the lock of the holder with a token, whose place was created in a revision, to its
-// successor. The comparisons say that we hold the lock, that the successor is where it joined, that
-// no stranger is in line (one between us would find nobody before it, and hold the lock beside the
-// successor), and nobody between us who would share the lock.
-func Pass(p Place, token, created int64, next Successor) *pb.TxnRequest {
+// Pass gives the lock of the holder with a token to its successor. The comparisons say that we hold
+// the lock, that the successor is where it joined, and that neither a stranger is in line nor
+// anybody who would share the lock: one between us would find nobody before it, and hold the lock
+// beside the successor.
+func Pass(p Place, token int64, next Successor) *pb.TxnRequest {
 	cmps := append([]*comparison{modIs(p.Lock, token), p.is(token), modIs(next.Place, next.Joined)}, onlyLinked(p.Lock)...)
-	cmps = append(cmps, noneOfRuns(p.Lock, created, created), noneOfRuns(p.Lock, 0, 0))
+	cmps = append(cmps, nobodyShares(p.Lock))
 	return txn(cmps, []*operation{put(p.Lock, next.ID, next.Lease), rewrite(next.Place), remove(p.Key)}, nil)
 }
 
@@ -175,13 +182,12 @@ func LeaveLost(p Place, tail bool) *pb.TxnRequest {
 }
 
 // Leave takes a place that waits, created in a revision, out of the line. If the tail names it, it
-// names the place before again, unless that place is empty or gone, or somebody waits behind ours
-// to share the lock: who joins next would not hear of them. Refused, it answers with the state.
+// names the place before again, unless that place is empty or gone. Refused, it answers with the
+// state.
 func Leave(p Place, created int64, tail bool, before Link) *pb.TxnRequest {
 	back := p.dropTail(tail)
 	if before.Place != "" {
-		isAsItWas := []*comparison{createIs(before.Place, before.Created), noneOfRuns(p.Lock, created, created)}
-		back = []*operation{nested(p.isTail(), []*operation{nested(isAsItWas,
+		back = []*operation{nested(p.isTail(), []*operation{nested(createdBetween(before.Place, 0, created),
 			[]*operation{put(Tail(p.Lock), before.Marshal(p.Lock), before.Lease)},
 			[]*operation{remove(Tail(p.Lock))})}, nil)}
 	}

@@ -105,11 +105,11 @@ func (w *World) mustShowJoined(s *slot, a message.Answer, before scene) {
 		if !a.Ours && s.again {
 			w.errf("%s has a place, and does not learn that", s.place.Key)
 		}
+	case !a.Else:
 	case s.place.Shared:
 		if a.Keys.Lock != kvOf(before.lock) || a.Tail != kvOf(before.tail) {
 			w.errf("%s does not learn who is there", s.place.Key)
 		}
-	case !a.Else:
 	case a.Keys.Lock != kvOf(before.lock),
 		s.place.Linked && before.named.CreateRevision > 0 && a.Ahead.Key != string(before.named.Key),
 		!s.place.Linked && wire.IsPlace(lock, newest) && a.Ahead.Key != string(newest.Key):
@@ -236,7 +236,7 @@ func isLinked(kv *mvccpb.KeyValue) bool {
 // mustShareInTurn checks, of a request by which somebody shares the lock, that nobody who does not
 // stands before it, nor has put K there.
 func (w *World) mustShareInTurn(s *slot, r message.Request) {
-	if !s.place.Shared || r.Name == message.AcquireOrJoin || !r.Joins() && !r.Claims() {
+	if !s.place.Shared || !r.Joins() && !r.Claims() {
 		return
 	}
 	if w.get(lock).CreateRevision > 0 {

@@ -105,12 +105,12 @@ func keys(key, end []byte) string {
 		return "the tail"
 	case len(end) == 0:
 		return "a place"
-	case strings.HasSuffix(name, "."):
-		return "a run"
 	case strings.HasSuffix(string(end), "~s") && strings.HasSuffix(name, "~"):
 		return "all with ~ that is not shared"
 	case strings.HasSuffix(string(end), "~s"):
 		return "all before ~s"
+	case strings.HasSuffix(name, "~s"):
+		return "all that is shared"
 	case strings.HasSuffix(string(end), "0") && strings.HasSuffix(name, "/"):
 		return "all below K"
 	case strings.HasSuffix(name, "/"):
@@ -186,10 +186,12 @@ const behindTilde = "no key there is a place: TestNothingBehindTheLinked"
 var equivalent = map[string]string{
 	"Acquire if 1: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
 		"at a higher price: TestTailNamesKeysBelow",
-	"ShareIfFree if 1: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
+	"Leave then 1 then 0 if 1: CREATE of a place LESS": "where the tail names a place no linked one is newer: mustBeInOrder",
+	"Share if 2: CREATE of the tail EQUAL":             "as of ShareIfFree",
+	"ShareIfFree if 2: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
 		"at a higher price: TestTailNamesKeysBelow",
 	"ClaimBehindHolder if 3: CREATE of all behind ~ EQUAL": behindTilde,
-	"Share if 3: CREATE of all behind ~ EQUAL":             behindTilde,
+	"ShareBehindHolder if 3: CREATE of all behind ~ EQUAL": behindTilde,
 	"Pass if 4: CREATE of all behind ~ EQUAL":              behindTilde,
 	"LineRead then 4: get all behind ~":                    behindTilde,
 	"Pass if 1: MOD of a place EQUAL":                      "where K is the holder's so is its place, unless an operator has taken that: mustStandTogether",
@@ -281,7 +283,7 @@ func TestTailNamesKeysBelow(t *testing.T) {
 
 // isOfSharing reports whether the mutation matters only where somebody shares the lock.
 func (l leftOut) isOfSharing() bool {
-	return strings.HasPrefix(string(l.name), "Share") || strings.Contains(l.what, "a run")
+	return strings.HasPrefix(string(l.name), "Share") || strings.Contains(l.what, "shared")
 }
 
 // catch makes runs with a mutation until one of them breaks.

@@ -128,10 +128,7 @@ func (w *World) ended(s *slot, e message.Effect) {
 		u.turns--
 	}
 	w.mustHaveCause(s, e)
-	u.forced, u.gate = false, nil
-	if e.End == message.Behind {
-		u.gate = s.m.Behind()
-	}
+	u.forced = false
 	if w.leaseOf(s.lease).session > 0 {
 		s.user, u.lease = -1, 0
 	}
@@ -198,7 +195,7 @@ func (w *World) released(s *slot, e message.Effect) {
 	if e.Reason != message.NotLost && !w.mayExpire(s) && !l.grace {
 		w.errf("%s: the release says that it was lost (%d)", s.place.Key, e.Reason)
 	}
-	u.works, u.forced, u.told, u.gate = false, false, false, nil
+	u.works, u.forced, u.told = false, false, false
 	u.turns--
 	s.ended, s.released = true, true
 	if l.session > 0 || s.m.State() == protocol.Gone {

@@ -78,7 +78,6 @@ type user struct {
 	try     bool
 	linked  bool
 	shares  bool
-	gate    *message.Gate // at which the next place stands
 	lone    bool
 	lease   int64 // 0 for none
 	works   bool
@@ -259,14 +258,14 @@ func (w *World) begin(user int) {
 	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.as, Record: `{"v":1,"id":"` + u.as + `"}`, Linked: u.linked && !u.shares, Shared: u.shares}
 	switch {
 	case u.shares:
-		p.Key = wire.SharedPlace(lock, u.gate.Run(), p.Lease, l.places)
+		p.Key = wire.SharedPlace(lock, p.Lease, l.places)
 	case u.linked:
 		p.Key = wire.LinkedPlace(lock, p.Lease, l.places)
 	default:
 		p.Key = wire.UnlinkedPlace(lock, p.Lease, l.places)
 	}
 	c := translate.Config(p)
-	c.Try, c.Lone, c.Shared, c.Gate = u.try, u.lone, l.session > 0, u.gate
+	c.Try, c.Lone, c.Shared = u.try, u.lone, l.session > 0
 	w.slotted++
 	s := &slot{n: w.slotted, m: protocol.New(c), place: p, lease: l.id, user: user}
 	w.slots = append(w.slots, s)

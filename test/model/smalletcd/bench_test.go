@@ -41,7 +41,7 @@ func BenchmarkTxn(b *testing.B) {
 		{"Acquire", base, wire.Acquire(newPlace("k", leases[0], 99, true))},
 		{"AcquireIfFree", base, wire.AcquireIfFree(newPlace("free", leases[0], 1, true), false)},
 		{"Claim", free, wire.Claim(line[1], token+1)},
-		{"Pass", base, wire.Pass(line[0], token, token, next)},
+		{"Pass", base, wire.Pass(line[0], token, next)},
 		{"Release", base, wire.Release(line[0], token, true)},
 		{"Leave", base, wire.Leave(line[15], token+15, true, wire.Link{})},
 		{"StateRead", base, wire.StateRead(wire.StateOps("k", line[1].Key, line[0].Key))},

@@ -19,9 +19,6 @@ var (
 
 	// The last lease is never granted.
 	leases = []clientv3.LeaseID{0x1f, 0x2f, 0x3f, 0x4f, 0x5f}
-
-	// Nothing depends on whether a place was created in the revision of a run.
-	runs = []int64{0, 1, 2}
 )
 
 // A step is a transaction, or something else that is done to an etcd.
@@ -130,7 +127,7 @@ func (g *generator) newPlace(lock string) wire.Place {
 // sharing returns a place of a lock that shares it: one of a few.
 func (g *generator) sharing(lock string) wire.Place {
 	p := newPlace(lock, pick(g, leases[:3]...), 1, false)
-	p.Key, p.Shared = wire.SharedPlace(lock, pick(g, runs...), p.Lease, 1), true
+	p.Key, p.Shared = wire.SharedPlace(lock, p.Lease, 1), true
 	return p
 }
 
@@ -186,7 +183,7 @@ func (g *generator) before(lock string) wire.Link {
 		return pick(g, g.links...)
 	}
 	p := g.place(lock)
-	return wire.Link{Place: p.Key, Lease: p.Lease, ID: p.ID, Created: g.revision(g.get(p.Key).CreateRevision)}
+	return wire.Link{Place: p.Key, Lease: p.Lease, ID: p.ID}
 }
 
 // named returns a transaction of a lock's.
@@ -223,9 +220,9 @@ func (g *generator) share(lock string) step {
 	case 0, 1:
 		return step{name: "ShareIfFree", txn: wire.ShareIfFree(p)}
 	case 2:
-		return step{name: "ShareBehind", txn: wire.ShareBehind(p, g.revision(g.get(wire.Tail(lock)).ModRevision))}
+		return step{name: "Share", txn: wire.Share(p)}
 	case 3:
-		return step{name: "Share", txn: wire.Share(p, created)}
+		return step{name: "ShareBehindHolder", txn: wire.ShareBehindHolder(p, created)}
 	case 4:
 		return step{name: "ShareOldest", txn: wire.ShareOldest(p, created)}
 	case 5:
@@ -264,7 +261,7 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 	case 0:
 		return step{name: "Claim", txn: wire.Claim(p, created)}
 	case 1:
-		return step{name: "ClaimBehindHolder", txn: wire.ClaimBehindHolder(p, created, pick(g, runs...), pick(g, runs...))}
+		return step{name: "ClaimBehindHolder", txn: wire.ClaimBehindHolder(p, created)}
 	case 2:
 		return step{name: "ClaimOldest", txn: wire.ClaimOldest(p, created)}
 	case 3, 4, 5:
@@ -275,7 +272,7 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 		token := g.revision(g.get(p.Key).ModRevision)
 		joined := g.revision(g.get(next.Key).ModRevision)
 		link := wire.Link{Place: next.Key, Lease: next.Lease, ID: next.ID}
-		return step{name: "Pass", txn: wire.Pass(p, token, pick(g, runs...), wire.Successor{Link: link, Joined: joined})}
+		return step{name: "Pass", txn: wire.Pass(p, token, wire.Successor{Link: link, Joined: joined})}
 	case 6, 7:
 		return step{name: "Release", txn: wire.Release(p, token, tail)}
 	case 8:
