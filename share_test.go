@@ -190,7 +190,8 @@ func TestSharedAndForced(t *testing.T) {
 				_, err := client.Put(ctx, place, "x", clientv3.WithIgnoreLease())
 				return err
 			}, etcdlock.KeyOverwritten},
-			"overwritten, without its lease": {func(place string) error { // then it is not a place any more
+			// Then it is not a place any more.
+			"overwritten, without its lease": {func(place string) error {
 				_, err := client.Put(ctx, place, "x")
 				return err
 			}, etcdlock.PlaceLost},

@@ -803,7 +803,7 @@ func TestTooLateForTheTerminal(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := commandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
 	sh.shows("$ ")
-	const line = `(etcdlocker -t 2 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'; echo co""de $?. > /dev/tty)`
+	const line = `(etcdlocker -t 5 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'; echo co""de $?. > /dev/tty)`
 	for name, line := range map[string]string{"alone": line, "in a pipeline": "echo fed | " + line + " | cat"} {
 		t.Run(name, func(t *testing.T) {
 			modes := sh.modes()

@@ -70,7 +70,7 @@ func (m joining) joined(a message.Answer) {
 	switch {
 	case a.Outcome == message.Applied: // nobody was there
 		m.entered(a.Rev, a.Rev, false, message.KV{})
-	case a.Outcome == message.Refused && a.Ours && m.Shares: // the line tells whether it shares the lock
+	case a.Outcome == message.Refused && a.Ours && m.Shares: // the line tells if it has the lock
 		m.entered(a.Keys.Place.Create, 0, false, message.KV{})
 	case a.Outcome == message.Refused && a.Ours: // by an earlier try
 		token := int64(0)

@@ -21,8 +21,8 @@ const (
 	// hex digit, so strangers' places come before it.
 	linked = "~"
 
-	// sharing begins the names of the places of those who share the lock. It is greater than any hex
-	// digit, so they come after all others.
+	// sharing begins the names of the places of those who share the lock. It is greater than any
+	// hex digit, so they come after all others.
 	sharing = linked + "s"
 )
 
