@@ -223,6 +223,39 @@ func TestSharedAndForced(t *testing.T) {
 	})
 }
 
+// TestSetChangesMode: a set that has shared its locks takes them alone the next time, and the other
+// way round.
+func TestSetChangesMode(t *testing.T) {
+	for _, try := range []bool{false, true} {
+		client, ctx := etcdtest.Start(t).Client(t), etcdtest.Context(t)
+		set, err := newSession(t, client).NewSet([]string{"/a", "/b"}, "set")
+		must(t)(nil, err)
+		lock := set.Lock
+		if try {
+			lock = set.TryLock
+		}
+		set.Mode = etcdlock.Shared
+		must(t)(lock(ctx))
+		sharer := mustLock(t, newSharer(t, client, "/a", "sharer"))
+		must(t)(nil, set.Unlock(ctx))
+		set.Mode = etcdlock.Exclusive
+		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		if _, err := lock(short); err == nil {
+			t.Errorf("try %v: the set has a lock alone that another shares", try)
+		}
+		cancel()
+		must(t)(nil, sharer.Unlock(ctx))
+		must(t)(lock(ctx))
+		set.Mode = etcdlock.Shared
+		if _, err := lock(ctx); err == nil {
+			t.Errorf("try %v: a set that has its locks alone was handed out as one that shares them", try)
+		}
+		must(t)(nil, set.Unlock(ctx))
+		must(t)(lock(ctx))
+		must(t)(mustLock(t, newSharer(t, client, "/b", "sharer")), nil)
+	}
+}
+
 // passedOn returns a lock that is held, and that the tail has named: it has waited for its turn.
 func passedOn(t testing.TB, client *clientv3.Client, key string) *waiter {
 	t.Helper()

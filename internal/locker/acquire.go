@@ -62,7 +62,6 @@ func (l *Locker) awaitAnswer(ctx context.Context, s Settings) error {
 // the start, or, with try, at all.
 func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *time.Timer) (*holding.Holding, error) {
 	answered, said := false, ""
-	l.shares = s.Shares
 	ls, err := l.prepare(ctx, s)
 	unanswered.Reset(s.Connect)
 	for {
@@ -113,7 +112,7 @@ func wroteNothing(h *holding.Holding) bool { return h.Created() == 0 && !h.Stray
 // stand returns a holding for the next place in line, which has not begun.
 func (l *Locker) stand(ls *lease.Lease, s Settings, try bool) *holding.Holding {
 	return holding.New(queue.Options{
-		Place:   l.nextPlace(ls, s.Command),
+		Place:   l.nextPlace(ls, s),
 		Lease:   ls,
 		Timing:  s.Timing,
 		Log:     s.Log,

@@ -13,8 +13,6 @@ import (
 type places struct {
 	key, id string
 
-	shares bool // the lock, with others who do
-
 	unlinked bool         // the tail may not be written
 	n        int64        // the number of the last place
 	under    *lease.Lease // whose name it bears; nil if it must not be used again
@@ -32,13 +30,13 @@ type said struct {
 // nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it
 // compacts, and goes through all below K/ when somebody joins: so the next place takes the same
 // name, unless a late write could hit it.
-func (p *places) nextPlace(ls *lease.Lease, command string) wire.Place {
+func (p *places) nextPlace(ls *lease.Lease, s Settings) wire.Place {
 	if p.under != ls {
 		p.under, p.n = ls, ls.Places.Add(1)
 	}
 	key := ""
 	switch {
-	case p.shares:
+	case s.Shares:
 		key = wire.SharedPlace(p.key, ls.ID(), p.n)
 	case p.unlinked:
 		key = wire.UnlinkedPlace(p.key, ls.ID(), p.n)
@@ -50,20 +48,20 @@ func (p *places) nextPlace(ls *lease.Lease, command string) wire.Place {
 		Key:    key,
 		Lease:  ls.ID(),
 		ID:     p.id,
-		Record: p.record(command),
-		Linked: !p.unlinked && !p.shares,
-		Shared: p.shares,
+		Record: p.record(s),
+		Linked: !p.unlinked && !s.Shares,
+		Shared: s.Shares,
 	}
 }
 
 // record returns what a place in line says of us.
-func (p *places) record(command string) string {
-	if says := (said{command, p.shares}); p.stamp == nil || says != p.says {
+func (p *places) record(s Settings) string {
+	if says := (said{s.Command, s.Shares}); p.stamp == nil || says != p.says {
 		r := wire.Self(p.id)
-		if command != "" {
-			r.Command = filepath.Base(command)
+		if s.Command != "" {
+			r.Command = filepath.Base(s.Command)
 		}
-		if p.shares {
+		if s.Shares {
 			r.Mode = wire.ModeShared
 		}
 		p.stamp, p.says = r.Stamp(), says
