@@ -420,8 +420,8 @@ func TestUnknownOutcomesOfSharing(t *testing.T) {
 	}
 }
 
-// TestSharedByMany: contenders of all kinds take turns at random, some of whom are stopped while
-// they wait: who shares the lock is beside nobody who does not, and tokens grow.
+// TestSharedByMany: contenders of all kinds take turns at random, and some are stopped while they
+// wait: who shares the lock is beside nobody who does not, and tokens grow.
 func TestSharedByMany(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

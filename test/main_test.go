@@ -255,11 +255,13 @@ func openDir(t testing.TB) string {
 }
 
 // free checks that nothing of a lock is left.
-func free(t testing.TB, client *clientv3.Client, key string) {
+func free(t testing.TB, client *clientv3.Client, keys ...string) {
 	t.Helper()
-	for _, kv := range etcdtest.Keys(t, client, key) {
-		if left := string(kv.Key); left == key || strings.HasPrefix(left, key+"/") {
-			t.Errorf("left in etcd: %q", left)
+	for _, key := range keys {
+		for _, kv := range etcdtest.Keys(t, client, key) {
+			if left := string(kv.Key); left == key || strings.HasPrefix(left, key+"/") {
+				t.Errorf("left in etcd: %q", left)
+			}
 		}
 	}
 }

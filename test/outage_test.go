@@ -58,27 +58,31 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestEndsWhileEtcdIsDown: the command's code, in time, and a word on when the lock will be free.
+// TestEndsWhileEtcdIsDown: the command's code, in time, and a word on when the lock, or several,
+// will be free.
 func TestEndsWhileEtcdIsDown(t *testing.T) {
 	t.Parallel()
+	const unconfirmed = "etcd did not confirm the release, "
 	for name, fault := range outages {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := etcdtest.Shared(t)
-			link, key := etcdtest.NewLink(t, s.Endpoint()), "/down/"+name
-			file := filepath.Join(t.TempDir(), "go")
-			p := locker(t, link.Endpoint(), append([]string{"-k", key, "-t", "60", "--"}, untilFile(file)...)...)
-			p.says(p.stdout, "started")
-			fault(link)
-			create(t, file)
-			ended := time.Now()
-			if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), "frees itself within 1m0s") {
-				t.Errorf("exit code %d, %q", code, p.stderr)
-			}
-			if took := time.Since(ended); took > 2*time.Second+slack {
-				t.Errorf("it took %v to end", took)
-			}
-		})
+		key := "/down/" + name
+		for says, keys := range map[string][]string{"it frees itself": {key}, "they free themselves": {key + "-b", key + "-a"}} {
+			t.Run(name+", "+says, func(t *testing.T) {
+				t.Parallel()
+				s := etcdtest.Shared(t)
+				link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(t.TempDir(), "go")
+				p := locker(t, link.Endpoint(), append(append(keysOf(keys...), "-t", "60", "--"), untilFile(file)...)...)
+				p.says(p.stdout, "started")
+				fault(link)
+				create(t, file)
+				ended := time.Now()
+				if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), unconfirmed+says+" within 1m0s") {
+					t.Errorf("exit code %d, %q", code, p.stderr)
+				}
+				if took := time.Since(ended); took > 2*time.Second+slack {
+					t.Errorf("it took %v to end", took)
+				}
+			})
+		}
 	}
 }
 

@@ -15,23 +15,28 @@ import (
 // keys are those of all locks that are to be held, sorted.
 type keys []string
 
-// mostNamed is how many keys a message names.
+// mostNamed is how many keys, or ids, a message names.
 const mostNamed = 3
 
 // locks names the locks for a message: lock "/a", or locks "/a" and "/b".
 func (k keys) locks() string {
-	var named []string
-	for _, key := range k[:min(len(k), mostNamed)] {
-		named = append(named, strconv.Quote(key))
+	named, more := firstOf(k)
+	if more == "" && len(named) > 1 {
+		last := len(named) - 1
+		named, more = named[:last], " and "+named[last]
 	}
-	if more := len(k) - mostNamed; more > 0 {
-		named = append(named, fmt.Sprintf("%d more", more))
+	return k.form("lock ", "locks ") + strings.Join(named, ", ") + more
+}
+
+// firstOf quotes some of a list for a message, and says how many more there are.
+func firstOf(all []string) (quoted []string, more string) {
+	for _, one := range all[:min(len(all), mostNamed)] {
+		quoted = append(quoted, strconv.Quote(one))
 	}
-	last := len(named) - 1
-	if last == 0 {
-		return "lock " + named[0]
+	if n := len(all) - mostNamed; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
 	}
-	return "locks " + strings.Join(named[:last], ", ") + " and " + named[last]
+	return quoted, more
 }
 
 // form returns the words of a message that fit one lock, or those that fit several.

@@ -101,11 +101,8 @@ func newParser(getenv func(string) string) *parser {
 	f.BoolVar(&p.o.version, "version", false, "")
 	f.BoolVarP(&p.o.verbose, "verbose", "v", false, "")
 	f.StringArrayVarP(&p.keys, "key", "k", nil, "")
-	for _, mode := range []modeFlag{{&p.o.mode, etcdlock.Shared}, {&p.o.mode, etcdlock.Exclusive}} {
-		name := mode.is.String()
-		short := map[etcdlock.Mode]string{etcdlock.Shared: "s", etcdlock.Exclusive: "x"}
-		f.VarPF(mode, name, short[mode.is], "").NoOptDefVal = "true"
-	}
+	f.VarPF(modeFlag{&p.o.mode, etcdlock.Shared, etcdlock.Exclusive}, "shared", "s", "").NoOptDefVal = "true"
+	f.VarPF(modeFlag{&p.o.mode, etcdlock.Exclusive, etcdlock.Shared}, "exclusive", "x", "").NoOptDefVal = "true"
 	f.StringVarP(&p.id, "id", "i", "", "")
 	f.StringVarP(&p.ttl, "ttl", "t", "", "")
 	f.StringVarP(&p.refresh, "refresh", "r", "", "")
@@ -167,8 +164,8 @@ const sharedVariable = "ETCD_LOCK_SHARED"
 
 // A modeFlag sets a mode. Of several flags the last one counts.
 type modeFlag struct {
-	of *etcdlock.Mode
-	is etcdlock.Mode
+	of        *etcdlock.Mode
+	is, isNot etcdlock.Mode // with yes, and with no
 }
 
 func (m modeFlag) String() string { return "" }
@@ -176,16 +173,10 @@ func (m modeFlag) Type() string   { return "bool" }
 
 func (m modeFlag) Set(value string) error {
 	is, err := yes(given{"--" + m.is.String(), value})
-	if err != nil {
-		return err
+	if *m.of = m.isNot; is {
+		*m.of = m.is
 	}
-	if *m.of = m.is; !is {
-		*m.of = etcdlock.Shared
-		if m.is == etcdlock.Shared {
-			*m.of = etcdlock.Exclusive
-		}
-	}
-	return nil
+	return err
 }
 
 // yes reads an answer to the question whether something is wanted.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -58,11 +59,11 @@ func (h *holder) takeOver(ctx context.Context) (done bool, err error) {
 
 // takeOverOne is takeOver for one of the locks.
 func (h *holder) takeOverOne(ctx context.Context, key string) (done bool, err error) {
-	l, err := line.Read(ctx, h.client, key)
+	leases, err := h.leasesOf(ctx, key)
 	if err != nil {
 		return false, err
 	}
-	for _, lease := range l.Leases() {
+	for _, lease := range leases {
 		if !guard.Attested(int64(lease)) {
 			continue
 		}
@@ -75,4 +76,18 @@ func (h *holder) takeOverOne(ctx context.Context, key string) (done bool, err er
 		h.voice.notef("the last holder of lock %q is gone, and nothing of its command is left: not waiting for its TTL", key)
 	}
 	return done, nil
+}
+
+// leasesOf returns the leases of all who have a lock. The line is read only where somebody may
+// share it.
+func (h *holder) leasesOf(ctx context.Context, key string) ([]clientv3.LeaseID, error) {
+	resp, err := h.client.Get(ctx, key)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(resp.Kvs) > 0:
+		return []clientv3.LeaseID{clientv3.LeaseID(resp.Kvs[0].Lease)}, nil
+	}
+	l, err := line.Read(ctx, h.client, key)
+	return l.Leases(), err
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/line"
-	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A waitingLine tells who holds the lock that is waited for: one line that is kept up to date while
@@ -164,20 +163,12 @@ func (h *holder) sayShared(ctx context.Context, err error) error {
 
 // sharedBy says who shares a lock.
 func sharedBy(l line.Line) string {
-	return fmt.Sprintf("shared by %d (%s)", len(l.Shared), ids(l.Holders()))
-}
-
-// ids lists those of holders, some of them at most.
-func ids(holders []wire.Record) string {
-	var all []string
-	for _, r := range holders[:min(len(holders), mostNamed)] {
-		all = append(all, strconv.Quote(r.ID))
+	var ids []string
+	for _, r := range l.Holders() {
+		ids = append(ids, r.ID)
 	}
-	list := strings.Join(all, ", ")
-	if more := len(holders) - mostNamed; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
+	some, more := firstOf(ids)
+	return fmt.Sprintf("shared by %d (%s%s)", len(l.Shared), strings.Join(some, ", "), more)
 }
 
 // isOurs reports whether this process has the lock of a line.

@@ -280,7 +280,7 @@ func (s *Sender) older(ctx context.Context, than int64) (newest *mvccpb.KeyValue
 		for i := range resp.Responses {
 			kvs = append(kvs, wire.KeysOf(resp, i)...)
 		}
-		if newest = translate.NewestOlder(s.Place, kvs, than); newest != nil {
+		if newest = translate.NewestOlder(s.Place.Lock, kvs, than); newest != nil {
 			return newest, nil
 		}
 		named = named[len(some):]

@@ -32,8 +32,8 @@ const mostPlaces = 1000
 // have values of any size.
 const mostStrangers = 64
 
-// Read returns the line for a lock, with one linearizable read if no stranger seems to be in
-// it, else with two. It reads none of the values below K/ but those of keys that have the name of a
+// Read returns the line for a lock, with one linearizable read if no stranger seems to be in it,
+// else with two. It reads none of the values below K/ but those of keys that have the name of a
 // place.
 func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
 	from, to := wire.LinkedRange(lock)
@@ -90,7 +90,8 @@ func whole(ctx context.Context, client *clientv3.Client, names []*mvccpb.KeyValu
 }
 
 // Stand returns whether a process of this host has the lock, or else which place in line: 1 is
-// next, 0 is none. Those who share the lock do not wait for each other.
+// next, and 0 that it does not stand there. Those who share the lock do not stand before each
+// other.
 func (l Line) Stand(pid int) (place int, has bool) {
 	own := slices.IndexFunc(l.Places, func(kv *mvccpb.KeyValue) bool {
 		r, err := wire.ParseRecord(kv.Value)
@@ -119,7 +120,10 @@ func (l Line) has(i int) bool {
 // Holders returns the records of all who have the lock, the oldest first, as far as they are ours.
 func (l Line) Holders() (all []wire.Record) {
 	for i, kv := range l.Places {
-		if r, err := wire.ParseRecord(kv.Value); err == nil && l.has(i) {
+		if !l.has(i) {
+			continue
+		}
+		if r, err := wire.ParseRecord(kv.Value); err == nil {
 			all = append(all, r)
 		}
 	}

@@ -83,13 +83,13 @@ func (p *Position) Follow(e message.Event) {
 	p.Choose()
 }
 
-// Heard takes note of an event of the place, which waits. It reports whether the state has to be
-// read to know what has happened.
-func (p *Position) Heard(e message.Event, c message.Config) (read bool) {
+// Heard takes note of an event of the place, which waits and has a record as its value. It reports
+// whether the state has to be read to know what has happened.
+func (p *Position) Heard(e message.Event, record string) (read bool) {
 	switch {
 	case !e.Deleted && e.KV.Create == e.KV.Mod:
 		return p.Create > 0 && e.KV.Mod > p.Create
-	case !e.Deleted && e.KV.Lease == c.Lease && e.KV.Value == c.Record && !p.Shares:
+	case !e.Deleted && e.KV.Lease == p.Lease && e.KV.Value == record && !p.Shares:
 		p.Written = e.KV.Mod
 		return false
 	}

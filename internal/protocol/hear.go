@@ -54,7 +54,7 @@ func (m hearing) event(e message.Event) {
 		return
 	case e.Of == message.OnAhead:
 		m.pos.Passed(e)
-	case e.Of == message.OnPlace && m.pos.Heard(e, m.Config):
+	case e.Of == message.OnPlace && m.pos.Heard(e, m.Record):
 		m.do(message.Effect{Do: message.Observe})
 	}
 	waiting(m).reconsider()

@@ -58,7 +58,11 @@ func (m leaving) clear() {
 	case m.pos.Create == 0, !m.Shared && (m.pos.Unsure || m.lost != message.NotLost || m.end >= message.Uncertain):
 		m.vanish()
 	default:
-		m.send(message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named(), Before: m.pos.Ahead.Link})
+		r := message.Request{Name: message.Leave, Rev: m.pos.Create, Tail: m.named()}
+		if m.Linked { // the tail does not name the others
+			r.Before = m.pos.Ahead.Link
+		}
+		m.send(r)
 	}
 }
 

@@ -141,7 +141,7 @@ func Answer(p wire.Place, r message.Request, resp *pb.TxnResponse) message.Answe
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
 		a.Keys = KeysOf(resp, 0)
-		a.Ahead = AheadOf(NewestOlder(p, line, r.Rev), wire.Got(resp, 0))
+		a.Ahead = AheadOf(NewestOlder(p.Lock, line, r.Rev), wire.Got(resp, 0))
 	case message.ReadFar:
 		a.Ahead = AheadOf(wire.Got(resp, 2), wire.Got(resp, 0))
 	case message.ReadHistory:
@@ -172,7 +172,7 @@ func joined(p wire.Place, resp *pb.TxnResponse, a *message.Answer) {
 		switch {
 		case newest == nil:
 		case p.Linked, p.Shared:
-			a.Tail, a.Ahead = kvOf(newest), aheadOfTail(p.Lock, newest)
+			a.Ahead = aheadOfTail(p.Lock, newest)
 		case wire.IsPlace(p.Lock, newest):
 			a.Ahead = message.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 		}
@@ -199,11 +199,11 @@ func AheadOf(newest, lock *mvccpb.KeyValue) message.Ahead {
 	return message.Ahead{Key: string(newest.Key), Create: newest.CreateRevision}
 }
 
-// NewestOlder returns the newest place among keys below K/ that is older than a revision and stands
-// before a place, nil without one. Who shares the lock does not stand before others who do.
-func NewestOlder(p wire.Place, kvs []*mvccpb.KeyValue, than int64) (newest *mvccpb.KeyValue) {
-	for _, kv := range wire.Places(p.Lock, kvs) {
-		if kv.CreateRevision < than && !(p.Shared && wire.IsShared(p.Lock, kv)) {
+// NewestOlder returns the newest place among keys below K/ that is older than a revision, nil
+// without one.
+func NewestOlder(lock string, kvs []*mvccpb.KeyValue, than int64) (newest *mvccpb.KeyValue) {
+	for _, kv := range wire.Places(lock, kvs) {
+		if kv.CreateRevision < than {
 			newest = kv
 		}
 	}

@@ -34,8 +34,8 @@ func existBelow(lock string) *operation {
 	return ranged(r)
 }
 
-// shortLine gets the linked places in line for a lock, that many at most and up to a name, and
-// shows whether something else is there.
+// shortLine gets the places in a range of linked ones, that many at most, and shows whether
+// something is there in others.
 func shortLine(most int64, linked *pb.RangeRequest, others ...*pb.RangeRequest) []*operation {
 	linked.Limit = most
 	ops := []*operation{ranged(linked)}

@@ -45,7 +45,7 @@ type trial struct {
 	holder   *player
 	waiters  []*player
 	line     *line
-	second   *line // for another lock, which all take as well; nil: there is none
+	second   *line // for another lock, which all take as well; nil without one
 	ledger   *ledger
 	shift    time.Duration // of the holder's clock, since shiftedAt
 	through  int           // the member that the holder renews through, where it knows just one

@@ -106,13 +106,9 @@ func (w *World) mustShowJoined(s *slot, a message.Answer, before scene) {
 			w.errf("%s has a place, and does not learn that", s.place.Key)
 		}
 	case !a.Else:
-	case s.place.Shared:
-		if a.Keys.Lock != kvOf(before.lock) || a.Tail != kvOf(before.tail) {
-			w.errf("%s does not learn who is there", s.place.Key)
-		}
 	case a.Keys.Lock != kvOf(before.lock),
-		s.place.Linked && before.named.CreateRevision > 0 && a.Ahead.Key != string(before.named.Key),
-		!s.place.Linked && wire.IsPlace(lock, newest) && a.Ahead.Key != string(newest.Key):
+		(s.place.Linked || s.place.Shared) && before.named.CreateRevision > 0 && a.Ahead.Key != string(before.named.Key),
+		!s.place.Linked && !s.place.Shared && wire.IsPlace(lock, newest) && a.Ahead.Key != string(newest.Key):
 		w.errf("%s does not learn who stands before it", s.place.Key)
 	}
 }
