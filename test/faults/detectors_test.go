@@ -53,6 +53,8 @@ func TestDetectors(t *testing.T) {
 		{"needs no timers", "etcdlocker stopped; no kernel timers", "refusal: "},
 		{"logs in once", "etcd forgets all tokens", "loss: "},
 		{firstAlone, "command killed; several keys", "locks: "},
+		{alwaysShares, "command killed; shared", "overlap: two commands"},
+		{alwaysShares, "place deleted; shared", "overlap: a command"},
 	}
 	var trials sync.WaitGroup
 	turns := make(chan struct{}, max(options.Parallel, 1))
@@ -86,18 +88,20 @@ func TestDetectors(t *testing.T) {
 	trials.Wait()
 }
 
-// The defects of an etcdlocker whose guard is never started, and of one that takes only the first
-// of several locks.
+// The defects of an etcdlocker whose guard is never started, of one that takes only the first of
+// several locks, and of one for which a lock that is shared is free for everybody.
 const (
-	unguarded  = "has no guard"
-	firstAlone = "takes the first lock alone"
+	unguarded    = "has no guard"
+	firstAlone   = "takes the first lock alone"
+	alwaysShares = "shares the lock with who wants it alone"
 )
 
 // broken is a locker with a defect.
 func broken(defect string) Locker {
 	if options, is := map[string]func([]string) []string{
-		unguarded:  func(all []string) []string { return append(all, "--unguarded") },
-		firstAlone: func([]string) []string { return nil },
+		unguarded:    func(all []string) []string { return append(all, "--unguarded") },
+		firstAlone:   func([]string) []string { return nil },
+		alwaysShares: func(all []string) []string { return append(all, "-s") },
 	}[defect]; is {
 		real := programs.Etcdlocker
 		return Locker{Name: defect, ours: true, Command: func(j Job) *exec.Cmd {

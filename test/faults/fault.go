@@ -66,7 +66,7 @@ const mostUnits = 4
 
 // All returns all faults.
 func All() []Fault {
-	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults(), crowdFaults(), exemptFaults(), userFaults(), setFaults())
+	return slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults(), clockFaults(), stubbornFaults(), crowdFaults(), exemptFaults(), userFaults(), setFaults(), sharerFaults())
 }
 
 // goesWith reports whether two faults can hit in one trial.

@@ -27,6 +27,7 @@ func (t *trial) judge() {
 		return
 	}
 	t.judgeOverlap()
+	t.judgeReader()
 	t.judgeSets()
 	t.judgeHistories()
 	if len(t.result.Problems) > 0 && t.tooBusy() {
@@ -58,18 +59,24 @@ func (t *trial) alone() (Fault, bool) { return t.spec.Faults[0], len(t.spec.Faul
 
 // overlap returns for how long commands of two lockers have run at the same time.
 func (t *trial) overlap() (longest time.Duration) {
-	lives := t.lives(nil)
-	for _, a := range lives {
-		for _, b := range lives {
-			if a.Name != b.Name {
-				longest = max(longest, min(a.Last, b.Last)-max(a.First, b.First))
-			}
-		}
-	}
+	longest = t.longest(func(a, b string) bool { return a != b && !t.share(a, b) })
 	if t.any(func(f Fault) bool { return f.frozen }) && longest > 0 && t.next != nil {
 		// From the first to the last beat the old command stood still, but for what came after
 		// that.
 		longest = max(0, t.last(t.holder)-max(t.thawed, t.mending, t.next.First))
+	}
+	return longest
+}
+
+// longest returns for how long processes of two players' commands have run at the same time.
+func (t *trial) longest(count func(a, b string) bool) (longest time.Duration) {
+	lives := t.lives(nil)
+	for _, a := range lives {
+		for _, b := range lives {
+			if count(a.Name, b.Name) {
+				longest = max(longest, min(a.Last, b.Last)-max(a.First, b.First))
+			}
+		}
 	}
 	return longest
 }
@@ -189,6 +196,7 @@ func (t *trial) judgeTurn() {
 	if f.settled {
 		from = t.mended
 	}
+	from, within := t.afterReader(from, t.startsWithin())
 	if t.next != nil {
 		t.result.HandOver = max(0, t.next.First-from)
 	}
@@ -196,7 +204,7 @@ func (t *trial) judgeTurn() {
 		return
 	}
 	if f.outcome == loses {
-		most := t.startsWithin() + t.stalled(from, from+t.result.HandOver)
+		most := within + t.stalled(from, from+t.result.HandOver)
 		switch {
 		case t.next == nil:
 			t.problem("turn: nobody started within %v", most)
@@ -302,9 +310,11 @@ func (t *trial) judgeHistories() {
 		if first == nil {
 			continue
 		}
-		mutex = append(mutex,
-			porcupine.Operation{ClientId: i, Input: true, Call: int64(p.started), Return: int64(first.First)},
-			porcupine.Operation{ClientId: i, Input: false, Call: int64(t.last(p)), Return: int64(t.now())})
+		if p != t.reader { // so has the holder
+			mutex = append(mutex,
+				porcupine.Operation{ClientId: i, Input: true, Call: int64(p.started), Return: int64(first.First)},
+				porcupine.Operation{ClientId: i, Input: false, Call: int64(t.last(p)), Return: int64(t.now())})
+		}
 		if token := t.ledger.tokenOf(p.name); token != 0 {
 			since := first.First - 1 // one began after the other
 			if t.forced() {
@@ -331,7 +341,7 @@ func (t *trial) judgeHistories() {
 		}
 		return last
 	})
-	if t.result.Work == 0 {
+	if t.result.Work == 0 && t.reader == nil { // who shares the lock does not work
 		t.problem("history: the holder could not work")
 	}
 	if refused > 0 && !t.forced() && !t.any(func(f Fault) bool { return f.what == "the key" }) {

@@ -74,6 +74,34 @@ func TestDeath(t *testing.T) {
 	}
 }
 
+// TestReaders: two who share the lock may run at once, and nobody beside either of them. The next
+// start counts from when both are to be gone.
+func TestReaders(t *testing.T) {
+	const hit, told, ttl = time.Hour, time.Hour + 3*time.Second, 5 * time.Second
+	for first, longest := range map[time.Duration]time.Duration{told - time.Second: time.Second, told + time.Second: 0} {
+		trial := &trial{dir: t.TempDir(), ttl: ttl, hitAt: hit, told: told, holder: &player{name: "holder"}, reader: &player{name: "reader"}, spec: Spec{Faults: sharerFaults()[:1]}}
+		for name, life := range map[string][2]time.Duration{"holder": {hit - 2, hit}, "reader": {hit - 1, told}, "first": {first, told + time.Minute}} {
+			beats := binary.LittleEndian.AppendUint64(nil, uint64(life[0]))
+			beats = binary.LittleEndian.AppendUint64(beats, uint64(life[1]))
+			if err := os.WriteFile(filepath.Join(trial.dir, name+".7"), beats, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := trial.overlap(); d != longest {
+			t.Errorf("overlap %v, want %v", d, longest)
+		}
+		if trial.judgeReader(); len(trial.result.Problems) > 0 != (longest > 0) {
+			t.Errorf("problems: %q", trial.result.Problems)
+		}
+		for ended, want := range map[time.Duration][2]time.Duration{0: {hit, 7}, told: {told, 4}, hit + 9*time.Second: {hit + 9*time.Second, 2}} {
+			trial.told = ended
+			if from, within := trial.afterReader(hit, ttl+2*time.Second); from != want[0] || within != want[1]*time.Second {
+				t.Errorf("told to end %v after the hit: from %v, within %v", ended-hit, from, within)
+			}
+		}
+	}
+}
+
 // TestStarved: a loss tells nothing where there was no time to renew, and something where there
 // was.
 func TestStarved(t *testing.T) {
@@ -171,7 +199,7 @@ func TestPace(t *testing.T) {
 // too.
 func TestPlan(t *testing.T) {
 	for _, heavy := range []bool{false, true} {
-		plan, err := Plan(Options{Heavy: heavy, Trials: map[bool]int{true: 3000}[heavy]}, programs.Etcdlocker)
+		plan, err := Plan(Options{Heavy: heavy, Trials: map[bool]int{true: 4000}[heavy]}, programs.Etcdlocker)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -113,6 +113,9 @@ func (l *line) see(event *clientv3.Event) {
 			l.all = append(l.all, s)
 		}
 		s.mod = kv.ModRevision
+		if wire.IsShared(l.key, kv) { // nobody stands before the readers of a trial
+			l.holdings = append(l.holdings, holding{s.id, s.mod})
+		}
 	}
 }
 

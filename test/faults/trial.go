@@ -45,7 +45,9 @@ type trial struct {
 	holder   *player
 	waiters  []*player
 	line     *line
-	second   *line // for another lock, which all take as well; nil without one
+	reader   *player       // who shares the lock with the holder; nil without one
+	told     time.Duration // when it was told to end; 0: it was not
+	second   *line         // for another lock, which all take as well; nil without one
 	ledger   *ledger
 	shift    time.Duration // of the holder's clock, since shiftedAt
 	through  int           // the member that the holder renews through, where it knows just one
@@ -200,7 +202,10 @@ func (t *trial) player(tb testing.TB, name string) *player {
 	return p
 }
 
-func (t *trial) players() []*player { return append([]*player{t.holder}, t.waiters...) }
+func (t *trial) players() []*player {
+	readers := slices.DeleteFunc([]*player{t.holder, t.reader}, func(p *player) bool { return p == nil })
+	return append(readers, t.waiters...)
+}
 
 // begin lets the holder get the lock, and the waiters stand in line one after the other.
 func (t *trial) begin() {
@@ -215,7 +220,7 @@ func (t *trial) begin() {
 		}
 		t.own(machine)
 		kind := t.kind
-		if i > 0 && isCrowd(kind) {
+		if p == t.reader || i > 0 && isCrowd(kind) {
 			kind = "plain"
 		}
 		job := Job{Endpoints: p.endpoints(), Key: t.key, ID: p.name, TTL: t.ttl, Options: append([]string{"--orphans", "kill", "--wait", "300"}, p.options...),

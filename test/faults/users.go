@@ -47,7 +47,7 @@ func named(faults []Fault, names ...string) []Fault {
 }
 
 // players are the names of a trial's players. In a world with users each is a user of its own.
-var players = []string{"holder", "first", "second"}
+var players = []string{"holder", "first", "second", "reader"}
 
 // addUsers adds the users, and lets nobody else in from then on.
 func (w *world) addUsers(t testing.TB) {

@@ -19,10 +19,14 @@ import (
 // A tree is what a command starts.
 type tree struct{ dir, name string }
 
-// over reports whether the trial is: then everything is to end.
+// over reports whether the trial is, or the part that the command has in it: then everything is to
+// end.
 func (t tree) over() bool {
-	_, err := os.Stat(filepath.Join(t.dir, "finish"))
-	return !errors.Is(err, os.ErrNotExist)
+	is := func(file string) bool {
+		_, err := os.Stat(filepath.Join(t.dir, file))
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	return is("finish") || is("finish."+t.name)
 }
 
 // resist does what makes the command hard to end. It ignores TERM already.
