@@ -35,6 +35,16 @@ func sharerFaults() []Fault {
 	})
 }
 
+// inLine returns the players in the order in which they come. The other reader comes before the
+// holder or after it.
+func (t *trial) inLine() []*player {
+	all := t.players()
+	if t.reader != nil && t.rng.IntN(2) == 0 {
+		slices.Reverse(all[:2])
+	}
+	return all
+}
+
 // endReader tells the other reader to end, some time after the hit: before the holder's lock can
 // run out, or after that.
 func (t *trial) endReader() *mend {

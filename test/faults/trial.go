@@ -210,7 +210,7 @@ func (t *trial) players() []*player {
 // begin lets the holder get the lock, and the waiters stand in line one after the other.
 func (t *trial) begin() {
 	oneMachine := t.rng.IntN(2) == 0
-	for i, p := range t.players() {
+	for i, p := range t.inLine() {
 		machine := filepath.Join(t.dir, "run")
 		if !oneMachine { // each is by itself, as far as files tell
 			machine = filepath.Join(t.dir, "run-"+p.name)
@@ -220,7 +220,7 @@ func (t *trial) begin() {
 		}
 		t.own(machine)
 		kind := t.kind
-		if p == t.reader || i > 0 && isCrowd(kind) {
+		if p == t.reader || p != t.holder && isCrowd(kind) {
 			kind = "plain"
 		}
 		job := Job{Endpoints: p.endpoints(), Key: t.key, ID: p.name, TTL: t.ttl, Options: append([]string{"--orphans", "kill", "--wait", "300"}, p.options...),
@@ -236,8 +236,9 @@ func (t *trial) begin() {
 			cmd = p.outer(cmd)
 		}
 		t.require(t.start(p, cmd, t.environment("XDG_RUNTIME_DIR="+machine, "ETCDLOCK_FAULTS_PLAYER="+p.name)))
-		if i == 0 && (!t.await(settleWithin, func() bool { return t.first(p) != nil || p.hasEnded() }) || t.first(p) == nil) {
-			t.early = "the holder did not get the lock"
+		first := p == t.holder || p == t.reader
+		if first && (!t.await(settleWithin, func() bool { return t.first(p) != nil || p.hasEnded() }) || t.first(p) == nil) {
+			t.early = "the " + p.name + " did not get the lock"
 			t.require(fmt.Errorf("%s: %s", t.early, p.stderr))
 		}
 		if !t.await(settleWithin, func() bool { return t.line.waiting() > i || t.holder.hasEnded() }) {
