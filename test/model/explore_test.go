@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -61,8 +62,11 @@ var large = []Cast{
 }
 
 // mostStates is how many states are visited at most, on request and in a sample: their worlds take
-// some kilobytes each.
-const mostStates, mostOfASample = 3e6, 2e5
+// some kilobytes each. With 3e6 two explorations of casts of four took more than 24 GB.
+const mostStates, mostOfASample = 15e5, 2e5
+
+// mostMemory is what all that is done on request takes, with garbage that is not collected yet.
+const mostMemory = 16 << 30
 
 // explorations returns those that are always made, and those of which a sample is drawn.
 func explorations() (always, others []Exploration) {
@@ -94,6 +98,9 @@ func TestExplorations(t *testing.T) {
 	rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	if !testing.Short() {
 		all = append(all, others...)
+	}
+	if *everything {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(mostMemory))
 	}
 	began, states, steps, n := time.Now(), 0, 0, 0
 	var mu sync.Mutex
