@@ -26,12 +26,13 @@ var library = map[string][]string{
 	"internal/position":  {"internal/message"},
 	"internal/orphan":    {"internal/message"},
 	"internal/message":   nil,
-	"internal/lease":     {"internal/users", "internal/watch", "internal/keepalive", "internal/retry", "internal/wire"},
+	"internal/lease":     {"internal/places", "internal/users", "internal/watch", "internal/keepalive", "internal/retry", "internal/wire"},
 	"internal/watch":     {"internal/retry", "internal/perclient"},
 	"internal/keepalive": {"internal/retry", "internal/perclient"},
 	"internal/retry":     nil,
 	"internal/perclient": nil,
 	"internal/users":     nil,
+	"internal/places":    nil,
 	"internal/wire":      nil,
 }
 

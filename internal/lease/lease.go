@@ -23,6 +23,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/notices"
+	"github.com/etcdlock/etcdlock/internal/places"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/users"
 	"github.com/etcdlock/etcdlock/internal/watch"
@@ -46,7 +47,7 @@ type Timing struct {
 // A Lease is one lease of etcd's, with its members.
 type Lease struct {
 	Notices notices.Queue // for the user of the members
-	Places  atomic.Int64  // the number of the last place that was named after the lease
+	Places  places.Places // that are named after the lease
 
 	client  *clientv3.Client
 	kv      pb.KVClient

@@ -29,29 +29,35 @@ type said struct {
 
 // nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it
 // compacts, and goes through all below K/ when somebody joins: so the next place takes the same
-// name, unless a late write could hit it.
+// name, unless a late write could hit it, or somebody still stands there, or removes what is there.
+// Whoever takes the place leaves it when nothing of it is left.
 func (p *places) nextPlace(ls *lease.Lease, s Settings) wire.Place {
 	if p.under != ls {
-		p.under, p.n = ls, ls.Places.Add(1)
+		p.under, p.n = ls, ls.Places.Next()
 	}
-	key := ""
-	switch {
-	case s.Shares:
-		key = wire.SharedPlace(p.key, ls.ID(), p.n)
-	case p.unlinked:
-		key = wire.UnlinkedPlace(p.key, ls.ID(), p.n)
-	default:
-		key = wire.LinkedPlace(p.key, ls.ID(), p.n)
+	for !ls.Places.Take(p.name(ls, s)) {
+		p.n = ls.Places.Next()
 	}
 	return wire.Place{
 		Lock:   p.key,
-		Key:    key,
+		Key:    p.name(ls, s),
 		Lease:  ls.ID(),
 		ID:     p.id,
 		Record: p.record(s),
 		Linked: !p.unlinked && !s.Shares,
 		Shared: s.Shares,
 	}
+}
+
+// name returns the key of the next place.
+func (p *places) name(ls *lease.Lease, s Settings) string {
+	switch {
+	case s.Shares:
+		return wire.SharedPlace(p.key, ls.ID(), p.n)
+	case p.unlinked:
+		return wire.UnlinkedPlace(p.key, ls.ID(), p.n)
+	}
+	return wire.LinkedPlace(p.key, ls.ID(), p.n)
 }
 
 // record returns what a place in line says of us.

@@ -201,7 +201,8 @@ type Answer struct {
 	// Whole says of a read of the line that it was read as a whole.
 	Whole bool
 
-	// Link is the tail that was read, if it is there, and Found a key that was asked for.
+	// Link is the tail that was read, if it is there, and Found a key that was asked for, or, of a
+	// short line, or of the newest key, what Ahead is.
 	Link  Link
 	Found KV
 	Tail  KV

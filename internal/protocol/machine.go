@@ -97,6 +97,9 @@ func (m *Machine) Created() int64 { return m.pos.Create }
 // what became of it: then the name must not be used again.
 func (m *Machine) Strays() bool { return m.strays || m.pos.Unsure || !m.settled }
 
+// HasLease reports whether the machine was not told that its lease is useless.
+func (m *Machine) HasLease() bool { return !m.noLease }
+
 // Successor returns who joined next. It is not ok if that is not known.
 func (m *Machine) Successor() (next message.Successor, ok bool) {
 	return m.pos.Next, m.pos.Next.Place != ""

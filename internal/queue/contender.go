@@ -34,6 +34,7 @@ type Options struct {
 	Log       *slog.Logger
 	OnRenew   func() // or nil
 	Try, Lone bool
+	Removes   bool // what is at the place, as no contender stands there
 }
 
 // A Contender is one place in line, from the request to join until nothing of it is left. The
@@ -44,7 +45,7 @@ type Contender struct{ member }
 // New returns a contender that has not begun. It is a member of its lease until it leaves.
 func New(o Options, user User) *Contender {
 	config := translate.Config(o.Place)
-	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared()
+	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared() || o.Removes
 	c := &Contender{}
 	d := &c.member.driver
 	d.Options, d.user, d.self = o, user, c
@@ -139,11 +140,12 @@ func (c *Contender) Created() int64 {
 	return c.m.Created()
 }
 
-// Strays reports whether the name of the place must not be used again.
+// Strays reports whether the name of the place must not be used again, nor the lease if it is not
+// shared.
 func (c *Contender) Strays() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.m.Strays()
+	return c.m.Strays() || c.met.Load()
 }
 
 // KnowsNext reports whether it is known who is next.
@@ -229,7 +231,7 @@ func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
 func (c *Contender) IsOverwritten() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.end == message.Deleted || c.end == message.Overwritten || c.m.LostPlace()
+	return isOverwritten(&c.driver)
 }
 
 // RemoveWithoutLease removes the place if it is not under our lease. In another history than the

@@ -32,6 +32,7 @@ type driver struct {
 	wake   chan struct{} // something has happened that a waiting caller must know
 
 	token atomic.Int64
+	met   atomic.Bool // a try has met a place of the lease's at which nobody stands
 
 	mu      sync.Mutex
 	m       protocol.Machine
@@ -179,6 +180,7 @@ func (d *driver) tell(e *message.Effect) {
 		if d.tracked {
 			d.Lease.Untrack(d.self)
 		}
+		d.leavePlace()
 	}
 }
 
@@ -328,6 +330,11 @@ func (d *driver) answered(ctx context.Context, r message.Request, answer message
 	}
 	d.mu.Unlock()
 	d.stepped()
+	tellRemoved(d, r, answer)
+	// Whoever waits watches what is before it, and reads that.
+	if d.Try && doubt(d.Options, answer.Ahead.Key, answer.Found) {
+		d.met.Store(true)
+	}
 }
 
 // settled tells the machine that all requests to join have been answered, if that is so.

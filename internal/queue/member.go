@@ -44,9 +44,15 @@ func (m *member) StateRead() (ops []*pb.RequestOp, apply func(resp *pb.TxnRespon
 		return nil, nil
 	}
 	ahead := m.m.Ahead()
+	// Who stands there now may have left, and be seen there all the same.
+	stands := m.Lease.Places.Stands(ahead)
 	return wire.StateOps(m.Place.Lock, m.Place.Key, ahead), func(resp *pb.TxnResponse, n int) {
 		m.sight.end.Store(0)
-		m.step(translate.Observation(resp, n, ahead))
+		o := translate.Observation(resp, n, ahead)
+		m.step(o)
+		if ahead != "" && !stands {
+			doubt(m.Options, ahead, o.Ahead)
+		}
 	}
 }
 

@@ -24,6 +24,11 @@ func Config(p wire.Place) message.Config {
 	}
 }
 
+// PlaceOf returns a key as a place of a contender of ours. It is not ok for all other keys.
+func PlaceOf(lock, key string, kv message.KV) (p wire.Place, ok bool) {
+	return wire.PlaceOf(lock, &mvccpb.KeyValue{Key: []byte(key), Lease: kv.Lease, Value: []byte(kv.Value)})
+}
+
 // sharing is what a place asks for that shares the lock, where that is not what others ask for.
 var sharing = map[message.Name]func(p wire.Place, r message.Request) *pb.TxnRequest{
 	message.AcquireIfFree:     func(p wire.Place, _ message.Request) *pb.TxnRequest { return wire.ShareIfFree(p) },
@@ -137,11 +142,13 @@ func Answer(p wire.Place, r message.Request, resp *pb.TxnResponse) message.Answe
 	case message.ReadNewest:
 		newest := wire.Got(resp, 0)
 		a.Some = newest != nil && wire.IsPlace(p.Lock, newest)
+		a.Ahead, a.Found = AheadOf(newest, nil), kvOf(newest)
 	case message.ReadLine:
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
 		a.Keys = KeysOf(resp, 0)
-		a.Ahead = AheadOf(NewestOlder(p.Lock, line, r.Rev), wire.Got(resp, 0))
+		newest := NewestOlder(p.Lock, line, r.Rev)
+		a.Ahead, a.Found = AheadOf(newest, wire.Got(resp, 0)), kvOf(newest)
 	case message.ReadFar:
 		a.Ahead = AheadOf(wire.Got(resp, 2), wire.Got(resp, 0))
 	case message.ReadHistory:

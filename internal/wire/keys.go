@@ -106,6 +106,26 @@ func IsPlace(lock string, kv *mvccpb.KeyValue) bool {
 	return err == nil
 }
 
+// PlaceOf returns a place in line for K as whoever stands there knows it. It is not ok for all keys
+// that are not places, and for the place of a Mutex, which has no number.
+func PlaceOf(lock string, kv *mvccpb.KeyValue) (p Place, ok bool) {
+	name, _ := strings.CutPrefix(string(kv.Key), Prefix(lock))
+	if !IsPlace(lock, kv) || name == strconv.FormatInt(kv.Lease, 16) {
+		return p, false
+	}
+	record, _ := ParseRecord(kv.Value) // anybody may have put anything there
+	shares := IsShared(lock, kv)
+	return Place{
+		Lock:   lock,
+		Key:    string(kv.Key),
+		Lease:  clientv3.LeaseID(kv.Lease),
+		ID:     record.ID,
+		Record: string(kv.Value),
+		Linked: strings.HasPrefix(name, linked) && !shares,
+		Shared: shares,
+	}, true
+}
+
 // Places returns the places in line for a lock among keys below K/, oldest first.
 func Places(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	var places []*mvccpb.KeyValue
