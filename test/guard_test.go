@@ -212,14 +212,14 @@ func TestStoppedGuard(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	enough := filepath.Join(t.TempDir(), "enough")
-	p := locker(t, s.Endpoint(), "-v", "-t", "5", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
+	p := locker(t, s.Endpoint(), "-v", "-t", "12", "-r", "4", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
 	for range 2 {
 		if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		p.renews(3) // more than a TTL
+		p.renews(4) // more than a TTL
 	}
 	create(t, enough)
 	if code := p.code(); code != 7 {
