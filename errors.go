@@ -1,10 +1,13 @@
 package etcdlock
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Sentinels, to be asked for with errors.Is.
@@ -14,6 +17,9 @@ var (
 
 	// ErrBusy is what each *BusyError is, for errors.Is.
 	ErrBusy = holding.ErrBusy
+
+	// ErrMode is what each *ModeError is, for errors.Is.
+	ErrMode = errors.New("the lock is in use in another mode")
 
 	// ErrNoAnswer says that etcd did not answer within ConnectTimeout. The cause is wrapped beside
 	// it, if it is known.
@@ -36,67 +42,65 @@ type BusyError struct {
 	Holder string // the id of who holds the lock; empty if it is, or nobody does for the moment
 	Place  int    // which place in line a waiter would have got, by the keys below Key/: 1 is next
 
-	held bool // by somebody
+	held         bool // by somebody
+	slots, taken int  // of a semaphore
 }
 
 // Error says who has the lock.
 func (e *BusyError) Error() string {
-	if !e.held {
+	switch {
+	case e.slots > 0 && e.taken < e.slots:
+		return fmt.Sprintf("lock %q is not free: somebody stands in line for it, and %d of %d slots are taken", e.Key, e.taken, e.slots)
+	case e.slots > 0:
+		return fmt.Sprintf("no slot of lock %q is free: %d of %d are taken", e.Key, e.taken, e.slots)
+	case !e.held:
 		return fmt.Sprintf("lock %q is not free: somebody shares it, or stands in line for it", e.Key)
 	}
 	return fmt.Sprintf("lock %q is held by %q", e.Key, e.Holder)
 }
 
+// A ModeError says that a lock is in use in another mode: it is a semaphore, and wanted otherwise,
+// or the other way round, or it is one with another number of slots. The oldest in line decides.
+// errors.Is(err, ErrMode) holds for it.
+type ModeError struct {
+	Key        string
+	Have, Want Mode
+	ID         string // of the oldest in line
+}
+
+// Error names both modes.
+func (e *ModeError) Error() string {
+	return fmt.Sprintf("lock %q is %s (of %q), asked for: %s", e.Key, e.Have.Use(), e.ID, e.Want)
+}
+
+// Is reports whether target is ErrMode.
+func (e *ModeError) Is(target error) bool { return target == ErrMode }
+
 // Is reports whether target is ErrBusy.
 func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
-// A Reason says how a lock was lost.
-type Reason int
+// A Reason says how a lock was lost. Its String is half a sentence, and Forced reports whether
+// somebody else may already hold the lock.
+type Reason = message.Reason
 
 // The reasons.
 const (
 	// Unrenewed: the lease could not be renewed in time. Nobody else can hold the lock until
 	// Expired is closed.
-	Unrenewed Reason = iota + 1
+	Unrenewed = message.Unrenewed
 	// KeyDeleted and KeyOverwritten: somebody took the lock key away or put a value of his own
-	// there. The place in line is still there, so nobody else can hold the lock before Unlock.
-	KeyDeleted
-	KeyOverwritten
-	// PlaceLost, LeaseLost and HistoryLost are forced: somebody else may hold the lock already. The
-	// place in line was deleted or overwritten; the lease was revoked or ran out; etcd's data went
-	// back in time.
-	PlaceLost
-	LeaseLost
-	HistoryLost
+	// there, or on a slot. The place in line is still there, so nobody else can hold the lock
+	// before Unlock.
+	KeyDeleted     = message.KeyDeleted
+	KeyOverwritten = message.KeyOverwritten
+	// PlaceLost, LeaseLost, HistoryLost and SlotLost are forced: somebody else may hold the lock
+	// already. The place in line was deleted or overwritten; the lease was revoked or ran out;
+	// etcd's data went back in time; the slot was deleted.
+	PlaceLost   = message.PlaceLost
+	LeaseLost   = message.LeaseGone
+	HistoryLost = message.HistoryLost
+	SlotLost    = message.SlotLost
 )
-
-// String returns the reason as half a sentence.
-func (r Reason) String() string {
-	switch r {
-	case Unrenewed:
-		return "its lease could not be renewed in time"
-	case KeyDeleted:
-		return "its key was deleted from outside"
-	case KeyOverwritten:
-		return "its key was overwritten from outside"
-	case PlaceLost:
-		return "its place in line was deleted or overwritten from outside"
-	case LeaseLost:
-		return "its lease is gone (revoked, expired, or etcd lost its data)"
-	case HistoryLost:
-		return "etcd's data went back in time (wiped, or restored from a backup)"
-	}
-	return fmt.Sprintf("reason %d", int(r))
-}
-
-// Forced reports whether somebody else may already hold the lock.
-func (r Reason) Forced() bool {
-	switch r {
-	case PlaceLost, LeaseLost, HistoryLost:
-		return true
-	}
-	return false
-}
 
 // A LostError says that a lock that was held is lost, or about to be. errors.Is(err, ErrNotHeld)
 // holds for it.
@@ -129,10 +133,20 @@ func (e *LostError) Unwrap() []error {
 var public = &holding.Public{
 	Held: func(h *holding.Holding) any { return &Held{h} },
 	Lost: func(h *holding.Holding, why message.Reason, cause error) (fmt.Stringer, error) {
-		lost := &LostError{Key: h.Place.Lock, ID: h.Place.ID, Token: h.Token(), Reason: Reason(why), Err: cause}
+		lost := &LostError{Key: h.Place.Lock, ID: h.Place.ID, Token: h.Token(), Reason: why, Err: cause}
 		return lost.Reason, lost
 	},
-	Busy: func(key string, held bool, holder string, place int) error {
-		return &BusyError{Key: key, Holder: holder, Place: place, held: held}
+	Busy: func(h *holding.Holding, there wire.Busy) error {
+		e := &BusyError{Key: h.Place.Lock, Place: there.Below, held: there.Lock != nil}
+		switch {
+		case h.Place.Mode.Slots() > 0: // K is not for who has a slot, but for who is next
+			e.slots, e.taken = h.Place.Mode.Slots(), there.Taken
+		case e.held:
+			e.Holder = record.Shown(there.Lock.Value)
+		}
+		return e
+	},
+	OtherMode: func(h *holding.Holding, is Mode, id string) error {
+		return &ModeError{Key: h.Place.Lock, Have: is, Want: h.Place.Mode, ID: id}
 	},
 }

@@ -40,10 +40,18 @@ func (h *Held) Context(parent context.Context) context.Context {
 
 // Mode returns how the lock is held.
 func (h *Held) Mode() Mode {
-	if c := h.holding(); c != nil && c.Place.Shared {
-		return Shared
+	if c := h.holding(); c != nil {
+		return c.Place.Mode
 	}
 	return Exclusive
+}
+
+// Slot returns which of the slots is held, from 0 on; 0 in other modes than that of [Slots].
+func (h *Held) Slot() int {
+	if c := h.holding(); c != nil {
+		return max(c.Seat()-1, 0)
+	}
+	return 0
 }
 
 // Token returns the fencing token: the ModRevision that the lock's key got when it became ours. Of
@@ -58,21 +66,11 @@ func (h *Held) Token() int64 {
 
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this
 // holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the
-// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it.
+// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it. Of a
+// semaphore it is the slot that is as it was: nobody else has that.
 // After the lock has gone to somebody else etcd refuses such a transaction, however late it
 // arrives. Once Unlock was called, what it returns never holds.
-func (h *Held) IsHolder() clientv3.Cmp {
-	c := h.holding()
-	switch {
-	case c == nil:
-		return clientv3.Compare(clientv3.ModRevision("\x00"), "<", 0)
-	case c.HasLeft():
-		return clientv3.Compare(clientv3.ModRevision(c.Place.Key), "<", 0)
-	case c.Place.Shared:
-		return clientv3.Compare(clientv3.CreateRevision(c.Place.Key), "=", c.Created())
-	}
-	return clientv3.Compare(clientv3.ModRevision(c.Place.Key), "=", c.Token())
-}
+func (h *Held) IsHolder() clientv3.Cmp { return holding.IsHolder(h.holding()) }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further
 // renewal succeeds; 0 or less when it is not held, or may be somebody else's.
@@ -93,14 +91,8 @@ func (h *Held) Expired() <-chan struct{} {
 	if c := h.holding(); c != nil {
 		return c.Expiry
 	}
-	return closed
+	return holding.Closed
 }
-
-var closed = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
 
 // Lease returns the lease that the lock hangs on, 0 after Unlock. It may outlive the holding: after
 // Unlock it serves the next Lock, and that of a session serves its other locks. What is bound to it

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
-	"github.com/etcdlock/etcdlock/internal/wire"
+	"github.com/etcdlock/etcdlock/internal/kind"
 )
 
 // newWorker turns authentication on, and adds the user "worker", who may take some locks. It
@@ -52,7 +52,7 @@ func kindOf(method string, request proto.Message) string {
 	case *pb.WatchRequest:
 		return "watch"
 	case *pb.TxnRequest:
-		switch kind := wire.Kind(r); {
+		switch kind := kind.Of(r); {
 		case strings.HasPrefix(kind, "Claim"):
 			return "Claim"
 		case strings.HasSuffix(kind, "Read"):

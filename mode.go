@@ -1,16 +1,16 @@
 package etcdlock
 
-import "fmt"
+import "github.com/etcdlock/etcdlock/internal/mode"
 
-// A Mode is how a lock is held: by one alone, or by several together.
-type Mode int
+// A Mode is how a lock is held: by one alone, by several together, or by as many as it has slots.
+type Mode = mode.Mode
 
-// The modes. Contenders of both stand in one line, first come first served: neither starves. The
-// only way from one to the other is Unlock and Lock.
+// The modes. Contenders of Exclusive and Shared stand in one line, first come first served: neither
+// starves. The only way from one to the other is Unlock and Lock.
 const (
 	// Exclusive is held by one, while nobody else holds the lock in any mode. A Mutex of etcd's is
 	// that, whatever the mode of the others.
-	Exclusive Mode = 0
+	Exclusive = mode.Exclusive
 
 	// Shared is held by any number together: all that stand side by side in line, and whoever comes
 	// while nobody waits for the lock Exclusive. It takes a right to read the tail (K~tail), and
@@ -19,24 +19,14 @@ const (
 	// Tokens of those who hold the lock together may be equal, and an older one is as good as a
 	// newer one. So what they fence must know the mode of a token: one of Exclusive is accepted if
 	// it is greater than all that were seen, one of Shared if it is greater than all of Exclusive.
-	Shared Mode = -1
+	Shared = mode.Shared
 )
 
-// String returns the name of the mode.
-func (m Mode) String() string {
-	switch m {
-	case Exclusive:
-		return "exclusive"
-	case Shared:
-		return "shared"
-	}
-	return fmt.Sprintf("mode %d", int(m))
-}
-
-// check refuses a mode that there is not.
-func (m Mode) check() error {
-	if m != Exclusive && m != Shared {
-		return fmt.Errorf("there is no %v, only Exclusive and Shared", m)
-	}
-	return nil
-}
+// Slots returns the mode of a semaphore: n hold the lock at most, from 2 to 1000 (1 is Exclusive),
+// first come first served. Each has a slot of its own, see [Held.Slot]. All that use the lock have
+// to say the same n: who does not fails with a [*ModeError], as who wants a semaphore in another
+// mode. It takes a right to write the tail (K~tail).
+//
+// A token grows from holder to holder of one slot: what it fences must know the slot, and accept it
+// if it is greater than all that were seen of that slot.
+func Slots(n int) Mode { return mode.OfSlots(n) }

@@ -80,7 +80,7 @@ func (s *Session) NewLock(key, id string) (*Lock, error) {
 	if s.only != nil {
 		return nil, s.notShared()
 	}
-	if err := checkNames(key, id); err != nil {
+	if err := locker.CheckNames(key, id); err != nil {
 		return nil, err
 	}
 	return &Lock{

@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/locker"
 )
 
@@ -55,7 +56,7 @@ func (s *Session) NewSet(keys []string, id string) (*Set, error) {
 		if i > 0 && key == sorted[i-1] {
 			return nil, fmt.Errorf("the set has the key %q twice", key)
 		}
-		if err := checkNames(key, id); err != nil {
+		if err := locker.CheckNames(key, id); err != nil {
 			return nil, err
 		}
 	}
@@ -77,10 +78,7 @@ func (s *Set) lock(ctx context.Context, try bool) (*HeldSet, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	if err := s.Mode.check(); err != nil {
-		return nil, err
-	}
-	with, err := locker.Settings{Timing: s.session.timing(), Command: s.Command, Shares: s.Mode == Shared, Log: s.Logger, OnWait: s.OnWait, OnRenew: s.OnRenew}.Complete()
+	with, err := locker.Settings{Timing: s.session.timing(), Command: s.Command, Mode: s.Mode, Log: s.Logger, OnWait: s.OnWait, OnRenew: s.OnRenew}.Complete()
 	if err != nil {
 		return nil, err
 	}
@@ -139,13 +137,19 @@ func (h *HeldSet) Context(parent context.Context) context.Context {
 }
 
 // Token returns the fencing token of one of the locks. Those that were taken together are equal.
-func (h *HeldSet) Token(key string) int64 {
+func (h *HeldSet) Token(key string) int64 { return h.of(key).Token() }
+
+// Slot is [Held.Slot] for one of the locks.
+func (h *HeldSet) Slot(key string) int { return h.of(key).Slot() }
+
+// of returns one of the locks, nil if it is not held.
+func (h *HeldSet) of(key string) *Held {
 	for _, one := range h.all() {
 		if c := one.holding(); c != nil && c.Place.Lock == key {
-			return c.Token()
+			return one
 		}
 	}
-	return 0
+	return nil
 }
 
 // Lease returns the lease that all locks hang on, see [Held.Lease]; 0 after Unlock, or if they hang
@@ -180,7 +184,7 @@ func (h *HeldSet) Remaining() (least time.Duration) {
 // to somebody else.
 func (h *HeldSet) Expired() <-chan struct{} {
 	if h == nil || h.taken == nil {
-		return closed
+		return holding.Closed
 	}
 	return h.taken.Expiry
 }

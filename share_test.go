@@ -166,9 +166,11 @@ func TestTryShared(t *testing.T) {
 		must(t)(nil, sharer.Unlock(ctx))
 		takeTurns(t, writer)
 		must(t)(nil, l.Close(ctx))
-		l.Mode = 5
-		if _, err := l.Lock(ctx); err == nil {
-			t.Error("there is a mode 5")
+		for _, no := range []etcdlock.Mode{-2, 1, 1001} {
+			l.Mode = no
+			if _, err := l.Lock(ctx); err == nil {
+				t.Errorf("there is a mode %d", no)
+			}
 		}
 	})
 }

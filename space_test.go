@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -250,7 +251,7 @@ func TestLineMayNotBeRead(t *testing.T) {
 	inBoth(t, gate.Dial(t, worker), "/line", 10*time.Second, func(t *testing.T, l *etcdlock.Lock) {
 		var reads atomic.Int32
 		gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
-			if txn, ok := request.(*pb.TxnRequest); ok && wire.Kind(txn) == "LineRead" && reads.Add(1) == 1 {
+			if txn, ok := request.(*pb.TxnRequest); ok && kind.Of(txn) == "LineRead" && reads.Add(1) == 1 {
 				return etcdtest.HoldRequest
 			}
 			return etcdtest.Pass

@@ -13,6 +13,8 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kind"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -24,7 +26,7 @@ var forms = map[string]func(lock string, lease clientv3.LeaseID, n int64) string
 // putPlace puts a place by hand under a lease.
 func putPlace(t testing.TB, client *clientv3.Client, key string, lease clientv3.LeaseID) {
 	t.Helper()
-	must(t)(client.Put(etcdtest.Context(t), key, wire.Self("by hand").Marshal(), clientv3.WithLease(lease)))
+	must(t)(client.Put(etcdtest.Context(t), key, record.Self("by hand").Marshal(), clientv3.WithLease(lease)))
 }
 
 // TestNobodysPlace: a lock does not wait behind a place under its own lease at which nobody stands.
@@ -103,15 +105,15 @@ func isLastLook(mode etcdlock.Mode, key string, request proto.Message) bool {
 	case !ok:
 		return false
 	case mode == etcdlock.Shared:
-		return wire.Kind(txn) == "Leave"
+		return kind.Of(txn) == "Leave"
 	}
-	return wire.Kind(txn) == "KeyRead" && string(txn.Success[0].GetRequestRange().Key) == key
+	return kind.Of(txn) == "KeyRead" && string(txn.Success[0].GetRequestRange().Key) == key
 }
 
 // meets reports whether a request is the read of a waiter that looks for what stands before it.
 func meets(place string, request proto.Message) bool {
 	txn, ok := request.(*pb.TxnRequest)
-	return ok && wire.Kind(txn) == "StateRead" && len(txn.Success) > 2 &&
+	return ok && kind.Of(txn) == "StateRead" && len(txn.Success) > 2 &&
 		string(txn.Success[2].GetRequestRange().Key) == place
 }
 
@@ -145,7 +147,7 @@ func putAgainLate(t *testing.T, s *etcdtest.Server, mode etcdlock.Mode, met bool
 		case !looked && isLastLook(mode, key, request):
 			looked = true
 			return etcdtest.HoldAnswer
-		case !joined && txn != nil && (wire.Kind(txn) == "Acquire" || wire.Kind(txn) == "Share"):
+		case !joined && txn != nil && (kind.Of(txn) == "Acquire" || kind.Of(txn) == "Share"):
 			joined = true
 			return etcdtest.HoldRequest
 		}

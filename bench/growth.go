@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,13 +84,18 @@ func (g growth) measure(ctx context.Context, programs string, lib library, waite
 // waiters do, and a line of 10,000 Mutexes takes many minutes to form, as each sorts the whole line
 // twice.
 func (l *line) fill(e etcd, lib library, waiters int) (holder contender, err error) {
-	if l.places, err = watchPlaces(l.ctx, e, l.key); err != nil {
-		return holder, err
-	}
 	for range sessions {
 		if _, err := l.session(l.ctx, e, lib); err != nil {
 			return holder, err
 		}
+	}
+	if s, ok := l.sessions[0].(slotSession); ok {
+		if err := s.crowd(l.ctx, l.key); err != nil {
+			return holder, err
+		}
+	}
+	if l.places, err = watchPlaces(l.ctx, e, l.key); err != nil {
+		return holder, err
 	}
 	if holder, err = l.sessions[0].contender(l.ctx, l.key); err != nil {
 		return holder, err
@@ -283,7 +289,7 @@ func (p *places) add(events []*clientv3.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range events {
-		if e.IsCreate() {
+		if e.IsCreate() && !bytes.Contains(e.Kv.Key, []byte("#")) { // which is in the name of a slot
 			p.taken++
 		}
 	}

@@ -55,10 +55,15 @@ func openOurs(ctx context.Context, client *clientv3.Client, ttl time.Duration) (
 }
 
 func (s ourSession) contender(_ context.Context, key string) (contender, error) {
+	return s.contenderAs(etcdlock.Exclusive, key)
+}
+
+func (s ourSession) contenderAs(mode etcdlock.Mode, key string) (contender, error) {
 	l, err := s.NewLock(key, "bench")
 	if err != nil {
 		return contender{}, err
 	}
+	l.Mode = mode
 	return contender{
 		lock:   func(ctx context.Context) error { _, err := l.Lock(ctx); return err },
 		unlock: l.Unlock,

@@ -231,20 +231,26 @@ func waiters(lib library, n int) string { return fmt.Sprintf("%s, %s waiting", l
 const growthName = "growth"
 
 func (x extent) lines(p programs) measurement {
+	sizes := x.growth.sizes
+	few, many, most := sizes[0], sizes[len(sizes)-2], sizes[len(sizes)-1]
 	var sides []side
-	for _, n := range x.growth.sizes {
-		for _, lib := range []library{ours, mutex} {
+	add := func(lib library, sizes ...int) {
+		for _, n := range sizes {
 			sides = append(sides, side{waiters(lib, n), func(ctx context.Context) (figures, error) {
 				return x.growth.measure(ctx, p.dir, lib, n)
 			}})
 		}
 	}
-	few, many, most := x.growth.sizes[0], x.growth.sizes[len(x.growth.sizes)-2], x.growth.sizes[len(x.growth.sizes)-1]
-	return measurement{growthName, sides, []row{
+	for _, n := range sizes {
+		add(ours, n)
+		add(mutex, n)
+	}
+	add(oursSlots, few, most)
+	return measurement{growthName, sides, append([]row{
 		{fmt.Sprintf("enqueue with %s waiting", thousands(many)), "ms", "enqueue", waiters(ours, many), waiters(mutex, many), atMost(0.1)},
 		{fmt.Sprintf("server CPU per hand-over at %s waiters, against that at %s", thousands(most), thousands(few)), "ms", "cpu",
 			waiters(ours, most), waiters(ours, few), atMost(1.5)},
-	}}
+	}, x.slotRows()...)}
 }
 
 // planAsUser returns all that is measured on a server that asks for passwords.

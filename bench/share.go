@@ -31,15 +31,7 @@ func openShared(ctx context.Context, client *clientv3.Client, ttl time.Duration)
 }
 
 func (s sharedSession) contender(_ context.Context, key string) (contender, error) {
-	l, err := s.NewLock(key, "bench")
-	if err != nil {
-		return contender{}, err
-	}
-	l.Mode = etcdlock.Shared
-	return contender{
-		lock:   func(ctx context.Context) error { _, err := l.Lock(ctx); return err },
-		unlock: l.Unlock,
-	}, nil
+	return s.contenderAs(etcdlock.Shared, key)
 }
 
 // readerSession is one whose contenders read under the RWMutex of etcd's recipes, which takes no

@@ -35,6 +35,7 @@ type heldLock struct {
 	KeyBase64 []byte `json:"key_base64"`
 	Token     int64  `json:"token"`
 	Mode      string `json:"mode"`
+	Slot      *int   `json:"slot"`
 }
 
 // TestSeveralKeys: all are held under one lease while the command runs, which finds them sorted in

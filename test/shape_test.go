@@ -14,15 +14,17 @@ import (
 
 // library lists the packages of the library, each with those below it that it may import.
 var library = map[string][]string{
-	".":                  {"internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/wire"},
-	"internal/locker":    {"internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
+	".":                  {"internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/mode", "internal/record", "internal/wire"},
+	"internal/locker":    {"internal/mode", "internal/record", "internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
 	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},
-	"internal/holding":   {"internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/perclient", "internal/message"},
+	"internal/holding":   {"internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/perclient", "internal/message", "internal/mode", "internal/wire"},
 	"internal/debts":     {"internal/lease", "internal/retry"},
-	"internal/queue":     {"internal/asking", "internal/translate", "internal/protocol", "internal/lease", "internal/watch", "internal/retry", "internal/message", "internal/wire"},
-	"internal/asking":    {"internal/translate", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
-	"internal/translate": {"internal/message", "internal/wire"},
-	"internal/protocol":  {"internal/position", "internal/orphan", "internal/message"},
+	"internal/queue":     {"internal/asking", "internal/translate", "internal/protocol", "internal/standing", "internal/lease", "internal/watch", "internal/retry", "internal/message", "internal/wire"},
+	"internal/asking":    {"internal/translate", "internal/lease", "internal/retry", "internal/message", "internal/mode", "internal/wire"},
+	"internal/translate": {"internal/message", "internal/mode", "internal/record", "internal/wire"},
+	"internal/protocol":  {"internal/removal", "internal/standing", "internal/position", "internal/message"},
+	"internal/removal":   {"internal/standing", "internal/orphan", "internal/message"},
+	"internal/standing":  {"internal/position", "internal/message"},
 	"internal/position":  {"internal/message"},
 	"internal/orphan":    {"internal/message"},
 	"internal/message":   nil,
@@ -33,7 +35,9 @@ var library = map[string][]string{
 	"internal/perclient": nil,
 	"internal/users":     nil,
 	"internal/places":    nil,
-	"internal/wire":      nil,
+	"internal/wire":      {"internal/mode", "internal/record"},
+	"internal/mode":      nil,
+	"internal/record":    nil,
 }
 
 // Bounds of a package of the library.

@@ -212,7 +212,7 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 				h.held, err = h.lock.acquire(ctx, true)
 			}
 		}
-		return h.sayShared(ctx, err)
+		return h.sayWho(ctx, err)
 	}
 	ctx, h.endWait = context.WithCancelCause(ctx)
 	defer h.endWait(nil)
@@ -304,7 +304,11 @@ func (l *locker) code(err error) int {
 // hint says what to do about an error.
 func (l *locker) hint(err error) string {
 	switch {
-	case errors.As(err, new(*sharedError)):
+	case errors.Is(err, etcdlock.ErrMode):
+		return "give all its users the same --slots, or use another key"
+	case isBusy(err) && l.mode > 0:
+		return "try again later, or allow more time with --wait"
+	case errors.As(err, new(*severalError)):
 		return "try again later, allow more time with --wait, or share the lock with -s"
 	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; etcdctl get on the key names the holder"

@@ -24,6 +24,7 @@ type contender interface {
 type held interface {
 	Context(parent context.Context) context.Context
 	Token(key string) int64
+	Slot(key string) int
 	Lease() clientv3.LeaseID // 0: there are two
 	Remaining() time.Duration
 	Expired() <-chan struct{}
@@ -68,10 +69,11 @@ func (s single) acquire(ctx context.Context, try bool) (held, error) {
 
 func (s single) close(ctx context.Context) error { return s.lock.Close(ctx) }
 
-// heldSingle has the token of its only key.
+// heldSingle has the token and the slot of its only key.
 type heldSingle struct{ *etcdlock.Held }
 
 func (h heldSingle) Token(string) int64 { return h.Held.Token() }
+func (h heldSingle) Slot(string) int    { return h.Held.Slot() }
 
 // Several locks, the only ones of a session.
 type several struct {

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/line"
-	"github.com/etcdlock/etcdlock/internal/wire"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // Names under which the command finds its locks. All but the list and the mode are about the first
@@ -22,6 +22,7 @@ import (
 const (
 	heldList  = "ETCDLOCK_HELD"
 	heldMode  = "ETCDLOCK_HELD_MODE"
+	heldSlot  = "ETCDLOCK_HELD_SLOT" // of a semaphore, else it is not there
 	heldKey   = "ETCDLOCK_HELD_KEY"
 	heldID    = "ETCDLOCK_HELD_ID"
 	heldRev   = "ETCDLOCK_HELD_REV"
@@ -31,11 +32,15 @@ const (
 // environment is what the command may want to know of the locks, and what it needs of what is kept
 // from it.
 func (h *holder) environment() []string {
-	key := h.keys[0]
+	key, slot := h.keys[0], heldSlot
+	if h.mode > 0 {
+		slot += "=" + strconv.Itoa(h.held.Slot(key))
+	}
 	rev := strconv.FormatInt(h.held.Token(key), 10)
 	env := []string{
-		heldList + "=" + h.keys.list(h.mode, h.held.Token),
-		heldMode + "=" + h.mode.String(),
+		heldList + "=" + h.keys.list(h.heldLock),
+		heldMode + "=" + modeName(h.mode),
+		slot,
 		heldKey + "=" + key,
 		heldID + "=" + h.id,
 		heldRev + "=" + rev,
@@ -45,12 +50,17 @@ func (h *holder) environment() []string {
 		"ETCD_LOCK_ID=" + h.id,
 		"ETCD_LOCK_REV=" + rev,
 		"ETCD_LOCK_HOST=" + h.endpoint,
-		sharedVariable + "=", // is about our key
+		sharedVariable, slotsVariable, // are about our key
 	}
 	if h.keepCredentials {
 		env = append(env, guard.Credentials(os.Environ())...)
 	}
 	return env
+}
+
+// heldLock returns what the command finds of one of its locks.
+func (h *holder) heldLock(key string) heldLock {
+	return newHeldLock(key, h.held.Token(key), h.mode, h.held.Slot(key))
 }
 
 // input returns getenv without the key and the id that an etcdlocker has handed its command.
@@ -67,7 +77,9 @@ func input(getenv func(string) string) func(string) string {
 }
 
 // endIfNested ends the wait if one of the locks is held by an etcdlocker whose command, or
-// something that it has started, is this process: it would wait for itself.
+// something that it has started, is this process: it would wait for itself. Of a semaphore it would
+// wait for others as well, and they may wait for it: two commands that hold both slots and ask for
+// another one each.
 func (h *holder) endIfNested(ctx context.Context) {
 	for _, key := range h.keys {
 		l, err := line.Read(ctx, h.client, key)
@@ -78,7 +90,8 @@ func (h *holder) endIfNested(ctx context.Context) {
 				return
 			}
 		}
-		if err == nil && (slices.ContainsFunc(l.Holders(), isBelowGuard) || handed(key, l)) {
+		nested := func(holder line.Holder) bool { return isBelowGuard(holder.Record) || handed(key, holder) }
+		if err == nil && slices.ContainsFunc(l.Holders, nested) {
 			h.endWait(&failure{
 				err:  fmt.Errorf("lock %q %w", key, errNested),
 				hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
@@ -91,10 +104,8 @@ func (h *holder) endIfNested(ctx context.Context) {
 
 // handed reports whether the environment says that this lock is held under that lease, and with
 // that token, unless it is shared. In another etcd the token can be the same.
-func handed(key string, l line.Line) bool {
-	return slices.ContainsFunc(l.Leases(), func(lease clientv3.LeaseID) bool {
-		return os.Getenv(heldLease) == leaseName(lease) && lists(os.Getenv(heldList), key, l.Token)
-	})
+func handed(key string, holder line.Holder) bool {
+	return os.Getenv(heldLease) == leaseName(holder.Lease) && lists(os.Getenv(heldList), key, holder.Token)
 }
 
 // leaseName is a lease as etcdctl shows it.
@@ -102,7 +113,7 @@ func leaseName(id clientv3.LeaseID) string { return strconv.FormatInt(int64(id),
 
 // isBelowGuard reports whether a holder is an etcdlocker that waits for this process to end. A
 // holder of another kind may have started this process, and not wait for it.
-func isBelowGuard(holder wire.Record) bool {
+func isBelowGuard(holder record.Record) bool {
 	const shown = 15 // of a name, in comm
 	child := holder.Below()
 	if child == 0 {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // keys are those of all locks that are to be held, sorted.
@@ -62,17 +63,33 @@ type heldLock struct {
 	KeyBase64 []byte `json:"key_base64,omitempty"` // instead, where the key is not UTF-8
 	Token     int64  `json:"token"`
 	Mode      string `json:"mode"`
+	Slot      *int   `json:"slot,omitempty"` // of a semaphore
+}
+
+func newHeldLock(key string, token int64, mode etcdlock.Mode, slot int) heldLock {
+	one := heldLock{Key: key, Token: token, Mode: modeName(mode)}
+	if !utf8.ValidString(key) {
+		one.Key, one.KeyBase64 = "", []byte(key)
+	}
+	if mode > 0 {
+		one.Slot = &slot
+	}
+	return one
+}
+
+// modeName is the name of a mode for programs: that of all semaphores is the same.
+func modeName(mode etcdlock.Mode) string {
+	if mode > 0 {
+		return record.ModeSlots
+	}
+	return mode.String()
 }
 
 // list returns the list of the locks.
-func (k keys) list(mode etcdlock.Mode, token func(key string) int64) string {
+func (k keys) list(of func(key string) heldLock) string {
 	var locks []heldLock
 	for _, key := range k {
-		one := heldLock{Key: key, Token: token(key), Mode: mode.String()}
-		if !utf8.ValidString(key) {
-			one.Key, one.KeyBase64 = "", []byte(key)
-		}
-		locks = append(locks, one)
+		locks = append(locks, of(key))
 	}
 	var list bytes.Buffer
 	encoder := json.NewEncoder(&list)

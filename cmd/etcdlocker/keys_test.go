@@ -30,10 +30,17 @@ func TestLocksAreNamed(t *testing.T) {
 // documented.
 func TestList(t *testing.T) {
 	all := keys{"/a<b>", "/no\xffutf8", "/é"}
-	list := all.list(etcdlock.Exclusive, func(key string) int64 { return int64(len(key)) })
+	listAs := func(mode etcdlock.Mode) string {
+		return all.list(func(key string) heldLock { return newHeldLock(key, int64(len(key)), mode, len(key)-3) })
+	}
+	list := listAs(etcdlock.Exclusive)
 	const want = `[{"key":"/a<b>","token":5,"mode":"exclusive"},{"key_base64":"L25v/3V0Zjg=","token":8,"mode":"exclusive"},{"key":"/é","token":3,"mode":"exclusive"}]`
 	if list != want {
 		t.Errorf("it finds %s, want %s", list, want)
+	}
+	const slots = `[{"key":"/a<b>","token":5,"mode":"slots","slot":2},{"key_base64":"L25v/3V0Zjg=","token":8,"mode":"slots","slot":5},{"key":"/é","token":3,"mode":"slots","slot":0}]`
+	if got := listAs(etcdlock.Slots(7)); got != slots {
+		t.Errorf("of semaphores it finds %s, want %s", got, slots)
 	}
 	for _, key := range all {
 		if !lists(list, key, int64(len(key))) || lists(list, key, int64(len(key))+1) {

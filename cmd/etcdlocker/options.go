@@ -79,6 +79,7 @@ type parser struct {
 
 	node, orphans, doubt                  string
 	keys                                  []string
+	slots                                 string
 	id, ttl, refresh                      string
 	grace, wait, hold, killAfter, connect string
 	conflict, watchdog                    string
@@ -103,6 +104,7 @@ func newParser(getenv func(string) string) *parser {
 	f.StringArrayVarP(&p.keys, "key", "k", nil, "")
 	f.VarPF(modeFlag{&p.o.mode, etcdlock.Shared, etcdlock.Exclusive}, "shared", "s", "").NoOptDefVal = "true"
 	f.VarPF(modeFlag{&p.o.mode, etcdlock.Exclusive, etcdlock.Shared}, "exclusive", "x", "").NoOptDefVal = "true"
+	f.StringVar(&p.slots, "slots", "", "")
 	f.StringVarP(&p.id, "id", "i", "", "")
 	f.StringVarP(&p.ttl, "ttl", "t", "", "")
 	f.StringVarP(&p.refresh, "refresh", "r", "", "")
@@ -158,9 +160,12 @@ func (p *parser) text(flag, value, variable string) given {
 	return given{"--" + flag, value}
 }
 
-// sharedVariable says that the lock is to be shared whose key comes from the environment: that of
-// an option is another one.
-const sharedVariable = "ETCD_LOCK_SHARED"
+// sharedVariable says that the lock is to be shared whose key comes from the environment, and
+// slotsVariable that it is a semaphore: that of an option is another one.
+const (
+	sharedVariable = "ETCD_LOCK_SHARED"
+	slotsVariable  = "ETCD_LOCK_SLOTS"
+)
 
 // A modeFlag sets a mode. Of several flags the last one counts.
 type modeFlag struct {
@@ -213,20 +218,52 @@ func (p *parser) locks() error {
 			return usagef("name each lock once", "--key: %q is given twice", key)
 		}
 	}
-	if name == "ETCD_LOCK_KEY" && !p.flags.Changed("shared") && !p.flags.Changed("exclusive") {
+	if err := p.modes(name == "ETCD_LOCK_KEY"); err != nil {
+		return err
+	}
+	list := p.o.keys.list(func(key string) heldLock { return newHeldLock(key, math.MaxInt64, p.o.mode, mostSlots-1) })
+	if len(list) > mostListed {
+		return usagef("use fewer or shorter ones", "--key: %d keys that take %d bytes together, as the command finds them, at most %d are possible",
+			len(p.o.keys), len(list), mostListed)
+	}
+	return nil
+}
+
+// mostSlots is how many slots a semaphore can have.
+const mostSlots = 1000
+
+// modes reads how the locks are to be held, from options or, where the key does, from variables.
+func (p *parser) modes(byVariables bool) (err error) {
+	slots, other := given{"--slots", p.slots}, ""
+	for _, flag := range []string{"shared", "exclusive"} {
+		if p.flags.Changed(flag) {
+			other = "--" + flag
+		}
+	}
+	isSemaphore := p.flags.Changed("slots")
+	if byVariables && !isSemaphore && other == "" {
 		shares, err := yes(given{sharedVariable, p.getenv(sharedVariable)})
 		if err != nil {
 			return err
 		}
 		if shares {
-			p.o.mode = etcdlock.Shared
+			p.o.mode, other = etcdlock.Shared, sharedVariable
 		}
+		slots = given{slotsVariable, p.getenv(slotsVariable)}
+		isSemaphore = slots.value != ""
 	}
-	list := p.o.keys.list(etcdlock.Exclusive, func(string) int64 { return math.MaxInt64 })
-	if len(list) > mostListed {
-		return usagef("use fewer or shorter ones", "--key: %d keys that take %d bytes together, as the command finds them, at most %d are possible",
-			len(p.o.keys), len(list), mostListed)
+	switch {
+	case !isSemaphore:
+		return nil
+	case other != "":
+		return usagef("use one of them", "%s and %s are two ways to hold the lock", other, slots.name)
 	}
+	n, err := strconv.ParseUint(slots.value, 10, 16)
+	if err != nil || n < 1 || n > mostSlots {
+		return usagef("say how many may hold the lock at a time; 1 is the exclusive lock",
+			"%s: %q is not a number from 1 to %d", slots.name, slots.value, mostSlots)
+	}
+	p.o.mode = etcdlock.Slots(int(n))
 	return nil
 }
 

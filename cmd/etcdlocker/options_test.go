@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/duration"
 )
 
@@ -50,6 +51,57 @@ func TestNoGrace(t *testing.T) {
 		}
 		if err != nil && !strings.Contains(err.Error(), "a grace of 0s ") {
 			t.Error(err)
+		}
+	}
+}
+
+// TestModes: options say how the locks are held, and variables do where the key comes from one.
+func TestModes(t *testing.T) {
+	const shared, slots = "ETCD_LOCK_SHARED=", "ETCD_LOCK_SLOTS="
+	for _, tt := range []struct {
+		args, vars string // ETCD_LOCK_KEY is there as well
+		want       etcdlock.Mode
+		wrong      string // or what is said
+	}{
+		{"", "", etcdlock.Exclusive, ""},
+		{"--slots 3", "", etcdlock.Slots(3), ""},
+		{"--slots 3 --slots=1000", "", etcdlock.Slots(1000), ""},
+		{"--slots 1", "", etcdlock.Exclusive, ""},
+		{"-k /a -k /b --slots 2", "", etcdlock.Slots(2), ""},
+		{"", slots + "3", etcdlock.Slots(3), ""},
+		{"", slots + "3 " + shared + "0", etcdlock.Slots(3), ""},
+		{"", slots + " " + shared + "1", etcdlock.Shared, ""},
+		{"", slots + "1", etcdlock.Exclusive, ""},
+		{"-k /a", slots + "3", etcdlock.Exclusive, ""},
+		{"-k /a", slots + "x " + shared + "x", etcdlock.Exclusive, ""},
+		{"-s", slots + "3", etcdlock.Shared, ""},
+		{"-x", slots + "3 " + shared + "1", etcdlock.Exclusive, ""},
+		{"--slots 4", slots + "3 " + shared + "1", etcdlock.Slots(4), ""},
+		{"", slots + "3 " + shared + "1", 0, "ETCD_LOCK_SHARED and ETCD_LOCK_SLOTS are two ways to hold the lock"},
+		{"-s --slots 3", "", 0, "--shared and --slots are two ways to hold the lock"},
+		{"--slots 3 -s", "", 0, "--shared and --slots"},
+		{"-x --slots 3", "", 0, "--exclusive and --slots"},
+		{"--slots 3 -x", "", 0, "--exclusive and --slots"},
+		{"-s -x --slots 1", "", 0, "--slots are two ways"},
+		{"--slots 0", "", 0, `--slots: "0" is not a number from 1 to 1000`},
+		{"--slots 1001", "", 0, `--slots: "1001" is not`},
+		{"--slots -1", "", 0, `--slots: "-1" is not`},
+		{"--slots x", "", 0, `--slots: "x" is not`},
+		{"--slots=", "", 0, `--slots: "" is not`},
+		{"-k /a -k /b --slots 0", "", 0, `--slots: "0" is not`},
+		{"", slots + "0", 0, `ETCD_LOCK_SLOTS: "0" is not a number from 1 to 1000`},
+	} {
+		env := map[string]string{"ETCD_LOCK_KEY": "/k"}
+		for _, kv := range strings.Fields(tt.vars) {
+			name, value, _ := strings.Cut(kv, "=")
+			env[name] = value
+		}
+		o, err := parseOptions(append(strings.Fields(tt.args), "true"), func(name string) string { return env[name] })
+		switch {
+		case tt.wrong == "" && (err != nil || o.mode != tt.want):
+			t.Errorf("%q, %q: %v, want %v", tt.args, tt.vars, err, tt.want)
+		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong) || codeOf(err) != exitUsage || hintOf(err) == ""):
+			t.Errorf("%q, %q: %v, want %q", tt.args, tt.vars, err, tt.wrong)
 		}
 	}
 }

@@ -78,16 +78,24 @@ func (h *holder) takeOverOne(ctx context.Context, key string) (done bool, err er
 	return done, nil
 }
 
-// leasesOf returns the leases of all who have a lock. The line is read only where somebody may
-// share it.
-func (h *holder) leasesOf(ctx context.Context, key string) ([]clientv3.LeaseID, error) {
-	resp, err := h.client.Get(ctx, key)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(resp.Kvs) > 0:
-		return []clientv3.LeaseID{clientv3.LeaseID(resp.Kvs[0].Lease)}, nil
+// leasesOf returns the leases of all who have a lock, none while a slot of it is free. The line is
+// read only where several may have it.
+func (h *holder) leasesOf(ctx context.Context, key string) (all []clientv3.LeaseID, err error) {
+	if h.mode <= 0 {
+		resp, err := h.client.Get(ctx, key)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(resp.Kvs) > 0:
+			return []clientv3.LeaseID{clientv3.LeaseID(resp.Kvs[0].Lease)}, nil
+		}
 	}
 	l, err := line.Read(ctx, h.client, key)
-	return l.Leases(), err
+	if err != nil || len(l.Holders) < l.Slots {
+		return nil, err
+	}
+	for _, holder := range l.Holders {
+		all = append(all, holder.Lease)
+	}
+	return all, nil
 }

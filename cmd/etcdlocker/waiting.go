@@ -112,17 +112,18 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 		}
 	}
 	quoted := strconv.Quote(key)
-	holders := l.Holders()
 	switch is := w.keys.form("", quoted+" is "); {
-	case l.Held:
-		s += is + fmt.Sprintf("held by %q", l.Holder)
-	case len(l.Shared) > 0:
+	case len(l.Holders) == 0:
+		s += "the next in line is about to get " + w.keys.form("it", quoted)
+	case l.Slots > 0:
+		s += taken(l, w.keys.form("slots", "slots of "+quoted))
+	case l.Shared:
 		s += is + sharedBy(l)
 	default:
-		s += "the next in line is about to get " + w.keys.form("it", quoted)
+		s += is + fmt.Sprintf("held by %q", l.Holders[0].ID)
 	}
-	if len(holders) > 0 && !holders[0].Since.IsZero() {
-		since := holders[0].Since
+	if len(l.Holders) > 0 && !l.Holders[0].Record.Since.IsZero() {
+		since := l.Holders[0].Record.Since
 		s += fmt.Sprintf(" since %s (%v)", since.Local().Format("15:04:05"), time.Since(since).Round(time.Second))
 	}
 	if place, _ := l.Stand(os.Getpid()); place > 0 {
@@ -130,45 +131,60 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 		if l.More {
 			s += " or later"
 		}
-		if w.mode != etcdlock.Exclusive {
+		if w.mode == etcdlock.Shared {
 			s += fmt.Sprintf(" (%v)", w.mode)
 		}
 	}
 	return s, key
 }
 
-// A sharedError is an error of a try, and says who shares the lock.
-type sharedError struct {
-	by  string
-	err *etcdlock.BusyError
+// A severalError is an error of a try, and says who have the lock.
+type severalError struct {
+	says string
+	err  *etcdlock.BusyError
 }
 
-func (e *sharedError) Error() string { return fmt.Sprintf("lock %q is %s", e.err.Key, e.by) }
-func (e *sharedError) Unwrap() error { return e.err }
+func (e *severalError) Error() string { return e.says }
+func (e *severalError) Unwrap() error { return e.err }
 
-// sayShared returns the error of a try to have a lock alone, which names who shares it, if somebody
-// does.
-func (h *holder) sayShared(ctx context.Context, err error) error {
+// sayWho returns the error of a try, which names who share the lock, or have its slots, where
+// several do.
+func (h *holder) sayWho(ctx context.Context, err error) error {
 	var busy *etcdlock.BusyError
 	if !errors.As(err, &busy) || busy.Holder != "" || h.mode == etcdlock.Shared {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	if l, failed := line.Read(ctx, h.client, busy.Key); failed == nil && len(l.Shared) > 0 {
-		return &sharedError{sharedBy(l), busy}
+	switch l, failed := line.Read(ctx, h.client, busy.Key); {
+	case failed != nil, len(l.Holders) < l.Slots:
+	case l.Slots > 0:
+		return &severalError{fmt.Sprintf("no slot of lock %q is free: %s", busy.Key, taken(l, "")), busy}
+	case l.Shared:
+		return &severalError{fmt.Sprintf("lock %q is %s", busy.Key, sharedBy(l)), busy}
 	}
 	return err
 }
 
-// sharedBy says who shares a lock.
-func sharedBy(l line.Line) string {
-	var ids []string
-	for _, r := range l.Holders() {
-		ids = append(ids, r.ID)
+// sharedBy says who share a lock.
+func sharedBy(l line.Line) string { return fmt.Sprintf("shared by %d (%s)", len(l.Holders), ids(l)) }
+
+// taken says who have the slots of a lock.
+func taken(l line.Line, slots string) string {
+	if slots != "" {
+		slots += " "
 	}
-	some, more := firstOf(ids)
-	return fmt.Sprintf("shared by %d (%s%s)", len(l.Shared), strings.Join(some, ", "), more)
+	return fmt.Sprintf("%d of %d %sare taken (%s)", len(l.Holders), l.Slots, slots, ids(l))
+}
+
+// ids names those who have a lock, but not all of many.
+func ids(l line.Line) string {
+	var all []string
+	for _, holder := range l.Holders {
+		all = append(all, holder.ID)
+	}
+	some, more := firstOf(all)
+	return strings.Join(some, ", ") + more
 }
 
 // isOurs reports whether this process has the lock of a line.

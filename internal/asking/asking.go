@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -22,7 +23,7 @@ import (
 
 // A Sender makes the requests of one machine.
 type Sender struct {
-	Place   wire.Place
+	Place   *wire.Place
 	Lease   *lease.Lease
 	Log     *slog.Logger
 	Settled func() // is called when all requests to join have been answered
@@ -35,7 +36,9 @@ type Sender struct {
 	unsettled atomic.Int64
 
 	joins atomic.Int32 // how many requests to join are under way
-	busy  atomic.Pointer[Line]
+
+	busy   atomic.Pointer[wire.Busy]
+	oldest atomic.Pointer[mvccpb.KeyValue]
 }
 
 // IsSettled reports whether all requests to join have been answered.
@@ -45,14 +48,10 @@ func (s *Sender) IsSettled() bool { return s.unsettled.Load() == 0 }
 func (s *Sender) IsDoubtful() bool { return !s.IsSettled() && s.joins.Load() == 0 }
 
 // Busy returns what the last request of ReadBusy has found.
-func (s *Sender) Busy() Line { return *s.busy.Load() }
+func (s *Sender) Busy() wire.Busy { return *s.busy.Load() }
 
-// A Line is what is known of who holds a lock, and of how many keys are below it.
-type Line struct {
-	Held   bool
-	Holder []byte
-	Keys   int
-}
+// Oldest returns what the last request of ReadKind has found, which is not nil.
+func (s *Sender) Oldest() *mvccpb.KeyValue { return s.oldest.Load() }
 
 // Ask makes a request until its outcome is known, or ctx is done.
 func (s *Sender) Ask(ctx context.Context, r message.Request) (message.Answer, error) {
@@ -63,17 +62,16 @@ func (s *Sender) Ask(ctx context.Context, r message.Request) (message.Answer, er
 	}
 	switch r.Name {
 	case message.ReadBusy:
-		line := Line{Keys: int(wire.CountOf(resp, 1))}
-		if key := wire.Got(resp, 0); key != nil {
-			line.Held, line.Holder = true, key.Value
-		}
-		s.busy.Store(&line)
+		busy := wire.BusyOf(*s.Place, resp)
+		s.busy.Store(&busy)
+	case message.ReadKind:
+		s.oldest.Store(translate.Oldest(resp))
 	case message.ReadFar:
-		if newest := wire.Got(resp, 2); newest != nil && !wire.IsPlace(s.Place.Lock, newest) {
+		if newest := translate.Newest(*s.Place, resp); newest != nil && !wire.IsPlace(s.Place.Lock, newest) {
 			if newest, err = s.older(ctx, r.Rev); err != nil {
 				return message.Answer{Outcome: outcome(r, err)}, err
 			}
-			a.Ahead = translate.AheadOf(newest, wire.Got(resp, 0))
+			a.Ahead = translate.AheadOf(s.Place.Lock, newest, wire.Got(resp, 0))
 		}
 	}
 	return a, nil
@@ -84,7 +82,7 @@ func (s *Sender) Answer(r message.Request, resp *pb.TxnResponse, repeated bool, 
 	if err != nil {
 		return message.Answer{Outcome: outcome(r, err), Repeated: repeated}
 	}
-	a = translate.Answer(s.Place, r, resp)
+	a = translate.Answer(*s.Place, r, resp)
 	a.Repeated = repeated
 	return a
 }
@@ -108,12 +106,12 @@ func outcome(r message.Request, err error) message.Outcome {
 func (s *Sender) request(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
 	switch {
 	case r.Joins():
-		return s.Join(ctx, func(again bool) *pb.TxnRequest { return translate.Txn(s.Place, r, again) })
+		return s.Join(ctx, func(again bool) *pb.TxnRequest { return translate.Txn(*s.Place, r, again) })
 	case r.Name == message.ReadLine, r.Name == message.ReadFar:
-		resp, err = s.Lease.Read(ctx, translate.Txn(s.Place, r, false))
+		resp, err = s.Lease.Read(ctx, translate.Txn(*s.Place, r, false))
 		return resp, false, err
-	case translate.IsRead(s.Place, r):
-		resp, err = s.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(s.Place, r, false))
+	case translate.IsRead(*s.Place, r):
+		resp, err = s.Lease.ReadUntil(ctx, lease.IsFinal, translate.Txn(*s.Place, r, false))
 		return resp, false, err
 	case r.Claims():
 		return s.rewriteWithSpace(ctx, r)
@@ -209,7 +207,7 @@ func (s *Sender) settle(with []*Sender) {
 
 // Rewrite makes a transaction that may be applied more than once, until etcd answers it.
 func (s *Sender) Rewrite(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
-	resp, again, err := s.UntilAnswered(ctx, translate.Txn(s.Place, r, false))
+	resp, again, err := s.UntilAnswered(ctx, translate.Txn(*s.Place, r, false))
 	return resp, again || err != nil, err
 }
 
@@ -260,7 +258,7 @@ func (s *Sender) older(ctx context.Context, than int64) (newest *mvccpb.KeyValue
 		return nil, err
 	}
 	named := wire.NamedAsPlaces(s.Place.Lock, wire.KeysOf(resp, 0))
-	if s.Place.Shared { // others who share the lock do not stand before it
+	if s.Place.Mode == mode.Shared { // others who share the lock do not stand before it
 		named = slices.DeleteFunc(named, func(kv *mvccpb.KeyValue) bool { return wire.IsShared(s.Place.Lock, kv) })
 	}
 	for len(named) > 0 {
@@ -280,7 +278,7 @@ func (s *Sender) older(ctx context.Context, than int64) (newest *mvccpb.KeyValue
 		for i := range resp.Responses {
 			kvs = append(kvs, wire.KeysOf(resp, i)...)
 		}
-		if newest = translate.NewestOlder(s.Place.Lock, kvs, than); newest != nil {
+		if newest = translate.NewestOlder(*s.Place, kvs, than); newest != nil {
 			return newest, nil
 		}
 		named = named[len(some):]

@@ -149,14 +149,19 @@ func Credentials(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return !isCredential(kv) })
 }
 
-// environment adds variables to an environment. They come last and replace what had their names.
+// environment adds variables to an environment. They come last and replace what had their names. A
+// name alone takes its variable away.
 func environment(base, add []string) []string {
 	names := slices.Clone(personal)
+	var set []string
 	for _, kv := range add {
-		name, _, _ := kernel.Cut(kv, '=')
+		name, _, sets := kernel.Cut(kv, '=')
 		names = append(names, name+"=")
+		if sets {
+			set = append(set, kv)
+		}
 	}
-	return append(slices.DeleteFunc(without(base, names...), isCredential), add...)
+	return append(slices.DeleteFunc(without(base, names...), isCredential), set...)
 }
 
 // withChannel returns env with the number of a channel, if it is one.

@@ -33,3 +33,12 @@ func TestEnvironment(t *testing.T) {
 		t.Error("a socket out of nothing")
 	}
 }
+
+// TestEnvironmentOfTheCommand: what is given replaces what was there, and a name alone takes it
+// away.
+func TestEnvironmentOfTheCommand(t *testing.T) {
+	base := []string{"A=1", "AB=2", "B=3", "ETCDCTL_PASSWORD=x", "WATCHDOG_PID=7"}
+	if got := environment(base, []string{"A", "B=4", "C"}); !slices.Equal(got, []string{"AB=2", "B=4"}) {
+		t.Errorf("it has %q", got)
+	}
+}

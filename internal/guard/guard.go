@@ -86,7 +86,7 @@ type Order struct {
 	Ahead time.Duration
 	By    boottime.Instant // it must be started, or not at all
 	Lease int64            // that all locks hang on; 0: there are two
-	Env   []string         // to add to the environment of the command
+	Env   []string         // of the command, to set; a name alone is taken away
 	// A descriptor for the command, which finds its number as Node.js does; 0: none.
 	Channel  int
 	Checks   bool             // the channel is that of Checks instead

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // Sentinels. Package etcdlock exports them, and says what they mean.
@@ -23,7 +25,9 @@ var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 type Public struct {
 	Held func(h *Holding) any
 	Lost func(h *Holding, why message.Reason, cause error) (reason fmt.Stringer, err error)
-	Busy func(key string, held bool, holder string, place int) error
+	Busy func(h *Holding, there wire.Busy) error
+	// OtherMode is told in which mode the lock is, and the id of the oldest in line.
+	OtherMode func(h *Holding, is mode.Mode, id string) error
 }
 
 // Unconfirmed says of an error that leases may be left.

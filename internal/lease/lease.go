@@ -141,9 +141,9 @@ func IsFinal(err error) bool {
 	return retry.IsRefused(err) || retry.IsNoSpace(err) || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrGone)
 }
 
-// Watch begins to watch a key, see [watch.Key].
-func (l *Lease) Watch(key string, from int64, owner watch.Owner) *watch.Watch {
-	return watch.Key(l.client, key, from, owner, retry.Growth*l.first)
+// Watch begins to watch a key, or a range, see [watch.Key].
+func (l *Lease) Watch(key, end string, from int64, owner watch.Owner) *watch.Watch {
+	return watch.Key(l.client, key, end, from, owner, retry.Growth*l.first)
 }
 
 // Cancel ends watches.

@@ -2,6 +2,7 @@
 package line
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,23 +10,32 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A Line is who holds a lock and who waits for it, as of one revision.
 type Line struct {
-	Lock   string
-	Held   bool               // K exists
-	Token  int64              // its ModRevision
-	Lease  clientv3.LeaseID   // that it is bound to
-	Holder string             // its value as it is shown
-	Places []*mvccpb.KeyValue // oldest first, the holder's among them
-	Shared []*mvccpb.KeyValue // those of them that share the lock now
-	More   bool               // there may be others
+	Lock    string
+	Slots   int                // of the semaphore that it is, 0 if it is none
+	Shared  bool               // by who has it
+	Holders []Holder           // who have the lock, the first one first
+	Places  []*mvccpb.KeyValue // oldest first, the holders' among them
+	More    bool               // there may be others
+
+	has []bool // of each place, whether it is that of a holder
+}
+
+// A Holder is one who has the lock, alone or together with others.
+type Holder struct {
+	ID     string // as it is shown
+	Lease  clientv3.LeaseID
+	Token  int64         // 0 where the lock is shared, and it is not known
+	Record record.Record // of its place, if that is known, and one of ours
 }
 
 // mostPlaces is how many places of one kind are read. Keys of other locks, below K/ as well, count
-// among the strangers'.
+// among the strangers'. So many slots a semaphore can have, too.
 const mostPlaces = 1000
 
 // mostStrangers is how many keys that have the name of a stranger's place are looked at: they may
@@ -33,21 +43,31 @@ const mostPlaces = 1000
 const mostStrangers = 64
 
 // Read returns the line for a lock, with one linearizable read if no stranger seems to be in it,
-// else with two. It reads none of the values below K/ but those of keys that have the name of a
-// place.
+// else with two. Of keys below K/ that have not the name of a place, or of what is of a semaphore,
+// it reads no values.
 func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
-	from, to := wire.LinkedRange(lock)
+	linked, linkedEnd := wire.LinkedRange(lock)
+	slots, slotsEnd := wire.SemaphoresRange(lock)
+	read := func(from, to string, most int64, opts ...clientv3.OpOption) clientv3.Op {
+		return clientv3.OpGet(from, append(opts, clientv3.WithRange(to), clientv3.WithLimit(most))...)
+	}
 	resp, err := client.Txn(ctx).Then(
 		clientv3.OpGet(lock),
-		clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithLimit(mostPlaces)),
-		clientv3.OpGet(wire.Prefix(lock), clientv3.WithRange(from), clientv3.WithLimit(mostPlaces), clientv3.WithKeysOnly()),
+		read(linked, linkedEnd, mostPlaces),
+		read(slots, slotsEnd, 2*mostPlaces), // the slots come first
+		read(wire.Prefix(lock), slots, mostPlaces, clientv3.WithKeysOnly()),
+		read(slotsEnd, linked, mostPlaces, clientv3.WithKeysOnly()),
 	).Commit()
 	if err != nil {
 		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
 	}
-	ours, others := resp.Responses[1].GetResponseRange(), resp.Responses[2].GetResponseRange()
-	line := Line{Lock: lock, More: ours.More || others.More}
-	names := wire.NamedAsPlaces(lock, others.Kvs)
+	line := Line{Lock: lock}
+	var found [][]*mvccpb.KeyValue
+	for _, r := range resp.Responses {
+		found = append(found, r.GetResponseRange().Kvs)
+		line.More = line.More || r.GetResponseRange().More
+	}
+	names := wire.NamedAsPlaces(lock, slices.Concat(found[3:]...))
 	if len(names) > mostStrangers {
 		names, line.More = names[len(names)-mostStrangers:], true
 	}
@@ -55,19 +75,75 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 	if err != nil {
 		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
 	}
-	line.Places = wire.Places(lock, append(ours.Kvs, strangers...))
-	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
-		line.Held, line.Token, line.Holder = true, kv.ModRevision, wire.Shown(kv.Value)
-		line.Lease = clientv3.LeaseID(kv.Lease)
-	}
-	if !line.Held {
-		waits := func(p *mvccpb.KeyValue) bool { return !wire.IsShared(lock, p) }
-		line.Shared = line.Places
-		if i := slices.IndexFunc(line.Places, waits); i >= 0 {
-			line.Shared = line.Places[:i]
+	line.Places = wire.Places(lock, slices.Concat(found[1], found[2], strangers))
+	line.find(found[0], found[2])
+	return line, nil
+}
+
+// find finds out who has the lock. K is no lock to those who want a slot: who has it is next.
+func (l *Line) find(k, ofSemaphores []*mvccpb.KeyValue) {
+	l.has = make([]bool, len(l.Places))
+	taken := l.findSlots(ofSemaphores)
+	switch {
+	case len(k) > 0 && !l.isTurn(k[0]):
+		l.Slots = 0
+		l.add(k[0], func(p *mvccpb.KeyValue) bool { return p.ModRevision == k[0].ModRevision })
+	case l.Slots > 0:
+		for _, slot := range taken { // who is passed K is written with the slot as well
+			l.add(slot, func(p *mvccpb.KeyValue) bool { return p.ModRevision == slot.ModRevision && record.SeatOf(p.Value) > 0 })
+		}
+	default:
+		for _, place := range l.Places {
+			if !wire.IsShared(l.Lock, place) {
+				return
+			}
+			l.Shared = true
+			l.add(place, func(p *mvccpb.KeyValue) bool { return p == place })
 		}
 	}
-	return line, nil
+}
+
+// findSlots finds out of how many slots the semaphore is, by the oldest in line for one, and
+// returns those that are held, the one that was taken first first.
+func (l *Line) findSlots(kvs []*mvccpb.KeyValue) (taken []*mvccpb.KeyValue) {
+	semaphore := wire.Place{Lock: l.Lock}
+	for _, kv := range slices.Concat(l.Places, kvs) {
+		if semaphore.Mode = wire.ModeOf(l.Lock, kv); semaphore.Mode.Slots() > 0 {
+			break
+		}
+	}
+	for _, kv := range kvs {
+		if semaphore.SlotOf(string(kv.Key)) >= 0 {
+			taken = append(taken, kv)
+		}
+	}
+	slices.SortFunc(taken, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.ModRevision, b.ModRevision) })
+	l.Slots = semaphore.Mode.Slots()
+	return taken
+}
+
+// isTurn reports whether K is held by the one that is next in line for a slot.
+func (l *Line) isTurn(k *mvccpb.KeyValue) bool {
+	for _, p := range l.Places {
+		if n, _ := wire.SlotsOf(l.Lock, string(p.Key)); n > 0 && p.ModRevision == k.ModRevision {
+			return true
+		}
+	}
+	return l.Slots > 0 && l.More
+}
+
+// add adds a holder: who has that key, with a place if there is one like that.
+func (l *Line) add(held *mvccpb.KeyValue, isPlace func(*mvccpb.KeyValue) bool) {
+	holder := Holder{ID: record.Shown(held.Value), Lease: clientv3.LeaseID(held.Lease), Token: held.ModRevision}
+	i := slices.IndexFunc(l.Places, isPlace)
+	if i >= 0 {
+		l.has[i] = true
+		holder.Record, _ = record.Parse(l.Places[i].Value)
+	}
+	if l.Shared {
+		holder.ID, holder.Token = holder.Record.ID, 0
+	}
+	l.Holders = append(l.Holders, holder)
 }
 
 // whole reads keys of which the names are known, and leaves out those that have gone.
@@ -91,52 +167,24 @@ func whole(ctx context.Context, client *clientv3.Client, names []*mvccpb.KeyValu
 
 // Stand returns whether a process of this host has the lock, or else which place in line: 1 is
 // next, and 0 that it does not stand there. Those who share the lock do not stand before each
-// other.
+// other, nor does anybody who has a slot.
 func (l Line) Stand(pid int) (place int, has bool) {
 	own := slices.IndexFunc(l.Places, func(kv *mvccpb.KeyValue) bool {
-		r, err := wire.ParseRecord(kv.Value)
+		r, err := record.Parse(kv.Value)
 		return err == nil && r.IsOf(pid)
 	})
 	if own < 0 {
 		return 0, false
 	}
-	if l.has(own) {
+	if l.has[own] {
 		return 0, true
 	}
 	place = 1
 	for i, kv := range l.Places[:own] {
-		if !l.has(i) && !(wire.IsShared(l.Lock, kv) && wire.IsShared(l.Lock, l.Places[own])) {
+		beside := record.SeatOf(kv.Value) > 0 || wire.IsShared(l.Lock, kv) && wire.IsShared(l.Lock, l.Places[own])
+		if !l.has[i] && !beside {
 			place++
 		}
 	}
 	return place, false
-}
-
-// has reports whether the i-th place has the lock.
-func (l Line) has(i int) bool {
-	return l.Held && l.Places[i].ModRevision == l.Token || i < len(l.Shared)
-}
-
-// Holders returns the records of all who have the lock, the oldest first, as far as they are ours.
-func (l Line) Holders() (all []wire.Record) {
-	for i, kv := range l.Places {
-		if !l.has(i) {
-			continue
-		}
-		if r, err := wire.ParseRecord(kv.Value); err == nil {
-			all = append(all, r)
-		}
-	}
-	return all
-}
-
-// Leases returns the leases of all who have the lock.
-func (l Line) Leases() (all []clientv3.LeaseID) {
-	if l.Held {
-		return []clientv3.LeaseID{l.Lease}
-	}
-	for _, kv := range l.Shared {
-		all = append(all, clientv3.LeaseID(kv.Lease))
-	}
-	return all
 }

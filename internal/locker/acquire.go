@@ -12,6 +12,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -85,8 +86,12 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 			err = nil
 			continue
 		}
-		if queue.IsBusy(err) {
+		switch {
+		case queue.IsBusy(err):
 			return nil, l.busy(ctx, h, nothing)
+		case queue.IsOtherKind(err):
+			l.withdraw(ctx, h, nothing)
+			return nil, l.otherMode(h)
 		}
 		l.under = nil
 		if l.mayStartOver(ctx, h, err, answered && !try) {
@@ -102,7 +107,11 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		if retry.IsDenied(err) {
 			l.unlinked = false // it was not the tail alone; the next time all may be allowed
 		}
-		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, causeOf(ctx, err))
+		cause := causeOf(ctx, err)
+		if retry.IsDenied(cause) && s.Mode.Slots() > 0 {
+			return nil, fmt.Errorf("acquiring lock %q: %w (who takes a slot must be allowed to write %q too)", l.key, cause, wire.Tail(l.key))
+		}
+		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, cause)
 	}
 }
 
@@ -119,6 +128,7 @@ func (l *Locker) stand(ls *lease.Lease, s Settings, try bool) *holding.Holding {
 		OnRenew: s.OnRenew,
 		Try:     try,
 		Lone:    l.alone,
+		Slot:    l.nextSlot(s),
 	}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, OnWait: s.OnWait})
 }
 
@@ -160,18 +170,26 @@ func (l *Locker) mayStartOver(ctx context.Context, h *holding.Holding, err error
 
 // busy returns an error that names who is there.
 func (l *Locker) busy(ctx context.Context, h *holding.Holding, nothing bool) error {
-	line := h.Busy()
-	places := line.Keys
+	busy := h.Busy()
+	if h.Place.Mode.Slots() > 0 { // those who have one, and their slots, do not stand before others
+		busy.Below += 1 - 2*busy.Taken
+	}
 	if h.Created() > 0 {
-		places-- // our own
+		busy.Below-- // our own
 	}
 	l.withdraw(ctx, h, nothing)
-	holder := ""
-	if line.Held {
-		holder = wire.Shown(line.Holder)
+	busy.Below = max(busy.Below, 1) // without places, the key was made by hand
+	return l.public.Busy(h, busy)
+}
+
+// otherMode returns an error that says how the lock is used.
+func (l *Locker) otherMode(h *holding.Holding) error {
+	oldest := h.Oldest()
+	id := record.Shown(oldest.Value)
+	if r, err := record.Parse(oldest.Value); err == nil {
+		id = r.ID
 	}
-	// Without places, the key was made by hand.
-	return l.public.Busy(l.key, line.Held, holder, max(places, 1))
+	return l.public.OtherMode(h, wire.ModeOf(l.key, oldest), id)
 }
 
 // withdraw ends a holding that has not got the lock. Nothing says that it has written nothing.

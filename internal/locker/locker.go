@@ -73,7 +73,7 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 			switch {
 			case how.Own:
 				return nil, fmt.Errorf("lock %q is held already: Run takes it, and gives it back, itself", l.key)
-			case h.Place.Shared != s.Shares:
+			case h.Place.Mode != s.Mode:
 				return nil, otherMode(l.key)
 			}
 			if unlocked, err := h.Again(ctx, h.Refresh); !unlocked {
@@ -107,7 +107,7 @@ func (l *Locker) Lock(ctx context.Context, how Call, s Settings) (*holding.Holdi
 			return nil, err
 		}
 	}
-	l.alone = h.Created() == h.Token()
+	l.alone, l.slot = h.Created() == h.Token(), h.Seat()
 	return h, nil
 }
 

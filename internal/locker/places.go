@@ -1,10 +1,13 @@
 package locker
 
 import (
+	"math/rand/v2"
 	"path/filepath"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -17,6 +20,8 @@ type places struct {
 	n        int64        // the number of the last place
 	under    *lease.Lease // whose name it bears; nil if it must not be used again
 
+	slot int // that was held the last time, as a seat
+
 	stamp func() string // makes our record in the line
 	says  said          // that one
 }
@@ -24,7 +29,7 @@ type places struct {
 // said is what may change of a record, beside the time.
 type said struct {
 	command string
-	shares  bool
+	mode    mode.Mode
 }
 
 // nextPlace names the next place in line. Etcd keeps a name for every key that ever was, until it
@@ -44,15 +49,17 @@ func (p *places) nextPlace(ls *lease.Lease, s Settings) wire.Place {
 		Lease:  ls.ID(),
 		ID:     p.id,
 		Record: p.record(s),
-		Linked: !p.unlinked && !s.Shares,
-		Shared: s.Shares,
+		Linked: s.Mode.Slots() > 0 || s.Mode != mode.Shared && !p.unlinked,
+		Mode:   s.Mode,
 	}
 }
 
 // name returns the key of the next place.
 func (p *places) name(ls *lease.Lease, s Settings) string {
 	switch {
-	case s.Shares:
+	case s.Mode.Slots() > 0:
+		return wire.SlotPlace(p.key, s.Mode.Slots(), ls.ID(), p.n)
+	case s.Mode == mode.Shared:
 		return wire.SharedPlace(p.key, ls.ID(), p.n)
 	case p.unlinked:
 		return wire.UnlinkedPlace(p.key, ls.ID(), p.n)
@@ -62,23 +69,34 @@ func (p *places) name(ls *lease.Lease, s Settings) string {
 
 // record returns what a place in line says of us.
 func (p *places) record(s Settings) string {
-	if says := (said{s.Command, s.Shares}); p.stamp == nil || says != p.says {
-		r := wire.Self(p.id)
+	if says := (said{s.Command, s.Mode}); p.stamp == nil || says != p.says {
+		r := record.Self(p.id)
 		if s.Command != "" {
 			r.Command = filepath.Base(s.Command)
 		}
-		if s.Shares {
-			r.Mode = wire.ModeShared
+		switch {
+		case s.Mode.Slots() > 0:
+			r.Mode, r.Slots = record.ModeSlots, s.Mode.Slots()
+		case s.Mode == mode.Shared:
+			r.Mode = record.ModeShared
 		}
 		p.stamp, p.says = r.Stamp(), says
 	}
 	return p.stamp()
 }
 
+// nextSlot returns the slot to try first: that of the last time, else any.
+func (p *places) nextSlot(s Settings) int {
+	if p.slot > 0 && p.slot <= s.Mode.Slots() {
+		return p.slot - 1
+	}
+	return rand.IntN(max(s.Mode.Slots(), 1))
+}
+
 // avoidTail reports whether what was denied may be allowed without the tail. Then the next place is
 // taken without it.
 func (p *places) avoidTail(h *holding.Holding, err error, nothing bool) bool {
-	if !retry.IsDenied(err) || !h.Place.Linked || !nothing && h.Created() > 0 {
+	if !retry.IsDenied(err) || !h.Place.Linked || h.Place.Mode.Slots() > 0 || !nothing && h.Created() > 0 {
 		return false
 	}
 	p.unlinked, p.under = true, nil

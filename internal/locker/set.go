@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/holding"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/session"
 )
@@ -63,7 +64,7 @@ func (s *Set) Lock(ctx context.Context, try bool, with Settings) (*Taken, error)
 	}
 	for {
 		if t := s.Current(); t != nil && firstLost(t.All) == nil {
-			if t.All[0].Place.Shared != with.Shares {
+			if t.All[0].Place.Mode != with.Mode {
 				return nil, otherMode(s.name)
 			}
 			if unlocked, err := t.All[0].Again(ctx, t.Refresh); !unlocked {
@@ -107,7 +108,7 @@ func (s *Set) lock(ctx context.Context, lost *Taken, try bool, with Settings) (*
 
 // acquire takes all locks, with one transaction if nobody is there.
 func (s *Set) acquire(ctx context.Context, try bool, with Settings, unanswered *time.Timer) ([]*holding.Holding, error) {
-	if (try || s.alone) && !with.Shares {
+	if (try || s.alone) && with.Mode == mode.Exclusive {
 		all, err := s.together(ctx, with, unanswered)
 		s.alone = err == nil
 		switch {

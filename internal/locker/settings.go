@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/lease"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
@@ -15,7 +16,7 @@ import (
 type Settings struct {
 	lease.Timing
 	Command         string
-	Shares          bool // the lock, with others who do
+	Mode            mode.Mode
 	Log             *slog.Logger
 	OnWait, OnRenew func() // or nil
 }
@@ -25,7 +26,7 @@ const minRefresh = 10 * time.Millisecond
 
 // Complete checks settings and fills in the defaults.
 func (s Settings) Complete() (Settings, error) {
-	if err := errors.Join(CheckTTL(s.TTL), checkTimes(s.Timing)); err != nil {
+	if err := errors.Join(s.Mode.Check(), CheckTTL(s.TTL), checkTimes(s.Timing)); err != nil {
 		return s, err
 	}
 	if s.Grace == 0 {

@@ -1,5 +1,7 @@
 package message
 
+import "fmt"
+
 // A Do says what an Effect asks for.
 type Do int
 
@@ -73,8 +75,10 @@ type Request struct {
 	Rev    int64
 	Tail   bool      // the tail may name the place
 	Before Link      // Leave: what the tail named before
-	Next   Successor // Pass
+	Next   Successor // Pass, TakeSlot
 	Place  string    // HistoryRead: whose
+	Slot   int       // AcquireIfFree, TakeSlot: which one
+	Seat   int       // that the place has
 }
 
 // Joins reports whether the request creates the place.
@@ -82,7 +86,7 @@ func (r Request) Joins() bool { return r.Name == AcquireIfFree || r.Name == Acqu
 
 // Claims reports whether the request is to find out whether it is our turn.
 func (r Request) Claims() bool {
-	return r.Name == Claim || r.Name == ClaimBehindHolder || r.Name == ClaimOldest
+	return r.Name == Claim || r.Name == ClaimBehindHolder || r.Name == ClaimOldest || r.Name == TakeSlot
 }
 
 // Releases reports whether the request gives the lock back, or passes it on.
@@ -90,7 +94,7 @@ func (r Request) Releases() bool { return r.Name == Pass || r.Name == GiveBack }
 
 // WritesForOthers reports whether the request writes something under the lease of another place.
 func (r Request) WritesForOthers() bool {
-	return r.Name == Pass || r.Name == Leave && r.Before.Place != ""
+	return r.Name == Pass || r.Name == TakeSlot && r.Next.Place != "" || r.Name == Leave && r.Before.Place != ""
 }
 
 // A Name is that of a function of internal/wire. For a place that shares the lock it is another one
@@ -104,6 +108,7 @@ const (
 	Claim             Name = "Claim"
 	ClaimBehindHolder Name = "ClaimBehindHolder"
 	ClaimOldest       Name = "ClaimOldest"
+	TakeSlot          Name = "TakeSlot"
 	Pass              Name = "Pass"
 	GiveBack          Name = "Release"
 	LeaveLost         Name = "LeaveLost"
@@ -121,6 +126,7 @@ const (
 	ReadState   Name = "StateRead"
 	ReadTail    Name = "KeyRead"
 	ReadWritten Name = "WrittenRead"
+	ReadKind    Name = "KindRead"
 )
 
 // An End says why a place will not get the lock.
@@ -131,6 +137,7 @@ const (
 	NotEnded    End = iota
 	Cancelled       // the caller gave up
 	Busy            // the caller only tries, and somebody else is there
+	OtherKind       // the line is of another kind
 	Failed          // etcd refuses what has to be done; the last answer says why
 	Uncertain       // the outcome of a request is unknown
 	Deleted         // the place was deleted from outside
@@ -142,7 +149,8 @@ const (
 // A Reason says how a lock was lost.
 type Reason int
 
-// The reasons. After a loss by force another contender may have the lock already.
+// The reasons, which package etcdlock exports. After a loss by force another contender may have the
+// lock already.
 const (
 	NotLost Reason = iota
 	Unrenewed
@@ -151,7 +159,29 @@ const (
 	PlaceLost
 	LeaseGone
 	HistoryLost
+	SlotLost
 )
 
-// Forced reports whether somebody else may have the lock.
+// String returns the reason as half a sentence.
+func (r Reason) String() string {
+	switch r {
+	case Unrenewed:
+		return "its lease could not be renewed in time"
+	case KeyDeleted:
+		return "its key was deleted from outside"
+	case KeyOverwritten:
+		return "its key was overwritten from outside"
+	case PlaceLost:
+		return "its place in line was deleted or overwritten from outside"
+	case LeaseGone:
+		return "its lease is gone (revoked, expired, or etcd lost its data)"
+	case HistoryLost:
+		return "etcd's data went back in time (wiped, or restored from a backup)"
+	case SlotLost:
+		return "its slot was deleted from outside"
+	}
+	return fmt.Sprintf("reason %d", int(r))
+}
+
+// Forced reports whether somebody else may already hold the lock.
 func (r Reason) Forced() bool { return r >= PlaceLost }

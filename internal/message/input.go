@@ -7,16 +7,24 @@ type KV struct {
 	Create, Mod int64 // revisions
 	Lease       int64
 	Value       string
+	Seat        int // that a place has, by its record: 1 is the first slot, 0 is none
 }
 
 // Exists reports whether the key is there.
 func (kv KV) Exists() bool { return kv.Create > 0 }
 
+// Sits reports whether a key is a place that has a slot, and so does not stand before those who
+// wait in a line of a kind, if it is of that itself.
+func (kv KV) Sits(is, of Kind) bool { return kv.Seat > 0 && of > Plain && is == of }
+
 // Keys is the lock's key K and a place, in one revision.
 type Keys struct{ Lock, Place KV }
 
-// Holds reports whether the place holds the lock: both were written in one revision.
-func (k Keys) Holds() bool { return k.Place.Exists() && k.Lock.Mod == k.Place.Mod }
+// Holds reports whether the place holds the lock: both were written in one revision. Whoever takes
+// a slot passes K on in that revision, and does not hold that.
+func (k Keys) Holds() bool {
+	return k.Place.Exists() && k.Place.Seat == 0 && k.Lock.Mod == k.Place.Mod
+}
 
 // A Link is what a tail names: a linked place, and who stands there. The zero Link is that of an
 // absent tail, or of one that cannot be read.
@@ -26,6 +34,17 @@ type Link struct {
 	ID    string
 }
 
+// A Kind is that of a line: who is of another one than the oldest place in it must not stand there.
+// It is how many slots a semaphore has.
+type Kind int32
+
+// The kinds that no semaphore has: of whoever wants the lock alone, or shares it; and of strangers,
+// who may stand in any line.
+const (
+	Plain    Kind = 0
+	Stranger Kind = -1
+)
+
 // An Ahead is a key that stands before the place, as it was created.
 type Ahead struct {
 	Key    string
@@ -34,6 +53,7 @@ type Ahead struct {
 	Seen   bool // it was there
 	Held   bool // it was a place of the holder's
 	Gone   bool
+	Kind   Kind
 }
 
 // Left reports whether somebody left the line at a place that is gone, and perhaps many with them.
@@ -51,12 +71,16 @@ func (a Ahead) Granted(e Event) bool {
 // Is compares a key that is there with the one that stood before the place, which was created
 // before the revision than. Of a key that a tail has named the first reading tells when it was
 // created.
-func (a *Ahead) Is(kv KV, than int64) {
+// One that has a slot, of the kind of those who wait for it, does not stand before them any more.
+func (a *Ahead) Is(kv KV, than int64, of Kind) {
 	if a.Link.Place != "" && !a.Seen && kv.Create < than {
 		a.Create = kv.Create
 	}
 	a.Seen = true
 	a.Gone = a.Gone || kv.Create != a.Create
+	if kv.Sits(a.Kind, of) {
+		a.Gone, a.Held = true, true
+	}
 }
 
 // A Successor is who joined next, and the revision of that.
@@ -71,6 +95,8 @@ type Config struct {
 	Lease       int64
 	ID          string // the value of K while the lock is ours
 	Record      string // the value of the place
+	Slot        int    // of a semaphore: the one to ask for next, to begin with any
+	Kind        Kind   // of the lines that it may stand in
 	Linked      bool   // the tail may be written
 	Shares      bool   // the lock, with others who do
 	Try         bool   // not to wait
@@ -128,6 +154,7 @@ const (
 	OnLock                 // K
 	OnTail
 	OnAhead  // the predecessor
+	OnSlots  // all slots of a semaphore
 	Watchers // how many there are
 )
 
@@ -147,13 +174,15 @@ type Event struct {
 	Link    Link   // of the tail, if it can be read
 	Record  bool   // the value is the record of a place
 	ID      string // in that record
+	Slot    int    // which one it is about, of OnSlots
 }
 
 // An Observation is an answer to the read of the machine's state, which the driver makes when it is
 // told to Observe, and after renewals.
 type Observation struct {
 	Rev   int64
-	Keys  Keys
+	Keys  Keys   // with K, or the slot of the seat
+	Seat  int    // that the place had
 	Ahead KV     // the key of the predecessor
 	Of    string // which key that was, "" for none
 }
@@ -207,6 +236,11 @@ type Answer struct {
 	Found KV
 	Tail  KV
 	Some  bool // there are others: places, or keys written in a revision
+
+	// Free is a slot that nobody has, from the one on that was asked for, -1 if there is none. Kind
+	// is that of the oldest place in line.
+	Free int
+	Kind Kind
 }
 
 func (Acquire) input()      {}

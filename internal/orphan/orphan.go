@@ -38,7 +38,7 @@ func (s Search) readKey() message.Request {
 // Next returns the request that follows the answer to one. More is false if nothing is left, and
 // failed true if the answer does not tell.
 func (s Search) Next(r message.Request, a message.Answer) (next message.Request, more, failed bool) {
-	ofTail := r == message.Request{Name: message.ReadTail}
+	ofTail := r.Name == message.ReadTail && r.Place == ""
 	if ofTail && a.Outcome == message.Denied { // whoever may not read it has not written it
 		return s.readKey(), true, false
 	}

@@ -11,8 +11,10 @@ type Position struct {
 	Written int64       // when the place was written as it is: from then on the lock was ours
 	End     message.End // why the place is useless
 
-	Shares bool  // the lock, with others who do
-	Lease  int64 // of the place
+	Lease  int64        // of the place
+	Kind   message.Kind // of the line
+	Shares bool         // the lock, with others who do
+	Asks   bool         // for a slot: the place may have it before the answer is there
 
 	Named bool // the tail named it when it was created
 	Ahead message.Ahead
@@ -92,6 +94,8 @@ func (p *Position) Heard(e message.Event, record string) (read bool) {
 	case !e.Deleted && e.KV.Lease == p.Lease && e.KV.Value == record && !p.Shares:
 		p.Written = e.KV.Mod
 		return false
+	case !e.Deleted && e.KV.Seat > 0 && p.Asks: // the answer tells of the slot
+		return false
 	}
 	return true
 }
@@ -102,7 +106,7 @@ func (p *Position) Passed(e message.Event) {
 		p.Ahead.Gone = true
 		return
 	}
-	p.Ahead.Is(e.KV, p.Create)
+	p.Ahead.Is(e.KV, p.Create, p.Kind)
 	p.Ahead.Held = p.Ahead.Held || p.Ahead.Granted(e)
 }
 
@@ -113,7 +117,7 @@ func (p *Position) ObserveAhead(key string, lock, kv message.KV) {
 	case !kv.Exists():
 		p.Ahead.Gone = true
 	default:
-		p.Ahead.Is(kv, p.Create)
+		p.Ahead.Is(kv, p.Create, p.Kind)
 		p.Ahead.Held = p.Ahead.Held || lock.Mod == kv.Mod
 	}
 }
@@ -123,7 +127,7 @@ func (p *Position) Observe(k message.Keys) {
 	switch own := k.Place; {
 	case !own.Exists() || own.Create != p.Create:
 		p.End = message.Deleted
-	case own.Mod == p.Create:
+	case own.Mod == p.Create, p.Asks && own.Seat > 0: // the answer tells of the slot
 	case k.Holds() && !p.Shares:
 		p.Written = own.Mod
 	default:
@@ -165,6 +169,8 @@ func (p *Position) Compare(k message.Keys, token int64) message.Reason {
 	switch {
 	case !k.Place.Exists() && !k.Lock.Exists() && !p.Shares:
 		return message.LeaseGone
+	case !k.Place.Exists() && p.Kind > message.Plain && k.Lock.Create != token: // the next has it
+		return message.LeaseGone
 	case k.Place.Create != p.Create:
 		return message.PlaceLost
 	case p.Shares && k.Place.Lease != p.Lease: // nobody takes it for a place any more
@@ -174,6 +180,8 @@ func (p *Position) Compare(k message.Keys, token int64) message.Reason {
 	case p.Shares: // whatever K is
 	case k.Place.Mod != token:
 		return message.PlaceLost
+	case p.Kind > message.Plain && k.Lock.Create != token: // another one can have the slot
+		return message.SlotLost
 	case !k.Lock.Exists():
 		return message.KeyDeleted
 	case k.Lock.Mod != token:

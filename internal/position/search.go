@@ -31,12 +31,16 @@ func (s *Search) back(gone message.Ahead) (r message.Request, ok bool) {
 }
 
 // Next takes the answer of the history: found is a place that is there, and older than one that was
-// created in a revision. Otherwise, if it is ok, the search goes on.
-func (s *Search) Next(a message.Answer, created int64) (found message.Ahead, r message.Request, ok bool) {
+// created in a revision, and, in a line of a kind, has no slot. Otherwise, if it is ok, the search
+// goes on.
+func (s *Search) Next(a message.Answer, created int64, of message.Kind) (found message.Ahead, r message.Request, ok bool) {
 	there := a.Keys.Place
 	switch {
+	case there.Sits(s.ahead.Kind, of):
+		s.Crowd = false
+		return found, r, false
 	case there.Exists() && there.Create < created:
-		return message.Ahead{Key: s.ahead.Key, Create: there.Create, Link: s.ahead.Link, Seen: true}, r, false
+		return message.Ahead{Key: s.ahead.Key, Create: there.Create, Link: s.ahead.Link, Seen: true, Kind: s.ahead.Kind}, r, false
 	case !a.Keys.Lock.Exists() || !a.Tail.Exists(): // the lock is free, or nobody was named
 		s.Crowd = false
 		return found, r, false

@@ -8,19 +8,21 @@
 //	Idle --> Joining ------------------------------> Held --> Lost
 //	            |                                     ^ |       |
 //	            v             granted                 | |       |
-//	         Waiting ---------------------------------+ |       |
-//	          ^   |  predecessor gone                 | |       |
-//	          |   v                                   | |       |
-//	         Looking <-------> Claiming --------------+ |       |
+//	         Waiting --------------------> (First) ---+ |       |
+//	          ^   |  predecessor gone         ^       | |       |
+//	          |   v                           |       | |       |
+//	         Looking <-------> Claiming ------+-------+ |       |
 //	                                                    v       v
-//	   (from Joining, Waiting, Looking, Claiming) --> Leaving <-+
+//	   (from each of those that are not held) ------> Leaving <-+
 //	                                                    |  ^
 //	                                                    v  |
 //	                                        Gone <-- Unconfirmed
 //
 // Joining: a request to join is under way. Waiting: another place stands before ours, and we hear
 // of it. Looking: it is gone, or unknown, and the line or its history is read. Claiming: it may be
-// our turn, and a claim is under way. Held: the lock is ours. Lost: it was. Leaving: what there is
-// in etcd is being removed, or passed on. Unconfirmed: something may be there, or appear later, and
-// is removed when it does. Gone: nothing of the place is left, or its lease takes it along.
+// our turn, and a claim is under way. First: K is ours, which of a semaphore is the right to be
+// next, and a slot is asked for, or waited for. Held: the lock is ours, or a slot of it. Lost: it
+// was. Leaving: what there is in etcd is being removed, or passed on. Unconfirmed: something may be
+// there, or appear later, and is removed when it does. Gone: nothing of the place is left, or its
+// lease takes it along.
 package protocol

@@ -1,78 +1,93 @@
 package protocol
 
-import "github.com/etcdlock/etcdlock/internal/message"
+import (
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/standing"
+)
 
 // hearing is a machine that draws conclusions from what watches and reads tell.
 type hearing struct{ *Machine }
 
 func (m hearing) watching(w message.Watching) {
-	if m.state >= Leaving {
-		leaving(m).recheck()
-		return
+	switch {
+	case m.State >= standing.Leaving:
+		m.leaving().Recheck()
+	case w.Of == message.OnSlots:
+		first(m).poke()
+	default:
+		m.catchUp(m.Pos.Created(w))
 	}
-	m.catchUp(m.pos.Created(w))
 }
 
 func (m hearing) catchUp(read, missedTail bool) {
 	if missedTail {
-		m.unwatch(message.OnTail)
-		m.pos.Changes, m.pos.TailSince = nil, 0
-		m.watch(message.OnTail, "", m.pos.Create+1)
+		m.Unwatch(message.OnTail)
+		m.Pos.Changes, m.Pos.TailSince = nil, 0
+		m.Watch(message.OnTail, "", m.Pos.Create+1)
 	}
 	m.forgetTail()
 	if read {
-		m.do(message.Effect{Do: message.Observe})
+		m.Do(message.Effect{Do: message.Observe})
 	}
 }
 
 func (m hearing) forgetTail() {
-	if m.pos.Next.Joined != 0 {
-		m.unwatch(message.OnTail)
+	if m.Pos.Next.Joined != 0 {
+		m.Unwatch(message.OnTail)
 	}
 }
 
 func (m hearing) event(e message.Event) {
 	switch {
-	case m.state >= Leaving:
+	case m.State >= standing.Leaving:
 		if e.Of == message.OnPlace {
-			leaving(m).recheck()
+			m.leaving().Recheck()
 		}
 		return
 	case e.Of == message.OnTail:
-		if m.pos.Watches[message.OnTail] {
+		if m.Pos.Watches[message.OnTail] {
 			if e.Link.Place == m.Place { // somebody has put the tail again
 				e.Link = message.Link{}
 			}
-			m.pos.Follow(e)
+			m.Pos.Follow(e)
 			m.forgetTail()
 		}
 		return
-	case m.token != 0: // only what made it so is no news
-		if e.KV.Mod > m.token && (e.Of == message.OnLock || e.Of == message.OnPlace) {
-			m.do(message.Effect{Do: message.Observe})
+	case m.Token != 0: // only what made it so is no news
+		if e.KV.Mod > m.Token && (e.Of == message.OnLock || e.Of == message.OnPlace) {
+			m.Do(message.Effect{Do: message.Observe})
 		}
 		return
+	case e.Of == message.OnSlots:
+		if e.Deleted {
+			m.Slot = max(e.Slot, 0)
+			first(m).poke()
+		}
 	case e.Of == message.OnAhead:
-		m.pos.Passed(e)
-	case e.Of == message.OnPlace && m.pos.Heard(e, m.Record):
-		m.do(message.Effect{Do: message.Observe})
+		m.Pos.Passed(e)
+	case e.Of == message.OnPlace && m.Pos.Heard(e, m.Record):
+		m.Do(message.Effect{Do: message.Observe})
 	}
 	waiting(m).reconsider()
 }
 
 func (m hearing) observation(o message.Observation) {
-	if m.state >= Leaving || m.pos.Create <= 0 || o.Rev < max(m.pos.Create, m.token) {
+	if m.State >= standing.Leaving || m.Pos.Create <= 0 || o.Rev < max(m.Pos.Create, m.Token) {
 		return
 	}
-	if m.token == 0 {
+	if m.Seat != o.Seat {
+		return
+	}
+	if m.Token == 0 {
 		if o.Of != "" {
-			m.pos.ObserveAhead(o.Of, o.Keys.Lock, o.Ahead)
+			m.Pos.ObserveAhead(o.Of, o.Keys.Lock, o.Ahead)
 		}
-		m.pos.Observe(o.Keys)
+		m.Pos.Observe(o.Keys)
+		first(m).poke()
 		waiting(m).reconsider()
 		return
 	}
-	if reason := m.pos.Compare(o.Keys, m.token); reason != message.NotLost {
+	if reason := m.Pos.Compare(o.Keys, m.Token); reason != message.NotLost {
 		holding(m).lose(reason)
 	}
 }

@@ -1,62 +1,70 @@
 package protocol
 
-import "github.com/etcdlock/etcdlock/internal/message"
+import (
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/standing"
+)
 
 // holding is a machine that has the lock, or has lost it.
 type holding struct{ *Machine }
 
-// hold takes note that a revision made us the holder.
+// hold takes note that a revision made us the holder, or the next to have a slot.
 func (m holding) hold(token int64) {
-	m.token = token
-	m.unwatch(message.OnAhead)
-	if m.cancelled {
-		leaving(m).giveUp(message.Cancelled)
+	if m.Kind > message.Plain && m.Seat == 0 {
+		first(m).begin(token)
 		return
 	}
-	m.transition(Held)
-	m.do(message.Effect{Do: message.TellHeld, Token: token})
-	if m.lasting {
+	m.Token = token
+	m.Unwatch(message.OnAhead)
+	m.Unwatch(message.OnSlots)
+	if m.Cancelled {
+		m.leaving().GiveUp(message.Cancelled)
+		return
+	}
+	m.Transition(standing.Held)
+	m.Do(message.Effect{Do: message.TellHeld, Token: token})
+	if m.Lasting {
 		m.watchHeld()
 	}
 }
 
 func (m holding) watchHeld() {
-	if m.expired {
+	if m.Expired {
 		return
 	}
 	if !m.Shares { // then K is not ours
-		m.watch(message.OnLock, m.Lock, 0)
+		m.Watch(message.OnLock, "", 0)
 	}
-	m.watch(message.OnPlace, m.Place, 0)
-	if m.pos.Next.Joined == 0 && m.Linked {
-		m.watch(message.OnTail, "", m.pos.Create+1)
+	m.Watch(message.OnPlace, m.Place, 0)
+	if m.Pos.Next.Joined == 0 && m.Linked && m.Seat == 0 {
+		m.Watch(message.OnTail, "", m.Pos.Create+1)
 	}
 }
 
 func (m holding) lose(reason message.Reason) {
-	switch m.state {
-	case Held:
-		m.lost = reason
-		m.transition(Lost)
-		m.do(message.Effect{Do: message.TellLost, Reason: reason})
-	case Lost:
+	switch m.State {
+	case standing.Held:
+		m.Lost = reason
+		m.Transition(standing.Lost)
+		m.Do(message.Effect{Do: message.TellLost, Reason: reason})
+	case standing.Lost:
 	default:
 		return
 	}
-	m.taken = m.taken || reason == message.PlaceLost
+	m.Taken = m.Taken || reason == message.PlaceLost
 	if reason.Forced() {
 		m.expire()
 		if reason == message.PlaceLost && m.Shared {
-			leaving(m).clear()
+			m.leaving().Clear()
 		}
 	}
 }
 
 func (m holding) expire() {
-	if m.state != Lost || m.expired {
+	if m.State != standing.Lost || m.Expired {
 		return
 	}
-	m.expired = true
-	m.unwatchAll()
-	m.do(message.Effect{Do: message.TellExpired})
+	m.Expired = true
+	m.UnwatchAll()
+	m.Do(message.Effect{Do: message.TellExpired})
 }

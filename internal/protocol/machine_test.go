@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/standing"
 )
 
 // told returns what a machine does when it is told some things, one after another.
@@ -41,8 +42,8 @@ func TestGrantedAndLost(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		m := waiter(shared)
 		done := told(m, message.Event{Of: message.OnPlace, KV: message.KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}}, message.LeaseLost{})
-		if m.Token() != 20 || !does(done, message.TellHeld) || !does(done, message.TellLost) || does(done, message.TellEnd) {
-			t.Errorf("token %d, %v", m.Token(), done)
+		if m.Token != 20 || !does(done, message.TellHeld) || !does(done, message.TellLost) || does(done, message.TellEnd) {
+			t.Errorf("token %d, %v", m.Token, done)
 		}
 	}
 }
@@ -82,8 +83,8 @@ func TestSettledTooEarly(t *testing.T) {
 	m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, Linked: true, Shared: true})
 	told(&m, message.Acquire{}, message.Settled{}, message.Cancel{})
 	done := told(&m, message.Answer{Outcome: message.Unknown, Repeated: true})
-	if m.State() != Unconfirmed || !does(done, message.Track) {
-		t.Errorf("%v: %v", m.State(), done)
+	if m.State != standing.Unconfirmed || !does(done, message.Track) {
+		t.Errorf("%v: %v", m.State, done)
 	}
 }
 
@@ -107,12 +108,12 @@ func TestKeyOfASibling(t *testing.T) {
 		} {
 			m := New(message.Config{Lock: "/k", Place: "/k/1", Lease: 1, ID: "me", Linked: true, Shared: true})
 			done := told(&m, message.Acquire{}, entry)
-			if m.State() != Joining || !does(done, message.Send) || m.request.Name != message.ReadWritten {
-				t.Fatalf("%v: %v", m.State(), done)
+			if m.State != standing.Joining || !does(done, message.Send) || m.Request.Name != message.ReadWritten {
+				t.Fatalf("%v: %v", m.State, done)
 			}
 			told(&m, read.Answer)
-			if left := m.State() >= Leaving; left != read.left {
-				t.Errorf("%+v, %+v: %v", entry, read, m.State())
+			if left := m.State >= standing.Leaving; left != read.left {
+				t.Errorf("%+v, %+v: %v", entry, read, m.State)
 			}
 		}
 	}
@@ -162,20 +163,20 @@ func TestGrantedInAPause(t *testing.T) {
 	own := message.KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}
 	for name, in := range map[string]struct {
 		message.Input
-		end State
+		end standing.State
 	}{
-		"granted": {message.Event{Of: message.OnPlace, KV: own}, Held},
-		"deleted": {message.Observation{Rev: 20}, Leaving},
+		"granted": {message.Event{Of: message.OnPlace, KV: own}, standing.Held},
+		"deleted": {message.Observation{Rev: 20}, standing.Leaving},
 	} {
 		m := waiter(true)
 		m.Position().Ahead.Link = message.Link{Place: "/k/0"}
 		told(m, message.Event{Of: message.OnAhead, KV: message.KV{Create: 5, Mod: 5}}, message.Event{Of: message.OnAhead, Deleted: true})
 		for range 40 { // the history tells of places that are gone
-			if m.paused || m.State() != Looking && m.State() != Claiming {
+			if m.Paused || m.State != standing.Looking && m.State != standing.Claiming {
 				break
 			}
 			a := message.Answer{Outcome: message.Applied}
-			switch m.request.Name {
+			switch m.Request.Name {
 			case message.ReadHistory:
 				a.Keys.Lock = message.KV{Create: 5, Mod: 5}
 				a.Tail, a.Ahead = message.KV{Create: 3, Mod: 3}, message.Ahead{Key: "/k/0", Create: 3, Link: message.Link{Place: "/k/0"}}
@@ -184,11 +185,11 @@ func TestGrantedInAPause(t *testing.T) {
 			}
 			told(m, a)
 		}
-		if !m.paused {
-			t.Fatalf("%s: it does not pause: %v, %v", name, m.State(), m.request)
+		if !m.Paused {
+			t.Fatalf("%s: it does not pause: %v, %v", name, m.State, m.Request)
 		}
-		if told(m, in.Input); m.State() != in.end {
-			t.Errorf("%s: %v", name, m.State())
+		if told(m, in.Input); m.State != in.end {
+			t.Errorf("%s: %v", name, m.State)
 		}
 	}
 }
@@ -210,11 +211,11 @@ func TestGivesUpInDoubt(t *testing.T) {
 		done = append(done, told(&m, message.Settled{})...)
 		removed := false
 		for range 10 {
-			if m.State() == Gone || len(done) == 0 {
+			if m.State == standing.Gone || len(done) == 0 {
 				break
 			}
 			a := message.Answer{Outcome: message.Applied}
-			switch r := m.request; {
+			switch r := m.Request; {
 			case r.Name == message.ReadState:
 				a.Keys = message.Keys{Lock: own, Place: place}
 			case r.Name == message.ReadWritten, r.Name == message.ReadTail && r.Place == "/k":
@@ -224,8 +225,8 @@ func TestGivesUpInDoubt(t *testing.T) {
 			}
 			done = told(&m, a)
 		}
-		if m.State() != Gone || !removed {
-			t.Errorf("%s: %v, removed %v", name, m.State(), removed)
+		if m.State != standing.Gone || !removed {
+			t.Errorf("%s: %v, removed %v", name, m.State, removed)
 		}
 	}
 }

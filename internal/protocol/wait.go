@@ -1,6 +1,9 @@
 package protocol
 
-import "github.com/etcdlock/etcdlock/internal/message"
+import (
+	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/standing"
+)
 
 // waiting is a machine that waits for its turn, or finds out whether it has come.
 type waiting struct{ *Machine }
@@ -9,48 +12,62 @@ type waiting struct{ *Machine }
 // anew. (A Mutex that locks again does so under the same key, behind us. Whoever took that for the
 // old one would wait for it, and it for us.)
 func (m waiting) waitFor(ahead message.Ahead) {
-	m.pos.Ahead, m.passing = ahead, false
-	if m.Try {
-		m.transition(Waiting)
-		m.send(message.Request{Name: message.ReadBusy})
+	m.Pos.Ahead, m.Passing = ahead, false
+	if ahead.Kind != m.Kind && ahead.Kind != message.Stranger && !m.AsksKind {
+		m.AsksKind = true
+		m.Transition(standing.Looking)
+		m.Send(message.Request{Name: message.ReadKind})
 		return
 	}
-	m.transition(Waiting)
-	m.unwatch(message.OnAhead)
-	m.watch(message.OnAhead, ahead.Key, 0)
-	if !m.waits {
-		m.waits = true
-		m.do(message.Effect{Do: message.TellWaiting})
+	if m.Try {
+		m.Transition(standing.Waiting)
+		m.Send(message.Request{Name: message.ReadBusy})
+		return
 	}
+	m.Transition(standing.Waiting)
+	m.Unwatch(message.OnAhead)
+	m.Watch(message.OnAhead, ahead.Key, 0)
+	m.tell()
 	m.reconsider()
+}
+
+// tell says once that the lock is waited for.
+func (m waiting) tell() {
+	if !m.Waits {
+		m.Waits = true
+		m.Do(message.Effect{Do: message.TellWaiting})
+	}
 }
 
 // reconsider decides what to do after something was told. While a request is under way that waits
 // for its answer.
 func (m waiting) reconsider() {
-	switch m.state {
-	case Joining, Waiting, Looking, Claiming:
+	switch m.State {
+	case standing.Joining, standing.Waiting, standing.Looking, standing.Claiming:
+	case standing.First:
+		first(m).reconsider()
+		return
 	default:
 		return
 	}
-	token, granted := m.pos.Granted()
-	if granted || m.pos.End != message.NotEnded {
-		m.unpause()
+	token, granted := m.Pos.Granted()
+	if granted || m.Pos.End != message.NotEnded {
+		m.Unpause()
 	}
-	if m.asked || m.pos.Create == 0 && !m.pos.Unsure {
+	if m.Asked || m.Pos.Create == 0 && !m.Pos.Unsure {
 		return
 	}
 	switch {
-	case m.cancelled:
-		leaving(m).giveUp(message.Cancelled)
+	case m.Cancelled:
+		m.leaving().GiveUp(message.Cancelled)
 	case granted:
 		holding(m).hold(token)
-	case m.pos.End != message.NotEnded:
-		leaving(m).giveUp(m.pos.End)
-	case m.state == Waiting:
+	case m.Pos.End != message.NotEnded:
+		m.leaving().GiveUp(m.Pos.End)
+	case m.State == standing.Waiting:
 		m.passedOver()
 	// An earlier try has created the place, and nothing is known of the others.
-	case m.state == Joining:
+	case m.State == standing.Joining:
 		m.look(message.Ahead{}, false)
 	}
 }
@@ -59,27 +76,27 @@ func (m waiting) reconsider() {
 // lock on may be on its way: the two are of one revision and of two watches. Whoever does not wait
 // for it claims in vain.
 func (m waiting) passedOver() {
-	switch ahead := m.pos.Ahead; {
+	switch ahead := m.Pos.Ahead; {
 	case !ahead.Gone:
 	case !ahead.Held, m.Shares: // nobody passes the lock to who shares it
 		m.follow(ahead)
-	case !m.passing:
-		m.passing = true
-		m.do(message.Effect{Do: message.Timer, Delay: message.InPassing})
+	case !m.Passing:
+		m.Passing = true
+		m.Do(message.Effect{Do: message.Timer, Delay: message.InPassing})
 	}
 }
 
 // elapsed says that the time of a Timer is over.
 func (m *Machine) elapsed() {
 	switch {
-	case m.state == Waiting && m.passing && !m.asked:
-		waiting{m}.follow(m.pos.Ahead)
-	case m.state == Looking && m.paused:
-		m.unpause()
+	case m.State == standing.Waiting && m.Passing && !m.Asked:
+		waiting{m}.follow(m.Pos.Ahead)
+	case m.State == standing.Looking && m.Paused:
+		m.Unpause()
 		waiting{m}.lookFar()
-	case m.state == Leaving && m.paused:
-		m.unpause()
-		leaving{m}.read()
+	case m.State == standing.Leaving && m.Paused:
+		m.Unpause()
+		m.leaving().Read()
 	default: // what it was for is over
 	}
 }
@@ -87,11 +104,11 @@ func (m *Machine) elapsed() {
 // follow goes on behind a predecessor that is gone. If somebody left at its place, perhaps with
 // many others, the history of the tail tells who stood before it. If not, it may be our turn.
 func (m waiting) follow(gone message.Ahead) {
-	m.unwatch(message.OnAhead)
-	m.search.Crowd = false
+	m.Unwatch(message.OnAhead)
+	m.Search.Crowd = false
 	if gone.Left() {
-		m.transition(Looking)
-		m.search.Gone = gone
+		m.Transition(standing.Looking)
+		m.Search.Gone = gone
 		m.goBack()
 		return
 	}
@@ -100,8 +117,8 @@ func (m waiting) follow(gone message.Ahead) {
 
 // goBack asks the history who stood before the place that is gone.
 func (m waiting) goBack() {
-	if r, ok := m.search.Back(m.search.Gone); ok {
-		m.send(r)
+	if r, ok := m.Search.Back(m.Search.Gone); ok {
+		m.Send(r)
 		return
 	}
 	m.backInVain()
@@ -109,21 +126,21 @@ func (m waiting) goBack() {
 
 // backInVain ends the search in the history.
 func (m waiting) backInVain() {
-	if m.pos.Ahead.Key == "" { // the line was read, and is long
+	if m.Pos.Ahead.Key == "" { // the line was read, and is long
 		m.readFar()
 		return
 	}
-	m.claimBehind(m.search.Gone)
+	m.claimBehind(m.Search.Gone)
 }
 
 // lookedBack takes the answer to a read of the history.
 func (m waiting) lookedBack(a message.Answer) {
-	found, r, ok := m.search.Next(a, m.pos.Create)
+	found, r, ok := m.Search.Next(a, m.Pos.Create, m.Kind)
 	switch {
 	case found.Key != "":
 		m.waitFor(found)
 	case ok:
-		m.send(r)
+		m.Send(r)
 	default:
 		m.backInVain()
 	}
@@ -133,15 +150,15 @@ func (m waiting) lookedBack(a message.Answer) {
 // known. The place directly behind a holder is next if no stranger is in line, and nobody who would
 // share the lock: it need not have etcd go through the line. Whoever would share the lock reads it.
 func (m waiting) claimBehind(gone message.Ahead) {
-	m.search.Gone = gone
+	m.Search.Gone = gone
 	switch {
 	case gone.Held:
-		m.transition(Claiming)
+		m.Transition(standing.Claiming)
 		m.claim(message.ClaimBehindHolder)
-	case m.Shares:
-		m.look(gone, m.search.Crowd)
+	case m.Shares, m.Kind > message.Plain:
+		m.look(gone, m.Search.Crowd)
 	default:
-		m.transition(Claiming)
+		m.Transition(standing.Claiming)
 		m.claim(message.Claim)
 	}
 }
@@ -150,7 +167,7 @@ func (m waiting) claimBehind(gone message.Ahead) {
 // was created, so after one of them was applied the others are refused, and the answer shows that
 // the lock is ours.
 func (m waiting) claim(name message.Name) {
-	m.send(message.Request{Name: name, Rev: m.pos.Create})
+	m.Send(message.Request{Name: name, Rev: m.Pos.Create})
 }
 
 // claimed takes the answer to a claim.
@@ -160,31 +177,31 @@ func (m waiting) claimed(a message.Answer) {
 		return
 	}
 	if a.Outcome != message.Refused {
-		leaving(m).giveUp(m.endOf(a))
+		m.leaving().GiveUp(m.EndOf(a))
 		return
 	}
-	m.pos.Observe(a.Keys)
+	m.Pos.Observe(a.Keys)
 	m.reconsider()
-	if m.state != Claiming || m.asked {
+	if m.State != standing.Claiming || m.Asked {
 		return
 	}
 	switch {
-	case m.request.Name == message.ClaimBehindHolder && !a.Keys.Lock.Exists() && !m.Shares:
+	case m.Request.Name == message.ClaimBehindHolder && !a.Keys.Lock.Exists() && !m.Shares && m.Kind == message.Plain:
 		m.claim(message.Claim)
-	case m.request.Name == message.ClaimOldest:
-		m.look(message.Ahead{}, m.search.Crowd)
+	case m.Request.Name == message.ClaimOldest:
+		m.look(message.Ahead{}, m.Search.Crowd)
 	default:
-		m.look(m.search.Gone, m.search.Crowd)
+		m.look(m.Search.Gone, m.Search.Crowd)
 	}
 }
 
 // look reads the line for what stands before the place: the newest older place, else K, else
 // nothing. Gone is known to be gone.
 func (m waiting) look(gone message.Ahead, crowd bool) {
-	m.transition(Looking)
-	m.search.Gone, m.search.Crowd = gone, crowd
-	m.pos.Ahead = message.Ahead{}
-	m.send(message.Request{Name: message.ReadLine, Rev: m.pos.Create})
+	m.Transition(standing.Looking)
+	m.Search.Gone, m.Search.Crowd = gone, crowd
+	m.Pos.Ahead = message.Ahead{}
+	m.Send(message.Request{Name: message.ReadLine, Rev: m.Pos.Create})
 }
 
 // lookedAtLine takes the answer to a read of the line. In a long one the search begins behind what
@@ -193,7 +210,7 @@ func (m waiting) lookedAtLine(a message.Answer) {
 	switch {
 	case a.Whole:
 		m.found(a.Ahead)
-	case m.search.Crowd || m.search.Gone.Held:
+	case m.Search.Crowd || m.Search.Gone.Held:
 		m.readFar()
 	default:
 		m.goBack()
@@ -202,16 +219,16 @@ func (m waiting) lookedAtLine(a message.Answer) {
 
 // readFar has etcd look for the newest older place in a long line, which costs it much.
 func (m waiting) readFar() {
-	if m.search.Crowd {
-		m.paused, m.asked = true, true
-		m.do(message.Effect{Do: message.Timer, Delay: message.Spread})
+	if m.Search.Crowd {
+		m.Paused, m.Asked = true, true
+		m.Do(message.Effect{Do: message.Timer, Delay: message.Spread})
 		return
 	}
 	m.lookFar()
 }
 
 func (m waiting) lookFar() {
-	m.send(message.Request{Name: message.ReadFar, Rev: m.pos.Create})
+	m.Send(message.Request{Name: message.ReadFar, Rev: m.Pos.Create})
 }
 
 // found goes on with what stands before the place, if anything does. If nothing does, nothing older
@@ -221,33 +238,37 @@ func (m waiting) found(ahead message.Ahead) {
 		m.waitFor(ahead)
 		return
 	}
-	m.transition(Claiming)
+	m.Transition(standing.Claiming)
 	m.claim(message.ClaimOldest)
 }
 
 func (m waiting) waitAnswer(a message.Answer) {
-	switch m.request.Name {
+	switch m.Request.Name {
 	case message.ClaimBehindHolder, message.Claim, message.ClaimOldest:
 		m.claimed(a)
 		return
-	case message.ReadHistory, message.ReadLine, message.ReadFar:
-		if m.reconsider(); m.state != Looking || m.asked {
+	case message.ReadHistory, message.ReadLine, message.ReadFar, message.ReadKind:
+		if m.reconsider(); m.State != standing.Looking || m.Asked {
 			return
 		}
 	}
 	switch forgotten := a.Outcome == message.Rejected || a.Outcome == message.Denied; {
-	case m.request.Name == message.ReadHistory && forgotten:
-		m.search.Crowd = true
+	case m.Request.Name == message.ReadHistory && forgotten:
+		m.Search.Crowd = true
 		m.backInVain()
 	case a.Outcome != message.Applied:
 		joining(m).readFailed(a)
-	case m.request.Name == message.ReadBusy:
-		leaving(m).giveUp(message.Busy)
-	case m.request.Name == message.ReadHistory:
+	case m.Request.Name == message.ReadBusy:
+		m.leaving().GiveUp(message.Busy)
+	case m.Request.Name == message.ReadKind && m.IsOther(a.Kind):
+		m.leaving().GiveUp(message.OtherKind)
+	case m.Request.Name == message.ReadKind:
+		m.waitFor(m.Pos.Ahead)
+	case m.Request.Name == message.ReadHistory:
 		m.lookedBack(a)
-	case m.request.Name == message.ReadLine:
+	case m.Request.Name == message.ReadLine:
 		m.lookedAtLine(a)
-	case m.request.Name == message.ReadFar:
+	case m.Request.Name == message.ReadFar:
 		m.found(a.Ahead)
 	}
 }

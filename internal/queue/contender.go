@@ -10,11 +10,13 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/etcdlock/etcdlock/internal/asking"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -34,6 +36,7 @@ type Options struct {
 	Log       *slog.Logger
 	OnRenew   func() // or nil
 	Try, Lone bool
+	Slot      int  // to begin with, of a semaphore
 	Removes   bool // what is at the place, as no contender stands there
 }
 
@@ -46,11 +49,12 @@ type Contender struct{ member }
 func New(o Options, user User) *Contender {
 	config := translate.Config(o.Place)
 	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared() || o.Removes
+	config.Slot = o.Slot
 	c := &Contender{}
 	d := &c.member.driver
 	d.Options, d.user, d.self = o, user, c
 	d.m, d.wake = protocol.New(config), make(chan struct{}, 1)
-	d.sender.Place, d.sender.Lease, d.sender.Log, d.sender.Settled = o.Place, o.Lease, o.Log, d.settled
+	d.sender.Place, d.sender.Lease, d.sender.Log, d.sender.Settled = &d.Place, o.Lease, o.Log, d.settled
 	return c
 }
 
@@ -77,12 +81,12 @@ func (c *Contender) beginAcquire() {
 }
 
 // isDecided reports whether the lock was acquired, or will not be. It is called with mu locked.
-func (c *Contender) isDecided() bool { return c.m.Token() != 0 || c.end != message.NotEnded }
+func (c *Contender) isDecided() bool { return c.m.Token != 0 || c.end != message.NotEnded }
 
 // acquired returns what came of an Acquire.
 func (c *Contender) acquired(ctx context.Context) error {
 	c.mu.Lock()
-	token, end, err := c.m.Token(), c.end, c.endErr
+	token, end, err := c.m.Token, c.end, c.endErr
 	c.mu.Unlock()
 	switch {
 	case end != message.NotEnded:
@@ -130,8 +134,17 @@ func (c *Contender) confirm(ctx context.Context) error {
 // Token returns the fencing token, 0 before there is one.
 func (c *Contender) Token() int64 { return c.token.Load() }
 
-// Busy returns what was found there, after an Acquire that ended with protocol.Busy.
-func (c *Contender) Busy() asking.Line { return c.sender.Busy() }
+// Busy returns what was found there, after an Acquire that ended with message.Busy, and Oldest the
+// oldest key in line, after one that ended with message.OtherKind.
+func (c *Contender) Busy() wire.Busy          { return c.sender.Busy() }
+func (c *Contender) Oldest() *mvccpb.KeyValue { return c.sender.Oldest() }
+
+// Seat returns which slot of a semaphore is held: 1 is slot 0, and 0 is none.
+func (c *Contender) Seat() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.m.Seat
+}
 
 // Created returns the revision that created the place, 0 if that is not known.
 func (c *Contender) Created() int64 {
@@ -200,7 +213,7 @@ func (c *Contender) endRelease(ctx context.Context) Released {
 // on in the background.
 func (c *Contender) Leave(ctx context.Context) {
 	c.step(message.Cancel{})
-	c.drive(ctx, message.Release{}, func() bool { return c.gone || c.m.State() == protocol.Unconfirmed })
+	c.drive(ctx, message.Release{}, func() bool { return c.gone || c.m.State == standing.Unconfirmed })
 	c.Lease.Remove(c)
 }
 
@@ -214,7 +227,7 @@ func (c *Contender) Abandon() {
 
 // Compare reads K and the place, and returns how the lock was lost, if it was.
 func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
-	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.StateRead(wire.StateOps(c.Place.Lock, c.Place.Key, "")))
+	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.StateRead(wire.StateOps(c.Place.At(c.Seat()).LockKey(), c.Place.Key, "")))
 	switch {
 	case errors.Is(err, lease.ErrHistoryLost):
 		return message.HistoryLost, nil
@@ -223,7 +236,7 @@ func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.m.Position().Compare(translate.KeysOf(resp, 0), c.m.Token()), nil
+	return c.m.Position().Compare(translate.KeysOf(resp, 0), c.m.Token), nil
 }
 
 // IsOverwritten reports whether somebody else may have written the place, or made another of its

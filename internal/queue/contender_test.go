@@ -15,7 +15,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -46,7 +47,7 @@ func newContender(t *testing.T, client *clientv3.Client, lock string) *Contender
 		Key:    wire.LinkedPlace(lock, ls.ID(), 1),
 		Lease:  ls.ID(),
 		ID:     "me",
-		Record: wire.Self("me").Marshal(),
+		Record: record.Self("me").Marshal(),
 		Linked: true,
 	}
 	return New(Options{Place: place, Lease: ls, Timing: timing, Log: log}, nobody{})
@@ -91,7 +92,7 @@ func TestDeniedAfterARefusedToken(t *testing.T) {
 	got := make(chan error, 1)
 	go func() { got <- c.Acquire(etcdtest.Context(t), nil) }()
 	etcdtest.Await(t, "it to wait", func(context.Context) error {
-		if state := c.state(); state != protocol.Waiting {
+		if state := c.state(); state != standing.Waiting {
 			return fmt.Errorf("%v", state)
 		}
 		return nil
@@ -123,7 +124,7 @@ func TestReadableInTime(t *testing.T) {
 		return nil
 	})
 	etcdtest.Await(t, "the state to be read", func(context.Context) error {
-		if state := c.state(); state != protocol.Held {
+		if state := c.state(); state != standing.Held {
 			t.Fatalf("it is %v", state)
 		}
 		if c.IsUnreadable() {

@@ -17,6 +17,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -40,7 +41,7 @@ type driver struct {
 	unclear bool             // it was sent with others, which may have been applied
 	sending bool             // somebody sends the one before it, or is about to send this one
 	callers int              // who send what there is to be sent
-	watches [4]*watch.Watch
+	watches [message.Watchers]*watch.Watch
 	timer   *time.Timer
 	pause   time.Duration // before the last retry
 	warned  bool          // that there are retries
@@ -128,14 +129,18 @@ func (d *driver) do(e *message.Effect) {
 	case message.Send:
 		d.next = &e.Request
 	case message.Watch:
-		key := e.Key
+		key, end := e.Key, ""
 		switch e.Of {
+		case message.OnLock:
+			key = d.Place.At(d.m.Seat).LockKey()
+		case message.OnSlots:
+			key, end = wire.SlotsRange(d.Place.Lock, d.Place.Mode.Slots())
 		case message.OnTail:
 			key = wire.Tail(d.Place.Lock)
 		case message.OnAhead:
 			d.say(slog.LevelDebug, "waiting", "key", d.Place.Lock, "behind", key)
 		}
-		d.watches[e.Of] = d.Lease.Watch(key, e.From, d.self)
+		d.watches[e.Of] = d.Lease.Watch(key, end, e.From, d.self)
 	case message.Unwatch:
 		d.Lease.Cancel(d.watches[e.Of])
 		d.watches[e.Of] = nil
@@ -260,7 +265,7 @@ func (d *driver) sent() {
 
 // unsendLocked gives up a request of a waiter that was not sent yet.
 func (d *driver) unsendLocked() {
-	if d.m.State() >= protocol.Held || d.sending || d.next == nil {
+	if d.m.State >= standing.Held || d.sending || d.next == nil {
 		return
 	}
 	joins := d.next.Joins()

@@ -21,6 +21,7 @@ func (e *EndError) Error() string {
 	why := map[message.End]string{
 		message.Cancelled:   "the wait was given up",
 		message.Busy:        "somebody else is there",
+		message.OtherKind:   "the line is of another kind",
 		message.Uncertain:   ErrStartOver.Error() + ": outcome unknown",
 		message.Deleted:     ErrStartOver.Error() + ": deleted from outside",
 		message.Overwritten: ErrStartOver.Error() + ": overwritten from outside",
@@ -49,7 +50,12 @@ func (e *EndError) Unwrap() []error {
 }
 
 // IsBusy reports whether an error of Acquire says that somebody else is there.
-func IsBusy(err error) bool {
+func IsBusy(err error) bool { return ended(err, message.Busy) }
+
+// IsOtherKind reports whether an error of Acquire says that the line is of another kind.
+func IsOtherKind(err error) bool { return ended(err, message.OtherKind) }
+
+func ended(err error, with message.End) bool {
 	var end *EndError
-	return errors.As(err, &end) && end.End == message.Busy
+	return errors.As(err, &end) && end.End == with
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -29,7 +29,7 @@ func (m *member) Slot() *lease.Slot { return &m.slot }
 
 // StartWatches has the contender looked after: it has lasted for long enough.
 func (m *member) StartWatches() {
-	if m.state() < protocol.Leaving {
+	if m.state() < standing.Leaving {
 		m.step(message.Lasting{})
 		m.Lease.Maintain()
 	}
@@ -40,17 +40,17 @@ func (m *member) StartWatches() {
 func (m *member) StateRead() (ops []*pb.RequestOp, apply func(resp *pb.TxnResponse, n int)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.m.Created() <= 0 || m.m.State() >= protocol.Leaving {
+	if m.m.Created() <= 0 || m.m.State >= standing.Leaving {
 		return nil, nil
 	}
-	ahead := m.m.Ahead()
+	ahead, seat := m.m.Ahead(), m.m.Seat
 	// Who stands there now may have left, and be seen there all the same.
 	stands := m.Lease.Places.Stands(ahead)
-	return wire.StateOps(m.Place.Lock, m.Place.Key, ahead), func(resp *pb.TxnResponse, n int) {
+	return wire.StateOps(m.Place.At(seat).LockKey(), m.Place.Key, ahead), func(resp *pb.TxnResponse, n int) {
 		m.sight.end.Store(0)
-		o := translate.Observation(resp, n, ahead)
+		o := translate.Observation(resp, n, seat, ahead)
 		m.step(o)
-		if ahead != "" && !stands {
+		if !stands {
 			doubt(m.Options, ahead, o.Ahead)
 		}
 	}
@@ -63,7 +63,7 @@ func (m *member) OnRenewed() {
 	}
 	m.renewed.Store(true)
 	m.step(message.Renewed{})
-	if m.OnRenew != nil && m.state() == protocol.Held {
+	if m.OnRenew != nil && m.state() == standing.Held {
 		m.Lease.Notices.Post(m.OnRenew)
 	}
 }
@@ -77,7 +77,7 @@ func (m *member) OnGrace() {
 
 // OnExpired is told that validity has ended, and reports whether the lock was held.
 func (m *member) OnExpired() bool {
-	if !m.confirmed.Load() || m.state() >= protocol.Leaving {
+	if !m.confirmed.Load() || m.state() >= standing.Leaving {
 		return false
 	}
 	m.step(message.ValidityOver{})
@@ -117,8 +117,8 @@ func (m *member) OnEvents(w *watch.Watch, events []*mvccpb.Event, h *pb.Response
 	}
 }
 
-func (m *member) state() protocol.State {
+func (m *member) state() standing.State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.m.State()
+	return m.m.State
 }

@@ -28,13 +28,15 @@ func doubt(o Options, ahead string, kv message.KV) bool {
 // and does not know whether it has joined.
 func remove(o Options, p wire.Place) {
 	c := New(Options{Place: p, Lease: o.Lease, Timing: o.Timing, Log: o.Log, Lone: true, Removes: true}, nil)
-	c.begin(message.Acquire{})
-	c.mu.Lock()
-	c.callers--
-	c.unsendLocked()
-	c.mu.Unlock()
-	c.stepped()
+	c.drive(givenUp, message.Acquire{}, func() bool { return false })
 }
+
+// givenUp is the context of who has given up.
+var givenUp = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // tellRemoved tells of a place that was there.
 func tellRemoved(d *driver, r message.Request, a message.Answer) {

@@ -47,9 +47,10 @@ type stream struct {
 	progressed chan struct{} // closed when progress is
 }
 
-// A Watch is one key that is watched. All but since is set before it begins.
+// A Watch is one key that is watched, or a range of keys. All but since is set before it begins.
 type Watch struct {
 	key   string
+	end   string // of the range; "" if it is one key
 	owner Owner
 	from  int64 // the first revision that is to be told of; 0: from now
 	id    int64
@@ -105,10 +106,10 @@ func All(client *clientv3.Client) (all []*Watch, created int) {
 	return all, created
 }
 
-// Key begins to watch a key from a revision on, or from now if that is 0. It does not block: the
-// owner is told when etcd has created the watch. If that takes longer than createTimeout, the
-// stream is opened anew.
-func Key(client *clientv3.Client, key string, from int64, owner Owner, createTimeout time.Duration) *Watch {
+// Key begins to watch a key, or with an end all keys from it up to that, from a revision on, or
+// from now if that is 0. It does not block: the owner is told when etcd has created the watch. If
+// that takes longer than createTimeout, the stream is opened anew.
+func Key(client *clientv3.Client, key, end string, from int64, owner Owner, createTimeout time.Duration) *Watch {
 	streams.Lock()
 	defer streams.Unlock()
 	s := streams.Of[client]
@@ -132,7 +133,7 @@ func Key(client *clientv3.Client, key string, from int64, owner Owner, createTim
 	}
 	s.createTimeout = min(s.createTimeout, createTimeout)
 	s.last++
-	w := &Watch{key: key, from: from, owner: owner, id: s.last}
+	w := &Watch{key: key, end: end, from: from, owner: owner, id: s.last}
 	s.watches[w.id] = w
 	s.create(w)
 	return w
@@ -210,7 +211,7 @@ func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) 
 func (s *stream) create(w *Watch) {
 	s.created = append(s.created, w.id)
 	s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte(w.key), StartRevision: w.from, WatchId: w.id,
+		Key: []byte(w.key), RangeEnd: []byte(w.end), StartRevision: w.from, WatchId: w.id,
 	}}})
 	if s.silence == nil {
 		s.silence = time.AfterFunc(s.createTimeout, func() {

@@ -11,6 +11,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 const (
@@ -24,6 +27,15 @@ const (
 	// sharing begins the names of the places of those who share the lock. It is greater than any
 	// hex digit, so they come after all others.
 	sharing = linked + "s"
+
+	// sized begins the names of all that there is of a semaphore, before the number of its slots.
+	// It is less than linked, so all of it comes where strangers' keys do for whoever wants the
+	// lock alone, or shares it.
+	sized = "="
+
+	// Behind the number of slots come a slot's own number, or the name of a place in line. What is
+	// of a semaphore of another size has a digit there, and all digits are greater.
+	slotMark, placeMark = "#", "."
 )
 
 // Tail returns the key that names the newest linked place in line for a lock. It is not below K/,
@@ -71,6 +83,62 @@ func IsShared(lock string, place *mvccpb.KeyValue) bool {
 	return strings.HasPrefix(string(place.Key), Prefix(lock)+sharing)
 }
 
+// ModeOf returns how who stands at a place wants the lock, or has it.
+func ModeOf(lock string, place *mvccpb.KeyValue) mode.Mode {
+	if IsShared(lock, place) {
+		return mode.Shared
+	}
+	slots, _ := SlotsOf(lock, string(place.Key))
+	return mode.Mode(slots)
+}
+
+// SlotPlace returns the key of the n-th place that a lease takes in line for one of some slots.
+func SlotPlace(lock string, slots int, lease clientv3.LeaseID, n int64) string {
+	return semaphore(lock, slots) + placeMark + name(lease, n)
+}
+
+// Slot returns the key of one of a number of slots, from 0 on.
+func Slot(lock string, slots, i int) string {
+	return semaphore(lock, slots) + slotMark + strconv.Itoa(i)
+}
+
+func semaphore(lock string, slots int) string {
+	return Prefix(lock) + sized + strconv.Itoa(slots)
+}
+
+// SlotsRange returns the range of keys that has all slots of a semaphore, and nothing else.
+func SlotsRange(lock string, slots int) (from, to string) {
+	from = semaphore(lock, slots) + slotMark
+	return from, clientv3.GetPrefixRangeEnd(from)
+}
+
+// SlotPlaces returns the same of all places in line for a semaphore.
+func SlotPlaces(lock string, slots int) (from, to string) {
+	from = semaphore(lock, slots) + placeMark
+	return from, clientv3.GetPrefixRangeEnd(from)
+}
+
+// SemaphoresRange returns the same of all that there is of semaphores, of all sizes.
+func SemaphoresRange(lock string) (from, to string) {
+	from = Prefix(lock) + sized
+	return from, clientv3.GetPrefixRangeEnd(from)
+}
+
+// SlotsOf returns of how many slots the semaphore is that a key below K/ belongs to, as a place or
+// as a slot, with what follows that number in the name. Slots is 0 if it belongs to none.
+func SlotsOf(lock, key string) (slots int, rest string) {
+	name, ok := strings.CutPrefix(key, Prefix(lock)+sized)
+	end := strings.IndexAny(name, slotMark+placeMark)
+	if !ok || end < 0 {
+		return 0, ""
+	}
+	n, err := strconv.ParseUint(name[:end], 10, 31)
+	if err != nil || n == 0 || name[0] == '0' {
+		return 0, ""
+	}
+	return int(n), name[end:]
+}
+
 func name(lease clientv3.LeaseID, n int64) string {
 	return strconv.FormatInt(int64(lease), 16) + "-" + strconv.FormatInt(n, 10)
 }
@@ -83,8 +151,8 @@ func LinkedRange(lock string) (from, to string) {
 
 // IsPlace reports whether a key below K/ is a place in line for K: its name is the hex of its own
 // lease, as etcd's Mutex writes it, or has a number behind that, as UnlinkedPlace and, with more
-// before it, LinkedPlace and SharedPlace return it. All other keys belong to other locks: a/2024-10
-// is a lock.
+// before it, LinkedPlace, SharedPlace and SlotPlace return it. All other keys belong to other
+// locks: a/2024-10 is a lock.
 func IsPlace(lock string, kv *mvccpb.KeyValue) bool {
 	name, ok := strings.CutPrefix(string(kv.Key), Prefix(lock))
 	if !ok || kv.Lease == 0 {
@@ -93,6 +161,11 @@ func IsPlace(lock string, kv *mvccpb.KeyValue) bool {
 	name, ours := strings.CutPrefix(name, linked)
 	if ours {
 		name = strings.TrimPrefix(name, sharing[len(linked):])
+	}
+	if _, rest := SlotsOf(lock, string(kv.Key)); rest != "" {
+		if name, ours = strings.CutPrefix(rest, placeMark); !ours {
+			return false
+		}
 	}
 	rest, ok := strings.CutPrefix(name, strconv.FormatInt(kv.Lease, 16))
 	if !ok || rest == "" {
@@ -113,16 +186,16 @@ func PlaceOf(lock string, kv *mvccpb.KeyValue) (p Place, ok bool) {
 	if !IsPlace(lock, kv) || name == strconv.FormatInt(kv.Lease, 16) {
 		return p, false
 	}
-	record, _ := ParseRecord(kv.Value) // anybody may have put anything there
-	shares := IsShared(lock, kv)
+	entry, _ := record.Parse(kv.Value) // anybody may have put anything there
+	how := ModeOf(lock, kv)
 	return Place{
 		Lock:   lock,
 		Key:    string(kv.Key),
 		Lease:  clientv3.LeaseID(kv.Lease),
-		ID:     record.ID,
+		ID:     entry.ID,
 		Record: string(kv.Value),
-		Linked: strings.HasPrefix(name, linked) && !shares,
-		Shared: shares,
+		Linked: how.Slots() > 0 || how != mode.Shared && strings.HasPrefix(name, linked),
+		Mode:   how,
 	}, true
 }
 
@@ -139,7 +212,7 @@ func Places(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 }
 
 // placeName matches the name of everything for which IsPlace may be true.
-var placeName = regexp.MustCompile(`^(~s?)?-?[0-9a-f]+(-[0-9]+)?$`)
+var placeName = regexp.MustCompile(`^(~s?|=[0-9]+\.)?-?[0-9a-f]+(-[0-9]+)?$`)
 
 // NamedAsPlaces returns the keys below K/ that have the name of a place, newest first. Only their
 // lease shows whether they are places, and etcd 3.7 does not tell leases with names alone.
@@ -167,7 +240,8 @@ const linkVersion = "1"
 
 // Marshal returns the link as the tail's value: the version, the name of the place, and the id.
 func (l Link) Marshal(lock string) string {
-	return linkVersion + " " + strings.TrimPrefix(l.Place, Prefix(lock)+linked) + " " + l.ID
+	name := strings.TrimPrefix(l.Place, Prefix(lock))
+	return linkVersion + " " + strings.TrimPrefix(name, linked) + " " + l.ID
 }
 
 // ParseLink reads the value of a lock's tail. It is not ok if the value is of another version, or
@@ -175,11 +249,15 @@ func (l Link) Marshal(lock string) string {
 func ParseLink(lock, value string) (Link, bool) {
 	version, rest, _ := strings.Cut(value, " ")
 	name, id, ok := strings.Cut(rest, " ")
-	hex, n, numbered := strings.Cut(name, "-")
+	key, place := Prefix(lock)+linked+name, name
+	if _, of := SlotsOf(lock, Prefix(lock)+name); of != "" {
+		key, place = Prefix(lock)+name, strings.TrimPrefix(of, placeMark)
+	}
+	hex, n, numbered := strings.Cut(place, "-")
 	lease, err := strconv.ParseInt(hex, 16, 64)
 	_, bad := strconv.ParseUint(n, 10, 64)
 	if version != linkVersion || !ok || !numbered || err != nil || bad != nil {
 		return Link{}, false
 	}
-	return Link{Place: Prefix(lock) + linked + name, Lease: clientv3.LeaseID(lease), ID: id}, true
+	return Link{Place: key, Lease: clientv3.LeaseID(lease), ID: id}, true
 }

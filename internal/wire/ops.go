@@ -6,6 +6,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // What transactions are made of. They are sent as they are: with the client's own types an
@@ -54,18 +56,18 @@ func newestOf(r *pb.RangeRequest, than int64) *operation {
 	return ranged(r)
 }
 
+// oldestOf gets the oldest of the keys in a range.
+func oldestOf(r *pb.RangeRequest) *operation {
+	r.Limit = 1
+	r.SortOrder, r.SortTarget = pb.RangeRequest_ASCEND, pb.RangeRequest_CREATE
+	return ranged(r)
+}
+
 // namesBelow gets the names of all keys below a lock's K/ that are older than a revision. Etcd 3.7
 // does not tell their leases with them.
 func namesBelow(lock string, than int64) *operation {
 	r := below(lock)
 	r.MaxCreateRevision, r.KeysOnly = than-1, true
-	return ranged(r)
-}
-
-// writtenBelow gets the names of the keys below a lock's K/ that were last written in a revision.
-func writtenBelow(lock string, in int64) *operation {
-	r := below(lock)
-	r.MinModRevision, r.MaxModRevision, r.KeysOnly = in, in, true
 	return ranged(r)
 }
 
@@ -86,6 +88,15 @@ func unshared(lock string) *pb.RangeRequest { return between(Prefix(lock), Prefi
 func shared(lock string) *pb.RangeRequest {
 	from := Prefix(lock) + sharing
 	return between(from, clientv3.GetPrefixRangeEnd(from))
+}
+
+// slotted are all keys of semaphores below a lock's K/, of all sizes.
+func slotted(lock string) *pb.RangeRequest { return between(SemaphoresRange(lock)) }
+
+// ownSlots are all keys of a semaphore, and others the keys below a lock's K/ that are not.
+func ownSlots(lock string, slots int) (own *pb.RangeRequest, others []*pb.RangeRequest) {
+	from, to := semaphore(lock, slots)+slotMark, clientv3.GetPrefixRangeEnd(semaphore(lock, slots)+placeMark)
+	return between(from, to), []*pb.RangeRequest{between(Prefix(lock), from), between(to, clientv3.GetPrefixRangeEnd(Prefix(lock)))}
 }
 
 func between(from, to string) *pb.RangeRequest {
@@ -126,11 +137,12 @@ func modIs(key string, revision int64) *comparison {
 	return &comparison{Key: []byte(key), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
 }
 
-// createdBetween compares true if a key was created after one revision and before another.
-func createdBetween(key string, after, before int64) []*comparison {
-	a, b := createIs(key, after), createIs(key, before)
-	a.Result, b.Result = pb.Compare_GREATER, pb.Compare_LESS
-	return []*comparison{a, b}
+// waitsSince compares true if a place is there, was created before a revision, and has no slot. Of
+// a key that is absent no comparison of values is true.
+func waitsSince(place string, before int64) []*comparison {
+	isOlder, hasNoSlot := createIs(place, before), valueIs(place, record.LastSeat)
+	isOlder.Result, hasNoSlot.Result = pb.Compare_LESS, pb.Compare_GREATER
+	return []*comparison{isOlder, hasNoSlot}
 }
 
 func valueIs(key, value string) *comparison {
@@ -182,9 +194,10 @@ func noneCreatedBefore(r *pb.RangeRequest, revision int64) *comparison {
 // maxRevision is newer than all revisions.
 const maxRevision = math.MaxInt64
 
-// Got returns the key that the i-th operation of a transaction got, nil if it is absent.
+// Got returns the key that the i-th operation of a transaction got, nil if it is absent, or if the
+// operation gets none.
 func Got(resp *pb.TxnResponse, i int) *mvccpb.KeyValue {
-	if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+	if kvs := resp.Responses[i].GetResponseRange().GetKvs(); len(kvs) > 0 {
 		return kvs[0]
 	}
 	return nil

@@ -22,8 +22,42 @@ func StateOps(lock, place, ahead string) []*pb.RequestOp {
 // StateRead reads the states of several contenders in one revision.
 func StateRead(ops []*pb.RequestOp) *pb.TxnRequest { return read(ops...) }
 
-// BusyRead reads K, and counts the keys below it.
-func BusyRead(lock string) *pb.TxnRequest { return read(get(lock), existBelow(lock)) }
+// BusyRead reads K, counts the keys below it, and reads whether one of them is in a line of another
+// kind than the place's, or a stranger's. Of a semaphore it gets the slots that are held.
+func BusyRead(p Place) *pb.TxnRequest {
+	ops := []*operation{get(p.Lock), existBelow(p.Lock)}
+	others := []*pb.RangeRequest{slotted(p.Lock)}
+	if p.Mode.Slots() > 0 {
+		_, others = ownSlots(p.Lock, p.Mode.Slots())
+		ops = append(ops, p.slotsTaken())
+	}
+	for _, r := range others {
+		r.Limit, r.KeysOnly = 1, true
+		ops = append(ops, ranged(r))
+	}
+	return read(ops...)
+}
+
+// Busy is what a BusyRead has found.
+type Busy struct {
+	Lock   *mvccpb.KeyValue // nil if it is absent
+	Below  int              // keys
+	Taken  int              // slots
+	Others bool             // of another kind are there, or strangers
+}
+
+// BusyOf returns what a BusyRead has found.
+func BusyOf(p Place, resp *pb.TxnResponse) Busy {
+	b := Busy{Lock: Got(resp, 0), Below: int(CountOf(resp, 1))}
+	first := 2
+	if p.Mode.Slots() > 0 {
+		b.Taken, first = len(KeysOf(resp, 2)), 3
+	}
+	for i := first; i < len(resp.Responses); i++ {
+		b.Others = b.Others || Got(resp, i) != nil
+	}
+	return b
+}
 
 // KeyRead reads K, or any other key.
 func KeyRead(keys ...string) *pb.TxnRequest {
@@ -81,9 +115,13 @@ func NewestOfAllRead(lock string) *pb.TxnRequest { return read(newestOf(below(lo
 // NamesRead reads the names of all keys below K/ that are older than a revision.
 func NamesRead(lock string, than int64) *pb.TxnRequest { return read(namesBelow(lock, than)) }
 
-// WrittenRead reads K, and the names of the keys below K/ that were last written in a revision.
-func WrittenRead(lock string, in int64) *pb.TxnRequest {
-	return read(get(lock), writtenBelow(lock, in))
+// WrittenRead reads K, or the slot that the place has, and the keys below K/ that were last written
+// in a revision; of a semaphore with their values, which tell who has a slot.
+func WrittenRead(p Place, in int64) *pb.TxnRequest {
+	r := below(p.Lock)
+	r.KeysOnly = p.Mode.Slots() == 0
+	r.MinModRevision, r.MaxModRevision = in, in
+	return read(get(p.LockKey()), ranged(r))
 }
 
 // HistoryRead reads K, a place, and the tail as it was before the revision that created the place.

@@ -5,6 +5,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/mode"
 )
 
 // A Place is a contender's place in line as etcd knows it.
@@ -15,7 +17,8 @@ type Place struct {
 	ID     string // the value of K while the contender holds the lock
 	Record string // the value of the place
 	Linked bool   // the tail names the place
-	Shared bool   // it shares the lock
+	Mode   mode.Mode
+	Seat   int // the slot that it has, see At
 }
 
 // Tail returns the tail's value that names the place.
@@ -26,8 +29,9 @@ func (p Place) winning() []*operation { return []*operation{put(p.Lock, p.ID, p.
 
 func (p Place) put() *operation { return put(p.Key, p.Record, p.Lease) }
 
-// state reads K and the place. Every transaction that can be refused answers with it, see State.
-func (p Place) state() []*operation { return []*operation{get(p.Lock), get(p.Key)} }
+// state reads K, or the slot that the place has, and the place. Every transaction that can be
+// refused answers with it.
+func (p Place) state() []*operation { return []*operation{get(p.LockKey()), get(p.Key)} }
 
 // is compares true if the place was last written in a revision.
 func (p Place) is(revision int64) *comparison { return modIs(p.Key, revision) }
@@ -107,10 +111,19 @@ func Acquire(p Place) *pb.TxnRequest {
 	if p.Linked {
 		// The tail is there while somebody waits: then the line is not gone through.
 		cmps = slices.Insert(cmps, 1, createIs(Tail(p.Lock), 0))
-		els[1] = get(Tail(p.Lock))
-		els = append(els, put(Tail(p.Lock), p.Tail(), p.Lease))
+		els = p.joining()
 	}
 	return txn(cmps, p.winning(), []*operation{p.unlessThere(els)})
+}
+
+// joining puts a linked place in line, and reads what was there before.
+func (p Place) joining() []*operation {
+	return append([]*operation{get(p.Lock), get(Tail(p.Lock))}, p.linking()...)
+}
+
+// linking puts a linked place in line.
+func (p Place) linking() []*operation {
+	return []*operation{p.put(), put(Tail(p.Lock), p.Tail(), p.Lease)}
 }
 
 // unlessThere does something if the place is absent, and reads its state otherwise: a place that is
@@ -165,15 +178,18 @@ type Successor struct {
 // anybody who would share the lock: one between us would find nobody before it, and hold the lock
 // beside the successor.
 func Pass(p Place, token int64, next Successor) *pb.TxnRequest {
-	cmps := append([]*comparison{modIs(p.Lock, token), p.is(token), modIs(next.Place, next.Joined)}, onlyLinked(p.Lock)...)
-	cmps = append(cmps, nobodyShares(p.Lock))
+	others := p.onlyOwn()
+	if p.Mode.Slots() == 0 {
+		others = append(onlyLinked(p.Lock), nobodyShares(p.Lock))
+	}
+	cmps := append([]*comparison{modIs(p.Lock, token), p.is(token), modIs(next.Place, next.Joined)}, others...)
 	return txn(cmps, []*operation{put(p.Lock, next.ID, next.Lease), rewrite(next.Place), remove(p.Key)}, nil)
 }
 
 // Release gives the lock of the holder with a token back. Tail says that the tail may name it, here
 // as in the following.
 func Release(p Place, token int64, tail bool) *pb.TxnRequest {
-	return txn([]*comparison{modIs(p.Lock, token)}, append([]*operation{remove(p.Lock), remove(p.Key)}, p.dropTail(tail)...), nil)
+	return txn([]*comparison{modIs(p.LockKey(), token)}, append([]*operation{remove(p.LockKey()), remove(p.Key)}, p.dropTail(tail)...), nil)
 }
 
 // LeaveLost removes the place of a holder whose release was refused, and answers with the state.
@@ -182,12 +198,12 @@ func LeaveLost(p Place, tail bool) *pb.TxnRequest {
 }
 
 // Leave takes a place that waits, created in a revision, out of the line. If the tail names it, it
-// names the place before again, unless that place is empty or gone. Refused, it answers with the
-// state.
+// names the place before again, unless that place is empty, or gone, or has a slot. Refused, it
+// answers with the state.
 func Leave(p Place, created int64, tail bool, before Link) *pb.TxnRequest {
 	back := p.dropTail(tail)
 	if before.Place != "" {
-		back = []*operation{nested(p.isTail(), []*operation{nested(createdBetween(before.Place, 0, created),
+		back = []*operation{nested(p.isTail(), []*operation{nested(waitsSince(before.Place, created),
 			[]*operation{put(Tail(p.Lock), before.Marshal(p.Lock), before.Lease)},
 			[]*operation{remove(Tail(p.Lock))})}, nil)}
 	}

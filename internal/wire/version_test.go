@@ -3,14 +3,16 @@ package wire
 import (
 	"testing"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // TestFormsOfVersion1: what is in etcd keeps the form that docs/stability.md promises, byte for
 // byte. Other versions of this module run beside this one.
 func TestFormsOfVersion1(t *testing.T) {
 	link := Link{Place: LinkedPlace("/k", 0x1f, 2), Lease: 0x1f, ID: "host a"}
-	record := Record{
-		Version: version, ID: "host a", Host: "a", PID: 7, Boot: "b", PIDNS: "n", Start: 9, Command: "job",
+	entry := record.Record{
+		Version: 1, ID: "host a", Host: "a", PID: 7, Boot: "b", PIDNS: "n", Start: 9, Command: "job",
 		Since: time.Date(2026, 11, 27, 3, 0, 1, 0, time.UTC),
 	}
 	for form, want := range map[string]string{
@@ -20,7 +22,7 @@ func TestFormsOfVersion1(t *testing.T) {
 		link.Marshal("/k"):           "1 1f-2 host a",
 
 		SharedPlace("/k", 0x1f, 2): "/k/~s1f-2",
-		record.Marshal(): `{"v":1,"id":"host a","host":"a","pid":7,"boot":"b","pidns":"n","start":9,` +
+		entry.Marshal(): `{"v":1,"id":"host a","host":"a","pid":7,"boot":"b","pidns":"n","start":9,` +
 			`"command":"job","since":"2026-11-27T03:00:01Z"}`,
 	} {
 		if form != want {
@@ -32,8 +34,8 @@ func TestFormsOfVersion1(t *testing.T) {
 // TestFormsOfNewerVersions: of a newer record the fields that are known are read. A newer tail
 // names no place.
 func TestFormsOfNewerVersions(t *testing.T) {
-	r, err := ParseRecord([]byte(`{"v":2,"id":"host a","pid":7,"more":{"x":[1]}}`))
-	if want := (Record{Version: 2, ID: "host a", PID: 7}); err != nil || r != want {
+	r, err := record.Parse([]byte(`{"v":2,"id":"host a","pid":7,"more":{"x":[1]}}`))
+	if want := (record.Record{Version: 2, ID: "host a", PID: 7}); err != nil || r != want {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if link, ok := ParseLink("/k", "2 1f-2 host a"); ok {

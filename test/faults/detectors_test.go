@@ -55,6 +55,8 @@ func TestDetectors(t *testing.T) {
 		{firstAlone, "command killed; several keys", "locks: "},
 		{alwaysShares, "command killed; shared", "overlap: two commands"},
 		{alwaysShares, "place deleted; shared", "overlap: a command"},
+		{overbooks, "command killed; one of two slots", "overlap: two commands"},
+		{overbooks, "network silent; one of two slots", "overlap: two commands"},
 	}
 	var trials sync.WaitGroup
 	turns := make(chan struct{}, max(options.Parallel, 1))
@@ -89,11 +91,13 @@ func TestDetectors(t *testing.T) {
 }
 
 // The defects of an etcdlocker whose guard is never started, of one that takes only the first of
-// several locks, and of one for which a lock that is shared is free for everybody.
+// several locks, of one for which a lock that is shared is free for everybody, and of one that
+// gives one slot more than there are.
 const (
 	unguarded    = "has no guard"
 	firstAlone   = "takes the first lock alone"
 	alwaysShares = "shares the lock with who wants it alone"
+	overbooks    = "gives one slot more than there are"
 )
 
 // broken is a locker with a defect.
@@ -102,6 +106,7 @@ func broken(defect string) Locker {
 		unguarded:    func(all []string) []string { return append(all, "--unguarded") },
 		firstAlone:   func([]string) []string { return nil },
 		alwaysShares: func(all []string) []string { return append(all, "-s") },
+		overbooks:    func(all []string) []string { return append(all, "--slots", strconv.Itoa(slots+1)) },
 	}[defect]; is {
 		real := programs.Etcdlocker
 		return Locker{Name: defect, ours: true, Command: func(j Job) *exec.Cmd {

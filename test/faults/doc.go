@@ -4,11 +4,13 @@
 //
 // A trial is one holder and two waiters for one lock, or for two that each takes together, real
 // processes on a real etcd, which is one process or three. In some trials the holder shares the
-// lock with another reader. Each has a way to each member that is its own and can be broken. What
-// runs under the lock is the command heart, which shows every few milliseconds that it runs. A
-// fault hits, or two do; then it is checked what became of the promise:
+// lock with another reader, or the lock has two slots, and somebody else has the other one. Each
+// has a way to each member that is its own and can be broken. What runs under the lock is the
+// command heart, which shows every few milliseconds that it runs. A fault hits, or two do; then it
+// is checked what became of the promise:
 //
-//   - no two commands ran at once, but for readers, and none after its place in line was gone;
+//   - no two commands ran at once, but for readers and those in different slots, and none after its
+//     place in line was gone;
 //   - the command was dead when the holder's validity ended;
 //   - a lock that could have been kept was not lost;
 //   - the next in line started in time, and in turn;

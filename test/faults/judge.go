@@ -59,7 +59,7 @@ func (t *trial) alone() (Fault, bool) { return t.spec.Faults[0], len(t.spec.Faul
 
 // overlap returns for how long commands of two lockers have run at the same time.
 func (t *trial) overlap() (longest time.Duration) {
-	longest = t.longest(func(a, b string) bool { return a != b && !t.share(a, b) })
+	longest = max(t.crowded(), t.longest(func(a, b string) bool { return a != b && !t.share(a, b) }))
 	if t.any(func(f Fault) bool { return f.frozen }) && longest > 0 && t.next != nil {
 		// From the first to the last beat the old command stood still, but for what came after
 		// that.
@@ -137,8 +137,8 @@ func (t *trial) judgePlaces(l *line) {
 	t.require(err)
 	for _, h := range holdings {
 		for _, s := range standings {
-			if s.mod != h.token || s.gone == 0 {
-				continue
+			if s.mod != h.token || s.gone == 0 || s.id != "" && s.id != h.id {
+				continue // who is passed the right to be next is written with the slot
 			}
 			for _, p := range t.players() {
 				if p.name == h.id && t.inVain(p, h, s, holdings) {
@@ -304,14 +304,15 @@ func (t *trial) judgeHistories() {
 	if t.spec.exempt() || t.any(func(f Fault) bool { return f.anew }) {
 		return
 	}
-	var mutex, tokens []porcupine.Operation
+	var tokens []porcupine.Operation
+	mutexes := make(map[string][]porcupine.Operation) // by slot, if there are any
 	for i, p := range t.players() {
 		first := t.first(p)
 		if first == nil {
 			continue
 		}
-		if p != t.reader { // so has the holder
-			mutex = append(mutex,
+		if slot := t.slotOf(p.name); p != t.reader || slot != "" { // so has the holder
+			mutexes[slot] = append(mutexes[slot],
 				porcupine.Operation{ClientId: i, Input: true, Call: int64(p.started), Return: int64(first.First)},
 				porcupine.Operation{ClientId: i, Input: false, Call: int64(t.last(p)), Return: int64(t.now())})
 		}
@@ -324,8 +325,10 @@ func (t *trial) judgeHistories() {
 		}
 	}
 	errs := []error{linearizable("source of tokens", tokenModel, tokens), linearizable("counter", counterModel, t.ledger.history())}
-	if !t.forced() {
-		errs = append(errs, linearizable("mutex", mutexModel, mutex))
+	for _, mutex := range mutexes {
+		if !t.forced() {
+			errs = append(errs, linearizable("mutex", mutexModel, mutex))
+		}
 	}
 	for _, err := range errs {
 		if err != nil {

@@ -102,6 +102,39 @@ func TestReaders(t *testing.T) {
 	}
 }
 
+// TestSlots: two who have different slots may run at once, and no third one beside them, nor two in
+// one slot.
+func TestSlots(t *testing.T) {
+	const begin = time.Hour
+	for _, tt := range []struct {
+		first   time.Duration // when the third one starts; the first one ends after 3 s
+		slot    string        // that it has
+		overlap time.Duration
+	}{
+		{begin + 4*time.Second, "0", 0},
+		{begin + 2*time.Second, "0", time.Second},
+		{begin + 2*time.Second, "2", time.Second},
+		{begin + 4*time.Second, "1", 6 * time.Second},
+	} {
+		trial := &trial{dir: t.TempDir(), slots: slots, holder: &player{name: "holder"}, reader: &player{name: "reader"}, spec: Spec{Faults: sharerFaults()[:1]}}
+		for name, life := range map[string]struct {
+			slot        string
+			first, last time.Duration
+		}{"holder": {"0", begin, begin + 3*time.Second}, "reader": {"1", begin, begin + 10*time.Second}, "first": {tt.slot, tt.first, begin + time.Minute}} {
+			beats := binary.LittleEndian.AppendUint64(nil, uint64(life.first))
+			beats = binary.LittleEndian.AppendUint64(beats, uint64(life.last))
+			for file, content := range map[string][]byte{name + ".7": beats, "slot." + name: []byte(life.slot)} {
+				if err := os.WriteFile(filepath.Join(trial.dir, file), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if d := trial.overlap(); d != tt.overlap {
+			t.Errorf("slot %s from %v on: overlap %v, want %v", tt.slot, tt.first-begin, d, tt.overlap)
+		}
+	}
+}
+
 // TestStarved: a loss tells nothing where there was no time to renew, and something where there
 // was.
 func TestStarved(t *testing.T) {

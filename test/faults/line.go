@@ -11,6 +11,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
@@ -42,6 +43,7 @@ type line struct {
 	last     int64 // the last revision that was seen
 	all      []*standing
 	holdings []holding
+	slots    []holding // the same of slots: then K is not the lock, but the right to be next
 }
 
 // watch looks on until close.
@@ -98,6 +100,10 @@ func (l *line) see(event *clientv3.Event) {
 	switch {
 	case key == l.key && put:
 		l.holdings = append(l.holdings, holding{string(kv.Value), kv.ModRevision})
+	case isSlot(l.key, key):
+		if put {
+			l.slots = append(l.slots, holding{string(kv.Value), kv.ModRevision})
+		}
 	case !strings.HasPrefix(key, wire.Prefix(l.key)):
 	case !put:
 		if s := l.at(key); s != nil {
@@ -107,8 +113,8 @@ func (l *line) see(event *clientv3.Event) {
 		s := l.at(key)
 		if s == nil {
 			s = &standing{key: key, lease: clientv3.LeaseID(kv.Lease), since: beat.Now()}
-			if record, err := wire.ParseRecord(kv.Value); err == nil {
-				s.id = record.ID
+			if entry, err := record.Parse(kv.Value); err == nil {
+				s.id = entry.ID
 			}
 			l.all = append(l.all, s)
 		}
@@ -117,6 +123,12 @@ func (l *line) see(event *clientv3.Event) {
 			l.holdings = append(l.holdings, holding{s.id, s.mod})
 		}
 	}
+}
+
+// isSlot reports whether a key is a slot of the lock.
+func isSlot(lock, key string) bool {
+	n, rest := wire.SlotsOf(lock, key)
+	return n > 0 && strings.HasPrefix(rest, "#")
 }
 
 // at returns the standing under a key that is there.
@@ -178,6 +190,9 @@ func (l *line) seen() (all []standing, holdings []holding, err error) {
 	}
 	for _, s := range l.all {
 		all = append(all, *s)
+	}
+	if len(l.slots) > 0 {
+		return all, append(holdings, l.slots...), err
 	}
 	return all, append(holdings, l.holdings...), err
 }

@@ -7,30 +7,22 @@ import "slices"
 // setFaults hit lockers that hold two locks. A waiter stands in line for the first of them. What
 // hits the key of a holder's lock, or its place, hits that of the second.
 func setFaults() []Fault {
-	all := slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults())
-	kept := named(slices.Clone(all), "network silent, not for long", "connections reset", "leader killed and restarted", "a waiter's place deleted")
-	lost := named(slices.Clone(all), "network silent", "etcdlocker killed", "etcdlocker stopped", "command killed", "key deleted", "key overwritten")
-	forced := named(all, "place deleted", "lease revoked")
-	sets := slices.Concat(
-		with(kept, func(f *Fault) { f.row = "several keys" }),
-		with(lost, func(f *Fault) { f.row = "several keys, the locks lost" }),
-		with(forced, func(f *Fault) { f.row = "several keys, the locks taken by force" }),
-	)
-	return with(sets, func(f *Fault) {
-		prepare := f.prepare
-		f.Name, f.anyone = f.Name+"; several keys", false
-		f.prepare = func(t *trial) {
-			if prepare != nil {
-				prepare(t)
-			}
+	return variant{
+		name:     "several keys",
+		kept:     []string{"network silent, not for long", "connections reset", "leader killed and restarted", "a waiter's place deleted"},
+		lost:     []string{"network silent", "etcdlocker killed", "etcdlocker stopped", "command killed", "key deleted", "key overwritten"},
+		forced:   []string{"place deleted", "lease revoked"},
+		isLost:   ", the locks lost",
+		isForced: ", the locks taken by force",
+		after: func(t *trial) {
 			var err error
 			t.second, err = watch(t.ctx, t.client, t.key+"-2") // the key is greater
 			t.require(err)
 			for _, p := range t.players() {
 				p.options = append(p.options, "-k", t.second.key)
 			}
-		}
-	})
+		},
+	}.faults()
 }
 
 // lines returns those for all locks of the trial.

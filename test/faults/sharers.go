@@ -3,36 +3,70 @@
 package faults
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
-// sharerFaults hit a holder that shares the lock with another reader. The waiters want it alone.
+// slots is how many slots a lock has that is a semaphore.
+const slots = 2
+
+// sharerFaults hit a holder beside which another one runs, the reader. In some of them these two
+// share the lock, and the waiters want it alone; in the others it has two slots, and all want one.
 func sharerFaults() []Fault {
-	all := slices.Concat(networkFaults(), processFaults(), memberFaults(), keyFaults())
-	kept := named(slices.Clone(all), "network silent, not for long", "etcdlocker stopped, not for long", "connections reset", "leader killed and restarted", "a waiter's place deleted")
-	lost := named(slices.Clone(all), "network silent", "etcdlocker killed", "etcdlocker stopped", "etcdlocker and guard killed", "command killed")
-	forced := named(all, "place deleted", "lease revoked")
-	sharers := slices.Concat(
-		with(kept, func(f *Fault) { f.row = "shared" }),
-		with(lost, func(f *Fault) { f.row = "shared, one loses it" }),
-		with(forced, func(f *Fault) { f.row = "shared, taken from one by force" }),
-	)
-	return with(sharers, func(f *Fault) {
-		prepare := f.prepare
-		f.Name, f.anyone = f.Name+"; shared", false
-		f.prepare = func(t *trial) {
-			t.reader = t.other(players[3])
-			if prepare != nil {
-				prepare(t)
-			}
+	return slices.Concat(
+		beside("shared", nil, func(t *trial) {
 			for _, p := range []*player{t.holder, t.reader} {
 				p.options = append(p.options, "-s")
 			}
-		}
-	})
+		}),
+		beside("one of two slots", slotFaults(), func(t *trial) {
+			t.slots = slots
+			for _, p := range t.players() {
+				p.options = append(p.options, "--slots", strconv.Itoa(slots))
+			}
+		}),
+	)
+}
+
+// beside returns what hits a holder beside which another one runs, with more that is by force.
+func beside(how string, more []Fault, options func(*trial)) []Fault {
+	return variant{
+		name:     how,
+		kept:     []string{"network silent, not for long", "etcdlocker stopped, not for long", "connections reset", "leader killed and restarted", "a waiter's place deleted"},
+		lost:     []string{"network silent", "etcdlocker killed", "etcdlocker stopped", "etcdlocker and guard killed", "command killed"},
+		forced:   []string{"place deleted", "lease revoked"},
+		more:     more,
+		isLost:   ", one loses it",
+		isForced: ", taken from one by force",
+		before:   func(t *trial) { t.reader = t.other(players[3]) },
+		after:    options,
+	}.faults()
+}
+
+// slotFaults hit what there is of slots alone.
+func slotFaults() []Fault {
+	return []Fault{{Name: "slot deleted", what: "the key", outcome: loses, forced: true, code: 2, says: "its slot was deleted", hit: func(t *trial) func() {
+		slot, err := strconv.Atoi(t.slotOf(t.holder.name))
+		t.require(err)
+		t.operate(func(ctx context.Context) error { return t.remove(ctx, wire.Slot(t.key, t.slots, slot)) })
+		return nil
+	}}}
+}
+
+// slotOf returns which slot a player's command has found that it has, "" if it has found none.
+func (t *trial) slotOf(name string) string {
+	slot, err := os.ReadFile(filepath.Join(t.dir, "slot."+name))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.require(err)
+	}
+	return string(slot)
 }
 
 // inLine returns the players in the order in which they come. The other reader comes before the
@@ -46,19 +80,44 @@ func (t *trial) inLine() []*player {
 }
 
 // endReader tells the other reader to end, some time after the hit: before the holder's lock can
-// run out, or after that.
-func (t *trial) endReader() *mend {
+// run out, or after that. The one that has the other slot stays: else that would be the next one's.
+func (t *trial) endReader() {
+	if t.reader == nil || t.slots > 0 {
+		return
+	}
 	after := time.Duration((0.2 + 1.2*t.rng.Float64()) * float64(t.ttl))
-	return &mend{at: t.hitAt + after, do: func() {
+	t.mends = append(t.mends, &mend{at: t.hitAt + after, do: func() {
 		t.told = t.now()
 		t.require(os.WriteFile(filepath.Join(t.dir, "finish."+t.reader.name), nil, 0o600))
-	}}
+	}})
 }
 
 // share reports whether two commands may run at once.
 func (t *trial) share(a, b string) bool {
+	if t.slots > 0 {
+		one, other := t.slotOf(a), t.slotOf(b)
+		return one != "" && other != "" && one != other
+	}
 	readers := func(a, b string) bool { return a == t.holder.name && b == t.reader.name }
 	return t.reader != nil && (readers(a, b) || readers(b, a))
+}
+
+// crowded returns for how long more commands than there are slots have run at the same time.
+func (t *trial) crowded() (longest time.Duration) {
+	if t.slots == 0 {
+		return 0
+	}
+	lives := t.lives(nil)
+	for _, a := range lives {
+		for _, b := range lives {
+			for _, c := range lives {
+				if a.Name < b.Name && b.Name < c.Name {
+					longest = max(longest, min(a.Last, b.Last, c.Last)-max(a.First, b.First, c.First))
+				}
+			}
+		}
+	}
+	return longest
 }
 
 // afterReader returns from when the next start counts, and within which time it has to come, where

@@ -45,9 +45,7 @@ func (t *trial) strike() {
 			}
 		}
 	}
-	if t.reader != nil {
-		t.mends = append(t.mends, t.endReader())
-	}
+	t.endReader()
 }
 
 // A mend is how and when a fault ends. Without an instant it is when the next holder has started.

@@ -45,7 +45,8 @@ type trial struct {
 	holder   *player
 	waiters  []*player
 	line     *line
-	reader   *player       // who shares the lock with the holder; nil without one
+	reader   *player       // who has the lock together with the holder; nil without one
+	slots    int           // that the lock has; 0: it is no semaphore
 	told     time.Duration // when it was told to end; 0: it was not
 	second   *line         // for another lock, which all take as well; nil without one
 	ledger   *ledger

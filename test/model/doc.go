@@ -8,39 +8,46 @@
 //
 // Etcd is package smalletcd, which executes the requests themselves. Tests hold it against a real
 // one. Contenders have a lease of their own or share one in a session; they may write the tail or
-// not; they wait or only try; they want the lock alone, or share it. A Mutex of etcd's concurrency
-// package locks and unlocks. The driver is modelled move by move: it sends a request, repeats it,
-// gives it up; creates watches and tells of events; reads the state after renewals; revokes a lease
-// before it begins anew.
+// not; they wait or only try; they want the lock alone, share it, or want one of its slots, of
+// which there are one to three. A Mutex of etcd's concurrency package locks and unlocks. The driver
+// is modelled move by move: it sends a request, repeats it, gives it up; creates watches and tells
+// of events; reads the state after renewals; revokes a lease before it begins anew.
 //
 // Faults: an answer is lost, or late; a request is late, or lost; a user gives up; the grace
 // begins, validity ends, a lease runs out; etcd refuses a request, has no space, or does not
 // let somebody read; watches fall silent, and are made anew; a read of the state is answered
 // late; a process is killed; etcd loses everything. An operator deletes, overwrites or puts K,
-// deletes or overwrites a place, or revokes a lease. Somebody puts a key below K/ that is not a
-// place. History is compacted as soon as no watch needs it, or never.
+// deletes or overwrites a place, deletes or overwrites a slot, or revokes a lease. Somebody puts a
+// key below K/ that is not a place. History is compacted as soon as no watch needs it, or never.
 //
 // # What is checked
 //
 //   - One holder: never two at work but those who share the lock, a Mutex included, and nobody
 //     takes a K that is there, or shares the lock beside it. Who loses the lock by the
 //     operator's force does not count until it is told.
+//   - Slots: never more at work than there are, and never beside anybody else. Each place that has
+//     a slot has one of its own, of one revision with the place. Nobody takes a slot beside a K
+//     that is not its own, or passed on with it.
 //   - Nobody stuck: from each state the moves that are neither faults nor late requests can
 //     lead to where all have had their turns or are gone, and no key is left. In an exploration
 //     that is checked of each state, so once faults cease every fair run gets there. In a
 //     random run all have to get there.
 //   - In order: whoever gets the lock is the oldest, by a pass, a claim, or a late one. Whoever
-//     shares it has nobody before it who does not. Whoever waits has its place.
-//   - Tokens grow from holder to holder, but not among those who share the lock. A Mutex's is the
-//     revision that showed that it holds.
+//     shares it has nobody before it who does not. Whoever gets a slot has nobody before it but
+//     others who have one. Whoever waits has its place.
+//   - Tokens grow from holder to holder, but not among those who share the lock. Those of one slot
+//     grow, and all of slots are greater than those of whoever had the lock alone before. A Mutex's
+//     is the revision that showed that it holds.
 //   - No strays: a late request puts no key of a contender that has gone, unless its lease is
 //     about to be revoked.
 //   - No false alarm: nobody is told of a loss without one, nor gives up a place without a
 //     cause.
-//   - The tail names whoever has joined behind others, nobody who has left, and no older place
-//     than the newest linked one. The first change of it that a place sees is that somebody
-//     joins.
-//   - A holder that passes the lock has its place. Answers show K and the place as they were.
+//   - The tail names whoever has joined behind others, nobody who has left or has a slot, and no
+//     older place than the newest linked one. The first change of it that a place sees is that
+//     somebody joins.
+//   - A holder that passes the lock has its place. Answers show K and the place as they were, which
+//     slots are free, and of which kind the line is. A request to join writes no place that is
+//     there.
 //   - The machine: two requests are never under way at once, no watch outlives it, each change
 //     of state is an arrow of the diagram.
 //

@@ -7,7 +7,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -18,8 +20,8 @@ func (w *World) txn(s *slot, r message.Request, req *pb.TxnRequest) (*pb.TxnResp
 	w.mustStandTogether(r, before)
 	if w.mutate != nil {
 		name := r.Name
-		if s.place.Shared {
-			name = message.Name(wire.Kind(req))
+		if s.place.Mode == mode.Shared || s.place.Mode.Slots() > 0 {
+			name = message.Name(kind.Of(req))
 		}
 		req = w.mutate(name, req)
 	}
@@ -30,6 +32,7 @@ func (w *World) txn(s *slot, r message.Request, req *pb.TxnRequest) (*pb.TxnResp
 	if err == nil && w.etcd.Revision() > revision {
 		w.mustWrite(r, before, w.scene(s))
 		w.mustBeInOrder()
+		w.mustSitInTurn()
 	}
 	return resp, err
 }
@@ -91,19 +94,17 @@ func (w *World) ask(s *slot) message.Answer {
 
 // far looks for the newest older place behind strangers' keys.
 func (w *World) far(s *slot, resp *pb.TxnResponse) message.Answer {
-	if newest := wire.Got(resp, 2); newest == nil || wire.IsPlace(lock, newest) {
+	if newest := translate.Newest(s.place, resp); newest == nil || wire.IsPlace(lock, newest) {
 		return translate.Answer(s.place, s.request, resp)
 	}
 	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
 	a := message.Answer{Outcome: message.Applied, Rev: resp.Header.Revision}
+	var named []*mvccpb.KeyValue
 	for _, kv := range wire.NamedAsPlaces(lock, wire.KeysOf(names, 0)) {
-		if wire.IsPlace(lock, w.get(string(kv.Key))) && !(s.place.Shared && wire.IsShared(lock, kv)) {
-			a.Ahead = message.Ahead{Key: string(kv.Key), Create: kv.CreateRevision}
-			return a
+		if !(s.place.Mode == mode.Shared && wire.IsShared(lock, kv)) {
+			named = append(named, w.get(string(kv.Key)))
 		}
 	}
-	if key := wire.Got(resp, 0); key != nil {
-		a.Ahead = message.Ahead{Key: lock, Create: key.CreateRevision}
-	}
+	a.Ahead = translate.AheadOf(lock, translate.NewestOlder(s.place, named, s.m.Created()), wire.Got(resp, 0))
 	return a
 }

@@ -36,6 +36,14 @@ var small = []struct {
 	{"one that shares the lock, and another, in a session", Cast{Session: 1, Together: 1}},
 	{"one that shares the lock, and a Mutex", Cast{Sharing: 1, Mutexes: 1}},
 	{"one that tries to share the lock, and another", Cast{Private: 1, TryShare: 1}},
+	{"two of two slots", Cast{Slots: 2}},
+	{"two of one slot", Cast{Slots: 2, Of: 1}},
+	{"two of one slot, in a session", Cast{Sits: 2, Of: 1}},
+	{"one of one slot, and one that only tries", Cast{Slots: 1, TrySlots: 1, Of: 1}},
+	{"one of one slot, and another that wants the lock", Cast{Slots: 1, Private: 1, Of: 1}},
+	{"one of one slot, and one that shares the lock", Cast{Slots: 1, Sharing: 1, Of: 1}},
+	{"one of one slot, and one of two", Cast{Slots: 1, Others: 1, Of: 1}},
+	{"one of one slot, and a Mutex", Cast{Slots: 1, Mutexes: 1, Of: 1}},
 }
 
 var names = [kinds]string{
@@ -59,6 +67,8 @@ var large = []Cast{
 	{Private: 3}, {Session: 2, Private: 1}, {Private: 2, Mutexes: 1}, {Session: 1, Private: 1, Unlinked: 1}, {Private: 2, Try: 1}, {Session: 2, Turns: 2},
 	{Private: 2, Sharing: 1}, {Private: 1, Sharing: 2}, {Private: 1, Sharing: 1, Mutexes: 1}, {Private: 2, Sharing: 2}, {Private: 3, Sharing: 1},
 	{Private: 1, Sharing: 2, Mutexes: 1}, {Private: 2, Sharing: 1, Mutexes: 1}, {Private: 1, Sharing: 1, Turns: 2}, {Session: 1, Together: 2, Private: 1},
+	{Slots: 3}, {Slots: 3, Of: 1}, {Slots: 2, Of: 1, Mutexes: 1}, {Slots: 2, Of: 1, Private: 1}, {Sits: 2, Of: 1, Session: 1}, {Sits: 3}, {Slots: 4},
+	{Slots: 2, Of: 1, Turns: 2}, {Slots: 2, Of: 1, Sharing: 1}, {Slots: 2, Others: 1, Of: 1}, {Slots: 2, TrySlots: 1}, {Slots: 3, Mutexes: 1},
 }
 
 // mostStates is how many states are visited at most, on request and in a sample: their worlds take

@@ -4,10 +4,14 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/translate"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 func (w *World) leaseMoves(i int, l *lease, a *moves) {
@@ -36,7 +40,7 @@ func (w *World) leaseMoves(i int, l *lease, a *moves) {
 // renewed any more when validity has ended.
 func (w *World) isLosing(l *lease) bool {
 	return slices.ContainsFunc(w.slots, func(s *slot) bool {
-		return s.lease == l.id && (s.m.State() == protocol.Held || s.m.State() == protocol.Lost)
+		return s.lease == l.id && (s.m.State == standing.Held || s.m.State == standing.Lost)
 	})
 }
 
@@ -47,7 +51,7 @@ func (w *World) endValidity(i, _ int) {
 	held := false
 	for _, s := range slices.Clone(w.slots) {
 		if s.lease == l.id {
-			held = held || s.m.State() == protocol.Held
+			held = held || s.m.State == standing.Held
 			w.step(s, message.ValidityOver{})
 		}
 	}
@@ -118,6 +122,14 @@ func (w *World) operatorMoves(a *moves) {
 			w.takePlace(s)
 			w.put(&pb.PutRequest{Key: []byte(s.place.Key), Value: []byte(byHand), IgnoreLease: true})
 		})
+		if s.place.Mode.Slots() > 0 { // a lock, but no slot, is handed out by that
+			a.add(force, "@: the operator writes its place as it is", i, 0, func(w *World, i, _ int) {
+				s := w.slots[i]
+				w.touched, w.jumps = true, true
+				w.takePlace(s)
+				w.put(&pb.PutRequest{Key: []byte(s.place.Key), IgnoreValue: true, IgnoreLease: true})
+			})
+		}
 		a.add(force, "@: the operator deletes its place", i, 0, func(w *World, i, _ int) {
 			s := w.slots[i]
 			w.touched = true
@@ -125,10 +137,51 @@ func (w *World) operatorMoves(a *moves) {
 			w.remove(s.place.Key)
 		})
 	}
+	w.operatorAndSlots(a)
 	if w.canWipe() {
 		a.add(wipe, "etcd loses everything", -1, 0, (*World).wipe)
 	}
 	w.foreignMoves(a)
+}
+
+// operatorAndSlots are what somebody does with the slots of a semaphore. One that was overwritten
+// without its lease is deleted in the end.
+func (w *World) operatorAndSlots(a *moves) {
+	for kv := range w.etcd.Below(wire.Prefix(lock)) {
+		slots, _ := wire.SlotsOf(lock, string(kv.Key))
+		of := w.slotWith(kv)
+		switch key := string(kv.Key); {
+		case slots == 0 || wire.IsPlace(lock, kv):
+		case string(kv.Value) == byHand && kv.Lease == 0:
+			a.add(sure, "the operator deletes its slot", -1, 0, func(w *World, _, _ int) { w.remove(key) })
+		case of >= 0:
+			a.add(force, "@: the operator deletes its slot", of, 0, func(w *World, i, _ int) { w.takeSlot(i, w.remove) })
+			for _, keeps := range []bool{false, true} {
+				a.add(force, "@: the operator overwrites its slot", of, 0, func(w *World, i, _ int) {
+					w.takeSlot(i, func(key string) {
+						w.put(&pb.PutRequest{Key: []byte(key), Value: []byte(byHand), IgnoreLease: keeps})
+					})
+				})
+			}
+		}
+	}
+}
+
+// takeSlot does something to the slot of a place, which somebody loses with that.
+func (w *World) takeSlot(i int, do func(key string)) {
+	s := w.slots[i]
+	w.touched = true
+	w.takePlace(s)
+	do(s.place.At(record.SeatOf(w.get(s.place.Key).Value)).LockKey())
+}
+
+// slotWith returns who has a slot of a semaphore, -1 if nobody has.
+func (w *World) slotWith(key *mvccpb.KeyValue) int {
+	return slices.IndexFunc(w.slots, func(s *slot) bool {
+		own := w.get(s.place.Key)
+		seat := record.SeatOf(own.Value)
+		return seat > 0 && own.ModRevision == key.ModRevision && s.place.At(seat).LockKey() == string(key.Key)
+	})
 }
 
 // takeKey takes note that what an operator is about to do with K ends a holding, which may not have
@@ -136,7 +189,7 @@ func (w *World) operatorMoves(a *moves) {
 func (w *World) takeKey() {
 	held := w.get(lock).ModRevision
 	for _, s := range w.slots {
-		if kv := w.get(s.place.Key); !s.place.Shared && (kv.CreateRevision > 0 && kv.ModRevision == held || s.m.Token() != 0) {
+		if kv := w.get(s.place.Key); s.place.Mode != mode.Shared && s.m.Seat == 0 && (kv.CreateRevision > 0 && kv.ModRevision == held || s.m.Token != 0) {
 			w.takePlace(s)
 		}
 	}

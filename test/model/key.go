@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/standing"
 )
 
 // A keeper makes keys of worlds. Worlds with one key go on in the same way: revisions have their
@@ -34,11 +34,15 @@ func (k *keeper) key(w *World, rest ...int64) uint64 {
 	k.values, k.isRank = k.values[:0], k.isRank[:0]
 	k.number(w.token, true)
 	k.number(w.alone, true)
+	for _, token := range w.seats {
+		k.number(token, true)
+	}
 	for _, n := range rest {
 		k.number(n, false)
 	}
 	k.add(reflect.ValueOf(w.wiped))
 	k.add(reflect.ValueOf(w.touched))
+	k.add(reflect.ValueOf(w.jumps))
 	k.add(reflect.ValueOf(w.users))
 	k.number(int64(len(w.slots)), false)
 	for _, s := range w.slots {
@@ -70,20 +74,20 @@ func (k *keeper) key(w *World, rest ...int64) uint64 {
 // and of who stood before it, does not matter any more; of the watches only whether they began in
 // time.
 func (k *keeper) machine(s *slot) {
-	v := reflect.ValueOf(&s.m).Elem()
-	state, created := s.m.State(), s.m.Created()
+	v := reflect.ValueOf(&s.m.Standing).Elem()
+	state, created := s.m.State, s.m.Created()
 	for _, f := range k.fieldsOf(v.Type()) {
 		switch field := v.Field(f.index); f.name {
-		case "request":
+		case "Request":
 			if !s.asked {
 				continue
 			}
 			k.add(field)
-		case "search":
-			if state == protocol.Looking || state == protocol.Claiming {
+		case "Search":
+			if state == standing.Looking || state == standing.Claiming {
 				k.add(field)
 			}
-		case "pos":
+		case "Pos":
 			k.position(field, created, state)
 		default:
 			k.add(field)
@@ -91,10 +95,10 @@ func (k *keeper) machine(s *slot) {
 	}
 }
 
-func (k *keeper) position(v reflect.Value, created int64, state protocol.State) {
+func (k *keeper) position(v reflect.Value, created int64, state standing.State) {
 	for _, f := range k.fieldsOf(v.Type()) {
 		switch field := v.Field(f.index); {
-		case f.name == "Ahead" && state >= protocol.Held:
+		case f.name == "Ahead" && state >= standing.Held:
 		case created > 0 && (f.name == "PlaceSince" || f.name == "TailSince"):
 			in := int64(0)
 			if n := field.Int(); n > 0 && n <= created {
@@ -192,7 +196,7 @@ func (k *keeper) fieldsOf(t reflect.Type) []field {
 	if !ok {
 		for i := range t.NumField() {
 			switch name := t.Field(i).Name; name {
-			case "out", "Config", "n", "m":
+			case "Out", "Config", "n", "m":
 			default:
 				known = append(known, field{name, i, plain[name]})
 			}

@@ -5,7 +5,8 @@ import (
 	"math"
 
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -126,7 +127,7 @@ func (w *World) userMoves(i int, a *moves) {
 				w.step(s, message.Lasting{})
 			})
 		}
-	case s.m.State() < protocol.Held && !s.quits:
+	case s.m.State < standing.Held && !s.quits:
 		a.add(cancel, "a user gives up", i, 0, (*World).cancel)
 		if s.asked {
 			a.add(cancel, "a user gives up, and what it asked for goes on", i, 0, func(w *World, i, _ int) { w.quit(w.slotOf(i)) })
@@ -154,8 +155,8 @@ func (w *World) quit(s *slot) {
 // slotMoves are what is told to a machine: by watches, reads, and time.
 func (w *World) slotMoves(i int, s *slot, a *moves) {
 	w.watchMoves(i, s, a)
-	waits := s.m.Created() > 0 && s.m.State() < protocol.Held
-	reads := s.m.Created() > 0 && s.m.State() < protocol.Leaving
+	waits := s.m.Created() > 0 && s.m.State < standing.Held
+	reads := s.m.Created() > 0 && s.m.State < standing.Leaving
 	switch {
 	case s.read != nil:
 		a.add(sure, "@: the read is answered", i, 0, func(w *World, i, _ int) {
@@ -190,20 +191,20 @@ func (w *World) slotMoves(i int, s *slot, a *moves) {
 			w.step(w.slots[i], message.Elapsed{})
 		})
 	}
-	if s.m.State() == protocol.Unconfirmed {
+	if s.m.State == standing.Unconfirmed {
 		a.add(possible, "@: the lease is renewed", i, 0, func(w *World, i, _ int) { w.step(w.slots[i], message.Renewed{}) })
 	}
 }
 
 func (w *World) stateOf(s *slot) message.Observation {
 	ahead := s.m.Ahead()
-	resp, err := w.txn(s, message.Request{Name: message.ReadState}, wire.StateRead(wire.StateOps(lock, s.place.Key, ahead)))
+	resp, err := w.txn(s, message.Request{Name: message.ReadState}, wire.StateRead(wire.StateOps(s.place.At(s.m.Seat).LockKey(), s.place.Key, ahead)))
 	if err != nil {
 		w.errf("%v", err)
 		return message.Observation{}
 	}
-	o := translate.Observation(resp, 0, ahead)
-	if o.Keys != w.scene(s).keys() || ahead != "" && o.Ahead != kvOf(w.get(ahead)) {
+	o := translate.Observation(resp, 0, s.m.Seat, ahead)
+	if o.Keys != w.scene(s).keys(s.m.Seat) || ahead != "" && o.Ahead != kvOf(w.get(ahead)) {
 		w.errf("%s does not see what there is", s.place.Key)
 	}
 	return o
@@ -216,15 +217,15 @@ func (w *World) observe(i, _ int) {
 		w.leaseLost(l)
 		return
 	}
-	if s.m.Created() > 0 && s.m.State() < protocol.Leaving {
+	if s.m.Created() > 0 && s.m.State < standing.Leaving {
 		o := w.stateOf(s)
 		w.step(s, o)
-		token := s.m.Token()
+		token := s.m.Token
 		is := o.Keys.Lock.Mod == token && o.Keys.Place.Mod == token
-		if s.place.Shared {
+		if s.place.Mode == mode.Shared {
 			is = o.Keys.Place.Exists() && o.Keys.Place.Mod == s.m.Created()
 		}
-		if s.m.State() == protocol.Held && !is {
+		if s.m.State == standing.Held && !is {
 			w.errf("%s has read that the lock is lost, and holds it", s.place.Key)
 		}
 	}
@@ -242,7 +243,7 @@ func (w *World) watchMoves(i int, s *slot, a *moves) {
 			first = min(first, w.newsOf(s, of))
 		}
 	}
-	if s.watches != [4]watch{} {
+	if s.watches != [message.Watchers]watch{} {
 		a.add(silence, "@: its watches fall silent", i, 0, func(w *World, i, _ int) { w.slots[i].silent = true })
 	}
 	for of := range s.watches {
@@ -281,7 +282,7 @@ func (w *World) newsOf(s *slot, of int) int64 {
 	case !x.told:
 		return x.since
 	default:
-		if at := w.etcd.NextOf(x.next, x.key); at > 0 {
+		if at := w.etcd.NextOf(x.next, x.key, x.end); at > 0 {
 			return at
 		}
 	}
@@ -296,7 +297,7 @@ func (s *slot) create(of int, w *World) {
 	case x.next == 0:
 		x.next = x.since + 1
 	case x.next < w.etcd.Compacted(): // etcd ends it, and it tells nothing
-		x.key = ""
+		x.key, x.end = "", ""
 	}
 }
 
@@ -311,7 +312,7 @@ func (w *World) created(i, of int) {
 func (w *World) event(i, of int) {
 	s := w.slots[i]
 	x := &s.watches[of]
-	events, _ := w.etcd.Events(x.next, []byte(x.key), nil)
+	events, _ := w.etcd.Events(x.next, []byte(x.key), []byte(x.end))
 	x.next = events[0].Kv.ModRevision + 1
 	w.step(s, translate.Event(s.place, message.Watched(of), events[0]))
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -96,15 +98,31 @@ func done(op *pb.RequestOp) string {
 	return "a transaction"
 }
 
+// ofSlots matches the part of the name of a semaphore's key that says how many slots there are.
+var ofSlots = regexp.MustCompile(`^k/=[0-9]+`)
+
 // keys says which key, or which keys, an operation is about.
 func keys(key, end []byte) string {
+	key, end = ofSlots.ReplaceAll(key, []byte("k/=n")), ofSlots.ReplaceAll(end, []byte("k/=n"))
 	switch name := string(key); {
 	case name == lock:
 		return "K"
 	case name == wire.Tail(lock):
 		return "the tail"
+	case strings.Contains(name, "/=n#") && len(end) == 0:
+		return "a slot"
 	case len(end) == 0:
 		return "a place"
+	case strings.HasSuffix(name, "/=n#") && strings.HasSuffix(string(end), "/=n$"):
+		return "the slots"
+	case strings.HasSuffix(name, "/=n."):
+		return "the places of slots"
+	case strings.HasSuffix(string(end), "/=n#"):
+		return "all before the slots"
+	case strings.HasSuffix(name, "/=n/"):
+		return "all behind the slots"
+	case strings.HasSuffix(name, "/="):
+		return "all slots"
 	case strings.HasSuffix(string(end), "~s") && strings.HasSuffix(name, "~"):
 		return "all with ~ that is not shared"
 	case strings.HasSuffix(string(end), "~s"):
@@ -146,7 +164,7 @@ func mutations() (all []leftOut) {
 			}
 		}
 	}
-	for _, s := range wire.Samples() {
+	for _, s := range kind.Samples() {
 		if !slices.Contains(drivers, s.Name) {
 			walk(message.Name(s.Name), nil, s.Txn)
 		}
@@ -172,6 +190,11 @@ func plans() (all []Run) {
 			{Private: 2, Sharing: 1, Turns: 2}, {Private: 2, Sharing: 2, Turns: 2}, {Private: 1, Session: 1, Together: 2, Turns: 2},
 			{Private: 1, Sharing: 1, Mutexes: 1, Turns: 2}, {Private: 3, Sharing: 1, Turns: 2}, {Private: 1, Sharing: 1, TryShare: 1, Unlinked: 1},
 			{Private: 4, Sharing: 1}, {Private: 5, Sharing: 2},
+			{Slots: 3, Of: 1, Turns: 3}, {Slots: 3, Turns: 2}, {Sits: 3, Turns: 2}, {Sits: 2, Of: 1, Turns: 2}, {Slots: 1, Sits: 2, Of: 1},
+			{Slots: 2, Of: 1, Mutexes: 1, Turns: 2}, {Slots: 2, Private: 1, Of: 1, Turns: 2}, {Slots: 1, Others: 1, Turns: 2},
+			{Slots: 3, TrySlots: 1}, {Sits: 2, Of: 1, Session: 1}, {Slots: 2, Sharing: 1, Unlinked: 1, Of: 1}, {Slots: 5, Mutexes: 1},
+			{Slots: 3, Of: 1, Mutexes: 1}, {Slots: 3, Of: 1, Sharing: 2}, {Slots: 2, TrySlots: 1, Of: 1, Turns: 2},
+			{Slots: 1, TrySlots: 1, Try: 1, TryShare: 1, Mutexes: 1}, {Slots: 1, Of: 1, TrySlots: 2, Others: 1},
 		} {
 			all = append(all, Run{Cast: cast, Faults: 3, Kinds: kinds, Often: 4})
 		}
@@ -186,7 +209,7 @@ const behindTilde = "no key there is a place: TestNothingBehindTheLinked"
 var equivalent = map[string]string{
 	"Acquire if 1: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
 		"at a higher price: TestTailNamesKeysBelow",
-	"Leave then 1 then 0 if 1: CREATE of a place LESS": "where the tail names a place no linked one is newer: mustBeInOrder",
+	"Leave then 1 then 0 if 0: CREATE of a place LESS": "where the tail names a place no linked one is newer: mustBeInOrder",
 	"Share if 2: CREATE of the tail EQUAL":             "as of ShareIfFree",
 	"ShareIfFree if 2: CREATE of the tail EQUAL": "while the place that the tail names is there, the next comparison fails, " +
 		"at a higher price: TestTailNamesKeysBelow",
@@ -197,6 +220,8 @@ var equivalent = map[string]string{
 	"Pass if 1: MOD of a place EQUAL":                      "where K is the holder's so is its place, unless an operator has taken that: mustStandTogether",
 	"LineRead then 1: get a place":                         "no machine looks at it: mustNotMatter",
 	"NewestRead then 1: get a place":                       "no machine looks at it: mustNotMatter",
+	"SlotLineRead then 1: get a place":                     "no machine looks at it: mustNotMatter",
+	"SlotNewestRead then 1: get a place":                   "no machine looks at it: mustNotMatter",
 	"SharedLineRead then 1: get a place":                   "no machine looks at it: mustNotMatter",
 	"SharedNewestRead then 1: get a place":                 "no machine looks at it: mustNotMatter",
 	"BusyRead then 1: get all below K":                     "no machine looks at it, it is for the user: mustNotMatter",
@@ -213,7 +238,7 @@ func TestMutationsAreCaught(t *testing.T) {
 	for range 2 {
 		wait.Go(func() {
 			for m := range work {
-				n, err := catch(m, 20000)
+				n, err := catch(m, 40000)
 				mu.Lock()
 				if most = max(most, n); err == nil {
 					t.Errorf("%s is not caught", m)
@@ -281,17 +306,22 @@ func TestTailNamesKeysBelow(t *testing.T) {
 	}
 }
 
-// isOfSharing reports whether the mutation matters only where somebody shares the lock.
-func (l leftOut) isOfSharing() bool {
-	return strings.HasPrefix(string(l.name), "Share") || strings.Contains(l.what, "shared")
+// concerns reports whether a mutation may matter to a cast: what is of those who share the lock, or
+// have slots, matters only where they are, and what is of others is seen without slots.
+func (l leftOut) concerns(c Cast) bool {
+	sit := c.Slots+c.TrySlots+c.Sits+c.Others > 0
+	switch name := l.String(); {
+	case strings.HasPrefix(name, "Share"), strings.Contains(name, "shared"):
+		return c.Sharing+c.TryShare+c.Together > 0
+	case strings.Contains(name, "lot"), strings.Contains(name, "VALUE of a place"), l.name == message.ReadKind:
+		return sit
+	}
+	return !sit
 }
 
 // catch makes runs with a mutation until one of them breaks.
 func catch(m leftOut, runs int) (n int, err error) {
-	plans := plans()
-	if m.isOfSharing() {
-		plans = slices.DeleteFunc(plans, func(r Run) bool { return r.Cast.Sharing+r.Cast.Together == 0 })
-	}
+	plans := slices.DeleteFunc(plans(), func(r Run) bool { return !m.concerns(r.Cast) })
 	for ; n < runs; n++ {
 		r := plans[n%len(plans)]
 		r.Seed, r.Mutate = uint64(n), m.apply

@@ -51,7 +51,7 @@ func (w *World) mutexMoves(i int, a *moves) {
 func (w *World) lockMutex(i, _ int) {
 	w.mutexes[i].works = true
 	w.mustBeAlone(-1, "a Mutex")
-	w.mustGrow(w.etcd.Revision(), false)
+	w.mustGrow(w.etcd.Revision(), 0, false)
 }
 
 // isBlocked reports whether there is an older key.

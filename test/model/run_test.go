@@ -16,6 +16,10 @@ var casts = []Cast{
 	{Private: 2, Sharing: 2, Turns: 2}, {Private: 3, Sharing: 2}, {Session: 2, Together: 2, Private: 1, Turns: 2},
 	{Private: 1, Sharing: 2, Mutexes: 1, Turns: 2}, {Private: 2, Sharing: 1, TryShare: 1, Unlinked: 1, Turns: 2},
 	{Session: 2, Sessions: 2, Together: 3, Turns: 2, Forgets: true},
+	{Slots: 2, Of: 1, Turns: 2}, {Slots: 3, Turns: 2}, {Slots: 5}, {Slots: 3, Mutexes: 1, Turns: 2}, {Sits: 3, Turns: 2},
+	{Slots: 2, Sits: 2, TrySlots: 1, Turns: 2, Forgets: true}, {Sits: 4, Sessions: 2, Turns: 3}, {Slots: 2, Private: 1, Turns: 2},
+	{Slots: 2, Sharing: 1, Mutexes: 1}, {Slots: 2, Others: 2, Turns: 2}, {Slots: 2, Of: 1, Unlinked: 1, Mutexes: 1, Turns: 2},
+	{Sits: 2, Of: 1, Session: 1, Together: 1, Turns: 2},
 }
 
 // TestRuns: at random, and with faults, everybody gets the lock in turn, and nothing is left.

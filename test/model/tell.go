@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"github.com/etcdlock/etcdlock/internal/message"
-	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // step gives a machine an input, and does what it asks for.
 func (w *World) step(s *slot, in message.Input) {
-	before := s.m.State()
+	before := s.m.State
 	effects := s.m.Step(in)
 	w.say(s, in, before)
 	for _, e := range effects {
@@ -26,11 +27,11 @@ func (w *World) step(s *slot, in message.Input) {
 
 // forget forgets what would tell the machine nothing any more.
 func (s *slot) forget() {
-	if s.m.State() >= protocol.Leaving {
+	if s.m.State >= standing.Leaving {
 		s.observes, s.read = false, nil
 	}
-	switch s.m.State() {
-	case protocol.Waiting, protocol.Looking, protocol.Leaving:
+	switch s.m.State {
+	case standing.Waiting, standing.Looking, standing.Leaving:
 	default:
 		s.timer = false
 	}
@@ -45,10 +46,16 @@ func (w *World) do(s *slot, e message.Effect) {
 		s.asked, s.request, s.again = true, e.Request, false
 	case message.Watch:
 		key := e.Key
-		if e.Of == message.OnTail {
+		end := ""
+		switch e.Of {
+		case message.OnTail:
 			key = wire.Tail(lock)
+		case message.OnLock:
+			key = s.place.At(s.m.Seat).LockKey()
+		case message.OnSlots:
+			key, end = wire.SlotsRange(lock, s.place.Mode.Slots())
 		}
-		s.watches[e.Of] = watch{on: true, key: key, from: e.From, next: e.From}
+		s.watches[e.Of] = watch{on: true, key: key, end: end, from: e.From, next: e.From}
 	case message.Unwatch:
 		s.watches[e.Of] = watch{}
 	case message.Observe:
@@ -86,17 +93,27 @@ func (w *World) held(s *slot, token int64) {
 	u.works, u.told = true, false
 	if !u.forced {
 		w.mustBeAlone(s.user, u.name)
-		w.mustGrow(token, u.shares)
+		w.mustGrow(token, s.m.Seat, u.mode == mode.Shared)
 	}
-	u.lone = s.m.Created() == token && !u.shares
+	u.lone = s.m.Created() == token && u.mode != mode.Shared
 }
 
 // mustBeAlone checks that nobody else works. Who lost the lock by an operator's force does not
 // count: it is told, and stops.
 func (w *World) mustBeAlone(user int, name string) {
+	sit := 1
 	for i := range w.users {
 		other := &w.users[i]
-		if i != user && other.works && !other.forced && !(user >= 0 && other.shares && w.users[user].shares) {
+		if i == user || !other.works || other.forced {
+			continue
+		}
+		switch {
+		case user >= 0 && other.mode == mode.Shared && w.users[user].mode == mode.Shared:
+		case user >= 0 && other.mode.Slots() > 0 && other.mode.Slots() == w.users[user].mode.Slots():
+			if sit++; sit > other.mode.Slots() {
+				w.errf("%d have one of %d slots, %s among them", sit, other.mode.Slots(), name)
+			}
+		default:
 			w.errf("two holders: %s and %s", name, other.name)
 		}
 	}
@@ -107,8 +124,16 @@ func (w *World) mustBeAlone(user int, name string) {
 	}
 }
 
-// mustGrow checks a fencing token. Those of who shares the lock grow from what is not shared only.
-func (w *World) mustGrow(token int64, shares bool) {
+// mustGrow checks a fencing token. Those of who shares the lock grow from what is not shared only,
+// and those of who has a slot from that of the one before it.
+func (w *World) mustGrow(token int64, seat int, shares bool) {
+	if seat > 0 {
+		if token <= w.alone || token <= w.seats[seat] {
+			w.errf("the token %d comes after %d", token, max(w.alone, w.seats[seat]))
+		}
+		w.seats[seat], w.token = token, max(w.token, token)
+		return
+	}
 	if token <= w.alone || !shares && token <= w.token {
 		w.errf("the token %d comes after %d", token, w.token)
 	}
@@ -124,7 +149,7 @@ func (w *World) ended(s *slot, e message.Effect) {
 	}
 	u := &w.users[s.user]
 	s.ended = true
-	if e.Do == message.TellBusy || e.End == message.Cancelled || e.End == message.Failed {
+	if e.Do == message.TellBusy || e.End == message.Cancelled || e.End == message.Failed || e.End == message.OtherKind {
 		u.turns--
 	}
 	w.mustHaveCause(s, e)
@@ -198,7 +223,7 @@ func (w *World) released(s *slot, e message.Effect) {
 	u.works, u.forced, u.told = false, false, false
 	u.turns--
 	s.ended, s.released = true, true
-	if l.session > 0 || s.m.State() == protocol.Gone {
+	if l.session > 0 || s.m.State == standing.Gone {
 		s.user = -1
 	}
 	if l.session == 0 && (!e.Confirmed || e.Reason != message.NotLost || s.m.Strays()) {
@@ -238,7 +263,7 @@ func (w *World) gone(s *slot) {
 
 // mustStand checks that whoever waits has its place, unless somebody took it away.
 func (w *World) mustStand(s *slot) {
-	if s.m.State() != protocol.Waiting || s.user < 0 || w.mayExpire(s) {
+	if s.m.State != standing.Waiting || s.user < 0 || w.mayExpire(s) {
 		return
 	}
 	if w.get(s.place.Key).CreateRevision != s.m.Created() {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +10,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/protocol"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/model/smalletcd"
@@ -33,6 +36,11 @@ type Cast struct {
 	Sharing  int // that share the lock
 	TryShare int // that do not wait to do so
 	Together int // that share the lock, in the sessions
+	Slots    int // that want one of some slots
+	Of       int // how many slots there are, 2 if not given
+	TrySlots int // that do not wait for one
+	Sits     int // that want one, in the sessions
+	Others   int // that want one of one more
 	Mutexes  int // of etcd's concurrency package
 	Turns    int
 
@@ -54,12 +62,14 @@ type World struct {
 	late    []late
 	mutexes []mutex
 
-	granted int64 // how many leases there were
-	slotted int   // how many slots
-	token   int64 // the newest fencing token
-	alone   int64 // the newest one of who does not share the lock
-	wiped   bool  // etcd has lost everything once
-	touched bool  // an operator has written or deleted a place
+	granted int64    // how many leases there were
+	slotted int      // how many slots
+	token   int64    // the newest fencing token
+	alone   int64    // the newest one of who does not share the lock
+	seats   [4]int64 // the newest one of each slot, by seat
+	wiped   bool     // etcd has lost everything once
+	touched bool     // an operator has written or deleted a place
+	jumps   bool     // it has written one as a grant does: whoever stands behind that overtakes
 	forgets bool
 	orderly bool
 
@@ -77,7 +87,7 @@ type user struct {
 	session int // which one, 0 for none
 	try     bool
 	linked  bool
-	shares  bool
+	mode    mode.Mode
 	lone    bool
 	lease   int64 // 0 for none
 	works   bool
@@ -112,7 +122,7 @@ type slot struct {
 	again    bool // a try has an unknown outcome
 	answer   *message.Answer
 	joins    int // requests to join that are late
-	watches  [4]watch
+	watches  [message.Watchers]watch
 	silent   bool // the watches tell nothing
 	observes bool
 	read     *message.Observation // that is answered, and not told yet
@@ -129,7 +139,7 @@ type slot struct {
 // A watch is one watch of a slot.
 type watch struct {
 	on, created, told bool
-	key               string
+	key, end          string
 	from              int64 // 0 is from now
 	since             int64 // it was created in
 	next              int64 // the next revision to tell of
@@ -155,12 +165,17 @@ func New(c Cast) *World {
 			w.users = append(w.users, u)
 		}
 	}
+	of := mode.Mode(cmp.Or(c.Of, 2))
 	add("own-", c.Private, func(u *user, _ int) { u.lone = c.Lone })
 	add("unlinked-", c.Unlinked, func(u *user, _ int) { u.linked = false })
 	add("try-", c.Try, func(u *user, _ int) { u.try = true })
-	add("shares-", c.Sharing, func(u *user, _ int) { u.shares = true })
-	add("tries-to-share-", c.TryShare, func(u *user, _ int) { u.shares, u.try = true, true })
-	add("together-", c.Together, func(u *user, i int) { u.shares, u.session = true, 1+i%max(c.Sessions, 1) })
+	add("shares-", c.Sharing, func(u *user, _ int) { u.mode = mode.Shared })
+	add("tries-to-share-", c.TryShare, func(u *user, _ int) { u.mode, u.try = mode.Shared, true })
+	add("together-", c.Together, func(u *user, i int) { u.mode, u.session = mode.Shared, 1+i%max(c.Sessions, 1) })
+	add("slots-", c.Slots, func(u *user, _ int) { u.mode = of })
+	add("tries-slots-", c.TrySlots, func(u *user, _ int) { u.mode, u.try = of, true })
+	add("sits-", c.Sits, func(u *user, i int) { u.mode, u.session = of, 1+i%max(c.Sessions, 1) })
+	add("others-", c.Others, func(u *user, _ int) { u.mode = of + 1 })
 	add("session-", c.Session, func(u *user, i int) {
 		if u.session = 1 + i%max(c.Sessions, 1); c.OneID {
 			u.as = "session"
@@ -195,9 +210,9 @@ func (w *World) errf(format string, args ...any) {
 	}
 }
 
-func (w *World) say(s *slot, in message.Input, before protocol.State) {
+func (w *World) say(s *slot, in message.Input, before standing.State) {
 	if w.log != nil {
-		w.log("    %s: %s: %v -> %v", s.place.Key, short(in), before, s.m.State())
+		w.log("    %s: %s: %v -> %v", s.place.Key, short(in), before, s.m.State)
 	}
 }
 
@@ -255,9 +270,11 @@ func (w *World) begin(user int) {
 	if l.places == 0 || l.renames || l.session > 0 {
 		l.places, l.renames = l.places+1, false
 	}
-	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.as, Record: `{"v":1,"id":"` + u.as + `"}`, Linked: u.linked && !u.shares, Shared: u.shares}
+	p := wire.Place{Lock: lock, Lease: clientv3.LeaseID(l.id), ID: u.as, Record: `{"v":1,"id":"` + u.as + `"}`, Linked: u.linked && u.mode != mode.Shared, Mode: u.mode}
 	switch {
-	case u.shares:
+	case u.mode.Slots() > 0:
+		p.Key = wire.SlotPlace(lock, u.mode.Slots(), p.Lease, l.places)
+	case u.mode == mode.Shared:
 		p.Key = wire.SharedPlace(lock, p.Lease, l.places)
 	case u.linked:
 		p.Key = wire.LinkedPlace(lock, p.Lease, l.places)

@@ -69,12 +69,18 @@ func run(dir, name, kind string) error {
 	if err != nil {
 		return err
 	}
-	// Others who share the lock may run, and nobody writes.
-	if os.Getenv("ETCDLOCK_HELD_MODE") != "shared" {
-		if err := t.accuse(); err != nil {
+	slot, mode := os.Getenv("ETCDLOCK_HELD_SLOT"), os.Getenv("ETCDLOCK_HELD_MODE")
+	if slot != "" {
+		if err := os.WriteFile(t.slotOf(name), []byte(slot), 0o666); err != nil {
 			return err
 		}
-		if token := os.Getenv("ETCD_LOCK_REV"); token != "" {
+	}
+	// Others who share the lock may run, and nobody writes, nor where it has slots.
+	if mode != "shared" {
+		if err := t.accuse(slot); err != nil {
+			return err
+		}
+		if token := os.Getenv("ETCD_LOCK_REV"); token != "" && slot == "" {
 			go work(filepath.Join(dir, "ledger"), name, token)
 		}
 	}
@@ -131,9 +137,13 @@ func (t tree) leads() bool {
 	return others && first.PID == os.Getpid()
 }
 
+// slotOf names the file that says which slot a command has.
+func (t tree) slotOf(name string) string { return filepath.Join(t.dir, "slot."+name) }
+
 // accuse notes all processes of other commands that are not dead, also those that are stopped and
-// show it by nothing else, and then that it has looked.
-func (t tree) accuse() error {
+// show it by nothing else, and then that it has looked. Of those that have slots it is about those
+// that have the same one.
+func (t tree) accuse(slot string) error {
 	lives, err := beat.Lives(t.dir)
 	if err != nil {
 		return err
@@ -146,6 +156,9 @@ func (t tree) accuse() error {
 	}
 	for pid, name := range members {
 		if name == t.name || !alive.Process(pid) {
+			continue
+		}
+		if other, err := os.ReadFile(t.slotOf(name)); slot != "" && (err != nil || string(other) != slot) {
 			continue
 		}
 		f, err := os.OpenFile(filepath.Join(t.dir, "accused"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)

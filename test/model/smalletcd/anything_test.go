@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -86,7 +87,7 @@ func (g *generator) key() string {
 	case 2:
 		return fmt.Sprintf("%s%x", wire.Prefix(lock), int64(pick(g, leases...)))
 	case 3:
-		return pick(g, "k/2024", "k/", "k0", "a", "z")
+		return pick(g, "k/2024", "k/", "k0", "a", "z", semaphore, wire.Slot(semaphore, slots, 0), g.sitter().Key)
 	}
 	return g.place(lock).Key
 }
@@ -94,7 +95,7 @@ func (g *generator) key() string {
 // interval returns a range of keys; the end is empty if it is one key.
 func (g *generator) interval() (key, end string) {
 	lock := pick(g, locks...)
-	switch g.rand.IntN(6) {
+	switch g.rand.IntN(8) {
 	case 0:
 		return wire.LinkedRange(lock)
 	case 1:
@@ -105,6 +106,10 @@ func (g *generator) interval() (key, end string) {
 		return g.key(), "\x00"
 	case 4:
 		return g.key(), ""
+	case 5:
+		return wire.SlotPlaces(semaphore, slots)
+	case 6:
+		return wire.SlotsRange(semaphore, slots)
 	}
 	return wire.Prefix(lock), clientv3.GetPrefixRangeEnd(wire.Prefix(lock))
 }
@@ -138,7 +143,7 @@ func (g *generator) putOp(keeping bool) *pb.RequestOp {
 	r := &pb.PutRequest{Key: []byte(g.key()), PrevKv: g.chance(20)}
 	r.IgnoreValue, r.IgnoreLease = keeping && g.chance(15), keeping && g.chance(15)
 	if !r.IgnoreValue && g.chance(80) {
-		r.Value = []byte(pick(g, "v", "w", "value"))
+		r.Value = []byte(pick(g, "v", "w", "value", record.Seated("{}", 1)))
 	}
 	if !r.IgnoreLease && g.chance(50) {
 		r.Lease = int64(pick(g, leases...))
@@ -161,7 +166,7 @@ func (g *generator) compare() *pb.Compare {
 	case pb.Compare_VALUE:
 		value := kv.Value
 		if g.chance(30) {
-			value = []byte(pick(g, "v", "w", ""))
+			value = []byte(pick(g, "v", "w", "", `{"slot"::`))
 		}
 		c.TargetUnion = &pb.Compare_Value{Value: value}
 	case pb.Compare_LEASE:

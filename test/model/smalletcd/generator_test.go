@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/model/smalletcd"
 )
@@ -127,7 +128,7 @@ func (g *generator) newPlace(lock string) wire.Place {
 // sharing returns a place of a lock that shares it: one of a few.
 func (g *generator) sharing(lock string) wire.Place {
 	p := newPlace(lock, pick(g, leases[:3]...), 1, false)
-	p.Key, p.Shared = wire.SharedPlace(lock, p.Lease, 1), true
+	p.Key, p.Mode = wire.SharedPlace(lock, p.Lease, 1), mode.Shared
 	return p
 }
 
@@ -197,6 +198,8 @@ func (g *generator) named() step {
 		return g.together(lock)
 	case g.chance(25):
 		return g.share(lock)
+	case g.chance(40):
+		return g.sit()
 	}
 	p := g.place(lock)
 	switch g.rand.IntN(3) {
@@ -306,7 +309,7 @@ func (g *generator) namedRead(lock string, p wire.Place) step {
 		created := max(g.revision(place.CreateRevision), 1)
 		return step{name: "HistoryRead", txn: wire.HistoryRead(lock, p.Key, created)}
 	case 4:
-		return step{name: "BusyRead", txn: wire.BusyRead(lock)}
+		return step{name: "BusyRead", txn: wire.BusyRead(g.place(lock))}
 	case 5:
 		return step{name: "KeyRead", txn: wire.KeyRead(lock, p.Key, wire.Tail(lock))}
 	case 6:
@@ -316,5 +319,5 @@ func (g *generator) namedRead(lock string, p wire.Place) step {
 	case 8:
 		return step{name: "NamesRead", txn: wire.NamesRead(lock, g.anyRevision())}
 	}
-	return step{name: "WrittenRead", txn: wire.WrittenRead(lock, g.revision(g.get(lock).ModRevision))}
+	return step{name: "WrittenRead", txn: wire.WrittenRead(g.place(lock), g.revision(g.get(lock).ModRevision))}
 }

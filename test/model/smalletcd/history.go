@@ -111,12 +111,12 @@ func (s *Store) Events(from int64, key, end []byte) ([]*mvccpb.Event, error) {
 }
 
 // NextOf returns the revision of the first event that [Store.Events] returns, 0 if there is none.
-func (s *Store) NextOf(from int64, key string) int64 {
+func (s *Store) NextOf(from int64, key, end string) int64 {
 	if from < s.compacted || from < s.forgotten {
 		return 0
 	}
 	for _, c := range s.changes[s.since(from):] {
-		if string(c.kv.Key) == key {
+		if string(c.kv.Key) == key || end != "" && string(c.kv.Key) >= key && string(c.kv.Key) < end {
 			return c.kv.ModRevision
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/model/smalletcd"
 )
@@ -202,7 +203,7 @@ func TestWithoutVersions(t *testing.T) {
 	for range 10 {
 		must(t, s, write(putOp("x", "", 0)))
 	}
-	for _, sample := range wire.Samples() { // none of them asks for versions
+	for _, sample := range kind.Samples() { // none of them asks for versions
 		must(t, s.Clone(), sample.Txn)
 	}
 }
@@ -252,7 +253,7 @@ func TestShortcuts(t *testing.T) {
 			if events, err := s.Events(from, []byte(key), nil); err == nil && len(events) > 0 {
 				want = events[0].Kv.ModRevision
 			}
-			if got := s.NextOf(from, key); got != want {
+			if got := s.NextOf(from, key, ""); got != want {
 				t.Errorf("of %s from %d on the next is %d, not %d", key, from, got, want)
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/wire"
 	"github.com/etcdlock/etcdlock/test/model/smalletcd"
 )
@@ -147,7 +148,7 @@ func newComparison(t *testing.T, r *realEtcd, seed uint64) *comparison {
 	c := &comparison{generator: newGenerator(seed, small), t: t, real: r, seed: seed, seen: make(outcomes)}
 	var ctx context.Context
 	ctx, c.cancel = context.WithCancel(r.ctx)
-	c.watch = record(ctx, r.client, "\x00", "\x00", small.Revision()+1)
+	c.watch = recordFrom(ctx, r.client, "\x00", "\x00", small.Revision()+1)
 	return c
 }
 
@@ -216,7 +217,7 @@ func (c *comparison) compareWatches() {
 		if end != "" && end != "\x00" && end <= key {
 			end = "" // etcd refuses a watch of no key
 		}
-		past = append(past, record(ctx, c.real.client, key, end, from))
+		past = append(past, recordFrom(ctx, c.real.client, key, end, from))
 	}
 	// The last revision has an event for each watch.
 	keys := map[string]bool{"k": true}
@@ -280,7 +281,7 @@ type recording struct {
 	watch    clientv3.WatchChan
 }
 
-func record(ctx context.Context, client *clientv3.Client, key, end string, from int64) *recording {
+func recordFrom(ctx context.Context, client *clientv3.Client, key, end string, from int64) *recording {
 	opts := []clientv3.OpOption{clientv3.WithRev(from)}
 	if end != "" {
 		opts = append(opts, clientv3.WithRange(end))
@@ -321,7 +322,7 @@ func outcome(resp *pb.TxnResponse, err error) string {
 // check finds transactions and errors that no sequence had.
 func (o outcomes) check(t *testing.T) {
 	t.Helper()
-	for _, s := range wire.Samples() {
+	for _, s := range kind.Samples() {
 		if o[s.Name+": done"] == 0 {
 			t.Errorf("no %s was done", s.Name)
 		}

@@ -1,8 +1,11 @@
-package wire
+// Package record has the values of places in line: who stands there.
+package record
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -11,11 +14,15 @@ import (
 // version is that of the record's form. A reader takes what it knows of newer ones.
 const version = 1
 
-// ModeShared is the mode of whoever shares the lock.
-const ModeShared = "shared"
+// The modes of those who do not want the lock alone: to share it, and to have one of its slots.
+const (
+	ModeShared = "shared"
+	ModeSlots  = "slots"
+)
 
 // A Record says who stands at a place. The zero value of a field means that it is not known.
 type Record struct {
+	Slot    *int      `json:"slot,omitempty"` // that is held; comes first, see SeatOf
 	Version int       `json:"v"`
 	ID      string    `json:"id"`
 	Host    string    `json:"host,omitempty"`
@@ -24,7 +31,8 @@ type Record struct {
 	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
 	Start   uint64    `json:"start,omitempty"`   // of the process, in clock ticks since boot
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
-	Mode    string    `json:"mode,omitempty"`    // ModeShared, empty for who wants the lock alone
+	Mode    string    `json:"mode,omitempty"`    // empty for who wants the lock alone
+	Slots   int       `json:"n,omitempty"`       // of how many one is wanted, with ModeSlots
 	Since   time.Time `json:"since,omitzero"`
 }
 
@@ -47,9 +55,34 @@ func (r Record) Stamp() func() string {
 	}
 }
 
-// ParseRecord reads a record. Etcd's own Mutex writes an empty value: that is an error here, and no
+// SeatMark begins the record of a place that has a slot. A digit follows.
+const SeatMark = `{"slot":`
+
+// LastSeat is greater than all records of places that have a slot, and less than all others.
+const LastSeat = SeatMark + ":"
+
+// Seated returns the record of a place when it has got a slot.
+func Seated(record string, slot int) string {
+	return SeatMark + strconv.Itoa(slot) + "," + strings.TrimPrefix(record, "{")
+}
+
+// SeatOf returns which slot a place has, by its record: 1 is slot 0, and 0 is none.
+func SeatOf(record []byte) (seat int) {
+	rest, ok := bytes.CutPrefix(record, []byte(SeatMark))
+	end := bytes.IndexByte(rest, ',')
+	if !ok || end < 0 {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(rest[:end]), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n) + 1
+}
+
+// Parse reads a record. Etcd's own Mutex writes an empty value: that is an error here, and no
 // reason to doubt the place.
-func ParseRecord(value []byte) (Record, error) {
+func Parse(value []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return Record{}, fmt.Errorf("no record of a place in line: %w", err)

@@ -1,4 +1,4 @@
-package wire
+package kind
 
 import (
 	"os"
@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // TestKind: the form of a transaction tells which function made it, whatever its keys are.
@@ -18,17 +21,20 @@ func TestKind(t *testing.T) {
 		}
 		forms[form] = s.Name
 	}
-	p := Place{Lock: "/a/b", Key: LinkedPlace("/a/b", 0x7a, 12), Lease: 0x7a, ID: "x", Record: `{"v":1}`, Linked: true}
+	p := wire.Place{Lock: "/a/b", Key: wire.LinkedPlace("/a/b", 0x7a, 12), Lease: 0x7a, ID: "x", Record: `{"v":1}`, Linked: true}
+	sits := wire.Place{Lock: "/a/b", Key: wire.SlotPlace("/a/b", 12, 0x7a, 12), Lease: 0x7a, ID: "x", Record: `{"v":1}`, Linked: true, Mode: mode.OfSlots(12)}
 	for name, txn := range map[string]*pb.TxnRequest{
-		"Acquire":     Acquire(p),
-		"Claim":       Claim(p, 99),
-		"Release":     Release(p, 99, true),
-		"RemoveKey":   RemoveKey("/a/b", 99),
-		"Remove":      Remove(p, 99, false),
-		"HistoryRead": HistoryRead("/a/b", LinkedPlace("/a/b", 3, 4), 5),
-		"":            {Success: []*pb.RequestOp{remove("/a/b")}},
+		"Acquire":     wire.Acquire(p),
+		"Claim":       wire.Claim(p, 99),
+		"Release":     wire.Release(p, 99, true),
+		"RemoveKey":   wire.RemoveKey("/a/b", 99),
+		"Remove":      wire.Remove(p, 99, false),
+		"SlotTurn":    wire.SlotTurn(sits),
+		"KindRead":    wire.KindRead("/a/b"),
+		"HistoryRead": wire.HistoryRead("/a/b", wire.LinkedPlace("/a/b", 3, 4), 5),
+		"":            {Success: wire.ProbeRead("/a/b").Success, Failure: wire.ProbeRead("/a/b").Success},
 	} {
-		if got := Kind(txn); got != name {
+		if got := Of(txn); got != name {
 			t.Errorf("%q is taken for %q", name, got)
 		}
 	}

@@ -1,0 +1,59 @@
+// Package mode has the ways in which a lock can be held.
+package mode
+
+import "fmt"
+
+// A Mode is how a lock is held: by one alone, by several together, or by as many as it has slots.
+type Mode int
+
+// The modes beside those of semaphores.
+const (
+	Exclusive Mode = 0
+	Shared    Mode = -1
+)
+
+// maxSlots is how many slots a semaphore can have.
+const maxSlots = 1000
+
+// OfSlots returns the mode of a semaphore, as package etcdlock says of its Slots.
+func OfSlots(n int) Mode {
+	switch {
+	case n == 1:
+		return Exclusive
+	case n < 1: // there is no such mode
+		return Shared - 1
+	}
+	return Mode(n)
+}
+
+// Slots returns how many slots there are, 0 in modes that have none.
+func (m Mode) Slots() int { return max(int(m), 0) }
+
+// String returns the name of the mode.
+func (m Mode) String() string {
+	switch {
+	case m == Exclusive:
+		return "exclusive"
+	case m == Shared:
+		return "shared"
+	case m > 0:
+		return fmt.Sprintf("one of %d slots", int(m))
+	}
+	return fmt.Sprintf("mode %d", int(m))
+}
+
+// Use says how a lock is used that has the mode.
+func (m Mode) Use() string {
+	if m > 0 {
+		return fmt.Sprintf("a semaphore of %d", int(m))
+	}
+	return "in use " + m.String()
+}
+
+// Check refuses a mode that there is not.
+func (m Mode) Check() error {
+	if m < Shared || m == 1 || m > maxSlots {
+		return fmt.Errorf("there is no %v, only Exclusive, Shared and 1 to %d Slots", m, maxSlots)
+	}
+	return nil
+}
