@@ -189,17 +189,28 @@ func TestUnknownOutcomesOfSlots(t *testing.T) {
 				session := newSession(t, behind)
 				for _, l := range []*etcdlock.Lock{newSitter(t, behind, key, "own", 2), sitterIn(t, session, key, "in a session", 2)} {
 					inside := fill(t, client, key, 2)
-					hit := intercept(gate, 1, verdict, kind)
+					var hit <-chan struct{}
+					if kind != "TakeSlot" {
+						hit = intercept(gate, 1, verdict, kind)
+					}
 					free := kind == "SlotIfFree" // nobody waits
 					if free {
 						must(t)(nil, inside[0].Unlock(ctx))
 					}
-					w := startLock(t, l)
+					w, at := startLock(t, l), place{}
 					if !free {
 						awaitKeys(t, client, key+"/=2.", 3)
+						at = placeOf(t, client, key, l.ID())
+						w.mustNotGet(t, 20*time.Millisecond)
+						if kind == "TakeSlot" { // what was asked before this was refused
+							hit = intercept(gate, 1, verdict, kind)
+						}
 						must(t)(nil, inside[0].Unlock(ctx))
 					}
 					w.mustGet(t)
+					if now := placeOf(t, client, key, l.ID()); !free && now != at {
+						t.Errorf("it has lost its place: it was %v, and is %v", at, now)
+					}
 					if w.held.Slot() != inside[0].Slot() {
 						t.Errorf("slot %d, not %d", w.held.Slot(), inside[0].Slot())
 					}

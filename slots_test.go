@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -443,6 +444,7 @@ func TestSetOfSlots(t *testing.T) {
 		if try {
 			lock = set.TryLock
 		}
+		last := 0
 		for range 3 {
 			held, err := lock(ctx)
 			if err != nil {
@@ -451,16 +453,33 @@ func TestSetOfSlots(t *testing.T) {
 			if keys := etcdtest.Keys(t, client, ""); len(keys) != 6 {
 				t.Errorf("%v", keys)
 			}
+			if a, b := held.Token("/a"), held.Token("/b"); a >= b {
+				t.Errorf("tokens %d and %d: they were not taken one after another", a, b)
+			}
 			for i, is := range held.IsHolder() {
 				if !applied(t, client, is) {
 					t.Errorf("it does not hold the lock %d", i)
 				}
 			}
 			must(t)(client.Delete(ctx, "/applied"))
+			last = held.Slot("/b")
 			must(t)(nil, held.Unlock(ctx))
 			awaitKeys(t, client, "", 0)
 		}
+		// Another one has the slot of the last time, and one is free.
 		inside := fill(t, client, "/b", 2)
+		if inside[0].Slot() != last {
+			slices.Reverse(inside)
+		}
+		free := inside[1].Slot()
+		must(t)(nil, inside[1].Unlock(ctx))
+		if held, err := lock(ctx); err != nil || held.Slot("/b") != free {
+			t.Errorf("slot %d is free: %v, slot %d", free, err, held.Slot("/b"))
+		}
+		if err := set.Unlock(ctx); err != nil {
+			t.Errorf("Unlock: %v", err)
+		}
+		inside[1] = mustLock(t, newSitter(t, client, "/b", "inside again", 2))
 		before := len(etcdtest.Keys(t, client, ""))
 		var busy *etcdlock.BusyError
 		if _, err := set.TryLock(ctx); !errors.As(err, &busy) || busy.Key != "/b" {
@@ -483,9 +502,13 @@ func TestSetOfSlots(t *testing.T) {
 		must(t)(nil, inside[1].Unlock(ctx))
 		held := <-got
 		must(t)(client.Delete(ctx, "/c/=2#", clientv3.WithPrefix()))
-		<-held.Expired()
 		if lost := awaitLoss(t, held.Context(ctx)); lost.Key != "/c" || lost.Reason != etcdlock.SlotLost {
 			t.Errorf("%v", lost)
+		}
+		select {
+		case <-held.Expired():
+		case <-time.After(10 * time.Second):
+			t.Error("a slot was deleted, and the set has not expired")
 		}
 		if err := held.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
 			t.Errorf("Unlock: %v", err)
@@ -511,7 +534,11 @@ func TestNextForASlotEnds(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	client, ctx := etcdtest.Start(t).Client(t), etcdtest.Context(t)
 	inBoth(t, client, "/next-ends", ttl, func(t *testing.T, l *etcdlock.Lock) {
-		for name, end := range map[string]func(context.Context) error{"Close": l.Close, "Session.Close": l.Session().Close} {
+		for _, name := range []string{"Close", "Session.Close"} {
+			end := l.Close
+			if name == "Session.Close" { // that is the last one
+				end = l.Session().Close
+			}
 			inside := fill(t, client, l.Key(), 2)
 			if err := inside[0].Refresh(ctx); err != nil {
 				t.Errorf("Refresh: %v", err)
@@ -522,20 +549,23 @@ func TestNextForASlotEnds(t *testing.T) {
 			if name == "Session.Close" {
 				awaitNextKnown(t, l)
 			}
-			must(t)(nil, end(ctx))
+			soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+			if err := end(soon); err != nil {
+				t.Fatalf("%s does not end the wait: %v", name, err)
+			}
+			cancel()
 			if err := <-w.got; !errors.Is(err, etcdlock.ErrClosed) {
 				t.Errorf("%s: Lock: %v", name, err)
 			}
-			awaitKeys(t, client, l.Key()+"/", 5)
+			if keys := etcdtest.Keys(t, client, l.Key()+"/"); len(keys) != 5 {
+				t.Fatalf("%s: it is in line still, or who is behind it is not: %v", name, keys)
+			}
 			behind.mustNotGet(t, 20*time.Millisecond)
 			must(t)(nil, inside[0].Unlock(ctx))
 			takeTurns(t, behind)
 			must(t)(nil, inside[1].Unlock(ctx))
 			must(t)(nil, behind.Close(ctx))
 			awaitKeys(t, client, l.Key(), 0)
-			if name == "Session.Close" {
-				break
-			}
 		}
 		awaitNoWatch(t, l)
 	})
@@ -623,8 +653,14 @@ func TestModeChangesToSlots(t *testing.T) {
 		for i, mode := range modes {
 			l.Mode = mode
 			held := mustLock(t, l)
-			if held.Mode() != mode {
-				t.Errorf("%v is %v", mode, held.Mode())
+			slots := max(int(mode), 0)
+			if held.Mode() != mode || held.Slot() >= max(slots, 1) {
+				t.Errorf("%v is %v, slot %d", mode, held.Mode(), held.Slot())
+			}
+			for _, kv := range wire.Places(l.Key(), etcdtest.Keys(t, client, l.Key()+"/")) {
+				if says, err := record.Parse(kv.Value); err != nil || says.Slots != slots {
+					t.Errorf("%v: the record says %d slots, %v", mode, says.Slots, err)
+				}
 			}
 			l.Mode = modes[(i+1)%len(modes)]
 			if l.Mode != mode {
