@@ -71,7 +71,7 @@ func (s *Sender) Ask(ctx context.Context, r message.Request) (message.Answer, er
 			if newest, err = s.older(ctx, r.Rev); err != nil {
 				return message.Answer{Outcome: outcome(r, err)}, err
 			}
-			a.Ahead = translate.AheadOf(s.Place.Lock, newest, wire.Got(resp, 0))
+			a.Ahead, a.Found = translate.Found(s.Place.Lock, newest, wire.Got(resp, 0))
 		}
 	}
 	return a, nil

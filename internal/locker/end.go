@@ -56,9 +56,9 @@ func (l *Locker) finish(ctx context.Context, h *holding.Holding, withdraw bool) 
 	reusable, err := h.GiveBack(ctx, withdraw)
 	switch {
 	case h.Lease.IsShared():
-	case reusable:
+	case reusable && h.Lease.Places.Nobody():
 		l.atHand = h.Lease
-	case errors.Is(err, holding.ErrUnconfirmed):
+	case reusable, errors.Is(err, holding.ErrUnconfirmed):
 		l.session.Debts.OweLease(h.Lease)
 	}
 	if h.Strays() || err != nil {

@@ -61,3 +61,10 @@ func (p *Places) Leave(key string, unlessRefused bool) bool {
 	delete(p.taken, key)
 	return true
 }
+
+// Nobody reports whether nobody stands anywhere.
+func (p *Places) Nobody() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.taken) == 0
+}

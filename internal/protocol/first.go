@@ -55,13 +55,15 @@ func (m first) answer(a message.Answer) {
 	switch {
 	case m.Request.Name == message.ReadBusy:
 		m.leaving().GiveUp(message.Busy)
+	case m.Request.Name == message.ReadState && m.sits(a):
+		holding(m).hold(own.Mod)
+	case m.Request.Name == message.ReadState:
+		m.sitsNot(a)
 	case a.Outcome == message.Applied:
 		m.Seat = m.Request.Slot + 1
 		holding(m).hold(a.Rev)
 	case a.Outcome == message.Refused && m.Stray && own.Seat > 0 && own.Create == m.Pos.Create:
-		// An earlier try has taken it.
-		m.Seat = own.Seat
-		holding(m).hold(own.Mod)
+		m.readSeat(own.Seat)
 	case a.Outcome == message.Refused:
 		m.refused(a)
 	case a.Outcome == message.Denied && m.Request.Next.Place != "": // as of a pass
@@ -70,6 +72,27 @@ func (m first) answer(a message.Answer) {
 	default:
 		m.leaving().GiveUp(m.EndOf(a))
 	}
+}
+
+// readSeat finds out whether the place has the slot that it names: an earlier try has taken that,
+// and it may have been deleted since, and be somebody else's.
+func (m first) readSeat(seat int) {
+	m.Sit(true, seat)
+	m.Send(message.Request{Name: message.ReadState})
+}
+
+// sits reports whether it has it: both were written in one revision.
+func (m first) sits(a message.Answer) bool {
+	slot, own := a.Keys.Lock, a.Keys.Place
+	return a.Outcome == message.Applied && own.Exists() && own.Seat == m.Seat && own.Lease == m.Lease && own.Mod == slot.Mod
+}
+
+// sitsNot ends the wait of who does not have it, or cannot find that out.
+func (m first) sitsNot(a message.Answer) {
+	if a.Outcome == message.Applied {
+		a.Outcome = message.Unknown // what has become of the earlier try is not known
+	}
+	m.leaving().GiveUp(m.EndOf(a))
 }
 
 // refused goes on when the slot that was asked for was not free, or K not ours any more.

@@ -82,7 +82,20 @@ func (m joining) joinAnswer(a message.Answer) {
 		}
 	case message.ReadWritten:
 		m.writtenRead(a)
+	case message.ReadState:
+		m.seatRead(a)
 	}
+}
+
+// seatRead goes on if the place has the slot that it names.
+func (m joining) seatRead(a message.Answer) {
+	if first(m).sits(a) {
+		m.Orphan = true
+		m.entered(a.Keys.Place.Create, a.Keys.Place.Mod, false, a.Keys.Lock)
+		return
+	}
+	m.Doubt()
+	first(m).sitsNot(a)
 }
 
 // joined takes the answer to a request that creates the place.
@@ -94,11 +107,12 @@ func (m joining) joined(a message.Answer) {
 		m.entered(a.Rev, a.Rev, false, message.KV{})
 	case a.Outcome == message.Refused && a.Ours && m.Shares: // the line tells if it has the lock
 		m.entered(a.Keys.Place.Create, 0, false, message.KV{})
+	case a.Outcome == message.Refused && a.Ours && a.Keys.Place.Seat > 0 && m.Kind > message.Plain:
+		first(m).readSeat(a.Keys.Place.Seat)
 	case a.Outcome == message.Refused && a.Ours: // by an earlier try
 		token := int64(0)
 		m.Orphan = true
-		m.Sit(true, a.Keys.Place.Seat)
-		if a.Keys.Holds() || m.Seat > 0 {
+		if a.Keys.Holds() {
 			token = a.Keys.Place.Mod
 		}
 		// If the lock was passed to it meanwhile, the tail names it all the same.

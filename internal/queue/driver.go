@@ -337,7 +337,7 @@ func (d *driver) answered(ctx context.Context, r message.Request, answer message
 	d.stepped()
 	tellRemoved(d, r, answer)
 	// Whoever waits watches what is before it, and reads that.
-	if d.Try && doubt(d.Options, answer.Ahead.Key, answer.Found) {
+	if (d.Try || r.Name == message.ReadKind) && doubt(d.Options, answer.Ahead.Key, answer.Found) {
 		d.met.Store(true)
 	}
 }

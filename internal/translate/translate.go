@@ -201,17 +201,18 @@ func readAnswer(p wire.Place, r message.Request, resp *pb.TxnResponse, a *messag
 	case message.ReadNewest:
 		newest := wire.Got(resp, 0)
 		a.Some = newest != nil && (wire.IsPlace(p.Lock, newest) || KindOf(p.Lock, newest) > message.Plain)
-		a.Ahead, a.Found = AheadOf(p.Lock, newest, nil), kvOf(newest)
+		a.Ahead, a.Found = Found(p.Lock, newest, nil)
 	case message.ReadKind:
-		a.Kind = KindOf(p.Lock, Oldest(resp))
+		oldest := Oldest(resp)
+		a.Kind = KindOf(p.Lock, oldest)
+		a.Ahead, a.Found = Found(p.Lock, oldest, nil)
 	case message.ReadLine:
 		var line []*mvccpb.KeyValue
 		line, a.Whole = wire.LineOf(resp)
 		a.Keys = KeysOf(resp, 0)
-		newest := NewestOlder(p, line, r.Rev)
-		a.Ahead, a.Found = AheadOf(p.Lock, newest, wire.Got(resp, 0)), kvOf(newest)
+		a.Ahead, a.Found = Found(p.Lock, NewestOlder(p, line, r.Rev), wire.Got(resp, 0))
 	case message.ReadFar:
-		a.Ahead = AheadOf(p.Lock, Newest(p, resp), wire.Got(resp, 0))
+		a.Ahead, a.Found = Found(p.Lock, Newest(p, resp), wire.Got(resp, 0))
 	case message.ReadHistory:
 		a.Keys = KeysOf(resp, 0)
 		tail := wire.Got(resp, 2)
@@ -261,6 +262,11 @@ func aheadOfTail(lock string, tail *mvccpb.KeyValue) message.Ahead {
 		return message.Ahead{}
 	}
 	return message.Ahead{Key: link.Place, Create: tail.ModRevision, Link: link, Kind: kindOf(lock, link.Place)}
+}
+
+// Found is AheadOf with the newest older place as it was read.
+func Found(lock string, newest, key *mvccpb.KeyValue) (message.Ahead, message.KV) {
+	return AheadOf(lock, newest, key), kvOf(newest)
 }
 
 // AheadOf returns what stands before a place: the newest older place, else K, else nothing.

@@ -151,7 +151,7 @@ func (k *keeper) add(v reflect.Value) {
 		}
 	case reflect.Int64:
 		k.number(v.Int(), true)
-	case reflect.Int, reflect.Uint8:
+	case reflect.Int, reflect.Int32, reflect.Uint8:
 		if v.CanInt() {
 			k.number(v.Int(), false)
 			return
