@@ -50,7 +50,7 @@ type BusyError struct {
 func (e *BusyError) Error() string {
 	switch {
 	case e.slots > 0 && e.taken < e.slots:
-		return fmt.Sprintf("lock %q is not free: somebody stands in line for it, and %d of %d slots are taken", e.Key, e.taken, e.slots)
+		return fmt.Sprintf("lock %q is not free: somebody stands in line for it, or has it in another way, and %d of %d slots are taken", e.Key, e.taken, e.slots)
 	case e.slots > 0:
 		return fmt.Sprintf("no slot of lock %q is free: %d of %d are taken", e.Key, e.taken, e.slots)
 	case !e.held:

@@ -66,10 +66,12 @@ func (h *Held) Token() int64 {
 
 // IsHolder returns the comparison for an etcd transaction that must only be applied while this
 // holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the
-// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it. Of a
-// semaphore it is the slot that is as it was: nobody else has that.
+// lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it.
 // After the lock has gone to somebody else etcd refuses such a transaction, however late it
 // arrives. Once Unlock was called, what it returns never holds.
+//
+// Of a semaphore it is the slot that is as it was: nobody else has that. Where an operator has
+// deleted the place and not the slot, it does not see who has the lock in another mode.
 func (h *Held) IsHolder() clientv3.Cmp { return holding.IsHolder(h.holding()) }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further

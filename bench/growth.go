@@ -289,7 +289,7 @@ func (p *places) add(events []*clientv3.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range events {
-		if e.IsCreate() && !bytes.Contains(e.Kv.Key, []byte("#")) { // which is in the name of a slot
+		if e.IsCreate() && !bytes.Contains(e.Kv.Key, []byte("#")) { // of a slot
 			p.taken++
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/supervise"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // releaseLimit bounds the release: when etcd does not answer, the lock frees itself after the TTL.
@@ -75,7 +76,11 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 	if lost.Reason.Forced() {
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", lost.Key+"/")
 	} else {
-		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran under the lock meanwhile", lost.Key)
+		key := lost.Key
+		if n := h.mode.Slots(); n > 0 {
+			key = wire.Slot(key, n, h.held.Slot(key))
+		}
+		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran under the lock meanwhile", key)
 	}
 }
 
@@ -95,11 +100,15 @@ func (h *holder) holdOnly() int {
 	return exitLost
 }
 
-// announce prints each key and its token.
+// announce prints each key and its token, and of a semaphore the slot.
 func (h *holder) announce() {
 	takeFailedWrites()
 	for _, key := range h.keys {
-		if _, err := fmt.Println(plain.Word(key), h.held.Token(key)); err != nil {
+		says := []any{plain.Word(key), h.held.Token(key)}
+		if h.mode.Slots() > 0 {
+			says = append(says, h.held.Slot(key))
+		}
+		if _, err := fmt.Println(says...); err != nil {
 			h.voice.warnf("the key and the token cannot be written: %v", err)
 			return
 		}

@@ -78,8 +78,8 @@ func (h *holder) takeOverOne(ctx context.Context, key string) (done bool, err er
 	return done, nil
 }
 
-// leasesOf returns the leases of all who have a lock, none while a slot of it is free. The line is
-// read only where several may have it.
+// leasesOf returns the leases of all who have a lock. The line is read only where several may have
+// it.
 func (h *holder) leasesOf(ctx context.Context, key string) (all []clientv3.LeaseID, err error) {
 	if h.mode <= 0 {
 		resp, err := h.client.Get(ctx, key)
@@ -91,7 +91,7 @@ func (h *holder) leasesOf(ctx context.Context, key string) (all []clientv3.Lease
 		}
 	}
 	l, err := line.Read(ctx, h.client, key)
-	if err != nil || len(l.Holders) < l.Slots {
+	if err != nil {
 		return nil, err
 	}
 	for _, holder := range l.Holders {

@@ -3,7 +3,8 @@ package main
 const usage = `Usage: etcdlocker [options] [--] [command [argument...]]
 
 Acquires a distributed lock on etcd, or several, runs a command while holding it, and releases it when the command has
-ended. Without a command it holds the lock until a signal comes, and prints the key and the fencing token.
+ended. Without a command it holds the lock until a signal comes, and prints the key and the fencing token, with --slots the
+slot as well.
 
 The command never runs when its lock may belong to somebody else: if the lease cannot be renewed in time, the command
 and everything it started are asked to end and then killed, all before the lock can go to another holder. On Linux a guard

@@ -109,7 +109,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		}
 		cause := causeOf(ctx, err)
 		if retry.IsDenied(cause) && s.Mode.Slots() > 0 {
-			return nil, fmt.Errorf("acquiring lock %q: %w (who takes a slot must be allowed to write %q too)", l.key, cause, wire.Tail(l.key))
+			return nil, fmt.Errorf("acquiring lock %q: %w (who takes a slot needs to write %q and all below %q)", l.key, cause, wire.Tail(l.key), wire.Prefix(l.key))
 		}
 		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, cause)
 	}

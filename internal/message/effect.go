@@ -89,6 +89,16 @@ func (r Request) Claims() bool {
 	return r.Name == Claim || r.Name == ClaimBehindHolder || r.Name == ClaimOldest || r.Name == TakeSlot
 }
 
+// Granted returns the revision in which a key that the request is about was given to whoever has
+// it, and the place of that one was written. A slot is created then: whoever overwrites it does not
+// take it from its holder.
+func (r Request) Granted(found KV) int64 {
+	if r.Seat > 0 {
+		return found.Create
+	}
+	return found.Mod
+}
+
 // Releases reports whether the request gives the lock back, or passes it on.
 func (r Request) Releases() bool { return r.Name == Pass || r.Name == GiveBack }
 

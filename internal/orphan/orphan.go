@@ -51,9 +51,9 @@ func (s Search) Next(r message.Request, a message.Answer) (next message.Request,
 	case ofTail, r.Name == message.RemoveTail:
 		return s.readKey(), true, false
 	case r.Name == message.ReadTail && s.mayBeOurs(a.Found):
-		return message.Request{Name: message.ReadWritten, Rev: granted(r, a.Found)}, true, false
+		return message.Request{Name: message.ReadWritten, Rev: r.Granted(a.Found)}, true, false
 	case r.Name == message.ReadWritten && !a.Some:
-		return message.Request{Name: message.RemoveKey, Rev: a.Found.Mod}, granted(r, a.Found) == r.Rev, false
+		return message.Request{Name: message.RemoveKey, Rev: a.Found.Mod}, r.Granted(a.Found) == r.Rev, false
 	}
 	return r, false, false
 }
@@ -61,14 +61,4 @@ func (s Search) Next(r message.Request, a message.Answer) (next message.Request,
 // mayBeOurs reports whether K may have been granted to the place.
 func (s Search) mayBeOurs(lock message.KV) bool {
 	return lock.Exists() && lock.Lease == s.Lease && lock.Mod >= s.Create
-}
-
-// granted returns the revision in which a key that a request is about was given to whoever has it,
-// and the place of that one was written. A slot is created then: whoever overwrites it does not
-// take it from its holder.
-func granted(r message.Request, found message.KV) int64 {
-	if r.Seat > 0 {
-		return found.Create
-	}
-	return found.Mod
 }

@@ -127,16 +127,15 @@ func (m joining) joined(a message.Answer) {
 		m.joined(a)
 	case a.Outcome == message.Refused && m.Cancelled:
 		m.nothingWritten(message.Cancelled)
-	case a.Outcome == message.Refused && alone && a.Repeated && m.Kind > message.Plain:
-		m.Doubt() // an earlier try may have won, and somebody may have deleted its place
-		m.leaving().GiveUp(message.Uncertain)
-	case a.Outcome == message.Refused && alone && a.Free >= 0 && m.Kind > message.Plain && a.Free != m.Slot:
+	case a.Outcome == message.Refused && alone && a.Repeated && m.Kind > message.Plain && m.IsOwn(a.Keys.Lock):
+		m.Orphan, m.Seat = true, m.Request.Slot+1 // an earlier try may have won as well
+		m.readWritten(a.Keys.Lock)
+		m.Seat = 0
+	case a.Outcome == message.Refused && alone && !a.Repeated && a.Free >= 0 && m.Kind > message.Plain && a.Free != m.Slot:
 		m.Slot = a.Free
 		m.ifFree(a.Free)
-	case a.Outcome == message.Refused && m.Try:
-		m.Send(message.Request{Name: message.ReadBusy})
 	case a.Outcome == message.Refused:
-		m.join()
+		m.notAlone()
 	case a.Outcome == message.Unknown, a.Outcome == message.NoSpace:
 		m.Doubt()
 		m.leaving().GiveUp(m.EndOf(a))
@@ -174,14 +173,16 @@ func (m joining) goOn() {
 	}
 }
 
-// readWritten looks for the place for which K was written. Without one, K is an orphan: whoever
-// deleted its place has left it, and to wait for it would be to wait for oneself.
+// readWritten looks for the place for which K was written, or a slot. Without one it is an orphan:
+// whoever deleted its place has left it, and to wait for it would be to wait for oneself.
 func (m joining) readWritten(lock message.KV) {
-	m.Send(message.Request{Name: message.ReadWritten, Rev: lock.Mod})
+	r := message.Request{Name: message.ReadWritten, Seat: m.Seat}
+	r.Rev = r.Granted(lock)
+	m.Send(r)
 }
 
 func (m joining) writtenRead(a message.Answer) {
-	switch orphan := !a.Some && a.Found.Mod == m.Request.Rev; {
+	switch orphan := !a.Some && m.Request.Granted(a.Found) == m.Request.Rev; {
 	case a.Outcome != message.Applied:
 		m.readFailed(a)
 	case orphan:
@@ -189,8 +190,23 @@ func (m joining) writtenRead(a message.Answer) {
 	case m.Pos.Create != 0:
 		m.Orphan = false
 		m.goOn()
+	case m.Kind > message.Plain:
+		m.Orphan = false
+		m.notAlone()
 	default:
 		m.nothingWritten(message.Busy)
+	}
+}
+
+// notAlone goes on when somebody is there.
+func (m joining) notAlone() {
+	switch {
+	case m.Cancelled:
+		m.nothingWritten(message.Cancelled)
+	case m.Try:
+		m.Send(message.Request{Name: message.ReadBusy})
+	default:
+		m.join()
 	}
 }
 

@@ -139,12 +139,8 @@ func (c *Contender) Token() int64 { return c.token.Load() }
 func (c *Contender) Busy() wire.Busy          { return c.sender.Busy() }
 func (c *Contender) Oldest() *mvccpb.KeyValue { return c.sender.Oldest() }
 
-// Seat returns which slot of a semaphore is held: 1 is slot 0, and 0 is none.
-func (c *Contender) Seat() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.m.Seat
-}
+// Seat returns which slot of a semaphore was granted with the token: 1 is slot 0, and 0 is none.
+func (c *Contender) Seat() int { return int(c.seat.Load()) }
 
 // Created returns the revision that created the place, 0 if that is not known.
 func (c *Contender) Created() int64 {

@@ -33,7 +33,8 @@ type driver struct {
 	wake   chan struct{} // something has happened that a waiting caller must know
 
 	token atomic.Int64
-	met   atomic.Bool // a try has met a place of the lease's at which nobody stands
+	seat  atomic.Int32 // as the token, that of the holding
+	met   atomic.Bool  // a try has met a place of the lease's at which nobody stands
 
 	mu      sync.Mutex
 	m       protocol.Machine
@@ -166,6 +167,7 @@ func (d *driver) tell(e *message.Effect) {
 	case message.TellWaiting:
 		d.user.Waiting()
 	case message.TellHeld:
+		d.seat.Store(int32(d.m.Seat))
 		d.token.Store(e.Token)
 	case message.TellBusy:
 		d.end = message.Busy

@@ -241,7 +241,7 @@ func joined(p wire.Place, r message.Request, resp *pb.TxnResponse, a *message.An
 	case !inner.Succeeded:
 		a.Ours, a.Keys = true, KeysOf(inner, 0)
 	case p.Mode.Slots() > 0 && r.Name == message.AcquireIfFree:
-		a.Free = p.Free(inner, 0, r.Slot)
+		a.Free, a.Keys.Lock = p.Free(inner, 0, r.Slot), kvOf(wire.Got(inner, 1))
 	default:
 		a.Else, a.Keys.Lock = true, kvOf(wire.Got(inner, 0))
 		newest := wire.Got(inner, 1)

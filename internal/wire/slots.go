@@ -93,11 +93,11 @@ func (p Place) nobodyNext() []*comparison {
 }
 
 // SlotIfFree takes a slot if it is free, and nobody waits for one. If the place is there, which an
-// earlier try has created, it answers with its state. Otherwise it answers with the slots that are
-// held, unless somebody waits.
+// earlier try has created, it answers with its state. Otherwise it answers with the names of the
+// slots that are held, and with the slot, unless somebody waits.
 func SlotIfFree(p Place, slot int) *pb.TxnRequest {
 	cmps := append(p.nobodyNext(), createIs(p.Key, 0), createIs(Slot(p.Lock, p.Mode.Slots(), slot), 0))
-	return txn(cmps, []*operation{p.unlessAnyWaits(p.sitting(slot), nil)}, []*operation{p.unlessThere([]*operation{p.slotsTaken()})})
+	return txn(cmps, []*operation{p.unlessAnyWaits(p.sitting(slot), nil)}, []*operation{p.unlessThere([]*operation{p.slotsTaken(), get(Slot(p.Lock, p.Mode.Slots(), slot))})})
 }
 
 // Taken reports whether a SlotIfFree or a SlotTurn has taken something. If it has not, rest is the
