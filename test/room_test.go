@@ -89,7 +89,7 @@ func fillRoom(t *testing.T, self, seconds, killed string) (f filling) {
 	// dead after the time before and still to be reaped.
 	user := fmt.Sprint(200000 + 1000*os.Getpid() + int(rooms.Add(1)))
 	f.key = fmt.Sprint("/no-room/", time.Now().UnixNano())
-	f.program = startCommand(t, []string{roleVariable + "=takes all room"}, exec.Command(
+	f.program = startCommand(t, []string{roleVariable + "=takes all room", "TMPDIR=" + openDir(t)}, exec.Command(
 		"setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=150",
 		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "300", "-k", f.key, "--",
 		"sh", "-c", `echo held; sleep "$1"; "$0" & wait`, self, seconds))
