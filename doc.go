@@ -29,10 +29,12 @@
 // that loses its place (etcd away for longer than the TTL, an operator's hand) takes a new one at
 // the end.
 //
-// # Shared locks
+// # Shared locks, and semaphores
 //
 // With [Lock.Mode] set to [Shared] a contender has the lock together with others who share it, and
-// with nobody who does not: readers and writers, first come first served.
+// with nobody who does not: readers and writers, first come first served. With [Slots] as many hold
+// it as there are slots. What is said above of two contenders is said of two who may not hold it
+// together.
 //
 // # Many locks
 //
@@ -49,7 +51,8 @@
 // # Fencing
 //
 // [Held.Token] is the ModRevision that the lock's key got when it became ours. It grows from holder
-// to holder within one history of the cluster; what holds of a lock that is shared is at [Shared].
+// to holder within one history of the cluster; what holds of a lock that is shared is at [Shared],
+// and of one that several hold, each in a slot, at [Slots].
 // A store that remembers the largest token it has seen and refuses smaller ones is safe even from
 // what no lock can prevent. An etcd transaction needs no memory: guard it with [Held.IsHolder].
 //

@@ -70,7 +70,7 @@ type ModeError struct {
 
 // Error names both modes.
 func (e *ModeError) Error() string {
-	return fmt.Sprintf("lock %q is %s (of %q), asked for: %s", e.Key, e.Have.Use(), e.ID, e.Want)
+	return fmt.Sprintf("lock %q is used %s, by %q; it was asked for %s", e.Key, e.Have.As(), e.ID, e.Want.As())
 }
 
 // Is reports whether target is ErrMode.

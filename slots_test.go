@@ -151,7 +151,7 @@ func TestModesOfSlots(t *testing.T) {
 			"Lock of a set":  func() error { _, err := set.Lock(ctx); return err },
 			"TryLock of one": func() error { _, err := set.TryLock(ctx); return err },
 		} {
-			if err := lock(); err == nil || !strings.Contains(err.Error(), "there is no") {
+			if err := lock(); err == nil || !strings.Contains(err.Error(), "1 to 1000") {
 				t.Errorf("%s of Slots(%d): %v", name, n, err)
 			}
 		}

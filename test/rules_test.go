@@ -220,3 +220,23 @@ func TestSkipsAreCounted(t *testing.T) {
 		t.Errorf("counted skips were found in %v", counting)
 	}
 }
+
+// TestManSaysWhatHelpSays: each paragraph and each option of the help of etcdlocker is in its man
+// page, word by word.
+func TestManSaysWhatHelpSays(t *testing.T) {
+	words := func(text string) string { return strings.ToLower(strings.Join(strings.Fields(text), " ")) }
+	marks := regexp.MustCompile(`\\&|\\f[BIR]`)
+	man := words(marks.ReplaceAllString(strings.ReplaceAll(read(t, "../docs/man/etcdlocker.1"), `\-`, "-"), ""))
+	p := start(t, nil, "etcdlocker", "--help")
+	p.code()
+	_, says, _ := strings.Cut(p.stdout.String(), "\n\n") // after the first line
+	parts := regexp.MustCompile(`\n\n|\n {2,8}-|:\n|(?m)^Signs of life, `).Split(says, -1)
+	if len(parts) < 40 {
+		t.Errorf("only %d paragraphs and options are in the help", len(parts))
+	}
+	for _, part := range parts {
+		if part = words(part); strings.Contains(part, " ") && part != "exit codes" && !strings.Contains(man, part) {
+			t.Errorf("the man page does not say: %s", part)
+		}
+	}
+}

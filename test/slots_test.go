@@ -334,11 +334,11 @@ func TestSlotsInAnotherMode(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	modes := []struct{ options, is, asks string }{
-		{"", "in use exclusive", "exclusive"},
-		{"-s", "in use shared", "shared"},
-		{"--slots 3", "a semaphore of 3", "one of 3 slots"},
-		{"--slots 12", "a semaphore of 12", "one of 12 slots"},
+	modes := []struct{ options, as string }{
+		{"", "as an exclusive lock"},
+		{"-s", "as a shared lock"},
+		{"--slots 3", "as a semaphore of 3"},
+		{"--slots 12", "as a semaphore of 12"},
 	}
 	for _, keys := range [][]string{{"/m"}, {"/m", "/n"}} {
 		for i, have := range modes {
@@ -351,7 +351,7 @@ func TestSlotsInAnotherMode(t *testing.T) {
 				}
 				for _, how := range []string{"--conflict-exit-code=75", "--try"} {
 					p := locker(t, s.Endpoint(), slices.Concat(keysOf(keys...), []string{how}, strings.Fields(want.options), []string{"echo", "ran"})...)
-					says := fmt.Sprintf("etcdlocker: error: lock %q is %s (of \"host-a\"), asked for: %s\netcdlocker: hint: give all its users the same --slots, or use another key\n", "/m", have.is, want.asks)
+					says := fmt.Sprintf("etcdlocker: error: lock %q is used %s, by \"host-a\"; it was asked for %s\netcdlocker: hint: give all its users the same --slots, or use another key\n", "/m", have.as, want.as)
 					if code := p.code(); code != 1 || p.said() != says || p.stdout.String() != "" {
 						t.Errorf("%q, %s: exit code %d, %q, want %q", keys, how, code, p.stderr, says)
 					}

@@ -311,7 +311,7 @@ func (l *locker) hint(err error) string {
 	case errors.As(err, new(*severalError)):
 		return "try again later, allow more time with --wait, or share the lock with -s"
 	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
-		return "try again later, or allow more time with --wait; etcdctl get on the key names the holder"
+		return "try again later, or allow more time with --wait; etcdctl get --prefix on the key shows who is there"
 	case errors.Is(err, serverdir.ErrUnusable):
 		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):
@@ -321,7 +321,7 @@ func (l *locker) hint(err error) string {
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
 	case isDenied(err):
-		return "check user and password, or the token; the user needs to read and write the key and everything below key/"
+		return "check user and password, or the token; the user needs to read and write the key and everything below key/, and key~tail: to read it with -s, to write it with --slots"
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
 	case errors.Is(err, rpctypes.ErrTooManyOps):

@@ -92,9 +92,13 @@ func (h *holder) endIfNested(ctx context.Context) {
 		}
 		nested := func(holder line.Holder) bool { return isBelowGuard(holder.Record) || handed(key, holder) }
 		if err == nil && slices.ContainsFunc(l.Holders, nested) {
+			hint := "it would wait for itself"
+			if l.Slots > 0 {
+				hint = "no slot is free, and two commands that have one and wait for another can wait for each other"
+			}
 			h.endWait(&failure{
 				err:  fmt.Errorf("lock %q %w", key, errNested),
-				hint: "it would wait for itself: name another key with -k, or run this part without etcdlocker",
+				hint: hint + ": name another key with -k, or run this part without etcdlocker",
 				code: h.code(errNested),
 			})
 			return

@@ -76,11 +76,11 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 	if lost.Reason.Forced() {
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", lost.Key+"/")
 	} else {
-		key := lost.Key
+		key, under := lost.Key, "under the lock"
 		if n := h.mode.Slots(); n > 0 {
-			key = wire.Slot(key, n, h.held.Slot(key))
+			key, under = wire.Slot(key, n, h.held.Slot(key)), "in this slot"
 		}
-		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran under the lock meanwhile", key)
+		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran %s meanwhile", key, under)
 	}
 }
 

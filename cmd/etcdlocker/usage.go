@@ -18,8 +18,9 @@ The lock:
   -s, --shared            hold the lock together with others that say so, and beside nobody else; of -s and -x the last
                           counts [ETCD_LOCK_SHARED=1, where the key is that of ETCD_LOCK_KEY]
   -x, --exclusive         hold it alone, which is the default
-      --slots N           hold one of N slots of the lock, 2 to 1000 (1 is the exclusive lock), in turn; all users of the
-                          lock give the same N, and neither -s nor -x [ETCD_LOCK_SLOTS, as ETCD_LOCK_SHARED]
+      --slots N           hold one of N slots of the lock, 2 to 1000 (1 is the exclusive lock), in turn; others that give
+                          another N, -s, -x or none of them fail at once, with code 1, while it is in use
+                          [ETCD_LOCK_SLOTS=3, where the key is that of ETCD_LOCK_KEY]
   -i, --id ID             what others see of the holder; default: the host name [ETCD_LOCK_ID]
   -t, --ttl SECONDS       how long the lock outlives a holder that is gone; whole seconds; default 15 [ETCD_LOCK_TTL]
   -r, --refresh SECONDS   time between renewals; default TTL/2 [ETCD_LOCK_REFRESH]
@@ -81,7 +82,7 @@ A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone
 
 The command finds the lock in its environment: ETCDLOCK_HELD_KEY, ETCDLOCK_HELD_ID, ETCDLOCK_HELD_REV (the fencing
 token), ETCDLOCK_HELD_LEASE (in hex), ETCDLOCK_HELD_MODE (exclusive, shared or slots), ETCDLOCK_HELD_SLOT (0 to N-1, only
-with --slots) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and endpoints also as ETCD_LOCK_KEY, ETCD_LOCK_ID,
+with --slots; tokens grow within each slot) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and endpoints also as ETCD_LOCK_KEY, ETCD_LOCK_ID,
 ETCD_LOCK_REV and ETCD_LOCK_HOST. If there are several locks, sorted by key, these are the first one's. ETCDLOCK_HELD lists
 all in JSON: [{"key":"/a","token":48213,"mode":"exclusive"}], with "slot":1 where the mode is slots. A key that is not
 UTF-8 is there as key_base64. An etcdlocker that the command runs takes neither key nor id from there, nor

@@ -122,7 +122,7 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	default:
 		s += is + fmt.Sprintf("held by %q", l.Holders[0].ID)
 	}
-	if len(l.Holders) > 0 && !l.Holders[0].Record.Since.IsZero() {
+	if len(l.Holders) == 1 && !l.Shared && l.Slots == 0 && !l.Holders[0].Record.Since.IsZero() {
 		since := l.Holders[0].Record.Since
 		s += fmt.Sprintf(" since %s (%v)", since.Local().Format("15:04:05"), time.Since(since).Round(time.Second))
 	}

@@ -77,7 +77,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		})
 		l.remember(h)
 		if err == nil {
-			s.Log.Debug("lock acquired", "key", l.key, "token", h.Token())
+			s.Log.Debug("lock acquired", "key", l.key, "token", h.Token(), "mode", s.Mode, "slot", h.Seat()-1)
 			return h, nil
 		}
 		nothing := wroteNothing(h)

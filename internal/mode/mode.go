@@ -42,18 +42,24 @@ func (m Mode) String() string {
 	return fmt.Sprintf("mode %d", int(m))
 }
 
-// Use says how a lock is used that has the mode.
-func (m Mode) Use() string {
-	if m > 0 {
-		return fmt.Sprintf("a semaphore of %d", int(m))
+// As says as what a lock is used that has the mode.
+func (m Mode) As() string {
+	switch {
+	case m > 0:
+		return fmt.Sprintf("as a semaphore of %d", int(m))
+	case m == Shared:
+		return "as a shared lock"
 	}
-	return "in use " + m.String()
+	return "as an exclusive lock"
 }
 
 // Check refuses a mode that there is not.
 func (m Mode) Check() error {
-	if m < Shared || m == 1 || m > maxSlots {
-		return fmt.Errorf("there is no %v, only Exclusive, Shared and 1 to %d Slots", m, maxSlots)
+	switch {
+	case m > maxSlots:
+		return fmt.Errorf("%d slots are too many: a lock has 1 to %d", int(m), maxSlots)
+	case m < Shared || m == 1:
+		return fmt.Errorf("the mode is none of Exclusive, Shared and Slots(n), where n is 1 to %d", maxSlots)
 	}
 	return nil
 }
