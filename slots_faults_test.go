@@ -6,10 +6,13 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kind"
 )
 
 // slotKey returns the key of the slot that is held.
@@ -290,4 +293,97 @@ func TestGivesUpAsItGetsASlot(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSlotPutBack: a place that is put back by hand as it was when it had a slot has none: somebody
+// else has that now, and its contender waits for one.
+func TestSlotPutBack(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	inBoth(t, client, "/slot-put-back", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		l.Mode = etcdlock.Slots(2)
+		mustLock(t, l)
+		old := placeOf(t, client, l.Key(), l.ID())
+		was := etcdtest.Keys(t, client, old.key)[0]
+		mustUnlock(t, l)
+		inside := fill(t, client, l.Key(), 2)
+		must(t)(client.Put(ctx, old.key, string(was.Value), clientv3.WithLease(old.lease)))
+		w := queue(t, l)
+		must(t)(nil, inside[0].Unlock(ctx))
+		takeTurns(t, w)
+		must(t)(nil, inside[1].Unlock(ctx))
+		must(t)(nil, l.Session().Close(ctx))
+		awaitKeys(t, client, l.Key(), 0)
+	})
+}
+
+// TestSlotGoneBeforeTheAnswer: a slot was taken, the answer is lost, and before it is asked for
+// again somebody deletes the slot, and another one takes it. Only that one has it then.
+func TestSlotGoneBeforeTheAnswer(t *testing.T) {
+	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+	gate, behind := s.Gated(t)
+	client := s.Client(t)
+	for _, kind := range []string{"SlotIfFree", "TakeSlot"} {
+		inBoth(t, behind, "/slot-gone/"+kind, ttl, func(t *testing.T, l *etcdlock.Lock) {
+			key := l.Key()
+			l.Mode = etcdlock.Slots(2)
+			inside := fill(t, client, key, 2)
+			waits := make(chan struct{}, 8)
+			l.OnWait = func() { waits <- struct{}{} }
+			var w *waiter
+			if kind == "TakeSlot" {
+				w = startLock(t, l)
+				<-waits
+			}
+			slot := slotKey(key, inside[0])
+			intercept(gate, every, etcdtest.HoldAnswer, kind)
+			must(t)(nil, inside[0].Unlock(ctx))
+			if kind == "SlotIfFree" {
+				w = startLock(t, l)
+			}
+			w.waits = waits
+			answer := gate.AwaitHeld(t)
+			for len(etcdtest.Keys(t, client, slot)) == 0 { // it was asked for before it was free
+				answer.Release()
+				answer = gate.AwaitHeld(t)
+			}
+			must(t)(client.Delete(ctx, slot))
+			other := mustLock(t, newSitter(t, client, key, "other", 2))
+			gate.Intercept(nil)
+			w.mustWait(t)
+			answer.Release()
+			must(t)(nil, other.Unlock(ctx))
+			takeTurns(t, w)
+			must(t)(nil, inside[1].Unlock(ctx))
+			must(t)(nil, l.Session().Close(ctx))
+			awaitKeys(t, client, key, 0)
+		})
+	}
+}
+
+// TestOverwrittenSlotIsItsHolders: who looks for what is left of its place leaves a slot alone that
+// a sibling's holding still has, though somebody has overwritten it.
+func TestOverwrittenSlotIsItsHolders(t *testing.T) {
+	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+	gate, behind := s.Gated(t)
+	client, session, key := s.Client(t), newSession(t, behind), "/overwritten"
+	for _, id := range []string{"a", "b"} { // whichever slot is looked at
+		held := mustLock(t, sitterIn(t, session, key, id, 2))
+		must(t)(client.Put(ctx, slotKey(key, held), "by hand", clientv3.WithIgnoreLease()))
+		awaitLoss(t, held)
+	}
+	next := queue(t, newSitter(t, client, key, "next", 2))
+	intercept(gate, 1, etcdtest.HoldAnswer, "SlotTurn")
+	w := startLock(t, sitterIn(t, session, key, "me", 2))
+	answer := gate.AwaitHeld(t)
+	w.mustLeave(t)
+	looked := make(chan struct{}, 1000)
+	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+		if txn, ok := request.(*pb.TxnRequest); ok && kind.Of(txn) == "WrittenRead" {
+			looked <- struct{}{}
+		}
+		return etcdtest.Pass
+	})
+	answer.Release()
+	<-looked
+	next.mustNotGet(t, 300*time.Millisecond)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -23,10 +24,33 @@ var forms = map[string]func(lock string, lease clientv3.LeaseID, n int64) string
 	"linked": wire.LinkedPlace, "unlinked": wire.UnlinkedPlace, "shared": wire.SharedPlace,
 }
 
+// slotForm is the name of the place of who wants one of two slots.
+func slotForm(lock string, lease clientv3.LeaseID, n int64) string {
+	return wire.SlotPlace(lock, 2, lease, n)
+}
+
 // putPlace puts a place by hand under a lease.
 func putPlace(t testing.TB, client *clientv3.Client, key string, lease clientv3.LeaseID) {
 	t.Helper()
 	must(t)(client.Put(etcdtest.Context(t), key, record.Self("by hand").Marshal(), clientv3.WithLease(lease)))
+}
+
+// awaitRemoval waits until a place is gone. A broken lock leaves it for ever.
+func awaitRemoval(t testing.TB, client *clientv3.Client, place string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(etcdtest.Context(t), 10*time.Second)
+	defer cancel()
+	resp, err := client.Get(ctx, place)
+	must(t)(resp, err)
+	if len(resp.Kvs) == 0 {
+		return
+	}
+	for events := range client.Watch(ctx, place, clientv3.WithRev(resp.Header.Revision+1), clientv3.WithFilterPut()) {
+		if len(events.Events) > 0 {
+			return
+		}
+	}
+	t.Fatalf("%s is not removed", place)
 }
 
 // TestNobodysPlace: a lock does not wait behind a place under its own lease at which nobody stands.
@@ -73,6 +97,76 @@ func TestNobodysPlaceTried(t *testing.T) {
 				})
 				mustUnlock(t, l)
 			})
+		})
+	}
+}
+
+// TestNobodysPlaceTriedInAllModes: who tries to share the lock, or to get a slot, has such a place
+// removed, whatever it stands for, and finds the lock free then; also if the newest key below K is
+// no place.
+func TestNobodysPlaceTriedInAllModes(t *testing.T) {
+	client := etcdtest.Start(t).Client(t)
+	all := maps.Clone(forms)
+	all["slot"] = slotForm
+	for form, name := range all {
+		for _, mode := range []etcdlock.Mode{etcdlock.Shared, etcdlock.Slots(2)} {
+			if form == "shared" && mode == etcdlock.Shared {
+				continue // it is free at once
+			}
+			for _, more := range []bool{false, true} {
+				inBoth(t, client, fmt.Sprintf("/all-modes/%s/%v/%v", form, mode, more), ttl, func(t *testing.T, l *etcdlock.Lock) {
+					l.Mode = mode
+					triedBehind(t, client, l, name, more)
+				})
+			}
+		}
+	}
+}
+
+func triedBehind(t *testing.T, client *clientv3.Client, l *etcdlock.Lock, name func(string, clientv3.LeaseID, int64) string, more bool) {
+	ctx := etcdtest.Context(t)
+	lease := mustLock(t, l).Lease()
+	mustUnlock(t, l)
+	place := name(l.Key(), lease, 99)
+	putPlace(t, client, place, lease)
+	if more {
+		must(t)(client.Put(ctx, fmt.Sprintf("%s/below %x", l.Key(), lease), "no place"))
+	}
+	if _, err := l.TryLock(ctx); err == nil { // it was removed between two looks
+		mustUnlock(t, l)
+	}
+	awaitRemoval(t, client, place)
+	if _, err := l.TryLock(ctx); err != nil {
+		t.Errorf("TryLock: %v", err)
+	}
+}
+
+// TestNobodysPlaceInAnotherMode: Lock fails once because of such a place that wants the lock in
+// another mode, and has it removed.
+func TestNobodysPlaceInAnotherMode(t *testing.T) {
+	client, ctx := etcdtest.Start(t).Client(t), etcdtest.Context(t)
+	three := func(lock string, lease clientv3.LeaseID, n int64) string { return wire.SlotPlace(lock, 3, lease, n) }
+	for name, one := range map[string]struct {
+		want etcdlock.Mode
+		name func(lock string, lease clientv3.LeaseID, n int64) string
+	}{
+		"alone, behind who wants a slot":  {etcdlock.Exclusive, slotForm},
+		"shared, behind who wants a slot": {etcdlock.Shared, slotForm},
+		"a slot, behind who is alone":     {etcdlock.Slots(2), wire.LinkedPlace},
+		"a slot, behind who shares":       {etcdlock.Slots(2), wire.SharedPlace},
+		"a slot, of another number":       {etcdlock.Slots(2), three},
+	} {
+		inBoth(t, client, "/another/"+name, ttl, func(t *testing.T, l *etcdlock.Lock) {
+			l.Mode = one.want
+			lease := mustLock(t, l).Lease()
+			mustUnlock(t, l)
+			place := one.name(l.Key(), lease, 99)
+			putPlace(t, client, place, lease)
+			if _, err := l.Lock(ctx); !errors.Is(err, etcdlock.ErrMode) {
+				t.Errorf("%s: Lock: %v", name, err)
+			}
+			awaitRemoval(t, client, place)
+			mustLock(t, l)
 		})
 	}
 }
@@ -276,6 +370,38 @@ func TestNobodysPlaceIsTaken(t *testing.T) {
 	for range 2 { // and again at a place that it keeps
 		mustLock(t, l)
 		mustUnlock(t, l)
+	}
+}
+
+// TestReleasedWhileAPlaceIsRemoved: a lock with a session of its own does not use a lease again
+// under which a place was still being removed at the release. It would wait for that for ever.
+func TestReleasedWhileAPlaceIsRemoved(t *testing.T) {
+	s := etcdtest.Start(t)
+	const key = "/cut-off"
+	client := s.Client(t)
+	gate, behind := s.Gated(t)
+	l := newLock(t, behind, key, "me")
+	lease := mustLock(t, l).Lease()
+	mustUnlock(t, l)
+	holder := newHolder(t, client, key, "holder")
+	putPlace(t, client, wire.LinkedPlace(key, lease, 99), lease)
+	hit := intercept(gate, every, etcdtest.Drop, "Remove")
+	w := queue(t, l)
+	<-hit
+	awaitNextKnown(t, holder)
+	mustUnlock(t, holder)
+	takeTurns(t, w)
+	gate.Intercept(nil)
+
+	again := startLock(t, l)
+	select {
+	case <-w.waits:
+		if placeOf(t, client, key, "me").lease == lease {
+			t.Fatal("it waits behind a place under its own lease")
+		}
+		again.mustGet(t)
+	case err := <-again.got:
+		must(t)(nil, err)
 	}
 }
 

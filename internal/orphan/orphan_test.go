@@ -58,3 +58,29 @@ func TestSearch(t *testing.T) {
 		t.Errorf("without a tail it begins with %+v", s.First())
 	}
 }
+
+// TestSearchOfASlot: a slot is removed if no place was written when it was created. Whoever has
+// overwritten it since has not taken it from its holder.
+func TestSearchOfASlot(t *testing.T) {
+	s := Search{Lock: "/k", Lease: 1, Create: 10, Place: "/k/=2.1-1"}
+	slot := message.KV{Create: 11, Mod: 12, Lease: 1, Value: "by hand"}
+	anew := message.KV{Create: 13, Mod: 13, Lease: 1, Value: "you"}
+	read := message.Request{Name: message.ReadTail, Place: "/k", Seat: 1}
+	written := message.Request{Name: message.ReadWritten, Rev: 11, Seat: 1}
+	for name, one := range map[string]struct {
+		after  message.Request
+		answer message.Answer
+		want   message.Request
+	}{
+		"it may be ours":    {read, message.Answer{Found: slot}, message.Request{Name: message.ReadWritten, Rev: 11}},
+		"it has its place":  {written, message.Answer{Found: slot, Some: true}, message.Request{}},
+		"it has no place":   {written, message.Answer{Found: slot}, message.Request{Name: message.RemoveKey, Rev: 12}},
+		"it is another one": {written, message.Answer{Found: anew}, message.Request{}},
+		"it is gone":        {written, message.Answer{}, message.Request{}},
+	} {
+		next, more, failed := s.Next(one.after, one.answer)
+		if failed || more != (one.want != message.Request{}) || more && next != one.want {
+			t.Errorf("%s: %+v, %v, %v", name, next, more, failed)
+		}
+	}
+}

@@ -34,3 +34,28 @@ func TestPlaces(t *testing.T) {
 		t.Error("somebody stands at a, or nobody at b")
 	}
 }
+
+// TestNobody: somebody stands somewhere until the last one has left, and not if the place was only
+// asked about.
+func TestNobody(t *testing.T) {
+	var p Places
+	nobody := func(want bool, when string) {
+		t.Helper()
+		if p.Nobody() != want {
+			t.Errorf("%s: %v", when, !want)
+		}
+	}
+	nobody(true, "at first")
+	p.Stands("a")
+	nobody(true, "asked")
+	p.Take("a")
+	p.Take("b")
+	p.Take("a")
+	nobody(false, "two stand")
+	p.Leave("b", true)
+	nobody(false, "one stands")
+	p.Leave("a", true)
+	nobody(false, "it stands on")
+	p.Leave("a", true)
+	nobody(true, "all have left")
+}
