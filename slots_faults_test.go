@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,6 +89,47 @@ func TestSlotsAndForced(t *testing.T) {
 			takeTurns(t, after)
 			must(t)(nil, other.Unlock(ctx))
 			awaitKeys(t, client, key, 0)
+		})
+	}
+}
+
+// TestSlotAfterALoss: a holding that is lost says as before which slot it had, and not that of
+// somebody else, before Unlock and after it.
+func TestSlotAfterALoss(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	over := func(key string) clientv3.Op { return clientv3.OpPut(key, "by hand", clientv3.WithIgnoreLease()) }
+	for name, hand := range map[string]func(slot, at string) []clientv3.Op{
+		"slot deleted":                    func(slot, _ string) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(slot)} },
+		"slot overwritten":                func(slot, _ string) []clientv3.Op { return []clientv3.Op{over(slot)} },
+		"place deleted":                   func(_, at string) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(at)} },
+		"place overwritten":               func(_, at string) []clientv3.Op { return []clientv3.Op{over(at)} },
+		"slot deleted, place overwritten": func(slot, at string) []clientv3.Op { return []clientv3.Op{clientv3.OpDelete(slot), over(at)} },
+		"slot overwritten, place deleted": func(slot, at string) []clientv3.Op { return []clientv3.Op{over(slot), clientv3.OpDelete(at)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, l := sessionLock(t, client, "/slot-after/"+name, ttl)
+			inside := fill(t, client, l.Key(), 2)
+			if inside[0].Slot() == 1 {
+				slices.Reverse(inside)
+			}
+			must(t)(nil, inside[1].Unlock(ctx))
+			l.Mode = etcdlock.Slots(2)
+			held := mustLock(t, l)
+			must(t)(client.Txn(ctx).Then(hand(slotKey(l.Key(), held), placeOf(t, client, l.Key(), "me").key)...).Commit())
+			lost := awaitLoss(t, held)
+			if lost.Reason == etcdlock.PlaceLost { // the rest is removed before Unlock
+				awaitKeys(t, client, l.Key(), 2)
+			}
+			if held.Slot() != 1 {
+				t.Errorf("slot %d after the loss (%v)", held.Slot(), lost)
+			}
+			if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+				t.Errorf("Unlock: %v", err)
+			}
+			if held.Slot() != 1 {
+				t.Errorf("slot %d after Unlock", held.Slot())
+			}
+			must(t)(nil, inside[0].Unlock(ctx))
 		})
 	}
 }

@@ -460,3 +460,41 @@ func TestSlotsLost(t *testing.T) {
 		s.Empty(t)
 	}
 }
+
+// TestSlotOverwritten: who is stopped because somebody has overwritten its slot names that key.
+func TestSlotOverwritten(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	inside, _ := fill(t, s, nil, "a b", "-k", "/one", "-k", "/two", "--slots", "2")
+	slot := etcdtest.Keys(t, s.Client(t), "/two/=2#")[0]
+	if _, err := s.Client(t).Put(etcdtest.Context(t), string(slot.Key), "by hand", clientv3.WithIgnoreLease()); err != nil {
+		t.Fatal(err)
+	}
+	lost, other := inside[0], inside[1]
+	if string(slot.Value) != "a" {
+		lost, other = other, lost
+	}
+	says := fmt.Sprintf("hint: somebody changed the key %q to stop this holder; ", slot.Key)
+	if code := lost.code(); code != 2 || !strings.Contains(lost.stderr.String(), says) {
+		t.Errorf("exit code %d, %q", code, lost.stderr)
+	}
+	stop(other)
+	s.Empty(t)
+}
+
+// TestSlotWithoutACommand: what holds a slot, and has no command, prints which one.
+func TestSlotWithoutACommand(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	p := locker(t, s.Endpoint(), "-k", "/one", "-k", "/two", "--slots", "3")
+	p.says(p.stdout, "\n/two ")
+	var want strings.Builder
+	for _, key := range []string{"/one", "/two"} {
+		slot := etcdtest.Keys(t, s.Client(t), key+"/=3#")[0]
+		fmt.Fprintf(&want, "%s %d %s\n", key, slot.ModRevision, strings.TrimPrefix(string(slot.Key), key+"/=3#"))
+	}
+	if stop(p); p.stdout.String() != want.String() {
+		t.Errorf("it prints %q, want %q", p.stdout, want.String())
+	}
+	s.Empty(t)
+}

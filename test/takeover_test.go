@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -78,6 +81,45 @@ func TestTakeover(t *testing.T) {
 				t.Error(err)
 			}
 			free(t, s.Client(t), key)
+		})
+	}
+}
+
+// TestTakeoverBehindAMutex: who waits behind a Mutex that waits for a killed holder takes the lock
+// from that one all the same, so that both go on at once. A slot may be free meanwhile.
+func TestTakeoverBehindAMutex(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string][]string{"exclusive": nil, "shared": {"-s"}, "slots": {"--slots", "2"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, key, ctx := etcdtest.Shared(t), "/takeover/mutex-"+name, etcdtest.Context(t)
+			vars := []string{"XDG_RUNTIME_DIR=" + t.TempDir()}
+			locks := func(command ...string) *program {
+				words := slices.Concat([]string{"-e", s.Endpoint(), "-k", key, "-t", "60"}, mode, command)
+				return start(t, vars, "etcdlocker", words...)
+			}
+			holder := locks(untilStopped...)
+			holder.says(holder.stdout, "runs")
+			session, err := concurrency.NewSession(s.Client(t), concurrency.WithTTL(60))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer session.Close()
+			mutex, got := concurrency.NewMutex(session, key), make(chan error, 1)
+			go func() { got <- mutex.Lock(ctx) }()
+			awaitStrangers(t, s.Client(t), key, 1)
+			next := locks("echo", "ran")
+			next.says(next.stderr, "in line")
+			holder.signal(syscall.SIGKILL)
+			if err := <-got; err != nil {
+				t.Fatalf("the Mutex: %v", err)
+			}
+			if err := mutex.Unlock(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if code := next.code(); code != 0 || next.stdout.String() != "ran\n" || !strings.Contains(next.stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, next.stderr)
+			}
 		})
 	}
 }
