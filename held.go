@@ -56,9 +56,9 @@ func (h *Held) Slot() int {
 }
 
 // Token returns the fencing token: the ModRevision that the lock's key got when it became ours. Of
-// a lock that is held [Shared] it is a revision at which it was, and of a semaphore that of the slot.
-// Tokens grow from holder to holder, not among those who share the lock, and of [Slots] within each
-// slot only. It says nothing of whether the lock is still held.
+// a lock that is held [Shared] it is a revision at which it was, and of a semaphore that of the
+// slot. Tokens grow from holder to holder, not among those who share the lock, and of [Slots]
+// within each slot only. It says nothing of whether the lock is still held.
 func (h *Held) Token() int64 {
 	if c := h.holding(); c != nil {
 		return c.Token()
