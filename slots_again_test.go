@@ -8,10 +8,12 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // loseFirstAnswers loses the answer to the first request of each place for a free slot, as those do
@@ -149,4 +151,32 @@ func TestSlotOfASibling(t *testing.T) {
 	}
 	takeTurns(t, w)
 	awaitKeys(t, client, key, 0)
+}
+
+// TestNextWithAPlaceOverwritten: who is next, and whose place somebody has made that of a holder,
+// leaves nothing of itself, and begins anew.
+func TestNextWithAPlaceOverwritten(t *testing.T) {
+	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+	gate, behind := s.Gated(t)
+	client := s.Client(t)
+	inBoth(t, behind, "/slots-next-overwritten", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		l.Mode = etcdlock.Slots(2)
+		inside := fill(t, client, l.Key(), 2)
+		intercept(gate, 1, etcdtest.HoldAnswer, "SlotTurn") // so that an earlier try may have got a slot
+		w := queue(t, l)
+		must(t)(nil, gate.AwaitHeld(t).Release())
+		at := placeOf(t, client, l.Key(), "me")
+		must(t)(client.Put(ctx, at.key, record.Seated(record.Self("me").Marshal(), inside[0].Slot()), clientv3.WithIgnoreLease()))
+		must(t)(nil, inside[0].Unlock(ctx))
+		select {
+		case err := <-w.got:
+			must(t)(nil, err)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("it waits for what it has left: %v", etcdtest.Keys(t, client, l.Key()))
+		}
+		mustUnlock(t, l)
+		must(t)(nil, inside[1].Unlock(ctx))
+		must(t)(nil, l.Session().Close(ctx))
+		awaitKeys(t, client, l.Key(), 0)
+	})
 }

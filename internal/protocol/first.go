@@ -92,6 +92,7 @@ func (m first) sitsNot(a message.Answer) {
 	if a.Outcome == message.Applied {
 		a.Outcome = message.Unknown // what has become of the earlier try is not known
 	}
+	m.Seat = 0
 	m.leaving().GiveUp(m.EndOf(a))
 }
 

@@ -186,6 +186,7 @@ func (m Removal) removeAs(k message.Keys) {
 	own := k.Place
 	switch {
 	case !own.Exists(), m.Given && !m.Strays() && own.Create != m.Pos.Create:
+		m.forgetSeat()
 		m.removeOrphans() // gone, or the next one's: only after a release it has the same name
 	case m.Kind > message.Plain && own.Seat != m.Seat: // it is K that was not read, or its slot
 		m.Seat = own.Seat
@@ -196,9 +197,13 @@ func (m Removal) removeAs(k message.Keys) {
 	default:
 		// Whoever has overwritten it may have done so after the lock was granted to it.
 		m.Orphan = m.Orphan || own.Mod != own.Create || m.IsOwn(k.Lock) || m.Tried > 0
+		m.forgetSeat()
 		m.Send(message.Request{Name: message.Remove, Rev: own.Mod, Tail: m.Named()})
 	}
 }
+
+// forgetSeat has the search for what is left begin with K, and go on with the slot.
+func (m Removal) forgetSeat() { m.Seat, m.Tried = 0, max(m.Seat, m.Tried) }
 
 // Read reads what there is.
 func (m Removal) Read() {
