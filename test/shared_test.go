@@ -35,7 +35,7 @@ func TestShared(t *testing.T) {
 			t.Errorf("--try: %q", p.stderr)
 		}
 		alone := run("alone", options("-s", "-x")...)
-		alone.says(alone.stderr, `shared by 4 ("a", "b", "c" and 1 more) since `)
+		alone.says(alone.stderr, `shared by 4 ("a", "b", "c" and 1 more), place `)
 		alone.says(alone.stderr, "place 1 in line\n")
 		later := run("later", options("--shared")...)
 		later.says(later.stderr, "place 2 in line (shared)")

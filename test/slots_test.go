@@ -70,9 +70,9 @@ func TestSlots(t *testing.T) {
 		if code := p.code(); code != 75 || !strings.HasPrefix(p.said(), `etcdlocker: error: no slot of lock "`+keys[0]+`" is free: 4 of 4 are taken `+who+"\netcdlocker: hint: ") {
 			t.Errorf("--try: exit code %d, %q", code, p.stderr)
 		}
-		says := `waiting for lock "` + keys[0] + `": 4 of 4 slots are taken ` + who + " since "
+		says := `waiting for lock "` + keys[0] + `": 4 of 4 slots are taken ` + who + ", place "
 		if len(keys) > 1 {
-			says = `waiting for locks "` + keys[0] + `" and "` + keys[1] + `": 4 of 4 slots of "` + keys[0] + `" are taken ` + who + " since "
+			says = `waiting for locks "` + keys[0] + `" and "` + keys[1] + `": 4 of 4 slots of "` + keys[0] + `" are taken ` + who + ", place "
 		}
 		var waiting []*program
 		for i, id := range []string{"first", "second"} {
@@ -166,11 +166,9 @@ func TestSlotsOnATerminal(t *testing.T) {
 	c.says(c.stderr, "place 1 in line")
 	waiter := onTerminal(t, 200, s.Endpoint(), "-k", key, "--slots", "2", "echo", "ran")
 	const says = `etcdlocker: waiting for lock "/slots/terminal": 2 of 2 slots are taken `
-	waiter.says(waiter.stdout, says+`("a", "b") since `)
-	waiter.says(waiter.stdout, "s), place 2 in line")
+	waiter.says(waiter.stdout, says+`("a", "b"), place 2 in line`)
 	stop(inside[0])
-	waiter.says(waiter.stdout, says+`("b", "c") since `)
-	waiter.says(waiter.stdout, "s), place 1 in line")
+	waiter.says(waiter.stdout, says+`("b", "c"), place 1 in line`)
 	stop(inside[1])
 	code, shown := waiter.code(), waiter.stdout.String()
 	if code != 0 || !strings.HasSuffix(shown, "\r\x1b[Kran\r\n") || strings.Count(shown, "\n") != 1 {
@@ -284,7 +282,7 @@ func TestSlotsAndNested(t *testing.T) {
 		t.Errorf("by its environment: %q, %q", p.stdout, p.stderr)
 	}
 	stop(outer)
-	if p := below(options, "-k", key, "echo", "ran"); p.code() != 1 || !strings.Contains(p.stderr.String(), "asked for: exclusive") {
+	if p := below(options, "-k", key, "echo", "ran"); p.code() != 1 || !strings.Contains(p.stderr.String(), "asked for as an exclusive lock") {
 		t.Errorf("in another mode: %q, %q", p.stdout, p.stderr)
 	}
 	stop(other[0])
@@ -385,7 +383,7 @@ func TestSlotsBesideAMutex(t *testing.T) {
 	go func() { got <- mutex.Lock(etcdtest.Context(t)) }()
 	awaitStrangers(t, s.Client(t), key, 1)
 	later := locker(t, s.Endpoint(), slices.Concat([]string{"-k", key, "--slots", "3"}, inSlot)...)
-	later.says(later.stderr, `2 of 3 slots are taken ("a", "b") since `)
+	later.says(later.stderr, `2 of 3 slots are taken ("a", "b"), place `)
 	later.says(later.stderr, "place 2 in line\n")
 	if p := locker(t, s.Endpoint(), "-k", key, "--slots", "3", "--try", "true"); p.code() != 1 || !strings.Contains(p.stderr.String(), "somebody stands in line for it, or has it in another way, and 2 of 3 slots are taken") {
 		t.Errorf("--try: %q", p.stderr)
