@@ -162,7 +162,8 @@ func TestNextWithAPlaceOverwritten(t *testing.T) {
 	inBoth(t, behind, "/slots-next-overwritten", ttl, func(t *testing.T, l *etcdlock.Lock) {
 		l.Mode = etcdlock.Slots(2)
 		inside := fill(t, client, l.Key(), 2)
-		intercept(gate, 1, etcdtest.HoldAnswer, "SlotTurn") // so that an earlier try may have got a slot
+		// An earlier try may have got a slot.
+		intercept(gate, 1, etcdtest.HoldAnswer, "SlotTurn")
 		w := queue(t, l)
 		must(t)(nil, gate.AwaitHeld(t).Release())
 		at := placeOf(t, client, l.Key(), "me")
