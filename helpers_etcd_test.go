@@ -79,6 +79,20 @@ var verdicts = map[string]etcdtest.Verdict{
 	"failed, done": etcdtest.FailApplied,
 }
 
+// forVerdicts runs a test with each verdict on each of some kinds of requests, on an etcd of its
+// own.
+func forVerdicts(t *testing.T, kinds []string, test func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict)) {
+	t.Helper()
+	for _, kind := range kinds {
+		for name, verdict := range verdicts {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				test(t, etcdtest.Start(t), kind, verdict)
+			})
+		}
+	}
+}
+
 // intercept gives the verdict to the next n requests of some kinds, and lets all others pass. What
 // it returns receives once for each of those requests.
 func intercept(gate *etcdtest.Gate, n int, v etcdtest.Verdict, kinds ...string) (hits <-chan struct{}) {

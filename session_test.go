@@ -246,50 +246,44 @@ func TestSessionGoesSilent(t *testing.T) {
 // later, of a session that has other locks: those are kept, nothing is left of the place in doubt,
 // and what comes late is taken back.
 func TestUnknownOutcomesInASession(t *testing.T) {
-	for _, kind := range []string{"Acquire", "Leave", "Release"} {
-		for name, verdict := range verdicts {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				s := etcdtest.Start(t)
-				gate, behind := s.Gated(t)
-				hit := intercept(gate, 1, verdict, kind)
-				client, ctx := s.Client(t), etcdtest.Context(t)
-				session := newSession(t, behind)
-				session.TTL = 4 * time.Second
-				other := lockIn(t, session, "/kept", "kept")
-				// Of another form than the acquire that is disturbed.
-				must(t)(other.TryLock(ctx))
-				holder := newHolder(t, client, "/doubt", "holder")
-				l := lockIn(t, session, "/doubt", "me")
-				w := queue(t, l)
-				if kind == "Leave" {
-					w.mustLeave(t)
-				}
-				mustUnlock(t, holder)
-				if kind != "Leave" {
-					w.mustGet(t)
-					if err := l.Unlock(ctx); err != nil {
-						t.Error(err)
-					}
-				}
-				select {
-				case <-hit:
-				case <-ctx.Done():
-					t.Fatalf("no %s was made", kind)
-				}
-				if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
-					gate.AwaitHeld(t).Release()
-				}
-				awaitKeys(t, client, "/doubt", 0)
-				mustUnlock(t, newHolder(t, client, "/doubt", "after"))
-				mustLock(t, l)
-				mustUnlock(t, l)
-				if err := other.Unlock(ctx); err != nil {
-					t.Errorf("the other lock: %v", err)
-				}
-			})
+	forVerdicts(t, []string{"Acquire", "Leave", "Release"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
+		gate, behind := s.Gated(t)
+		hit := intercept(gate, 1, verdict, kind)
+		client, ctx := s.Client(t), etcdtest.Context(t)
+		session := newSession(t, behind)
+		session.TTL = 4 * time.Second
+		other := lockIn(t, session, "/kept", "kept")
+		// Of another form than the acquire that is disturbed.
+		must(t)(other.TryLock(ctx))
+		holder := newHolder(t, client, "/doubt", "holder")
+		l := lockIn(t, session, "/doubt", "me")
+		w := queue(t, l)
+		if kind == "Leave" {
+			w.mustLeave(t)
 		}
-	}
+		mustUnlock(t, holder)
+		if kind != "Leave" {
+			w.mustGet(t)
+			if err := l.Unlock(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		select {
+		case <-hit:
+		case <-ctx.Done():
+			t.Fatalf("no %s was made", kind)
+		}
+		if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+			gate.AwaitHeld(t).Release()
+		}
+		awaitKeys(t, client, "/doubt", 0)
+		mustUnlock(t, newHolder(t, client, "/doubt", "after"))
+		mustLock(t, l)
+		mustUnlock(t, l)
+		if err := other.Unlock(ctx); err != nil {
+			t.Errorf("the other lock: %v", err)
+		}
+	})
 }
 
 // TestSessionClosedUnderway: whoever gets a lock of a session, and hears of it when the session has

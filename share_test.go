@@ -380,46 +380,41 @@ func TestSharedInAMovingLine(t *testing.T) {
 // TestUnknownOutcomesOfSharing loses requests or answers of those who share a lock: nobody else
 // has it meanwhile, and nothing is left.
 func TestUnknownOutcomesOfSharing(t *testing.T) {
-	for _, kind := range []string{"Share", "ShareBehindHolder", "ShareOldest", "Remove", "SharedLineRead"} {
-		for name, verdict := range verdicts {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				s, ctx := etcdtest.Start(t), etcdtest.Context(t)
-				gate, behind := s.Gated(t)
-				client, key := s.Client(t), "/unknown-shared"
-				session := newSession(t, behind)
-				if kind == "ShareOldest" || kind == "SharedLineRead" {
-					newHolder(t, client, key+"/below", "another lock")
-				}
-				sent := kind
-				if kind == "SharedLineRead" {
-					sent = "Read"
-				}
-				for _, l := range []*etcdlock.Lock{newSharer(t, behind, key, "own"), sharerIn(t, session, key, "in a session")} {
-					writer := newHolder(t, client, key, "writer")
-					intercept(gate, 1, verdict, sent)
-					sharer := queue(t, l)
-					mustUnlock(t, writer)
-					sharer.mustGet(t)
-					behindIt := queue(t, writer)
-					behindIt.mustNotGet(t, 20*time.Millisecond)
-					err := l.Unlock(ctx)
-					if err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
-						t.Error(err)
-					}
-					// A read is given up.
-					isRead := sent == "Read" || kind == "ShareBehindHolder" || kind == "ShareOldest"
-					if !isRead && (verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer) {
-						gate.AwaitHeld(t).Release()
-					}
-					takeTurns(t, behindIt)
-					must(t)(nil, l.Close(ctx))
-				}
-				must(t)(nil, session.Close(ctx))
-				awaitKeys(t, client, key, len(etcdtest.Keys(t, client, key+"/below")))
-			})
+	forVerdicts(t, []string{"Share", "ShareBehindHolder", "ShareOldest", "Remove", "SharedLineRead"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
+		ctx := etcdtest.Context(t)
+		gate, behind := s.Gated(t)
+		client, key := s.Client(t), "/unknown-shared"
+		session := newSession(t, behind)
+		if kind == "ShareOldest" || kind == "SharedLineRead" {
+			newHolder(t, client, key+"/below", "another lock")
 		}
-	}
+		sent := kind
+		if kind == "SharedLineRead" {
+			sent = "Read"
+		}
+		for _, l := range []*etcdlock.Lock{newSharer(t, behind, key, "own"), sharerIn(t, session, key, "in a session")} {
+			writer := newHolder(t, client, key, "writer")
+			intercept(gate, 1, verdict, sent)
+			sharer := queue(t, l)
+			mustUnlock(t, writer)
+			sharer.mustGet(t)
+			behindIt := queue(t, writer)
+			behindIt.mustNotGet(t, 20*time.Millisecond)
+			err := l.Unlock(ctx)
+			if err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
+				t.Error(err)
+			}
+			// A read is given up.
+			isRead := sent == "Read" || kind == "ShareBehindHolder" || kind == "ShareOldest"
+			if !isRead && (verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer) {
+				gate.AwaitHeld(t).Release()
+			}
+			takeTurns(t, behindIt)
+			must(t)(nil, l.Close(ctx))
+		}
+		must(t)(nil, session.Close(ctx))
+		awaitKeys(t, client, key, len(etcdtest.Keys(t, client, key+"/below")))
+	})
 }
 
 // TestSharedByMany: contenders of all kinds take turns at random, and some are stopped while they

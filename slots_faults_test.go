@@ -224,117 +224,107 @@ func TestNextForASlotAndForced(t *testing.T) {
 // TestUnknownOutcomesOfSlots loses requests or answers of those who take slots: nobody else has the
 // slot meanwhile, and nothing is left.
 func TestUnknownOutcomesOfSlots(t *testing.T) {
-	for _, kind := range []string{"SlotIfFree", "SlotTurn", "TakeSlot", "Release", "Read"} {
-		for name, verdict := range verdicts {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				s, ctx := etcdtest.Start(t), etcdtest.Context(t)
-				gate, behind := s.Gated(t)
-				client, key := s.Client(t), "/unknown-slots"
-				session := newSession(t, behind)
-				for _, l := range []*etcdlock.Lock{newSitter(t, behind, key, "own", 2), sitterIn(t, session, key, "in a session", 2)} {
-					inside := fill(t, client, key, 2)
-					var hit <-chan struct{}
-					if kind != "TakeSlot" {
-						hit = intercept(gate, 1, verdict, kind)
-					}
-					free := kind == "SlotIfFree" // nobody waits
-					if free {
-						must(t)(nil, inside[0].Unlock(ctx))
-					}
-					w, at := startLock(t, l), place{}
-					if !free {
-						awaitKeys(t, client, key+"/=2.", 3)
-						at = placeOf(t, client, key, l.ID())
-						w.mustNotGet(t, 20*time.Millisecond)
-						if kind == "TakeSlot" { // what was asked before this was refused
-							hit = intercept(gate, 1, verdict, kind)
-						}
-						must(t)(nil, inside[0].Unlock(ctx))
-					}
-					w.mustGet(t)
-					if now := placeOf(t, client, key, l.ID()); !free && now != at {
-						t.Errorf("it has lost its place: it was %v, and is %v", at, now)
-					}
-					if w.held.Slot() != inside[0].Slot() {
-						t.Errorf("slot %d, not %d", w.held.Slot(), inside[0].Slot())
-					}
-					next := queue(t, newSitter(t, client, key, "next", 2))
-					next.mustNotGet(t, 20*time.Millisecond)
-					if err := w.held.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
-						t.Error(err)
-					}
-					if kind != "Read" {
-						<-hit
-						if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
-							gate.AwaitHeld(t).Release() // comes late, and must do no harm
-						}
-					}
-					takeTurns(t, next)
-					must(t)(nil, inside[1].Unlock(ctx))
-					must(t)(nil, l.Close(ctx))
+	forVerdicts(t, []string{"SlotIfFree", "SlotTurn", "TakeSlot", "Release", "Read"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
+		ctx := etcdtest.Context(t)
+		gate, behind := s.Gated(t)
+		client, key := s.Client(t), "/unknown-slots"
+		session := newSession(t, behind)
+		for _, l := range []*etcdlock.Lock{newSitter(t, behind, key, "own", 2), sitterIn(t, session, key, "in a session", 2)} {
+			inside := fill(t, client, key, 2)
+			var hit <-chan struct{}
+			if kind != "TakeSlot" {
+				hit = intercept(gate, 1, verdict, kind)
+			}
+			free := kind == "SlotIfFree" // nobody waits
+			if free {
+				must(t)(nil, inside[0].Unlock(ctx))
+			}
+			w, at := startLock(t, l), place{}
+			if !free {
+				awaitKeys(t, client, key+"/=2.", 3)
+				at = placeOf(t, client, key, l.ID())
+				w.mustNotGet(t, 20*time.Millisecond)
+				if kind == "TakeSlot" { // what was asked before this was refused
+					hit = intercept(gate, 1, verdict, kind)
 				}
-				gate.Intercept(nil)
-				must(t)(nil, session.Close(ctx))
-				awaitKeys(t, client, "", 0)
-			})
+				must(t)(nil, inside[0].Unlock(ctx))
+			}
+			w.mustGet(t)
+			if now := placeOf(t, client, key, l.ID()); !free && now != at {
+				t.Errorf("it has lost its place: it was %v, and is %v", at, now)
+			}
+			if w.held.Slot() != inside[0].Slot() {
+				t.Errorf("slot %d, not %d", w.held.Slot(), inside[0].Slot())
+			}
+			next := queue(t, newSitter(t, client, key, "next", 2))
+			next.mustNotGet(t, 20*time.Millisecond)
+			if err := w.held.Unlock(ctx); err != nil && !errors.Is(err, etcdlock.ErrUnconfirmed) {
+				t.Error(err)
+			}
+			if kind != "Read" {
+				<-hit
+				if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+					gate.AwaitHeld(t).Release() // comes late, and must do no harm
+				}
+			}
+			takeTurns(t, next)
+			must(t)(nil, inside[1].Unlock(ctx))
+			must(t)(nil, l.Close(ctx))
 		}
-	}
+		gate.Intercept(nil)
+		must(t)(nil, session.Close(ctx))
+		awaitKeys(t, client, "", 0)
+	})
 }
 
 // TestGivesUpAsItGetsASlot: who gives up while the outcome of a request is unknown has no slot, and
 // keeps nobody waiting.
 func TestGivesUpAsItGetsASlot(t *testing.T) {
-	for _, kind := range []string{"SlotIfFree", "SlotTurn", "TakeSlot"} {
-		for name, verdict := range verdicts {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				s, ctx := etcdtest.Start(t), etcdtest.Context(t)
-				gate, behind := s.Gated(t)
-				client, key := s.Client(t), "/gives-up"
-				session := newSession(t, behind)
-				for _, l := range []*etcdlock.Lock{newSitter(t, behind, key, "own", 2), sitterIn(t, session, key, "in a session", 2)} {
-					must(t)(nil, l.Prepare(ctx))
-					inside := fill(t, client, key, 2)
-					late := func() {}
-					leave := func(w *waiter, hit <-chan struct{}) {
-						<-hit
-						if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
-							held := gate.AwaitHeld(t)
-							late = func() { held.Release() }
-						}
-						w.mustLeave(t)
-					}
-					var next *waiter
-					if kind == "TakeSlot" {
-						w := queue(t, l)
-						next = queue(t, newSitter(t, client, key, "next", 2))
-						hit := intercept(gate, every, verdict, kind)
-						must(t)(nil, inside[0].Unlock(ctx))
-						leave(w, hit)
-					} else {
-						hit := intercept(gate, every, verdict, kind)
-						if kind == "SlotIfFree" {
-							must(t)(nil, inside[0].Unlock(ctx))
-						}
-						leave(startLock(t, l), hit)
-						if kind == "SlotTurn" {
-							must(t)(nil, inside[0].Unlock(ctx))
-						}
-						next = startLock(t, newSitter(t, client, key, "next", 2))
-					}
-					gate.Intercept(nil)
-					late()
-					takeTurns(t, next)
-					must(t)(nil, inside[1].Unlock(ctx))
-					must(t)(nil, next.Close(ctx))
-					must(t)(nil, l.Close(ctx))
+	forVerdicts(t, []string{"SlotIfFree", "SlotTurn", "TakeSlot"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
+		ctx := etcdtest.Context(t)
+		gate, behind := s.Gated(t)
+		client, key := s.Client(t), "/gives-up"
+		session := newSession(t, behind)
+		for _, l := range []*etcdlock.Lock{newSitter(t, behind, key, "own", 2), sitterIn(t, session, key, "in a session", 2)} {
+			must(t)(nil, l.Prepare(ctx))
+			inside := fill(t, client, key, 2)
+			late := func() {}
+			leave := func(w *waiter, hit <-chan struct{}) {
+				<-hit
+				if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+					held := gate.AwaitHeld(t)
+					late = func() { held.Release() }
 				}
-				must(t)(nil, session.Close(ctx))
-				awaitKeys(t, client, "", 0)
-			})
+				w.mustLeave(t)
+			}
+			var next *waiter
+			if kind == "TakeSlot" {
+				w := queue(t, l)
+				next = queue(t, newSitter(t, client, key, "next", 2))
+				hit := intercept(gate, every, verdict, kind)
+				must(t)(nil, inside[0].Unlock(ctx))
+				leave(w, hit)
+			} else {
+				hit := intercept(gate, every, verdict, kind)
+				if kind == "SlotIfFree" {
+					must(t)(nil, inside[0].Unlock(ctx))
+				}
+				leave(startLock(t, l), hit)
+				if kind == "SlotTurn" {
+					must(t)(nil, inside[0].Unlock(ctx))
+				}
+				next = startLock(t, newSitter(t, client, key, "next", 2))
+			}
+			gate.Intercept(nil)
+			late()
+			takeTurns(t, next)
+			must(t)(nil, inside[1].Unlock(ctx))
+			must(t)(nil, next.Close(ctx))
+			must(t)(nil, l.Close(ctx))
 		}
-	}
+		must(t)(nil, session.Close(ctx))
+		awaitKeys(t, client, "", 0)
+	})
 }
 
 // TestSlotPutBack: a place that is put back by hand as it was when it had a slot has none: somebody

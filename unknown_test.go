@@ -20,34 +20,28 @@ import (
 // later, while two contenders take turns: never both inside, nothing left, no lock that comes back
 // after its release.
 func TestUnknownOutcomes(t *testing.T) {
-	for _, kind := range []string{"grant", "Acquire", "Claim", "Release", "Pass", "revoke"} {
-		for name, verdict := range verdicts {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				s := etcdtest.Start(t)
-				gate, behind := s.Gated(t)
-				hit := intercept(gate, 1, verdict, kind)
-				var inside atomic.Int32
-				if kind == "Pass" {
-					turns(t, &inside, awaitNextKnown, behind, s.Client(t))
-				} else {
-					forgets := func(_ testing.TB, l *etcdlock.Lock) { l.ForgetNext() }
-					turns(t, &inside, forgets, s.Client(t), behind)
-				}
-				select {
-				case <-hit:
-				default:
-					t.Errorf("no %s was made", kind)
-				}
-				if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
-					gate.AwaitHeld(t).Release() // comes late, and must do no harm
-				}
-				awaitKeys(t, s.Client(t), "", 0)
-
-				newHolder(t, s.Client(t), "/unknown", "after")
-			})
+	forVerdicts(t, []string{"grant", "Acquire", "Claim", "Release", "Pass", "revoke"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
+		gate, behind := s.Gated(t)
+		hit := intercept(gate, 1, verdict, kind)
+		var inside atomic.Int32
+		if kind == "Pass" {
+			turns(t, &inside, awaitNextKnown, behind, s.Client(t))
+		} else {
+			forgets := func(_ testing.TB, l *etcdlock.Lock) { l.ForgetNext() }
+			turns(t, &inside, forgets, s.Client(t), behind)
 		}
-	}
+		select {
+		case <-hit:
+		default:
+			t.Errorf("no %s was made", kind)
+		}
+		if verdict == etcdtest.HoldRequest || verdict == etcdtest.HoldAnswer {
+			gate.AwaitHeld(t).Release() // comes late, and must do no harm
+		}
+		awaitKeys(t, s.Client(t), "", 0)
+
+		newHolder(t, s.Client(t), "/unknown", "after")
+	})
 }
 
 // TestUnknownOutcomeOfGivingUp: the contender is gone for good, whatever becomes of its request to

@@ -39,7 +39,7 @@ func (h *holder) environment() []string {
 	rev := strconv.FormatInt(h.held.Token(key), 10)
 	env := []string{
 		heldList + "=" + h.keys.list(h.heldLock),
-		heldMode + "=" + modeName(h.mode),
+		heldMode + "=" + h.mode.Name(),
 		slot,
 		heldKey + "=" + key,
 		heldID + "=" + h.id,

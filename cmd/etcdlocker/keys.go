@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/etcdlock/etcdlock"
-	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // keys are those of all locks that are to be held, sorted.
@@ -67,7 +66,7 @@ type heldLock struct {
 }
 
 func newHeldLock(key string, token int64, mode etcdlock.Mode, slot int) heldLock {
-	one := heldLock{Key: key, Token: token, Mode: modeName(mode)}
+	one := heldLock{Key: key, Token: token, Mode: mode.Name()}
 	if !utf8.ValidString(key) {
 		one.Key, one.KeyBase64 = "", []byte(key)
 	}
@@ -75,14 +74,6 @@ func newHeldLock(key string, token int64, mode etcdlock.Mode, slot int) heldLock
 		one.Slot = &slot
 	}
 	return one
-}
-
-// modeName is the name of a mode for programs: that of all semaphores is the same.
-func modeName(mode etcdlock.Mode) string {
-	if mode > 0 {
-		return record.ModeSlots
-	}
-	return mode.String()
 }
 
 // list returns the list of the locks.

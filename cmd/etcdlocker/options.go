@@ -18,6 +18,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/duration"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/pulse"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 	"github.com/etcdlock/etcdlock/internal/validity"
@@ -221,16 +222,13 @@ func (p *parser) locks() error {
 	if err := p.modes(name == "ETCD_LOCK_KEY"); err != nil {
 		return err
 	}
-	list := p.o.keys.list(func(key string) heldLock { return newHeldLock(key, math.MaxInt64, p.o.mode, mostSlots-1) })
+	list := p.o.keys.list(func(key string) heldLock { return newHeldLock(key, math.MaxInt64, p.o.mode, mode.MaxSlots-1) })
 	if len(list) > mostListed {
 		return usagef("use fewer or shorter ones", "--key: %d keys that take %d bytes together, as the command finds them, at most %d are possible",
 			len(p.o.keys), len(list), mostListed)
 	}
 	return nil
 }
-
-// mostSlots is how many slots a semaphore can have.
-const mostSlots = 1000
 
 // modes reads how the locks are to be held, from options or, where the key does, from variables.
 func (p *parser) modes(byVariables bool) (err error) {
@@ -259,9 +257,9 @@ func (p *parser) modes(byVariables bool) (err error) {
 		return usagef("use one of them", "%s and %s are two ways to hold the lock", other, slots.name)
 	}
 	n, err := strconv.ParseUint(slots.value, 10, 16)
-	if err != nil || n < 1 || n > mostSlots {
+	if err != nil || n < 1 || n > mode.MaxSlots {
 		return usagef("say how many may hold the lock at a time; 1 is the exclusive lock",
-			"%s: %q is not a number from 1 to %d", slots.name, slots.value, mostSlots)
+			"%s: %q is not a number from 1 to %d", slots.name, slots.value, mode.MaxSlots)
 	}
 	p.o.mode = etcdlock.Slots(int(n))
 	return nil

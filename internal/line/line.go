@@ -17,7 +17,7 @@ import (
 // A Line is who holds a lock and who waits for it, as of one revision.
 type Line struct {
 	Lock    string
-	Slots   int                // of the semaphore that it is, 0 if it is none
+	Slots   int                // of a semaphore, else 0
 	Shared  bool               // by who has it
 	Holders []Holder           // who have the lock, the first one first
 	Places  []*mvccpb.KeyValue // oldest first, the holders' among them
@@ -35,7 +35,7 @@ type Holder struct {
 }
 
 // mostPlaces is how many places of one kind are read. Keys of other locks, below K/ as well, count
-// among the strangers'. So many slots a semaphore can have, too.
+// among the strangers'. No semaphore has more slots.
 const mostPlaces = 1000
 
 // mostStrangers is how many keys that have the name of a stranger's place are looked at: they may

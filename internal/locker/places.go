@@ -74,11 +74,8 @@ func (p *places) record(s Settings) string {
 		if s.Command != "" {
 			r.Command = filepath.Base(s.Command)
 		}
-		switch {
-		case s.Mode.Slots() > 0:
-			r.Mode, r.Slots = record.ModeSlots, s.Mode.Slots()
-		case s.Mode == mode.Shared:
-			r.Mode = record.ModeShared
+		if s.Mode != mode.Exclusive {
+			r.Mode, r.Slots = s.Mode.Name(), s.Mode.Slots()
 		}
 		p.stamp, p.says = r.Stamp(), says
 	}

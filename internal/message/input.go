@@ -7,7 +7,7 @@ type KV struct {
 	Create, Mod int64 // revisions
 	Lease       int64
 	Value       string
-	Seat        int // that a place has, by its record: 1 is the first slot, 0 is none
+	Seat        int // the slot that a place has, by its record: 1 is the first one, 0 means none
 }
 
 // Exists reports whether the key is there.
@@ -237,7 +237,7 @@ type Answer struct {
 	Tail  KV
 	Some  bool // there are others: places, or keys written in a revision
 
-	// Free is a slot that nobody has, from the one on that was asked for, -1 if there is none. Kind
+	// Free is a slot that is free, from the one on that was asked for, -1 if all are taken. Kind
 	// is that of the oldest place in line.
 	Free int
 	Kind Kind

@@ -12,8 +12,8 @@ const (
 	Shared    Mode = -1
 )
 
-// maxSlots is how many slots a semaphore can have.
-const maxSlots = 1000
+// MaxSlots is how many slots a semaphore can have.
+const MaxSlots = 1000
 
 // OfSlots returns the mode of a semaphore, as package etcdlock says of its Slots.
 func OfSlots(n int) Mode {
@@ -42,6 +42,14 @@ func (m Mode) String() string {
 	return fmt.Sprintf("mode %d", int(m))
 }
 
+// Name returns the name of the mode for programs: that of all semaphores is the same.
+func (m Mode) Name() string {
+	if m > 0 {
+		return "slots"
+	}
+	return m.String()
+}
+
 // As says as what a lock is used that has the mode.
 func (m Mode) As() string {
 	switch {
@@ -56,10 +64,10 @@ func (m Mode) As() string {
 // Check refuses a mode that there is not.
 func (m Mode) Check() error {
 	switch {
-	case m > maxSlots:
-		return fmt.Errorf("%d slots are too many: a lock has 1 to %d", int(m), maxSlots)
+	case m > MaxSlots:
+		return fmt.Errorf("%d slots are too many: a lock has 1 to %d", int(m), MaxSlots)
 	case m < Shared || m == 1:
-		return fmt.Errorf("the mode is none of Exclusive, Shared and Slots(n), where n is 1 to %d", maxSlots)
+		return fmt.Errorf("the mode must be Exclusive, Shared or Slots(n), with n from 1 to %d", MaxSlots)
 	}
 	return nil
 }

@@ -14,12 +14,6 @@ import (
 // version is that of the record's form. A reader takes what it knows of newer ones.
 const version = 1
 
-// The modes of those who do not want the lock alone: to share it, and to have one of its slots.
-const (
-	ModeShared = "shared"
-	ModeSlots  = "slots"
-)
-
 // A Record says who stands at a place. The zero value of a field means that it is not known.
 type Record struct {
 	Slot    *int      `json:"slot,omitempty"` // that is held; comes first, see SeatOf
@@ -31,8 +25,8 @@ type Record struct {
 	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
 	Start   uint64    `json:"start,omitempty"`   // of the process, in clock ticks since boot
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
-	Mode    string    `json:"mode,omitempty"`    // empty for who wants the lock alone
-	Slots   int       `json:"n,omitempty"`       // of how many one is wanted, with ModeSlots
+	Mode    string    `json:"mode,omitempty"`    // its name; empty for who wants the lock alone
+	Slots   int       `json:"n,omitempty"`       // of how many one is wanted, of a semaphore
 	Since   time.Time `json:"since,omitzero"`
 }
 

@@ -85,7 +85,7 @@ func TestSlotPlaces(t *testing.T) {
 // TestSeats: a record says which slot its place has, and a comparison of values that it has one.
 func TestSeats(t *testing.T) {
 	r := record.Self("me")
-	r.Mode, r.Slots = record.ModeSlots, 120
+	r.Mode, r.Slots = mode.OfSlots(120).Name(), 120
 	for _, entry := range []string{r.Marshal(), r.Stamp()(), `{"v":2,"id":"x"}`} {
 		if record.SeatOf([]byte(entry)) != 0 || entry <= record.LastSeat {
 			t.Errorf("%s has a slot", entry)
