@@ -18,8 +18,8 @@ import (
 // takes them in the order of their keys, as bytes, whatever order they were named in. So no two
 // sets wait for each other, nor a set and whoever takes single locks in that order.
 //
-// If all are free, one transaction takes them. Otherwise it waits for one after another, and keeps
-// those that it has from others meanwhile: waits add up.
+// If all are free, one transaction takes them; slots are taken one after another. Otherwise it
+// waits for one after another, and keeps those that it has from others meanwhile: waits add up.
 //
 // Its methods may be called from any goroutine. The exported fields are read when Lock or TryLock
 // is called, and must not be written while one of them runs.

@@ -93,6 +93,54 @@ func TestSet(t *testing.T) {
 	awaitKeys(t, client, "/a/", 0)
 }
 
+// TestSharedSet: sets that share their locks take them in one transaction each, hold them together,
+// and give them back in one. Whoever tries takes none while somebody has one of them alone.
+func TestSharedSet(t *testing.T) {
+	client := etcdtest.Start(t).Client(t)
+	var held []*etcdlock.HeldSet
+	share := func() *etcdlock.Set {
+		session := newSession(t, client)
+		if err := session.Prepare(etcdtest.Context(t)); err != nil {
+			t.Fatal(err)
+		}
+		set := setIn(t, session, "me", "/b", "/a", "/c")
+		set.Mode = etcdlock.Shared
+		return set
+	}
+	for _, set := range []*etcdlock.Set{share(), share()} {
+		before := revisionOf(t, client)
+		held = append(held, mustLockSet(t, set))
+		if after := revisionOf(t, client); after != before+1 {
+			t.Errorf("%d revisions to share three locks", after-before)
+		}
+	}
+	writer := newLock(t, client, "/b", "a writer")
+	if _, err := writer.TryLock(etcdtest.Context(t)); !errors.Is(err, etcdlock.ErrBusy) {
+		t.Errorf("a lock that sets share is free: %v", err)
+	}
+	for _, one := range held {
+		before := revisionOf(t, client)
+		if err := one.Unlock(etcdtest.Context(t)); err != nil {
+			t.Error(err)
+		}
+		if after := revisionOf(t, client); after != before+1 {
+			t.Errorf("%d revisions to give three locks back", after-before)
+		}
+	}
+	mustLock(t, writer)
+	late := share()
+	before := revisionOf(t, client)
+	_, err := late.TryLock(etcdtest.Context(t))
+	var busy *etcdlock.BusyError
+	if after := revisionOf(t, client); !errors.As(err, &busy) || busy.Key != "/b" || after != before {
+		t.Errorf("tried, with %d revisions: %v", after-before, err)
+	}
+	mustUnlock(t, writer)
+	if _, err := late.TryLock(etcdtest.Context(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSetTries: a set that only tries takes all locks or none, and says who has the first that is
 // not free.
 func TestSetTries(t *testing.T) {

@@ -36,7 +36,11 @@ func isBatch(req *pb.TxnRequest) bool {
 
 // isAcquireAll reports the same of AcquireAllIfFree, of more than one.
 func isAcquireAll(req *pb.TxnRequest) bool {
-	const cmps, puts = 2, 2 // of each
+	return isAll("AcquireIfFree", 2, 2, req) || isAll("ShareIfFree", 4, 1, req)
+}
+
+// isAll reports whether a transaction is several of a kind, each with some comparisons and puts.
+func isAll(kind string, cmps, puts int, req *pb.TxnRequest) bool {
 	n := len(req.Compare) / cmps
 	if n < 2 || len(req.Success) != n*puts || len(req.Failure)%n != 0 {
 		return false
@@ -48,7 +52,7 @@ func isAcquireAll(req *pb.TxnRequest) bool {
 			Success: req.Success[i*puts : (i+1)*puts],
 			Failure: req.Failure[i*failures : (i+1)*failures],
 		}
-		if kinds()[form(one)] != "AcquireIfFree" {
+		if kinds()[form(one)] != kind {
 			return false
 		}
 	}
@@ -109,6 +113,7 @@ func Samples() (all []Sample) {
 	}
 	shared := wire.Place{Lock: lock, Key: wire.SharedPlace(lock, lease, 1), Lease: lease, ID: "me", Record: "{}", Mode: mode.Shared}
 	add("ShareIfFree", wire.ShareIfFree(shared))
+	add("AcquireAllIfFree", wire.AcquireAllIfFree([]*pb.TxnRequest{wire.ShareIfFree(shared), wire.ShareIfFree(shared)}))
 	add("Share", wire.Share(shared))
 	add("ShareBehindHolder", wire.ShareBehindHolder(shared, rev))
 	add("ShareOldest", wire.ShareOldest(shared, rev))

@@ -10,7 +10,6 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/holding"
-	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/session"
 )
@@ -108,7 +107,7 @@ func (s *Set) lock(ctx context.Context, lost *Taken, try bool, with Settings) (*
 
 // acquire takes all locks, with one transaction if nobody is there.
 func (s *Set) acquire(ctx context.Context, try bool, with Settings, unanswered *time.Timer) ([]*holding.Holding, error) {
-	if (try || s.alone) && with.Mode == mode.Exclusive {
+	if (try || s.alone) && with.Mode.Slots() == 0 {
 		all, err := s.together(ctx, with, unanswered)
 		s.alone = err == nil
 		switch {

@@ -59,8 +59,8 @@ func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
 	return txn(nobody(p.Lock), p.winning(), []*operation{p.unlessThere(nil)})
 }
 
-// AcquireAllIfFree is several requests of AcquireIfFree, for as many locks, all of which are
-// applied or none.
+// AcquireAllIfFree is several requests of AcquireIfFree, or of ShareIfFree, for as many locks, all
+// of which are applied or none.
 func AcquireAllIfFree(each []*pb.TxnRequest) *pb.TxnRequest {
 	all := new(pb.TxnRequest)
 	for _, one := range each {

@@ -63,7 +63,16 @@ func (w *World) expire(l *lease) {
 }
 
 // txn returns the transaction that a machine asks for.
-func (s *slot) txn() *pb.TxnRequest { return translate.Txn(s.place, s.request, s.again) }
+func (s *slot) txn() *pb.TxnRequest {
+	req := translate.Txn(s.place, s.request, s.again)
+	if s.others {
+		req.Compare = append(req.Compare, notFree)
+	}
+	return req
+}
+
+// notFree is a comparison that another lock of a set fails.
+var notFree = &pb.Compare{Key: []byte("another"), Target: pb.Compare_CREATE, Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_CreateRevision{}}
 
 // ask applies the request that a machine waits for, and returns what it is to be told, as the
 // driver sorts that.

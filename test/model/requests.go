@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/standing"
 	"github.com/etcdlock/etcdlock/internal/translate"
 )
 
@@ -24,6 +25,18 @@ func (w *World) requestMoves(i int, s *slot, a *moves) {
 			w.tell(s, answer)
 		})
 		return
+	case s.set && !s.joint && s.request.Joins():
+		a.add(sure, "@ does not ask for its lock alone", i, 0, func(w *World, i, _ int) { w.decline(w.slots[i], message.Refused) })
+		return
+	case s.joint:
+		a.add(possible, "@: a request is refused for the sake of another lock", i, 0, func(w *World, i, _ int) {
+			s := w.slots[i]
+			s.others = true
+			w.tell(s, w.ask(s))
+		})
+		a.add(possible, "@: a request is refused, as there are others in it", i, 0, func(w *World, i, _ int) { w.slots[i].joint = w.slots[i].again })
+	case s.set && s.m.State == standing.Joining:
+		a.add(possible, "@ need not ask, as another lock is not free", i, 0, func(w *World, i, _ int) { w.decline(w.slots[i], message.Unknown) })
 	}
 	a.add(sure, "@: a request is applied and answered", i, 0, func(w *World, i, _ int) { w.tell(w.slots[i], w.ask(w.slots[i])) })
 	a.add(slowAnswer, "@: a request is applied, and the answer takes its time", i, 0, func(w *World, i, _ int) {
@@ -50,6 +63,12 @@ func (w *World) requestMoves(i int, s *slot, a *moves) {
 	a.add(lostAnswer, "@: a request comes late, and is given up", i, 0, func(w *World, i, _ int) { w.giveUp(w.slots[i]) })
 }
 
+// decline ends a try of a set, the next request of which is not sent.
+func (w *World) decline(s *slot, o message.Outcome) {
+	w.step(s, message.Cancel{})
+	w.tell(s, message.Answer{Outcome: o})
+}
+
 // refuse returns a move that has etcd refuse a request, and perhaps apply it all the same.
 func refuse(o message.Outcome, applied bool) func(w *World, i, of int) {
 	return func(w *World, i, _ int) {
@@ -72,7 +91,7 @@ func (w *World) tell(s *slot, a message.Answer) {
 	}
 	s.refused = s.refused || a.Outcome == message.Denied
 	s.doubt = s.doubt || a.Outcome == message.NoSpace || a.Repeated
-	s.asked = false
+	s.asked, s.joint, s.others = false, false, false
 	w.step(s, a)
 	if joins {
 		w.settle(s)
@@ -99,7 +118,7 @@ func (w *World) giveUp(s *slot) {
 	default:
 		w.sendLate(s)
 	}
-	s.asked = false
+	s.asked, s.joint = false, false
 	w.step(s, message.Answer{Outcome: message.Unknown, Repeated: repeated})
 	if joins {
 		w.settle(s)

@@ -40,6 +40,8 @@ type Cast struct {
 	Of       int // how many slots there are, 2 if not given
 	TrySlots int // that do not wait for one
 	Sits     int // that want one, in the sessions
+	InSets   int // that want the lock as one of a set, in the sessions
+	SetShare int // that want to share it so
 	Others   int // that want one of one more
 	Mutexes  int // of etcd's concurrency package
 	Turns    int
@@ -86,6 +88,7 @@ type user struct {
 	turns   int
 	session int // which one, 0 for none
 	try     bool
+	set     bool
 	linked  bool
 	mode    mode.Mode
 	lone    bool
@@ -118,6 +121,9 @@ type slot struct {
 	lease    int64
 	user     int // -1 if it is left to the session
 	asked    bool
+	set      bool // it is of a set
+	joint    bool // the request is one with those of the others
+	others   bool // which is refused for their sake
 	request  message.Request
 	again    bool // a try has an unknown outcome
 	answer   *message.Answer
@@ -175,6 +181,10 @@ func New(c Cast) *World {
 	add("slots-", c.Slots, func(u *user, _ int) { u.mode = of })
 	add("tries-slots-", c.TrySlots, func(u *user, _ int) { u.mode, u.try = of, true })
 	add("sits-", c.Sits, func(u *user, i int) { u.mode, u.session = of, 1+i%max(c.Sessions, 1) })
+	add("in-sets-", c.InSets, func(u *user, i int) { u.set, u.session = true, 1+i%max(c.Sessions, 1) })
+	add("shares-in-sets-", c.SetShare, func(u *user, i int) {
+		u.mode, u.set, u.session = mode.Shared, true, 1+i%max(c.Sessions, 1)
+	})
 	add("others-", c.Others, func(u *user, _ int) { u.mode = of + 1 })
 	add("session-", c.Session, func(u *user, i int) {
 		if u.session = 1 + i%max(c.Sessions, 1); c.OneID {
@@ -282,9 +292,9 @@ func (w *World) begin(user int) {
 		p.Key = wire.UnlinkedPlace(lock, p.Lease, l.places)
 	}
 	c := translate.Config(p)
-	c.Try, c.Lone, c.Shared = u.try, u.lone, l.session > 0
+	c.Try, c.Lone, c.Shared = u.try || u.set, u.lone, l.session > 0
 	w.slotted++
-	s := &slot{n: w.slotted, m: protocol.New(c), place: p, lease: l.id, user: user}
+	s := &slot{n: w.slotted, m: protocol.New(c), place: p, lease: l.id, user: user, set: u.set, joint: u.set}
 	w.slots = append(w.slots, s)
 	w.step(s, message.Acquire{})
 }
