@@ -135,7 +135,7 @@ func (n *census) count(_ string, request proto.Message) etcdtest.Verdict {
 	case *pb.LeaseKeepAliveRequest:
 		n.renewals.Add(1)
 	case *pb.TxnRequest:
-		if len(r.Compare) > 0 {
+		if len(r.Compare) > 0 || kind.Of(r) == "Batch" {
 			n.writes.Add(1)
 		} else {
 			n.reads.Add(1)

@@ -25,6 +25,7 @@ type extent struct {
 	locks, refreshes       int
 	sharing                int // who share a lock beside one
 	woken, wakes           int // who are woken at once, and how often
+	together               int // turns of many at once
 	growth                 growth
 }
 
@@ -32,13 +33,13 @@ var (
 	full = extent{
 		alone: 1000, floor: 200, commands: 15, tenTurns: 101, twoTurns: 505, quickTurns: 105,
 		settle: time.Second, watched: 4 * time.Second, locks: 10_000, refreshes: 3,
-		sharing: 1000, woken: 100, wakes: 20,
+		sharing: 1000, woken: 100, wakes: 20, together: 10_000,
 		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, rushes: 5, arrivals: 40, handOvers: 200, hold: 5 * time.Millisecond},
 	}
 	quick = extent{
 		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 6,
 		settle: 400 * time.Millisecond, watched: 400 * time.Millisecond, locks: 50, refreshes: 1,
-		sharing: 20, woken: 10, wakes: 2,
+		sharing: 20, woken: 10, wakes: 2, together: 200,
 		growth: growth{sizes: []int{5, 20, 40}, rushes: 2, arrivals: 2, handOvers: 60, hold: time.Millisecond},
 	}
 )
@@ -273,6 +274,11 @@ func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 		x.memory(p),
 		x.guard(p),
 		x.held(one),
+		x.many(one, 1, atLeast(0.98), target{}),
+		x.many(one, 16, target{}, target{}),
+		x.many(one, 128, atLeast(2), atLeast(1.4)),
+		x.many(one, 512, target{}, atLeast(3)),
+		x.manyHandOvers(one, 100, atLeast(2)),
 		x.lines(p),
 	}
 	x.alone /= 5 // each of them takes ten times as long
@@ -281,6 +287,7 @@ func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 		x.two(slow, target{}, target{}),
 		x.rates(slow, target{}),
 		x.uncontended(slow, target{}),
+		x.many(slow, 128, target{}, atLeast(4)),
 	}
 	return onOne, onSlow
 }

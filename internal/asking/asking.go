@@ -162,7 +162,7 @@ func (s *Sender) try(ctx context.Context, req *pb.TxnRequest, with []*Sender) (*
 	done := make(chan result, 1)
 	s.unsettle(with)
 	if !s.Lease.Go(func(ctx context.Context) {
-		resp, err := s.Lease.Txn(ctx, req)
+		resp, err := s.write(ctx, req, len(with) == 0)
 		s.underWay(with, -1)
 		if err == nil || lease.IsFinal(err) || retry.Classify(err) == retry.NotNow {
 			s.settle(with)
@@ -207,15 +207,29 @@ func (s *Sender) settle(with []*Sender) {
 
 // Rewrite makes a transaction that may be applied more than once, until etcd answers it.
 func (s *Sender) Rewrite(ctx context.Context, r message.Request) (resp *pb.TxnResponse, repeated bool, err error) {
-	resp, again, err := s.UntilAnswered(ctx, translate.Txn(*s.Place, r, false))
+	resp, again, err := s.untilAnswered(ctx, translate.Txn(*s.Place, r, false), true)
 	return resp, again || err != nil, err
 }
 
-// UntilAnswered makes a transaction until etcd answers it. Again says that it was made more than
-// once.
-func (s *Sender) UntilAnswered(ctx context.Context, req *pb.TxnRequest) (resp *pb.TxnResponse, again bool, err error) {
+// RewriteAll is Rewrite for a transaction of several locks.
+func (s *Sender) RewriteAll(ctx context.Context, req *pb.TxnRequest) (resp *pb.TxnResponse, repeated bool, err error) {
+	return s.untilAnswered(ctx, req, false)
+}
+
+// write makes one try of a transaction: of one lock together with those of others, if etcd is busy
+// with these.
+func (s *Sender) write(ctx context.Context, req *pb.TxnRequest, one bool) (*pb.TxnResponse, error) {
+	if q := s.Lease.Batches; q != nil && one {
+		return q.Do(ctx, s.Place.Lock, req)
+	}
+	return s.Lease.Txn(ctx, req)
+}
+
+// untilAnswered makes a transaction of one lock, or of several, until etcd answers it. Again says
+// that it was made more than once.
+func (s *Sender) untilAnswered(ctx context.Context, req *pb.TxnRequest, one bool) (resp *pb.TxnResponse, again bool, err error) {
 	first := s.Lease.First()
-	try := func(ctx context.Context) (*pb.TxnResponse, error) { return s.Lease.Txn(ctx, req) }
+	try := func(ctx context.Context) (*pb.TxnResponse, error) { return s.write(ctx, req, one) }
 	ends := s.Ends.Load()
 	if ends {
 		first = min(first, s.Lease.ValidUntil().Until())

@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/etcdlock/etcdlock/internal/batch"
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/notices"
 	"github.com/etcdlock/etcdlock/internal/places"
@@ -48,6 +49,7 @@ type Timing struct {
 type Lease struct {
 	Notices notices.Queue // for the user of the members
 	Places  places.Places // that are named after the lease
+	Batches *batch.Queue  // of what is written for its members; nil if the lease is not shared
 
 	client  *clientv3.Client
 	kv      pb.KVClient
@@ -178,7 +180,7 @@ func (l *Lease) Remove(m Member) {
 // Share makes a lease one that is looked after from now on, whether it has members or not.
 func (l *Lease) Share(t Timing, log *slog.Logger) {
 	l.members.mu.Lock()
-	l.timing, l.log, l.shared = t, log, true
+	l.timing, l.log, l.shared, l.Batches = t, log, true, batch.New(l.Txn)
 	l.revive()
 	l.members.mu.Unlock()
 	l.Maintain()

@@ -123,7 +123,7 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 
 // batch sends requests that may be applied more than once.
 func (g Group) batch(ctx context.Context, asked []message.Request) (resps []*pb.TxnResponse, repeated bool, err error) {
-	resp, repeated, err := g[0].sender.UntilAnswered(ctx, wire.Batch(g.txns(asked, false)))
+	resp, repeated, err := g[0].sender.RewriteAll(ctx, wire.Batch(g.txns(asked, false)))
 	if err != nil {
 		return nil, repeated, err
 	}

@@ -25,7 +25,7 @@ func (w *World) txn(s *slot, r message.Request, req *pb.TxnRequest) (*pb.TxnResp
 		}
 		req = w.mutate(name, req)
 	}
-	resp, err := w.etcd.Txn(req)
+	resp, err := w.send(req, translate.IsRead(s.place, r))
 	if err == nil && resp.Succeeded {
 		w.mustShareInTurn(s, r)
 	}
@@ -36,6 +36,21 @@ func (w *World) txn(s *slot, r message.Request, req *pb.TxnRequest) (*pb.TxnResp
 	}
 	return resp, err
 }
+
+// send has etcd execute a transaction, in a batch if it writes and that is how things are sent. The
+// other lock is always written, so a transaction that is refused is answered with a new revision.
+func (w *World) send(req *pb.TxnRequest, reads bool) (*pb.TxnResponse, error) {
+	if !w.batches || reads {
+		return w.etcd.Txn(req)
+	}
+	resp, err := w.etcd.Txn(wire.Batch([]*pb.TxnRequest{otherLock, req}))
+	if err != nil {
+		return nil, err
+	}
+	return wire.BatchAnswers(resp)[1], nil
+}
+
+var otherLock = &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("another")}}}}}
 
 // get returns a key. One that is absent has revisions of 0.
 func (w *World) get(key string) *mvccpb.KeyValue {

@@ -43,6 +43,8 @@ var small = []struct {
 	{"one of one slot, and another that wants the lock", Cast{Slots: 1, Private: 1, Of: 1}},
 	{"one of one slot, and one that shares the lock", Cast{Slots: 1, Sharing: 1, Of: 1}},
 	{"one of one slot, and one of two", Cast{Slots: 1, Others: 1, Of: 1}},
+	{"two in a session, in batches", Cast{Session: 2, Batches: true}},
+	{"one of one slot in a session, and another, in batches", Cast{Sits: 1, Slots: 1, Of: 1, Batches: true}},
 	{"one of a set, and another", Cast{InSets: 1, Private: 1}},
 	{"two of sets, in a session", Cast{InSets: 2}},
 	{"one of a set that shares it, and another", Cast{SetShare: 1, Private: 1}},

@@ -20,6 +20,7 @@ var casts = []Cast{
 	{Slots: 2, Sits: 2, TrySlots: 1, Turns: 2, Forgets: true}, {Sits: 4, Sessions: 2, Turns: 3}, {Slots: 2, Private: 1, Turns: 2},
 	{Slots: 2, Sharing: 1, Mutexes: 1}, {Slots: 2, Others: 2, Turns: 2}, {Slots: 2, Of: 1, Unlinked: 1, Mutexes: 1, Turns: 2},
 	{Sits: 2, Of: 1, Session: 1, Together: 1, Turns: 2},
+	{Session: 3, Private: 1, Turns: 2, Batches: true}, {Session: 2, Together: 2, Sits: 1, Mutexes: 1, Batches: true},
 	{InSets: 2, Private: 1, Turns: 2}, {InSets: 2, Session: 1, Mutexes: 1, Turns: 2}, {InSets: 1, SetShare: 2, Private: 1, Sessions: 2, Turns: 2},
 }
 

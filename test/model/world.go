@@ -47,6 +47,7 @@ type Cast struct {
 	Turns    int
 
 	OneID   bool // of all of a session
+	Batches bool // what is written goes to etcd with a write of another lock
 	Lone    bool // the private ones begin as if nobody had been there the last time
 	Forgets bool // etcd compacts its history as soon as no watch needs it
 
@@ -73,6 +74,7 @@ type World struct {
 	touched bool     // an operator has written or deleted a place
 	jumps   bool     // it has written one as a grant does: whoever stands behind that overtakes
 	forgets bool
+	batches bool
 	orderly bool
 
 	unconfirmed *slot // was granted the lock after validity had ended
@@ -162,7 +164,7 @@ type late struct {
 
 // New returns a world in which nothing has happened.
 func New(c Cast) *World {
-	w := &World{etcd: smalletcd.New(1).WithoutVersions(), forgets: c.Forgets, orderly: c.Orderly}
+	w := &World{etcd: smalletcd.New(1).WithoutVersions(), forgets: c.Forgets, batches: c.Batches, orderly: c.Orderly}
 	add := func(name string, n int, change func(*user, int)) {
 		for i := range n {
 			u := user{name: name + string(rune('a'+i)), turns: max(c.Turns, 1), linked: true}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// oursAlone has a session, and so a lease, for each lock: nothing is sent together.
+var oursAlone = library{"a session for each", openAlone}
+
+// aloneSession makes each contender with a session of its own, on one client.
+type aloneSession struct {
+	client   *clientv3.Client
+	ttl      time.Duration
+	sessions []session
+}
+
+func openAlone(_ context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	return &aloneSession{client: client, ttl: ttl}, nil
+}
+
+func (s *aloneSession) contender(ctx context.Context, key string) (contender, error) {
+	own, err := openOurs(ctx, s.client, s.ttl)
+	if err != nil {
+		return contender{}, err
+	}
+	s.sessions = append(s.sessions, own)
+	return own.contender(ctx, key)
+}
+
+func (s *aloneSession) close(ctx context.Context) error {
+	return inParallel(len(s.sessions), func(i int) error { return s.sessions[i].close(ctx) })
+}
+
+// manyKeys lets contenders of some processes take turns on many keys, one of each process on each
+// key. Without company a contender is alone on its key.
+func manyKeys(ctx context.Context, e etcd, lib library, processes, keys, turns int) (_ figures, err error) {
+	c := &crowd{}
+	defer func() { err = errors.Join(err, c.close()) }()
+	var names []string
+	for range keys {
+		names = append(names, newKey())
+	}
+	for range processes {
+		s, err := c.session(ctx, e, lib)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range names {
+			one, err := s.contender(ctx, key)
+			if err != nil {
+				return nil, err
+			}
+			c.contenders = append(c.contenders, one)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	all := make([][]float64, len(c.contenders))
+	var turning sync.WaitGroup
+	start := time.Now()
+	for i, one := range c.contenders {
+		turning.Go(func() {
+			for range turns {
+				began := time.Now()
+				if err := one.lock(ctx); err != nil {
+					cancel(err)
+					return
+				}
+				if err := one.unlock(ctx); err != nil {
+					cancel(err)
+					return
+				}
+				all[i] = append(all[i], milliseconds(time.Since(began)))
+			}
+		})
+	}
+	turning.Wait()
+	took := time.Since(start)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	var every []float64
+	for _, some := range all {
+		every = append(every, some...)
+	}
+	f := spread(every)
+	f["rate"] = []float64{float64(len(every)) / took.Seconds()}
+	return f, nil
+}
+
+// many compares contenders on a key each, in one session, with those that have a session each, and
+// with Mutexes of one session.
+func (x extent) many(a arena, n int, ofAlone, ofMutex target) measurement {
+	name := fmt.Sprintf("%d at once, each on a key of its own", n)
+	turns := max(x.together/n, 2)
+	var sides []side
+	for _, lib := range []library{ours, oursAlone, oneSession} {
+		sides = append(sides, side{lib.name, a.in(func(ctx context.Context, e etcd) (figures, error) {
+			return manyKeys(ctx, e, lib, 1, n, turns)
+		})})
+	}
+	return measurement{a.prefix + name, sides, []row{
+		against(name+", lock and unlock", "/s", "rate", ofMutex),
+		{"the same", "/s", "rate", ours.name, oursAlone.name, ofAlone},
+		against("p99 of one", "ms", "p99", target{}),
+		{"the same", "ms", "p99", ours.name, oursAlone.name, atMost(1)},
+	}}
+}
+
+// manyHandOvers is many with ten processes that want the same keys.
+func (x extent) manyHandOvers(a arena, keys int, t target) measurement {
+	name := fmt.Sprintf("%d keys, 10 contenders for each", keys)
+	turns := max(x.together/(10*keys), 2)
+	var sides []side
+	for _, lib := range []library{ours, oursAlone, oneSession} {
+		sides = append(sides, side{lib.name, a.in(func(ctx context.Context, e etcd) (figures, error) {
+			return manyKeys(ctx, e, lib, 10, keys, turns)
+		})})
+	}
+	return measurement{a.prefix + name, sides, []row{
+		against(name+", turns", "/s", "rate", target{}),
+		{"the same", "/s", "rate", ours.name, oursAlone.name, t},
+	}}
+}

@@ -1,0 +1,265 @@
+// Package batch sends transactions of several locks as one, which etcd commits once. Each of them
+// is applied or refused by itself.
+package batch
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+const (
+	// atOnce is how many requests are under way before others wait for company. With one, etcd
+	// would have nothing to do while an answer travels.
+	atOnce = 2
+
+	// patience is how long a request counts as under way. A silent member must not hold others up.
+	patience = 25 * time.Millisecond
+
+	// most is how many transactions go into one: etcd takes 128 operations, those of the
+	// transactions within it included, of which each has up to 10.
+	most = 100
+
+	// mostBytes bounds the size of a request: etcd takes 1.5 MiB.
+	mostBytes = 512 << 10
+
+	// apart is how long deletions are not sent with what puts keys, after etcd had no space: it
+	// takes them also then.
+	apart = 5 * time.Second
+)
+
+// errMixed is what a deletion fails with that was sent with a put for which etcd had no space. The
+// outcome is unknown: etcd has carried out the request with which it notices.
+var errMixed = errors.New("etcd has no space for what was sent with this request")
+
+// A Queue is the transactions that wait while others are under way.
+type Queue struct {
+	send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
+
+	mu       sync.Mutex
+	waiting  []*member
+	underWay []flight
+	flights  uint64 // how many there were
+	most     int
+	patience time.Duration
+	apart    time.Time // until when deletions are sent apart
+	overdue  *time.Timer
+}
+
+// A flight is one request that is under way.
+type flight struct {
+	n     uint64
+	since time.Time
+}
+
+// A member is one transaction that waits, or is in a batch.
+type member struct {
+	ctx    context.Context
+	lock   string
+	req    *pb.TxnRequest
+	puts   bool
+	in     *batch // nil as long as it waits
+	answer chan answer
+}
+
+type answer struct {
+	resp *pb.TxnResponse
+	err  error
+}
+
+// A batch is members that are sent as one.
+type batch struct {
+	all    []*member
+	left   int // how many still wait for the answer; guarded by the queue's mu
+	cancel context.CancelFunc
+}
+
+// New returns a queue that sends with a function.
+func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)) *Queue {
+	q := &Queue{send: send, most: most, patience: patience}
+	q.overdue = time.AfterFunc(time.Hour, q.hurry)
+	q.overdue.Stop()
+	return q
+}
+
+// Do sends a transaction that writes for one lock, at once, or together with others if enough are
+// under way. It blocks until etcd answers, or ctx is done. All errors but refusals leave unknown
+// whether it was applied.
+func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	q.mu.Lock()
+	if len(q.waiting) == 0 && q.hasRoomLocked() {
+		n := q.startLocked()
+		q.mu.Unlock()
+		defer q.end(n)
+		return q.send(ctx, req)
+	}
+	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), answer: make(chan answer, 1)}
+	if q.waiting = append(q.waiting, m); len(q.waiting) == 1 {
+		q.overdue.Reset(q.patience)
+	}
+	q.mu.Unlock()
+	select {
+	case a := <-m.answer:
+		return a.resp, a.err
+	case <-ctx.Done():
+		q.giveUp(m)
+		return nil, ctx.Err()
+	}
+}
+
+// hasRoomLocked reports whether another request may be sent. What has been under way for long does
+// not count any more.
+func (q *Queue) hasRoomLocked() bool {
+	if len(q.underWay) == atOnce {
+		long := time.Now().Add(-q.patience)
+		q.underWay = slices.DeleteFunc(q.underWay, func(f flight) bool { return f.since.Before(long) })
+	}
+	return len(q.underWay) < atOnce
+}
+
+func (q *Queue) startLocked() uint64 {
+	q.flights++
+	q.underWay = append(q.underWay, flight{q.flights, time.Now()})
+	return q.flights
+}
+
+// end makes room for the next request, and sends that.
+func (q *Queue) end(n uint64) {
+	q.mu.Lock()
+	q.underWay = slices.DeleteFunc(q.underWay, func(f flight) bool { return f.n == n })
+	q.nextLocked()
+	q.mu.Unlock()
+}
+
+// hurry sends what waits behind requests that take long.
+func (q *Queue) hurry() {
+	q.mu.Lock()
+	q.nextLocked()
+	q.mu.Unlock()
+}
+
+// nextLocked sends what waits as long as there is room.
+func (q *Queue) nextLocked() {
+	for len(q.waiting) > 0 && q.hasRoomLocked() {
+		b := q.takeLocked()
+		ctx := b.all[0].ctx
+		if b.left > 1 { // it goes on when one of them is given up
+			ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		}
+		n := q.startLocked()
+		go q.run(ctx, b, n)
+	}
+	if len(q.waiting) > 0 {
+		q.overdue.Reset(q.patience)
+	} else {
+		q.overdue.Stop()
+	}
+}
+
+// takeLocked takes what is sent next: of each lock one transaction at most. Two of them would
+// create places in one revision, and the order of these in line would not be known.
+func (q *Queue) takeLocked() *batch {
+	b, locks, size := new(batch), make(map[string]bool), 0
+	unmixed := time.Now().Before(q.apart)
+	var rest []*member
+	for _, m := range q.waiting {
+		n := proto.Size(m.req)
+		fits := len(b.all) == 0 || len(b.all) < q.most && size+n <= mostBytes && !locks[m.lock] && !(unmixed && m.puts != b.all[0].puts)
+		if !fits {
+			rest = append(rest, m)
+			continue
+		}
+		b.all, m.in, locks[m.lock], size = append(b.all, m), b, true, size+n
+	}
+	q.waiting, b.left = rest, len(b.all)
+	return b
+}
+
+// giveUp ends a member that nobody waits for any more. What is under way goes on for the others.
+func (q *Queue) giveUp(m *member) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if m.in == nil {
+		q.waiting = slices.DeleteFunc(q.waiting, func(one *member) bool { return one == m })
+		return
+	}
+	if m.in.left--; m.in.left == 0 && m.in.cancel != nil {
+		m.in.cancel()
+	}
+}
+
+// run sends a batch, and tells each member what came of it.
+func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
+	if len(b.all) == 1 {
+		resp, err := q.send(ctx, b.all[0].req)
+		q.end(n)
+		b.all[0].answer <- answer{resp, err}
+		return
+	}
+	var reqs []*pb.TxnRequest
+	for _, m := range b.all {
+		reqs = append(reqs, m.req)
+	}
+	resp, err := q.send(ctx, wire.Batch(reqs))
+	b.cancel()
+	q.learn(err, len(b.all))
+	q.end(n)
+	switch {
+	case err == nil:
+		for i, one := range wire.BatchAnswers(resp) {
+			b.all[i].answer <- answer{one, nil}
+		}
+	case isForOne(err):
+		for _, m := range b.all {
+			go func() {
+				resp, err := q.send(m.ctx, m.req)
+				m.answer <- answer{resp, err}
+			}()
+		}
+	default:
+		for _, m := range b.all {
+			if retry.IsNoSpace(err) && !m.puts {
+				m.answer <- answer{nil, errMixed}
+			} else {
+				m.answer <- answer{nil, err}
+			}
+		}
+	}
+}
+
+// learn has later batches be such as etcd takes.
+func (q *Queue) learn(err error, n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case errors.Is(err, rpctypes.ErrTooManyOps):
+		q.most = max(n/2, 1)
+	case retry.IsNoSpace(err):
+		q.apart = time.Now().Add(apart)
+	}
+}
+
+// isForOne reports whether etcd has refused a batch for what may be the matter with one of its
+// members: then each of them is sent alone. A refused token would be refused to each of them, and
+// costs a login each time.
+func isForOne(err error) bool {
+	return retry.IsRefused(err) && retry.Code(err) != codes.Unauthenticated
+}
+
+// puts reports whether etcd refuses a transaction if it has no space.
+func puts(req *pb.TxnRequest) bool {
+	return slices.ContainsFunc(slices.Concat(req.Success, req.Failure), func(op *pb.RequestOp) bool {
+		inner := op.GetRequestTxn()
+		return op.GetRequestPut() != nil || inner != nil && puts(inner)
+	})
+}

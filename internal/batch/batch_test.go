@@ -1,0 +1,352 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A call is one request that an etcd is sent, which answers when the test says so.
+type call struct {
+	ctx    context.Context
+	req    *pb.TxnRequest
+	answer chan answer
+}
+
+// An etcd receives what a queue sends.
+type etcd struct {
+	*Queue
+	calls chan call
+}
+
+func newEtcd() etcd {
+	calls := make(chan call)
+	return etcd{New(func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+		c := call{ctx, req, make(chan answer, 1)}
+		calls <- c
+		a := <-c.answer
+		return a.resp, a.err
+	}), calls}
+}
+
+// forget returns a transaction that only deletes, and write one that puts a key.
+func forget(key string) *pb.TxnRequest { return wire.RemoveKey(key, 1) }
+func write(key string) *pb.TxnRequest {
+	return wire.AcquireIfFree(wire.Place{Lock: key, Key: key + "/1f-1", Lease: 0x1f}, false)
+}
+
+// lockOf returns the key that a transaction is about.
+func lockOf(req *pb.TxnRequest) string { return string(req.Compare[0].Key) }
+
+// locks returns those that a request is about, in order.
+func (c call) locks() (all []string) {
+	if len(c.req.Compare) > 0 {
+		return []string{lockOf(c.req)}
+	}
+	for _, op := range c.req.Success {
+		all = append(all, lockOf(op.GetRequestTxn()))
+	}
+	return all
+}
+
+// applied answers a call: each lock has a revision of its own, so that it shows which answer went
+// to whom.
+func (c call) applied() {
+	resp := &pb.TxnResponse{Header: new(pb.ResponseHeader), Succeeded: true}
+	for i, lock := range c.locks() {
+		one := &pb.TxnResponse{Succeeded: i%2 == 0, Responses: []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponsePut{
+			ResponsePut: &pb.PutResponse{Header: &pb.ResponseHeader{Revision: int64(lock[0])}}}}}}
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: one}})
+	}
+	if len(c.req.Compare) > 0 {
+		resp = resp.Responses[0].GetResponseTxn()
+	}
+	c.answer <- answer{resp, nil}
+}
+
+// ask sends a transaction in the background, and returns where its answer comes.
+func (e etcd) ask(t *testing.T, ctx context.Context, req *pb.TxnRequest) <-chan answer {
+	t.Helper()
+	e.mu.Lock()
+	before := len(e.waiting) + int(e.flights)
+	e.mu.Unlock()
+	got := make(chan answer, 1)
+	go func() {
+		resp, err := e.Do(ctx, lockOf(req), req)
+		got <- answer{resp, err}
+	}()
+	for { // it waits, or is on its way
+		e.mu.Lock()
+		now := len(e.waiting) + int(e.flights)
+		e.mu.Unlock()
+		if now > before {
+			return got
+		}
+		time.Sleep(time.Microsecond)
+	}
+}
+
+// busy has as many requests under way as others wait for.
+func (e etcd) busy(t *testing.T) (under []call) {
+	t.Helper()
+	for i := range atOnce {
+		e.ask(t, t.Context(), write(fmt.Sprint("busy", i)))
+		under = append(under, <-e.calls)
+	}
+	return under
+}
+
+// patiently makes the time so long after which a request does not count as under way that it does
+// not matter to a test on a slow machine.
+func (e etcd) patiently() etcd {
+	e.patience = time.Hour
+	return e
+}
+
+func check(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("a request for %q, want %q", got, want)
+	}
+}
+
+// TestAlone: who is alone does not wait, and the request is what was asked for.
+func TestAlone(t *testing.T) {
+	e := newEtcd().patiently()
+	for range 3 {
+		req := write("a")
+		got := e.ask(t, t.Context(), req)
+		c := <-e.calls
+		if c.req != req {
+			t.Errorf("sent: %v", c.req)
+		}
+		c.applied()
+		if a := <-got; a.err != nil || !a.resp.Succeeded {
+			t.Errorf("answered: %v", a)
+		}
+	}
+}
+
+// TestCompany: what comes while enough is under way is sent together, and each gets its own answer.
+func TestCompany(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	names := []string{"a", "b", "c", "d", "e"}
+	var got []<-chan answer
+	for _, name := range names {
+		got = append(got, e.ask(t, t.Context(), write(name)))
+	}
+	under[0].applied()
+	c := <-e.calls
+	check(t, c.locks(), names...)
+	c.applied()
+	for i, name := range names {
+		a := <-got[i]
+		if a.err != nil || a.resp.Succeeded != (i%2 == 0) || a.resp.Header == nil ||
+			a.resp.Responses[0].GetResponsePut().Header.Revision != int64(name[0]) {
+			t.Errorf("%s was answered %v", name, a)
+		}
+	}
+	under[1].applied()
+}
+
+// TestOneOfEachLock: of each lock one transaction at most is in a request, in the order in which
+// they came.
+func TestOneOfEachLock(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	for _, name := range []string{"a", "b", "a", "c", "a", "b"} {
+		e.ask(t, t.Context(), write(name))
+	}
+	for _, want := range [][]string{{"a", "b", "c"}, {"a", "b"}, {"a"}} {
+		under[0].applied()
+		under[0] = <-e.calls
+		check(t, under[0].locks(), want...)
+	}
+	under[0].applied()
+	under[1].applied()
+}
+
+// TestBounds: a request has no more members, and no more bytes, than etcd takes.
+func TestBounds(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	for i := range most + 1 {
+		e.ask(t, t.Context(), write(fmt.Sprint("k", i)))
+	}
+	long := strings.Repeat("x", mostBytes/8)
+	for i := range 3 { // each names the key five times
+		e.ask(t, t.Context(), write(fmt.Sprint(i, long)))
+	}
+	for _, want := range []int{most, 2, 1, 1} {
+		under[0].applied()
+		under[0] = <-e.calls
+		if n := len(under[0].locks()); n != want {
+			t.Errorf("%d transactions in a request, want %d", n, want)
+		}
+	}
+	under[0].applied()
+	under[1].applied()
+}
+
+// TestGivenUp: what is given up before it was sent is not sent; what is under way goes on for the
+// others, and is given up with the last of them.
+func TestGivenUp(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := e.ask(t, ctx, write("gone"))
+	cancel()
+	if a := <-gone; !errors.Is(a.err, context.Canceled) {
+		t.Errorf("given up: %v", a)
+	}
+	first, leave := context.WithCancel(t.Context())
+	second, leaveToo := context.WithCancel(t.Context())
+	a, b := e.ask(t, first, write("a")), e.ask(t, second, write("b"))
+	under[0].applied()
+	c := <-e.calls
+	check(t, c.locks(), "a", "b")
+	leave()
+	if got := <-a; !errors.Is(got.err, context.Canceled) || c.ctx.Err() != nil {
+		t.Errorf("one is given up: %v, %v", got, c.ctx.Err())
+	}
+	leaveToo()
+	<-b
+	<-c.ctx.Done()
+	c.answer <- answer{nil, context.Canceled}
+	under[1].applied()
+}
+
+// TestRefused: what is refused for one of its members is sent again for each of them alone. A token
+// that is refused is so to all.
+func TestRefused(t *testing.T) {
+	for _, refusal := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrLeaseNotFound, rpctypes.ErrDuplicateKey, rpctypes.ErrRequestTooLarge} {
+		e := newEtcd().patiently()
+		under := e.busy(t)
+		a, b := e.ask(t, t.Context(), write("a")), e.ask(t, t.Context(), write("b"))
+		under[0].applied()
+		(<-e.calls).answer <- answer{nil, refusal}
+		for range 2 {
+			c := <-e.calls
+			if c.locks()[0] == "a" {
+				c.answer <- answer{nil, refusal}
+			} else {
+				c.applied()
+			}
+		}
+		if got := <-a; !errors.Is(got.err, refusal) {
+			t.Errorf("a: %v, want %v", got, refusal)
+		}
+		if got := <-b; got.err != nil {
+			t.Errorf("b: %v", got)
+		}
+		under[1].applied()
+	}
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	a, b := e.ask(t, t.Context(), write("a")), e.ask(t, t.Context(), write("b"))
+	under[0].applied()
+	(<-e.calls).answer <- answer{nil, rpctypes.ErrInvalidAuthToken}
+	for _, got := range []answer{<-a, <-b} {
+		if !errors.Is(got.err, rpctypes.ErrInvalidAuthToken) {
+			t.Errorf("a token that is refused: %v", got)
+		}
+	}
+	under[1].applied()
+}
+
+// TestTooMany: where etcd takes fewer operations, later requests have fewer.
+func TestTooMany(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	for _, want := range []int{8, 4} {
+		for i := range 8 {
+			e.ask(t, t.Context(), write(fmt.Sprint("k", i)))
+		}
+		under[0].applied()
+		under[0] = <-e.calls
+		if n := len(under[0].locks()); n != want {
+			t.Errorf("%d transactions, want %d", n, want)
+		}
+		if want == 8 {
+			under[0].answer <- answer{nil, rpctypes.ErrTooManyOps}
+			for range 8 {
+				(<-e.calls).applied()
+			}
+			e.ask(t, t.Context(), write("busy"))
+			under[0] = <-e.calls
+		}
+	}
+	under[0].applied()
+	(<-e.calls).applied()
+	under[1].applied()
+}
+
+// TestNoSpace: without space the outcome is unknown to all. A deletion is told so in a way that has
+// it made again, and for some time it is not sent with what etcd refuses.
+func TestNoSpace(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	puts, deletes := e.ask(t, t.Context(), write("a")), e.ask(t, t.Context(), forget("b"))
+	under[0].applied()
+	(<-e.calls).answer <- answer{nil, rpctypes.ErrNoSpace}
+	if got := <-puts; !errors.Is(got.err, rpctypes.ErrNoSpace) {
+		t.Errorf("a put: %v", got)
+	}
+	if got := <-deletes; got.err != errMixed {
+		t.Errorf("a deletion: %v", got)
+	}
+	e.ask(t, t.Context(), write("busy"))
+	under[0] = <-e.calls
+	for _, name := range []string{"a", "b", "c"} {
+		e.ask(t, t.Context(), write(name))
+		e.ask(t, t.Context(), forget("not "+name))
+	}
+	for _, want := range [][]string{{"a", "b", "c"}, {"not a", "not b", "not c"}} {
+		under[0].applied()
+		under[0] = <-e.calls
+		check(t, under[0].locks(), want...)
+	}
+	under[0].applied()
+	under[1].applied()
+}
+
+// TestUnknown: an outcome that is not known is so to each member.
+func TestUnknown(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	a, b := e.ask(t, t.Context(), write("a")), e.ask(t, t.Context(), write("b"))
+	under[0].applied()
+	(<-e.calls).answer <- answer{nil, context.DeadlineExceeded}
+	for _, got := range []answer{<-a, <-b} {
+		if !errors.Is(got.err, context.DeadlineExceeded) {
+			t.Errorf("answered: %v", got)
+		}
+	}
+	under[1].applied()
+}
+
+// TestSilence: requests that are not answered do not hold others up for long, nor those that come
+// later.
+func TestSilence(t *testing.T) {
+	e := newEtcd()
+	under := e.busy(t)
+	for _, name := range []string{"a", "b", "c"} {
+		e.ask(t, t.Context(), write(name))
+		c := <-e.calls
+		check(t, c.locks(), name)
+		under = append(under, c)
+	}
+	for _, c := range under {
+		c.applied()
+	}
+}
