@@ -37,6 +37,10 @@ func buildPrograms(ctx context.Context, dir string) error {
 			return fmt.Errorf("building: %w: %s", err, out)
 		}
 	}
+	cc := exec.CommandContext(ctx, "cc", "-O2", "-static", "-o", filepath.Join(dir, "stamp"), "stamp/stamp.c")
+	if out, err := cc.CombinedOutput(); err != nil {
+		return fmt.Errorf("building stamp with cc: %w: %s", err, out)
+	}
 	return errors.Join(copyProgram(dir, "etcdlocker"), copyProgram(dir, "etcdctl"))
 }
 
@@ -66,7 +70,20 @@ func copyProgram(dir, name string) error {
 }
 
 func (p programs) locker(ctx context.Context, args ...string) *exec.Cmd {
-	return p.next(ctx, "etcdlocker", append([]string{"-e", p.endpoints[0], "-k", newKey()}, args...)...)
+	return p.lockerOf(newKey())(ctx, args...)
+}
+
+// lockerOf and etcdctlOf are programs that take turns on one key.
+func (p programs) lockerOf(key string) program {
+	return func(ctx context.Context, args ...string) *exec.Cmd {
+		return p.next(ctx, "etcdlocker", append([]string{"-e", p.endpoints[0], "-k", key}, args...)...)
+	}
+}
+
+func (p programs) etcdctlOf(key string) program {
+	return func(ctx context.Context, args ...string) *exec.Cmd {
+		return p.next(ctx, "etcdctl", append([]string{"--endpoints", p.endpoints[0], "lock", key}, args...)...)
+	}
 }
 
 func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
@@ -74,7 +91,7 @@ func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 func (p programs) etcdctl(ctx context.Context, args ...string) *exec.Cmd {
-	return p.next(ctx, "etcdctl", append([]string{"--endpoints", p.endpoints[0], "lock", newKey()}, args...)...)
+	return p.etcdctlOf(newKey())(ctx, args...)
 }
 
 // running runs true under the lock several times and returns the medians of what it takes, in ms.

@@ -14,6 +14,8 @@ const (
 	unguarded = "etcdlocker --unguarded"
 	etcdctl   = "etcdctl lock"
 	busy      = "etcdlock beside writes"
+
+	commandFloor = "floor of a command"
 )
 
 // An extent says how much is measured.
@@ -26,6 +28,7 @@ type extent struct {
 	sharing                int // who share a lock beside one
 	woken, wakes           int // who are woken at once, and how often
 	together               int // turns of many at once
+	relayTurns             int // lines of commands
 	growth                 growth
 }
 
@@ -33,13 +36,13 @@ var (
 	full = extent{
 		alone: 1000, floor: 200, commands: 15, tenTurns: 101, twoTurns: 505, quickTurns: 105,
 		settle: time.Second, watched: 4 * time.Second, locks: 10_000, refreshes: 3,
-		sharing: 1000, woken: 100, wakes: 20, together: 10_000,
+		sharing: 1000, woken: 100, wakes: 20, together: 10_000, relayTurns: 6,
 		growth: growth{sizes: []int{10, 100, 1000, 4000, 10_000}, rushes: 5, arrivals: 40, handOvers: 200, hold: 5 * time.Millisecond},
 	}
 	quick = extent{
 		alone: 20, floor: 10, commands: 2, tenTurns: 2, twoTurns: 3, quickTurns: 6,
 		settle: 400 * time.Millisecond, watched: 400 * time.Millisecond, locks: 50, refreshes: 1,
-		sharing: 20, woken: 10, wakes: 2, together: 200,
+		sharing: 20, woken: 10, wakes: 2, together: 200, relayTurns: 1,
 		growth: growth{sizes: []int{5, 20, 40}, rushes: 2, arrivals: 2, handOvers: 60, hold: time.Millisecond},
 	}
 )
@@ -271,6 +274,10 @@ func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 		x.rates(one, atLeast(5)),
 		x.besideWrites(one),
 		x.running(p),
+		x.relays(p, 3, 20*time.Millisecond),
+		x.relays(p, 10, 20*time.Millisecond),
+		x.relays(p, 3, 150*time.Millisecond),
+		x.relays(p, 10, 150*time.Millisecond),
 		x.memory(p),
 		x.guard(p),
 		x.held(one),

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A runner stands in line for a key, runs stamp when it is its turn, and gives the key back.
+type runner interface {
+	start() error
+	end() error // blocks until it is over
+}
+
+// A relay is a line of runners, each of which has its turn once.
+type relay struct {
+	dir     string // has the programs, and what stamp writes
+	etcd    etcd
+	key     string
+	waiters int
+	hold    time.Duration
+}
+
+// stamps returns how stamp is called by the i-th runner. The first one waits until it is told.
+func (r relay) stamps(i int) []string {
+	hold := r.pipe()
+	if i > 0 {
+		hold = fmt.Sprint(r.hold.Milliseconds())
+	}
+	return []string{filepath.Join(r.dir, "stamp"), r.file(i), hold}
+}
+
+func (r relay) pipe() string { return filepath.Join(r.dir, "go-ahead") }
+
+func (r relay) file(i int) string { return filepath.Join(r.dir, fmt.Sprint("stamped-", i)) }
+
+// run has all runners stand in line before the first one goes, and returns the times from the end
+// of one command to the start of the next, in ms.
+func (r relay) run(ctx context.Context, runners []runner) (times []float64, err error) {
+	client, err := r.etcd.client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	if err := syscall.Mkfifo(r.pipe(), 0o600); err != nil {
+		return nil, err
+	}
+	defer os.Remove(r.pipe())
+	for i, one := range runners {
+		if err := one.start(); err != nil {
+			return nil, err
+		}
+		defer one.end()
+		if err := r.awaitLine(ctx, client, i+1); err != nil {
+			return nil, err
+		}
+	}
+	sleep(ctx, 200*time.Millisecond) // until each knows the one behind it, and is ready
+	goAhead, err := os.OpenFile(r.pipe(), os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	goAhead.Close()
+	for _, one := range runners {
+		err = errors.Join(err, one.end())
+	}
+	if err != nil {
+		return nil, err
+	}
+	type turn struct{ began, ended int64 }
+	var turns []turn
+	for i := range runners {
+		said, err := os.ReadFile(r.file(i))
+		var t turn
+		if err == nil {
+			_, err = fmt.Sscan(string(said), &t.began, &t.ended)
+		}
+		if err != nil {
+			return nil, err
+		}
+		turns = append(turns, t)
+	}
+	slices.SortFunc(turns, func(a, b turn) int { return int(a.began - b.began) })
+	for i := range turns[1:] {
+		times = append(times, milliseconds(time.Duration(turns[i+1].began-turns[i].ended)))
+	}
+	return times, nil
+}
+
+// awaitLine waits until so many stand in line.
+func (r relay) awaitLine(ctx context.Context, client *clientv3.Client, n int) error {
+	for {
+		resp, err := client.Get(ctx, r.key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil || resp.Count >= int64(n) {
+			return err
+		}
+		if !sleep(ctx, time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// A process is a runner that is a program, as etcdlocker.
+type process struct{ *exec.Cmd }
+
+func (p process) start() error { return p.Start() }
+
+func (p process) end() error {
+	if p.ProcessState != nil {
+		return nil
+	}
+	return p.Wait()
+}
+
+// programs has a line of one program.
+func (r relay) programs(ctx context.Context, make program) ([]float64, error) {
+	var runners []runner
+	for i := range r.waiters + 1 {
+		runners = append(runners, process{make(ctx, r.stamps(i)...)})
+	}
+	return r.run(ctx, runners)
+}
+
+// A bare runner is what none of them can be faster than: it has a watch on the key of the one
+// before it, executes stamp when that is deleted, waits for its end and deletes its own key.
+type bare struct {
+	relay
+	i      int
+	client *clientv3.Client
+	done   chan error
+}
+
+func (b *bare) ofKey(i int) string { return fmt.Sprintf("%s/%d", b.key, i) }
+
+func (b *bare) start() (err error) {
+	if b.client, err = b.etcd.client(); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	events := b.client.Watch(ctx, b.ofKey(b.i-1), clientv3.WithCreatedNotify(), clientv3.WithFilterPut())
+	if err := created(events); err != nil {
+		return err
+	}
+	b.done = make(chan error, 1)
+	if _, err := b.client.Put(ctx, b.ofKey(b.i), ""); err != nil {
+		return err
+	}
+	go func() {
+		if b.i > 0 {
+			<-events
+		}
+		words := b.stamps(b.i)
+		pid, err := syscall.ForkExec(words[0], words, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
+		if err == nil {
+			_, err = syscall.Wait4(pid, nil, 0, nil)
+		}
+		_, failed := b.client.Delete(ctx, b.ofKey(b.i))
+		b.done <- errors.Join(err, failed, b.client.Close())
+		close(b.done)
+	}()
+	return nil
+}
+
+func (b *bare) end() error { return <-b.done }
+
+// bares has a line of bare runners.
+func (r relay) bares(ctx context.Context) ([]float64, error) {
+	var runners []runner
+	for i := range r.waiters + 1 {
+		runners = append(runners, &bare{relay: r, i: i})
+	}
+	return r.run(ctx, runners)
+}
