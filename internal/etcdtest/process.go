@@ -162,8 +162,8 @@ func (p *Process) Restart() {
 	p.awaitReady()
 }
 
-// NewAuthority adds a second authority to the file of the first one, and restarts the process with a
-// certificate of the second.
+// NewAuthority adds a second authority to the file of the first one, and restarts the process with
+// a certificate of the second.
 func (p *Process) NewAuthority() {
 	p.t.Helper()
 	p.Kill()

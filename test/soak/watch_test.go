@@ -18,7 +18,7 @@ const (
 	calm = ttl + 5*time.Second
 	// gap is for how long a lock that is waited for may have no holder while all is well.
 	gap = 3 * time.Second
-	// pace is how often the machine is looked at, and slow what a look takes if it does not keep up.
+	// pace is how often the machine is looked at, and slow what a look takes if it is too slow.
 	pace, slow = 100 * time.Millisecond, 400 * time.Millisecond
 )
 
