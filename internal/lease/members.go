@@ -57,6 +57,7 @@ type members struct {
 	all      []Member
 	next     int // whose state is read at the next renewal
 	mostOps  int // in one transaction, 0 as long as etcd has refused none
+	refused  int // the smallest number of operations that etcd has refused, or 0
 	unread   []Member
 	young    []Member // who may not last for long enough to be looked after
 	older    []Member // who were young before them
@@ -260,8 +261,16 @@ func (s *members) TooMany(err error, ops int) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mostOps = max(ops/2, 1)
+	s.mostOps = max(min(ops/2, s.opsAtOnceLocked()), 1)
+	s.refused = min(ops, cmp.Or(s.refused, ops))
 	return true
+}
+
+// MayTake reports whether etcd has not refused a transaction of so many operations yet, or of less.
+func (s *members) MayTake(ops int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused == 0 || ops < s.refused
 }
 
 // inTurn returns the members, others first each time, and of how many the state is read at once.

@@ -59,6 +59,11 @@ func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
 	return txn(nobody(p.Lock), p.winning(), []*operation{p.unlessThere(nil)})
 }
 
+// Ops returns how many operations a transaction has, as etcd counts them.
+func Ops(txn *pb.TxnRequest) int {
+	return max(len(txn.Compare), len(txn.Success), len(txn.Failure))
+}
+
 // AcquireAllIfFree is several requests of AcquireIfFree, or of ShareIfFree, for as many locks, all
 // of which are applied or none.
 func AcquireAllIfFree(each []*pb.TxnRequest) *pb.TxnRequest {
