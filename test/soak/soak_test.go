@@ -121,7 +121,10 @@ func (s *soak) run(harm func(*soak)) {
 	harms.Go(func() { harm(s) })
 	harms.Go(s.operate)
 	wg.Go(func() { harms.Wait(); close(s.well) })
-	wg.Go(s.watch)
+	watching, unwatch := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() { s.watch(watching); close(watched) }()
+	defer func() { unwatch(); <-watched }()
 	for i := range clients {
 		client := s.dial()
 		session, err := etcdlock.NewSession(client, ttl)
@@ -150,7 +153,7 @@ func (s *soak) run(harm func(*soak)) {
 			client.Close()
 		}()
 	}
-	if !ends(&wg, *length+2*patient) {
+	if !ends(&wg, *length+3*patient) {
 		s.t.Fatal("somebody still waits") // the deadline of go test shows for what
 	}
 	s.t.Logf("%d turns, %d lost, %d looks while all was well", s.turns.Load(), s.lost.Load(), s.looks.Load())
@@ -194,7 +197,7 @@ func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcd
 		for well && errors.Is(err, etcdlock.ErrUnconfirmed) && closing.Err() == nil {
 			err = l.Close(closing) // etcd has not answered within the validity of the lease
 		}
-		if err != nil && !errors.As(err, &lost) && well {
+		if err != nil && !errors.As(err, &lost) && well && s.keepsUp(spell / 2) {
 			s.t.Errorf("closing a lock: %v", err)
 		}
 		cancel()
@@ -222,7 +225,7 @@ func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
 		s.wait(i, -1)
 	}
 	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
+		if ctx.Err() == context.DeadlineExceeded && s.keepsUp(spell / 2) {
 			s.t.Errorf("nobody gave way for %v: %v\n%s", time.Since(began), err, s.keys())
 		}
 		return

@@ -28,6 +28,7 @@ type health struct {
 	harms   int // that are under way
 	harmed  time.Time
 	slowed  time.Time
+	looked  time.Time // when the last look at the machine has begun
 }
 
 // harm does something to etcd.
@@ -46,27 +47,43 @@ func (h *health) harm(do func()) {
 // isWell reports whether nothing was done to etcd for some time, and the machine has kept up for
 // some other time.
 func (h *health) isWell(etcd, machine time.Duration) bool {
+	keepsUp := h.keepsUp(machine)
 	h.healing.Lock()
 	defer h.healing.Unlock()
-	return h.harms == 0 && time.Since(h.harmed) > etcd && time.Since(h.slowed) > machine
+	return keepsUp && h.harms == 0 && time.Since(h.harmed) > etcd
 }
 
-// watch looks for locks that nobody has although they are waited for, and at the machine. A machine
-// that does not keep up is no reason to fail.
-func (s *soak) watch() {
+// keepsUp reports whether the machine has kept up for some time, also with etcd's work. One that
+// does not is no reason to fail.
+func (h *health) keepsUp(since time.Duration) bool {
+	h.healing.Lock()
+	defer h.healing.Unlock()
+	return time.Since(h.slowed) > since && time.Since(h.looked) < pace+2*slow
+}
+
+func (h *health) look(slow bool) {
+	h.healing.Lock()
+	defer h.healing.Unlock()
+	if h.looked = time.Now(); slow {
+		h.slowed = h.looked
+	}
+}
+
+// watch looks at the machine, and for locks that nobody has although they are waited for, until ctx
+// is done.
+func (s *soak) watch(ctx context.Context) {
 	client := s.access.Client(s.t)
-	for s.end.Err() == nil {
+	for ctx.Err() == nil {
 		begun := time.Now()
 		time.Sleep(pace)
-		ctx, cancel := context.WithTimeout(context.Background(), gap)
+		// Not given up early: that would cost an etcd that is busy one login more each time.
 		_, err := client.Put(ctx, "/pulse", "")
-		cancel()
-		if err != nil || time.Since(begun) > slow {
-			s.healing.Lock()
-			s.slowed = time.Now()
-			s.healing.Unlock()
+		isSlow := err != nil || time.Since(begun) > slow
+		if isSlow {
+			time.Sleep(time.Second)
 		}
-		if s.isWell(calm+gap, gap+time.Second) {
+		s.look(isSlow)
+		if s.end.Err() == nil && s.isWell(calm+gap, gap+time.Second) {
 			s.looks.Add(1)
 			s.findIdle()
 		}
@@ -121,10 +138,10 @@ func (s *soak) keep(session *etcdlock.Session, key string) {
 		late := ctx.Err() != nil
 		cancel()
 		if err != nil {
-			if late {
+			if late && s.keepsUp(spell / 2) {
 				s.t.Errorf("nobody else wants %s: %v\n%s", key, err, s.keys())
 			}
-			time.Sleep(pace)
+			time.Sleep(time.Second)
 			continue
 		}
 		work := held.Context(s.end)
