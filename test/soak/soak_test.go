@@ -197,7 +197,7 @@ func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcd
 		for well && errors.Is(err, etcdlock.ErrUnconfirmed) && closing.Err() == nil {
 			err = l.Close(closing) // etcd has not answered within the validity of the lease
 		}
-		if err != nil && !errors.As(err, &lost) && well && s.keepsUp(spell / 2) {
+		if err != nil && !errors.As(err, &lost) && well && s.keepsUp(spell/2) {
 			s.t.Errorf("closing a lock: %v", err)
 		}
 		cancel()
@@ -225,7 +225,7 @@ func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
 		s.wait(i, -1)
 	}
 	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded && s.keepsUp(spell / 2) {
+		if ctx.Err() == context.DeadlineExceeded && s.keepsUp(spell/2) {
 			s.t.Errorf("nobody gave way for %v: %v\n%s", time.Since(began), err, s.keys())
 		}
 		return

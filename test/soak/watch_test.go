@@ -138,7 +138,7 @@ func (s *soak) keep(session *etcdlock.Session, key string) {
 		late := ctx.Err() != nil
 		cancel()
 		if err != nil {
-			if late && s.keepsUp(spell / 2) {
+			if late && s.keepsUp(spell/2) {
 				s.t.Errorf("nobody else wants %s: %v\n%s", key, err, s.keys())
 			}
 			time.Sleep(time.Second)
