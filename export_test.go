@@ -47,5 +47,8 @@ func (l *Lock) Holding() *Held {
 	return nil
 }
 
+// OnGranted has a function called when a Lock was granted and is not handed out yet.
+func (l *Lock) OnGranted(do func()) { l.inner.Granted = do }
+
 // Contexts returns how many contexts of a Lock that is held are remembered.
 func (l *Lock) Contexts() int { return l.inner.Current().Contexts() }

@@ -27,8 +27,7 @@ type Lock struct {
 	// return it for another mode.
 	Mode Mode
 
-	// Logger gets debug and warning messages. Nil means none. Lock writes some of them itself, and
-	// waits for a Logger that blocks. The others are written by a goroutine of their own.
+	// Logger gets debug and warning messages, from a goroutine of its own. Nil means none.
 	Logger *slog.Logger
 
 	// OnWait, if set, is called each time that Lock has taken a place behind somebody else, and

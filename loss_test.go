@@ -12,6 +12,31 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
+// TestForced: after these reasons somebody else may already hold the lock, and after those not.
+func TestForced(t *testing.T) {
+	forced := map[etcdlock.Reason]bool{
+		etcdlock.Unrenewed:      false,
+		etcdlock.KeyDeleted:     false,
+		etcdlock.KeyOverwritten: false,
+		etcdlock.PlaceLost:      true,
+		etcdlock.LeaseLost:      true,
+		etcdlock.HistoryLost:    true,
+		etcdlock.SlotLost:       true,
+	}
+	for reason, want := range forced {
+		if reason.Forced() != want {
+			t.Errorf("%q: forced %v", reason, !want)
+		}
+	}
+	unknown := etcdlock.Reason(len(forced) + 1)
+	if got := unknown.String(); got != "reason 8" {
+		t.Errorf("%q is missing above", got)
+	}
+	if !unknown.Forced() {
+		t.Error("nobody else can hold the lock, for a reason that is not known")
+	}
+}
+
 func TestLossFromOutside(t *testing.T) {
 	etcdtest.NoLeaks(t)
 	tests := []struct {

@@ -3,8 +3,8 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,37 +12,57 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
+// blocking is a handler of messages that does not return from what it is asked.
+type blocking struct {
+	slog.Handler
+	block func()
+}
+
+// Enabled is that of a slog.Handler, as is Handle.
+func (b blocking) Enabled(context.Context, slog.Level) bool {
+	b.block()
+	return true
+}
+
+func (b blocking) Handle(context.Context, slog.Record) error {
+	b.block()
+	return nil
+}
+
+// blocker returns a function that blocks until the test is over.
+func blocker(t *testing.T) (block func()) {
+	over, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	return func() { <-over.Done() }
+}
+
 // TestUsersFunctionsBlock: a logger, an OnRenew or an OnWait that does not return suspends neither
-// renewals nor the loss nor the release.
+// what waits for the lock nor renewals nor the loss nor the release.
 func TestUsersFunctionsBlock(t *testing.T) {
 	s := etcdtest.Start(t)
+	client := s.Client(t)
 	link, behind := s.Linked(t)
 	inBoth(t, behind, "/blocks", 4*time.Second, func(t *testing.T, l *etcdlock.Lock) {
 		defer link.Restore()
-		over, end := context.WithCancel(context.Background())
-		defer end()
-		block := func() { <-over.Done() }
-		var stuck atomic.Bool
-		log := onMessage("", func() {
-			if stuck.Load() {
-				block()
-			}
-		})
+		block := blocker(t)
+		log := slog.New(blocking{slog.DiscardHandler, block})
 		l.Session().RefreshInterval = 100 * time.Millisecond
 		l.Session().Logger = log
 		l.Logger, l.OnRenew, l.OnWait = log, block, block
-		holder := newHolder(t, s.Client(t), "/blocks", "holder")
+		holder := newHolder(t, client, "/blocks", "holder")
 		w := startLock(t, l)
-		awaitKeys(t, s.Client(t), "/blocks/", 2)
+		awaitKeys(t, client, "/blocks/", 2)
+		first := placeOf(t, client, "/blocks", l.ID()).key
+		must(t)(client.Delete(etcdtest.Context(t), first))
+		await(t, "another place", func() (bool, any) {
+			places := etcdtest.Keys(t, client, "/blocks/")
+			return len(places) == 2 && placeOf(t, client, "/blocks", l.ID()).key != first, len(places)
+		})
 		mustUnlock(t, holder)
 		w.mustGet(t)
-		held := w.held
-		stuck.Store(true)
-		awaitRenewals(t, l, held, 2)
+		awaitRenewals(t, l, w.held, 2)
 		mustUnlock(t, l)
-		stuck.Store(false)
-		held = mustLock(t, l)
-		stuck.Store(true)
+		held := mustLock(t, l)
 		link.Silence()
 		if lost := awaitLoss(t, held); lost.Reason != etcdlock.Unrenewed {
 			t.Error(lost)
@@ -50,6 +70,51 @@ func TestUsersFunctionsBlock(t *testing.T) {
 		<-held.Expired()
 		l.Unlock(ended())
 	})
+}
+
+// TestLoggerBlocksWithoutSpace: a logger that does not return from being told that etcd has no
+// space does not keep Lock from returning when its context ends.
+func TestLoggerBlocksWithoutSpace(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	inBoth(t, client, "/full", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		block, told := blocker(t), make(chan struct{}, 1)
+		l.Logger = onMessage("etcd has no space, waiting until it has", func() {
+			told <- struct{}{}
+			block()
+		})
+		holder := newHolder(t, client, "/full", "holder")
+		w := queue(t, l)
+		s.Alarm(t, true)
+		defer s.Alarm(t, false)
+		mustUnlock(t, holder)
+		<-told
+		w.mustLeave(t)
+	})
+}
+
+// TestLoggerOfASetBlocks: a set that loses a lock while it waits for the next begins again, also if
+// its logger does not return.
+func TestLoggerOfASetBlocks(t *testing.T) {
+	client := etcdtest.Shared(t).Client(t)
+	holder := newHolder(t, client, "/blocks/b", "holder")
+	set := setIn(t, newSession(t, client), "me", "/blocks/a", "/blocks/b")
+	set.Logger = slog.New(blocking{slog.DiscardHandler, blocker(t)})
+	got := inBackground(func() error {
+		_, err := set.Lock(etcdtest.Context(t))
+		return err
+	})
+	awaitKeys(t, client, "/blocks/b/", 2)
+	first := placeOf(t, client, "/blocks/a", "me").key
+	must(t)(client.Delete(etcdtest.Context(t), first))
+	await(t, "the set to begin again", func() (bool, any) {
+		places := etcdtest.Keys(t, client, "/blocks/a/")
+		return len(places) == 1 && string(places[0].Key) != first, len(places)
+	})
+	mustUnlock(t, holder)
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestUnlockInOnRenew: the user's functions may call the lock's methods.

@@ -24,7 +24,7 @@ import (
 func TestSessionClosedAsALockIsGranted(t *testing.T) {
 	s := etcdtest.Start(t)
 	session, l := sessionLock(t, s.Client(t), "/granted", ttl)
-	l.Logger = onMessage("lock acquired", func() {
+	l.OnGranted(func() {
 		if err := session.Close(etcdtest.Context(t)); err != nil {
 			t.Error(err)
 		}
@@ -41,7 +41,7 @@ func TestPausedAsALockIsGranted(t *testing.T) {
 	s := etcdtest.Start(t)
 	link, behind := s.Linked(t)
 	_, l := sessionLock(t, behind, "/paused", 2*time.Second)
-	l.Logger = onMessage("lock acquired", func() {
+	l.OnGranted(func() {
 		link.Silence()
 		time.Sleep(2 * time.Second) // the pause
 	})
@@ -231,7 +231,7 @@ func TestLostBeforeItIsHandedOut(t *testing.T) {
 	other := lockIn(t, session, "/other", "me")
 	sign := mustLock(t, other) // of what the session knows of its lease
 	var once sync.Once
-	l.Logger = onMessage("lock acquired", func() {
+	l.OnGranted(func() {
 		once.Do(func() {
 			if _, err := client.Revoke(etcdtest.Context(t), sign.Lease()); err != nil {
 				t.Error(err)

@@ -150,6 +150,22 @@ func TestEnough(t *testing.T) {
 	}
 }
 
+// TestTailBesideWrites: what another client's writes cost is shown to the end of its tail.
+func TestTailBesideWrites(t *testing.T) {
+	onOne, _ := plan(full, programs{}, arena{}, arena{prefix: "cluster: "})
+	some := with(onOne, "another client writes")
+	if len(some) != 1 {
+		t.Fatalf("%d rows", len(some))
+	}
+	shown := map[string]bool{}
+	for _, r := range some[0].rows {
+		shown[r.figure] = true
+	}
+	if !shown["p99.9"] || !shown["worst"] {
+		t.Errorf("the figures are %v", shown)
+	}
+}
+
 // hasTails reports whether a measurement holds both against what they are to stay below.
 func hasTails(m measurement) bool {
 	held := map[string]bool{}

@@ -167,6 +167,8 @@ func (x extent) besideWrites(a arena) measurement {
 		{name + ", time of one, p50", "ms", "p50", busy, ours.name, target{}},
 		{"p95", "ms", "p95", busy, ours.name, target{}},
 		{"p99", "ms", "p99", busy, ours.name, atMost(2)},
+		{"p99.9 of all rounds", "ms", "p99.9", busy, ours.name, target{}},
+		{"worst of all rounds", "ms", "worst", busy, ours.name, target{}},
 		{"hand-overs per second beside the writes", "/s", "rate", busy, ours.name, target{}},
 		{"writes that were answered", "/s", "writes", busy, "", target{}},
 	}}

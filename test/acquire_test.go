@@ -298,8 +298,10 @@ func TestTLS(t *testing.T) {
 	if p := locker(t, s.Endpoint(), "--cacert", s.Certs().CA, "-k", "/tls", "true"); p.code() != 0 {
 		t.Errorf("with the right authority: %s", p.stderr)
 	}
-	p := locker(t, s.Endpoint(), "--cacert", s.Certs().StrangeCA, "--connect-timeout", "1s", "-k", "/tls", "true")
-	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "certificate") {
-		t.Errorf("with the wrong authority: exit code %d, %q", code, p.stderr)
+	for name, vars := range map[string][]string{"nobody": nil, "a user": {"ETCDCTL_USER=worker:pass"}} {
+		p := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "--cacert", s.Certs().StrangeCA, "--connect-timeout", "1s", "-k", "/tls", "true")
+		if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "certificate signed by unknown authority") {
+			t.Errorf("with the wrong authority, %s: exit code %d, %q", name, code, p.stderr)
+		}
 	}
 }

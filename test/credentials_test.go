@@ -71,6 +71,54 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// TestNewAuthority: a lock is kept when etcd gets a certificate of a new authority, which the file
+// of --cacert names beside the one before.
+func TestNewAuthority(t *testing.T) {
+	t.Parallel()
+	p := etcdtest.StartProcess(t, etcdtest.WithTLS())
+	holder := locker(t, p.Endpoint(), "--cacert", p.Certs().CA, "-v", "-t", "30", "-r", "0.5", "-k", "/tls", "sleep", "1000")
+	holder.renews(1)
+	p.NewAuthority()
+	holder.renews(3)
+}
+
+// TestClientCertificateAway: a lock is kept when the files with the client's certificate and key
+// are not there for some time, or do not belong together, although etcd is connected to anew then.
+func TestClientCertificateAway(t *testing.T) {
+	for name, file := range map[string]func(*etcdtest.Certs) (in, instead string){
+		"away":       func(c *etcdtest.Certs) (string, string) { return c.Cert, "" },
+		"mismatched": func(c *etcdtest.Certs) (string, string) { return c.Key, c.ServerKey },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := etcdtest.StartProcess(t, etcdtest.WithClientCerts())
+			c := p.Certs()
+			holder := locker(t, p.Endpoint(), "--cacert", c.CA, "--cert", c.Cert, "--cert-key", c.Key, "-v", "-t", "30", "-r", "0.5", "-k", "/tls", "sleep", "1000")
+			holder.renews(1)
+			in, instead := file(c)
+			kept := in + ".kept"
+			err := os.Rename(in, kept)
+			if err == nil && instead != "" {
+				err = os.Link(instead, in)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Restart()
+			renewals := func() int { return strings.Count(holder.stderr.String(), "lease renewed") }
+			before := renewals()
+			time.Sleep(3 * time.Second) // nothing tells of the renewals that do not happen
+			if n := renewals() - before; n > 0 {
+				t.Errorf("it has renewed its lease %d times without its certificate", n)
+			}
+			if err := os.Rename(kept, in); err != nil {
+				t.Fatal(err)
+			}
+			holder.renews(3)
+		})
+	}
+}
+
 // TestLeastPrivileges: the commands in SECURITY.md make a user who may take that lock, wait for it
 // and pass it on, and no other one.
 func TestLeastPrivileges(t *testing.T) {

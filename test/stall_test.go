@@ -30,11 +30,22 @@ func TestStalledFollower(t *testing.T) {
 	if !etcdtest.CanStall() {
 		etcdtest.Missing(t, "root and strace")
 	}
-	for name, vars := range map[string][]string{"without users": nil, "with users": {"ETCDCTL_USER=worker:pass"}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := etcdtest.StartCluster(t, 3, etcdtest.WithSync())
-			if vars != nil {
+	user := []string{"ETCDCTL_USER=worker:pass"}
+	for _, v := range []struct {
+		name string
+		vars []string
+		opts []etcdtest.Option
+	}{
+		{"without users", nil, nil},
+		{"with users", user, nil},
+		{"with JSON web tokens", user, []etcdtest.Option{etcdtest.WithTokens(10 * time.Minute)}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			if *starts == startsAtOnce { // else they would be late because of each other
+				t.Parallel()
+			}
+			c := etcdtest.StartCluster(t, 3, append(v.opts, etcdtest.WithSync())...)
+			if v.vars != nil {
 				c.AddUser(t, "worker", "pass", "/stall")
 				c.EnableAuth(t, "root-password")
 			}
@@ -46,9 +57,9 @@ func TestStalledFollower(t *testing.T) {
 				"three": strings.Join(c.Endpoints(), ","),
 				"two":   healthy.Endpoint() + "," + stalled.Endpoint(),
 			} {
-				startOurs(t, vars, name, endpoints)
+				startOurs(t, v.vars, name, endpoints)
 				if *starts > startsAtOnce {
-					startTheirs(t, vars, name, endpoints)
+					startTheirs(t, v.vars, name, endpoints)
 				}
 			}
 		})
@@ -85,7 +96,7 @@ const (
 func startOurs(t *testing.T, vars []string, name, endpoints string) {
 	t.Helper()
 	all, took := startAll(t, vars, time.Minute, func(n int) *exec.Cmd {
-		return exec.Command(filepath.Join(programs, "etcdlocker"), "-v", "-e", endpoints, "-t", "8", "--connect-timeout", "1m",
+		return exec.Command(filepath.Join(programs, "etcdlocker"), "-v", "-e", endpoints, "-t", "8",
 			"-k", fmt.Sprintf("/stall/%s-%d", name, n), "true")
 	})
 	for _, p := range all {

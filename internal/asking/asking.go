@@ -254,7 +254,7 @@ func (s *Sender) rewriteWithSpace(ctx context.Context, r message.Request) (resp 
 			return resp, repeated, err
 		}
 		if !waits {
-			s.Log.Log(ctx, slog.LevelWarn, "etcd has no space, waiting until it has", "key", s.Place.Lock)
+			s.Lease.Notices.Log(s.Log, slog.LevelWarn, "etcd has no space, waiting until it has", "key", s.Place.Lock)
 		}
 		if !retry.Sleep(ctx, retry.PauseMax) {
 			return nil, true, ctx.Err()

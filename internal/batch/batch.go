@@ -10,10 +10,10 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/etcdlock/etcdlock/internal/oplimit"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -25,10 +25,6 @@ const (
 
 	// patience is how long a request counts as under way. A silent member must not hold others up.
 	patience = 25 * time.Millisecond
-
-	// most is how many transactions go into one: etcd takes 128 operations, those of the
-	// transactions within it included, of which each has up to 10.
-	most = 100
 
 	// mostBytes bounds the size of a request: etcd takes 1.5 MiB.
 	mostBytes = 512 << 10
@@ -44,13 +40,13 @@ var errMixed = errors.New("etcd has no space for what was sent with this request
 
 // A Queue is the transactions that wait while others are under way.
 type Queue struct {
-	send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
+	send  func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
+	limit *oplimit.Limit
 
 	mu       sync.Mutex
 	waiting  []*member
 	underWay []flight
 	flights  uint64 // how many there were
-	most     int
 	patience time.Duration
 	apart    time.Time // until when deletions are sent apart
 	overdue  *time.Timer
@@ -84,9 +80,9 @@ type batch struct {
 	cancel context.CancelFunc
 }
 
-// New returns a queue that sends with a function.
-func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)) *Queue {
-	q := &Queue{send: send, most: most, patience: patience}
+// New returns a queue that sends with a function, no more operations at once than a limit allows.
+func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error), limit *oplimit.Limit) *Queue {
+	q := &Queue{send: send, limit: limit, patience: patience}
 	q.overdue = time.AfterFunc(time.Hour, q.hurry)
 	q.overdue.Stop()
 	return q
@@ -169,17 +165,17 @@ func (q *Queue) nextLocked() {
 // takeLocked takes what is sent next: of each lock one transaction at most. Two of them would
 // create places in one revision, and the order of these in line would not be known.
 func (q *Queue) takeLocked() *batch {
-	b, locks, size := new(batch), make(map[string]bool), 0
-	unmixed := time.Now().Before(q.apart)
+	b, locks, size, within := new(batch), make(map[string]bool), 0, 0
+	unmixed, most := time.Now().Before(q.apart), q.limit.OpsAtOnce()
 	var rest []*member
 	for _, m := range q.waiting {
-		n := proto.Size(m.req)
-		fits := len(b.all) == 0 || len(b.all) < q.most && size+n <= mostBytes && !locks[m.lock] && !(unmixed && m.puts != b.all[0].puts)
+		n, ops := proto.Size(m.req), max(within, wire.Ops(m.req))
+		fits := len(b.all) == 0 || len(b.all)+1+ops <= most && size+n <= mostBytes && !locks[m.lock] && !(unmixed && m.puts != b.all[0].puts)
 		if !fits {
 			rest = append(rest, m)
 			continue
 		}
-		b.all, m.in, locks[m.lock], size = append(b.all, m), b, true, size+n
+		b.all, m.in, locks[m.lock], size, within = append(b.all, m), b, true, size+n, ops
 	}
 	q.waiting, b.left = rest, len(b.all)
 	return b
@@ -210,9 +206,10 @@ func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
 	for _, m := range b.all {
 		reqs = append(reqs, m.req)
 	}
-	resp, err := q.send(ctx, wire.Batch(reqs))
+	all := wire.Batch(reqs)
+	resp, err := q.send(ctx, all)
 	b.cancel()
-	q.learn(err, len(b.all))
+	q.learn(err, all)
 	q.end(n)
 	switch {
 	case err == nil:
@@ -238,14 +235,12 @@ func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
 }
 
 // learn has later batches be such as etcd takes.
-func (q *Queue) learn(err error, n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case errors.Is(err, rpctypes.ErrTooManyOps):
-		q.most = max(n/2, 1)
-	case retry.IsNoSpace(err):
+func (q *Queue) learn(err error, req *pb.TxnRequest) {
+	q.limit.TooMany(err, wire.Ops(req))
+	if retry.IsNoSpace(err) {
+		q.mu.Lock()
 		q.apart = time.Now().Add(apart)
+		q.mu.Unlock()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdlock/etcdlock/internal/oplimit"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -35,7 +36,7 @@ func newEtcd() etcd {
 		calls <- c
 		a := <-c.answer
 		return a.resp, a.err
-	}), calls}
+	}, new(oplimit.Limit)), calls}
 }
 
 // forget returns a transaction that only deletes, and write one that puts a key.
@@ -180,6 +181,7 @@ func TestOneOfEachLock(t *testing.T) {
 func TestBounds(t *testing.T) {
 	e := newEtcd().patiently()
 	under := e.busy(t)
+	most := e.limit.OpsAtOnce() - wire.Ops(write("k"))
 	for i := range most + 1 {
 		e.ask(t, t.Context(), write(fmt.Sprint("k", i)))
 	}
@@ -268,7 +270,7 @@ func TestRefused(t *testing.T) {
 func TestTooMany(t *testing.T) {
 	e := newEtcd().patiently()
 	under := e.busy(t)
-	for _, want := range []int{8, 4} {
+	for _, want := range []int{8, 3} { // of 10 operations 5 are left, of which a member has 2
 		for i := range 8 {
 			e.ask(t, t.Context(), write(fmt.Sprint("k", i)))
 		}

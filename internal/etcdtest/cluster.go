@@ -37,10 +37,8 @@ func StartCluster(t testing.TB, size int, opts ...Option) *Cluster {
 
 func (c *Cluster) prepare(size int, common config) (err error) {
 	dir := c.t.TempDir()
-	if common.TLS {
-		if common.Certs, err = newCerts(dir); err != nil {
-			return err
-		}
+	if err := common.makeFiles(dir); err != nil {
+		return err
 	}
 	var peers []string
 	for i := range size {

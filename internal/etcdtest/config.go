@@ -2,7 +2,9 @@ package etcdtest
 
 import (
 	"cmp"
+	"crypto/rand"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -29,8 +31,7 @@ func WithClientCerts() Option {
 	return func(c *config) { c.TLS, c.ClientCerts = true, true }
 }
 
-// WithTokens makes the tokens of users JSON web tokens that expire after whole seconds. It is for
-// [Start] alone.
+// WithTokens makes the tokens of users JSON web tokens that expire after whole seconds.
 func WithTokens(expiry time.Duration) Option {
 	return func(c *config) { c.Tokens = expiry }
 }
@@ -71,6 +72,7 @@ type config struct {
 	MaxTxnOps          uint          // 0: etcd's default
 	Quota              int64         // 0: etcd's default
 	Tokens             time.Duration // 0: they are not JSON web tokens
+	TokenKey           string        // the file with the key by which tokens are signed
 	Certs              *Certs
 	LogLevel           string
 }
@@ -105,8 +107,19 @@ func (c *config) clientURL() url.URL {
 	return url.URL{Scheme: "http", Host: c.ClientAddr}
 }
 
-// tokenKey is the file with the key by which tokens are signed.
-func (c *config) tokenKey() string { return filepath.Join(c.Dir, "token-key") }
+// makeFiles makes the files that the settings ask for. The members of a cluster share theirs.
+func (c *config) makeFiles(dir string) (err error) {
+	if c.TLS && c.Certs == nil {
+		if c.Certs, err = newCerts(dir); err != nil {
+			return err
+		}
+	}
+	if c.Tokens > 0 && c.TokenKey == "" {
+		c.TokenKey = filepath.Join(dir, "token-key")
+		err = os.WriteFile(c.TokenKey, []byte(rand.Text()), 0o600)
+	}
+	return err
+}
 
 // dataDir is below Dir, so that it can be emptied without the certificates.
 func (c *config) dataDir() string { return filepath.Join(c.Dir, "data") }
@@ -129,7 +142,7 @@ func (c *config) embed() *embed.Config {
 	e.ListenClientUrls = []url.URL{c.clientURL()}
 	e.AdvertiseClientUrls = e.ListenClientUrls
 	if c.Tokens > 0 {
-		e.AuthToken = "jwt,sign-method=HS256,ttl=" + c.Tokens.String() + ",priv-key=" + c.tokenKey()
+		e.AuthToken = "jwt,sign-method=HS256,ttl=" + c.Tokens.String() + ",priv-key=" + c.TokenKey
 	}
 	if c.PeerAddr != "" {
 		e.ListenPeerUrls = []url.URL{{Scheme: "http", Host: c.PeerAddr}}

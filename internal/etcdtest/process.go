@@ -82,10 +82,8 @@ func newProcess(t testing.TB, c config, peers bool) (*Process, error) {
 	p := &Process{t: t, config: c, log: filepath.Join(c.Dir, "log")}
 	t.Cleanup(p.cleanup)
 	var err error
-	if c.TLS && c.Certs == nil {
-		if p.config.Certs, err = newCerts(c.Dir); err != nil {
-			return nil, err
-		}
+	if err := p.config.makeFiles(c.Dir); err != nil {
+		return nil, err
 	}
 	if p.config.ClientAddr, err = p.reserve(); err != nil {
 		return nil, err
@@ -162,6 +160,21 @@ func (p *Process) Restart() {
 	p.Kill()
 	p.start()
 	p.awaitReady()
+}
+
+// NewAuthority adds a second authority to the file of the first one, and restarts the process with
+// a certificate of the second.
+func (p *Process) NewAuthority() {
+	p.t.Helper()
+	p.Kill()
+	err := p.certs.renew()
+	if err == nil {
+		p.tls, err = p.certs.clientTLS()
+	}
+	if err != nil {
+		p.t.Fatalf("no new authority: %v", err)
+	}
+	p.Restart()
 }
 
 // Wipe restarts the process with an empty data directory on the same port, as an etcd of the same

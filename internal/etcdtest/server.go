@@ -2,7 +2,6 @@ package etcdtest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -56,15 +55,8 @@ func startServer(t testing.TB, c config) (*Server, error) {
 }
 
 func (s *Server) launch(c *config) (err error) {
-	if c.TLS {
-		if c.Certs, err = newCerts(c.Dir); err != nil {
-			return err
-		}
-	}
-	if c.Tokens > 0 {
-		if err := os.WriteFile(c.tokenKey(), []byte(rand.Text()), 0o600); err != nil {
-			return err
-		}
+	if err := c.makeFiles(c.Dir); err != nil {
+		return err
 	}
 	if s.Access, err = newAccess(c); err != nil {
 		return err

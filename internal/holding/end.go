@@ -192,7 +192,7 @@ func (h *Holding) fence(ctx context.Context) {
 	defer cancel()
 	if err := h.revoke(ctx); err != nil {
 		h.lock.Debts.OweLease(h.Lease)
-		h.say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", h.Place.Lock, "cause", err)
+		h.Say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", h.Place.Lock, "cause", err)
 	}
 	switch {
 	case h.IsOverwritten():
@@ -214,7 +214,7 @@ func (h *Holding) removeWithoutLease(ctx context.Context) {
 	if err == nil {
 		return
 	}
-	h.say(slog.LevelWarn, "a place in line that was overwritten stays as yet", "key", h.Place.Lock, "place", h.Place.Key, "cause", err)
+	h.Say(slog.LevelWarn, "a place in line that was overwritten stays as yet", "key", h.Place.Lock, "place", h.Place.Key, "cause", err)
 	h.lock.Debts.OweStaying(h.RemoveWithoutLease)
 }
 

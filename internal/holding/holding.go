@@ -60,8 +60,8 @@ func New(o queue.Options, lock Lock) *Holding {
 // Owner returns what has the holding.
 func (h *Holding) Owner() Owner { return h.lock.Owner }
 
-// say writes a message to the lock's logger, some time later.
-func (h *Holding) say(level slog.Level, message string, args ...any) {
+// Say writes a message to the lock's logger, some time later.
+func (h *Holding) Say(level slog.Level, message string, args ...any) {
 	h.Lease.Notices.Log(h.Log, level, message, args...)
 }
 
@@ -79,7 +79,7 @@ func (h *Holding) Lost(why message.Reason, cause error) {
 	}
 	reason, lost := h.lock.Public.Lost(h, why, cause)
 	if h.lose(lost) {
-		h.say(slog.LevelInfo, "lock lost", "key", h.Place.Lock, "reason", reason)
+		h.Say(slog.LevelInfo, "lock lost", "key", h.Place.Lock, "reason", reason)
 	}
 }
 

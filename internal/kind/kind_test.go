@@ -2,11 +2,13 @@ package kind
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -51,4 +53,48 @@ func TestKindsAreDocumented(t *testing.T) {
 			t.Errorf("docs/protocol.md does not say what %s is", s.Name)
 		}
 	}
+}
+
+// TestClasses: docs/protocol.md says of each transaction that writes to which class it belongs.
+func TestClasses(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := map[string]string{}
+	for _, class := range []string{"ask", "fence", "clean"} {
+		_, row, found := strings.Cut(string(doc), "\n| "+class+" | ")
+		if !found {
+			t.Fatalf("docs/protocol.md does not say what is of the class %q", class)
+		}
+		row, _, _ = strings.Cut(row, "\n")
+		for i, name := range strings.Split(row, "`") {
+			if i%2 == 0 {
+				continue
+			}
+			if other := classes[name]; other != "" {
+				t.Errorf("%s is of two classes: %s and %s", name, other, class)
+			}
+			classes[name] = class
+		}
+	}
+	for _, s := range Samples() {
+		want := "clean"
+		switch r := (message.Request{Name: message.Name(s.Name)}); {
+		case strings.HasSuffix(s.Name, "Read"):
+			want = ""
+		case r.Joins(), r.Claims(), !deletes(s.Txn):
+			want = "ask"
+		}
+		if got := classes[s.Name]; got != want {
+			t.Errorf("%s is of the class %q, not %q", s.Name, want, got)
+		}
+	}
+}
+
+// deletes reports whether a transaction deletes something, as all do that clean up.
+func deletes(txn *pb.TxnRequest) bool {
+	return slices.ContainsFunc(txn.Success, func(op *pb.RequestOp) bool {
+		return op.GetRequestDeleteRange() != nil || op.GetRequestTxn() != nil && deletes(op.GetRequestTxn())
+	})
 }

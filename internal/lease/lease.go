@@ -180,7 +180,7 @@ func (l *Lease) Remove(m Member) {
 // Share makes a lease one that is looked after from now on, whether it has members or not.
 func (l *Lease) Share(t Timing, log *slog.Logger) {
 	l.members.mu.Lock()
-	l.timing, l.log, l.shared, l.Batches = t, log, true, batch.New(l.Txn)
+	l.timing, l.log, l.shared, l.Batches = t, log, true, batch.New(l.Txn, &l.Limit)
 	l.revive()
 	l.members.mu.Unlock()
 	l.Maintain()

@@ -3,15 +3,14 @@ package lease
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdlock/etcdlock/internal/oplimit"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -51,12 +50,13 @@ type Slot struct {
 
 // members are those of a lease, and what is done for all of them together.
 type members struct {
+	oplimit.Limit
+
 	mu       sync.Mutex
 	timing   Timing // written while there are no members
 	log      *slog.Logger
 	all      []Member
 	next     int // whose state is read at the next renewal
-	mostOps  int // in one transaction, 0 as long as etcd has refused none
 	unread   []Member
 	young    []Member // who may not last for long enough to be looked after
 	older    []Member // who were young before them
@@ -235,34 +235,8 @@ func (s *members) startWatches() {
 	}
 }
 
-// readAtOnce is of how many members one transaction reads the state: etcd takes 128 operations,
-// unless it was set up to take less.
-const readAtOnce = 32
-
-// OpsAtOnce returns how many operations one transaction may have. It is learned from what etcd
-// refuses.
-func (s *members) OpsAtOnce() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.opsAtOnceLocked()
-}
-
-func (s *members) opsAtOnceLocked() int { return cmp.Or(s.mostOps, readAtOnce*wire.OpsOfState) }
-
-// atOnceLocked returns of how many members the state is read at once.
-func (s *members) atOnceLocked() int { return max(s.opsAtOnceLocked()/wire.OpsOfState, 1) }
-
-// TooMany reports whether etcd refuses a transaction because of its number of operations, and it is
-// worth while to make it again with less.
-func (s *members) TooMany(err error, ops int) bool {
-	if !errors.Is(err, rpctypes.ErrTooManyOps) || ops <= 1 {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mostOps = max(ops/2, 1)
-	return true
-}
+// membersAtOnce returns of how many members the state is read at once.
+func (s *members) membersAtOnce() int { return max(s.OpsAtOnce()/wire.OpsOfState, 1) }
 
 // inTurn returns the members, others first each time, and of how many the state is read at once.
 func (s *members) inTurn() (all []Member, atOnce int) {
@@ -272,7 +246,7 @@ func (s *members) inTurn() (all []Member, atOnce int) {
 		return nil, 1
 	}
 	first := s.next % len(s.all)
-	atOnce = s.atOnceLocked()
+	atOnce = s.membersAtOnce()
 	s.next = first + min(atOnce, len(s.all))
 	return slices.Concat(s.all[first:], s.all[:first]), atOnce
 }
@@ -281,7 +255,7 @@ func (s *members) inTurn() (all []Member, atOnce int) {
 func (s *members) nextUnread() []Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(len(s.unread), s.atOnceLocked())
+	n := min(len(s.unread), s.membersAtOnce())
 	some := s.unread[:n:n]
 	s.unread = s.unread[n:]
 	for _, m := range some {

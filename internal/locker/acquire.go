@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -77,7 +78,10 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		})
 		l.remember(h)
 		if err == nil {
-			s.Log.Debug("lock acquired", "key", l.key, "token", h.Token(), "mode", s.Mode, "slot", h.Seat()-1)
+			h.Say(slog.LevelDebug, "lock acquired", "key", l.key, "token", h.Token(), "mode", s.Mode, "slot", h.Seat()-1)
+			if l.Granted != nil {
+				l.Granted()
+			}
 			return h, nil
 		}
 		nothing := wroteNothing(h)
@@ -96,7 +100,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		l.under = nil
 		if l.mayStartOver(ctx, h, err, answered && !try) {
 			if why := err.Error(); why != said {
-				s.Log.Warn("place in line lost, taking another", "key", l.key, "cause", why)
+				h.Say(slog.LevelWarn, "place in line lost, taking another", "key", l.key, "cause", why)
 				said = why
 			}
 			ls, err = l.startOver(ctx, h, s, err)

@@ -18,6 +18,10 @@ type Locker struct {
 	calls
 	public *holding.Public
 
+	// Granted, if set, is called when a lock was granted and is not handed out yet: tests get in
+	// between there.
+	Granted func()
+
 	at *holding.Holding // holds the lock, or lost it and was not unlocked yet; guarded by mu
 
 	// Guarded by turn:

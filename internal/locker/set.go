@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -186,7 +187,8 @@ func (s *Set) of(with Settings, i int) Settings {
 // oneByOne waits for one lock after another. Nothing runs under those that it has while it waits
 // for the next: if one of them is lost, it begins again.
 func (s *Set) oneByOne(ctx context.Context, try bool, with Settings) ([]*holding.Holding, error) {
-	for again := false; ; again = true {
+	var last *holding.Holding // that was lost
+	for {
 		all, err := s.inOrder(ctx, try, with)
 		lost := firstLost(all)
 		switch {
@@ -199,11 +201,14 @@ func (s *Set) oneByOne(ctx context.Context, try bool, with Settings) ([]*holding
 		if s.session.Err() != nil || errors.Is(context.Cause(ctx), holding.ErrClosed) {
 			return nil, fmt.Errorf("acquiring lock %q: %w", s.name, holding.ErrClosed)
 		}
-		outage := again && errors.Is(err, holding.ErrNoAnswer) // in which it was lost
+		if lost != nil {
+			last = lost
+		}
+		outage := last != nil && errors.Is(err, holding.ErrNoAnswer) // in which it was lost
 		if try || ctx.Err() != nil || lost == nil && !outage {
 			return nil, err
 		}
-		with.Log.Warn("a lock of a set is lost before it has all, beginning again", "cause", err)
+		last.Say(slog.LevelWarn, "a lock of a set is lost before it has all, beginning again", "cause", err)
 	}
 }
 

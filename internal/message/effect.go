@@ -193,5 +193,12 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", int(r))
 }
 
-// Forced reports whether somebody else may already hold the lock.
-func (r Reason) Forced() bool { return r >= PlaceLost }
+// Forced reports whether somebody else may already hold the lock, as after a reason that is not
+// known.
+func (r Reason) Forced() bool {
+	switch r {
+	case NotLost, Unrenewed, KeyDeleted, KeyOverwritten:
+		return false
+	}
+	return true
+}

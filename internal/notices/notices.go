@@ -47,9 +47,10 @@ func (n *Queue) next() (tell func()) {
 	return tell
 }
 
-// Log writes a message to the user's logger. It does not block.
+// Log writes a message to the user's logger. It does not block. Whether the logger wants messages
+// of that level is asked when it is told: its handler is a function of the user's as well.
 func (n *Queue) Log(to *slog.Logger, level slog.Level, message string, args ...any) {
-	if ctx := context.Background(); to.Enabled(ctx, level) {
-		n.Post(func() { to.Log(ctx, level, message, args...) })
+	if to.Handler() != slog.DiscardHandler {
+		n.Post(func() { to.Log(context.Background(), level, message, args...) })
 	}
 }

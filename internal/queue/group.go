@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/asking"
 	"github.com/etcdlock/etcdlock/internal/lease"
@@ -87,7 +88,8 @@ func (g Group) putBack(asked []message.Request, unclear bool) {
 }
 
 // answer sends requests as one, and tells each contender what came of its own. If etcd refuses them
-// as a whole, for what may be the matter with one of them, each contender sends its own.
+// as a whole, for what may be the matter with one of them, each contender sends its own. What had
+// too many operations once is not sent again under that lease.
 func (g Group) answer(ctx context.Context, asked []message.Request,
 	send func(ctx context.Context, asked []message.Request) (resps []*pb.TxnResponse, repeated bool, err error)) {
 	resps, repeated, err := send(ctx, asked)
@@ -112,10 +114,13 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 	for _, c := range g[1:] {
 		others = append(others, &c.sender)
 	}
-	resp, repeated, err := g[0].sender.Join(ctx, func(again bool) *pb.TxnRequest {
-		return wire.AcquireAllIfFree(g.txns(asked, again))
-	}, others...)
-	if err != nil {
+	txn := func(again bool) *pb.TxnRequest { return wire.AcquireAllIfFree(g.txns(asked, again)) }
+	ops := wire.Ops(txn(false))
+	if !g[0].Lease.MayTake(ops) {
+		return nil, false, rpctypes.ErrTooManyOps
+	}
+	resp, repeated, err := g[0].sender.Join(ctx, txn, others...)
+	if g[0].Lease.TooMany(err, ops); err != nil {
 		return nil, repeated, err
 	}
 	return wire.AcquireAnswers(resp, len(g)), repeated, nil
@@ -123,8 +128,13 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 
 // batch sends requests that may be applied more than once.
 func (g Group) batch(ctx context.Context, asked []message.Request) (resps []*pb.TxnResponse, repeated bool, err error) {
-	resp, repeated, err := g[0].sender.RewriteAll(ctx, wire.Batch(g.txns(asked, false)))
-	if err != nil {
+	txn := wire.Batch(g.txns(asked, false))
+	ops := wire.Ops(txn)
+	if !g[0].Lease.MayTake(ops) {
+		return nil, false, rpctypes.ErrTooManyOps
+	}
+	resp, repeated, err := g[0].sender.RewriteAll(ctx, txn)
+	if g[0].Lease.TooMany(err, ops); err != nil {
 		return nil, repeated, err
 	}
 	return wire.BatchAnswers(resp), repeated, nil

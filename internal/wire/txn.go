@@ -59,6 +59,20 @@ func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
 	return txn(nobody(p.Lock), p.winning(), []*operation{p.unlessThere(nil)})
 }
 
+// Ops returns how many operations a transaction has, as etcd counts them: to its own are added those
+// of the largest one within it.
+func Ops(txn *pb.TxnRequest) int {
+	within := 0
+	for _, ops := range [][]*pb.RequestOp{txn.Success, txn.Failure} {
+		for _, op := range ops {
+			if inner := op.GetRequestTxn(); inner != nil {
+				within = max(within, Ops(inner))
+			}
+		}
+	}
+	return max(len(txn.Compare), len(txn.Success), len(txn.Failure)) + within
+}
+
 // AcquireAllIfFree is several requests of AcquireIfFree, or of ShareIfFree, for as many locks, all
 // of which are applied or none.
 func AcquireAllIfFree(each []*pb.TxnRequest) *pb.TxnRequest {

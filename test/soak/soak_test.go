@@ -1,6 +1,7 @@
 // Package soak has many contenders of all kinds do everything at random to a few locks, on an etcd
-// that is not well, and watches what must not happen: two holders, tokens that do not grow, waits
-// and contexts that do not end, things left behind.
+// that is not well half of the time, and watches what must not happen: two holders, tokens that do
+// not grow, waits and contexts that do not end, keys and goroutines left behind; and, while etcd is
+// well, locks that are waited for and that nobody has, and locks that are lost.
 package soak
 
 import (
@@ -45,15 +46,21 @@ type soak struct {
 	access *etcdtest.Access
 	dial   func() *clientv3.Client
 
+	began time.Time
 	ill   context.Context // ends when nothing is done to etcd any more
 	well  chan struct{}   // closed when the last of that is done
 	end   context.Context // ends when nobody is to begin anything any more
 	turns atomic.Int64
 	lost  atomic.Int64
+	looks atomic.Int64 // for locks that nobody has
+
+	health
 
 	mu      sync.Mutex
 	holders [keys]map[*holding]bool
 	tokens  [keys]int64
+	waiters [keys]int       // that are not in a hurry
+	idle    [keys]time.Time // since when nobody has a lock that is waited for, if that is so
 }
 
 // A holding is somebody who has a lock, of whatever kind.
@@ -65,10 +72,16 @@ type holding struct {
 
 func key(i int) string { return fmt.Sprint("/soak/", i) }
 
+// kept is the lock that the i-th client holds all the time.
+func kept(i int) string { return fmt.Sprint("/soak/kept-", i) }
+
+const clients = 2
+
 // TestSoak lets each illness of etcd's last for as long as the flag says.
 func TestSoak(t *testing.T) {
+	etcdtest.NoLeaks(t)
 	users := etcdtest.StartProcess(t)
-	asUser := users.AddUser(t, "worker", "pass", key(0), key(1), key(2))
+	asUser := users.AddUser(t, "worker", "pass", key(0), key(1), key(2), kept(0), kept(1))
 	users.EnableAuth(t, "secret")
 	few := etcdtest.StartProcess(t, etcdtest.WithMaxTxnOps(16))
 	full := etcdtest.StartProcess(t, etcdtest.WithQuota(quota))
@@ -91,6 +104,7 @@ func TestSoak(t *testing.T) {
 				s.holders[i] = map[*holding]bool{}
 			}
 			s.run(one.harm)
+			s.awaitNothing()
 		})
 	}
 }
@@ -99,19 +113,26 @@ func (s *soak) run(harm func(*soak)) {
 	var cancel context.CancelFunc
 	s.end, cancel = context.WithTimeout(context.Background(), *length)
 	defer cancel()
-	s.ill, cancel = context.WithTimeout(context.Background(), *length*9/10)
+	s.ill, cancel = context.WithTimeout(context.Background(), max(*length-spell, *length/2))
 	defer cancel()
+	s.began = time.Now()
+	s.harmed = s.began
 	var wg, harms sync.WaitGroup
 	harms.Go(func() { harm(s) })
 	harms.Go(s.operate)
 	wg.Go(func() { harms.Wait(); close(s.well) })
-	for range 2 {
+	watching, unwatch := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() { s.watch(watching); close(watched) }()
+	defer func() { unwatch(); <-watched }()
+	for i := range clients {
 		client := s.dial()
 		session, err := etcdlock.NewSession(client, ttl)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		session.ConnectTimeout = patient
+		wg.Go(func() { s.keep(session, kept(i)) })
 		for range 3 {
 			wg.Go(func() { s.contend(client, session.NewLock) })
 			wg.Go(func() {
@@ -132,10 +153,10 @@ func (s *soak) run(harm func(*soak)) {
 			client.Close()
 		}()
 	}
-	if !ends(&wg, *length+2*patient) {
+	if !ends(&wg, *length+3*patient) {
 		s.t.Fatal("somebody still waits") // the deadline of go test shows for what
 	}
-	s.t.Logf("%d turns, %d lost", s.turns.Load(), s.lost.Load())
+	s.t.Logf("%d turns, %d lost, %d looks while all was well", s.turns.Load(), s.lost.Load(), s.looks.Load())
 	if s.turns.Load() == 0 {
 		s.t.Error("nobody had a turn")
 	}
@@ -176,7 +197,7 @@ func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcd
 		for well && errors.Is(err, etcdlock.ErrUnconfirmed) && closing.Err() == nil {
 			err = l.Close(closing) // etcd has not answered within the validity of the lease
 		}
-		if err != nil && !errors.As(err, &lost) && well {
+		if err != nil && !errors.As(err, &lost) && well && s.keepsUp(spell/2) {
 			s.t.Errorf("closing a lock: %v", err)
 		}
 		cancel()
@@ -196,9 +217,15 @@ func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
 		take = l.TryLock
 	}
 	began := time.Now()
+	if !hurried {
+		s.wait(i, 1)
+	}
 	held, err := take(ctx)
+	if !hurried {
+		s.wait(i, -1)
+	}
 	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
+		if ctx.Err() == context.DeadlineExceeded && s.keepsUp(spell/2) {
 			s.t.Errorf("nobody gave way for %v: %v\n%s", time.Since(began), err, s.keys())
 		}
 		return
@@ -211,9 +238,7 @@ func (s *soak) turn(i int, client *clientv3.Client, l *etcdlock.Lock) {
 		s.guarded(client, l.Key(), held)
 	}
 	s.leave(i, h)
-	if err := held.Unlock(context.Background()); errors.As(err, new(*etcdlock.LostError)) {
-		s.lost.Add(1)
-	}
+	s.judge(held.Unlock(context.Background()))
 	select {
 	case <-work.Done():
 	case <-time.After(patient):
@@ -285,6 +310,7 @@ func (s *soak) enter(i int, h *holding) {
 		}
 	}
 	s.holders[i][h] = true
+	s.idle[i] = time.Time{}
 	if h.token != 0 && h.token <= s.tokens[i] {
 		s.t.Errorf("%s: token %d comes after %d", key(i), h.token, s.tokens[i])
 	}
@@ -295,26 +321,38 @@ func (s *soak) leave(i int, h *holding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.holders[i], h)
+	s.noteIdle(i)
 }
+
+// spell is how long etcd is ill, and then well, by turns.
+const spell = 30 * time.Second
 
 // often does something again and again, at random times, while etcd is ill.
 func (s *soak) often(mean time.Duration, do func()) {
 	for s.ill.Err() == nil {
 		select {
 		case <-time.After(rand.N(2 * mean)):
-			do()
+			if time.Since(s.began)%(2*spell) < spell {
+				s.harm(do)
+			}
 		case <-s.ill.Done():
 		}
 	}
 }
 
 // operate deletes locks' keys, and writes its own there, which stops a holder and lets nobody else
-// in.
+// in. It deletes the tails of lines, and what etcd remembers.
 func (s *soak) operate() {
 	client := s.access.Client(s.t)
 	s.often(300*time.Millisecond, func() {
 		k := key(rand.IntN(keys))
-		if rand.IntN(2) == 0 {
+		switch rand.IntN(4) {
+		case 0:
+			k += "~tail"
+		case 1:
+			s.insist(func(ctx context.Context) error { return compact(ctx, client) })
+			return
+		case 2:
 			s.insist(func(ctx context.Context) error {
 				_, err := client.Put(ctx, k, "an operator's")
 				if errors.Is(err, rpctypes.ErrNoSpace) {
@@ -326,6 +364,17 @@ func (s *soak) operate() {
 		// Else nobody gets the lock any more.
 		s.insist(func(ctx context.Context) error { _, err := client.Delete(ctx, k); return err })
 	})
+}
+
+func compact(ctx context.Context, client *clientv3.Client) error {
+	now, err := client.Get(ctx, "/soak/", clientv3.WithCountOnly())
+	if err == nil {
+		_, err = client.Compact(ctx, now.Header.Revision)
+	}
+	if errors.Is(err, rpctypes.ErrCompacted) { // by an earlier try
+		return nil
+	}
+	return err
 }
 
 // insist does something until it is done.
