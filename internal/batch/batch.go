@@ -150,7 +150,7 @@ func (q *Queue) nextLocked() {
 		b := q.takeLocked()
 		ctx := b.all[0].ctx
 		if b.left > 1 { // it goes on when one of them is given up
-			ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+			ctx, b.cancel = context.WithCancel(context.Background())
 		}
 		n := q.startLocked()
 		go q.run(ctx, b, n)
