@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // A runner stands in line for a key, runs stamp when it is its turn, and gives the key back.
 type runner interface {
 	start() error
-	end() error // blocks until it is over
+	end() (said string, err error) // blocks until it is over, and returns what stamp has said
 }
 
 // A relay is a line of runners, each of which has its turn once.
@@ -35,12 +37,10 @@ func (r relay) stamps(i int) []string {
 	if i > 0 {
 		hold = fmt.Sprint(r.hold.Milliseconds())
 	}
-	return []string{filepath.Join(r.dir, "stamp"), r.file(i), hold}
+	return []string{filepath.Join(r.dir, "stamp"), hold}
 }
 
 func (r relay) pipe() string { return filepath.Join(r.dir, "go-ahead") }
-
-func (r relay) file(i int) string { return filepath.Join(r.dir, fmt.Sprint("stamped-", i)) }
 
 // run has all runners stand in line before the first one goes, and returns the times from the end
 // of one command to the start of the next, in ms.
@@ -69,22 +69,16 @@ func (r relay) run(ctx context.Context, runners []runner) (times []float64, err 
 		return nil, err
 	}
 	goAhead.Close()
-	for _, one := range runners {
-		err = errors.Join(err, one.end())
-	}
-	if err != nil {
-		return nil, err
-	}
 	type turn struct{ began, ended int64 }
 	var turns []turn
-	for i := range runners {
-		said, err := os.ReadFile(r.file(i))
+	for _, one := range runners {
 		var t turn
+		said, err := one.end()
 		if err == nil {
-			_, err = fmt.Sscan(string(said), &t.began, &t.ended)
+			_, err = fmt.Sscan(said, &t.began, &t.ended)
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %q", err, said)
 		}
 		turns = append(turns, t)
 	}
@@ -109,22 +103,28 @@ func (r relay) awaitLine(ctx context.Context, client *clientv3.Client, n int) er
 }
 
 // A process is a runner that is a program, as etcdlocker.
-type process struct{ *exec.Cmd }
+type process struct {
+	*exec.Cmd
+	stdout *strings.Builder
+}
 
 func (p process) start() error { return p.Start() }
 
-func (p process) end() error {
-	if p.ProcessState != nil {
-		return nil
+func (p process) end() (string, error) {
+	if p.Process == nil || p.ProcessState != nil {
+		return "", nil
 	}
-	return p.Wait()
+	err := p.Wait()
+	return p.stdout.String(), err
 }
 
 // programs has a line of one program.
 func (r relay) programs(ctx context.Context, make program) ([]float64, error) {
 	var runners []runner
 	for i := range r.waiters + 1 {
-		runners = append(runners, process{make(ctx, r.stamps(i)...)})
+		cmd, stdout := make(ctx, r.stamps(i)...), new(strings.Builder)
+		cmd.Stdout = stdout
+		runners = append(runners, process{cmd, stdout})
 	}
 	return r.run(ctx, runners)
 }
@@ -134,6 +134,8 @@ func (r relay) programs(ctx context.Context, make program) ([]float64, error) {
 type bare struct {
 	relay
 	i      int
+	stdout *os.File // stamp's end
+	said   *os.File
 	client *clientv3.Client
 	done   chan error
 }
@@ -141,6 +143,9 @@ type bare struct {
 func (b *bare) ofKey(i int) string { return fmt.Sprintf("%s/%d", b.key, i) }
 
 func (b *bare) start() (err error) {
+	if b.said, b.stdout, err = os.Pipe(); err != nil {
+		return err
+	}
 	if b.client, err = b.etcd.client(); err != nil {
 		return err
 	}
@@ -158,18 +163,29 @@ func (b *bare) start() (err error) {
 			<-events
 		}
 		words := b.stamps(b.i)
-		pid, err := syscall.ForkExec(words[0], words, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
+		pid, err := syscall.ForkExec(words[0], words, &syscall.ProcAttr{Files: []uintptr{0, b.stdout.Fd(), 2}})
 		if err == nil {
 			_, err = syscall.Wait4(pid, nil, 0, nil)
 		}
 		_, failed := b.client.Delete(ctx, b.ofKey(b.i))
+		b.stdout.Close()
 		b.done <- errors.Join(err, failed, b.client.Close())
 		close(b.done)
 	}()
 	return nil
 }
 
-func (b *bare) end() error { return <-b.done }
+func (b *bare) end() (string, error) {
+	if b.done == nil {
+		return "", nil
+	}
+	if err := <-b.done; err != nil {
+		return "", err
+	}
+	defer b.said.Close()
+	said, _ := io.ReadAll(b.said) // closed: it was read before
+	return string(said), nil
+}
 
 // bares has a line of bare runners.
 func (r relay) bares(ctx context.Context) ([]float64, error) {

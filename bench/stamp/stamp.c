@@ -1,6 +1,6 @@
-/* Stamp writes when it began and when it ended, in ns of CLOCK_MONOTONIC, to the file that its
-   first argument names. In between it waits for as many ms as the second one says, or, if that is
-   the path of a pipe, until somebody has opened and closed that. */
+/* Stamp writes when it began and when it ended, in ns of CLOCK_MONOTONIC, to standard output, which
+   should be a pipe: what is written to a file may wait for a disk. In between it waits for as many
+   ms as its argument says, or, if that is the path of a pipe, until somebody has opened that. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,19 +16,15 @@ static long long now(void)
 int main(int argc, char **argv)
 {
 	long long began = now();
-	if (argc != 3)
+	if (argc != 2)
 		return 64;
-	FILE *to = fopen(argv[1], "w");
-	if (to == NULL)
-		return 1;
-	if (argv[2][0] == '/') {
-		if (open(argv[2], O_RDONLY) < 0)
+	if (argv[1][0] == '/') {
+		if (open(argv[1], O_RDONLY) < 0)
 			return 1;
 	} else {
-		long ms = atol(argv[2]);
+		long ms = atol(argv[1]);
 		struct timespec t = {ms / 1000, ms % 1000 * 1000000};
 		nanosleep(&t, NULL);
 	}
-	fprintf(to, "%lld %lld\n", began, now());
-	return fclose(to) == 0 ? 0 : 1;
+	return printf("%lld %lld\n", began, now()) > 0 && fflush(stdout) == 0 ? 0 : 1;
 }
