@@ -4,6 +4,9 @@ package test
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,6 +241,30 @@ func TestManSaysWhatHelpSays(t *testing.T) {
 		if part = words(part); strings.Contains(part, " ") && part != "exit codes" && !strings.Contains(man, part) {
 			t.Errorf("the man page does not say: %s", part)
 		}
+	}
+}
+
+// TestLockedIsNamed: a function that is called with a mutex locked says so at the end of its name.
+func TestLockedIsNamed(t *testing.T) {
+	says := regexp.MustCompile(`(^\w+|[.;:] It) is called with (\w+\.)*mu locked`)
+	found := 0
+	eachGoFile(t, func(name, source string) {
+		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || !says.MatchString(strings.Join(strings.Fields(f.Doc.Text()), " ")) {
+				continue
+			}
+			if found++; !strings.HasSuffix(f.Name.Name, "Locked") {
+				t.Errorf("%s: %s is called with a mutex locked, and is not called %sLocked", name, f.Name.Name, f.Name.Name)
+			}
+		}
+	})
+	if found < 10 {
+		t.Errorf("only %d such functions were found", found)
 	}
 }
 

@@ -1,5 +1,8 @@
 // Package locker is what a Lock does with its places in line: it takes one after another until the
 // lock is granted, one caller at a time, and gives back what it holds.
+//
+// Lock order: turn before everything of the session and of the holding. The mutex of a Set before
+// those of its locks, which are the last ones.
 package locker
 
 import (
