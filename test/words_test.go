@@ -1,3 +1,5 @@
+//go:build linux
+
 package test
 
 import (
@@ -48,6 +50,38 @@ func TestWords(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPhrases: no Go file, and neither of the two documents that a user of the keys in etcd relies
+// on, has a phrase for which there is a plainer one. They are regular expressions, in a file of
+// their own.
+func TestPhrases(t *testing.T) {
+	list := strings.Split(strings.TrimSpace(read(t, "phrases.txt")), "\n")
+	if len(list) < 5 {
+		t.Fatalf("phrases: %q", list)
+	}
+	avoided := regexp.MustCompile(`(?i)` + strings.Join(list, "|"))
+	check := func(path, content string) {
+		lines := strings.Split(content, "\n")
+		for i, line := range lines {
+			if phrase := avoided.FindString(line); phrase != "" {
+				t.Errorf("%s:%d: %q", path, i+1, phrase)
+				continue
+			}
+			if i == len(lines)-1 {
+				continue
+			}
+			// A phrase may begin at the end of a line.
+			goesOn := strings.TrimPrefix(strings.TrimSpace(lines[i+1]), "// ")
+			if at := avoided.FindStringIndex(line + " " + goesOn); at != nil && at[0] < len(line) && at[1] > len(line) {
+				t.Errorf("%s:%d: %q", path, i+1, (line + " " + goesOn)[at[0]:at[1]])
+			}
+		}
+	}
+	eachGoFile(t, check)
+	for _, document := range []string{"docs/stability.md", "docs/protocol.md"} {
+		check(document, read(t, "../"+document))
+	}
 }
 
 var (

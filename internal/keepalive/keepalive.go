@@ -52,7 +52,7 @@ type lane struct {
 	rest    time.Duration // the pause after a denial
 	streams []*stream     // the newest last
 	asked   []*renewal    // what was not answered yet, in the order in which it is sent
-	pause   time.Duration // before the next stream is opened, if there is none
+	pause   time.Duration // before the next stream is opened, if all have ended
 	refused bool          // the last one
 	again   *time.Timer   // runs during that pause
 }

@@ -48,7 +48,7 @@ func (l *Locker) Current() *holding.Holding {
 	return l.at
 }
 
-// Prepare grants the lease that the next Lock needs. Without need it does nothing.
+// Prepare grants the lease that the next Lock needs, unless there is one that it can use.
 func (l *Locker) Prepare(ctx context.Context, s Settings) error {
 	if err := l.take(ctx, nil); err != nil {
 		return err

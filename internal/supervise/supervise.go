@@ -30,7 +30,7 @@ const (
 	Lingering              // it has ended, what it left behind is waited for
 	Ending                 // everything was asked to end, and will be killed
 	Killing                // everything is being killed, again and again
-	Over                   // nothing is left, or what is left is none of ours to end
+	Over                   // nothing is left, or what is left is not to be ended
 )
 
 // String returns the state's name.
@@ -247,8 +247,8 @@ func (l *Life) Lost(now time.Time) {
 	}
 }
 
-// Unwell says that the command is not well: it must not hold the lock for ever. While it stops,
-// because it was told to, nothing but silence shows that it hangs.
+// Unwell says that the command is not well: it must not keep the lock. While it stops, because it
+// was told to, nothing but silence shows that it hangs.
 func (l *Life) Unwell(now time.Time, t Trouble) {
 	if l.state == Running || l.state == Stopping && t.Silent {
 		l.Trouble = &t

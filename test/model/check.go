@@ -283,7 +283,7 @@ func (w *World) mustSitInTurn() {
 			continue
 		}
 		if at := w.get(wire.Slot(lock, slots, seat-1)); at.CreateRevision != own.ModRevision && !w.touched {
-			w.errf("%s has slot %d, which is somebody else's", own.Key, seat-1)
+			w.errf("%s has slot %d, which another place has", own.Key, seat-1)
 		}
 		if own.ModRevision != w.etcd.Revision() {
 			continue
@@ -301,8 +301,8 @@ func (w *World) mustSitInTurn() {
 	}
 }
 
-// freeSlot returns a slot that nobody has, from one on, -1 if there is none, or the place wants
-// none.
+// freeSlot returns a slot that nobody has, from one on, -1 if all are taken, or the place
+// wants none.
 func (w *World) freeSlot(p wire.Place, from int) int {
 	for n := range p.Mode.Slots() {
 		if i := (from + n) % p.Mode.Slots(); w.get(wire.Slot(lock, p.Mode.Slots(), i)).CreateRevision == 0 {
