@@ -33,8 +33,8 @@ type Lock struct {
 	// OnWait, if set, is called each time that Lock has taken a place behind somebody else, and
 	// OnRenew each time that the validity of a lock that is held has been extended. A goroutine of
 	// their own calls them, one after another, some time later. They may call the Lock's methods.
-	// While they block nothing else waits, and what there is no room for is not told (256 calls and
-	// messages).
+	// While they block nothing else waits. Of the calls and messages that are due meanwhile the
+	// newest 256 are kept.
 	OnWait, OnRenew func()
 
 	session *Session
