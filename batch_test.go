@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -16,34 +15,6 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
-
-// locksIn returns n locks of a session.
-func locksIn(t testing.TB, session *etcdlock.Session, prefix string, n int) (all []*etcdlock.Lock) {
-	t.Helper()
-	for i := range n {
-		all = append(all, lockIn(t, session, fmt.Sprint(prefix, i), "me"))
-	}
-	return all
-}
-
-// atOnce calls something for all locks at once, and returns what each call came to.
-func atOnce(all []*etcdlock.Lock, do func(l *etcdlock.Lock) error) []error {
-	errs := make([]error, len(all))
-	var calls sync.WaitGroup
-	for i, l := range all {
-		calls.Go(func() { errs[i] = do(l) })
-	}
-	calls.Wait()
-	return errs
-}
-
-func lockAll(t testing.TB, all []*etcdlock.Lock) error {
-	return errors.Join(atOnce(all, func(l *etcdlock.Lock) error { _, err := l.Lock(etcdtest.Context(t)); return err })...)
-}
-
-func unlockAll(t testing.TB, all []*etcdlock.Lock) error {
-	return errors.Join(atOnce(all, func(l *etcdlock.Lock) error { return l.Unlock(etcdtest.Context(t)) })...)
-}
 
 // isBatch reports whether a request is one of several locks, all of which put something, or delete.
 func isBatch(request proto.Message, puts bool) bool {
@@ -195,7 +166,7 @@ func TestManyAppliedLate(t *testing.T) {
 	if err := late.Release(); err != nil {
 		t.Fatal(err)
 	}
-	atOnce(all, func(l *etcdlock.Lock) error { return l.Unlock(etcdtest.Context(t)) }) // of those that got it before
+	unlockAll(t, all) // those that got it before; the others are not held
 	awaitKeys(t, s.Client(t), "/late/", 0)
 	if err := lockAll(t, all); err != nil {
 		t.Error(err)

@@ -77,7 +77,7 @@ func (h *Held) Token() int64 {
 func (h *Held) IsHolder() clientv3.Cmp { return holding.IsHolder(h.holding()) }
 
 // Remaining returns for how long, from before the call, nobody else can hold the lock if no further
-// renewal succeeds; 0 or less when it is not held, or may be somebody else's.
+// renewal succeeds; 0 or less when it is not held, or others may hold it.
 func (h *Held) Remaining() time.Duration {
 	now := boottime.Now()
 	c := h.holding()
@@ -100,8 +100,8 @@ func (h *Held) Expired() <-chan struct{} {
 
 // Lease returns the lease that the lock hangs on, 0 after Unlock. It may outlive the holding: after
 // Unlock it serves the next Lock, and that of a session serves its other locks. What is bound to it
-// goes no later than one TTL after the process, and may still be there when the lock is somebody
-// else's. For what must not be, use IsHolder.
+// goes no later than one TTL after the process, and may still be there when somebody else holds the
+// lock. For what must not be, use IsHolder.
 func (h *Held) Lease() clientv3.LeaseID {
 	if c := h.holding(); c != nil && !c.HasLeft() {
 		return c.Lease.ID()

@@ -19,15 +19,36 @@ import (
 // ttl is long enough that no stall of the machine that runs the tests ends it.
 const ttl = 60 * time.Second
 
-// newLock returns a lock with a session of its own, both closed when the test ends.
-func newLock(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
+// newLock returns a lock with a session of its own, both closed when the test ends. It is to be
+// held in the mode, if there is one.
+func newLock(t testing.TB, client *clientv3.Client, key, id string, mode ...etcdlock.Mode) *etcdlock.Lock {
 	t.Helper()
 	l, err := etcdlock.New(client, key, id, ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, l.Close)
+	return inMode(l, mode)
+}
+
+// inMode returns a lock in the mode, if there is one.
+func inMode(l *etcdlock.Lock, mode []etcdlock.Mode) *etcdlock.Lock {
+	for _, one := range mode {
+		l.Mode = one
+	}
 	return l
+}
+
+// newSharer is newLock for a lock that is to be shared.
+func newSharer(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
+	t.Helper()
+	return newLock(t, client, key, id, etcdlock.Shared)
+}
+
+// newSitter is newLock for one of a number of slots.
+func newSitter(t testing.TB, client *clientv3.Client, key, id string, slots int) *etcdlock.Lock {
+	t.Helper()
+	return newLock(t, client, key, id, etcdlock.Slots(slots))
 }
 
 // newHolder is newLock for a lock that is held.
@@ -58,14 +79,45 @@ func closeAtEnd(t testing.TB, end func(context.Context) error) {
 	})
 }
 
-// lockIn returns a lock of a session.
-func lockIn(t testing.TB, session *etcdlock.Session, key, id string) *etcdlock.Lock {
+// lockIn returns a lock of a session, in the mode, if there is one.
+func lockIn(t testing.TB, session *etcdlock.Session, key, id string, mode ...etcdlock.Mode) *etcdlock.Lock {
 	t.Helper()
 	l, err := session.NewLock(key, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return inMode(l, mode)
+}
+
+// sharerIn is lockIn for a lock that is to be shared.
+func sharerIn(t testing.TB, session *etcdlock.Session, key, id string) *etcdlock.Lock {
+	t.Helper()
+	return lockIn(t, session, key, id, etcdlock.Shared)
+}
+
+// sitterIn is lockIn for one of a number of slots.
+func sitterIn(t testing.TB, session *etcdlock.Session, key, id string, slots int) *etcdlock.Lock {
+	t.Helper()
+	return lockIn(t, session, key, id, etcdlock.Slots(slots))
+}
+
+// locksIn returns n locks of a session.
+func locksIn(t testing.TB, session *etcdlock.Session, prefix string, n int) (all []*etcdlock.Lock) {
+	t.Helper()
+	for i := range n {
+		all = append(all, lockIn(t, session, fmt.Sprint(prefix, i), "me"))
+	}
+	return all
+}
+
+// setIn returns a set of a session.
+func setIn(t testing.TB, session *etcdlock.Session, id string, keys ...string) *etcdlock.Set {
+	t.Helper()
+	set, err := session.NewSet(keys, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 // sessionLock returns a session that has its lease, and a lock of it.
@@ -120,6 +172,46 @@ func mustUnlock(t testing.TB, l *etcdlock.Lock) {
 	if err := l.Unlock(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// mustLockSet acquires a set.
+func mustLockSet(t testing.TB, set *etcdlock.Set) *etcdlock.HeldSet {
+	t.Helper()
+	held, err := set.Lock(etcdtest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+// atOnce calls something for all locks at once, and returns what each call came to.
+func atOnce(all []*etcdlock.Lock, do func(l *etcdlock.Lock) error) []error {
+	errs := make([]error, len(all))
+	var calls sync.WaitGroup
+	for i, l := range all {
+		calls.Go(func() { errs[i] = do(l) })
+	}
+	calls.Wait()
+	return errs
+}
+
+// lockAll acquires locks at once.
+func lockAll(t testing.TB, all []*etcdlock.Lock) error {
+	return errors.Join(atOnce(all, func(l *etcdlock.Lock) error { _, err := l.Lock(etcdtest.Context(t)); return err })...)
+}
+
+// unlockAll gives locks back at once.
+func unlockAll(t testing.TB, all []*etcdlock.Lock) error {
+	return errors.Join(atOnce(all, func(l *etcdlock.Lock) error { return l.Unlock(etcdtest.Context(t)) })...)
+}
+
+// fill has all slots of a lock taken.
+func fill(t testing.TB, client *clientv3.Client, key string, slots int) (inside []grip) {
+	t.Helper()
+	for i := range slots {
+		inside = append(inside, mustLock(t, newSitter(t, client, key, fmt.Sprint("inside ", i), slots)))
+	}
+	return inside
 }
 
 // lockMany acquires n locks of a session and returns them with their contexts.
@@ -180,6 +272,16 @@ func queue(t testing.TB, l *etcdlock.Lock) *waiter {
 	w := startLock(t, l)
 	w.waits = waits
 	w.mustWait(t)
+	return w
+}
+
+// passedOn returns a lock that is held, and that the tail has named: it has waited for its turn.
+func passedOn(t testing.TB, client *clientv3.Client, key string) *waiter {
+	t.Helper()
+	first := newHolder(t, client, key, "first")
+	w := queue(t, newLock(t, client, key, "holder"))
+	mustUnlock(t, first)
+	w.mustGet(t)
 	return w
 }
 

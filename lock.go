@@ -12,8 +12,8 @@ import (
 )
 
 // A Lock is one contender for a lock on etcd. It keeps other contenders out, in this process and in
-// all others, and not the goroutines that share it: two of them that call Lock on one Lock both get
-// it. Those that call Run take turns.
+// all others. It does not keep out the goroutines that share it: if two goroutines call Lock on the
+// same Lock, both succeed. Goroutines that call Run take turns.
 //
 // Its methods may be called from any goroutine. The exported fields are read when Lock, TryLock,
 // Run or Prepare is called, and must not be written while one of them runs. How long things take is
@@ -33,8 +33,8 @@ type Lock struct {
 	// OnWait, if set, is called each time that Lock has taken a place behind somebody else, and
 	// OnRenew each time that the validity of a lock that is held has been extended. A goroutine of
 	// their own calls them, one after another, some time later. They may call the Lock's methods.
-	// While they block nothing else waits, and what there is no room for is not told (256 calls and
-	// messages).
+	// While they block nothing else waits. Of the calls and messages that are due meanwhile the
+	// newest 256 are kept.
 	OnWait, OnRenew func()
 
 	session *Session
@@ -74,8 +74,8 @@ func (l *Lock) Key() string { return l.key }
 func (l *Lock) ID() string { return l.id }
 
 // Prepare grants the lease that the next Lock or TryLock needs, so that these need one round trip
-// only. It fails with ErrNoAnswer if etcd does not answer within ConnectTimeout. Without need it
-// does nothing.
+// only. It does nothing if the Lock has a lease that it can use. It fails with ErrNoAnswer if etcd
+// does not answer within ConnectTimeout.
 func (l *Lock) Prepare(ctx context.Context) error {
 	s, err := l.settings()
 	if err != nil {
@@ -154,7 +154,8 @@ func (l *Lock) Run(ctx context.Context, work func(ctx context.Context, held *Hel
 
 // Unlock releases the lock. Once is enough, however often Lock was called. The contexts of what was
 // held are done before anybody else can get the lock. It goes to who is next in line at once, if
-// that is known. The lease stays at hand for the next Lock, without keys, until it runs out.
+// that is known. The next Lock uses the same lease, which has no keys until then, unless it has run
+// out.
 //
 // It fails with ErrNotHeld, and touches nobody's lock, if the lock is not held, also while Lock
 // still waits: what ends that is its context. If the lock was lost, Unlock removes what is left of
@@ -171,8 +172,8 @@ func (l *Lock) Unlock(ctx context.Context) error {
 }
 
 // Close releases the lock if it is held, and leaves nothing in etcd, not even a lease (that of a
-// session stays with it). A Lock call that waits fails with ErrClosed. The errors of Close are
-// those of Unlock, but nothing to unlock is no error. The Lock can be used again.
+// session stays with it). A Lock call that waits fails with ErrClosed. Close returns the errors of
+// Unlock; closing a Lock that is not held succeeds. The Lock can be used again.
 func (l *Lock) Close(ctx context.Context) error {
 	if err := l.check(); err != nil {
 		return err

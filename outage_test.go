@@ -19,7 +19,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestNoAnswerWithALease: that a lease is at hand does not make Lock wait for etcd without end.
+// TestNoAnswerWithALease: a Lock that has a lease does not wait for etcd without end.
 func TestNoAnswerWithALease(t *testing.T) {
 	s := etcdtest.Start(t)
 	for name, lock := range map[string]func(*etcdlock.Lock, context.Context) (*etcdlock.Held, error){
@@ -87,7 +87,7 @@ func TestNoAnswerToAnyJoin(t *testing.T) {
 	})
 }
 
-// TestNoAnswerSaysWhy: with a lease at hand as without.
+// TestNoAnswerSaysWhy: with a lease as without.
 func TestNoAnswerSaysWhy(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

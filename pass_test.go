@@ -66,7 +66,7 @@ func TestTailThatNamesTheHolder(t *testing.T) {
 	takeTurns(t, next)
 }
 
-// TestPassedOnClose: who closes a lock hands it over, too. It was alone when it got it, for long
+// TestPassedOnClose: who closes a lock hands it over as well. It was alone when it got it, for long
 // enough to be looked after.
 func TestPassedOnClose(t *testing.T) {
 	s := etcdtest.Start(t)

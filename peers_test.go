@@ -105,8 +105,8 @@ func TestTokensOverManyHandOvers(t *testing.T) {
 }
 
 // TestMutexLocksAgainUnseen: a Mutex that unlocks and locks again does so under the same key.
-// Whoever sees only the second one must not take it for the first: each would wait for the other
-// for ever.
+// Whoever sees only the second one must not take it for the first: else each would wait for
+// the other without end.
 func TestMutexLocksAgainUnseen(t *testing.T) {
 	s := etcdtest.Shared(t)
 	gate, behind := s.Gated(t)
@@ -224,7 +224,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 	}
 }
 
-// TestForeignKey: a key put by hand keeps our kind out until it is deleted.
+// TestForeignKey: if somebody creates the key by hand, a Lock waits until it is deleted.
 func TestForeignKey(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)

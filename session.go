@@ -101,8 +101,9 @@ func (s *Session) notShared() error {
 	return fmt.Errorf("the session is that of lock %q alone: NewSession makes one for several", s.only.key)
 }
 
-// Prepare grants the lease, so that the first Lock needs one round trip only. It fails with
-// ErrNoAnswer if etcd does not answer within ConnectTimeout. Without need it does nothing.
+// Prepare grants the lease, so that the first Lock needs one round trip only. It does nothing if
+// the session has a lease that it can use. It fails with ErrNoAnswer if etcd does not answer within
+// ConnectTimeout.
 func (s *Session) Prepare(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err

@@ -18,26 +18,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// setIn returns a set of a session.
-func setIn(t testing.TB, session *etcdlock.Session, id string, keys ...string) *etcdlock.Set {
-	t.Helper()
-	set, err := session.NewSet(keys, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
-}
-
-// mustLockSet acquires a set.
-func mustLockSet(t testing.TB, set *etcdlock.Set) *etcdlock.HeldSet {
-	t.Helper()
-	held, err := set.Lock(etcdtest.Context(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return held
-}
-
 // TestSet: what is free is taken in one transaction, in which etcd creates a key and a place for
 // each lock, and given back in one.
 func TestSet(t *testing.T) {

@@ -16,22 +16,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// newSharer returns a lock that is to be shared, with a session of its own.
-func newSharer(t testing.TB, client *clientv3.Client, key, id string) *etcdlock.Lock {
-	t.Helper()
-	l := newLock(t, client, key, id)
-	l.Mode = etcdlock.Shared
-	return l
-}
-
-// sharerIn returns a lock of a session that is to be shared.
-func sharerIn(t testing.TB, session *etcdlock.Session, key, id string) *etcdlock.Lock {
-	t.Helper()
-	l := lockIn(t, session, key, id)
-	l.Mode = etcdlock.Shared
-	return l
-}
-
 // TestShared: those who share a lock have it together, first come first served with those who do
 // not, and woken by one commit; nothing is left.
 func TestShared(t *testing.T) {
@@ -256,16 +240,6 @@ func TestSetChangesMode(t *testing.T) {
 		must(t)(lock(ctx))
 		must(t)(mustLock(t, newSharer(t, client, "/b", "sharer")), nil)
 	}
-}
-
-// passedOn returns a lock that is held, and that the tail has named: it has waited for its turn.
-func passedOn(t testing.TB, client *clientv3.Client, key string) *waiter {
-	t.Helper()
-	first := newHolder(t, client, key, "first")
-	w := queue(t, newLock(t, client, key, "holder"))
-	mustUnlock(t, first)
-	w.mustGet(t)
-	return w
 }
 
 // mustBeBetween checks that one who shares the lock gets it after its holder, and then one who

@@ -18,7 +18,7 @@ import (
 
 // loseFirstAnswers loses the answer to the first request of each place for a free slot, as those do
 // who give up a try while etcd is slow. It returns how many places have lost one. From five on none
-// is lost, so that nobody begins anew for ever.
+// is lost, so that nobody begins anew without end.
 func loseFirstAnswers(gate *etcdtest.Gate) (places *atomic.Int32) {
 	lost := make(map[string]bool)
 	places = new(atomic.Int32)

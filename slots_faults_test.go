@@ -134,8 +134,8 @@ func TestSlotAfterALoss(t *testing.T) {
 	}
 }
 
-// TestNextForASlotAndForced: whatever an operator does to who is next, or to K, nobody waits for
-// ever, and nothing is left.
+// TestNextForASlotAndForced: whatever an operator does to who is next, or to K, nobody waits
+// without end, and nothing is left.
 func TestNextForASlotAndForced(t *testing.T) {
 	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
 	put := func(key, value string, opts ...clientv3.OpOption) func() error {
@@ -208,7 +208,7 @@ func TestNextForASlotAndForced(t *testing.T) {
 						for _, kv := range etcdtest.Keys(t, client, key) {
 							t.Logf("%s = %s, created %d, written %d", kv.Key, kv.Value, kv.CreateRevision, kv.ModRevision)
 						}
-						t.Fatalf("%s of %s: somebody waits for ever", name, who)
+						t.Fatalf("%s of %s: somebody waits without end", name, who)
 					}
 				}
 				inside[1].Unlock(ctx)

@@ -25,31 +25,6 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
-// newSitter returns a lock that is one of a number of slots, with a session of its own.
-func newSitter(t testing.TB, client *clientv3.Client, key, id string, slots int) *etcdlock.Lock {
-	t.Helper()
-	l := newLock(t, client, key, id)
-	l.Mode = etcdlock.Slots(slots)
-	return l
-}
-
-// sitterIn returns a lock of a session that is one of a number of slots.
-func sitterIn(t testing.TB, session *etcdlock.Session, key, id string, slots int) *etcdlock.Lock {
-	t.Helper()
-	l := lockIn(t, session, key, id)
-	l.Mode = etcdlock.Slots(slots)
-	return l
-}
-
-// fill has all slots of a lock taken.
-func fill(t testing.TB, client *clientv3.Client, key string, slots int) (inside []grip) {
-	t.Helper()
-	for i := range slots {
-		inside = append(inside, mustLock(t, newSitter(t, client, key, fmt.Sprint("inside ", i), slots)))
-	}
-	return inside
-}
-
 // TestSlots: as many as there are slots hold the lock, each another one, and who waits gets one in
 // turn; nothing is left.
 func TestSlots(t *testing.T) {

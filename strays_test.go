@@ -35,7 +35,7 @@ func putPlace(t testing.TB, client *clientv3.Client, key string, lease clientv3.
 	must(t)(client.Put(etcdtest.Context(t), key, record.Self("by hand").Marshal(), clientv3.WithLease(lease)))
 }
 
-// awaitRemoval waits until a place is gone. A broken lock leaves it for ever.
+// awaitRemoval waits until a place is gone. A broken lock never removes it.
 func awaitRemoval(t testing.TB, client *clientv3.Client, place string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(etcdtest.Context(t), 10*time.Second)
@@ -374,7 +374,7 @@ func TestNobodysPlaceIsTaken(t *testing.T) {
 }
 
 // TestReleasedWhileAPlaceIsRemoved: a lock with a session of its own does not use a lease again
-// under which a place was still being removed at the release. It would wait for that for ever.
+// under which a place was still being removed at the release. It would wait for that without end.
 func TestReleasedWhileAPlaceIsRemoved(t *testing.T) {
 	s := etcdtest.Start(t)
 	const key = "/cut-off"

@@ -399,7 +399,7 @@ func TestRefusedThenLate(t *testing.T) {
 }
 
 // TestTwinsOfOneID: two locks of one session, with one key and one id, are two: the key that one of
-// them holds is none that the other has left behind, also if an answer to that was lost.
+// them holds was not left behind by the other, also if an answer to that was lost.
 func TestTwinsOfOneID(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)

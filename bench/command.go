@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A program returns a command that takes a lock and runs another one, or waits if there is none.
+// A program returns a command that takes a lock and runs another one, or waits without one.
 type program func(ctx context.Context, args ...string) *exec.Cmd
 
 // programs are those that were built for this run, and the etcd that they use.

@@ -130,7 +130,7 @@ func (r result) outcome(of row) outcome {
 // A target is what an outcome is held against.
 type target struct {
 	text string
-	met  func(outcome) bool // nil: there is none
+	met  func(outcome) bool // nil: all outcomes are good
 }
 
 func atMost(ratio float64) target {

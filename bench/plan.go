@@ -261,17 +261,17 @@ func (x extent) lines(p programs) measurement {
 
 // planAsUser returns all that is measured on a server that asks for passwords.
 func planAsUser(x extent, p programs, a arena) []measurement {
-	return []measurement{x.runningAsUser(p), x.uncontended(a, atLeast(0.95))}
+	return []measurement{x.runningAsUser(p), x.uncontended(a, atLeast(0.97))}
 }
 
 // plan returns all that is measured on one server, and on a slow cluster.
 func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
 	onOne = []measurement{
-		x.uncontended(one, atLeast(0.95)),
+		x.uncontended(one, atLeast(0.97)),
 		x.set(one, atLeast(0.77)),
 		x.share(one),
 		x.wake(one),
-		x.ten(one, atMost(0.6), atMost(1.25)),
+		x.ten(one, atMost(0.6), atMost(1.15)),
 		x.two(one, atMost(0.1), atMost(0.1)),
 		x.rates(one, atLeast(5)),
 		x.besideWrites(one),

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		play(role)
 	}
-	// What we were started to ignore, as by nohup, the programs would ignore, too.
+	// What we were started to ignore, as by nohup, the programs would ignore as well.
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)

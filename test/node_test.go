@@ -121,7 +121,7 @@ var rows = []row{
 		text: channelFD + `
 			process.once('message', m => process.send({pong: m.ping}, () => { for (;;) try { fs.writeSync(fd, '{"cmd":"NODE_HANDLE"}\n') } catch (e) {} }))`},
 	{name: "too long a line", text: answers + `process.send('x'.repeat(2 << 20));` + lives, code: 4, says: []string{"a message of more than 1048576 bytes"}},
-	{name: "no JSON", code: 4, says: []string{"what is no JSON: garbage"},
+	{name: "no JSON", code: 4, says: []string{"text that is not JSON: garbage"},
 		text: answers + channelFD + `fs.writeSync(fd, 'garbage\n');` + lives},
 }
 

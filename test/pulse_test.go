@@ -330,7 +330,7 @@ func TestPulseCommandStandsStill(t *testing.T) {
 	}
 }
 
-// TestToldToStopUnwell: after that a check may fail and a program may be busy, but not for ever.
+// TestToldToStopUnwell: after that a check may fail and a program may be busy, but not without end.
 func TestToldToStopUnwell(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)

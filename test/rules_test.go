@@ -4,6 +4,9 @@ package test
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,5 +241,46 @@ func TestManSaysWhatHelpSays(t *testing.T) {
 		if part = words(part); strings.Contains(part, " ") && part != "exit codes" && !strings.Contains(man, part) {
 			t.Errorf("the man page does not say: %s", part)
 		}
+	}
+}
+
+// TestLockedIsNamed: a function that is called with a mutex locked says so at the end of its name.
+func TestLockedIsNamed(t *testing.T) {
+	says := regexp.MustCompile(`(^\w+|[.;:] It) is called with (\w+\.)*mu locked`)
+	found := 0
+	eachGoFile(t, func(name, source string) {
+		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || !says.MatchString(strings.Join(strings.Fields(f.Doc.Text()), " ")) {
+				continue
+			}
+			if found++; !strings.HasSuffix(f.Name.Name, "Locked") {
+				t.Errorf("%s: %s is called with a mutex locked, and is not called %sLocked", name, f.Name.Name, f.Name.Name)
+			}
+		}
+	})
+	if found < 10 {
+		t.Errorf("only %d such functions were found", found)
+	}
+}
+
+// TestFuzzTargetsRun: .ci/run names each fuzz target with its package, and nothing else. Of a
+// target that does not exist `go test -fuzz` says no more than a warning.
+func TestFuzzTargetsRun(t *testing.T) {
+	target := regexp.MustCompile(`(?m)^func (Fuzz\w*)\(`)
+	var inTree []string
+	eachGoFile(t, func(name, source string) {
+		for _, found := range target.FindAllStringSubmatch(source, -1) {
+			inTree = append(inTree, "fuzz ./"+filepath.Dir(name)+" "+found[1])
+		}
+	})
+	run := regexp.MustCompile(`(?m)^fuzz \./.*$`).FindAllString(read(t, "../.ci/run"), -1)
+	slices.Sort(inTree)
+	if slices.Sort(run); len(inTree) == 0 || !slices.Equal(inTree, run) {
+		t.Errorf(".ci/run has\n%s\nand the tree\n%s", strings.Join(run, "\n"), strings.Join(inTree, "\n"))
 	}
 }

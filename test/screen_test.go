@@ -60,7 +60,7 @@ func (s *screen) listen() {
 }
 
 // set sets the terminal: what is typed comes key by key, and is not shown. Without signals, Ctrl-C
-// and Ctrl-Z are keys, too.
+// and Ctrl-Z are keys as well.
 func (s *screen) set(signals bool) {
 	fd := int(s.tty.Fd())
 	var err error

@@ -199,7 +199,7 @@ func TestSetTries(t *testing.T) {
 		if stderr := tries("--try"); code != 0 && !strings.Contains(stderr, `error: lock "/b" is held by "the-holder"`) {
 			t.Errorf("--try: %q", stderr)
 		}
-		late := `error: acquiring lock "/%s": not ours in the time allowed`
+		late := `error: acquiring lock "/%s": not acquired within`
 		stderr := tries("--wait=0.3")
 		// On a busy machine it may not have come so far.
 		for wait := 1; code != 0 && strings.Contains(stderr, fmt.Sprintf(late, "a")); wait *= 2 {

@@ -14,12 +14,12 @@ import (
 
 // library lists the packages of the library, each with those below it that it may import.
 var library = map[string][]string{
-	".":                  {"internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/mode", "internal/record", "internal/wire"},
-	"internal/locker":    {"internal/mode", "internal/record", "internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
+	".":                  {"internal/boottime", "internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/mode", "internal/record", "internal/wire"},
+	"internal/locker":    {"internal/validity", "internal/mode", "internal/record", "internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
 	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},
 	"internal/holding":   {"internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/perclient", "internal/message", "internal/mode", "internal/wire"},
-	"internal/debts":     {"internal/lease", "internal/retry"},
-	"internal/queue":     {"internal/asking", "internal/translate", "internal/protocol", "internal/standing", "internal/lease", "internal/watch", "internal/retry", "internal/message", "internal/wire"},
+	"internal/debts":     {"internal/boottime", "internal/lease", "internal/retry"},
+	"internal/queue":     {"internal/boottime", "internal/asking", "internal/translate", "internal/protocol", "internal/standing", "internal/lease", "internal/watch", "internal/retry", "internal/message", "internal/wire"},
 	"internal/asking":    {"internal/translate", "internal/lease", "internal/retry", "internal/message", "internal/mode", "internal/wire"},
 	"internal/translate": {"internal/message", "internal/mode", "internal/record", "internal/wire"},
 	"internal/protocol":  {"internal/removal", "internal/standing", "internal/position", "internal/message"},
@@ -28,10 +28,10 @@ var library = map[string][]string{
 	"internal/position":  {"internal/message"},
 	"internal/orphan":    {"internal/message"},
 	"internal/message":   nil,
-	"internal/lease":     {"internal/batch", "internal/oplimit", "internal/places", "internal/users", "internal/watch", "internal/keepalive", "internal/retry", "internal/wire"},
+	"internal/lease":     {"internal/boottime", "internal/notices", "internal/validity", "internal/batch", "internal/oplimit", "internal/places", "internal/users", "internal/watch", "internal/keepalive", "internal/retry", "internal/wire"},
 	"internal/batch":     {"internal/oplimit", "internal/retry", "internal/wire"},
 	"internal/watch":     {"internal/retry", "internal/perclient"},
-	"internal/keepalive": {"internal/retry", "internal/perclient"},
+	"internal/keepalive": {"internal/boottime", "internal/retry", "internal/perclient"},
 	"internal/retry":     nil,
 	"internal/perclient": nil,
 	"internal/oplimit":   nil,
@@ -40,6 +40,10 @@ var library = map[string][]string{
 	"internal/wire":      {"internal/mode", "internal/record"},
 	"internal/mode":      nil,
 	"internal/record":    nil,
+	"internal/notices":   nil,
+	"internal/validity":  nil,
+	"internal/boottime":  {"internal/kernel"},
+	"internal/kernel":    nil,
 }
 
 // Bounds of a package of the library.
@@ -50,8 +54,15 @@ const (
 	mostOfAFunc = 60   // lines
 )
 
-// TestShape: the packages of the library stay small, and import each other in one direction.
+// TestShape: the packages of the library stay small, and import each other in one direction. The
+// map has all of them.
 func TestShape(t *testing.T) {
+	for _, dep := range goList(t, "-deps", ".") {
+		dir, within := strings.CutPrefix(dep, ours)
+		if _, listed := library[dir]; within && !listed {
+			t.Errorf("%s is a package of the library, and has no bounds here", dir)
+		}
+	}
 	for dir, below := range library {
 		files := token.NewFileSet()
 		names, err := filepath.Glob("../" + dir + "/*.go")
@@ -72,7 +83,7 @@ func TestShape(t *testing.T) {
 			for _, decl := range file.Decls {
 				if f, ok := decl.(*ast.FuncDecl); ok {
 					methods[receiver(f)]++
-					if n := files.Position(f.End()).Line - files.Position(f.Pos()).Line; n > mostOfAFunc {
+					if n := files.Position(f.End()).Line - files.Position(f.Pos()).Line + 1; n > mostOfAFunc {
 						t.Errorf("%s: %s has %d lines", name, f.Name.Name, n)
 					}
 				}
@@ -110,9 +121,30 @@ func receiver(f *ast.FuncDecl) string {
 	if star, ok := t.(*ast.StarExpr); ok {
 		t = star.X
 	}
-	if generic, ok := t.(*ast.IndexExpr); ok {
+	switch generic := t.(type) {
+	case *ast.IndexExpr:
+		t = generic.X
+	case *ast.IndexListExpr: // of several type parameters
 		t = generic.X
 	}
 	name, _ := t.(*ast.Ident)
 	return name.Name
+}
+
+// TestReceiver: a method belongs to its type, also to one with type parameters.
+func TestReceiver(t *testing.T) {
+	source := `package p
+func (x T) f()        {}
+func (x *T) f()       {}
+func (x T[A]) f()     {}
+func (x *T[A, B]) f() {}`
+	file, err := parser.ParseFile(token.NewFileSet(), "", source, 0)
+	if err != nil || len(file.Decls) != 4 {
+		t.Fatalf("%v, %v", file, err)
+	}
+	for i, decl := range file.Decls {
+		if name := receiver(decl.(*ast.FuncDecl)); name != "T" {
+			t.Errorf("%d: %q", i, name)
+		}
+	}
 }

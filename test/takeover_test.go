@@ -131,7 +131,7 @@ func TestNoTakeover(t *testing.T) {
 		alsoGuard bool
 		spoil     func(t *testing.T, file string)
 	}{
-		"guard killed, too": {true, nil},
+		"guard killed as well": {true, nil},
 		"half written": {false, func(t *testing.T, file string) {
 			if err := os.Truncate(file, 20); err != nil {
 				t.Error(err)

@@ -21,8 +21,12 @@ import (
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
-// errTooLate says that the lock did not become ours in the time that --wait or --try allow.
-var errTooLate = errors.New("not ours in the time allowed")
+// A tooLateError says that the lock was not acquired in the time that --wait allows.
+type tooLateError struct{ wait time.Duration }
+
+func (e *tooLateError) Error() string { return fmt.Sprintf("not acquired within %v", e.wait) }
+
+func isTooLate(err error) bool { return errors.As(err, new(*tooLateError)) }
 
 // errNested says that the lock is held by whoever runs this process.
 var errNested = errors.New("is already held by the command that asks for it")
@@ -218,7 +222,7 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	defer h.endWait(nil)
 	if h.wait > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, h.wait, errTooLate)
+		ctx, cancel = context.WithTimeoutCause(ctx, h.wait, &tooLateError{h.wait})
 		defer cancel()
 	}
 	meanwhile, stop := context.WithCancel(ctx)
@@ -279,7 +283,7 @@ func (l *locker) byProxy() string {
 
 // isBusy reports whether the lock was not acquired because it is held.
 func isBusy(err error) bool {
-	return errors.Is(err, errTooLate) || errors.Is(err, etcdlock.ErrBusy) || errors.Is(err, errNested)
+	return isTooLate(err) || errors.Is(err, etcdlock.ErrBusy) || errors.Is(err, errNested)
 }
 
 // saysBusy reports whether a lock that is held is worth a line on stderr. With 0 as the code for
@@ -310,7 +314,7 @@ func (l *locker) hint(err error) string {
 		return "try again later, or allow more time with --wait"
 	case errors.As(err, new(*severalError)):
 		return "try again later, allow more time with --wait, or share the lock with -s"
-	case errors.Is(err, errTooLate), errors.Is(err, etcdlock.ErrBusy):
+	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; etcdctl get --prefix on the key shows who is there"
 	case errors.Is(err, serverdir.ErrUnusable):
 		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"

@@ -13,7 +13,7 @@ import (
 
 // A command is prepared while the lock is being acquired.
 type command struct {
-	path        string // empty: there is none
+	path        string // empty: no command is run
 	interpreter string // of the first of words, empty: none
 	words       []string
 

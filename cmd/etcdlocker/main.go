@@ -71,7 +71,7 @@ type locker struct {
 	signals chan os.Signal
 	// Begins to catch them, and returns a channel that is closed when that is done.
 	caught   func() <-chan struct{}
-	launched *guard.Launched // that has got no command yet, nil if there is none
+	launched *guard.Launched // that has got no command yet, nil if no guard waits for one
 	proxy    string          // by which etcd is asked, empty without one
 }
 

@@ -34,7 +34,7 @@ type options struct {
 	id                  string
 	ttl, refresh, grace time.Duration // refresh and grace: the default filled in
 	try                 bool
-	wait                time.Duration // -1: for ever
+	wait                time.Duration // -1: without end
 	conflictCode        int
 	holdAtLeast         time.Duration
 	killAfter           time.Duration
@@ -396,7 +396,7 @@ func (p *parser) life() error {
 	if p.flags.Changed("conflict-exit-code") {
 		n, err := strconv.ParseUint(p.conflict, 10, 8)
 		if err != nil {
-			return usagef("exit codes are numbers from 0 to 255", "--conflict-exit-code: %q is none", p.conflict)
+			return usagef("give an exit code, such as 75", "--conflict-exit-code: %q is not a number from 0 to 255", p.conflict)
 		}
 		p.o.conflictCode = int(n)
 	}
@@ -446,7 +446,7 @@ func (p *parser) pulse() (err error) {
 		case strings.TrimSpace(o.pulseCmd) == "":
 			return usagef("name a command for the shell", "--pulse-cmd: it is empty")
 		case p.o.unguarded || !guard.Exists:
-			return usagef("use --watchdog or -n", "--pulse-cmd: it is run by the guard process, and there is none")
+			return usagef("use --watchdog or -n", "--pulse-cmd: it needs a guard process, which is not there")
 		}
 	}
 	return nil

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/text/width"
 )
 
-// A terminalState is how the terminal of our session was set before the command ran, nil if there
-// is none. It need not be stdin: that of a pager is a pipe.
+// A terminalState is how the terminal of our session was set before the command ran, nil if it
+// has no terminal. It need not be stdin: that of a pager is a pipe.
 type terminalState struct{ state *term.State }
 
 func saveTerminal() (t terminalState) {
@@ -20,7 +20,7 @@ func saveTerminal() (t terminalState) {
 
 // restore undoes what a command that was ended could not undo itself. If it was a shell, the
 // terminal may still listen to one of its jobs, which is dead: then it is ours again. If it listens
-// to anybody else who lives, it is none of our business.
+// to another process that lives, it is left as it is.
 func (t terminalState) restore() {
 	if t.state == nil {
 		return

@@ -58,7 +58,7 @@ func (v *voice) say(kind, format string, args ...any) {
 	} else {
 		v.dropped++
 	}
-	v.begin()
+	v.beginLocked()
 }
 
 // sayAtLast says what belongs to the exit code, and so comes in the end. It finds room in the
@@ -68,7 +68,7 @@ func (v *voice) sayAtLast(kind, format string, args ...any) {
 	defer v.mu.Unlock()
 	v.putDropped()
 	v.put(kind, format, args...)
-	v.begin()
+	v.beginLocked()
 }
 
 func (v *voice) put(kind, format string, args ...any) {
@@ -93,11 +93,11 @@ func (v *voice) setStatus(line string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.status = line
-	v.begin()
+	v.beginLocked()
 }
 
-// begin has written what there is to write. It is called with mu locked.
-func (v *voice) begin() {
+// beginLocked has written what there is to write. It is called with mu locked.
+func (v *voice) beginLocked() {
 	if v.quiet == nil {
 		v.quiet = make(chan struct{})
 		go notStopped(v.write)

@@ -1,4 +1,6 @@
 // Package debts remembers what could not be removed from etcd, and removes it when etcd answers.
+//
+// Lock order: payer, then mu. Nothing else is locked under mu.
 package debts
 
 import (

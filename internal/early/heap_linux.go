@@ -17,7 +17,7 @@ const (
 // populateHeap has the kernel provide the pages of the heap that will be used anyway, all at once:
 // to do so one by one, as each is first touched, was a tenth of the work of running a short
 // command, much more than that in some virtual machines. One huge page in their place is cheaper
-// still, also at the end; with a kernel before 6.1, or if there is none to be had, it is the pages.
+// still, also at the end; with a kernel before 6.1, or without a free one, it is the pages.
 // Go's heap begins somewhere within the first huge page of its memory, or within the second: it is
 // the one taken of which more will be used. Where Go's heap is not where it is looked for, or with
 // a kernel before 5.14, that does nothing.

@@ -150,7 +150,7 @@ func (a *account) forget(t *token) {
 	}
 }
 
-// get returns the token, or waits for the login that is under way. It begins one if there is none.
+// get returns the token, or waits for the login that is under way. It begins one if no login is.
 func (a *account) get(ctx context.Context, conn *grpc.ClientConn) (*token, error) {
 	a.mu.Lock()
 	if t := a.token; t != nil {

@@ -36,8 +36,8 @@ const (
 	longLogin  = 5 * time.Second
 )
 
-// readAgain returns user and password as they are now. What is no file is not there for a second
-// time.
+// readAgain returns user and password as they are now. What is not a file, such as a pipe,
+// cannot be read again.
 func (o *Options) readAgain() (user, password string, err error) {
 	if o.PasswordFile != "" {
 		info, err := os.Stat(o.PasswordFile)

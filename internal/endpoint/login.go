@@ -116,7 +116,7 @@ func (o *Options) credentials() (user, password string, err error) {
 	case user == "" && password != "" && (o.changed("password") || o.PasswordFile != "" || o.User != ""):
 		return "", "", o.bad("user", "name the user with --user or ETCDCTL_USER", "there is a password and no user")
 	case user == "":
-		return "", "", nil // a variable with a password alone is no request to log in
+		return "", "", nil // a variable with a password alone does not ask for a login
 	case password == "":
 		return "", "", o.bad("user", "use --password-file or ETCDCTL_PASSWORD", "there is no password for user %q", user)
 	}

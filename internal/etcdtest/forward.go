@@ -218,7 +218,7 @@ func (g *Gate) hold(ctx context.Context, h *Held) (proto.Message, error) {
 	}
 }
 
-// drop waits until the client gives up. The client's deadline is known here, too, and may be
+// drop waits until the client gives up. The client's deadline is known here as well, and may be
 // noticed here first: then this is what the client gets to see.
 func (g *Gate) drop(ctx context.Context) error {
 	select {

@@ -54,7 +54,8 @@ const (
 	// released. On a stream, later answers wait behind it; there it is a verdict on an answer only.
 	HoldAnswer
 
-	// Drop loses the request, or the answer, for ever. A stream goes on with its next message.
+	// Drop loses the request, or the answer: it is never passed on. A stream goes on with its next
+	// message.
 	Drop
 
 	// Fail answers a request with code Unavailable, and etcd never sees it. On a stream that ends

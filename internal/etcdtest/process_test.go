@@ -167,8 +167,8 @@ func TestMembersDieWithTheTestBinary(t *testing.T) {
 	})
 }
 
-// isMember tells whether the process is a member. A dead one that nobody waited for is none any
-// more.
+// isMember tells whether the process is a member. A dead one that nobody waited for does not
+// count.
 func isMember(pid int) bool {
 	cmdline, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	return strings.HasPrefix(string(cmdline), memberName)

@@ -14,7 +14,7 @@ const niceness = 5
 
 // GiveWay has the process, and what it starts, give way to others.
 func GiveWay() {
-	threads, _ := os.ReadDir("/proc/self/task") // where there is none, it takes what it gets
+	threads, _ := os.ReadDir("/proc/self/task") // without /proc it takes what it gets
 	for _, t := range threads {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
 			syscall.Setpriority(syscall.PRIO_PROCESS, tid, niceness)

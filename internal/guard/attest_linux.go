@@ -17,8 +17,8 @@ import (
 // or another namespace. Whoever waits for the lock on this machine, as this user, may then end the
 // lease.
 //
-// The file has one possible content, so half of it is none, and one from before the last boot is
-// not believed.
+// The file has one possible content, so half of it does not count, and one from before the last
+// boot is not believed.
 const (
 	attestationPrefix = "dead-"
 	unfinishedPrefix  = "new-"

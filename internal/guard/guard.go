@@ -1,7 +1,7 @@
 // Package guard is the second process of etcdlocker: it keeps the promise when etcdlocker itself is
 // killed or stopped.
 //
-//	etcdlocker ──▶ guard ──▶ the command and all it starts
+//	etcdlocker --> guard --> the command and all it starts
 //
 // The guard is the same program, executed again, which enters its work here before anything else of
 // it is initialised. It talks to nobody but etcdlocker. It is the parent of the command and adopts

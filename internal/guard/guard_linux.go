@@ -239,8 +239,8 @@ func (g *guarded) PID() int                      { return g.pid }
 func (g *guarded) Exited() <-chan supervise.Exit { return g.exited }
 func (g *guarded) Stopped() <-chan bool          { return g.stopped }
 
-// Empty is closed when the guard is gone, too: it goes when nothing is left below it, and what it
-// may leave when it is killed falls to this process.
+// Empty is closed when the guard is gone as well: it goes when nothing is left below it, and what
+// it may leave when it is killed falls to this process.
 func (g *guarded) Empty() <-chan struct{} { return g.tree.Empty() }
 
 // Signal may send to a number. It is the command's: the guard tells when the command has ended, and
@@ -317,7 +317,7 @@ func (g *guarded) Thaw() {
 
 // While everything is killed, the guard does it: orphans fall to it.
 const (
-	// It says so. Else it may be stopped, and this process does it, too.
+	// It says so. Else it may be stopped, and this process does it as well.
 	answersWithin = 10 * time.Millisecond
 	// It is alone with it, and beside it another one would only take processors.
 	killsWithin = 500 * time.Millisecond

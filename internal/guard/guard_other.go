@@ -13,7 +13,7 @@ import (
 // Exists says whether there are guards on this system.
 const Exists = false
 
-// A Launched is a guard process that was given no command yet. There is none on this system.
+// A Launched is a guard process that was given no command yet. This system has no guard.
 type Launched struct{ words []string }
 
 // Unsteer does nothing: GODEBUG steers this process as well.

@@ -146,7 +146,7 @@ func (l *Launched) removeGroup() {
 func groupsOf(pid int) string { return strconv.Itoa(pid) + "-" }
 
 // newChannel returns our end of a channel to a guard, and the descriptor of the other end, which
-// blocks and is inherited: its number is none of those that the command inherits.
+// blocks and is inherited: the command inherits no descriptor of that number.
 func newChannel() (ours *conn, theirs int, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

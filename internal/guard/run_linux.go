@@ -32,7 +32,7 @@ const reserveAfter = 3 * time.Millisecond
 type warden struct {
 	socket int           // our end of the channel
 	alarms alarms        // for when this process is stopped
-	group  *cgroup.Group // in which the command is born; nil: there is none
+	group  *cgroup.Group // in which the command is born; nil: it has no group
 	own    sched.Policy  // of this process
 	first  atomic.Bool   // it goes before all that is ordinary: own is a real-time policy
 	given  sched.Policy  // that this process was started with
@@ -40,7 +40,7 @@ type warden struct {
 	wakeUp time.Duration // measured while there was no order
 
 	pid, pidfd int // of the command; the descriptor is negative where there are none
-	checker    int // the process id of what runs checks; 0: there is none
+	checker    int // the process id of what runs checks; 0: nothing does
 	reaping    sync.Mutex
 	hearing    sync.Mutex
 	measuring  sync.Mutex

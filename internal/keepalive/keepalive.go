@@ -8,7 +8,8 @@
 // not hold up the others: until etcd renews them again, they share a stream of their own, which is
 // opened once a second at most.
 //
-// Lock order: the registry of the renewers before renewer.mu.
+// Lock order: the registry of the renewers before renewer.mu. Methods whose names end in Locked are
+// called with it.
 package keepalive
 
 import (
@@ -51,7 +52,7 @@ type lane struct {
 	rest    time.Duration // the pause after a denial
 	streams []*stream     // the newest last
 	asked   []*renewal    // what was not answered yet, in the order in which it is sent
-	pause   time.Duration // before the next stream is opened, if there is none
+	pause   time.Duration // before the next stream is opened, if all have ended
 	refused bool          // the last one
 	again   *time.Timer   // runs during that pause
 }
@@ -116,7 +117,7 @@ func withRenewer(client *clientv3.Client, first time.Duration, do func(*renewer)
 	defer k.mu.Unlock()
 	k.first = min(k.first, first)
 	do(k)
-	k.watchIdle()
+	k.watchIdleLocked()
 	return k
 }
 
@@ -127,7 +128,7 @@ func Keep(client *clientv3.Client, first time.Duration) (noMore func()) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.users--
-		k.watchIdle()
+		k.watchIdleLocked()
 	}
 }
 
@@ -135,7 +136,7 @@ func Keep(client *clientv3.Client, first time.Duration) (noMore func()) {
 // ctx is done, or the user may not renew it. Failed is told of each try that came to nothing.
 func Renew(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, valid boottime.Instant, first time.Duration, failed func(error)) (a Answer, err error) {
 	r := &renewal{id: id, valid: valid, failed: failed, done: make(chan struct{})}
-	k := withRenewer(client, first, func(k *renewer) { k.ask(r) })
+	k := withRenewer(client, first, func(k *renewer) { k.askLocked(r) })
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -155,23 +156,23 @@ func Renew(ctx context.Context, client *clientv3.Client, id clientv3.LeaseID, va
 func (k *renewer) EndIfIdle() (ended bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.isIdle() {
+	if !k.isIdleLocked() {
 		return false
 	}
 	k.stop()
 	return true
 }
 
-// isIdle is called with mu locked, like the following.
-func (k *renewer) isIdle() bool {
+// isIdleLocked reports whether nobody asks, or will ask again. It is called with mu locked.
+func (k *renewer) isIdleLocked() bool {
 	return k.users == 0 && len(k.common.asked)+len(k.denied.asked) == 0
 }
 
-// watchIdle sees to it that what nobody needs is ended, but not at once: the next turn may come
-// soon.
-func (k *renewer) watchIdle() {
+// watchIdleLocked sees to it that what nobody needs is ended, but not at once: the next turn may
+// come soon.
+func (k *renewer) watchIdleLocked() {
 	switch {
-	case !k.isIdle():
+	case !k.isIdleLocked():
 		if k.idle != nil {
 			k.idle.Stop()
 			k.idle = nil
@@ -181,26 +182,26 @@ func (k *renewer) watchIdle() {
 	}
 }
 
-func (k *renewer) ask(r *renewal) {
+func (k *renewer) askLocked(r *renewal) {
 	if _, denied := k.since[r.id]; denied {
-		k.denied.ask(r)
+		k.denied.askLocked(r)
 	} else {
-		k.common.ask(r)
+		k.common.askLocked(r)
 	}
 }
 
-func (l *lane) ask(r *renewal) {
+func (l *lane) askLocked(r *renewal) {
 	l.asked = append(l.asked, r)
 	for _, s := range l.streams {
-		l.send(s, r)
+		l.sendLocked(s, r)
 	}
 	if len(l.streams) == 0 && l.again == nil {
-		l.open()
+		l.openLocked()
 	}
 }
 
-// forget takes a request out of a lane, and reports whether it was there.
-func (l *lane) forget(r *renewal) bool {
+// forgetLocked takes a request out of a lane, and reports whether it was there.
+func (l *lane) forgetLocked(r *renewal) bool {
 	i := slices.Index(l.asked, r)
 	if i < 0 {
 		return false
@@ -213,10 +214,10 @@ func (l *lane) forget(r *renewal) bool {
 // in for it.
 const mostStreams = 2
 
-// open opens a stream for all that is not answered.
-func (l *lane) open() {
+// openLocked opens a stream for all that is not answered.
+func (l *lane) openLocked() {
 	if len(l.streams) == mostStreams {
-		l.drop(l.streams[0])
+		l.dropLocked(l.streams[0])
 	}
 	s := &stream{patience: l.first, wake: make(chan struct{}, 1)}
 	if len(l.streams) > 0 { // etcd may be slow: both are given that time
@@ -228,15 +229,15 @@ func (l *lane) open() {
 		slices.SortStableFunc(l.asked, func(a, b *renewal) int { return cmp.Compare(a.valid, b.valid) })
 	}
 	for _, r := range l.asked {
-		l.send(s, r)
+		l.sendLocked(s, r)
 	}
 	go func() { l.ended(s, l.serve(s)) }()
 }
 
-func (l *lane) send(s *stream, r *renewal) {
+func (l *lane) sendLocked(s *stream, r *renewal) {
 	s.queue = append(s.queue, r)
 	if s.silence == nil {
-		l.listen(s)
+		l.listenLocked(s)
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -244,8 +245,8 @@ func (l *lane) send(s *stream, r *renewal) {
 	}
 }
 
-// listen begins to wait for an answer. To open a stream may need a login, which takes longer.
-func (l *lane) listen(s *stream) {
+// listenLocked begins to wait for an answer. To open a stream may need a login, which takes longer.
+func (l *lane) listenLocked(s *stream) {
 	patience := s.patience
 	if !s.open {
 		patience = retry.Growth * l.first
@@ -253,46 +254,46 @@ func (l *lane) listen(s *stream) {
 	s.silence = time.AfterFunc(patience, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if s.silence == nil || l.newest() != s {
+		if s.silence == nil || l.newestLocked() != s {
 			return
 		}
-		l.tell(context.DeadlineExceeded)
-		l.open()
+		l.tellLocked(context.DeadlineExceeded)
+		l.openLocked()
 	})
 }
 
-// listenAgain waits anew for what is left to be answered.
-func (l *lane) listenAgain(s *stream) {
-	s.heard()
+// listenAgainLocked waits anew for what is left to be answered.
+func (l *lane) listenAgainLocked(s *stream) {
+	s.heardLocked()
 	if len(s.sent)+len(s.queue) > 0 {
-		l.listen(s)
+		l.listenLocked(s)
 	}
 }
 
-func (l *lane) newest() *stream {
+func (l *lane) newestLocked() *stream {
 	if len(l.streams) == 0 {
 		return nil
 	}
 	return l.streams[len(l.streams)-1]
 }
 
-// tell says to all who wait why they have to.
-func (l *lane) tell(why error) {
+// tellLocked says to all who wait why they have to.
+func (l *lane) tellLocked(why error) {
 	for _, r := range l.asked {
 		r.failed(why)
 	}
 }
 
-func (s *stream) heard() {
+func (s *stream) heardLocked() {
 	if s.silence != nil {
 		s.silence.Stop()
 		s.silence = nil
 	}
 }
 
-// drop ends a stream.
-func (l *lane) drop(s *stream) {
-	s.heard()
+// dropLocked ends a stream.
+func (l *lane) dropLocked(s *stream) {
+	s.heardLocked()
 	s.end()
 	l.streams = slices.DeleteFunc(l.streams, func(one *stream) bool { return one == s })
 }
@@ -301,10 +302,10 @@ func (l *lane) drop(s *stream) {
 func (k *renewer) withdraw(r *renewal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.common.forget(r) {
-		k.denied.forget(r)
+	if !k.common.forgetLocked(r) {
+		k.denied.forgetLocked(r)
 	}
-	k.watchIdle()
+	k.watchIdleLocked()
 }
 
 // serve opens a stream, and sends and receives until it breaks.
@@ -342,7 +343,7 @@ func (l *lane) opened(s *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.open = true
-	l.listenAgain(s)
+	l.listenAgainLocked(s)
 }
 
 // next waits for the next request to be sent on a stream, and notes the time. It returns nil when
@@ -380,32 +381,32 @@ func (l *lane) answered(s *stream, resp *pb.LeaseKeepAliveResponse) error {
 	r, at := s.sent[0].renewal, s.sent[0].at
 	s.sent = s.sent[1:]
 	delete(l.since, r.id)
-	if l.forget(r) {
+	if l.forgetLocked(r) {
 		r.answer = Answer{resp.TTL, resp.Header.GetRaftTerm(), at}
 		close(r.done)
 	}
 	l.pause = 0
-	l.listenAgain(s)
-	if slices.Contains(l.streams, s) { // and not dropped for another that has answered, too
-		l.settleFor(s)
+	l.listenAgainLocked(s)
+	if slices.Contains(l.streams, s) { // and not dropped for another that has answered as well
+		l.settleForLocked(s)
 	}
-	l.watchIdle()
+	l.watchIdleLocked()
 	return nil
 }
 
-// settleFor drops the other stream when one has answered.
-func (l *lane) settleFor(s *stream) {
+// settleForLocked drops the other stream when one has answered.
+func (l *lane) settleForLocked(s *stream) {
 	switch {
 	case len(l.streams) == 1:
 		return
-	case l.newest() == s:
+	case l.newestLocked() == s:
 		s.patience = l.first
 	default: // it is slow and not silent: the next time it may be so for longer
 		s.patience = min(2*s.patience, retry.Growth*l.first)
 	}
 	for _, other := range slices.Clone(l.streams) {
 		if other != s {
-			l.drop(other)
+			l.dropLocked(other)
 		}
 	}
 }
@@ -417,14 +418,14 @@ func (l *lane) ended(s *stream, why error) {
 	if !slices.Contains(l.streams, s) {
 		return
 	}
-	l.drop(s)
+	l.dropLocked(s)
 	why = rpctypes.Error(why)
-	blamed := l.blame(s, why)
+	blamed := l.blameLocked(s, why)
 	if !blamed {
-		l.tell(why)
+		l.tellLocked(why)
 	}
-	if left := l.newest(); left != nil {
-		l.listenAgain(left) // it may have been silent, and nobody stands in for it any more
+	if left := l.newestLocked(); left != nil {
+		l.listenAgainLocked(left) // it may have been silent, and nobody stands in for it any more
 		return
 	}
 	if l.ctx.Err() != nil || retry.CheckOpen(l.client) != nil {
@@ -448,7 +449,7 @@ func (l *lane) ended(s *stream, why error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.again = nil; len(l.streams) == 0 && len(l.asked) > 0 && l.ctx.Err() == nil {
-			l.open()
+			l.openLocked()
 		}
 	})
 }
@@ -456,10 +457,10 @@ func (l *lane) ended(s *stream, why error) {
 // memory is for how long it is remembered that a lease was denied, if nobody asks for it any more.
 const memory = 10 * time.Minute
 
-// blame finds the lease that the user may not renew: etcd answers in order, and ends the stream
-// instead of the answer that it refuses. All who ask for that lease are told. The others are asked
-// for on the lane's next stream.
-func (l *lane) blame(s *stream, why error) bool {
+// blameLocked finds the lease that the user may not renew: etcd answers in order, and ends the
+// stream instead of the answer that it refuses. All who ask for that lease are told. The others are
+// asked for on the lane's next stream.
+func (l *lane) blameLocked(s *stream, why error) bool {
 	if !retry.IsDenied(why) || len(s.sent) == 0 {
 		return false
 	}
@@ -474,6 +475,6 @@ func (l *lane) blame(s *stream, why error) bool {
 		close(r.done)
 		return true
 	})
-	l.watchIdle()
+	l.watchIdleLocked()
 	return true
 }

@@ -116,7 +116,7 @@ func (g *granting) try(ctx context.Context) (a granted, err error) {
 	g.tries++
 	id, first := g.id, g.tries == 1
 	g.mu.Unlock()
-	// Not waiting for a connection brings the reason why there is none.
+	// Not waiting for a connection brings the reason why it cannot be made.
 	a.answer, err = g.rpc.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(g.ttl / time.Second)}, grpc.WaitForReady(false))
 	if !errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseExist) {
 		return a, err

@@ -181,7 +181,7 @@ func (l *Lease) Remove(m Member) {
 func (l *Lease) Share(t Timing, log *slog.Logger) {
 	l.members.mu.Lock()
 	l.timing, l.log, l.shared, l.Batches = t, log, true, batch.New(l.Txn, &l.Limit)
-	l.revive()
+	l.reviveLocked()
 	l.members.mu.Unlock()
 	l.Maintain()
 }

@@ -58,8 +58,8 @@ type members struct {
 	all      []Member
 	next     int // whose state is read at the next renewal
 	unread   []Member
-	young    []Member // who may not last for long enough to be looked after
-	older    []Member // who were young before them
+	deferred []Member // their watches are started at the next but one run of startWatches
+	due      []Member // their watches are started at the next one
 	remnants []Remnant
 	probe    string        // a key that may be read if no member has a state to be read, or empty
 	probed   chan struct{} // receives when there is one again
@@ -75,15 +75,15 @@ type members struct {
 func (s *members) add(m Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.revive()
+	s.reviveLocked()
 	slot := m.Slot()
 	slot.used, slot.index = true, len(s.all)
 	s.all = append(s.all, m)
 	return s.over
 }
 
-// revive is called with mu locked.
-func (s *members) revive() {
+// reviveLocked has the lease run again what runs in the background. It is called with mu locked.
+func (s *members) reviveLocked() {
 	if s.ctx == nil {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 	}
@@ -212,25 +212,26 @@ func (s *members) deferWatches(m Member, now bool) {
 		return
 	case now:
 		go m.StartWatches()
-	case len(s.young)+len(s.older) == 0:
+	case len(s.deferred)+len(s.due) == 0:
 		time.AfterFunc(watchAfter/2, s.startWatches)
 		fallthrough
 	default:
-		s.young = append(s.young, m)
+		s.deferred = append(s.deferred, m)
 	}
 	slot.deferred = true
 }
 
-// startWatches starts the watches of the members who were young the last time.
+// startWatches starts the watches that are due. What was deferred since the last time is due the
+// next time.
 func (s *members) startWatches() {
 	s.mu.Lock()
-	old := s.older
-	s.older, s.young = s.young, nil
-	if len(s.older) > 0 {
+	due := s.due
+	s.due, s.deferred = s.deferred, nil
+	if len(s.due) > 0 {
 		time.AfterFunc(watchAfter/2, s.startWatches)
 	}
 	s.mu.Unlock()
-	for _, m := range old {
+	for _, m := range due {
 		m.StartWatches()
 	}
 }

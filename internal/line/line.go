@@ -80,7 +80,7 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 	return line, nil
 }
 
-// find finds out who has the lock. K is no lock to those who want a slot: who has it is next.
+// find finds out who has the lock. To those who want a slot K is not the lock: who has it is next.
 func (l *Line) find(k, ofSemaphores []*mvccpb.KeyValue) {
 	l.has = make([]bool, len(l.Places))
 	taken := l.findSlots(ofSemaphores)

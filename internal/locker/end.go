@@ -8,7 +8,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/holding"
 )
 
-// Close releases the lock if it is held, and gives back the lease at hand.
+// Close releases the lock if it is held, and gives back the lease that the next Lock would use.
 func (l *Locker) Close(ctx context.Context) error {
 	defer l.session.EndIdle()
 	defer l.interrupt()()

@@ -1,5 +1,8 @@
 // Package locker is what a Lock does with its places in line: it takes one after another until the
 // lock is granted, one caller at a time, and gives back what it holds.
+//
+// Lock order: turn before everything of the session and of the holding. The mutex of a Set before
+// those of its locks, which are the last ones.
 package locker
 
 import (
@@ -45,7 +48,7 @@ func (l *Locker) Current() *holding.Holding {
 	return l.at
 }
 
-// Prepare grants the lease that the next Lock needs. Without need it does nothing.
+// Prepare grants the lease that the next Lock needs, unless there is one that it can use.
 func (l *Locker) Prepare(ctx context.Context, s Settings) error {
 	if err := l.take(ctx, nil); err != nil {
 		return err

@@ -29,8 +29,8 @@ const (
 	TellBusy
 	// TellEnd says why the place will not get the lock.
 	TellEnd
-	// TellLost says why the lock is lost, or about to be. TellExpired says that it may be somebody
-	// else's from now on.
+	// TellLost says why the lock is lost, or about to be. TellExpired says that others
+	// may hold it from now on.
 	TellLost
 	TellExpired
 	// TellReleased says that the lock was given back, and whether that is confirmed; with a Reason

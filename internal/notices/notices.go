@@ -1,6 +1,8 @@
 // Package notices tells the user's own functions and loggers what has happened, in order and by a
 // goroutine of its own: they may block, or call the library, and the renewals, the loss and the
 // release must not wait for that.
+//
+// Lock order: Queue.mu is the last one. What is told is called without it.
 package notices
 
 import (

@@ -1,5 +1,7 @@
 // Package places knows at which places of a lease somebody stands. Each place has one contender at
 // most: one that wants the lock, or one that removes what somebody else has put there.
+//
+// Lock order: Places.mu is the last one, below driver.mu of package queue.
 package places
 
 import "sync"
@@ -23,11 +25,12 @@ func (p *Places) Next() int64 {
 func (p *Places) Stands(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.refuse(key)
+	return p.refuseLocked(key)
 }
 
-// refuse is called with mu locked.
-func (p *Places) refuse(key string) bool {
+// refuseLocked takes note that a place was refused, and reports whether somebody stands there. It
+// is called with mu locked.
+func (p *Places) refuseLocked(key string) bool {
 	refused := p.taken[key]
 	if refused != nil {
 		*refused = true
@@ -39,7 +42,7 @@ func (p *Places) refuse(key string) bool {
 func (p *Places) Take(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.refuse(key) {
+	if p.refuseLocked(key) {
 		return false
 	}
 	if p.taken == nil {

@@ -75,7 +75,7 @@ func (m first) answer(a message.Answer) {
 }
 
 // readSeat finds out whether the place has the slot that it names: an earlier try has taken that,
-// and it may have been deleted since, and be somebody else's.
+// and it may have been deleted since, and another place may have it.
 func (m first) readSeat(seat int) {
 	m.Sit(true, seat)
 	m.Send(message.Request{Name: message.ReadState})

@@ -53,7 +53,7 @@ func (m hearing) event(e message.Event) {
 			m.forgetTail()
 		}
 		return
-	case m.Token != 0: // only what made it so is no news
+	case m.Token != 0: // what made it so does not count
 		if e.KV.Mod > m.Token && (e.Of == message.OnLock || e.Of == message.OnPlace) {
 			m.Do(message.Effect{Do: message.Observe})
 		}

@@ -10,8 +10,8 @@ import (
 // A message is what one line of a channel says, as far as it matters here: two members of an
 // object. Of members with the same name the last one counts, as in JavaScript.
 type message struct {
-	pong []byte // a number, or the first byte of anything else; nil: there is none
-	cmd  []byte // a string, with its quotes; nil: there is none
+	pong []byte // a number, or the first byte of anything else; nil: it was absent
+	cmd  []byte // a string, with its quotes; nil: it was absent
 }
 
 // A lineParser checks lines and reads messages from them. It keeps nothing of a line, so a line

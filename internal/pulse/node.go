@@ -151,7 +151,7 @@ func isNumber(value []byte, want int64) bool {
 // A lineReader cuts what comes into lines, and reads them.
 type lineReader struct {
 	each   func(line []byte, m message)
-	wrong  func(error) // called for a line that is no message
+	wrong  func(error) // called for a line that is not a message
 	parser lineParser
 	kept   []byte // the beginning of a line
 	skip   bool   // the line is too long, and passed over to its end
@@ -186,7 +186,7 @@ func (r *lineReader) line(line []byte) {
 	}
 	m, ok := r.parser.parse(line)
 	if !ok {
-		r.wrong(problem("only process.send may write to the channel", "the module sent what is no JSON: %s", shortened(line)))
+		r.wrong(problem("only process.send may write to the channel", "the module sent text that is not JSON: %s", shortened(line)))
 		return
 	}
 	r.each(line, m)

@@ -1,18 +1,19 @@
 //go:build unix
 
-// Package pulse watches over the signs of life of a command, so that one that hangs does not hold
-// its lock for ever.
+// Package pulse watches over the signs of life of a command, so that one that hangs does not keep
+// its lock.
 //
 // There is one mechanism, a Monitor, and three sources of signs: the answers of a Node.js module to
 // pings, the datagrams of a program that knows systemd's watchdog, and the ends of another command
 // that is run for that.
 //
-//	  ┌────────────interval────────────┐
-//	asked ──────────sign──────────▶ at rest
-//	  │  not well yet: asked again after the interval, the limit stays
-//	  ├──limit──▶ silent
-//	  ├──a wrong sign, also at rest──▶ in trouble
-//	  └──what may be the end of the command, also at rest──▶ parting ──▶ in trouble
+//	  +-----------interval-----------+
+//	  v                              |
+//	asked ----------sign---------> at rest
+//	  |  not well yet: asked again after the interval, the limit stays
+//	  +--limit--> silent
+//	  +--a wrong sign, also at rest--> in trouble
+//	  +--what may be the end of the command, also at rest--> parting --> in trouble
 //
 // In trouble the command is ended. If it was told to stop before, only silence counts, and the
 // watch goes on.
@@ -28,7 +29,7 @@ import (
 // A Source is where signs come from.
 type Source interface {
 	// Given returns what the command needs in order to give signs: variables, and a descriptor of a
-	// channel, which is 0 if there is none.
+	// channel, which is 0 if the source has none.
 	Given() (env []string, channel int)
 
 	// Begin says that the command has started.

@@ -68,7 +68,7 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 			answered = nil
 			c.Lease.DeferWatches(c)
 		}
-		return c.isDecided()
+		return c.isDecidedLocked()
 	})
 	return c.acquired(ctx)
 }
@@ -80,8 +80,9 @@ func (c *Contender) beginAcquire() {
 	c.begin(message.Acquire{})
 }
 
-// isDecided reports whether the lock was acquired, or will not be. It is called with mu locked.
-func (c *Contender) isDecided() bool { return c.m.Token != 0 || c.end != message.NotEnded }
+// isDecidedLocked reports whether the lock was acquired, or will not be. It is called with mu
+// locked.
+func (c *Contender) isDecidedLocked() bool { return c.m.Token != 0 || c.end != message.NotEnded }
 
 // acquired returns what came of an Acquire.
 func (c *Contender) acquired(ctx context.Context) error {
@@ -139,7 +140,8 @@ func (c *Contender) Token() int64 { return c.token.Load() }
 func (c *Contender) Busy() wire.Busy          { return c.sender.Busy() }
 func (c *Contender) Oldest() *mvccpb.KeyValue { return c.sender.Oldest() }
 
-// Seat returns which slot of a semaphore was granted with the token: 1 is slot 0, and 0 is none.
+// Seat returns which slot of a semaphore was granted with the token: 1 is slot 0. It returns 0 if
+// the lock has no slots.
 func (c *Contender) Seat() int { return int(c.seat.Load()) }
 
 // Created returns the revision that created the place, 0 if that is not known.
@@ -240,7 +242,7 @@ func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
 func (c *Contender) IsOverwritten() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return isOverwritten(&c.driver)
+	return isOverwrittenLocked(&c.driver)
 }
 
 // RemoveWithoutLease removes the place if it is not under our lease. In another history than the

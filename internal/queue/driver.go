@@ -90,7 +90,7 @@ func (d *driver) stepFor(w *watch.Watch, in func(of message.Watched) message.Inp
 func (d *driver) stepLocked(in message.Input) {
 	effects := d.m.Step(in)
 	for i := range effects {
-		d.do(&effects[i])
+		d.doLocked(&effects[i])
 	}
 }
 
@@ -124,8 +124,8 @@ func (d *driver) kick() {
 	d.stepped()
 }
 
-// do does what the machine asks for. It is called with mu locked.
-func (d *driver) do(e *message.Effect) {
+// doLocked does what the machine asks for. It is called with mu locked.
+func (d *driver) doLocked(e *message.Effect) {
 	switch e.Do {
 	case message.Send:
 		d.next = &e.Request
@@ -148,7 +148,7 @@ func (d *driver) do(e *message.Effect) {
 	case message.Observe:
 		d.Lease.ScheduleRead(d.self)
 	case message.Timer:
-		d.timer = time.AfterFunc(d.delay(e.Delay), func() { d.step(message.Elapsed{}) })
+		d.timer = time.AfterFunc(d.delayLocked(e.Delay), func() { d.step(message.Elapsed{}) })
 	case message.Track:
 		if !d.tracked {
 			d.tracked = true
@@ -157,12 +157,12 @@ func (d *driver) do(e *message.Effect) {
 			}
 		}
 	default:
-		d.tell(e)
+		d.tellLocked(e)
 	}
 }
 
-// tell passes on what the machine says. It is called with mu locked.
-func (d *driver) tell(e *message.Effect) {
+// tellLocked passes on what the machine says. It is called with mu locked.
+func (d *driver) tellLocked(e *message.Effect) {
 	switch e.Do {
 	case message.TellWaiting:
 		d.user.Waiting()
@@ -174,7 +174,7 @@ func (d *driver) tell(e *message.Effect) {
 	case message.TellEnd:
 		d.end, d.endErr = e.End, cmp.Or(d.unread, d.err)
 	case message.TellLost:
-		d.user.Lost(e.Reason, d.why())
+		d.user.Lost(e.Reason, d.whyLocked())
 	case message.TellExpired:
 		d.user.Expired()
 	case message.TellReleased:
@@ -187,7 +187,7 @@ func (d *driver) tell(e *message.Effect) {
 		if d.tracked {
 			d.Lease.Untrack(d.self)
 		}
-		d.leavePlace()
+		d.leavePlaceLocked()
 	}
 }
 
@@ -199,8 +199,8 @@ const inPassing = time.Millisecond
 // thousands of them.
 const spread = 500 * time.Millisecond
 
-// delay returns how long a timer takes. It is called with mu locked.
-func (d *driver) delay(of message.Delay) time.Duration {
+// delayLocked returns how long a timer takes. It is called with mu locked.
+func (d *driver) delayLocked(of message.Delay) time.Duration {
 	switch of {
 	case message.InPassing:
 		return inPassing
@@ -244,7 +244,7 @@ func (d *driver) driveOn(ctx context.Context, done func() bool) {
 			d.kick()
 			return
 		}
-		r := d.take()
+		r := d.takeLocked()
 		d.mu.Unlock()
 		if r == nil {
 			select {
@@ -279,9 +279,8 @@ func (d *driver) unsendLocked() {
 	}
 }
 
-// take returns the request that is to be sent now, or nil. It is called with mu
-// locked.
-func (d *driver) take() *message.Request {
+// takeLocked returns the request that is to be sent now, or nil. It is called with mu locked.
+func (d *driver) takeLocked() *message.Request {
 	if d.sending || d.next == nil {
 		return nil
 	}
@@ -297,7 +296,7 @@ func (d *driver) drain(ctx context.Context) {
 		d.sending = false
 		var r *message.Request
 		if d.callers == 0 {
-			r = d.take()
+			r = d.takeLocked()
 		}
 		d.mu.Unlock()
 		if r == nil {

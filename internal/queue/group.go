@@ -36,7 +36,7 @@ func (g Group) Acquire(ctx context.Context) (errs []error) {
 		}
 		c.driveOn(ctx, func() bool {
 			c.declineLocked()
-			return c.isDecided()
+			return c.isDecidedLocked()
 		})
 		errs[i] = c.acquired(ctx)
 		known = known || IsBusy(errs[i])
@@ -66,7 +66,7 @@ func (g Group) Release(ctx context.Context) (all []Released) {
 func (g Group) take() (asked []message.Request) {
 	for i, c := range g {
 		c.mu.Lock()
-		r := c.driver.take()
+		r := c.driver.takeLocked()
 		c.mu.Unlock()
 		if r == nil {
 			g[:i].putBack(asked, false)

@@ -45,23 +45,23 @@ func tellRemoved(d *driver, r message.Request, a message.Answer) {
 	}
 }
 
-// leavePlace lets another contender stand at the place, of which nothing is left. It does not if a
-// late removal may still be under way: what it would remove may be there again. It is called with
-// mu locked.
-func (d *driver) leavePlace() {
+// leavePlaceLocked lets another contender stand at the place, of which nothing is left. It does not
+// if a late removal may still be under way: what it would remove may be there again. It is called
+// with mu locked.
+func (d *driver) leavePlaceLocked() {
 	if !d.m.HasLease() {
 		return
 	}
 	// What somebody else has put there may have come after the last look. Whoever has met it since
 	// has taken it for ours.
-	mayBeBack := d.Removes || isOverwritten(d)
+	mayBeBack := d.Removes || isOverwrittenLocked(d)
 	if !d.Lease.Places.Leave(d.Place.Key, mayBeBack) {
 		d.Lease.Go(func(context.Context) { remove(d.Options, d.Place) })
 	}
 }
 
-// isOverwritten reports whether somebody else may have written the place, or made another of its
-// name. It is called with mu locked.
-func isOverwritten(d *driver) bool {
+// isOverwrittenLocked reports whether somebody else may have written the place, or made another of
+// its name. It is called with mu locked.
+func isOverwrittenLocked(d *driver) bool {
 	return d.end == message.Deleted || d.end == message.Overwritten || d.m.LostPlace()
 }

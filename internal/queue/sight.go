@@ -31,10 +31,10 @@ func (d *driver) ValidUntil() boottime.Instant {
 func (d *driver) Why() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.why()
+	return d.whyLocked()
 }
 
-func (d *driver) why() error {
+func (d *driver) whyLocked() error {
 	if d.sight.isLost() {
 		return d.sight.why
 	}

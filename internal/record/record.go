@@ -60,7 +60,8 @@ func Seated(record string, slot int) string {
 	return SeatMark + strconv.Itoa(slot) + "," + strings.TrimPrefix(record, "{")
 }
 
-// SeatOf returns which slot a place has, by its record: 1 is slot 0, and 0 is none.
+// SeatOf returns which slot a place has, by its record: 1 is slot 0. It returns 0 if the place
+// has no slot.
 func SeatOf(record []byte) (seat int) {
 	rest, ok := bytes.CutPrefix(record, []byte(SeatMark))
 	end := bytes.IndexByte(rest, ',')

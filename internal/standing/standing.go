@@ -15,7 +15,7 @@ type Standing struct {
 	Pos   position.Position
 	Token int64 // the revision that made us the holder; 0 while that has not happened
 	Turn  int64 // of a semaphore: the revision in which K, the right to be next, became ours
-	Seat  int   // of a semaphore: 1 is slot 0; 0 while there is none
+	Seat  int   // of a semaphore: 1 is slot 0; 0 before it has a slot
 
 	Asked     bool // a request is under way, or a pause
 	Paused    bool // that is a pause

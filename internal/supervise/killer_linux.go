@@ -390,7 +390,7 @@ func (k *Killer) signalOwn(known map[int]bool, threads int) (now map[int]bool, o
 		return now, others
 	}
 	left := killAtOnce
-	// The walk kills them, too, and begins with the first.
+	// The walk kills them as well, and begins with the first.
 	for _, pid := range slices.Backward(pids) {
 		if left > 0 && !now[pid] {
 			now[pid], others = true, true

@@ -4,12 +4,15 @@
 // Deciding (Life) and acting (Tree) are apart: a Life is a machine of named states that never
 // blocks, and whoever can do what Hands says can act for it.
 //
-//	Running ──told to stop──▶ Stopping ──it ended, something is left──▶ Ending ──▶ Killing
-//	   │                          │ lost, or --kill-after                 ▲           ▲
-//	   ├──lock lost, or not well──┴───────────────────────────────────────┘           │
-//	   ├──validity over───────────────────────────────────────────────────────────────┤
-//	   ├──it ended, what is left is waited for──▶ Lingering ──told to stop, lost──▶ Ending
-//	   └──nothing left──▶ Over                                            (from every state)
+//	Running   --told to stop-----------------------------------------> Stopping
+//	Running   --it ended, what is left is waited for-----------------> Lingering
+//	Running   --lost, not well, or what it left is to end------------> Ending
+//	Stopping  --lost, silent, or it ended and left something---------> Ending
+//	Lingering --lost, told to stop, or nothing but etcds is left-----> Ending
+//	Stopping  --the time to stop is over-----------------------------> Killing
+//	Ending    --the grace is over, or it ended and left something----> Killing
+//	(each)    --validity is over, or the guard is gone---------------> Killing
+//	(each)    --nothing is left, or what is left runs on-------------> Over
 package supervise
 
 import (
@@ -27,7 +30,7 @@ const (
 	Lingering              // it has ended, what it left behind is waited for
 	Ending                 // everything was asked to end, and will be killed
 	Killing                // everything is being killed, again and again
-	Over                   // nothing is left, or what is left is none of ours to end
+	Over                   // nothing is left, or what is left is not to be ended
 )
 
 // String returns the state's name.
@@ -244,8 +247,8 @@ func (l *Life) Lost(now time.Time) {
 	}
 }
 
-// Unwell says that the command is not well: it must not hold the lock for ever. While it stops,
-// because it was told to, nothing but silence shows that it hangs.
+// Unwell says that the command is not well: it must not keep the lock. While it stops, because it
+// was told to, nothing but silence shows that it hangs.
 func (l *Life) Unwell(now time.Time, t Trouble) {
 	if l.state == Running || l.state == Stopping && t.Silent {
 		l.Trouble = &t

@@ -27,7 +27,7 @@ const (
 // somebody takes it right after the look, this process ends. Whoever waits for children of this
 // process must hold reaping.
 func reserve(reaping *sync.Mutex) bool {
-	const surely = 3 // room for a moment, of which others take most, is none
+	const surely = 3 // room for a moment, of which others take most, does not count
 	for range surely {
 		if !hasRoom(reaping) {
 			return false

@@ -1,4 +1,6 @@
 // Package users counts who uses something that ends with its last user.
+//
+// Lock order: Users.mu is the last one. The function of AfterLast is called without it.
 package users
 
 import "sync"

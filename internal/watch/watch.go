@@ -4,6 +4,7 @@
 // member that fell silent leaves its streams open and empty.
 //
 // Lock order: the registry of the streams before stream.mu. An owner is called without either.
+// Methods whose names end in Locked are called with stream.mu.
 package watch
 
 import (
@@ -135,7 +136,7 @@ func Key(client *clientv3.Client, key, end string, from int64, owner Owner, crea
 	s.last++
 	w := &Watch{key: key, end: end, from: from, owner: owner, id: s.last}
 	s.watches[w.id] = w
-	s.create(w)
+	s.createLocked(w)
 	return w
 }
 
@@ -152,7 +153,7 @@ func Cancel(client *clientv3.Client, watches ...*Watch) {
 			continue
 		}
 		delete(s.watches, w.id)
-		s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+		s.requestLocked(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 	}
 	if len(s.watches) == 0 && s.idle == nil {
 		s.idle = time.AfterFunc(perclient.IdleTimeout, func() { streams.EndIdle(client) })
@@ -185,7 +186,7 @@ func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) 
 		s.mu.Lock()
 		done, progressed := s.progress >= revision, s.progressed
 		if !done {
-			s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+			s.requestLocked(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 		}
 		s.mu.Unlock()
 		if done {
@@ -198,7 +199,7 @@ func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) 
 		case <-again.C:
 		case <-limit.C:
 			s.mu.Lock()
-			s.reopen()
+			s.reopenLocked()
 			s.mu.Unlock()
 			return
 		case <-ctx.Done():
@@ -207,22 +208,22 @@ func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) 
 	}
 }
 
-// create asks for a watch. It is called with mu locked, like the following.
-func (s *stream) create(w *Watch) {
+// createLocked asks for a watch.
+func (s *stream) createLocked(w *Watch) {
 	s.created = append(s.created, w.id)
-	s.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+	s.requestLocked(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
 		Key: []byte(w.key), RangeEnd: []byte(w.end), StartRevision: w.from, WatchId: w.id,
 	}}})
 	if s.silence == nil {
 		s.silence = time.AfterFunc(s.createTimeout, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.reopen()
+			s.reopenLocked()
 		})
 	}
 }
 
-func (s *stream) request(r *pb.WatchRequest) {
+func (s *stream) requestLocked(r *pb.WatchRequest) {
 	s.requests = append(s.requests, r)
 	select {
 	case s.wake <- struct{}{}:
@@ -230,8 +231,8 @@ func (s *stream) request(r *pb.WatchRequest) {
 	}
 }
 
-// answered says that no watch is waited for.
-func (s *stream) answered() {
+// answeredLocked says that no watch is waited for.
+func (s *stream) answeredLocked() {
 	s.created = nil
 	if s.silence != nil {
 		s.silence.Stop()
@@ -239,7 +240,7 @@ func (s *stream) answered() {
 	}
 }
 
-func (s *stream) reopen() {
+func (s *stream) reopenLocked() {
 	if s.restart != nil {
 		s.restart()
 	}
@@ -297,9 +298,9 @@ func (s *stream) begin(restart context.CancelFunc) {
 	defer s.mu.Unlock()
 	s.restart = restart
 	s.requests, s.progress = nil, 0
-	s.answered()
+	s.answeredLocked()
 	for _, w := range s.watches {
-		s.create(w)
+		s.createLocked(w)
 	}
 }
 
@@ -353,7 +354,7 @@ func (s *stream) sort(resp *pb.WatchResponse) (w *Watch, again bool, err error) 
 		}
 		w = s.watches[s.created[0]]
 		if s.created = s.created[1:]; len(s.created) == 0 {
-			s.answered()
+			s.answeredLocked()
 		}
 		if w == nil || resp.Canceled && resp.CancelReason == rpctypes.ErrGRPCPermissionDenied.Error() {
 			return nil, false, nil // it is done without

@@ -30,7 +30,7 @@ func (p Place) LockKey() string {
 	return p.Lock
 }
 
-// SlotOf returns which slot a key is, -1 if it is none of the semaphore's.
+// SlotOf returns which slot a key is, -1 if it is not a slot of the semaphore.
 func (p Place) SlotOf(key string) int {
 	n, rest := SlotsOf(p.Lock, key)
 	name, ok := strings.CutPrefix(rest, slotMark)
@@ -54,7 +54,7 @@ func (p Place) slotsTaken() *operation {
 }
 
 // Free returns a slot that is not among those that the i-th operation of a transaction has found to
-// be held, from one on, -1 if there is none.
+// be held, from one on, -1 if all are held.
 func (p Place) Free(resp *pb.TxnResponse, i, from int) int {
 	taken := make(map[string]bool)
 	for _, kv := range KeysOf(resp, i) {

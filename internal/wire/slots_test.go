@@ -55,7 +55,7 @@ func TestSlotRanges(t *testing.T) {
 }
 
 // TestSlotPlaces: a place of a semaphore is one whatever its size, also where the name of the lock
-// looks like a part of it, and the tail names it. A slot is none.
+// looks like a part of it, and the tail names it. A slot is not a place.
 func TestSlotPlaces(t *testing.T) {
 	for _, lock := range []string{"a", "a/=3.b", "a/=3#0", "/=3.1f-1"} {
 		for _, slots := range []int{1, 12, 120} {

@@ -56,7 +56,7 @@ var counterModel = (&porcupine.NondeterministicModel{
 // checkWithin bounds a check, which for a history that is not linearizable can take very long.
 const checkWithin = 20 * time.Second
 
-// linearizable returns an error if a history is none of such a thing.
+// linearizable returns an error if a history is not that of such a thing.
 func linearizable(what string, model porcupine.Model, history []porcupine.Operation) error {
 	if result := porcupine.CheckOperationsTimeout(model, history, checkWithin); result != porcupine.Ok {
 		return fmt.Errorf("this is no history of a %s (%s): %s", what, result, describe(model, history))

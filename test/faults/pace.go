@@ -18,7 +18,8 @@ import (
 )
 
 // A pace notes when something stood still that should show itself every few moments: the machine
-// itself, or an etcd that is asked. What stands still for the suite does so for the lockers, too.
+// itself, or an etcd that is asked. What stands still for the suite does so for the
+// lockers as well.
 type pace struct {
 	tooLong time.Duration // without a sign: a stall
 	cancel  context.CancelFunc

@@ -168,7 +168,8 @@ func (w *World) tailBefore(revision int64) (mod int64) {
 // unread are operations of reads whose answers do not matter to a machine.
 var unread = map[message.Name]int{message.ReadLine: 1, message.ReadFar: 1, message.ReadBusy: 1}
 
-// mustNotMatter checks that a machine does the same whatever such an operation has read.
+// mustNotMatter checks that a machine does the same, and remembers the same, whatever such an
+// operation has read.
 func (w *World) mustNotMatter(s *slot, resp *pb.TxnResponse) {
 	i, ok := unread[s.request.Name]
 	if !ok {
@@ -177,8 +178,8 @@ func (w *World) mustNotMatter(s *slot, resp *pb.TxnResponse) {
 	without := &pb.TxnResponse{Header: resp.Header, Succeeded: resp.Succeeded, Responses: slices.Clone(resp.Responses)}
 	without.Responses[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}}
 	one, other := s.m, s.m
-	did := one.Step(translate.Answer(s.place, s.request, resp))
-	if !reflect.DeepEqual(did, other.Step(translate.Answer(s.place, s.request, without))) || one.State != other.State {
+	did, also := one.Step(w.answer(s, resp)), other.Step(w.answer(s, without))
+	if !reflect.DeepEqual(did, also) || !reflect.DeepEqual(one, other) {
 		w.errf("operation %d of %s matters", i, s.request.Name)
 	}
 }
@@ -282,7 +283,7 @@ func (w *World) mustSitInTurn() {
 			continue
 		}
 		if at := w.get(wire.Slot(lock, slots, seat-1)); at.CreateRevision != own.ModRevision && !w.touched {
-			w.errf("%s has slot %d, which is somebody else's", own.Key, seat-1)
+			w.errf("%s has slot %d, which another place has", own.Key, seat-1)
 		}
 		if own.ModRevision != w.etcd.Revision() {
 			continue
@@ -300,8 +301,8 @@ func (w *World) mustSitInTurn() {
 	}
 }
 
-// freeSlot returns a slot that nobody has, from one on, -1 if there is none, or the place wants
-// none.
+// freeSlot returns a slot that nobody has, from one on, -1 if all are taken, or the place
+// wants none.
 func (w *World) freeSlot(p wire.Place, from int) int {
 	for n := range p.Mode.Slots() {
 		if i := (from + n) % p.Mode.Slots(); w.get(wire.Slot(lock, p.Mode.Slots(), i)).CreateRevision == 0 {

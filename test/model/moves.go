@@ -41,7 +41,7 @@ func (k Kind) isFault() bool { return k > possible }
 type Move struct {
 	Kind Kind
 	name string
-	who  int // index of whom it is about
+	who  int // index of the one that it is about
 	of   int
 	do   func(w *World, who, of int)
 }

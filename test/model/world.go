@@ -228,7 +228,7 @@ func (w *World) say(s *slot, in message.Input, before standing.State) {
 	}
 }
 
-// slotOf returns the slot of a user, nil if there is none.
+// slotOf returns the slot of a user, nil if it has no slot.
 func (w *World) slotOf(user int) *slot {
 	for _, s := range w.slots {
 		if s.user == user {

@@ -15,7 +15,7 @@ func Member() { etcdtest.Main(nil) }
 // A Cluster has three members, each a process of its own, that sync to disk and have etcd's own
 // timing. On Linux they die with the program, however that ends.
 type Cluster struct {
-	Endpoints []string // reached through the slow network, too
+	Endpoints []string // also reached through the slow network
 
 	stage *stage
 }

@@ -47,7 +47,7 @@ func run(defect string, args []string) (code int, err error) {
 	key, id, ttl := args[1], args[2], time.Duration(seconds)*time.Second
 	life := ttl
 	if defect == "leaves its lease" {
-		life = time.Minute // it is there when somebody looks, on a busy machine, too
+		life = time.Minute // it is there when somebody looks, also on a busy machine
 	}
 	lock, err := etcdlock.New(client, key, id, life)
 	if err != nil {
@@ -184,7 +184,7 @@ func (w *work) hold() (int, error) {
 	switch w.defect {
 	case "releases before death":
 		w.lock.Close(ctx)
-		time.Sleep(time.Second) // the next one starts meanwhile, on a busy machine, too
+		time.Sleep(time.Second) // the next one starts meanwhile, also on a busy machine
 	case "waits too long":
 		time.Sleep(time.Second)
 	}

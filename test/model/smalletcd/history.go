@@ -110,7 +110,7 @@ func (s *Store) Events(from int64, key, end []byte) ([]*mvccpb.Event, error) {
 	return events, nil
 }
 
-// NextOf returns the revision of the first event that [Store.Events] returns, 0 if there is none.
+// NextOf returns the revision of the first event that [Store.Events] returns, 0 without one.
 func (s *Store) NextOf(from int64, key, end string) int64 {
 	if from < s.compacted || from < s.forgotten {
 		return 0
