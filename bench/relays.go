@@ -35,6 +35,5 @@ func (x extent) relays(p programs, waiters int, hold time.Duration) measurement 
 		{"the same", "ms", "p50", guarded, commandFloor, atMost(1.4)},
 		{"p95", "ms", "p95", guarded, etcdctl, atMost(0.9)},
 		{"the last in line", "ms", "last", guarded, etcdctl, atMost(0.9)},
-		{"the last, against p50", "ms", "last / p50", guarded, guarded, atMost(1.2)},
 	}}
 }
