@@ -5,11 +5,13 @@ package batch
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -26,11 +28,11 @@ const (
 	// patience is how long a request counts as under way. A silent member must not hold others up.
 	patience = 25 * time.Millisecond
 
-	// mostBytes bounds the size of a request: etcd takes 1.5 MiB.
+	// mostBytes bounds the size of a request: etcd takes 1.5 MiB, unless it was set up otherwise.
 	mostBytes = 512 << 10
 
 	// apart is how long deletions are not sent with what puts keys, after etcd had no space: it
-	// takes them also then.
+	// takes them also then. For as long, what is for a lock that was refused is sent alone.
 	apart = 5 * time.Second
 )
 
@@ -43,13 +45,16 @@ type Queue struct {
 	send  func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
 	limit *oplimit.Limit
 
-	mu       sync.Mutex
-	waiting  []*member
-	underWay []flight
-	flights  uint64 // how many there were
-	patience time.Duration
-	apart    time.Time // until when deletions are sent apart
-	overdue  *time.Timer
+	mu        sync.Mutex
+	waiting   []*member
+	gone      int // how many of these were given up
+	underWay  []flight
+	flights   uint64 // how many there were
+	patience  time.Duration
+	apart     time.Time            // until when deletions are sent apart
+	alone     map[string]time.Time // until when what is for a lock is sent alone
+	mostBytes int
+	overdue   *time.Timer
 }
 
 // A flight is one request that is under way.
@@ -64,6 +69,9 @@ type member struct {
 	lock   string
 	req    *pb.TxnRequest
 	puts   bool
+	ops    int // see wire.Ops
+	size   int // in bytes
+	gone   bool
 	in     *batch // nil as long as it waits
 	answer chan answer
 }
@@ -82,7 +90,7 @@ type batch struct {
 
 // New returns a queue that sends with a function, no more operations at once than a limit allows.
 func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error), limit *oplimit.Limit) *Queue {
-	q := &Queue{send: send, limit: limit, patience: patience}
+	q := &Queue{send: send, limit: limit, patience: patience, mostBytes: mostBytes, alone: make(map[string]time.Time)}
 	q.overdue = time.AfterFunc(time.Hour, q.hurry)
 	q.overdue.Stop()
 	return q
@@ -99,8 +107,14 @@ func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.Tx
 		defer q.end(n)
 		return q.send(ctx, req)
 	}
-	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), answer: make(chan answer, 1)}
-	if q.waiting = append(q.waiting, m); len(q.waiting) == 1 {
+	q.mu.Unlock()
+	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: proto.Size(req), answer: make(chan answer, 1)}
+	q.mu.Lock()
+	q.waiting = append(q.waiting, m)
+	switch {
+	case q.hasRoomLocked(): // by now
+		q.nextLocked()
+	case len(q.waiting) == 1:
 		q.overdue.Reset(q.patience)
 	}
 	q.mu.Unlock()
@@ -148,6 +162,9 @@ func (q *Queue) hurry() {
 func (q *Queue) nextLocked() {
 	for len(q.waiting) > 0 && q.hasRoomLocked() {
 		b := q.takeLocked()
+		if b.left == 0 { // all were given up
+			break
+		}
 		ctx := b.all[0].ctx
 		if b.left > 1 { // it goes on when one of them is given up
 			ctx, b.cancel = context.WithCancel(context.Background())
@@ -166,16 +183,30 @@ func (q *Queue) nextLocked() {
 // create places in one revision, and the order of these in line would not be known.
 func (q *Queue) takeLocked() *batch {
 	b, locks, size, within := new(batch), make(map[string]bool), 0, 0
-	unmixed, most := time.Now().Before(q.apart), q.limit.OpsAtOnce()
+	now, most := time.Now(), q.limit.OpsAtOnce()
+	unmixed := now.Before(q.apart)
+	fits := func(m *member) bool {
+		return len(b.all)+1+max(within, m.ops) <= most && size+m.size <= q.mostBytes && !locks[m.lock] &&
+			!(unmixed && m.puts != b.all[0].puts) && !now.Before(q.alone[m.lock])
+	}
 	var rest []*member
-	for _, m := range q.waiting {
-		n, ops := proto.Size(m.req), max(within, wire.Ops(m.req))
-		fits := len(b.all) == 0 || len(b.all)+1+ops <= most && size+n <= mostBytes && !locks[m.lock] && !(unmixed && m.puts != b.all[0].puts)
-		if !fits {
+	for i, m := range q.waiting {
+		switch {
+		case m.gone:
+			q.gone--
+			continue
+		case len(b.all) > 0 && (len(b.all)+1+within > most || now.Before(q.alone[b.all[0].lock])):
+			rest = append(rest, q.waiting[i:]...)
+		case len(b.all) > 0 && !fits(m):
+			locks[m.lock] = true // what comes later for it stays behind this
 			rest = append(rest, m)
 			continue
+		default:
+			b.all, m.in, locks[m.lock] = append(b.all, m), b, true
+			size, within = size+m.size, max(within, m.ops)
+			continue
 		}
-		b.all, m.in, locks[m.lock], size, within = append(b.all, m), b, true, size+n, ops
+		break
 	}
 	q.waiting, b.left = rest, len(b.all)
 	return b
@@ -186,7 +217,11 @@ func (q *Queue) giveUp(m *member) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if m.in == nil {
-		q.waiting = slices.DeleteFunc(q.waiting, func(one *member) bool { return one == m })
+		m.gone = true
+		if q.gone++; 2*q.gone > len(q.waiting) { // each is looked at twice at most
+			q.waiting = slices.DeleteFunc(q.waiting, func(one *member) bool { return one.gone })
+			q.gone = 0
+		}
 		return
 	}
 	if m.in.left--; m.in.left == 0 && m.in.cancel != nil {
@@ -220,6 +255,9 @@ func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
 		for _, m := range b.all {
 			go func() {
 				resp, err := q.send(m.ctx, m.req)
+				if isForOne(err) {
+					q.keepAlone(m.lock)
+				}
 				m.answer <- answer{resp, err}
 			}()
 		}
@@ -237,18 +275,32 @@ func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
 // learn has later batches be such as etcd takes.
 func (q *Queue) learn(err error, req *pb.TxnRequest) {
 	q.limit.TooMany(err, wire.Ops(req))
-	if retry.IsNoSpace(err) {
-		q.mu.Lock()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case retry.IsNoSpace(err):
 		q.apart = time.Now().Add(apart)
-		q.mu.Unlock()
+	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+		q.mostBytes = proto.Size(req) / 2
 	}
+}
+
+// keepAlone has what is for a lock be sent alone for some time: it was refused, and would have each
+// batch refused.
+func (q *Queue) keepAlone(lock string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(q.alone, func(_ string, until time.Time) bool { return now.After(until) })
+	q.alone[lock] = now.Add(apart)
 }
 
 // isForOne reports whether etcd has refused a batch for what may be the matter with one of its
 // members: then each of them is sent alone. A refused token would be refused to each of them, and
 // costs a login each time.
 func isForOne(err error) bool {
-	return retry.IsRefused(err) && retry.Code(err) != codes.Unauthenticated
+	isToken := retry.Code(err) == codes.Unauthenticated || errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrAuthOldRevision)
+	return retry.IsRefused(err) && !isToken
 }
 
 // puts reports whether etcd refuses a transaction if it has no space.

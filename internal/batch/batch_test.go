@@ -266,6 +266,66 @@ func TestRefused(t *testing.T) {
 	under[1].applied()
 }
 
+// TestRefusedAlone: a lock for which everything is refused does not have each batch refused.
+func TestRefusedAlone(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	a, b := e.ask(t, t.Context(), write("a")), e.ask(t, t.Context(), write("b"))
+	under[0].applied()
+	(<-e.calls).answer <- answer{nil, rpctypes.ErrPermissionDenied}
+	for range 2 {
+		if c := <-e.calls; c.locks()[0] == "a" {
+			c.answer <- answer{nil, rpctypes.ErrPermissionDenied}
+		} else {
+			c.applied()
+		}
+	}
+	<-a
+	<-b
+	e.ask(t, t.Context(), write("busy"))
+	under[0] = <-e.calls
+	for _, name := range []string{"b", "a", "c", "a", "d"} {
+		e.ask(t, t.Context(), write(name))
+	}
+	for _, want := range [][]string{{"b", "c", "d"}, {"a"}, {"a"}} {
+		under[0].applied()
+		under[0] = <-e.calls
+		check(t, under[0].locks(), want...)
+	}
+	under[0].applied()
+	under[1].applied()
+}
+
+// TestTooLarge: where etcd takes smaller requests, later ones are.
+func TestTooLarge(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	ask := func() {
+		for i := range 8 {
+			e.ask(t, t.Context(), write(fmt.Sprint("k", i)))
+		}
+	}
+	ask()
+	under[0].applied()
+	(<-e.calls).answer <- answer{nil, rpctypes.ErrRequestTooLarge}
+	for range 8 {
+		(<-e.calls).applied()
+	}
+	e.ask(t, t.Context(), write("busy"))
+	under[0] = <-e.calls
+	ask()
+	for n := 0; n < 8; {
+		under[0].applied()
+		under[0] = <-e.calls
+		if len(under[0].locks()) > 4 {
+			t.Errorf("%d transactions in a request, of which half are too large", len(under[0].locks()))
+		}
+		n += len(under[0].locks())
+	}
+	under[0].applied()
+	under[1].applied()
+}
+
 // TestTooMany: where etcd takes fewer operations, later requests have fewer.
 func TestTooMany(t *testing.T) {
 	e := newEtcd().patiently()
