@@ -240,3 +240,20 @@ func TestManSaysWhatHelpSays(t *testing.T) {
 		}
 	}
 }
+
+// TestFuzzTargetsRun: .ci/run names each fuzz target with its package, and nothing else. Of a
+// target that does not exist `go test -fuzz` says no more than a warning.
+func TestFuzzTargetsRun(t *testing.T) {
+	target := regexp.MustCompile(`(?m)^func (Fuzz\w*)\(`)
+	var inTree []string
+	eachGoFile(t, func(name, source string) {
+		for _, found := range target.FindAllStringSubmatch(source, -1) {
+			inTree = append(inTree, "fuzz ./"+filepath.Dir(name)+" "+found[1])
+		}
+	})
+	run := regexp.MustCompile(`(?m)^fuzz \./.*$`).FindAllString(read(t, "../.ci/run"), -1)
+	slices.Sort(inTree)
+	if slices.Sort(run); len(inTree) == 0 || !slices.Equal(inTree, run) {
+		t.Errorf(".ci/run has\n%s\nand the tree\n%s", strings.Join(run, "\n"), strings.Join(inTree, "\n"))
+	}
+}

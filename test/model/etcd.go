@@ -104,16 +104,21 @@ func (w *World) ask(s *slot) message.Answer {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		w.leaseOf(s.lease).gone = true
 	case err != nil:
-	case s.request.Name == message.ReadFar:
-		a = w.far(s, resp)
-		w.mustShow(s, a, before)
 	default:
-		a = translate.Answer(s.place, s.request, resp)
+		a = w.answer(s, resp)
 		w.mustShow(s, a, before)
 		w.mustNotMatter(s, resp)
 	}
 	a.Repeated = s.again
 	return a
+}
+
+// answer returns what a machine is to be told of an answer to its request.
+func (w *World) answer(s *slot, resp *pb.TxnResponse) message.Answer {
+	if s.request.Name == message.ReadFar {
+		return w.far(s, resp)
+	}
+	return translate.Answer(s.place, s.request, resp)
 }
 
 // far looks for the newest older place behind strangers' keys.
