@@ -195,7 +195,8 @@ func TestManyAppliedLate(t *testing.T) {
 	if err := late.Release(); err != nil {
 		t.Fatal(err)
 	}
-	atOnce(all, func(l *etcdlock.Lock) error { return l.Unlock(etcdtest.Context(t)) }) // of those that got it before
+	// Of those that got it before.
+	atOnce(all, func(l *etcdlock.Lock) error { return l.Unlock(etcdtest.Context(t)) })
 	awaitKeys(t, s.Client(t), "/late/", 0)
 	if err := lockAll(t, all); err != nil {
 		t.Error(err)

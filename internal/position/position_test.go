@@ -66,12 +66,13 @@ func TestFollow(t *testing.T) {
 	deleted := changed("x", 11)
 	deleted.Deleted = true
 	for _, c := range []struct {
-		name                   string
-		since                  int64 // the watch of the tail tells what comes after it, 0 is no watch
-		early                  []message.Event
-		late                   []message.Event // after the revision of the place is known
-		next                   string
-		missedPlace, missedAny bool
+		name  string
+		since int64 // the watches tell what comes after it; 0: there are none
+		early []message.Event
+		late  []message.Event // after the revision of the place is known
+		next  string
+
+		missedPlace, missedTail bool
 	}{
 		{"nobody", 9, nil, nil, "", false, false},
 		{"told before", 9, []message.Event{changed("a", 11)}, nil, "a", false, false},
@@ -99,7 +100,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%s: %q is next of a place that is not known", c.name, p.Next.Place)
 		}
 		missedPlace, missedTail := p.Joined(10)
-		if missedPlace != c.missedPlace || missedTail != c.missedAny {
+		if missedPlace != c.missedPlace || missedTail != c.missedTail {
 			t.Errorf("%s: missed of the place %v, of the tail %v", c.name, missedPlace, missedTail)
 		}
 		for _, e := range c.late {

@@ -61,8 +61,8 @@ func AcquireIfFree(p Place, again bool) *pb.TxnRequest {
 	return txn(nobody(p.Lock), p.winning(), []*operation{p.unlessThere(nil)})
 }
 
-// Ops returns how many operations a transaction has, as etcd counts them: to its own are added those
-// of the largest one within it.
+// Ops returns how many operations a transaction has, as etcd counts them: to its own are added
+// those of the largest one within it.
 func Ops(txn *pb.TxnRequest) int {
 	within := 0
 	for _, ops := range [][]*pb.RequestOp{txn.Success, txn.Failure} {
