@@ -15,9 +15,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
-// Of returns the name of the function that made a transaction, for logs, gates and tests; "" if
-// none did. It compares the form of the transaction with those of a sample of each, so it takes
-// only keys with the names of places for places: a lock called a/1f-1 can be mistaken for one.
+// Of returns the name of the function that made a transaction, "" if none did. It is for gates and
+// tests. It compares the form of the transaction with the forms of samples, and knows a key by its
+// name alone: it takes a lock called a/1f-1 for a place, and a slot for K.
 func Of(req *pb.TxnRequest) string {
 	switch {
 	case isBatch(req):
@@ -25,7 +25,34 @@ func Of(req *pb.TxnRequest) string {
 	case isAcquireAll(req):
 		return "AcquireAllIfFree"
 	}
-	return kinds()[form(req)]
+	if name := kinds()[form(req)]; name != "" {
+		return name
+	}
+	return ofKeys(req)
+}
+
+// isStates matches the roles of the keys that a StateRead gets: for each contender K, or its slot,
+// its place, and perhaps the key that it waits for.
+var isStates = regexp.MustCompile(`^(K;place;((K|place);)?)+$`)
+
+// ofKeys returns the kind of a transaction that gets any number of keys, and does nothing else. It
+// takes a KeyRead of K and a place for a StateRead.
+func ofKeys(req *pb.TxnRequest) string {
+	if len(req.Compare)+len(req.Failure) > 0 || len(req.Success) == 0 {
+		return ""
+	}
+	var roles strings.Builder
+	for _, op := range req.Success {
+		key := op.GetRequestRange().GetKey()
+		if len(key) == 0 || formOf(op) != formOf(wire.KeyRead(string(key)).Success[0]) {
+			return ""
+		}
+		roles.WriteString(role(key, nil) + ";")
+	}
+	if isStates.MatchString(roles.String()) {
+		return "StateRead"
+	}
+	return "KeyRead"
 }
 
 // isBatch reports whether a transaction is one that Batch returns, of any number of requests.
@@ -130,6 +157,11 @@ func Samples() (all []Sample) {
 		add("Release", wire.Release(sits.At(2), rev, tail))
 		add("LeaveLost", wire.LeaveLost(sits.At(2), tail))
 	}
+	seat := sits.At(2)
+	add("StateRead", wire.StateRead(wire.StateOps(seat.LockKey(), seat.Key, "")))
+	add("WrittenRead", wire.WrittenRead(seat, rev))
+	add("KeyRead", wire.KeyRead(seat.LockKey()))
+	add("RemoveKey", wire.RemoveKey(seat.LockKey(), rev))
 	add("Pass", wire.Pass(sits, rev, follower))
 	add("SlotLineRead", wire.SlotLineRead(sits))
 	add("SlotNewestRead", wire.SlotNewestRead(sits, rev))
@@ -140,6 +172,7 @@ func Samples() (all []Sample) {
 	add("RemoveTail", wire.RemoveTail(lock, rev))
 	add("BusyRead", wire.BusyRead(shared))
 	add("KeyRead", wire.KeyRead(lock))
+	add("KeyRead", wire.KeyRead(wire.Tail(lock)))
 	add("ProbeRead", wire.ProbeRead(lock))
 	add("NewestOfAllRead", wire.NewestOfAllRead(lock))
 	add("NamesRead", wire.NamesRead(lock, rev))

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -25,6 +26,19 @@ func TestKind(t *testing.T) {
 	}
 	p := wire.Place{Lock: "/a/b", Key: wire.LinkedPlace("/a/b", 0x7a, 12), Lease: 0x7a, ID: "x", Record: `{"v":1}`, Linked: true}
 	sits := wire.Place{Lock: "/a/b", Key: wire.SlotPlace("/a/b", 12, 0x7a, 12), Lease: 0x7a, ID: "x", Record: `{"v":1}`, Linked: true, Mode: mode.OfSlots(12)}
+	for _, txn := range []*pb.TxnRequest{
+		wire.StateRead(append(wire.StateOps("/a/b", p.Key, "/a/b"), wire.StateOps("l", wire.LinkedPlace("l", 1, 1), "")...)),
+		wire.StateRead(append(wire.StateOps("/a/b", p.Key, ""), wire.StateOps(sits.At(7).LockKey(), sits.Key, p.Key)...)),
+	} {
+		if got := Of(txn); got != "StateRead" {
+			t.Errorf("a read of two states is taken for %q: %v", got, txn)
+		}
+	}
+	for _, keys := range [][]string{{wire.Tail("/a/b")}, {sits.At(7).LockKey()}, {p.Key, sits.Key}, {p.Key, sits.Key, "/a/b"}} {
+		if got := Of(wire.KeyRead(keys...)); got != "KeyRead" {
+			t.Errorf("a read of %q is taken for %q", keys, got)
+		}
+	}
 	for name, txn := range map[string]*pb.TxnRequest{
 		"Acquire":     wire.Acquire(p),
 		"Claim":       wire.Claim(p, 99),
@@ -89,6 +103,44 @@ func TestClasses(t *testing.T) {
 		if got := classes[s.Name]; got != want {
 			t.Errorf("%s is of the class %q, not %q", s.Name, want, got)
 		}
+	}
+}
+
+// TestRefusals: docs/protocol.md says of each transaction that can be refused with what it answers.
+func TestRefusals(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[[2]string]bool{} // a name, and a bullet that it is in
+	for _, bullet := range []string{"with `K`, or the slot", "with the same", "with nothing"} {
+		_, names, found := strings.Cut(string(doc), "\n- "+bullet)
+		if !found {
+			t.Fatalf("docs/protocol.md does not say what answers %s", bullet)
+		}
+		names, _, _ = strings.Cut(names, "\n\n")
+		names, _, _ = strings.Cut(names, "\n- ")
+		for i, name := range strings.Split(names, "`") {
+			if i%2 > 0 && name != "K" {
+				said[[2]string{name, bullet}] = true
+			}
+		}
+	}
+	has := map[[2]string]bool{}
+	for _, s := range Samples() {
+		bullet := "with `K`, or the slot"
+		switch {
+		case len(s.Txn.Compare) == 0 || s.Name == "AcquireAllIfFree":
+			continue
+		case len(s.Txn.Failure) == 0:
+			bullet = "with nothing"
+		case s.Txn.Failure[0].GetRequestTxn() != nil:
+			bullet = "with the same"
+		}
+		has[[2]string{s.Name, bullet}] = true
+	}
+	if !maps.Equal(said, has) {
+		t.Errorf("docs/protocol.md says %v, not %v", said, has)
 	}
 }
 

@@ -18,6 +18,19 @@
 //	                                                    v  |
 //	                                        Gone <-- Unconfirmed
 //
+// The drawing leaves some arrows out. These are all:
+//
+//	Idle        -> Joining
+//	Joining     -> Waiting Looking First Held Leaving Gone
+//	Waiting     -> Looking Claiming First Held Leaving
+//	Looking     -> Waiting Looking Claiming First Held Leaving
+//	Claiming    -> Looking First Held Leaving
+//	First       -> Held Leaving
+//	Held        -> Lost Leaving
+//	Lost        -> Leaving
+//	Leaving     -> Unconfirmed Gone
+//	Unconfirmed -> Leaving Gone
+//
 // Joining: a request to join is under way. Waiting: another place stands before ours, and we hear
 // of it. Looking: it is gone, or unknown, and the line or its history is read. Claiming: it may be
 // our turn, and a claim is under way. First: K is ours, which of a semaphore is the right to be

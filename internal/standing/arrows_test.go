@@ -1,6 +1,8 @@
 package standing_test
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,4 +27,53 @@ func TestArrowsAreNeeded(t *testing.T) {
 		}
 	}
 	t.Logf("%d arrows", len(standing.Arrows()))
+}
+
+// TestArrowsAreListed: the comment of package protocol lists the arrows that there are, in the
+// order of states.
+func TestArrowsAreListed(t *testing.T) {
+	doc, err := os.ReadFile("../protocol/doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed, want []string
+	for _, line := range strings.Split(string(doc), "\n") {
+		from, to, isList := strings.Cut(strings.TrimPrefix(line, "//\t"), " -> ")
+		if !isList {
+			continue
+		}
+		for _, name := range strings.Fields(to) {
+			listed = append(listed, strings.ToLower(strings.TrimSpace(from)+" to "+name))
+		}
+	}
+	arrows := standing.Arrows()
+	slices.SortFunc(arrows, func(a, b [2]standing.State) int { return slices.Compare(a[:], b[:]) })
+	for _, arrow := range arrows {
+		want = append(want, arrow[0].String()+" to "+arrow[1].String())
+	}
+	if !slices.Equal(listed, want) {
+		t.Errorf("listed are\n%s\nnot\n%s", strings.Join(listed, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestTransitionTakesArrowsOnly: it panics where none leads, also from a state to itself.
+func TestTransitionTakesArrowsOnly(t *testing.T) {
+	for from := standing.Idle; from <= standing.Gone; from++ {
+		for to := standing.Idle; to <= standing.Gone; to++ {
+			m := standing.Standing{State: from}
+			func() {
+				defer func() { _ = recover() }()
+				m.Transition(to)
+				m.Token = 1 // it has not panicked
+			}()
+			want := from
+			is := slices.Contains(standing.Arrows(), [2]standing.State{from, to})
+			if is {
+				want = to
+			}
+			if is != (m.Token == 1) || m.State != want {
+				t.Errorf("from %v to %v: an arrow %v, and it is %v", from, to, is, m.State)
+			}
+		}
+	}
 }

@@ -25,12 +25,12 @@ func (s State) String() string {
 	return [...]string{"idle", "joining", "waiting", "looking", "claiming", "first", "held", "lost", "leaving", "unconfirmed", "gone"}[s]
 }
 
-// arrows are the changes of state that there are.
+// arrows are the changes of state that there are. The comment of package protocol lists them.
 var arrows = map[State][]State{
 	Idle:        {Joining},
 	Joining:     {First, Held, Waiting, Looking, Leaving, Gone},
 	Waiting:     {First, Held, Looking, Claiming, Leaving},
-	Looking:     {First, Held, Waiting, Claiming, Leaving},
+	Looking:     {First, Held, Waiting, Looking, Claiming, Leaving}, // another read of it follows
 	Claiming:    {First, Held, Looking, Leaving},
 	First:       {Held, Leaving},
 	Held:        {Lost, Leaving},
@@ -39,9 +39,10 @@ var arrows = map[State][]State{
 	Unconfirmed: {Leaving, Gone},
 }
 
-// Transition changes the state. It is the only one who does.
+// Transition changes the state, as nothing else does. It panics if no arrow leads there, also from
+// a state to itself.
 func (m *Standing) Transition(to State) {
-	if to != m.State && !slices.Contains(arrows[m.State], to) {
+	if !slices.Contains(arrows[m.State], to) {
 		panic("standing: no arrow from " + m.State.String() + " to " + to.String())
 	}
 	m.State = to

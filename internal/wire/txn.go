@@ -29,8 +29,10 @@ func (p Place) winning() []*operation { return []*operation{put(p.Lock, p.ID, p.
 
 func (p Place) put() *operation { return put(p.Key, p.Record, p.Lease) }
 
-// state reads K, or the slot that the place has, and the place. Every transaction that can be
-// refused answers with it.
+// state reads K, or the slot that the place has, and the place. Claims, TakeSlot and Leave answer
+// with it if they are refused, and requests to join if an earlier try has created the place. Those
+// that share the lock answer with the place alone then. The first AcquireIfFree, Pass, Release,
+// Remove, RemoveKey and RemoveTail answer with nothing.
 func (p Place) state() []*operation { return []*operation{get(p.LockKey()), get(p.Key)} }
 
 // is compares true if the place was last written in a revision.

@@ -126,7 +126,11 @@ func (w *World) far(s *slot, resp *pb.TxnResponse) message.Answer {
 	if newest := translate.Newest(s.place, resp); newest == nil || wire.IsPlace(lock, newest) {
 		return translate.Answer(s.place, s.request, resp)
 	}
-	names, _ := w.etcd.Txn(wire.NamesRead(lock, s.m.Created()))
+	read := wire.NamesRead(lock, s.m.Created())
+	if w.mutate != nil {
+		read = w.mutate("NamesRead", read)
+	}
+	names, _ := w.etcd.Txn(read)
 	a := message.Answer{Outcome: message.Applied, Rev: resp.Header.Revision}
 	var named []*mvccpb.KeyValue
 	for _, kv := range wire.NamedAsPlaces(lock, wire.KeysOf(names, 0)) {
