@@ -433,6 +433,26 @@ func TestSlotWithoutTheTail(t *testing.T) {
 	})
 }
 
+// TestShareWithoutTheTail: who may not read the tail cannot share the lock, is told so, and leaves
+// nothing.
+func TestShareWithoutTheTail(t *testing.T) {
+	s := etcdtest.Start(t)
+	inBoth(t, etcdtest.Dial(t, newWorker(t, s, "/no-tail")), "/no-tail", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		client, ctx := s.Client(t), etcdtest.Context(t)
+		l.Mode = etcdlock.Shared
+		for what, lock := range map[string]func(context.Context) (*etcdlock.Held, error){"Lock": l.Lock, "TryLock": l.TryLock} {
+			if _, err := lock(ctx); !retry.IsDenied(err) || !strings.Contains(err.Error(), `needs to read "/no-tail~tail"`) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		awaitKeys(t, client, "/no-tail", 0)
+		permit(t, s, "/no-tail~tail", authpb.READ)
+		mustLock(t, l)
+		mustUnlock(t, l)
+		must(t)(client.RoleRevokePermission(ctx, "worker", "/no-tail~tail", ""))
+	})
+}
+
 // TestSetOfSlots: a set has a slot of each of its locks, or of none.
 func TestSetOfSlots(t *testing.T) {
 	for _, try := range []bool{false, true} {
