@@ -256,8 +256,10 @@ func TestTrySlot(t *testing.T) {
 			before := len(etcdtest.Keys(t, client, l.Key()))
 			_, err := l.TryLock(ctx)
 			var busy *etcdlock.BusyError
-			if want := fmt.Sprintf("no slot of lock %q is free: %d of 3 are taken", l.Key(), taken); !errors.As(err, &busy) || err.Error() != want || busy.Holder != "" {
+			if want := fmt.Sprintf("no slot of lock %q is free: %d of 3 are taken (\"", l.Key(), taken); !errors.As(err, &busy) || !strings.HasPrefix(err.Error(), want) || busy.Holder != "" {
 				t.Errorf("%s: %v", what, err)
+			} else if len(busy.Holders) != taken || slices.Contains(busy.Holders, "first") || slices.Contains(busy.Holders, l.ID()) {
+				t.Errorf("%s: held by %q", what, busy.Holders)
 			} else if busy.Place != place {
 				t.Errorf("%s: place %d, want %d", what, busy.Place, place)
 			}
