@@ -3,6 +3,8 @@ package etcdlock
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/message"
@@ -42,7 +44,13 @@ type BusyError struct {
 	Holder string // the id of who holds the lock; empty if it is, or nobody does for the moment
 	Place  int    // which place in line a waiter would have got, by the keys below Key/: 1 is next
 
+	// Holders has the ids of up to four who share the lock, or have its slots. It may be empty: who
+	// shares a lock is named only where few are in line, and no other keys are below Key/.
+	Holders []string
+
 	held         bool // by somebody
+	shares       bool // who tried
+	more         bool // Holders than these
 	slots, taken int  // of a semaphore
 }
 
@@ -52,11 +60,28 @@ func (e *BusyError) Error() string {
 	case e.slots > 0 && e.taken < e.slots:
 		return fmt.Sprintf("lock %q is not free: somebody stands in line for it, or has it in another way, and %d of %d slots are taken", e.Key, e.taken, e.slots)
 	case e.slots > 0:
-		return fmt.Sprintf("no slot of lock %q is free: %d of %d are taken", e.Key, e.taken, e.slots)
+		return fmt.Sprintf("no slot of lock %q is free: %d of %d are taken (%s)", e.Key, e.taken, e.slots, e.holders())
+	case !e.held && len(e.Holders) > 0 && e.shares:
+		return fmt.Sprintf("lock %q is shared by %s, and somebody waits who wants it alone", e.Key, e.holders())
+	case !e.held && len(e.Holders) > 0:
+		return fmt.Sprintf("lock %q is shared by %s", e.Key, e.holders())
 	case !e.held:
 		return fmt.Sprintf("lock %q is not free: somebody shares it, or stands in line for it", e.Key)
 	}
 	return fmt.Sprintf("lock %q is held by %q", e.Key, e.Holder)
+}
+
+// holders names those who have the lock together.
+func (e *BusyError) holders() string {
+	var quoted []string
+	for _, id := range e.Holders {
+		quoted = append(quoted, strconv.Quote(id))
+	}
+	s := strings.Join(quoted, ", ")
+	if e.more {
+		s += " and others"
+	}
+	return s
 }
 
 // A ModeError says that a lock is in use in another mode: it is a semaphore, and wanted otherwise,
@@ -137,7 +162,7 @@ var public = &holding.Public{
 		return lost.Reason, lost
 	},
 	Busy: func(h *holding.Holding, there wire.Busy) error {
-		e := &BusyError{Key: h.Place.Lock, Place: there.Below, held: there.Lock != nil}
+		e := &BusyError{Key: h.Place.Lock, Place: there.Below, Holders: there.Holders, held: there.Lock != nil, shares: h.Place.Mode == Shared, more: there.More}
 		switch {
 		case h.Place.Mode.Slots() > 0: // K is not for who has a slot, but for who is next
 			e.slots, e.taken = h.Place.Mode.Slots(), there.Taken

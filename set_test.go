@@ -383,29 +383,33 @@ func TestSetClosedWithItsSession(t *testing.T) {
 // and then nothing is left.
 func TestSetUnknown(t *testing.T) {
 	s := etcdtest.Shared(t)
+	unknown := func(t *testing.T, mode etcdlock.Mode, kind string, verdict etcdtest.Verdict) {
+		t.Parallel()
+		gate, behind := s.Gated(t)
+		session := newSession(t, behind)
+		prefix := fmt.Sprintf("/unknown/%s/", t.Name())
+		set := setIn(t, session, "me", prefix+"a", prefix+"b", prefix+"c")
+		set.Mode = mode
+		hit := intercept(gate, 1, verdict, kind)
+		held := mustLockSet(t, set)
+		if held.Token(prefix+"a") != held.Token(prefix+"c") {
+			t.Error("the tokens of one transaction differ")
+		}
+		if err := held.Unlock(etcdtest.Context(t)); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-hit:
+		default:
+			t.Error("there was no such request")
+		}
+		awaitKeys(t, s.Client(t), prefix, 0)
+	}
 	for _, kind := range []string{"AcquireAllIfFree", "Batch"} {
 		for name, verdict := range verdicts {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				gate, behind := s.Gated(t)
-				session := newSession(t, behind)
-				prefix := fmt.Sprintf("/unknown/%s/%s/", kind, name)
-				set := setIn(t, session, "me", prefix+"a", prefix+"b", prefix+"c")
-				hit := intercept(gate, 1, verdict, kind)
-				held := mustLockSet(t, set)
-				if held.Token(prefix+"a") != held.Token(prefix+"c") {
-					t.Error("the tokens of one transaction differ")
-				}
-				if err := held.Unlock(etcdtest.Context(t)); err != nil {
-					t.Error(err)
-				}
-				select {
-				case <-hit:
-				default:
-					t.Error("there was no such request")
-				}
-				awaitKeys(t, s.Client(t), prefix, 0)
-			})
+			for _, mode := range []etcdlock.Mode{etcdlock.Exclusive, etcdlock.Shared} {
+				t.Run(fmt.Sprintf("%s/%s/%v", kind, name, mode), func(t *testing.T) { unknown(t, mode, kind, verdict) })
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,6 +116,39 @@ func TestSharedBehindPeers(t *testing.T) {
 			mustUnlock(t, later.Lock)
 		})
 	}
+}
+
+// TestBusyNames: who tries is told who shares the lock, up to four of them, and not who waits to.
+func TestBusyNames(t *testing.T) {
+	client, ctx, key := etcdtest.Shared(t).Client(t), etcdtest.Context(t), "/busy-names"
+	l := newLock(t, client, key, "tries")
+	says := func(want string, holders ...string) {
+		t.Helper()
+		_, err := l.TryLock(ctx)
+		var busy *etcdlock.BusyError
+		if !errors.As(err, &busy) || err.Error() != fmt.Sprintf("lock %q is %s", key, want) || !slices.Equal(busy.Holders, holders) {
+			t.Errorf("%v, held by %q; want %q", err, busy.Holders, holders)
+		}
+	}
+	a := mustLock(t, newSharer(t, client, key, "a"))
+	says(`shared by "a"`, "a")
+	mustLock(t, newSharer(t, client, key, "b"))
+	writer := queue(t, newLock(t, client, key, "writer"))
+	late := queue(t, newSharer(t, client, key, "late"))
+	says(`shared by "a", "b"`, "a", "b")
+	l.Mode = etcdlock.Shared
+	says(`shared by "a", "b", and somebody waits who wants it alone`, "a", "b")
+	l.Mode = etcdlock.Exclusive
+	writer.mustLeave(t)
+	late.mustGet(t)
+	for _, id := range []string{"d", "e"} {
+		mustLock(t, newSharer(t, client, key, id))
+	}
+	says(`shared by "a", "b", "late", "d" and others`, "a", "b", "late", "d")
+	must(t)(nil, a.Unlock(ctx))
+	says(`shared by "b", "late", "d", "e"`, "b", "late", "d", "e")
+	newHolder(t, client, key+"/below", "another lock")
+	says("not free: somebody shares it, or stands in line for it")
 }
 
 // TestTryShared: it waits for nobody who has the lock alone, and does not mind keys that are no

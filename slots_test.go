@@ -231,8 +231,10 @@ func TestTrySlot(t *testing.T) {
 			before := len(etcdtest.Keys(t, client, l.Key()))
 			_, err := l.TryLock(ctx)
 			var busy *etcdlock.BusyError
-			if want := fmt.Sprintf("no slot of lock %q is free: %d of 3 are taken", l.Key(), taken); !errors.As(err, &busy) || err.Error() != want || busy.Holder != "" {
+			if want := fmt.Sprintf("no slot of lock %q is free: %d of 3 are taken (\"", l.Key(), taken); !errors.As(err, &busy) || !strings.HasPrefix(err.Error(), want) || busy.Holder != "" {
 				t.Errorf("%s: %v", what, err)
+			} else if len(busy.Holders) != taken || slices.Contains(busy.Holders, "first") || slices.Contains(busy.Holders, l.ID()) {
+				t.Errorf("%s: held by %q", what, busy.Holders)
 			} else if busy.Place != place {
 				t.Errorf("%s: place %d, want %d", what, busy.Place, place)
 			}
@@ -402,6 +404,26 @@ func TestSlotWithoutTheTail(t *testing.T) {
 		mustUnlock(t, l)
 		permit(t, s, "/no-tail~tail", authpb.READWRITE)
 		l.Mode = etcdlock.Slots(2)
+		mustLock(t, l)
+		mustUnlock(t, l)
+		must(t)(client.RoleRevokePermission(ctx, "worker", "/no-tail~tail", ""))
+	})
+}
+
+// TestShareWithoutTheTail: who may not read the tail cannot share the lock, is told so, and leaves
+// nothing.
+func TestShareWithoutTheTail(t *testing.T) {
+	s := etcdtest.Start(t)
+	inBoth(t, etcdtest.Dial(t, newWorker(t, s, "/no-tail")), "/no-tail", ttl, func(t *testing.T, l *etcdlock.Lock) {
+		client, ctx := s.Client(t), etcdtest.Context(t)
+		l.Mode = etcdlock.Shared
+		for what, lock := range map[string]func(context.Context) (*etcdlock.Held, error){"Lock": l.Lock, "TryLock": l.TryLock} {
+			if _, err := lock(ctx); !retry.IsDenied(err) || !strings.Contains(err.Error(), `needs to read "/no-tail~tail"`) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		awaitKeys(t, client, "/no-tail", 0)
+		permit(t, s, "/no-tail~tail", authpb.READ)
 		mustLock(t, l)
 		mustUnlock(t, l)
 		must(t)(client.RoleRevokePermission(ctx, "worker", "/no-tail~tail", ""))

@@ -89,7 +89,7 @@ func (l *line) fill(e etcd, lib library, waiters int) (holder contender, err err
 			return holder, err
 		}
 	}
-	if s, ok := l.sessions[0].(slotSession); ok {
+	if s, ok := l.sessions[0].(crowded); ok {
 		if err := s.crowd(l.ctx, l.key); err != nil {
 			return holder, err
 		}

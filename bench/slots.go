@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -32,8 +36,15 @@ func (s slotSession) contender(_ context.Context, key string) (contender, error)
 	return s.contenderAs(etcdlock.Slots(slots), key)
 }
 
-// crowd takes all slots of a key but one.
-func (s slotSession) crowd(ctx context.Context, key string) error {
+func (s slotSession) crowd(ctx context.Context, key string) error { return takeAllButOne(ctx, s, key) }
+
+// A crowded session takes most of what a key has before the line begins.
+type crowded interface {
+	crowd(ctx context.Context, key string) error
+}
+
+// takeAllButOne takes all slots of a key but one.
+func takeAllButOne(ctx context.Context, s session, key string) error {
 	for range slots - 1 {
 		one, err := s.contender(ctx, key)
 		if err == nil {
@@ -46,6 +57,83 @@ func (s slotSession) crowd(ctx context.Context, key string) error {
 	return nil
 }
 
+// oneKey is the peer: slots as Consul's clients make them. K is a list in JSON of those who have
+// one, and each contender has a key below K. Each change wakes all.
+var oneKey = library{"slots in one key", openOneKey}
+
+type oneKeySession struct {
+	mutexSession
+	client *clientv3.Client
+	n      *atomic.Int64 // contenders
+}
+
+func openOneKey(_ context.Context, client *clientv3.Client, ttl time.Duration) (session, error) {
+	s, err := newMutexSession(client, ttl)
+	return oneKeySession{mutexSession{s}, client, new(atomic.Int64)}, err
+}
+
+func (s oneKeySession) crowd(ctx context.Context, key string) error {
+	return takeAllButOne(ctx, s, key)
+}
+
+func (s oneKeySession) contender(_ context.Context, key string) (contender, error) {
+	own := fmt.Sprintf("%s/%x-%d", key, s.Lease(), s.n.Add(1))
+	return contender{
+		lock: func(ctx context.Context) error {
+			if _, err := s.client.Put(ctx, own, "", clientv3.WithLease(s.Lease())); err != nil {
+				return err
+			}
+			return s.change(ctx, key, func(holders []string) ([]string, bool) { return append(holders, own), len(holders) < slots })
+		},
+		unlock: func(ctx context.Context) error {
+			err := s.change(ctx, key, func(holders []string) ([]string, bool) {
+				return slices.DeleteFunc(holders, func(one string) bool { return one == own }), true
+			})
+			_, gone := s.client.Delete(ctx, own)
+			return errors.Join(err, gone)
+		},
+	}, nil
+}
+
+// change replaces the list of a key, once it may be.
+func (s oneKeySession) change(ctx context.Context, key string, to func(holders []string) ([]string, bool)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var changes clientv3.WatchChan
+	for {
+		resp, err := s.client.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		var holders []string
+		var written int64
+		for _, kv := range resp.Kvs {
+			written = kv.ModRevision
+			if err := json.Unmarshal(kv.Value, &holders); err != nil {
+				return err
+			}
+		}
+		if changed, may := to(holders); may {
+			list, err := json.Marshal(changed)
+			if err != nil {
+				return err
+			}
+			done, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", written)).
+				Then(clientv3.OpPut(key, string(list))).Commit()
+			if err != nil || done.Succeeded {
+				return err
+			}
+			continue // somebody else was first
+		}
+		if changes == nil {
+			changes = s.client.Watch(ctx, key, clientv3.WithRev(resp.Header.Revision+1))
+		}
+		if seen, ok := <-changes; !ok || seen.Err() != nil {
+			return errors.Join(errors.New("the watch ended"), seen.Err())
+		}
+	}
+}
+
 // slotRows returns the rows about lines of those who want a slot.
 func (x extent) slotRows() []row {
 	few, most := x.growth.sizes[0], x.growth.sizes[len(x.growth.sizes)-1]
@@ -55,5 +143,6 @@ func (x extent) slotRows() []row {
 		rows = append(rows, row{fmt.Sprintf("hand-over of one of %d slots with %s waiting, against a lock, p50", slots, thousands(n)), "ms", "p50",
 			waiters(oursSlots, n), waiters(ours, n), atMost(1.8)})
 	}
-	return rows
+	return append(rows, row{fmt.Sprintf("the same with %s waiting, against slots in one key", thousands(few)), "ms", "p50",
+		waiters(oursSlots, few), waiters(oneKey, few), target{}})
 }

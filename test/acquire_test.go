@@ -153,6 +153,15 @@ func TestTryAndWait(t *testing.T) {
 			}
 		}
 	}
+	late := regexp.MustCompile(`error: acquiring lock "/busy": not acquired within [0-9]+s \(last seen: held by "the-holder" since `)
+	for wait := 1; ; wait *= 2 { // on a busy machine it may not have seen the line before
+		p := locker(t, s.Endpoint(), "-k", "/busy", "--wait", fmt.Sprint(wait), "true")
+		if p.code(); late.MatchString(p.stderr.String()) {
+			break
+		} else if wait > 8 {
+			t.Fatalf("--wait: %q", p.stderr)
+		}
+	}
 	waiter := locker(t, s.Endpoint(), "-k", "/busy", "--wait", "10m", "echo", "ran")
 	waiter.says(waiter.stderr, `waiting for lock "/busy": held by "the-holder" since`)
 	waiter.says(waiter.stderr, "place 1 in line")

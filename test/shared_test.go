@@ -9,7 +9,10 @@ import (
 	"syscall"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // untilStopped is a command that says that it runs, and in which mode, until it is told to stop.
@@ -31,6 +34,7 @@ func TestShared(t *testing.T) {
 			p.says(p.stdout, "runs shared")
 			sharing = append(sharing, p)
 		}
+		saysMode(t, s, keys[0]+"/", record.Record{Mode: "shared"}, 4)
 		if p := run("none", options("--try")...); p.code() != 1 || !strings.Contains(p.stderr.String(), `lock "`+keys[0]+`" is shared by 4 ("a", "b", "c" and 1 more)`) {
 			t.Errorf("--try: %q", p.stderr)
 		}
@@ -60,6 +64,28 @@ func TestShared(t *testing.T) {
 		later.code()
 	}
 	s.Empty(t)
+}
+
+// saysMode fails the test unless there are so many records below a prefix, and each says a mode.
+func saysMode(t *testing.T, s *etcdtest.Server, prefix string, want record.Record, n int) {
+	t.Helper()
+	resp, err := s.Client(t).Get(t.Context(), prefix, clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, kv := range resp.Kvs {
+		r, err := record.Parse(kv.Value)
+		if err != nil {
+			continue
+		}
+		if found++; r.Mode != want.Mode || r.Slots != want.Slots {
+			t.Errorf("the record of %q says mode %q of %d", kv.Key, r.Mode, r.Slots)
+		}
+	}
+	if found != n {
+		t.Errorf("%d records below %q", found, prefix)
+	}
 }
 
 // TestSharedByVariable: it is about the key that comes from the environment, and no other, and is

@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // inSlot is a command that says which slot it has, until it is told to stop.
@@ -65,6 +66,7 @@ func TestSlots(t *testing.T) {
 				t.Errorf("nobody has slot %d: %v", i, slots)
 			}
 		}
+		saysMode(t, s, keys[0]+"/", record.Record{Mode: "slots", Slots: 4}, 4)
 		const who = `("a", "b", "c" and 1 more)`
 		p := locker(t, s.Endpoint(), append(options, "--try", "--conflict-exit-code", "75", "true")...)
 		if code := p.code(); code != 75 || !strings.HasPrefix(p.said(), `etcdlocker: error: no slot of lock "`+keys[0]+`" is free: 4 of 4 are taken `+who+"\netcdlocker: hint: ") {

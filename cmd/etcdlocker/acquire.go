@@ -228,8 +228,9 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	concurrently := []func(context.Context){h.takeOverWhenPossible, h.endIfNested}
+	line := h.newWaitingLine(os.Stderr)
 	if h.saysBusy() {
-		concurrently = append(concurrently, h.newWaitingLine(os.Stderr).run)
+		concurrently = append(concurrently, line.run)
 	}
 	wg.Go(func() {
 		select {
@@ -243,7 +244,7 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	h.held, err = h.lock.acquire(ctx, false)
 	stop()
 	wg.Wait()
-	return err
+	return line.sayLast(err)
 }
 
 // explain gives an error of the lock or the client its exit code and its hint.

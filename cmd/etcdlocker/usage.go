@@ -80,14 +80,15 @@ etcd:
 
 A DURATION is one of Go's (90s, 1m30s); wherever one is expected, a number alone counts seconds.
 
-The command finds the lock in its environment: ETCDLOCK_HELD_KEY, ETCDLOCK_HELD_ID, ETCDLOCK_HELD_REV (the fencing token),
-ETCDLOCK_HELD_LEASE (in hex), ETCDLOCK_HELD_MODE (exclusive, shared or slots), ETCDLOCK_HELD_SLOT (0 to N-1, only with
---slots; tokens grow within each slot) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and endpoints also as
-ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV and ETCD_LOCK_HOST. If there are several locks, sorted by key, these are the
-first one's. ETCDLOCK_HELD lists all in JSON: [{"key":"/a","token":48213,"mode":"exclusive"}], with "slot":1 where the
-mode is slots. A key that is not UTF-8 is there as key_base64. An etcdlocker that the command runs takes neither key nor
-id from there, nor ETCD_LOCK_SHARED or ETCD_LOCK_SLOTS, and the host only before the default. CMD of --pulse-cmd finds
-these, and the command's process id in ETCD_LOCK_PID.
+The command finds the lock in its environment: ETCDLOCK_HELD_KEY, ETCDLOCK_HELD_ID, ETCDLOCK_HELD_REV (the fencing
+token), ETCDLOCK_HELD_LEASE (in hex), ETCDLOCK_HELD_MODE (exclusive, shared or slots), ETCDLOCK_HELD_SLOT (0 to N-1,
+only with --slots; tokens grow within each slot, and those of who share a lock are greater than all exclusive ones
+before) and ETCDLOCK_HELD_ENDPOINTS, and key, id, token and endpoints also as ETCD_LOCK_KEY, ETCD_LOCK_ID, ETCD_LOCK_REV
+and ETCD_LOCK_HOST. If there are several locks, sorted by key, these are the first one's. ETCDLOCK_HELD lists all in
+JSON: [{"key":"/a","token":48213,"mode":"exclusive"}], with "slot":1 where the mode is slots. A key that is not UTF-8 is
+there as key_base64. An etcdlocker that the command runs takes neither key nor id from there, nor ETCD_LOCK_SHARED or
+ETCD_LOCK_SLOTS, and the host only before the default. CMD of --pulse-cmd finds these, and the command's process id in
+ETCD_LOCK_PID.
 
 Exit codes:
   the command's   it ended by itself

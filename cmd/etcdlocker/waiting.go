@@ -27,6 +27,7 @@ type waitingLine struct {
 	terminal *os.File        // nil: none, or one on which nothing can be erased
 
 	told string // the key that the last plain line was about
+	seen string // who had the lock when etcd answered last
 }
 
 func (h *holder) newWaitingLine(stderr *os.File) *waitingLine {
@@ -98,14 +99,14 @@ const askWithin = 2 * time.Second
 // describe says who holds the lock that is waited for, since when, and where we stand, and returns
 // its key, if etcd answers.
 func (w *waitingLine) describe(ctx context.Context) (says, key string) {
-	s := "waiting for " + w.keys.locks() + ": "
+	waiting, s := "waiting for "+w.keys.locks()+": ", ""
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	var l line.Line
 	for _, key = range w.keys { // the first one that is not ours yet
 		var err error
 		if l, err = line.Read(ctx, w.client, key); err != nil {
-			return s + "etcd does not answer at the moment", ""
+			return waiting + "etcd does not answer at the moment", ""
 		}
 		if !isOurs(l) {
 			break
@@ -122,9 +123,12 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	default:
 		s += is + fmt.Sprintf("held by %q", l.Holders[0].ID)
 	}
+	w.seen = s
 	if len(l.Holders) == 1 && !l.Shared && l.Slots == 0 && !l.Holders[0].Record.Since.IsZero() {
 		since := l.Holders[0].Record.Since
-		s += fmt.Sprintf(" since %s (%v)", since.Local().Format("15:04:05"), time.Since(since).Round(time.Second))
+		at := " since " + since.Local().Format("15:04:05")
+		w.seen += at
+		s += fmt.Sprintf("%s (%v)", at, time.Since(since).Round(time.Second))
 	}
 	if place, _ := l.Stand(os.Getpid()); place > 0 {
 		s += fmt.Sprintf(", place %d in line", place)
@@ -135,7 +139,15 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 			s += fmt.Sprintf(" (%v)", w.mode)
 		}
 	}
-	return s, key
+	return waiting + s, key
+}
+
+// sayLast returns the error of a wait, which names who had the lock, where the time is over.
+func (w *waitingLine) sayLast(err error) error {
+	if !isTooLate(err) || w.seen == "" {
+		return err
+	}
+	return fmt.Errorf("%w (last seen: %s)", err, w.seen)
 }
 
 // A severalError is an error of a try, and says who have the lock.

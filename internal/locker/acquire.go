@@ -12,6 +12,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/message"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/queue"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/retry"
@@ -111,12 +112,21 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		if retry.IsDenied(err) {
 			l.unlinked = false // it was not the tail alone; the next time all may be allowed
 		}
-		cause := causeOf(ctx, err)
-		if retry.IsDenied(cause) && s.Mode.Slots() > 0 {
-			return nil, fmt.Errorf("acquiring lock %q: %w (who takes a slot needs to write %q and all below %q)", l.key, cause, wire.Tail(l.key), wire.Prefix(l.key))
-		}
-		return nil, fmt.Errorf("acquiring lock %q: %w", l.key, cause)
+		return nil, l.failed(causeOf(ctx, err), s)
 	}
+}
+
+// failed returns the error of a call, which says what its mode needs where that is not allowed.
+func (l *Locker) failed(cause error, s Settings) error {
+	needs := ""
+	switch tail, below := wire.Tail(l.key), wire.Prefix(l.key); {
+	case !retry.IsDenied(cause):
+	case s.Mode.Slots() > 0:
+		needs = fmt.Sprintf(" (who takes a slot needs to write %q and all below %q)", tail, below)
+	case s.Mode == mode.Shared:
+		needs = fmt.Sprintf(" (who shares the lock needs to read %q, and to write all below %q)", tail, below)
+	}
+	return fmt.Errorf("acquiring lock %q: %w%s", l.key, cause, needs)
 }
 
 // wroteNothing reports whether a holding has left nothing, and will not.

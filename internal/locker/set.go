@@ -165,7 +165,7 @@ func (s *Set) together(ctx context.Context, with Settings, unanswered *time.Time
 		default:
 			l.withdraw(ctx, h, wroteNothing(h))
 			if i == failed {
-				err = fmt.Errorf("acquiring lock %q: %w", l.key, causeOf(ctx, errs[i]))
+				err = l.failed(causeOf(ctx, errs[i]), with)
 			}
 		}
 	}

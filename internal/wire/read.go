@@ -3,6 +3,8 @@ package wire
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 func read(ops ...*operation) *pb.TxnRequest { return txn(nil, ops, nil) }
@@ -23,11 +25,15 @@ func StateOps(lock, place, ahead string) []*pb.RequestOp {
 func StateRead(ops []*pb.RequestOp) *pb.TxnRequest { return read(ops...) }
 
 // BusyRead reads K, counts the keys below it, and reads whether one of them is in a line of another
-// kind than the place's, or a stranger's. Of a semaphore it gets the slots that are held.
+// kind than the place's, or a stranger's. Of a semaphore it gets the slots that are held. Of those
+// who have the lock together it gets some, to name them.
 func BusyRead(p Place) *pb.TxnRequest {
 	ops := []*operation{get(p.Lock), existBelow(p.Lock)}
-	others := []*pb.RangeRequest{slotted(p.Lock)}
+	others, holders := []*pb.RangeRequest{slotted(p.Lock)}, between(LinkedRange(p.Lock))
+	holders.Limit = mostSeen
 	if p.Mode.Slots() > 0 {
+		holders = between(SlotsRange(p.Lock, p.Mode.Slots()))
+		holders.Limit = MostNamed
 		_, others = ownSlots(p.Lock, p.Mode.Slots())
 		ops = append(ops, p.slotsTaken())
 	}
@@ -35,8 +41,12 @@ func BusyRead(p Place) *pb.TxnRequest {
 		r.Limit, r.KeysOnly = 1, true
 		ops = append(ops, ranged(r))
 	}
-	return read(ops...)
+	return read(append(ops, ranged(holders))...)
 }
+
+// MostNamed is how many of those who have a lock together a Busy names, at most. Whether who shares
+// it has it shows in a line of no more than mostSeen.
+const MostNamed, mostSeen = 4, 8
 
 // Busy is what a BusyRead has found.
 type Busy struct {
@@ -44,6 +54,9 @@ type Busy struct {
 	Below  int              // keys
 	Taken  int              // slots
 	Others bool             // of another kind are there, or strangers
+
+	Holders []string // the ids of some who share the lock, or have its slots
+	More    bool     // of them are there
 }
 
 // BusyOf returns what a BusyRead has found.
@@ -53,10 +66,38 @@ func BusyOf(p Place, resp *pb.TxnResponse) Busy {
 	if p.Mode.Slots() > 0 {
 		b.Taken, first = len(KeysOf(resp, 2)), 3
 	}
-	for i := first; i < len(resp.Responses); i++ {
+	last := len(resp.Responses) - 1
+	for i := first; i < last; i++ {
 		b.Others = b.Others || Got(resp, i) != nil
 	}
+	b.name(p, KeysOf(resp, last))
 	return b
+}
+
+// name names some who have the lock together: those who have slots, or who share it before anybody
+// else stands in line. The latter it does only if it has seen all that is below K.
+func (b *Busy) name(p Place, seen []*mvccpb.KeyValue) {
+	if p.Mode.Slots() > 0 {
+		for _, slot := range seen {
+			b.Holders = append(b.Holders, record.Shown(slot.Value))
+		}
+		b.More = b.Taken > len(seen)
+		return
+	}
+	if b.Lock != nil || len(seen) < b.Below {
+		return
+	}
+	for _, place := range Places(p.Lock, seen) {
+		r, err := record.Parse(place.Value)
+		switch {
+		case err != nil, !IsShared(p.Lock, place):
+			return
+		case len(b.Holders) == MostNamed:
+			b.More = true
+			return
+		}
+		b.Holders = append(b.Holders, r.ID)
+	}
 }
 
 // KeyRead reads K, or any other key.

@@ -15,6 +15,10 @@ func TestFormsOfVersion1(t *testing.T) {
 		Version: 1, ID: "host a", Host: "a", PID: 7, Boot: "b", PIDNS: "n", Start: 9, Command: "job",
 		Since: time.Date(2026, 11, 27, 3, 0, 1, 0, time.UTC),
 	}
+	sits := Place{Lock: "/k", Key: SlotPlace("/k", 3, 0x1f, 2), Lease: 0x1f, ID: "host a", Linked: true, Mode: 3}
+	waiting := record.Record{Version: 1, ID: "host a", Mode: "slots", Slots: 3}
+	seated := record.Seated(waiting.Marshal(), 0)
+	shares := record.Record{Version: 1, ID: "host a", Mode: "shared"}
 	for form, want := range map[string]string{
 		Tail("/k"):                   "/k~tail",
 		link.Place:                   "/k/~1f-2",
@@ -22,6 +26,12 @@ func TestFormsOfVersion1(t *testing.T) {
 		link.Marshal("/k"):           "1 1f-2 host a",
 
 		SharedPlace("/k", 0x1f, 2): "/k/~s1f-2",
+		sits.Key:                   "/k/=3.1f-2",
+		Slot("/k", 3, 0):           "/k/=3#0",
+		sits.Tail():                "1 =3.1f-2 host a",
+		waiting.Marshal():          `{"v":1,"id":"host a","mode":"slots","n":3}`,
+		seated:                     `{"slot":0,"v":1,"id":"host a","mode":"slots","n":3}`,
+		shares.Marshal():           `{"v":1,"id":"host a","mode":"shared"}`,
 		entry.Marshal(): `{"v":1,"id":"host a","host":"a","pid":7,"boot":"b","pidns":"n","start":9,` +
 			`"command":"job","since":"2026-11-27T03:00:01Z"}`,
 	} {

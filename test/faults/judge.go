@@ -28,6 +28,7 @@ func (t *trial) judge() {
 	}
 	t.judgeOverlap()
 	t.judgeReader()
+	t.judgeTokens()
 	t.judgeSets()
 	t.judgeHistories()
 	if len(t.result.Problems) > 0 && t.tooBusy() {

@@ -135,6 +135,39 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestTokens: tokens that do not grow against those who wait for a reader, or for a slot, are
+// noticed.
+func TestTokens(t *testing.T) {
+	for _, tt := range []struct {
+		slots                 int
+		holder, reader, first string // the token of each, and its slot
+		problems              int
+	}{
+		{0, "7", "7", "9", 0}, {0, "7", "9", "9", 1}, {0, "9", "8", "7", 2}, {0, "7", "7", "", 0},
+		{slots, "7 0", "9 1", "8 0", 0}, {slots, "7 0", "9 1", "7 0", 1}, {slots, "7 0", "6 1", "5 1", 1}, {slots, "7 0", "6 1", "9 1", 0},
+	} {
+		first := &player{name: "first"}
+		trial := &trial{dir: t.TempDir(), slots: tt.slots, holder: &player{name: "holder"}, reader: &player{name: "reader"}, waiters: []*player{first}}
+		for name, found := range map[string]string{"holder": tt.holder, "reader": tt.reader, "first": tt.first} {
+			begin := time.Hour
+			if name == first.name {
+				begin += time.Second
+			}
+			beats := binary.LittleEndian.AppendUint64(nil, uint64(begin))
+			beats = binary.LittleEndian.AppendUint64(beats, uint64(begin+time.Minute))
+			token, slot, _ := strings.Cut(found, " ")
+			for file, content := range map[string]string{name + ".7": string(beats), "slot." + name: slot, "token." + name: token} {
+				if err := os.WriteFile(filepath.Join(trial.dir, file), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if trial.judgeTokens(); len(trial.result.Problems) != tt.problems {
+			t.Errorf("%+v: %q", tt, trial.result.Problems)
+		}
+	}
+}
+
 // TestStarved: a loss tells nothing where there was no time to renew, and something where there
 // was.
 func TestStarved(t *testing.T) {

@@ -61,12 +61,25 @@ func slotFaults() []Fault {
 }
 
 // slotOf returns which slot a player's command has found that it has, "" if it has found none.
-func (t *trial) slotOf(name string) string {
-	slot, err := os.ReadFile(filepath.Join(t.dir, "slot."+name))
+func (t *trial) slotOf(name string) string { return t.found("slot", name) }
+
+// tokenOf returns the token that a player's command has found, 0 if it has found none.
+func (t *trial) tokenOf(name string) (token int64) {
+	if found := t.found("token", name); found != "" {
+		var err error
+		token, err = strconv.ParseInt(found, 10, 64)
+		t.require(err)
+	}
+	return token
+}
+
+// found returns what a player's command has found in its environment.
+func (t *trial) found(what, name string) string {
+	found, err := os.ReadFile(filepath.Join(t.dir, what+"."+name))
 	if !errors.Is(err, os.ErrNotExist) {
 		t.require(err)
 	}
-	return string(slot)
+	return string(found)
 }
 
 // inLine returns the players in the order in which they come. The other reader comes before the
@@ -138,4 +151,29 @@ func (t *trial) judgeReader() {
 	if longest := t.longest(func(a, b string) bool { return a == t.reader.name && b != a && !t.share(a, b) }); longest > 0 {
 		t.problem("overlap: a command ran for %v beside the reader that was not hit", longest)
 	}
+}
+
+// judgeTokens: who wants the lock alone has a greater token than both who have shared it before,
+// and in one slot tokens grow.
+func (t *trial) judgeTokens() {
+	if t.reader == nil || t.any(func(f Fault) bool { return f.anew }) {
+		return
+	}
+	for _, a := range t.players() {
+		for _, b := range t.players() {
+			if one, other := t.tokenOf(a.name), t.tokenOf(b.name); one != 0 && other != 0 && t.before(a, b) && one >= other {
+				t.problem("history: %s has the token %d, and %s has %d after it", a.name, one, b.name, other)
+			}
+		}
+	}
+}
+
+// before reports whether one player had the lock, or a slot, before another one that it keeps out.
+func (t *trial) before(a, b *player) bool {
+	if t.slots > 0 {
+		one, other := t.first(a), t.first(b)
+		return t.slotOf(a.name) == t.slotOf(b.name) && one != nil && other != nil && one.First < other.First
+	}
+	shares := func(p *player) bool { return p == t.holder || p == t.reader }
+	return shares(a) && !shares(b)
 }

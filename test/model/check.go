@@ -171,10 +171,15 @@ var unread = map[message.Name]int{message.ReadLine: 1, message.ReadFar: 1, messa
 // mustNotMatter checks that a machine does the same, and remembers the same, whatever such an
 // operation has read.
 func (w *World) mustNotMatter(s *slot, resp *pb.TxnResponse) {
-	i, ok := unread[s.request.Name]
-	if !ok {
-		return
+	if i, ok := unread[s.request.Name]; ok {
+		w.operationMustNotMatter(s, resp, i)
 	}
+	if s.request.Name == message.ReadBusy { // the last one is for the user as well
+		w.operationMustNotMatter(s, resp, len(resp.Responses)-1)
+	}
+}
+
+func (w *World) operationMustNotMatter(s *slot, resp *pb.TxnResponse, i int) {
 	without := &pb.TxnResponse{Header: resp.Header, Succeeded: resp.Succeeded, Responses: slices.Clone(resp.Responses)}
 	without.Responses[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}}
 	one, other := s.m, s.m

@@ -74,6 +74,9 @@ var large = []Cast{
 	{Private: 1, Sharing: 2, Mutexes: 1}, {Private: 2, Sharing: 1, Mutexes: 1}, {Private: 1, Sharing: 1, Turns: 2}, {Session: 1, Together: 2, Private: 1},
 	{Slots: 3}, {Slots: 3, Of: 1}, {Slots: 2, Of: 1, Mutexes: 1}, {Slots: 2, Of: 1, Private: 1}, {Sits: 2, Of: 1, Session: 1}, {Sits: 3}, {Slots: 4},
 	{Slots: 2, Of: 1, Turns: 2}, {Slots: 2, Of: 1, Sharing: 1}, {Slots: 2, Others: 1, Of: 1}, {Slots: 2, TrySlots: 1}, {Slots: 3, Mutexes: 1},
+	{Private: 3, Sharing: 1, Mutexes: 1}, {Private: 2, Sharing: 1, Turns: 2}, {Slots: 2, Mutexes: 1, Turns: 2}, {Slots: 4, Of: 1},
+	{Slots: 1, Others: 1, Private: 1, Sharing: 1}, {Slots: 2, Private: 1, Mutexes: 1}, {Sits: 2, Together: 2, Session: 2, Turns: 2},
+	{Sits: 3, Together: 1, Private: 1, Mutexes: 1}, {InSets: 2, Private: 1}, {SetShare: 2, Private: 1},
 }
 
 // mostStates is how many states are visited at most, on request and in a sample: their worlds take

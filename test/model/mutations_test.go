@@ -202,6 +202,7 @@ func plans() (all []Run) {
 			{Slots: 3, TrySlots: 1}, {Sits: 2, Of: 1, Session: 1}, {Slots: 2, Sharing: 1, Unlinked: 1, Of: 1}, {Slots: 5, Mutexes: 1},
 			{Slots: 3, Of: 1, Mutexes: 1}, {Slots: 3, Of: 1, Sharing: 2}, {Slots: 2, TrySlots: 1, Of: 1, Turns: 2},
 			{Slots: 1, TrySlots: 1, Try: 1, TryShare: 1, Mutexes: 1}, {Slots: 1, Of: 1, TrySlots: 2, Others: 1},
+			{Slots: 1, Others: 1, Private: 1, Sharing: 1}, {Slots: 2, Private: 1, Mutexes: 1}, {Private: 3, Sharing: 1, Mutexes: 1},
 		} {
 			all = append(all, Run{Cast: cast, Faults: 3, Kinds: kinds, Often: 4})
 		}
@@ -233,6 +234,8 @@ var equivalent = map[string]string{
 	"SharedLineRead then 1: get a place":                   "no machine looks at it: mustNotMatter",
 	"SharedNewestRead then 1: get a place":                 "no machine looks at it: mustNotMatter",
 	"BusyRead then 1: get all below K":                     "no machine looks at it, it is for the user: mustNotMatter",
+	"BusyRead then 3: get all with ~":                      "as that",
+	"BusyRead then 5: get the slots":                       "as that",
 }
 
 // TestMutationsAreCaught: what a transaction compares, reads and writes is needed, but for what is

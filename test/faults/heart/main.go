@@ -69,9 +69,12 @@ func run(dir, name, kind string) error {
 	if err != nil {
 		return err
 	}
-	slot, mode := os.Getenv("ETCDLOCK_HELD_SLOT"), os.Getenv("ETCDLOCK_HELD_MODE")
-	if slot != "" {
-		if err := os.WriteFile(t.slotOf(name), []byte(slot), 0o666); err != nil {
+	slot, token, mode := os.Getenv("ETCDLOCK_HELD_SLOT"), os.Getenv("ETCD_LOCK_REV"), os.Getenv("ETCDLOCK_HELD_MODE")
+	for what, found := range map[string]string{"slot": slot, "token": token} {
+		if found == "" {
+			continue
+		}
+		if err := os.WriteFile(t.file(what, name), []byte(found), 0o666); err != nil {
 			return err
 		}
 	}
@@ -80,7 +83,7 @@ func run(dir, name, kind string) error {
 		if err := t.accuse(slot); err != nil {
 			return err
 		}
-		if token := os.Getenv("ETCD_LOCK_REV"); token != "" && slot == "" {
+		if token != "" && slot == "" {
 			go work(filepath.Join(dir, "ledger"), name, token)
 		}
 	}
@@ -137,8 +140,8 @@ func (t tree) leads() bool {
 	return others && first.PID == os.Getpid()
 }
 
-// slotOf names the file that says which slot a command has.
-func (t tree) slotOf(name string) string { return filepath.Join(t.dir, "slot."+name) }
+// file names the file that says what a command has found in its environment.
+func (t tree) file(what, name string) string { return filepath.Join(t.dir, what+"."+name) }
 
 // accuse notes all processes of other commands that are not dead, also those that are stopped and
 // show it by nothing else, and then that it has looked. Of those that have slots it is about those
@@ -158,7 +161,7 @@ func (t tree) accuse(slot string) error {
 		if name == t.name || !alive.Process(pid) {
 			continue
 		}
-		if other, err := os.ReadFile(t.slotOf(name)); slot != "" && (err != nil || string(other) != slot) {
+		if other, err := os.ReadFile(t.file("slot", name)); slot != "" && (err != nil || string(other) != slot) {
 			continue
 		}
 		f, err := os.OpenFile(filepath.Join(t.dir, "accused"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)

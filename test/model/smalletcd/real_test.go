@@ -347,3 +347,49 @@ func (o outcomes) check(t *testing.T) {
 		}
 	}
 }
+
+// TestAllOrNone: of two locks, one of which is taken, neither is: nothing is written. When both are
+// free they are taken in one revision. So it is with the small etcd and with a real one.
+func TestAllOrNone(t *testing.T) {
+	r := newRealEtcd(t)
+	for _, shares := range []bool{false, true} {
+		for taken := range 2 {
+			small := r.empty(t)
+			for _, e := range []etcd{small, r} {
+				for lease := range int64(2) {
+					if err := e.Grant(lease + 1); err != nil {
+						t.Fatal(err)
+					}
+				}
+				do := func(txn *pb.TxnRequest) *pb.TxnResponse {
+					t.Helper()
+					resp, err := e.Txn(txn)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return resp
+				}
+				var each []*pb.TxnRequest
+				for _, lock := range []string{"k", "l"} {
+					one := wire.AcquireIfFree(newPlace(lock, 1, 1, true), false)
+					if shares {
+						p := newPlace(lock, 1, 1, false)
+						p.Key = wire.SharedPlace(lock, p.Lease, 1)
+						one = wire.ShareIfFree(p)
+					}
+					each = append(each, one)
+				}
+				other := newPlace([]string{"k", "l"}[taken], 2, 1, true)
+				do(wire.AcquireIfFree(other, false))
+				before := do(wire.KeyRead("k")).Header.Revision
+				if resp := do(wire.AcquireAllIfFree(each)); resp.Succeeded || resp.Header.Revision != before {
+					t.Errorf("%T: lock %d is taken, and both are acquired: %v, revision %d after %d", e, taken, resp.Succeeded, resp.Header.Revision, before)
+				}
+				do(wire.Release(other, before, true))
+				if resp := do(wire.AcquireAllIfFree(each)); !resp.Succeeded || resp.Header.Revision != before+2 {
+					t.Errorf("%T: both are free: %v, revision %d after %d", e, resp.Succeeded, resp.Header.Revision, before)
+				}
+			}
+		}
+	}
+}
