@@ -130,12 +130,38 @@ func TestSetsInAnyOrder(t *testing.T) {
 		all = append(all, locker(t, s.Endpoint(), "-k", "/any/a", "-t", "60", "--",
 			again, "-k", "/any/c", "-t", "60", "-e", s.Endpoint(), "--", "sh", "-c", script, dir, "a", "c"))
 	}
+	const outer = `mkdir "$0/a" && "$@"; code=$?; rmdir "$0/a"; exit $code`
+	for range 3 { // single locks in this order
+		inner := []string{filepath.Join(programs, "etcdlocker"), "-t", "60", "-k", "/any/c", "--", "sh", "-c", script, dir, "c"}
+		all = append(all, locker(t, s.Endpoint(), append([]string{"-k", "/any/a", "-t", "60", "--", "sh", "-c", outer, dir}, inner...)...))
+	}
 	for _, p := range all {
-		if code := p.code(); code != 0 {
+		if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), "warning") {
 			t.Errorf("exit code %d, %q", code, p.stderr)
 		}
 	}
 	free(t, s.Client(t), "/any/a", "/any/b", "/any/c")
+}
+
+// TestOtherOrder: who waits for a key that is less than one that it runs under is warned once.
+func TestOtherOrder(t *testing.T) {
+	t.Parallel()
+	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	for name, greater := range map[string]string{"text": "/other-order/c", "bytes": "/other-order/\xff"} {
+		lesser := "/other-order/a-" + name
+		first := locker(t, s.Endpoint(), "-k", lesser)
+		held(t, s.Client(t), lesser)
+		p := locker(t, s.Endpoint(), "-k", greater, "--", again, "-k", lesser, "echo", "ran")
+		p.says(p.stderr, "place 1 in line\n")
+		stop(first)
+		if code := p.code(); code != 0 || p.stdout.String() != "ran\n" || strings.Count(p.stderr.String(), fmt.Sprintf("warning: lock %q is waited for below %q: ", lesser, greater)) != 1 {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		}
+	}
+	p := locker(t, s.Endpoint(), "-k", "/other-order/b", "--", again, "-k", "/other-order/a", "echo", "ran")
+	if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), "warning") {
+		t.Errorf("a lesser one that is free: exit code %d, %q", code, p.stderr)
+	}
 }
 
 // TestSetWaits: who waits keeps what it has, and says which lock it waits for, once for each.

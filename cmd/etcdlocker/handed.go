@@ -112,6 +112,17 @@ func handed(key string, holder line.Holder) bool {
 	return os.Getenv(heldLease) == leaseName(holder.Lease) && lists(os.Getenv(heldList), key, holder.Token)
 }
 
+// heldAbove returns the greatest key that the environment says is held in the same etcd.
+func (h *holder) heldAbove() (greatest string) {
+	if os.Getenv(endpoint.Held) != h.endpoint {
+		return ""
+	}
+	for _, one := range parseList(os.Getenv(heldList)) {
+		greatest = max(greatest, one.key())
+	}
+	return greatest
+}
+
 // leaseName is a lease as etcdctl shows it.
 func leaseName(id clientv3.LeaseID) string { return strconv.FormatInt(int64(id), 16) }
 

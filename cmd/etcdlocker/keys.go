@@ -93,12 +93,24 @@ func (k keys) list(of func(key string) heldLock) string {
 
 // lists reports whether such a list has a lock with a token; 0 is that of one that is shared.
 func lists(list, key string, token int64) bool {
-	var locks []heldLock
-	if json.Unmarshal([]byte(list), &locks) != nil {
-		return false
-	}
-	return slices.ContainsFunc(locks, func(l heldLock) bool {
+	return slices.ContainsFunc(parseList(list), func(l heldLock) bool {
 		isIt := l.Token == token || token == 0 && l.Mode == etcdlock.Shared.String()
-		return isIt && (l.Key == key || string(l.KeyBase64) == key)
+		return isIt && l.key() == key
 	})
+}
+
+// parseList returns the locks of such a list, none if it is something else.
+func parseList(list string) (locks []heldLock) {
+	if json.Unmarshal([]byte(list), &locks) != nil {
+		return nil
+	}
+	return locks
+}
+
+// key returns the lock's key.
+func (l heldLock) key() string {
+	if l.Key == "" {
+		return string(l.KeyBase64)
+	}
+	return l.Key
 }

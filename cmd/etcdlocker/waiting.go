@@ -26,12 +26,14 @@ type waitingLine struct {
 	waits    <-chan struct{} // receives when a lock is waited for, maybe another one than before
 	terminal *os.File        // nil: none, or one on which nothing can be erased
 
-	told string // the key that the last plain line was about
-	seen string // who had the lock when etcd answered last
+	told   string // the key that the last plain line was about
+	seen   string // who had the lock when etcd answered last
+	warned bool   // of the order
+	above  string // what warnOfOrder compares with
 }
 
 func (h *holder) newWaitingLine(stderr *os.File) *waitingLine {
-	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, mode: h.mode, waits: h.waits}
+	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, mode: h.mode, waits: h.waits, above: h.heldAbove()}
 	if kind := os.Getenv("TERM"); kind != "" && kind != "dumb" && term.IsTerminal(int(stderr.Fd())) {
 		w.terminal = stderr
 	}
@@ -71,6 +73,7 @@ func (w *waitingLine) run(ctx context.Context) {
 // was, or another lock was waited for before, and say returns false.
 func (w *waitingLine) say(ctx context.Context, silent bool) bool {
 	text, key := w.describe(ctx)
+	w.warnOfOrder(key)
 	known := key != ""
 	silent = silent || w.told != ""
 	if ctx.Err() == nil && (known && key != w.told || !known && !silent) {
@@ -82,7 +85,8 @@ func (w *waitingLine) say(ctx context.Context, silent bool) bool {
 
 // show brings the line on the terminal up to date.
 func (w *waitingLine) show(ctx context.Context) {
-	text, _ := w.describe(ctx)
+	text, key := w.describe(ctx)
+	w.warnOfOrder(key)
 	if ctx.Err() != nil {
 		return
 	}
@@ -91,6 +95,15 @@ func (w *waitingLine) show(ctx context.Context) {
 		text = fit(text, columns-1)
 	}
 	w.voice.setStatus(text)
+}
+
+// warnOfOrder warns once if a lock that is waited for has a lesser key than one that the command
+// above holds: there is no order then in which all wait.
+func (w *waitingLine) warnOfOrder(key string) {
+	if key != "" && key < w.above && !w.warned {
+		w.warned = true
+		w.voice.warnf("lock %q is waited for below %q: whoever takes both in the order of their keys can wait the other way round, and neither goes on", key, w.above)
+	}
 }
 
 // askWithin bounds the wait for what etcd knows of a lock.
