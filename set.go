@@ -136,7 +136,8 @@ func (h *HeldSet) Context(parent context.Context) context.Context {
 	return parent
 }
 
-// Token returns the fencing token of one of the locks. Those that were taken together are equal.
+// Token returns the fencing token of one of the locks. Those that were taken together are equal,
+// but for shared ones of which etcd was asked twice.
 func (h *HeldSet) Token(key string) int64 { return h.of(key).Token() }
 
 // Slot is [Held.Slot] for one of the locks.

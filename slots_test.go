@@ -759,9 +759,6 @@ func TestSlotsByMany(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	t.Logf("up to %d at once", most.Load())
+	t.Logf("up to %d at once", most.Load()) // which is a matter of luck here: TestSlots has them all held
 	must(t)(nil, session.Close(ctx))
-	if most.Load() < 2 {
-		t.Error("no two have had slots together")
-	}
 }
