@@ -759,6 +759,6 @@ func TestSlotsByMany(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	t.Logf("up to %d at once", most.Load()) // which is a matter of luck here: TestSlots has them all held
+	t.Logf("up to %d at once", most.Load()) // a matter of luck: TestSlots has all held
 	must(t)(nil, session.Close(ctx))
 }
