@@ -140,7 +140,8 @@ func Samples() (all []Sample) {
 	}
 	shared := wire.Place{Lock: lock, Key: wire.SharedPlace(lock, lease, 1), Lease: lease, ID: "me", Record: "{}", Mode: mode.Shared}
 	add("ShareIfFree", wire.ShareIfFree(shared))
-	add("AcquireAllIfFree", wire.AcquireAllIfFree([]*pb.TxnRequest{wire.ShareIfFree(shared), wire.ShareIfFree(shared)}))
+	sharedToo := wire.Place{Lock: "l", Key: wire.SharedPlace("l", lease, 2), Lease: lease, ID: "me", Record: "{}", Mode: mode.Shared}
+	add("AcquireAllIfFree", wire.AcquireAllIfFree([]*pb.TxnRequest{wire.ShareIfFree(shared), wire.ShareIfFree(sharedToo)}))
 	add("Share", wire.Share(shared))
 	add("ShareBehindHolder", wire.ShareBehindHolder(shared, rev))
 	add("ShareOldest", wire.ShareOldest(shared, rev))

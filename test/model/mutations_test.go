@@ -234,8 +234,8 @@ var equivalent = map[string]string{
 	"SharedLineRead then 1: get a place":                   "no machine looks at it: mustNotMatter",
 	"SharedNewestRead then 1: get a place":                 "no machine looks at it: mustNotMatter",
 	"BusyRead then 1: get all below K":                     "no machine looks at it, it is for the user: mustNotMatter",
-	"BusyRead then 3: get all with ~":                      "as that",
-	"BusyRead then 5: get the slots":                       "as that",
+	"BusyRead then 3: get all with ~":                      "no machine looks at it, it is for the user: mustNotMatter",
+	"BusyRead then 5: get the slots":                       "no machine looks at it, it is for the user: mustNotMatter",
 }
 
 // TestMutationsAreCaught: what a transaction compares, reads and writes is needed, but for what is
