@@ -94,18 +94,22 @@ func manyKeys(ctx context.Context, e etcd, lib library, processes, keys, turns i
 	return f, nil
 }
 
-// many compares contenders on a key each, in one session, with those that have a session each, and
-// with Mutexes of one session.
-func (x extent) many(a arena, n int, ofAlone, ofMutex target) measurement {
-	name := fmt.Sprintf("%d at once, each on a key of its own", n)
-	turns := max(x.together/n, 2)
-	var sides []side
+// keysOfMany compares contenders of one session for each process with those that have a session
+// each, and with Mutexes of one session. All take as many turns together.
+func (x extent) keysOfMany(a arena, processes, keys int) (sides []side) {
+	turns := max(x.together/(processes*keys), 2)
 	for _, lib := range []library{ours, oursAlone, oneSession} {
 		sides = append(sides, side{lib.name, a.in(func(ctx context.Context, e etcd) (figures, error) {
-			return manyKeys(ctx, e, lib, 1, n, turns)
+			return manyKeys(ctx, e, lib, processes, keys, turns)
 		})})
 	}
-	return measurement{a.prefix + name, sides, []row{
+	return sides
+}
+
+// many has each contender on a key of its own.
+func (x extent) many(a arena, n int, ofAlone, ofMutex target) measurement {
+	name := fmt.Sprintf("%d at once, each on a key of its own", n)
+	return measurement{a.prefix + name, x.keysOfMany(a, 1, n), []row{
 		against(name+", lock and unlock", "/s", "rate", ofMutex),
 		{"the same", "/s", "rate", ours.name, oursAlone.name, ofAlone},
 		against("p99 of one", "ms", "p99", target{}),
@@ -113,17 +117,10 @@ func (x extent) many(a arena, n int, ofAlone, ofMutex target) measurement {
 	}}
 }
 
-// manyHandOvers is many with ten processes that want the same keys.
+// manyHandOvers has ten processes want the same keys.
 func (x extent) manyHandOvers(a arena, keys int, t target) measurement {
 	name := fmt.Sprintf("%d keys, 10 contenders for each", keys)
-	turns := max(x.together/(10*keys), 2)
-	var sides []side
-	for _, lib := range []library{ours, oursAlone, oneSession} {
-		sides = append(sides, side{lib.name, a.in(func(ctx context.Context, e etcd) (figures, error) {
-			return manyKeys(ctx, e, lib, 10, keys, turns)
-		})})
-	}
-	return measurement{a.prefix + name, sides, []row{
+	return measurement{a.prefix + name, x.keysOfMany(a, 10, keys), []row{
 		against(name+", turns", "/s", "rate", target{}),
 		{"the same", "/s", "rate", ours.name, oursAlone.name, t},
 	}}

@@ -185,28 +185,28 @@ func (q *Queue) takeLocked() *batch {
 	b, locks, size, within := new(batch), make(map[string]bool), 0, 0
 	now, most := time.Now(), q.limit.OpsAtOnce()
 	unmixed := now.Before(q.apart)
+	full := func() bool { return len(b.all)+1+within > most || now.Before(q.alone[b.all[0].lock]) }
 	fits := func(m *member) bool {
 		return len(b.all)+1+max(within, m.ops) <= most && size+m.size <= q.mostBytes && !locks[m.lock] &&
 			!(unmixed && m.puts != b.all[0].puts) && !now.Before(q.alone[m.lock])
 	}
 	var rest []*member
 	for i, m := range q.waiting {
-		switch {
-		case m.gone:
+		if m.gone {
 			q.gone--
 			continue
-		case len(b.all) > 0 && (len(b.all)+1+within > most || now.Before(q.alone[b.all[0].lock])):
-			rest = append(rest, q.waiting[i:]...)
-		case len(b.all) > 0 && !fits(m):
-			locks[m.lock] = true // what comes later for it stays behind this
-			rest = append(rest, m)
-			continue
-		default:
-			b.all, m.in, locks[m.lock] = append(b.all, m), b, true
-			size, within = size+m.size, max(within, m.ops)
-			continue
 		}
-		break
+		if len(b.all) > 0 && full() {
+			rest = append(rest, q.waiting[i:]...)
+			break
+		}
+		if len(b.all) == 0 || fits(m) {
+			b.all, m.in = append(b.all, m), b
+			size, within = size+m.size, max(within, m.ops)
+		} else {
+			rest = append(rest, m)
+		}
+		locks[m.lock] = true // what comes later for it stays behind this
 	}
 	q.waiting, b.left = rest, len(b.all)
 	return b
