@@ -115,12 +115,10 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 		others = append(others, &c.sender)
 	}
 	txn := func(again bool) *pb.TxnRequest { return wire.AcquireAllIfFree(g.txns(asked, again)) }
-	ops := wire.Ops(txn(false))
-	if !g[0].Lease.MayTake(ops) {
-		return nil, false, rpctypes.ErrTooManyOps
-	}
-	resp, repeated, err := g[0].sender.Join(ctx, txn, others...)
-	if g[0].Lease.TooMany(err, ops); err != nil {
+	resp, repeated, err := g.limited(txn(false), func(*pb.TxnRequest) (*pb.TxnResponse, bool, error) {
+		return g[0].sender.Join(ctx, txn, others...)
+	})
+	if err != nil {
 		return nil, repeated, err
 	}
 	return wire.AcquireAnswers(resp, len(g)), repeated, nil
@@ -128,16 +126,25 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 
 // batch sends requests that may be applied more than once.
 func (g Group) batch(ctx context.Context, asked []message.Request) (resps []*pb.TxnResponse, repeated bool, err error) {
-	txn := wire.Batch(g.txns(asked, false))
-	ops := wire.Ops(txn)
-	if !g[0].Lease.MayTake(ops) {
-		return nil, false, rpctypes.ErrTooManyOps
-	}
-	resp, repeated, err := g[0].sender.RewriteAll(ctx, txn)
-	if g[0].Lease.TooMany(err, ops); err != nil {
+	resp, repeated, err := g.limited(wire.Batch(g.txns(asked, false)), func(txn *pb.TxnRequest) (*pb.TxnResponse, bool, error) {
+		return g[0].sender.RewriteAll(ctx, txn)
+	})
+	if err != nil {
 		return nil, repeated, err
 	}
 	return wire.BatchAnswers(resp), repeated, nil
+}
+
+// limited sends a transaction, unless etcd is known to refuse so many operations, and learns from
+// what it refuses.
+func (g Group) limited(txn *pb.TxnRequest, send func(txn *pb.TxnRequest) (*pb.TxnResponse, bool, error)) (resp *pb.TxnResponse, repeated bool, err error) {
+	limit, ops := &g[0].Lease.Limit, wire.Ops(txn)
+	if !limit.MayTake(ops) {
+		return nil, false, rpctypes.ErrTooManyOps
+	}
+	resp, repeated, err = send(txn)
+	limit.TooMany(err, ops)
+	return resp, repeated, err
 }
 
 func (g Group) txns(asked []message.Request, again bool) (txns []*pb.TxnRequest) {
