@@ -87,9 +87,7 @@ func (h *Holding) Lost(why message.Reason, cause error) {
 // of the lock. A shared one serves others.
 func (h *Holding) Expired() {
 	h.expire()
-	if !h.Lease.IsShared() {
-		h.Lease.StopRenewing()
-	}
+	h.remover().expired()
 }
 
 // IsExpired reports whether another contender may have the lock.

@@ -53,13 +53,9 @@ func (l *Locker) finish(ctx context.Context, h *holding.Holding, withdraw bool) 
 		l.drop(ctx, h)
 		return lost
 	}
-	reusable, err := h.GiveBack(ctx, withdraw)
-	switch {
-	case h.Lease.IsShared():
-	case reusable && h.Lease.Places.Nobody():
-		l.atHand = h.Lease
-	case reusable, errors.Is(err, holding.ErrUnconfirmed):
-		l.session.Debts.OweLease(h.Lease)
+	spare, err := h.GiveBack(ctx, withdraw)
+	if spare != nil {
+		l.atHand = spare
 	}
 	if h.Strays() || err != nil {
 		l.under = nil
