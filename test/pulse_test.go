@@ -330,8 +330,9 @@ func TestPulseCommandStandsStill(t *testing.T) {
 	}
 }
 
-// TestToldToStopUnwell: after that a check may fail and a program may be busy, but not without end.
-func TestToldToStopUnwell(t *testing.T) {
+// TestToldToStopUnhealthy: after that a check may fail and a program may be busy, but not without
+// end.
+func TestToldToStopUnhealthy(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	for name, tt := range map[string]struct {

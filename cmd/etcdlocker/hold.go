@@ -174,14 +174,14 @@ func (h *holder) supervise() int {
 			run.Signal(unix.SIGCONT) // else fg has sent it to the whole group
 		}
 		run.Typed(unix.SIGCONT)
-		watched.monitor.Still(false)
+		watched.monitor.Paused(false)
 	}
 	events := supervise.Events{
-		Lost: h.work.Done(), Expired: h.held.Expired(), Unwell: watched.monitor.Trouble(),
+		Lost: h.work.Done(), Expired: h.held.Expired(), Unhealthy: watched.monitor.Trouble(),
 		Before: h.before, Signals: h.signals, Settle: settle,
 		Reach: func(sig syscall.Signal) supervise.Reach { return reach(sig, run) },
 	}
-	life.Told = watched.monitor.Stopping
+	life.StopRequested = watched.monitor.Stopping
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)
@@ -195,8 +195,8 @@ func (h *holder) supervise() int {
 	return h.finish(life, run)
 }
 
-// undead says that something may still run, and leaves the locks alone.
-func (h *holder) undead(run guard.Command) int {
+// unkillable says that something may still run, and leaves the locks alone.
+func (h *holder) unkillable(run guard.Command) int {
 	locksAre := h.keys.form("lock is", "locks are")
 	h.voice.errorf("%s: %s could not be killed, so the %s not released; %s within %v of the last renewal",
 		h.keys.locks(), names(run.Others()), locksAre, h.keys.freeThemselves(), h.ttl)
@@ -207,17 +207,17 @@ func (h *holder) undead(run guard.Command) int {
 // finish says how it ended, releases the locks unless the command may still run, and returns the
 // exit code.
 func (h *holder) finish(life *supervise.Life, run guard.Command) int {
-	if life.Undead {
-		return h.undead(run)
+	if life.Unkillable {
+		return h.unkillable(run)
 	}
-	if life.Left {
+	if life.OrphansLeft {
 		if others := run.Others(); !supervise.OnlyServers(others) { // those are there for others
 			h.voice.warnf("the command left %s running without the lock; --orphans=wait keeps the lock for them, --orphans=kill ends them",
 				names(others))
 		}
 		h.run.close() // its guard would end them with the lock
 	}
-	h.nothingLeft = !life.Left && !life.Unguarded
+	h.nothingLeft = !life.OrphansLeft && !life.Unguarded
 	stop, theCommand := life.Stop, "and with it the command"
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.work.Err() == nil {
 		timer := time.NewTimer(left)
@@ -232,7 +232,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		if stop != 0 {
 			meanwhile = "told to stop by " + signalName(stop) + ", "
 		}
-		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and %s", meanwhile, life.Trouble.Why, h.keys.released()), exitUnwell)
+		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and %s", meanwhile, life.Trouble.Why, h.keys.released()), exitUnhealthy)
 	case stop != 0:
 		h.voice.errorf("stopped by %s, %s; %s", signalName(stop), theCommand, h.keys.released())
 		return exitSignal + int(stop)

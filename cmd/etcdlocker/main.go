@@ -19,7 +19,7 @@ const (
 	exitNotAcquired = 1 // nor could an answer be written
 	exitLost        = 2
 	exitNoCommand   = 3 // could not be started, or not be proved dead
-	exitUnwell      = 4 // gave no sign of life, or a wrong one
+	exitUnhealthy   = 4 // gave no sign of life, or a wrong one
 	exitUsage       = 64
 	exitSignal      = 128 // plus the signal's number
 )

@@ -102,13 +102,13 @@ func (p *pulsing) begin(run guard.Command) {
 // Freeze stops the command. Meanwhile nobody expects signs of it.
 func (p *pulsing) Freeze() {
 	p.Command.Freeze()
-	p.monitor.Still(true)
+	p.monitor.Paused(true)
 }
 
 // Thaw lets it go on.
 func (p *pulsing) Thaw() {
 	p.Command.Thaw()
-	p.monitor.Still(false)
+	p.monitor.Paused(false)
 }
 
 // close ends the watch.

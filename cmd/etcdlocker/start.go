@@ -87,8 +87,8 @@ func (h *holder) toldToStop() syscall.Signal {
 func (h *holder) notStarted(run guard.Command, err error) int {
 	var told stopped
 	switch {
-	case errors.Is(err, guard.ErrUndead):
-		return h.undead(run)
+	case errors.Is(err, guard.ErrUnkillable):
+		return h.unkillable(run)
 	case errors.Is(err, errNoTime):
 		if !h.release() {
 			h.voice.errorf("%s: %v", h.keys.locks(), err)

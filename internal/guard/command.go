@@ -22,7 +22,7 @@ type Command interface {
 	supervise.Processes
 
 	// Start starts it before ctx is done, and in time, or not at all. If it fails, nothing of the
-	// command runs, or the error is ErrUndead. It has not run, or the error is ErrKilled. After
+	// command runs, or the error is ErrUnkillable. It has not run, or the error is ErrKilled. After
 	// ErrGone another guard can be tried.
 	Start(ctx context.Context, o Order) error
 
@@ -49,8 +49,8 @@ type Command interface {
 	Close()
 }
 
-// ErrUndead says that processes could not be killed.
-var ErrUndead = errors.New("processes could not be killed")
+// ErrUnkillable says that processes could not be killed.
+var ErrUnkillable = errors.New("processes could not be killed")
 
 // ErrGone says that the guard process was killed or stopped before it had begun to execute the
 // command.

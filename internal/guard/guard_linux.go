@@ -97,7 +97,7 @@ func (g *guarded) listen() {
 			g.begun.Store(false)
 			g.started <- beginning{err: refused(syscall.Errno(a), b)}
 		case exited:
-			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), Left: b != 0, Overdue: g.ending.Load() && !g.asked.Load()}
+			g.exited <- supervise.Exit{Status: syscall.WaitStatus(a), OrphansLeft: b != 0, Overdue: g.ending.Load() && !g.asked.Load()}
 		case stopped:
 			g.stopped.Put(a != 0)
 		case sent:
@@ -110,7 +110,7 @@ func (g *guarded) listen() {
 	case g.started <- beginning{err: errGone}:
 	default:
 	}
-	g.exited <- supervise.Exit{Status: syscall.WaitStatus(syscall.SIGKILL), Left: true, Unguarded: true}
+	g.exited <- supervise.Exit{Status: syscall.WaitStatus(syscall.SIGKILL), OrphansLeft: true, Unguarded: true}
 }
 
 func (g *guarded) Start(ctx context.Context, o Order) (err error) {
@@ -146,8 +146,8 @@ func (g *guarded) Start(ctx context.Context, o Order) (err error) {
 	life := supervise.NewLife(g)
 	life.Expired(time.Now())
 	supervise.Drive(life, g, supervise.Events{})
-	if life.Undead {
-		return because{ErrUndead, err}
+	if life.Unkillable {
+		return because{ErrUnkillable, err}
 	}
 	<-g.heard // all of it is dead, and with it the other end of the channel
 	switch {

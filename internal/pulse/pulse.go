@@ -154,9 +154,9 @@ func (m *Monitor) Trouble() <-chan supervise.Trouble {
 	return m.trouble
 }
 
-// Still says whether the command stands still, and cannot give signs. When it goes on it has the
+// Paused says whether the command stands still, and cannot give signs. When it goes on it has the
 // whole limit again. One goroutine calls it.
-func (m *Monitor) Still(is bool) {
+func (m *Monitor) Paused(is bool) {
 	if m != nil {
 		m.still.Put(is)
 	}

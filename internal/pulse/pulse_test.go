@@ -108,9 +108,9 @@ func TestParting(t *testing.T) {
 		begun := time.Now()
 		p.heard <- News{Trouble: errors.New("closed"), Parting: true, Last: true}
 		time.Sleep(parting - 1)
-		m.Still(true) // and that does not count
+		m.Paused(true) // and that does not count
 		time.Sleep(time.Hour)
-		m.Still(false)
+		m.Paused(false)
 		if trouble := <-m.Trouble(); trouble.Silent || trouble.Why.Error() != "closed" || time.Since(begun) != time.Hour+2*parting-1 {
 			t.Errorf("%+v after %v", trouble, time.Since(begun))
 		}
@@ -123,16 +123,16 @@ func TestParting(t *testing.T) {
 func TestDisturbed(t *testing.T) {
 	play(t, func(t *testing.T, p *played, m *Monitor) {
 		<-p.asked
-		m.Still(true)
+		m.Paused(true)
 		time.Sleep(time.Minute)
 		p.heard <- News{Trouble: errors.New("no answer"), Parting: true}
-		m.Still(false)
+		m.Paused(false)
 		<-p.asked
 		p.heard <- News{Trouble: errors.New("no answer"), Parting: true}
 		if trouble := <-m.Trouble(); trouble.Why.Error() != "no answer" {
 			t.Errorf("%+v", trouble)
 		}
-		m.Still(true)
+		m.Paused(true)
 		synctest.Wait()
 		p.heard <- News{Trouble: errors.New("wrong")}
 		time.Sleep(time.Minute)
@@ -141,7 +141,7 @@ func TestDisturbed(t *testing.T) {
 			t.Errorf("it is in trouble while it stands still: %+v", trouble)
 		default:
 		}
-		m.Still(false)
+		m.Paused(false)
 		if trouble := <-m.Trouble(); trouble.Why.Error() != "wrong" {
 			t.Errorf("%+v", trouble)
 		}
@@ -188,11 +188,11 @@ func TestOtherLimit(t *testing.T) {
 func TestStandingStill(t *testing.T) {
 	play(t, func(t *testing.T, p *played, m *Monitor) {
 		time.Sleep(19 * time.Second)
-		m.Still(true)
+		m.Paused(true)
 		time.Sleep(time.Hour)
-		m.Still(false)
+		m.Paused(false)
 		time.Sleep(19 * time.Second)
-		m.Still(false) // both of us stood still
+		m.Paused(false) // both of us stood still
 		silentAt(t, m, 20*time.Second+settle, "silent for 20s")
 	})
 }
@@ -218,7 +218,7 @@ func TestAbsence(t *testing.T) {
 // TestNobodyWatches: without a source there is nothing to hear, and nothing to do.
 func TestNobodyWatches(t *testing.T) {
 	m := Watch(nil, Limits{})
-	m.Still(true)
+	m.Paused(true)
 	m.Close()
 	if m.Trouble() != nil {
 		t.Error("it could say something")

@@ -30,13 +30,13 @@ func (l Latest) Put(value bool) {
 
 // Events are what happens to a Life from outside. A channel that is nil never brings anything.
 type Events struct {
-	Doubt   <-chan bool // the lock will be lost unless it is renewed soon; or no longer
-	Lost    <-chan struct{}
-	Expired <-chan struct{}
-	Unwell  <-chan Trouble
-	Before  []os.Signal                  // sent to this process before the command could get them
-	Signals <-chan os.Signal             // sent to this process since
-	Reach   func(s syscall.Signal) Reach // who else has got a signal that was received just now
+	Doubt     <-chan bool // the lock will be lost unless it is renewed soon; or no longer
+	Lost      <-chan struct{}
+	Expired   <-chan struct{}
+	Unhealthy <-chan Trouble
+	Before    []os.Signal                  // sent to this process before the command could get them
+	Signals   <-chan os.Signal             // sent to this process since
+	Reach     func(s syscall.Signal) Reach // who else has got a signal that was received just now
 	// Returns when the signals that came before can be received.
 	Settle func()
 
@@ -161,14 +161,14 @@ func Drive(l *Life, p Processes, from Events) {
 		case <-from.Expired:
 			from.Expired = nil
 			l.Expired(time.Now())
-		case t := <-from.Unwell:
+		case t := <-from.Unhealthy:
 			// A command that has ended need not be well, though select has not picked that.
 			select {
 			case e := <-exited:
 				from.settle(l, e.Status)
 				l.Exited(time.Now(), e)
 			default:
-				l.Unwell(time.Now(), t)
+				l.Unhealthy(time.Now(), t)
 			}
 		case e := <-exited:
 			from.settle(l, e.Status)

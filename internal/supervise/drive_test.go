@@ -43,8 +43,8 @@ func TestGuardLeavesFirst(t *testing.T) {
 	l, r := newTestLife()
 	l.Orphans = AwaitOrphans
 	p := newScripted(r)
-	p.exited <- Exit{Status: 5 << 8, Left: true}
-	p.exited <- Exit{Status: 9, Left: true, Unguarded: true}
+	p.exited <- Exit{Status: 5 << 8, OrphansLeft: true}
+	p.exited <- Exit{Status: 9, OrphansLeft: true, Unguarded: true}
 	go func() {
 		for len(p.exited) > 0 {
 			time.Sleep(time.Millisecond)

@@ -88,10 +88,10 @@ const (
 
 // An Exit says that the command has ended.
 type Exit struct {
-	Status    syscall.WaitStatus
-	Left      bool // something that it started is still there
-	Overdue   bool // whoever looked after it has killed it, as validity was about to end
-	Unguarded bool // whoever looked after it has died, and it was killed for that
+	Status      syscall.WaitStatus
+	OrphansLeft bool // something that it started is still there
+	Overdue     bool // whoever looked after it has killed it, as validity was about to end
+	Unguarded   bool // whoever looked after it has died, and it was killed for that
 }
 
 // A Trouble says that the command is not well, though the lock is.
@@ -108,10 +108,10 @@ type Result struct {
 
 // A Life decides. It belongs to one goroutine.
 type Life struct {
-	Grace     time.Duration // from the request to end to the killing
-	KillAfter time.Duration // from being told to stop to the killing; 0: never
-	Orphans   Orphans
-	Told      func() // called when the command has been told to stop; may be nil
+	Grace         time.Duration // from the request to end to the killing
+	KillAfter     time.Duration // from being told to stop to the killing; 0: never
+	Orphans       Orphans
+	StopRequested func() // called when the command has been told to stop; may be nil
 
 	// Suspend stops this process, until it is continued. If the command was stopped by this process
 	// alone, nobody else continues it.
@@ -124,20 +124,20 @@ type Life struct {
 	suspend time.Time // we are to stop when the command has stopped, until then
 	alone   bool      // nobody but us was told to
 
-	Status    syscall.WaitStatus // how the command ended
-	Ended     bool               // it did
-	Overdue   bool               // because its guard did not hear of a renewal in time
-	Unguarded bool               // because its guard was gone
-	Stop      syscall.Signal     // what told us to stop first; 0: nothing did
-	Trouble   *Trouble           // for which it was ended
-	Left      bool               // processes were left to run on
+	Status      syscall.WaitStatus // how the command ended
+	Ended       bool               // it did
+	Overdue     bool               // because its guard did not hear of a renewal in time
+	Unguarded   bool               // because its guard was gone
+	Stop        syscall.Signal     // what told us to stop first; 0: nothing did
+	Trouble     *Trouble           // for which it was ended
+	OrphansLeft bool               // processes were left to run on
 	// Processes were asked to end, or killed, beyond what was forwarded to the command.
-	Forced bool
-	Undead bool      // processes were killed and did not die
-	gone   bool      // nothing is left, whether we know how the command ended or not
-	killAt time.Time // zero: no timer
-	lookAt time.Time // while what is left is waited for, when it is looked at
-	giveUp time.Time
+	Forced     bool
+	Unkillable bool      // processes were killed and did not die
+	gone       bool      // nothing is left, whether we know how the command ended or not
+	killAt     time.Time // zero: no timer
+	lookAt     time.Time // while what is left is waited for, when it is looked at
+	giveUp     time.Time
 }
 
 // NewLife returns the life of a command that runs.
@@ -194,8 +194,8 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, reach Reach) {
 	}
 	if l.Stop == 0 {
 		l.Stop = sig
-		if l.Told != nil {
-			l.Told()
+		if l.StopRequested != nil {
+			l.StopRequested()
 		}
 	}
 	switch l.state {
@@ -247,9 +247,9 @@ func (l *Life) Lost(now time.Time) {
 	}
 }
 
-// Unwell says that the command is not well: it must not keep the lock. While it stops, because it
-// was told to, nothing but silence shows that it hangs.
-func (l *Life) Unwell(now time.Time, t Trouble) {
+// Unhealthy says that the command is not well: it must not keep the lock. While it stops, because
+// it was told to, nothing but silence shows that it hangs.
+func (l *Life) Unhealthy(now time.Time, t Trouble) {
 	if l.state == Running || l.state == Stopping && t.Silent {
 		l.Trouble = &t
 		l.end(now)
@@ -277,7 +277,7 @@ func (l *Life) Exited(now time.Time, e Exit) {
 		return
 	}
 	l.Status, l.Ended, l.Overdue, l.Unguarded = e.Status, true, e.Overdue, e.Unguarded
-	if !e.Left || l.gone {
+	if !e.OrphansLeft || l.gone {
 		l.state, l.killAt = Over, time.Time{}
 		return
 	}
@@ -291,7 +291,7 @@ func (l *Life) Exited(now time.Time, e Exit) {
 		l.linger(now)
 	case l.state == Running:
 		l.Doubt(false) // what was stopped is not left so
-		l.state, l.Left = Over, true
+		l.state, l.OrphansLeft = Over, true
 	}
 }
 
@@ -334,7 +334,7 @@ func (l *Life) Tick(now time.Time) {
 	case l.hands.Kill():
 		l.giveUp = now.Add(Patience)
 	case now.After(l.giveUp):
-		l.state, l.Undead, l.killAt = Over, true, time.Time{}
+		l.state, l.Unkillable, l.killAt = Over, true, time.Time{}
 		return
 	}
 	l.killAt = now.Add(KillEvery)

@@ -55,11 +55,11 @@ func TestLostThenGraceThenKill(t *testing.T) {
 	r.expect(t, l, Ending, "terminate")
 	l.Tick(start.Add(time.Second))
 	r.expect(t, l, Killing, "terminate", "kill")
-	l.Exited(start.Add(time.Second), Exit{Status: 9, Left: true})
+	l.Exited(start.Add(time.Second), Exit{Status: 9, OrphansLeft: true})
 	r.expect(t, l, Killing, "terminate", "kill")
 	l.Empty()
 	r.expect(t, l, Over, "terminate", "kill")
-	if l.Undead || !l.Wake().IsZero() || !l.Forced {
+	if l.Unkillable || !l.Wake().IsZero() || !l.Forced {
 		t.Error("it is not at rest")
 	}
 }
@@ -70,7 +70,7 @@ func TestEmptyBeforeExited(t *testing.T) {
 	l.Expired(start)
 	l.Empty()
 	r.expect(t, l, Killing, "kill")
-	l.Exited(start, Exit{Status: 9, Left: true, Unguarded: true})
+	l.Exited(start, Exit{Status: 9, OrphansLeft: true, Unguarded: true})
 	r.expect(t, l, Over, "kill")
 }
 
@@ -87,9 +87,9 @@ func TestWhatStandsStillCannotEnd(t *testing.T) {
 func TestGuardDiesLater(t *testing.T) {
 	l, r := newTestLife()
 	l.Orphans = AwaitOrphans
-	l.Exited(start, Exit{Status: 5 << 8, Left: true})
+	l.Exited(start, Exit{Status: 5 << 8, OrphansLeft: true})
 	r.expect(t, l, Lingering)
-	l.Exited(start, Exit{Status: 9, Left: true, Unguarded: true})
+	l.Exited(start, Exit{Status: 9, OrphansLeft: true, Unguarded: true})
 	r.expect(t, l, Lingering)
 	l.Tick(l.Wake())
 	r.expect(t, l, Killing, "kill")
@@ -106,7 +106,7 @@ func TestGuardDiesLater(t *testing.T) {
 func TestServersAreNotWaitedFor(t *testing.T) {
 	l, r := newTestLife()
 	l.Orphans = AwaitOrphans
-	l.Exited(start, Exit{Left: true})
+	l.Exited(start, Exit{OrphansLeft: true})
 	r.expect(t, l, Lingering)
 	first := l.Wake()
 	l.Tick(first)
@@ -123,7 +123,7 @@ func TestServersAreNotWaitedFor(t *testing.T) {
 
 	l, r = newTestLife()
 	l.Orphans, r.servers = AwaitOrphans, true
-	l.Exited(start, Exit{Left: true})
+	l.Exited(start, Exit{OrphansLeft: true})
 	r.expect(t, l, Ending, "terminate")
 }
 
@@ -143,7 +143,7 @@ func TestDoubt(t *testing.T) {
 var prepare = map[State]func(*Life){
 	Running:   func(*Life) {},
 	Stopping:  func(l *Life) { l.Signaled(start, syscall.SIGTERM, Unit) },
-	Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, Exit{Status: 0, Left: true}) },
+	Lingering: func(l *Life) { l.Orphans = AwaitOrphans; l.Exited(start, Exit{Status: 0, OrphansLeft: true}) },
 	Ending:    func(l *Life) { l.Lost(start) },
 }
 
@@ -161,14 +161,14 @@ func TestExpiredKillsAtOnceInEveryState(t *testing.T) {
 	}
 }
 
-// TestUnwell: while the command runs every trouble ends it, while it stops silence alone, and after
-// that none.
-func TestUnwell(t *testing.T) {
+// TestUnhealthy: while the command runs every trouble ends it, while it stops silence alone, and
+// after that none.
+func TestUnhealthy(t *testing.T) {
 	for _, silent := range []bool{true, false} {
 		for state, do := range prepare {
 			l, _ := newTestLife()
 			do(l)
-			l.Unwell(start, Trouble{Silent: silent})
+			l.Unhealthy(start, Trouble{Silent: silent})
 			taken := state == Running || state == Stopping && silent
 			if taken != (l.Trouble != nil) || taken && l.State() != Ending || !taken && l.State() != state {
 				t.Errorf("silent %v, from %v: state %v, taken %v", silent, state, l.State(), l.Trouble != nil)
@@ -191,7 +191,7 @@ func TestToldToStop(t *testing.T) {
 	l.KillAfter = time.Minute
 	l.Signaled(start, syscall.SIGUSR1, Alone)
 	told := 0
-	l.Told = func() { told++ }
+	l.StopRequested = func() { told++ }
 	l.Signaled(start, syscall.SIGINT, Group) // typed: the command has it if it is in the group
 	l.Signaled(start, syscall.SIGTERM, Alone)
 	l.Signaled(start, syscall.SIGHUP, Unit)
@@ -252,9 +252,9 @@ func TestWhatTheCommandLeaves(t *testing.T) {
 		if tt.stop {
 			l.Signaled(start, syscall.SIGTERM, Alone)
 		}
-		l.Exited(start, Exit{Status: 0, Left: true})
-		if l.State() != tt.state || l.Left != tt.left {
-			t.Errorf("%+v: state %v, left %v", tt, l.State(), l.Left)
+		l.Exited(start, Exit{Status: 0, OrphansLeft: true})
+		if l.State() != tt.state || l.OrphansLeft != tt.left {
+			t.Errorf("%+v: state %v, left %v", tt, l.State(), l.OrphansLeft)
 		}
 	}
 }
@@ -271,12 +271,12 @@ func TestPatienceCountsFromTheLastDeath(t *testing.T) {
 		t.Fatalf("gave up too early: %v", l.State())
 	}
 	l.Tick(start.Add(2*Patience + 2*time.Second))
-	if l.State() != Over || !l.Undead {
-		t.Errorf("state %v, undead %v", l.State(), l.Undead)
+	if l.State() != Over || !l.Unkillable {
+		t.Errorf("state %v, unkillable %v", l.State(), l.Unkillable)
 	}
 }
 
-func TestUndeadIsReported(t *testing.T) {
+func TestUnkillableIsReported(t *testing.T) {
 	l, _ := newTestLife()
 	l.Expired(start)
 	l.Tick(start.Add(Patience))
@@ -284,8 +284,8 @@ func TestUndeadIsReported(t *testing.T) {
 		t.Fatalf("gave up too early: %v", l.State())
 	}
 	l.Tick(start.Add(Patience + time.Second))
-	if l.State() != Over || !l.Undead {
-		t.Errorf("state %v, undead %v", l.State(), l.Undead)
+	if l.State() != Over || !l.Unkillable {
+		t.Errorf("state %v, unkillable %v", l.State(), l.Unkillable)
 	}
 }
 
@@ -299,8 +299,8 @@ func TestGuardDiesAndMore(t *testing.T) {
 		l, _ := newTestLife()
 		l.Grace = time.Hour
 		l.Orphans = AwaitOrphans
-		l.Exited(start, Exit{Left: true})
-		l.Exited(start, Exit{Left: true, Unguarded: true})
+		l.Exited(start, Exit{OrphansLeft: true})
+		l.Exited(start, Exit{OrphansLeft: true, Unguarded: true})
 		do(l)
 		if at := l.Wake(); at.IsZero() || at.Sub(start) > time.Second {
 			t.Errorf("%s: killed at %v", name, at)
@@ -320,9 +320,9 @@ func TestOverdue(t *testing.T) {
 			l, r := newTestLife()
 			l.Orphans = orphans
 			before(l)
-			l.Exited(start, Exit{Status: 9, Left: true, Overdue: true})
-			if l.State() != Killing || l.Left || r.did[len(r.did)-1] != "kill" {
-				t.Errorf("%s: state %v, left %v, it did %q", name, l.State(), l.Left, r.did)
+			l.Exited(start, Exit{Status: 9, OrphansLeft: true, Overdue: true})
+			if l.State() != Killing || l.OrphansLeft || r.did[len(r.did)-1] != "kill" {
+				t.Errorf("%s: state %v, left %v, it did %q", name, l.State(), l.OrphansLeft, r.did)
 			}
 		}
 	}
@@ -333,6 +333,6 @@ func TestOverdue(t *testing.T) {
 func TestLeftInDoubt(t *testing.T) {
 	l, r := newTestLife()
 	l.Doubt(true)
-	l.Exited(start, Exit{Status: 9, Left: true})
+	l.Exited(start, Exit{Status: 9, OrphansLeft: true})
 	r.expect(t, l, Over, "freeze", "thaw")
 }

@@ -103,7 +103,7 @@ func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- st
 	for {
 		status, ended, left := t.collect()
 		if ended {
-			exited <- Exit{Status: status, Left: left}
+			exited <- Exit{Status: status, OrphansLeft: left}
 		}
 		if !left {
 			close(empty)

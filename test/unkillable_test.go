@@ -29,7 +29,7 @@ func TestNotProvedDead(t *testing.T) {
 	become := setuidRoot(t, "setpriv")
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	p := lockerOf(t, nobody, nil, s.Endpoint(), "-k", "/undead", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
+	p := lockerOf(t, nobody, nil, s.Endpoint(), "-k", "/unkillable", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
 		become+` --reuid=0 --regid=0 --clear-groups sh -c 'echo $$; exec sleep 1000' & wait`)
 	p.says(p.stdout, "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(p.stdout.String()))
@@ -45,20 +45,20 @@ func TestNotProvedDead(t *testing.T) {
 		return err
 	})
 
-	if _, err := client.Delete(ctx, "/undead"); err != nil {
+	if _, err := client.Delete(ctx, "/unkillable"); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.code(); code != 3 {
 		t.Errorf("exit code %d", code)
 	}
-	said := regexp.MustCompile(`error: lock "/undead": sleep \(pid ` + strconv.Itoa(pid) + `\) could not be killed`)
+	said := regexp.MustCompile(`error: lock "/unkillable": sleep \(pid ` + strconv.Itoa(pid) + `\) could not be killed`)
 	if !said.MatchString(p.stderr.String()) {
 		t.Errorf("it says %q", p.stderr)
 	}
-	if n := len(etcdtest.Keys(t, client, "/undead/")); n != 1 {
+	if n := len(etcdtest.Keys(t, client, "/unkillable/")); n != 1 {
 		t.Errorf("%d places in line: the lock was given away", n)
 	}
-	if _, err := client.Delete(ctx, "/undead/", clientv3.WithPrefix()); err != nil {
+	if _, err := client.Delete(ctx, "/unkillable/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
 }
