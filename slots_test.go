@@ -388,6 +388,29 @@ func TestNewestForSlotsDies(t *testing.T) {
 	}
 }
 
+// TestSlotAskedForOnce: the next in line asks for a slot once when it becomes that, and once when
+// one is given back.
+func TestSlotAskedForOnce(t *testing.T) {
+	s := etcdtest.Shared(t)
+	gate, behind := s.Gated(t)
+	const key = "/asked-for-once"
+	inside := []*etcdlock.Lock{newSitter(t, s.Client(t), key, "one", 2), newSitter(t, s.Client(t), key, "other", 2)}
+	for _, l := range inside {
+		mustLock(t, l)
+	}
+	asked := intercept(gate, 1000, etcdtest.Pass, "TakeSlot")
+	next := newSitter(t, behind, key, "next", 2)
+	w := queue(t, next)
+	mustUnlock(t, inside[0])
+	w.mustGet(t)
+	if n := len(asked); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+	mustUnlock(t, next)
+	mustUnlock(t, inside[1])
+	awaitKeys(t, s.Client(t), key, 0)
+}
+
 // TestSlotWithoutTheTail: who may not write the tail is told so, and leaves nothing.
 func TestSlotWithoutTheTail(t *testing.T) {
 	s := etcdtest.Start(t)

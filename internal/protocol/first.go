@@ -17,10 +17,11 @@ func (m first) begin(turn int64) {
 		return
 	}
 	m.Transition(standing.First)
-	if !m.Try {
-		m.Watch(message.OnSlots, "", 0)
+	if m.Try {
+		m.take()
+		return
 	}
-	m.take()
+	m.Watch(message.OnSlots, "", 0)
 }
 
 // take takes a slot, and passes K on.

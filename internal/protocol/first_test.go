@@ -19,7 +19,7 @@ func sitter(try bool) *Machine {
 func next() *Machine {
 	m := sitter(false)
 	told(m, message.Answer{Outcome: message.Refused, Free: -1}, message.Answer{Outcome: message.Applied, Rev: 10, Free: -1}, message.Settled{})
-	told(m, message.Answer{Outcome: message.Refused, Free: -1, Keys: turn(10)})
+	told(m, message.Watching{Of: message.OnSlots, Since: 11}, message.Answer{Outcome: message.Refused, Free: -1, Keys: turn(10)})
 	return m
 }
 
@@ -100,7 +100,10 @@ func TestTouchedIsNotNext(t *testing.T) {
 	entry := message.Answer{Outcome: message.Refused, Rev: 10, Else: true, Free: -1, Ahead: message.Ahead{Key: "/k/=2.0-1", Create: 5, Kind: 2}}
 	told(m, message.Answer{Outcome: message.Refused, Free: -1}, entry, message.Settled{})
 	touch := message.Event{Of: message.OnPlace, KV: message.KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}}
-	if asked := sends(told(m, touch)); m.State != standing.First || len(asked) != 1 || asked[0].Name != message.TakeSlot || asked[0].Rev != 20 {
+	if asked := sends(told(m, touch)); m.State != standing.First || len(asked) != 0 {
+		t.Fatalf("%v: %v, and the watch has not begun", m.State, asked)
+	}
+	if asked := sends(told(m, message.Watching{Of: message.OnSlots, Since: 21})); len(asked) != 1 || asked[0].Name != message.TakeSlot || asked[0].Rev != 20 {
 		t.Fatalf("%v: %v", m.State, asked)
 	}
 	keys := turn(20)
