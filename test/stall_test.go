@@ -99,9 +99,12 @@ func startOurs(t *testing.T, vars []string, name, endpoints string) {
 		return exec.Command(filepath.Join(programs, "etcdlocker"), "-v", "-e", endpoints, "-t", "8",
 			"-k", fmt.Sprintf("/stall/%s-%d", name, n), "true")
 	})
-	for _, p := range all {
+	for i, p := range all {
 		if code := p.code(); code != 0 {
 			t.Errorf("%s: exit code %d, %s", name, code, p.stderr)
+		}
+		if took[i] > late {
+			t.Logf("%s endpoints: %v, %s", name, took[i], p.stderr)
 		}
 	}
 	if n := report(t, name+" endpoints", took); n > 0 && *starts > startsAtOnce {

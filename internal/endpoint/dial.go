@@ -9,6 +9,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/etcdlock/etcdlock/internal/balance"
 )
 
 // Dial returns a client that logs in when that is needed, and not more often. Nothing is sent yet.
@@ -25,6 +27,7 @@ func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Durati
 	if c.TLS != nil && o.CACert != "" {
 		c.DialOptions = append(c.DialOptions, grpc.WithTransportCredentials(newAuthorities(o.CACert, c.TLS)))
 	}
+	c.DialOptions = append(c.DialOptions, balance.DialOptions()...)
 	c.Context = ctx
 	return clientv3.New(c)
 }
