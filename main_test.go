@@ -7,4 +7,4 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Parallel(6).Run()) }
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Timed().Parallel(6).Run()) }
