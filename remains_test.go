@@ -278,32 +278,40 @@ func TestManyDebts(t *testing.T) {
 }
 
 // TestTailDeniedForAWhile: the tail of a place that was given back while nothing was allowed goes
-// with the rest when that is allowed again.
+// with the rest when that is allowed again, at once or later.
 func TestTailDeniedForAWhile(t *testing.T) {
 	t.Parallel()
-	s := etcdtest.Start(t)
-	worker, root, ctx := newWorker(t, s, "/comes"), s.Client(t), etcdtest.Context(t)
-	may := func(do func(key, end string)) {
-		do("/comes", "")
-		do("/comes/", clientv3.GetPrefixRangeEnd("/comes/"))
-		do(wire.Tail("/comes"), "")
+	for name, later := range map[string]bool{"at once": false, "later": true} {
+		t.Run(name, func(t *testing.T) {
+			s := etcdtest.Start(t)
+			worker, root, ctx := newWorker(t, s, "/comes"), s.Client(t), etcdtest.Context(t)
+			tail, below := wire.Tail("/comes"), wire.Prefix("/comes")
+			revoke := func(key, end string) { must(t)(root.RoleRevokePermission(ctx, "worker", key, end)) }
+			grant := func(key, end string) {
+				must(t)(root.RoleGrantPermission(ctx, "worker", key, end, clientv3.PermissionType(clientv3.PermReadWrite)))
+			}
+			grant(tail, "")
+			holder := newHolder(t, root, "/comes", "holder")
+			_, l := sessionLock(t, etcdtest.Dial(t, worker), "/comes", ttl)
+			w := queue(t, l)
+			awaitNextKnown(t, holder)
+			mustUnlock(t, holder)
+			w.mustGet(t)
+			revoke(tail, "")
+			revoke("/comes", "")
+			revoke(below, clientv3.GetPrefixRangeEnd(below))
+			if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+				t.Errorf("Unlock: %v", err)
+			}
+			grant("/comes", "")
+			grant(below, clientv3.GetPrefixRangeEnd(below))
+			if later {
+				awaitKeys(t, root, "/comes", 1) // the tail, which was looked for right after that
+			}
+			grant(tail, "")
+			awaitKeys(t, root, "/comes", 0)
+		})
 	}
-	grant := func(key, end string) {
-		must(t)(root.RoleGrantPermission(ctx, "worker", key, end, clientv3.PermissionType(clientv3.PermReadWrite)))
-	}
-	grant(wire.Tail("/comes"), "")
-	holder := newHolder(t, root, "/comes", "holder")
-	_, l := sessionLock(t, etcdtest.Dial(t, worker), "/comes", ttl)
-	w := queue(t, l)
-	awaitNextKnown(t, holder)
-	mustUnlock(t, holder)
-	w.mustGet(t)
-	may(func(key, end string) { must(t)(root.RoleRevokePermission(ctx, "worker", key, end)) })
-	if err := l.Unlock(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
-		t.Errorf("Unlock: %v", err)
-	}
-	may(grant)
-	awaitKeys(t, root, "/comes", 0)
 }
 
 // TestClosedByWhoMayNotRead: whoever may not read whether the lock was still its own revokes the

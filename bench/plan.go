@@ -201,9 +201,17 @@ func (x extent) running(p programs) measurement {
 	}}
 }
 
-func (x extent) runningAsUser(p programs) measurement {
+func (x extent) runningAsUser(dir string, a arena) measurement {
 	const name = "etcdlocker -- true"
-	return measurement{"password: " + name, []side{x.command(guarded, p.locker), x.command(etcdctl, p.etcdctl)}, []row{
+	as := func(name string, of func(p programs) program) side {
+		return side{name, a.in(func(ctx context.Context, e etcd) (figures, error) {
+			return running(ctx, of(programs{dir, e}), x.commands)
+		})}
+	}
+	return measurement{a.prefix + name, []side{
+		as(guarded, func(p programs) program { return p.locker }),
+		as(etcdctl, func(p programs) program { return p.etcdctl }),
+	}, []row{
 		{"`" + name + "`, wall", "ms", "wall", guarded, etcdctl, atMost(1)},
 		{"`" + name + "`, CPU", "ms", "cpu", guarded, etcdctl, atMost(1)},
 	}}
@@ -233,9 +241,6 @@ func (x extent) guard(p programs) measurement {
 // waiters names the side of a library with so many waiters.
 func waiters(lib library, n int) string { return fmt.Sprintf("%s, %s waiting", lib.name, thousands(n)) }
 
-// growthName is that of the measurement of lines.
-const growthName = "growth"
-
 func (x extent) lines(p programs) measurement {
 	sizes := x.growth.sizes
 	few, many, most := sizes[0], sizes[len(sizes)-2], sizes[len(sizes)-1]
@@ -253,53 +258,11 @@ func (x extent) lines(p programs) measurement {
 	}
 	add(oursSlots, few, most)
 	add(oneKey, few)
-	return measurement{growthName, sides, append([]row{
+	return measurement{growthTable, sides, append([]row{
 		{fmt.Sprintf("enqueue with %s waiting", thousands(many)), "ms", "enqueue", waiters(ours, many), waiters(mutex, many), atMost(0.1)},
 		{fmt.Sprintf("server CPU per hand-over at %s waiters, against that at %s", thousands(most), thousands(few)), "ms", "cpu",
 			waiters(ours, most), waiters(ours, few), atMost(1.5)},
 	}, x.slotRows()...)}
-}
-
-// planAsUser returns all that is measured on a server that asks for passwords.
-func planAsUser(x extent, p programs, a arena) []measurement {
-	return []measurement{x.runningAsUser(p), x.uncontended(a, atLeast(0.97))}
-}
-
-// plan returns all that is measured on one server, and on a slow cluster.
-func plan(x extent, p programs, one, slow arena) (onOne, onSlow []measurement) {
-	onOne = []measurement{
-		x.uncontended(one, atLeast(0.97)),
-		x.set(one, atLeast(0.77)),
-		x.share(one),
-		x.wake(one),
-		x.ten(one, atMost(0.6), atMost(1.15)),
-		x.two(one, atMost(0.1), atMost(0.1)),
-		x.rates(one, atLeast(5)),
-		x.besideWrites(one),
-		x.running(p),
-		x.relays(p, 3, 20*time.Millisecond),
-		x.relays(p, 10, 20*time.Millisecond),
-		x.relays(p, 3, 150*time.Millisecond),
-		x.relays(p, 10, 150*time.Millisecond),
-		x.memory(p),
-		x.guard(p),
-		x.held(one),
-		x.many(one, 1, atLeast(0.98), target{}),
-		x.many(one, 16, target{}, target{}),
-		x.many(one, 128, atLeast(2), atLeast(1.4)),
-		x.many(one, 512, target{}, atLeast(3)),
-		x.manyHandOvers(one, 100, atLeast(2)),
-		x.lines(p),
-	}
-	x.alone /= 5 // each of them takes ten times as long
-	onSlow = []measurement{
-		x.ten(slow, atMost(0.5), target{}),
-		x.two(slow, target{}, target{}),
-		x.rates(slow, target{}),
-		x.uncontended(slow, target{}),
-		x.many(slow, 128, target{}, atLeast(4)),
-	}
-	return onOne, onSlow
 }
 
 // thousands is a number as people read it.

@@ -39,7 +39,9 @@ func (s Search) readKey() message.Request {
 // failed true if the answer does not tell.
 func (s Search) Next(r message.Request, a message.Answer) (next message.Request, more, failed bool) {
 	ofTail := r.Name == message.ReadTail && r.Place == ""
-	if ofTail && a.Outcome == message.Denied { // whoever may not read it has not written it
+	// Whoever may not read the tail has not written it, unless the place was created, and both were
+	// allowed then.
+	if ofTail && a.Outcome == message.Denied && s.Create == 0 {
 		return s.readKey(), true, false
 	}
 	if a.Outcome != message.Applied && a.Outcome != message.Refused {

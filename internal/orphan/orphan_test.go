@@ -31,7 +31,7 @@ func TestSearch(t *testing.T) {
 		"the tail names it":           {tail, names("/k/1"), noTail, false},
 		"the tail names somebody":     {tail, names("/k/2"), lock, false},
 		"no tail":                     {tail, message.Answer{}, lock, false},
-		"the tail may not be read":    {tail, message.Answer{Outcome: message.Denied}, lock, false},
+		"the tail may not be read":    {tail, message.Answer{Outcome: message.Denied}, end, true},
 		"no answer":                   {tail, message.Answer{Outcome: message.Unknown}, end, true},
 		"the tail is removed":         {noTail, message.Answer{}, lock, false},
 		"the tail names another now":  {noTail, message.Answer{Outcome: message.Refused}, lock, false},
@@ -49,6 +49,10 @@ func TestSearch(t *testing.T) {
 		if failed != one.failed || more != (one.want != end) || more && next != one.want {
 			t.Errorf("%s: %+v, %v, %v", name, next, more, failed)
 		}
+	}
+	s.Create = 0
+	if next, more, failed := s.Next(tail, message.Answer{Outcome: message.Denied}); next != lock || !more || failed {
+		t.Errorf("whoever may not read the tail has not written it: %+v, %v, %v", next, more, failed)
 	}
 	if s.First() != tail {
 		t.Errorf("it begins with %+v", s.First())

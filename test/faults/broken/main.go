@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -84,12 +85,38 @@ func dial(defect string, endpoints []string) (*clientv3.Client, error) {
 		return client, err
 	}
 	defer client.Close()
-	answer, err := client.Authenticate(context.Background(), config.Username, config.Password)
-	if err != nil {
-		return nil, err
+	for {
+		answer, err := client.Authenticate(context.Background(), config.Username, config.Password)
+		if err != nil {
+			return nil, err
+		}
+		once := config
+		once.Username, once.Password, once.Token = "", "", answer.Token
+		known, err := isKnown(once)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			return clientv3.New(once)
+		}
 	}
-	config.Username, config.Password, config.Token = "", "", answer.Token
-	return clientv3.New(config)
+}
+
+// isKnown reports whether each member accepts a token. One that starts may not have heard of it.
+func isKnown(config clientv3.Config) (bool, error) {
+	for _, member := range config.Endpoints {
+		config.Endpoints = []string{member}
+		client, err := clientv3.New(config)
+		if err != nil {
+			return false, err
+		}
+		_, err = client.Get(context.Background(), "/")
+		client.Close()
+		if errors.Is(err, rpctypes.ErrInvalidAuthToken) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // work is a command under a lock.
