@@ -28,7 +28,7 @@ type member struct {
 	pending int       // requests without an answer
 	since   time.Time // of which none was answered, while there are any
 	silent  bool      // it did not answer the last one before that was given up
-	asked   time.Time // last, since it is silent
+	asked   time.Time // last
 }
 
 // turns has the members of a client, and whose turn it is.
@@ -70,46 +70,41 @@ func (t *turns) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 	now := time.Now()
-	m := t.chooseLocked(now)
 	switch info.FullMethodName {
-	case pb.Watch_Watch_FullMethodName, pb.Lease_LeaseKeepAlive_FullMethodName: // they last
-		return balancer.PickResult{SubConn: m.conn}, nil
+	case pb.Watch_Watch_FullMethodName, pb.Lease_LeaseKeepAlive_FullMethodName:
+		// They last, and nothing is learnt from them: a silent member would keep them.
+		return balancer.PickResult{SubConn: t.chooseLocked((*member).answers, now).conn}, nil
 	}
+	m := t.chooseLocked((*member).mayBeAsked, now)
 	if m.pending == 0 {
 		m.since = now
 	}
 	m.pending++
+	m.asked = now
 	return balancer.PickResult{SubConn: m.conn, Done: func(d balancer.DoneInfo) { t.done(m, d.BytesReceived) }}, nil
 }
 
-// chooseLocked returns the next member that answers, or that is silent and was not asked for long.
-// If all are silent, it is the next one. It is called with mu locked.
-func (t *turns) chooseLocked(now time.Time) *member {
+// chooseLocked returns the next member that will do, or just the next one if there is no such
+// member. It is called with mu locked.
+func (t *turns) chooseLocked(willDo func(*member, time.Time) bool, now time.Time) *member {
 	n := len(t.members)
+	first := t.next % n
+	t.next = first + 1
 	for i := range n {
-		at := (t.next%n + i) % n
-		if m := t.members[at]; m.mayBeAsked(now) {
+		if at := (first + i) % n; willDo(t.members[at], now) {
 			t.next = at + 1
-			return m
+			break
 		}
 	}
-	m := t.members[t.next%n]
-	t.next = t.next%n + 1
-	return m
+	return t.members[t.next-1]
+}
+
+func (m *member) answers(now time.Time) bool {
+	return !m.silent && (m.pending == 0 || now.Sub(m.since) < silence)
 }
 
 func (m *member) mayBeAsked(now time.Time) bool {
-	switch {
-	case !m.silent && (m.pending == 0 || now.Sub(m.since) < silence):
-		m.asked = time.Time{}
-		return true
-	case m.asked.IsZero():
-		m.asked = now
-	case now.Sub(m.asked) > again:
-		m.asked = now
-		return true
-	}
-	return false
+	return m.answers(now) || now.Sub(m.asked) > again
 }
 
 // done is told that a request to a member has ended.
@@ -122,6 +117,6 @@ func (t *turns) done(m *member, answered bool) {
 	case answered:
 		m.since, m.silent = now, false
 	case now.Sub(m.since) >= silence:
-		m.silent, m.asked = true, now
+		m.silent = true
 	}
 }

@@ -182,6 +182,23 @@ func TestStreams(t *testing.T) {
 	})
 }
 
+// TestStreamsGoPastTheSilent: nothing would be learnt from a stream, and it would hear nothing.
+func TestStreamsGoPastTheSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, "a", "b")
+		silent := d.silence(silence)
+		time.Sleep(again + time.Second)
+		for range 4 {
+			if member, _ := d.ask(pb.Watch_Watch_FullMethodName); member == silent {
+				t.Errorf("a stream goes to %s", member)
+			}
+		}
+		if count := d.asked(10); count[silent] != 5 {
+			t.Errorf("%s was not asked again: %v", silent, count)
+		}
+	})
+}
+
 func TestNobodyIsThere(t *testing.T) {
 	var turns turns
 	p := turns.Build(base.PickerBuildInfo{})
