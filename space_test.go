@@ -196,6 +196,27 @@ func TestFewOperations(t *testing.T) {
 	}
 }
 
+// TestFewOperationsForSlots: slots need a few more.
+func TestFewOperationsForSlots(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t, etcdtest.WithMaxTxnOps(10))
+	session := newSession(t, s.Client(t))
+	var wg sync.WaitGroup
+	for range 6 {
+		l := lockIn(t, session, "/few", "me")
+		l.Mode = etcdlock.Slots(2)
+		wg.Go(func() {
+			for range 5 {
+				err := l.Run(etcdtest.Context(t), func(context.Context, *etcdlock.Held) error { return nil })
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // TestMayNotBeRead: a lock of a session whose keys may not be read any more is lost, and only that
 // one. One that may be read again in time is not. Who waits for one waits no more.
 func TestMayNotBeRead(t *testing.T) {

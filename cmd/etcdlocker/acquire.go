@@ -330,7 +330,7 @@ func (l *locker) hint(err error) string {
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
 	case errors.Is(err, rpctypes.ErrTooManyOps):
-		return "etcd must take at least 8 operations in a transaction (its --max-txn-ops, 128 by default)"
+		return "etcd must take at least 8 operations in a transaction, or 10 for --slots (its --max-txn-ops, 128 by default)"
 	case l.embedded:
 		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"
 	}

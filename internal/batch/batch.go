@@ -47,7 +47,8 @@ type Queue struct {
 
 	mu        sync.Mutex
 	waiting   []*member
-	gone      int // how many of these were given up
+	gone      int             // how many of these were given up
+	locks     map[string]bool // for which one waits that was not given up
 	underWay  []flight
 	flights   uint64 // how many there were
 	patience  time.Duration
@@ -90,14 +91,16 @@ type batch struct {
 
 // New returns a queue that sends with a function, no more operations at once than a limit allows.
 func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error), limit *oplimit.Limit) *Queue {
-	q := &Queue{send: send, limit: limit, patience: patience, mostBytes: mostBytes, alone: make(map[string]time.Time)}
+	q := &Queue{send: send, limit: limit, patience: patience, mostBytes: mostBytes, locks: make(map[string]bool), alone: make(map[string]time.Time)}
 	q.overdue = time.AfterFunc(time.Hour, q.hurry)
 	q.overdue.Stop()
 	return q
 }
 
 // Do sends a transaction that writes for one lock, at once, or together with others if enough are
-// under way. It blocks until etcd answers, or ctx is done. All errors but refusals leave unknown
+// under way. Where something waits for that lock already it goes at once as well: they cannot go
+// together, and a crowd that joins one line would go one by one. It blocks until etcd answers, or
+// ctx is done. All errors but refusals leave unknown
 // whether it was applied.
 func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	q.mu.Lock()
@@ -107,7 +110,12 @@ func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.Tx
 		defer q.end(n)
 		return q.send(ctx, req)
 	}
+	waits := q.locks[lock]
+	q.locks[lock] = true
 	q.mu.Unlock()
+	if waits {
+		return q.send(ctx, req)
+	}
 	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: proto.Size(req), answer: make(chan answer, 1)}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, m)
@@ -179,15 +187,15 @@ func (q *Queue) nextLocked() {
 	}
 }
 
-// takeLocked takes what is sent next: of each lock one transaction at most. Two of them would
-// create places in one revision, and the order of these in line would not be known.
+// takeLocked takes what is sent next. No two of the transactions are of one lock: they would create
+// places in one revision, and the order of these in line would not be known.
 func (q *Queue) takeLocked() *batch {
-	b, locks, size, within := new(batch), make(map[string]bool), 0, 0
+	b, size, within := new(batch), 0, 0
 	now, most := time.Now(), q.limit.OpsAtOnce()
 	unmixed := now.Before(q.apart)
 	full := func() bool { return len(b.all)+1+within > most || now.Before(q.alone[b.all[0].lock]) }
 	fits := func(m *member) bool {
-		return len(b.all)+1+max(within, m.ops) <= most && size+m.size <= q.mostBytes && !locks[m.lock] &&
+		return len(b.all)+1+max(within, m.ops) <= most && size+m.size <= q.mostBytes &&
 			!(unmixed && m.puts != b.all[0].puts) && !now.Before(q.alone[m.lock])
 	}
 	var rest []*member
@@ -203,10 +211,10 @@ func (q *Queue) takeLocked() *batch {
 		if len(b.all) == 0 || fits(m) {
 			b.all, m.in = append(b.all, m), b
 			size, within = size+m.size, max(within, m.ops)
+			delete(q.locks, m.lock)
 		} else {
 			rest = append(rest, m)
 		}
-		locks[m.lock] = true // what comes later for it stays behind this
 	}
 	q.waiting, b.left = rest, len(b.all)
 	return b
@@ -218,6 +226,7 @@ func (q *Queue) giveUp(m *member) {
 	defer q.mu.Unlock()
 	if m.in == nil {
 		m.gone = true
+		delete(q.locks, m.lock)
 		if q.gone++; 2*q.gone > len(q.waiting) { // each is looked at twice at most
 			q.waiting = slices.DeleteFunc(q.waiting, func(one *member) bool { return one.gone })
 			q.gone = 0

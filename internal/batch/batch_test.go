@@ -160,20 +160,32 @@ func TestCompany(t *testing.T) {
 	under[1].applied()
 }
 
-// TestOneOfEachLock: of each lock one transaction at most is in a request, in the order in which
-// they came.
+// TestOneOfEachLock: of each lock one transaction at most is in a request. Another one goes at
+// once, alone, so that a crowd that joins one line does not go one by one.
 func TestOneOfEachLock(t *testing.T) {
 	e := newEtcd().patiently()
 	under := e.busy(t)
-	for _, name := range []string{"a", "b", "a", "c", "a", "b"} {
-		e.ask(t, t.Context(), write(name))
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := e.ask(t, ctx, write("a"))
+	e.ask(t, t.Context(), write("b"))
+	for range 3 {
+		go e.Do(t.Context(), "a", write("a"))
+		c := <-e.calls
+		check(t, c.locks(), "a")
+		defer c.applied()
 	}
-	for _, want := range [][]string{{"a", "b", "c"}, {"a", "b"}, {"a"}} {
+	cancel()
+	<-gone
+	e.ask(t, t.Context(), write("a")) // the one that waited does not count any more
+	e.ask(t, t.Context(), write("c"))
+	for _, want := range [][]string{{"b", "a", "c"}, {"b"}} {
 		under[0].applied()
 		under[0] = <-e.calls
 		check(t, under[0].locks(), want...)
+		e.ask(t, t.Context(), write("b")) // none waits any more
 	}
 	under[0].applied()
+	(<-e.calls).applied()
 	under[1].applied()
 }
 
@@ -284,10 +296,10 @@ func TestRefusedAlone(t *testing.T) {
 	<-b
 	e.ask(t, t.Context(), write("busy"))
 	under[0] = <-e.calls
-	for _, name := range []string{"b", "a", "c", "a", "d"} {
+	for _, name := range []string{"b", "a", "c", "d"} {
 		e.ask(t, t.Context(), write(name))
 	}
-	for _, want := range [][]string{{"b", "c", "d"}, {"a"}, {"a"}} {
+	for _, want := range [][]string{{"b", "c", "d"}, {"a"}} {
 		under[0].applied()
 		under[0] = <-e.calls
 		check(t, under[0].locks(), want...)

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -66,6 +67,28 @@ func TestKindsAreDocumented(t *testing.T) {
 		if !strings.Contains(string(doc), "`"+s.Name+"`") {
 			t.Errorf("docs/protocol.md does not say what %s is", s.Name)
 		}
+	}
+}
+
+// TestFewOperations: docs/protocol.md says how many operations etcd has to take in a transaction,
+// by what can be divided no more.
+func TestFewOperations(t *testing.T) {
+	most := map[bool]int{}
+	for _, s := range Samples() {
+		switch s.Name {
+		case "Batch", "AcquireAllIfFree":
+		default:
+			ofSlots := strings.Contains(s.Txn.String(), "k/=3")
+			most[ofSlots] = max(most[ofSlots], wire.Ops(s.Txn))
+		}
+	}
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := fmt.Sprintf("needs more than %d, for slots %d", most[false], most[true])
+	if !strings.Contains(string(doc), said) {
+		t.Errorf("docs/protocol.md does not say that nothing else %s", said)
 	}
 }
 
