@@ -277,6 +277,15 @@ func TestManyDebts(t *testing.T) {
 	}
 }
 
+// lockBehind acquires a lock behind its holder, so that there is a tail.
+func lockBehind(t *testing.T, holder, l *etcdlock.Lock) {
+	t.Helper()
+	w := queue(t, l)
+	awaitNextKnown(t, holder)
+	mustUnlock(t, holder)
+	w.mustGet(t)
+}
+
 // TestTailDeniedForAWhile: the tail of a place that was given back while nothing was allowed goes
 // with the rest when that is allowed again, at once or later.
 func TestTailDeniedForAWhile(t *testing.T) {
@@ -291,12 +300,8 @@ func TestTailDeniedForAWhile(t *testing.T) {
 				must(t)(root.RoleGrantPermission(ctx, "worker", key, end, clientv3.PermissionType(clientv3.PermReadWrite)))
 			}
 			grant(tail, "")
-			holder := newHolder(t, root, "/comes", "holder")
 			_, l := sessionLock(t, etcdtest.Dial(t, worker), "/comes", ttl)
-			w := queue(t, l)
-			awaitNextKnown(t, holder)
-			mustUnlock(t, holder)
-			w.mustGet(t)
+			lockBehind(t, newHolder(t, root, "/comes", "holder"), l)
 			revoke(tail, "")
 			revoke("/comes", "")
 			revoke(below, clientv3.GetPrefixRangeEnd(below))
@@ -312,6 +317,54 @@ func TestTailDeniedForAWhile(t *testing.T) {
 			awaitKeys(t, root, "/comes", 0)
 		})
 	}
+}
+
+// TestClosedByWhoMayNotWriteTheTail: etcd refuses to revoke a lease if one of its keys may not be
+// written. The lock does not wait for the lease to run out.
+func TestClosedByWhoMayNotWriteTheTail(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	worker, root, ctx := newWorker(t, s, "/tailed"), s.Client(t), etcdtest.Context(t)
+	tail := wire.Tail("/tailed")
+	must(t)(root.RoleGrantPermission(ctx, "worker", tail, "", clientv3.PermissionType(clientv3.PermReadWrite)))
+	inBoth(t, etcdtest.Dial(t, worker), "/tailed", time.Minute, func(t *testing.T, l *etcdlock.Lock) {
+		lockBehind(t, newHolder(t, root, "/tailed", "holder"), l)
+		must(t)(root.RoleRevokePermission(ctx, "worker", tail, ""))
+		if err := l.Session().Close(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+			t.Errorf("Close: %v", err)
+		}
+		if keys := etcdtest.Keys(t, root, "/tailed"); len(keys) > 1 {
+			t.Errorf("left: %v", keys)
+		}
+		must(t)(root.RoleGrantPermission(ctx, "worker", tail, "", clientv3.PermissionType(clientv3.PermReadWrite)))
+		must(t)(root.Delete(ctx, tail))
+	})
+}
+
+// TestEndsWithTheLease: what may not be removed is asked for until its lease has gone, and no more.
+func TestEndsWithTheLease(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	worker, root, ctx := newWorker(t, s, "/quiet"), s.Client(t), etcdtest.Context(t)
+	tail := wire.Tail("/quiet")
+	must(t)(root.RoleGrantPermission(ctx, "worker", tail, "", clientv3.PermissionType(clientv3.PermReadWrite)))
+	gate := etcdtest.NewGate(t, s.Endpoint())
+	_, l := sessionLock(t, gate.Dial(t, worker), "/quiet", 2*time.Second)
+	lockBehind(t, newHolder(t, root, "/quiet", "holder"), l)
+	must(t)(root.RoleRevokePermission(ctx, "worker", tail, ""))
+	hook, asked := etcdtest.Counting("Txn")
+	gate.Intercept(hook)
+	if err := l.Unlock(ctx); err != nil {
+		t.Errorf("Unlock: %v", err)
+	}
+	awaitKeys(t, root, "/quiet", 0)
+	last, since := asked.Load(), time.Now()
+	await(t, "nothing to be asked for", func() (bool, any) {
+		if n := asked.Load(); n != last {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > 3*time.Second, last
+	})
 }
 
 // TestClosedByWhoMayNotRead: whoever may not read whether the lock was still its own revokes the

@@ -141,7 +141,11 @@ func (h ownLease) fence(ctx context.Context) {
 }
 
 func (h ownLease) revoke(ctx context.Context) error {
-	return lease.Revoke(ctx, h.Lease.Client(), h.Lease.ID(), h.Lease.First())
+	err := lease.Revoke(ctx, h.Lease.Client(), h.Lease.ID(), h.Lease.First())
+	if retry.IsDenied(err) {
+		queue.TakeAway(ctx, h.Contender)
+	}
+	return err
 }
 
 // removeWithoutLease removes a place that an operator has written without our lease, which does not

@@ -149,6 +149,10 @@ func (d *driver) doLocked(e *message.Effect) {
 		d.Lease.ScheduleRead(d.self)
 	case message.Timer:
 		d.timer = time.AfterFunc(d.delayLocked(e.Delay), func() { d.step(message.Elapsed{}) })
+		if e.Delay != message.Retry {
+			break
+		}
+		fallthrough // nobody else tells it when the lease has gone
 	case message.Track:
 		if !d.tracked {
 			d.tracked = true

@@ -38,6 +38,23 @@ var givenUp = func() context.Context {
 	return ctx
 }()
 
+// TakeAway removes the lock of a contender, or the place that waits, and no more, also after
+// Abandon: where the user may not write one of the keys under a lease, the tail say, etcd refuses
+// to revoke the lease. It does nothing if it is not known that the place was created.
+func TakeAway(ctx context.Context, c *Contender) error {
+	c.mu.Lock()
+	r := message.Request{Name: message.GiveBack, Rev: c.m.Token, Seat: c.m.Seat}
+	if r.Rev == 0 || c.m.Shares {
+		r = message.Request{Name: message.Leave, Rev: c.m.Created()}
+	}
+	c.mu.Unlock()
+	if r.Rev == 0 {
+		return nil
+	}
+	_, _, err := c.sender.Rewrite(ctx, r)
+	return err
+}
+
 // tellRemoved tells of a place that was there.
 func tellRemoved(d *driver, r message.Request, a message.Answer) {
 	if d.Removes && a.Outcome == message.Applied && (r.Name == message.Remove || r.Releases()) {

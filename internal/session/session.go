@@ -190,17 +190,27 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return holding.Unconfirmed(context.Cause(ctx))
 	}
+	var held []*holding.Holding
 	for _, ls := range s.End() {
 		for _, m := range ls.Retire(holding.ErrClosed) {
 			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
 				h.Dismiss()
+				held = append(held, h)
 			}
 		}
 		ls.Close()
 		s.Debts.OweLease(ls)
 	}
 	s.ending.Wait()
-	return holding.Unconfirmed(s.Debts.Pay(ctx))
+	err := s.Debts.Pay(ctx)
+	if retry.IsDenied(err) {
+		var all sync.WaitGroup
+		for _, h := range held {
+			all.Go(func() { queue.TakeAway(ctx, h.Contender) })
+		}
+		all.Wait()
+	}
+	return holding.Unconfirmed(err)
 }
 
 // EndIdle ends the streams of the client that nobody needs.
