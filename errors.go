@@ -134,17 +134,11 @@ type LostError struct {
 	ID     string
 	Token  int64 // the fencing token of the holding that ended
 	Reason Reason
-	Err    error // what the last try to renew said, if that is the reason
+	Err    error // what the last try to renew said, or who has broken the lock and why
 }
 
 // Error names the key, the reason and the cause.
-func (e *LostError) Error() string {
-	s := fmt.Sprintf("lock %q lost: %v", e.Key, e.Reason)
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
-}
+func (e *LostError) Error() string { return holding.LossText(e.Key, e.Reason, e.Err) }
 
 // Unwrap returns ErrNotHeld and the cause.
 func (e *LostError) Unwrap() []error {

@@ -70,7 +70,7 @@ func (h *Held) Token() int64 {
 // holding lasts: our place in line is as it was when the lock became ours. Nobody else holds the
 // lock while it is there, be it one of our locks or a Mutex of etcd's, but those who share it.
 // After the lock has gone to somebody else etcd refuses such a transaction, however late it
-// arrives. Once Unlock was called, what it returns never holds.
+// arrives. Once Unlock was called, or the lock is known to be broken, what it returns never holds.
 //
 // Of a semaphore it is the slot that is as it was: nobody else has that. Where an operator has
 // deleted the place and not the slot, it does not see who has the lock in another mode.

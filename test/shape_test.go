@@ -15,9 +15,11 @@ import (
 // library lists the packages of the library, each with those below it that it may import.
 var library = map[string][]string{
 	".":                  {"internal/boottime", "internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/mode", "internal/record", "internal/wire"},
+	"admin":              {"internal/line", "internal/mode", "internal/oplimit", "internal/record", "internal/retry", "internal/wire"},
+	"internal/line":      {"internal/record", "internal/wire"},
 	"internal/locker":    {"internal/validity", "internal/mode", "internal/record", "internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
 	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},
-	"internal/holding":   {"internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/perclient", "internal/message", "internal/mode", "internal/wire"},
+	"internal/holding":   {"internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/perclient", "internal/message", "internal/mode", "internal/record", "internal/wire"},
 	"internal/debts":     {"internal/boottime", "internal/lease", "internal/retry"},
 	"internal/queue":     {"internal/boottime", "internal/asking", "internal/translate", "internal/protocol", "internal/standing", "internal/lease", "internal/watch", "internal/retry", "internal/message", "internal/wire"},
 	"internal/asking":    {"internal/translate", "internal/lease", "internal/retry", "internal/message", "internal/mode", "internal/wire"},

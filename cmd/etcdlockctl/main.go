@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/buildinfo"
+	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
@@ -18,12 +20,23 @@ const program = "etcdlockctl"
 
 // Exit codes beside 0.
 const (
-	exitFailed = 1
-	exitUsage  = 64
+	exitFailed  = 1
+	exitNothing = 3 // nothing is there, or not any more
+	exitUsage   = 64
 )
 
 // errUsage marks what the user got wrong.
 var errUsage = errors.New("see etcdlockctl help")
+
+// An adviceError has a hint.
+type adviceError struct {
+	error
+	hint string
+}
+
+func advise(err error, hint string) error { return &adviceError{err, hint} }
+
+func (e *adviceError) Unwrap() error { return e.error }
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -45,19 +58,34 @@ func run(args []string) int {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
-	root.AddCommand(newServe())
+	root.AddCommand(newList(), newShow(), newBreak(), newRoles(), newServe())
 	root.SetArgs(args)
 	_, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
+	if errors.Is(err, errNothing) { // which was said already
+		return exitNothing
+	}
 	fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(err.Error()))
+	var option *endpoint.OptionError
+	var advice *adviceError
 	switch {
+	case errors.As(err, &option):
+		hint(option.Hint)
+		return exitUsage
+	case errors.As(err, &advice):
+		hint(advice.hint)
+	case errors.Is(err, admin.ErrNotHolder):
+		return exitNothing
 	case errors.Is(err, serverdir.ErrBusy):
-		fmt.Fprintln(os.Stderr, "etcdlockctl: hint: use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")
+		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")
 		return serverdir.BusyExit
 	case errors.Is(err, errUsage):
 		return exitUsage
 	}
 	return exitFailed
 }
+
+// hint says what the user can do.
+func hint(text string) { fmt.Fprintln(os.Stderr, "etcdlockctl: hint:", plain.Line(text)) }

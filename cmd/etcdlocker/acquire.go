@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
+	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
@@ -306,6 +307,19 @@ func (l *locker) code(err error) int {
 	return exitNotAcquired
 }
 
+// showCommand returns the command that says who has the lock that an error is about.
+func (l *locker) showCommand(err error) string {
+	key := "KEY"
+	var busy *etcdlock.BusyError
+	switch {
+	case errors.As(err, &busy):
+		key = plain.Shell(busy.Key)
+	case len(l.keys) == 1:
+		key = plain.Shell(l.keys[0])
+	}
+	return "etcdlockctl show " + key
+}
+
 // hint says what to do about an error.
 func (l *locker) hint(err error) string {
 	switch {
@@ -316,7 +330,7 @@ func (l *locker) hint(err error) string {
 	case errors.As(err, new(*severalError)):
 		return "try again later, allow more time with --wait, or share the lock with -s"
 	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
-		return "try again later, or allow more time with --wait; etcdctl get --prefix on the key shows who is there"
+		return "try again later, or allow more time with --wait; " + l.showCommand(err) + " says who is there"
 	case errors.Is(err, serverdir.ErrUnusable):
 		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):

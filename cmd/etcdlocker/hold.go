@@ -15,6 +15,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/plain"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -73,6 +74,10 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 		return
 	}
 	h.voice.errorf("%v", lost)
+	if errors.As(lost, new(*record.Break)) {
+		h.voice.hintf("nothing else ran under the lock until this command had stopped; run it again to stand in line again")
+		return
+	}
 	if lost.Reason.Forced() {
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", lost.Key+"/")
 	} else {

@@ -12,6 +12,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/buildinfo"
 	"github.com/etcdlock/etcdlock/internal/early"
 	"github.com/etcdlock/etcdlock/internal/guard"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // Exit codes that are not the command's.
@@ -43,6 +44,7 @@ func run() int {
 	for _, sig := range o.ignored {
 		signal.Ignore(sig)
 	}
+	record.Kind = "etcdlocker"
 	signals := make(chan os.Signal, signalsKept)
 	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()
 }

@@ -67,7 +67,7 @@ func (h *Holding) outcome(r queue.Released) error {
 	case r.Reason == message.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
 		return nil // Close of the session has given it back
 	case r.Reason != message.NotLost:
-		_, lost := h.lock.Public.Lost(h, r.Reason, nil)
+		_, lost := h.lock.Public.Lost(h, r.Reason, r.Cause)
 		return lost
 	case !r.Confirmed:
 		return h.Unconfirmed(r.Err)

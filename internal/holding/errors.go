@@ -6,6 +6,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
@@ -20,6 +21,17 @@ var (
 
 // errUnlocked is why the contexts handed out end when the holder unlocks.
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
+
+// LossText returns what the error of a lost lock says.
+func LossText(key string, why message.Reason, cause error) string {
+	switch {
+	case errors.As(cause, new(*record.Break)):
+		return fmt.Sprintf("lock %q was %v", key, cause)
+	case cause != nil:
+		return fmt.Sprintf("lock %q lost: %v: %v", key, why, cause)
+	}
+	return fmt.Sprintf("lock %q lost: %v", key, why)
+}
 
 // Public makes what users get. It has the types of package etcdlock, which imports this one.
 type Public struct {

@@ -74,9 +74,6 @@ func (h *Holding) Waiting() {
 
 // Lost ends the contexts that were handed out.
 func (h *Holding) Lost(why message.Reason, cause error) {
-	if why != message.Unrenewed {
-		cause = nil
-	}
 	reason, lost := h.lock.Public.Lost(h, why, cause)
 	if h.lose(lost) {
 		h.Say(slog.LevelInfo, "lock lost", "key", h.Place.Lock, "reason", reason)

@@ -91,8 +91,7 @@ func (h ownLease) withdraw(ctx context.Context) error {
 	if h.KnowsNext() {
 		r = h.Release(ctx)
 	} else {
-		r.Reason, r.Err = h.compare(ctx)
-		r.Confirmed = r.Err == nil
+		r = h.compare(ctx)
 	}
 	lost := h.came(ctx, r)
 	h.Abandon()
@@ -113,7 +112,7 @@ func (h ownLease) withdraw(ctx context.Context) error {
 
 // compare reads how the lock was lost, if it was, in half of the time: the other half is for the
 // revocation.
-func (h ownLease) compare(ctx context.Context) (message.Reason, error) {
+func (h ownLease) compare(ctx context.Context) queue.Released {
 	end, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
 	defer cancel()

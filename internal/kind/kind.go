@@ -172,6 +172,10 @@ func Samples() (all []Sample) {
 	add("RemoveKey", wire.RemoveKey(lock, rev))
 	add("RemoveTail", wire.RemoveTail(lock, rev))
 	add("BusyRead", wire.BusyRead(shared))
+	for _, key := range []string{lock, seat.LockKey(), shared.Key} {
+		add("Break", wire.Break(key, "", rev))
+		add("Force", wire.Force(key, shared.Key, rev, rev))
+	}
 	add("KeyRead", wire.KeyRead(lock))
 	add("KeyRead", wire.KeyRead(wire.Tail(lock)))
 	add("ProbeRead", wire.ProbeRead(lock))

@@ -30,8 +30,20 @@ type Line struct {
 type Holder struct {
 	ID     string // as it is shown
 	Lease  clientv3.LeaseID
-	Token  int64         // 0 where the lock is shared, and it is not known
+	Token  int64         // 0 where the lock is shared, or a Mutex's, and it is not known
 	Record record.Record // of its place, if that is known, and one of ours
+
+	// Nonce means this holder and no other: the token, or, of one who shares the lock, the revision
+	// that created its place.
+	Nonce int64
+
+	// Key makes it the holder: K, a slot, or the place of one who shares the lock. Place is nil if
+	// it is not known.
+	Key, Place *mvccpb.KeyValue
+
+	Broken *record.Break // who has asked it to stop, nil if nobody has
+
+	Mutex bool // etcd's own, or etcdctl lock
 }
 
 // mostPlaces is how many places of one kind are read. Keys of other locks, below K/ as well, count
@@ -75,9 +87,21 @@ func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, erro
 	if err != nil {
 		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
 	}
-	line.Places = wire.Places(lock, slices.Concat(found[1], found[2], strangers))
-	line.find(found[0], found[2])
+	line.fill(found[0], slices.Concat(found[1], found[2], strangers))
 	return line, nil
+}
+
+// Of returns the line for a lock of which all keys below K/ are known that belong to it, and K, if
+// it is there.
+func Of(lock string, k, below []*mvccpb.KeyValue) Line {
+	line := Line{Lock: lock}
+	line.fill(k, below)
+	return line
+}
+
+func (l *Line) fill(k, below []*mvccpb.KeyValue) {
+	l.Places = wire.Places(l.Lock, below)
+	l.find(k, below)
 }
 
 // find finds out who has the lock. To those who want a slot K is not the lock: who has it is next.
@@ -85,12 +109,15 @@ func (l *Line) find(k, ofSemaphores []*mvccpb.KeyValue) {
 	l.has = make([]bool, len(l.Places))
 	taken := l.findSlots(ofSemaphores)
 	switch {
+	case len(k) == 0 && len(l.Places) > 0 && !l.More && wire.IsMutex(l.Lock, l.Places[0]):
+		l.Slots = 0
+		l.add(l.Places[0], func(p *mvccpb.KeyValue) bool { return p == l.Places[0] })
 	case len(k) > 0 && !l.isTurn(k[0]):
 		l.Slots = 0
-		l.add(k[0], func(p *mvccpb.KeyValue) bool { return p.ModRevision == k[0].ModRevision })
+		l.add(k[0], func(p *mvccpb.KeyValue) bool { return p.ModRevision == l.nonceOf(k[0]) })
 	case l.Slots > 0:
 		for _, slot := range taken { // who is passed K is written with the slot as well
-			l.add(slot, func(p *mvccpb.KeyValue) bool { return p.ModRevision == slot.ModRevision && record.SeatOf(p.Value) > 0 })
+			l.add(slot, func(p *mvccpb.KeyValue) bool { return p.ModRevision == l.nonceOf(slot) && record.SeatOf(p.Value) > 0 })
 		}
 	default:
 		for _, place := range l.Places {
@@ -117,7 +144,7 @@ func (l *Line) findSlots(kvs []*mvccpb.KeyValue) (taken []*mvccpb.KeyValue) {
 			taken = append(taken, kv)
 		}
 	}
-	slices.SortFunc(taken, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.ModRevision, b.ModRevision) })
+	slices.SortFunc(taken, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
 	l.Slots = semaphore.Mode.Slots()
 	return taken
 }
@@ -134,16 +161,33 @@ func (l *Line) isTurn(k *mvccpb.KeyValue) bool {
 
 // add adds a holder: who has that key, with a place if there is one like that.
 func (l *Line) add(held *mvccpb.KeyValue, isPlace func(*mvccpb.KeyValue) bool) {
-	holder := Holder{ID: record.Shown(held.Value), Lease: clientv3.LeaseID(held.Lease), Token: held.ModRevision}
+	holder := Holder{ID: record.Shown(held.Value), Lease: clientv3.LeaseID(held.Lease), Token: l.nonceOf(held), Nonce: l.nonceOf(held), Key: held}
+	holder.Broken, _ = record.BreakOf(held.Value)
 	i := slices.IndexFunc(l.Places, isPlace)
 	if i >= 0 {
 		l.has[i] = true
-		holder.Record, _ = record.Parse(l.Places[i].Value)
+		holder.Place = l.Places[i]
+		holder.Record, _ = record.Parse(holder.Place.Value)
 	}
-	if l.Shared {
-		holder.ID, holder.Token = holder.Record.ID, 0
+	switch {
+	case l.Shared:
+		holder.ID, holder.Token, holder.Nonce = holder.Record.ID, 0, held.CreateRevision
+	case held == holder.Place: // there is no K
+		holder.ID, holder.Token, holder.Nonce, holder.Mutex = fmt.Sprintf("etcd (lease %x)", held.Lease), 0, held.CreateRevision, true
 	}
 	l.Holders = append(l.Holders, holder)
+}
+
+// nonceOf returns the revision in which K, or a slot, was given to who holds it: somebody may have
+// written over it since. A slot is created then, and of K a break says it.
+func (l *Line) nonceOf(held *mvccpb.KeyValue) int64 {
+	if slots, _ := wire.SlotsOf(l.Lock, string(held.Key)); slots > 0 {
+		return held.CreateRevision
+	}
+	if b, _ := record.BreakOf(held.Value); b != nil && b.Token > 0 {
+		return b.Token
+	}
+	return held.ModRevision
 }
 
 // whole reads keys of which the names are known, and leaves out those that have gone.
@@ -164,6 +208,9 @@ func whole(ctx context.Context, client *clientv3.Client, names []*mvccpb.KeyValu
 	}
 	return kvs, nil
 }
+
+// Has reports whether the i-th place is that of a holder.
+func (l Line) Has(i int) bool { return l.has[i] }
 
 // Stand returns whether a process of this host has the lock, or else which place in line: 1 is
 // next, and 0 that it does not stand there. Those who share the lock do not stand before each

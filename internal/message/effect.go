@@ -29,8 +29,8 @@ const (
 	TellBusy
 	// TellEnd says why the place will not get the lock.
 	TellEnd
-	// TellLost says why the lock is lost, or about to be. TellExpired says that others
-	// may hold it from now on.
+	// TellLost says why the lock is lost, or about to be, and what was written over it.
+	// TellExpired says that others may hold it from now on.
 	TellLost
 	TellExpired
 	// TellReleased says that the lock was given back, and whether that is confirmed; with a Reason
@@ -65,6 +65,7 @@ type Effect struct {
 	Token     int64
 	End       End
 	Reason    Reason
+	Written   string // of TellLost and TellReleased
 	Confirmed bool
 }
 

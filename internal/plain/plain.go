@@ -17,6 +17,18 @@ func Line(s string) string {
 	}, strings.TrimSpace(s))
 }
 
+// Shell returns a key, or another word, as it is typed in a shell.
+func Shell(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isTypedPlain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func isTypedPlain(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
+}
+
 // Word returns a key, an id or a path as it is if it is plain, else quoted.
 func Word(s string) string {
 	if quoted := strconv.Quote(s); quoted != `"`+s+`"` || s == "" || strings.ContainsRune(s, ' ') {

@@ -163,6 +163,14 @@ func (p *Position) ForgetNext() {
 	p.Next, p.TailSince, p.Changes = message.Successor{}, 0, nil
 }
 
+// Overwriting returns what somebody has written over the lock, so that its holder stops.
+func (p *Position) Overwriting(k message.Keys) string {
+	if p.Shares {
+		return k.Place.Value
+	}
+	return k.Lock.Value
+}
+
 // Compare returns how a lock was lost that was granted to the place with a token, by K and the
 // place, if it was.
 func (p *Position) Compare(k message.Keys, token int64) message.Reason {

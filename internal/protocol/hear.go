@@ -88,6 +88,7 @@ func (m hearing) observation(o message.Observation) {
 		return
 	}
 	if reason := m.Pos.Compare(o.Keys, m.Token); reason != message.NotLost {
+		m.Overwritten(reason, o.Keys)
 		holding(m).lose(reason)
 	}
 }

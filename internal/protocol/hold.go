@@ -46,7 +46,7 @@ func (m holding) lose(reason message.Reason) {
 	case standing.Held:
 		m.Lost = reason
 		m.Transition(standing.Lost)
-		m.Do(message.Effect{Do: message.TellLost, Reason: reason})
+		m.Do(message.Effect{Do: message.TellLost, Reason: reason, Written: m.Written})
 	case standing.Lost:
 	default:
 		return

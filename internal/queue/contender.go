@@ -177,6 +177,7 @@ func (c *Contender) User() User { return c.user }
 type Released struct {
 	Confirmed bool
 	Reason    message.Reason // the lock had been lost before
+	Cause     error          // of that, if it is known
 	Err       error          // why it is not confirmed
 }
 
@@ -204,7 +205,10 @@ func (c *Contender) endRelease(ctx context.Context) Released {
 	if c.released == nil {
 		return Released{Err: cmp.Or(context.Cause(ctx), c.err, lease.ErrGone)}
 	}
-	return Released{c.released.Confirmed, c.released.Reason, cmp.Or(c.err, context.Cause(ctx), lease.ErrGone)}
+	return Released{
+		Confirmed: c.released.Confirmed, Reason: c.released.Reason, Cause: translate.Broken(c.released.Reason, c.released.Written),
+		Err: cmp.Or(c.err, context.Cause(ctx), lease.ErrGone),
+	}
 }
 
 // Leave removes what there is of a contender until ctx is done. If the lease is shared, that goes
@@ -223,18 +227,22 @@ func (c *Contender) Abandon() {
 	c.Lease.Remove(c)
 }
 
-// Compare reads K and the place, and returns how the lock was lost, if it was.
-func (c *Contender) Compare(ctx context.Context) (message.Reason, error) {
+// Compare reads K and the place, and returns how the lock was lost, if it was, as if that were a
+// release.
+func (c *Contender) Compare(ctx context.Context) (r Released) {
 	resp, err := c.Lease.ReadUntil(ctx, lease.IsFinal, wire.StateRead(wire.StateOps(c.Place.At(c.Seat()).LockKey(), c.Place.Key, "")))
 	switch {
 	case errors.Is(err, lease.ErrHistoryLost):
-		return message.HistoryLost, nil
+		return Released{Confirmed: true, Reason: message.HistoryLost}
 	case err != nil:
-		return message.NotLost, err
+		return Released{Err: err}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.m.Position().Compare(translate.KeysOf(resp, 0), c.m.Token), nil
+	keys := translate.KeysOf(resp, 0)
+	r = Released{Confirmed: true, Reason: c.m.Position().Compare(keys, c.m.Token)}
+	r.Cause = translate.Broken(r.Reason, c.m.Position().Overwriting(keys))
+	return r
 }
 
 // IsOverwritten reports whether somebody else may have written the place, or made another of its

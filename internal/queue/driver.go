@@ -18,6 +18,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/protocol"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/standing"
+	"github.com/etcdlock/etcdlock/internal/translate"
 	"github.com/etcdlock/etcdlock/internal/watch"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -178,7 +179,11 @@ func (d *driver) tellLocked(e *message.Effect) {
 	case message.TellEnd:
 		d.end, d.endErr = e.End, cmp.Or(d.unread, d.err)
 	case message.TellLost:
-		d.user.Lost(e.Reason, d.whyLocked())
+		why := translate.Broken(e.Reason, e.Written)
+		if e.Reason == message.Unrenewed {
+			why = d.whyLocked()
+		}
+		d.user.Lost(e.Reason, why)
 	case message.TellExpired:
 		d.user.Expired()
 	case message.TellReleased:

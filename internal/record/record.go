@@ -18,6 +18,7 @@ const version = 1
 type Record struct {
 	Slot    *int      `json:"slot,omitempty"` // that is held; comes first, see SeatOf
 	Version int       `json:"v"`
+	Kind    string    `json:"kind,omitempty"` // of the program, if that is etcdlocker
 	ID      string    `json:"id"`
 	Host    string    `json:"host,omitempty"`
 	PID     int       `json:"pid,omitempty"`
@@ -31,8 +32,10 @@ type Record struct {
 }
 
 // Marshal returns the record as one line of JSON.
-func (r Record) Marshal() string {
-	b, err := json.Marshal(r)
+func (r Record) Marshal() string { return marshal(r) }
+
+func marshal(v any) string {
+	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // strings, numbers and a time of this era always marshal
 	}
@@ -88,16 +91,23 @@ func Parse(value []byte) (Record, error) {
 	return r, nil
 }
 
-// Shown returns the value of K as it is shown to people. Anybody may have put anything there: what
-// is longer than an id may be is cut off.
+// Shown returns the id in the value of K as it is shown to people. Anybody may have put anything
+// there: what is longer than an id may be is cut off.
 func Shown(value []byte) string {
+	if b, id := BreakOf(value); b != nil {
+		return cut(id)
+	}
+	return cut(string(value))
+}
+
+func cut(text string) string {
 	const most = 256
-	if len(value) <= most {
-		return string(value)
+	if len(text) <= most {
+		return text
 	}
 	end := most
-	for end > 0 && !utf8.RuneStart(value[end]) {
+	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return string(value[:end]) + "..."
+	return text[:end] + "..."
 }

@@ -8,10 +8,14 @@ import (
 	"sync"
 )
 
+// Kind is of what kind the running program is. It is written before there are locks.
+var Kind string
+
 // Self returns the record of the running process, all but Since.
 func Self(id string) Record {
 	r := Record{
 		Version: version,
+		Kind:    Kind,
 		ID:      id,
 		PID:     os.Getpid(),
 	}

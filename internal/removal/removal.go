@@ -140,18 +140,24 @@ func (m Removal) handedOver(a message.Answer) {
 }
 
 // leftLost takes the answer to the removal of a place whose release was refused. If an earlier try
-// was applied, and its answer lost, nothing is there.
+// was applied, and its answer lost, nothing is there; or of the removal, the place is not. Then K
+// tells: as it was not deleted since it became ours, nobody else can have it.
 func (m Removal) leftLost(a message.Answer) {
 	if a.Outcome != message.Applied {
 		m.released(false, message.NotLost)
 		m.later()
 		return
 	}
-	reason := message.NotLost
-	if !m.Unclear || a.Keys.Place.Exists() && a.Keys.Place.Create == m.Pos.Create {
+	reason, lock := message.NotLost, a.Keys.Lock
+	switch isThere := a.Keys.Place.Exists() && a.Keys.Place.Create == m.Pos.Create; {
+	case !isThere && m.Unclear:
+	case !isThere && a.Repeated && lock.Exists() && lock.Create <= m.Token:
+		reason = message.KeyOverwritten
+	default:
 		reason = m.Pos.Compare(a.Keys, m.Token)
 	}
-	m.Orphan = m.Orphan || m.IsOwn(a.Keys.Lock)
+	m.Overwritten(reason, a.Keys)
+	m.Orphan = m.Orphan || m.IsOwn(lock)
 	m.released(true, reason)
 	m.cleared()
 }
@@ -160,7 +166,7 @@ func (m Removal) leftLost(a message.Answer) {
 func (m Removal) released(confirmed bool, reason message.Reason) {
 	if m.User {
 		m.User, m.Given = false, confirmed && reason == message.NotLost
-		m.Do(message.Effect{Do: message.TellReleased, Confirmed: confirmed, Reason: reason})
+		m.Do(message.Effect{Do: message.TellReleased, Confirmed: confirmed, Reason: reason, Written: m.Written})
 	}
 }
 

@@ -39,6 +39,7 @@ type Standing struct {
 	Tried     int  // the last slot that was asked for, as a seat
 	Ended     message.End
 	Lost      message.Reason
+	Written   string // over K, a slot or the place, by whoever asks to stop
 
 	Request message.Request // the last one that was sent
 
@@ -133,4 +134,11 @@ func (m *Standing) Sit(known bool, seat int) {
 // IsOther reports whether the oldest place in line is of another kind.
 func (m *Standing) IsOther(kind message.Kind) bool {
 	return kind != m.Kind && kind != message.Stranger
+}
+
+// Overwritten takes note of what was written over a lock that was lost by that, for its user.
+func (m *Standing) Overwritten(reason message.Reason, k message.Keys) {
+	if reason == message.KeyOverwritten && m.Written == "" {
+		m.Written = m.Pos.Overwriting(k)
+	}
 }

@@ -362,6 +362,15 @@ func KeysOf(resp *pb.TxnResponse, n int) message.Keys {
 	return message.Keys{Lock: kvOf(wire.Got(resp, n)), Place: kvOf(wire.Got(resp, n+1))}
 }
 
+// Broken returns who has broken a lock that was lost, by what was written over K, over a slot or a
+// place. It returns nil if nobody has, or that does not say who.
+func Broken(of message.Reason, written string) error {
+	if b, _ := record.BreakOf([]byte(written)); b != nil && of == message.KeyOverwritten {
+		return b
+	}
+	return nil
+}
+
 // kvOf returns a key as machines know it. Nil is absent.
 func kvOf(kv *mvccpb.KeyValue) message.KV {
 	if kv == nil {

@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/admin"
 )
 
 // keyDeleted is what a holder says whose key somebody has deleted.
@@ -22,6 +24,7 @@ func keyFaults() []Fault {
 			deletesKey(t)
 			return putsKey(t)
 		}},
+		{Name: "broken", what: "the key", outcome: loses, code: 2, says: `was broken by ops@faults: "a trial"`, hit: breaksLock},
 		{Name: "place deleted", what: "the key", outcome: loses, forced: true, code: 2, says: "its place in line was deleted", hit: func(t *trial) func() { return t.deletesPlace(t.holder) }},
 		{Name: "lease revoked", anyone: true, what: "the key", outcome: loses, forced: true, code: 2, says: "lost: its ", hit: func(t *trial) func() { return t.revokes(t.holder) }},
 		{Name: "a waiter's place deleted", what: "a waiter", waiters: true, later: true, outcome: keeps, hit: func(t *trial) func() { return t.deletesPlace(t.waiters[0]) }},
@@ -65,6 +68,23 @@ func deletesKey(t *trial) func() {
 		return t.deletesPlace(t.holder) // there is no other key
 	}
 	t.operate(func(ctx context.Context) error { return t.remove(ctx, t.struck().key) })
+	return nil
+}
+
+// breaksLock is an operator who asks the holder to stop, unless another one has the lock by then.
+func breaksLock(t *trial) func() {
+	t.operate(func(ctx context.Context) error {
+		all, err := admin.Targets(ctx, t.client, t.struck().key)
+		for _, target := range all {
+			if target.ID == t.holder.name {
+				_, err = admin.Break(ctx, t.client, target.Lock, target.Token, admin.Request{By: "ops", Host: "faults", Reason: "a trial"})
+			}
+		}
+		if errors.Is(err, admin.ErrNotHolder) {
+			return nil
+		}
+		return err
+	})
 	return nil
 }
 

@@ -10,7 +10,7 @@ func setFaults() []Fault {
 	return variant{
 		name:     "several keys",
 		kept:     []string{"network silent, not for long", "connections reset", "leader killed and restarted", "a waiter's place deleted"},
-		lost:     []string{"network silent", "etcdlocker killed", "etcdlocker stopped", "command killed", "key deleted", "key overwritten"},
+		lost:     []string{"network silent", "etcdlocker killed", "etcdlocker stopped", "command killed", "key deleted", "key overwritten", "broken"},
 		forced:   []string{"place deleted", "lease revoked"},
 		isLost:   ", the locks lost",
 		isForced: ", the locks taken by force",

@@ -40,7 +40,7 @@ func beside(how string, more []Fault, options func(*trial)) []Fault {
 	return variant{
 		name:     how,
 		kept:     []string{"network silent, not for long", "etcdlocker stopped, not for long", "connections reset", "leader killed and restarted", "a waiter's place deleted"},
-		lost:     []string{"network silent", "etcdlocker killed", "etcdlocker stopped", "etcdlocker and guard killed", "command killed"},
+		lost:     []string{"network silent", "etcdlocker killed", "etcdlocker stopped", "etcdlocker and guard killed", "command killed", "broken"},
 		forced:   []string{"place deleted", "lease revoked"},
 		more:     more,
 		isLost:   ", one loses it",

@@ -75,7 +75,7 @@ func (w *World) kill(i, _ int) {
 	of := w.users[i]
 	for j := range w.users {
 		if u := &w.users[j]; j == i || of.session > 0 && u.session == of.session {
-			u.turns, u.works, u.told, u.forced, u.lease = 0, false, false, false, 0
+			u.turns, u.works, u.told, u.forced, u.broken, u.lease = 0, false, false, false, false, 0
 		}
 	}
 	for _, l := range w.leases {

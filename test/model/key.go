@@ -44,6 +44,9 @@ func (k *keeper) key(w *World, rest ...int64) uint64 {
 	k.add(reflect.ValueOf(w.touched))
 	k.add(reflect.ValueOf(w.jumps))
 	k.add(reflect.ValueOf(w.users))
+	of := slices.IndexFunc(w.slots, func(s *slot) bool { return s.n == w.breaker.of })
+	k.add(reflect.ValueOf(breaker{w.breaker.key, w.breaker.nonce, of}))
+	k.number(int64(min(w.breaker.of, 1)), false)
 	k.number(int64(len(w.slots)), false)
 	for _, s := range w.slots {
 		k.machine(s)

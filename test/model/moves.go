@@ -31,6 +31,7 @@ const (
 	crash      // a process is killed
 	wipe       // etcd loses everything
 	stranger   // somebody puts a key below K/ that is not a place
+	breaks     // an operator asks a holder to stop
 	kinds
 )
 
@@ -96,6 +97,7 @@ func (w *World) Moves() []Move {
 		w.mutexMoves(i, a)
 	}
 	w.operatorMoves(a)
+	w.breakMoves(a)
 	return a.all
 }
 
@@ -167,7 +169,7 @@ func (w *World) slotMoves(i int, s *slot, a *moves) {
 		})
 	case s.observes:
 		a.add(sure, "@ reads its state", i, 0, (*World).observe)
-	case reads && (s.silent || s.user >= 0 && w.users[s.user].forced):
+	case reads && (s.silent || s.user >= 0 && (w.users[s.user].forced || w.users[s.user].broken)):
 		a.add(sure, "@ reads its state after a renewal", i, 0, (*World).observe)
 	case reads && !w.orderly:
 		a.add(possible, "@ reads its state after a renewal", i, 0, (*World).observe)

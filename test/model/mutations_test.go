@@ -20,6 +20,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/message"
 	"github.com/etcdlock/etcdlock/internal/wire"
+	"github.com/etcdlock/etcdlock/test/model/smalletcd"
 )
 
 // A leftOut is a mutation: one comparison or one operation of a transaction is left out.
@@ -177,6 +178,7 @@ func mutations() (all []leftOut) {
 // drivers are transactions for which no machine asks, each with the reason that it need not be
 // mutated.
 var drivers = map[string]string{
+	"Force":            "no machine asks for it: TestForceHitsNobodyElse",
 	"ProbeRead":        "nothing of its answer matters but that there is one: TestProbeReadsNothing",
 	"AcquireAllIfFree": "it is the requests that are mutated by themselves, one behind the other: TestAcquireAllIsAllOfEach",
 	"Batch":            "it is the requests that are mutated by themselves, each nested: TestBatchNestsEach",
@@ -188,7 +190,7 @@ func plans() (all []Run) {
 	for _, kinds := range [][]Kind{
 		{lostAnswer}, {cancel}, {cancel, lostAnswer}, {lostAnswer, force}, {lostAnswer, operator}, {expiry, crash},
 		{slowAnswer, cancel}, {force, cancel}, {stranger, cancel}, {refusal, cancel}, {lostAnswer, expiry, cancel},
-		{lostAnswer, slowAnswer, cancel, operator, force}, {operator, crash}, {operator, cancel}, {refusal, lostAnswer}, nil,
+		{lostAnswer, slowAnswer, cancel, operator, force}, {operator, crash}, {operator, cancel}, {refusal, lostAnswer}, {breaks}, {breaks, cancel}, nil,
 	} {
 		for _, cast := range []Cast{
 			{Private: 2, Turns: 2}, {Private: 3, Turns: 2}, {Session: 2, Turns: 2}, {Session: 4, Turns: 2}, {Private: 1, Session: 2, Turns: 2},
@@ -388,4 +390,38 @@ func catch(m leftOut, runs int) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// TestForceHitsNobodyElse: what takes the lock away compares both keys of the holder, and deletes
+// these two.
+func TestForceHitsNobodyElse(t *testing.T) {
+	for _, keys := range [][]string{{lock, wire.LinkedPlace(lock, 1, 1)}, {wire.SharedPlace(lock, 1, 1), wire.SharedPlace(lock, 1, 1)}} {
+		for _, old := range []string{"", keys[0], keys[1]} {
+			etcd := smalletcd.New(1)
+			mods := make(map[string]int64)
+			for _, key := range append([]string{"other"}, keys...) {
+				resp, err := etcd.Txn(&pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key)}}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				mods[key] = resp.Header.Revision
+			}
+			if old != "" {
+				mods[old]--
+			}
+			resp, err := etcd.Txn(wire.Force(keys[0], keys[1], mods[keys[0]], mods[keys[1]]))
+			left, _ := etcd.Txn(wire.KeyRead(append([]string{"other"}, keys...)...))
+			if err != nil || resp.Succeeded != (old == "") || wire.Got(left, 0) == nil {
+				t.Errorf("%q, %q is old: %v, %v", keys, old, resp, err)
+			}
+			for i := range keys {
+				if is := wire.Got(left, i+1) != nil; is != (old != "") {
+					t.Errorf("%q, %q is old: %s is there: %v", keys, old, keys[i], is)
+				}
+				if old != "" && i < len(resp.Responses) && wire.Got(resp, i) == nil {
+					t.Errorf("%q, %q is old: the answer does not show %s", keys, old, keys[i])
+				}
+			}
+		}
+	}
 }

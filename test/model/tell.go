@@ -153,7 +153,7 @@ func (w *World) ended(s *slot, e message.Effect) {
 		u.turns--
 	}
 	w.mustHaveCause(s, e)
-	u.forced = false
+	u.forced, u.broken = false, false
 	if w.leaseOf(s.lease).session > 0 {
 		s.user, u.lease = -1, 0
 	}
@@ -165,9 +165,9 @@ func (w *World) mustHaveCause(s *slot, e message.Effect) {
 	is := false
 	switch e.End {
 	case message.Deleted, message.Overwritten:
-		is = w.mayExpire(s)
+		is = w.mayExpire(s) || u.broken
 	case message.Uncertain:
-		is = s.doubt || u.forced
+		is = s.doubt || u.forced || u.broken
 	case message.Failed:
 		is = s.refused
 	case message.NoLease, message.NoHistory:
@@ -185,7 +185,7 @@ func (w *World) lost(s *slot, reason message.Reason) {
 		return
 	}
 	u, l := &w.users[s.user], w.leaseOf(s.lease)
-	if !w.mayExpire(s) && !l.grace {
+	if !w.mayExpire(s) && !l.grace && !(u.broken && !reason.Forced()) {
 		w.errf("%s is told of a loss (%d) without one", s.place.Key, reason)
 	}
 	u.told = true
@@ -217,10 +217,10 @@ func (w *World) released(s *slot, e message.Effect) {
 		return
 	}
 	u, l := &w.users[s.user], w.leaseOf(s.lease)
-	if e.Reason != message.NotLost && !w.mayExpire(s) && !l.grace {
+	if e.Reason != message.NotLost && !w.mayExpire(s) && !l.grace && !(u.broken && (!e.Reason.Forced() || s.doubt && u.mode == mode.Shared)) {
 		w.errf("%s: the release says that it was lost (%d)", s.place.Key, e.Reason)
 	}
-	u.works, u.forced, u.told = false, false, false
+	u.works, u.forced, u.broken, u.told = false, false, false, false
 	u.turns--
 	s.ended, s.released = true, true
 	if l.session > 0 || s.m.State == standing.Gone {
@@ -248,6 +248,7 @@ func (w *World) gone(s *slot) {
 			w.errf("%s is gone, and its user works", s.place.Key)
 		}
 		u.forced = u.forced && !u.told // it was told of that
+		u.broken = false
 	}
 	s.user = -1
 	if s.m.Strays() {

@@ -73,6 +73,7 @@ type World struct {
 	wiped   bool     // etcd has lost everything once
 	touched bool     // an operator has written or deleted a place
 	jumps   bool     // it has written one as a grant does: whoever stands behind that overtakes
+	breaker breaker
 	forgets bool
 	batches bool
 	orderly bool
@@ -97,6 +98,7 @@ type user struct {
 	lease   int64 // 0 for none
 	works   bool
 	forced  bool // an operator has taken the lock away, and it was not told yet
+	broken  bool // an operator has asked it to stop, and it has not
 	told    bool // of a loss
 }
 

@@ -260,7 +260,7 @@ func (g *generator) together(lock string) step {
 func (g *generator) namedWrite(lock string, p wire.Place) step {
 	token, place, tail := g.revision(g.get(lock).ModRevision), g.get(p.Key), g.chance(50)
 	created, written := g.revision(place.CreateRevision), g.revision(place.ModRevision)
-	switch g.rand.IntN(13) {
+	switch g.rand.IntN(15) {
 	case 0:
 		return step{name: "Claim", txn: wire.Claim(p, created)}
 	case 1:
@@ -286,6 +286,10 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 		return step{name: "RemoveKey", txn: wire.RemoveKey(lock, token)}
 	case 11:
 		return step{name: "RemoveTail", txn: wire.RemoveTail(lock, g.revision(g.get(wire.Tail(lock)).ModRevision))}
+	case 12:
+		return step{name: "Break", txn: wire.Break(lock, "broken", token)}
+	case 13:
+		return step{name: "Force", txn: wire.Force(lock, p.Key, token, written)}
 	}
 	if g.chance(70) {
 		return step{name: "Leave", txn: wire.Leave(p, created, tail, g.before(lock))}

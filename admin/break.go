@@ -1,0 +1,258 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/line"
+	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// A Request says who has asked a holder to stop, from where and why. The *etcdlock.LostError of
+// that holder wraps one, for errors.As.
+type Request = record.Break
+
+// Errors of Break and Force, to be asked for with errors.Is.
+var (
+	// ErrNotHolder says that nobody holds the lock with that token any more. Nothing was done.
+	ErrNotHolder = errors.New("it is not held with that token")
+
+	// ErrAlive says that the holder renews its lease. Nothing was done.
+	ErrAlive = errors.New("its holder renews its lease")
+
+	// ErrMustForce says that the holder is one of etcd's own Mutex, etcdctl lock or the v3lock
+	// service, or a key that somebody has put by hand. Nothing tells it to stop.
+	ErrMustForce = errors.New("nothing tells its holder to stop")
+
+	// ErrUnknownOutcome says that etcd did not answer: the holder may have been asked, or forced
+	// out.
+	ErrUnknownOutcome = errors.New("it is not known whether that was done")
+)
+
+// MostReason is how many bytes a reason may have.
+const MostReason = 256
+
+// A Target is one holder of a lock, as it was read.
+type Target struct {
+	Lock  string
+	Token int64  // its fencing token; of who shares the lock, when its place was created
+	ID    string // may be empty, or anything
+	Host  string // empty if it is not known, like the next two
+	PID   int
+	Since time.Time // when it joined the line
+	Mode  string    // as its name for programs: exclusive, shared or slots
+	Slot  int       // -1 if it has none
+	Lease clientv3.LeaseID
+
+	// Broken is who has asked it to stop before, nil if nobody has.
+	Broken *Request
+
+	// Obeys reports whether it can be asked to stop. It does not say that it will.
+	Obeys bool
+
+	key, place *mvccpb.KeyValue // that make it the holder; one and the same if it has no other
+}
+
+// Targets returns all holders of a lock, the first one first, with one linearizable read, or a few.
+// It returns none if the lock is free. Of those who share a lock it returns 1,000 at most.
+func Targets(ctx context.Context, client *clientv3.Client, lock string) (all []Target, err error) {
+	l, err := line.Read(ctx, client, lock)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range l.Holders {
+		if h.Place == nil && l.More {
+			if h.Place, err = placeOf(ctx, client, lock, h.Nonce); err != nil {
+				return nil, err
+			}
+			h.Record, _ = record.Parse(h.Place.GetValue())
+		}
+		how, slot := mode.Exclusive, -1
+		switch {
+		case l.Shared:
+			how = mode.Shared
+		case l.Slots > 0:
+			how = mode.OfSlots(l.Slots)
+			slot = wire.Place{Lock: lock, Mode: how}.SlotOf(string(h.Key.Key))
+		}
+		all = append(all, Target{
+			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: how.Name(), Slot: slot,
+			Lease: h.Lease, Broken: h.Broken, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
+		})
+	}
+	return all, nil
+}
+
+// placeOf returns the place of a holder in a line that was not read as a whole, nil without one.
+func placeOf(ctx context.Context, client *clientv3.Client, lock string, token int64) (*mvccpb.KeyValue, error) {
+	resp, err := client.Get(ctx, wire.Prefix(lock), clientv3.WithPrefix(), clientv3.WithMinModRev(token), clientv3.WithMaxModRev(token))
+	if err != nil {
+		return nil, err
+	}
+	if places := wire.Places(lock, resp.Kvs); len(places) > 0 {
+		return places[0], nil
+	}
+	return nil, nil
+}
+
+// Find returns the holder of a lock that has a token. It fails with ErrNotHolder if nobody has.
+func Find(ctx context.Context, client *clientv3.Client, lock string, token int64) (Target, error) {
+	all, err := Targets(ctx, client, lock)
+	if err != nil {
+		return Target{}, err
+	}
+	i := slices.IndexFunc(all, func(t Target) bool { return t.Token == token })
+	if i < 0 {
+		return Target{}, fmt.Errorf("lock %q, token %d: %w", lock, token, ErrNotHolder)
+	}
+	return all[i], nil
+}
+
+// Break asks the holder of a lock that has a token to stop. What it does not guarantee:
+//
+//   - That the holder stops. Break returns when etcd has the request; [Target.Await] waits for the
+//     end of the holding.
+//   - That it is the only one who asks. The first request counts, and is in Target.Broken.
+//
+// Nobody else gets the lock before the holder has given it back, or its lease has ended. Other
+// locks of its session go on, and so do other holders of this lock. The error of the holder says by
+// whom, from where and why. The reason is required, 1 to [MostReason] bytes. At is now if it is
+// zero.
+//
+// It fails with ErrNotHolder if nobody has the lock with that token any more: then nobody was hit.
+// It fails with ErrMustForce, with what etcd refuses, and with ErrUnknownOutcome if etcd did not
+// answer until ctx was done. The same call may be made again.
+func Break(ctx context.Context, client *clientv3.Client, lock string, token int64, by Request) (Target, error) {
+	if n := len(by.Reason); n < 1 || n > MostReason {
+		return Target{}, fmt.Errorf("the reason has %d bytes, not 1 to %d", n, MostReason)
+	}
+	if by.Token = token; by.At.IsZero() {
+		by.At = time.Now().UTC()
+	}
+	return until(ctx, client, lock, token, func(t *Target) (*pb.TxnRequest, error) {
+		switch {
+		case !t.Obeys:
+			return nil, fmt.Errorf("lock %q: %w", lock, ErrMustForce)
+		case t.Broken != nil: // by an earlier try, or by somebody else
+			return nil, nil
+		}
+		t.Broken = &by
+		return wire.Break(string(t.key.Key), wire.BrokenValue(&by, string(t.key.Value), t.key == t.place), t.key.ModRevision), nil
+	})
+}
+
+// Force takes the lock away from the holder that has a token: it deletes what makes it the holder,
+// and its place in line, and nothing else. What it does not guarantee: that the holder has stopped.
+// The next one may start at once, so two may run at the same time.
+//
+// Unless evenIfAlive is set, it first watches the holder's lease until two thirds of its TTL have
+// passed without a renewal, and fails with ErrAlive if it is renewed, or ctx is done before.
+// Otherwise it fails as Break does, but not with ErrMustForce.
+func Force(ctx context.Context, client *clientv3.Client, lock string, token int64, evenIfAlive bool) (Target, error) {
+	if !evenIfAlive {
+		t, err := Find(ctx, client, lock, token)
+		if err == nil {
+			err = t.mustBeSilent(ctx, client)
+		}
+		if err != nil {
+			return t, err
+		}
+	}
+	return until(ctx, client, lock, token, func(t *Target) (*pb.TxnRequest, error) {
+		return wire.Force(string(t.key.Key), string(t.place.Key), t.key.ModRevision, t.place.ModRevision), nil
+	})
+}
+
+// until reads the holder with a token, and makes a request about it, until that was applied or
+// refused for good, or the holder is another one. Without a request there is nothing to do.
+func until(ctx context.Context, client *clientv3.Client, lock string, token int64, ask func(*Target) (*pb.TxnRequest, error)) (t Target, err error) {
+	var unknown error
+	for {
+		found, err := Find(ctx, client, lock, token)
+		switch {
+		case errors.Is(err, ErrNotHolder) && unknown != nil: // it may have been, by an earlier try
+			return t, nil
+		case err != nil && unknown != nil:
+			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, unknown)
+		case err != nil:
+			return found, err
+		}
+		t = found
+		req, err := ask(&t)
+		if req == nil || err != nil {
+			return t, err
+		}
+		resp, err := clientv3.RetryKVClient(client).Txn(ctx, req)
+		switch {
+		case err == nil && resp.Succeeded, retry.IsRefused(err):
+			return t, err
+		case err != nil && !retry.Sleep(ctx, retry.PauseMax):
+			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, err)
+		case err != nil:
+			unknown = err
+		}
+	}
+}
+
+// mustBeSilent fails unless two thirds of the TTL pass without a renewal.
+func (t Target) mustBeSilent(ctx context.Context, client *clientv3.Client) error {
+	if t.Lease == clientv3.NoLease {
+		return nil
+	}
+	for left := int64(-1); ; {
+		resp, err := client.TimeToLive(ctx, t.Lease)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			return err
+		case err != nil || left >= 0 && resp.TTL > left:
+			return fmt.Errorf("lock %q: %w", t.Lock, ErrAlive)
+		case resp.TTL < 0 || 3*resp.TTL < resp.GrantedTTL: // gone, or overdue
+			return nil
+		}
+		left = resp.TTL
+		retry.Sleep(ctx, retry.PauseMax)
+	}
+}
+
+// Await waits until the holder does not have the lock any more. It fails when ctx is done, and with
+// what etcd refuses. An etcd that does not answer is waited for.
+func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
+	for {
+		err := t.awaitChange(ctx, client)
+		switch {
+		case errors.Is(err, ErrNotHolder):
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case retry.IsRefused(err):
+			return err
+		}
+		retry.Sleep(ctx, retry.PauseMax)
+	}
+}
+
+// awaitChange looks at the holder when it is watched, and after each change, until it fails.
+func (t Target) awaitChange(ctx context.Context, client *clientv3.Client) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	for resp := range client.Watch(ctx, string(t.key.Key), clientv3.WithCreatedNotify()) {
+		if err := resp.Err(); err != nil {
+			return err
+		}
+		if _, err := Find(ctx, client, t.Lock, t.Token); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,184 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/admin"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+var by = admin.Request{By: "ops", Host: "host-c", Reason: "deploy 4711"}
+
+// lockOf returns a lock that is closed in the end.
+func lockOf(t *testing.T, client *clientv3.Client, key, id string, how etcdlock.Mode) *etcdlock.Lock {
+	t.Helper()
+	l, err := etcdlock.New(client, key, id, 60*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Mode = how
+	t.Cleanup(func() { l.Close(etcdtest.Context(t)) })
+	return l
+}
+
+func lockNow(t *testing.T, l *etcdlock.Lock) *etcdlock.Held {
+	t.Helper()
+	held, err := l.Lock(etcdtest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+// only returns the only holder of a lock.
+func only(t *testing.T, client *clientv3.Client, key string) admin.Target {
+	t.Helper()
+	all, err := admin.Targets(etcdtest.Context(t), client, key)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	return all[0]
+}
+
+// TestBreak: the holder that is named stops, and is told who has asked it to, from where and why.
+// Nobody else gets the lock before it has given that back.
+func TestBreak(t *testing.T) {
+	for name, how := range map[string]etcdlock.Mode{"exclusive": etcdlock.Exclusive, "shared": etcdlock.Shared, "slots": etcdlock.Slots(2)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Shared(t)
+			client, ctx, key := s.Client(t), etcdtest.Context(t), "/break/"+name
+			holder := lockOf(t, client, key, "holder", how)
+			held := lockNow(t, holder)
+			work := held.Context(ctx)
+			next, got := lockOf(t, client, key, "next", etcdlock.Exclusive), make(chan error, 1)
+			if how == etcdlock.Slots(2) {
+				got <- nil // the other slot is free
+			} else {
+				go func() { _, err := next.Lock(ctx); got <- err }()
+			}
+			target := only(t, client, key)
+			if target.ID != "holder" || !target.Obeys || target.Lease != held.Lease() || target.Mode != name {
+				t.Errorf("%+v", target)
+			}
+			if _, err := admin.Break(ctx, client, key, target.Token-1, by); !errors.Is(err, admin.ErrNotHolder) || work.Err() != nil {
+				t.Fatalf("with an old token: %v, %v", err, work.Err())
+			}
+			for range 2 { // it may be repeated
+				broken, err := admin.Break(ctx, client, key, target.Token, by)
+				if err != nil || broken.Broken.Reason != by.Reason {
+					t.Fatalf("%+v, %v", broken, err)
+				}
+			}
+			<-work.Done()
+			var lost *etcdlock.LostError
+			var why *admin.Request
+			if err := context.Cause(work); !errors.As(err, &lost) || !errors.As(err, &why) || why.Host != by.Host || lost.Reason.Forced() ||
+				!strings.HasSuffix(err.Error(), `was broken by ops@host-c: "deploy 4711"`) {
+				t.Errorf("it was told: %v", err)
+			}
+			if now := only(t, client, key); now.ID != "holder" || now.Token != target.Token || now.Broken == nil || now.Host != target.Host {
+				t.Errorf("while broken it is %+v", now)
+			}
+			if resp, err := client.Txn(ctx).If(held.IsHolder()).Commit(); err != nil || resp.Succeeded {
+				t.Errorf("it is a holder: %v, %v", resp, err)
+			}
+			if how != etcdlock.Slots(2) && len(got) > 0 {
+				t.Errorf("the next one has it: %v", <-got)
+			}
+			gone := make(chan error, 1)
+			go func() { gone <- target.Await(ctx, client) }()
+			if err := holder.Unlock(ctx); !errors.As(err, &why) {
+				t.Errorf("Unlock: %v", err)
+			}
+			if err := <-gone; err != nil {
+				t.Error(err)
+			}
+			if err := <-got; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestBreakUnseen: who releases a lock that was broken a moment before says so, and leaves nothing.
+func TestBreakUnseen(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	session, err := etcdlock.NewSession(client, 60*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close(ctx)
+	one, err := session.NewLock("/unseen/one", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := session.NewLock("/unseen/other", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lockNow(t, one)
+	work := lockNow(t, other).Context(ctx)
+	if _, err := admin.Break(ctx, client, "/unseen/one", only(t, client, "/unseen/one").Token, by); err != nil {
+		t.Fatal(err)
+	}
+	var why *admin.Request
+	if err := one.Unlock(ctx); !errors.As(err, &why) {
+		t.Errorf("Unlock: %v", err)
+	}
+	etcdtest.Await(t, "nothing to be left", func(context.Context) error {
+		if left := etcdtest.Keys(t, client, "/unseen/one"); len(left) > 0 {
+			return fmt.Errorf("%v", left)
+		}
+		return nil
+	})
+	if work.Err() != nil {
+		t.Errorf("another lock of the session was lost: %v", context.Cause(work))
+	}
+}
+
+// TestForce: it takes the lock from whoever does not renew, or, if that is wanted, from whoever
+// does, and from a Mutex, which cannot be asked.
+func TestForce(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder := lockOf(t, client, "/force", "holder", etcdlock.Exclusive)
+	holder.Session().TTL = 3 * time.Second
+	held := lockNow(t, holder)
+	token := only(t, client, "/force").Token
+	if _, err := admin.Force(ctx, client, "/force", token, false); !errors.Is(err, admin.ErrAlive) || held.Context(ctx).Err() != nil {
+		t.Fatalf("of one that renews: %v", err)
+	}
+	if _, err := admin.Force(ctx, client, "/force", token, true); err != nil {
+		t.Fatal(err)
+	}
+	<-held.Expired()
+	mutexSession, err := concurrency.NewSession(client, concurrency.WithTTL(60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mutexSession.Close()
+	if err := concurrency.NewMutex(mutexSession, "/mutex").Lock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	token = only(t, client, "/mutex").Token
+	if _, err := admin.Break(ctx, client, "/mutex", token, by); !errors.Is(err, admin.ErrMustForce) {
+		t.Errorf("asked: %v", err)
+	}
+	if _, err := admin.Force(ctx, client, "/mutex", token, true); err != nil || len(etcdtest.Keys(t, client, "/mutex")) > 0 {
+		t.Errorf("forced: %v", err)
+	}
+	if _, err := admin.Force(ctx, client, "/mutex", token, true); !errors.Is(err, admin.ErrNotHolder) {
+		t.Errorf("forced again: %v", err)
+	}
+}

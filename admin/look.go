@@ -1,0 +1,174 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/line"
+	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// exclusive is the mode of a lock that is held alone.
+const exclusive = "exclusive"
+
+// triesAtRevision is how often etcd is read anew if it compacts the revision that is read.
+const triesAtRevision = 3
+
+// Look returns who has a lock and who waits for it, all of them. A lock that nobody has, or wants,
+// is Free: that is not an error. It blocks until etcd answers, or ctx is done. It needs permission
+// to read the key and all below key/, and reads no values there but those of the lock.
+func Look(ctx context.Context, client *clientv3.Client, key string) (Line, error) {
+	free := Line{Key: key, State: Free}
+	isAsked := func(lock string) bool { return lock == key }
+	lines, revision, err := read(ctx, client, isAsked, wire.Prefix(key), clientv3.GetPrefixRangeEnd(wire.Prefix(key)))
+	if err != nil {
+		return free, fmt.Errorf("looking at lock %q: %w", key, err)
+	}
+	free.Revision = revision
+	if len(lines) == 0 {
+		return free, nil
+	}
+	return lines[0], nil
+}
+
+// List returns the locks whose keys begin with a prefix and that somebody has, or waits for, in the
+// order of their keys; the empty prefix means all. It blocks until etcd answers, or ctx is done. An
+// error is the last thing that it yields. It needs permission to read the prefix, and reads no
+// values but those of locks. Who has put a key by hand shows only where somebody waits for that.
+func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+		if prefix == "" {
+			from, end = "\x00", "\x00"
+		}
+		// What lies above the prefix may not be read.
+		isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+		lines, _, err := read(ctx, client, isAsked, from, end)
+		if err != nil {
+			yield(Line{}, fmt.Errorf("listing locks below %q: %w", prefix, err))
+			return
+		}
+		for _, l := range lines {
+			if !yield(l, nil) {
+				return
+			}
+		}
+	}
+}
+
+// read returns those locks that are asked for and of which there is something in a range of keys.
+// It begins anew if etcd compacts what it reads.
+func read(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (lines []Line, revision int64, err error) {
+	for range triesAtRevision {
+		s := &survey{client: client, isAsked: isAsked}
+		lines, err = s.lines(ctx, from, end)
+		if !errors.Is(err, rpctypes.ErrCompacted) {
+			return lines, s.revision, err
+		}
+	}
+	return nil, 0, err
+}
+
+// lines returns the locks that are held or waited for.
+func (s *survey) lines(ctx context.Context, from, end string) (lines []Line, err error) {
+	if err := s.names(ctx, from, end); err != nil {
+		return nil, err
+	}
+	if err := s.values(ctx); err != nil {
+		return nil, err
+	}
+	var found []line.Line
+	for _, lock := range s.order {
+		of := s.locks[lock]
+		if l := line.Of(lock, of.k, of.below); len(l.Places) > 0 {
+			found = append(found, l)
+		}
+	}
+	ttls, err := s.ttls(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range found {
+		lines = append(lines, s.line(l, ttls))
+	}
+	return lines, nil
+}
+
+// line returns a lock as users see it.
+func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
+	out := Line{Key: l.Lock, State: Held, Mode: exclusive, Slots: l.Slots, Revision: s.revision}
+	switch {
+	case l.Slots > 0:
+		out.Mode = "slots"
+	case l.Shared:
+		out.Mode = "shared"
+	}
+	for _, has := range l.Holders {
+		h := Holder{Nonce: has.Nonce, TTL: ttls[has.Lease].granted, TTLLeft: ttls[has.Lease].left}
+		h.Contender = contender(has.Record, has.Lease)
+		h.ID = has.ID
+		switch {
+		case has.Mutex:
+			h.Kind = Etcd
+		case has.Lease == 0:
+			h.Kind = Hand
+			out.State = ByHand
+		}
+		if h.Slot, h.Broken = has.Record.Slot, has.Broken; h.Broken != nil {
+			out.State = Broken
+		}
+		out.Holders = append(out.Holders, h)
+	}
+	switch {
+	case len(out.Holders) == 0:
+		out.State = Passing
+	case out.Mode == exclusive:
+		out.Token = l.Holders[0].Token
+	}
+	for i, place := range l.Places {
+		if !l.Has(i) {
+			out.Waiters = append(out.Waiters, waiter(l.Lock, len(out.Waiters)+1, place))
+		}
+	}
+	return out
+}
+
+func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
+	r, err := record.Parse(place.Value)
+	w := Waiter{Place: n, Contender: contender(r, clientv3.LeaseID(place.Lease))}
+	if err != nil {
+		w.ID = fmt.Sprintf("etcd (lease %x)", place.Lease)
+	}
+	if wire.IsMutex(lock, place) {
+		w.Kind = Etcd
+	}
+	if wire.IsShared(lock, place) {
+		w.Mode = "shared"
+	}
+	return w
+}
+
+// contender returns what a record says.
+func contender(r record.Record, lease clientv3.LeaseID) Contender {
+	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: r.PID, Command: r.Command, Joined: r.Since.UTC()}
+	if r.Kind != "" {
+		c.Kind = Kind(r.Kind)
+	}
+	if lease != 0 {
+		c.Lease = strconv.FormatInt(int64(lease), 16)
+	}
+	return c
+}
+
+// A ttl is what etcd says of a lease.
+type ttl struct{ granted, left time.Duration }

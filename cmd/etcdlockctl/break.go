@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/term"
+
+	"github.com/etcdlock/etcdlock/admin"
+	"github.com/etcdlock/etcdlock/internal/plain"
+)
+
+// breaker is what the flags of break say.
+type breaker struct {
+	connection
+	key         string
+	token       int64 // 0: it is asked for on the terminal
+	reason      string
+	wait        time.Duration
+	force       bool
+	evenIfAlive bool
+	dryRun      bool
+	slot        int // -1: any
+	id          string
+
+	client *clientv3.Client
+}
+
+func newBreak() *cobra.Command {
+	b := &breaker{}
+	cmd := &cobra.Command{
+		Use:   "break KEY --token N --reason TEXT",
+		Short: "ask the holder of a lock to stop",
+		Long: `Asks one holder of a lock to stop, and waits until it has. Nobody else starts before. Its command gets TERM, then KILL
+after its grace; it says who has broken the lock, from where and why, and exits with code 2.
+
+N is the holder's fencing token; of one who shares the lock the revision that created its place. If another one has the
+lock by now, nothing is done, and the exit code is 3. On a terminal --token may be left out.
+
+--force takes the lock away from a holder that does not stop: the next one may start while this one still runs.`,
+		Example: `  etcdlockctl break /jobs/nightly --token 48213 --reason "deploy 4711"
+  etcdlockctl break /jobs/nightly --token 48213 --reason "host is dead" --force`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("break takes one key, and got %d (%w)", len(args), errUsage)
+			}
+			b.key = args[0]
+			if err := b.check(cmd.Flags().Changed("token")); err != nil {
+				return err
+			}
+			return b.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	b.addFlags(f)
+	f.Int64Var(&b.token, "token", 0, "the holder's token")
+	f.StringVar(&b.reason, "reason", "", "why, for whoever reads what the holder says: 1 to 256 bytes")
+	f.DurationVar(&b.wait, "wait", 30*time.Second, "how long to wait until it has stopped")
+	f.BoolVar(&b.force, "force", false, "take the lock away; two may run at the same time then")
+	f.BoolVar(&b.evenIfAlive, "even-if-alive", false, "with --force: also while the holder renews its lease")
+	f.BoolVarP(&b.dryRun, "dry-run", "n", false, "say what would be done, and do nothing")
+	f.IntVar(&b.slot, "slot", -1, "only the holder of this slot")
+	f.StringVar(&b.id, "id", "", "only a holder with this id")
+	return cmd
+}
+
+// check refuses what etcd need not be asked about.
+func (b *breaker) check(hasToken bool) error {
+	onTerminal := term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
+	switch n := len(b.reason); {
+	case n == 0:
+		return fmt.Errorf("--reason: say why the lock is to be broken (%w)", errUsage)
+	case n > admin.MostReason:
+		return fmt.Errorf("--reason: %d bytes are too many, %d are possible (%w)", n, admin.MostReason, errUsage)
+	case hasToken && b.token <= 0:
+		return fmt.Errorf("--token: %d is not a token (%w)", b.token, errUsage)
+	case !hasToken && !onTerminal:
+		return fmt.Errorf("--token: say which holder is meant; it may be left out on a terminal only (%w)", errUsage)
+	case b.evenIfAlive && !b.force:
+		return fmt.Errorf("--even-if-alive: it needs --force (%w)", errUsage)
+	case b.wait < 0:
+		return fmt.Errorf("--wait: %v is negative (%w)", b.wait, errUsage)
+	}
+	return nil
+}
+
+func (b *breaker) run(ctx context.Context) (err error) {
+	if b.client, err = b.dial(ctx); err != nil {
+		return err
+	}
+	defer b.client.Close()
+	target, err := b.find(ctx)
+	if err != nil {
+		return err
+	}
+	if b.dryRun {
+		does := "would ask %s to stop"
+		if b.force {
+			does = "would take the lock away from %s"
+		}
+		say(does, nameOf(target))
+		return nil
+	}
+	if b.token == 0 {
+		if err := b.confirm(target); err != nil {
+			return err
+		}
+	}
+	if b.force {
+		return b.takeAway(ctx, target)
+	}
+	return b.ask(ctx, target)
+}
+
+// find returns the only holder that the options name.
+func (b *breaker) find(ctx context.Context) (admin.Target, error) {
+	ctx, cancel := b.within(ctx)
+	defer cancel()
+	all, err := admin.Targets(ctx, b.client, b.key)
+	if err != nil {
+		return admin.Target{}, err
+	}
+	var found []admin.Target
+	var tokens []string
+	for _, t := range all {
+		if (b.token == 0 || t.Token == b.token) && (b.slot < 0 || t.Slot == b.slot) && (b.id == "" || t.ID == b.id) {
+			found = append(found, t)
+			tokens = append(tokens, strconv.FormatInt(t.Token, 10))
+		}
+	}
+	switch {
+	case len(found) == 0 && len(all) == 0:
+		return admin.Target{}, fmt.Errorf("lock %q: %w: nobody has it", b.key, admin.ErrNotHolder)
+	case len(found) == 0:
+		return admin.Target{}, fmt.Errorf("lock %q: %w; %s has it", b.key, admin.ErrNotHolder, nameOf(all[0]))
+	case len(found) > 1:
+		return admin.Target{}, fmt.Errorf("lock %q has %d such holders: name one with --token (%s) (%w)", b.key, len(found), strings.Join(tokens, ", "), errUsage)
+	}
+	return found[0], nil
+}
+
+// confirm shows the holder on the terminal, and has the last part of the key typed.
+func (b *breaker) confirm(t admin.Target) error {
+	host, _ := os.Hostname()
+	where := "on another host"
+	if t.Host == host {
+		where = "on this host"
+	}
+	last := path.Base(b.key)
+	does := "ask it to stop"
+	if b.force {
+		does = "take the lock away from it, so that two may run at the same time"
+	}
+	fmt.Fprintf(os.Stderr, "%s has lock %s, %s\n", plain.Line(nameOf(t)), plain.Line(strconv.Quote(b.key)), where)
+	fmt.Fprintf(os.Stderr, "type %s to %s: ", plain.Line(last), does)
+	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	if strings.TrimRight(line, "\r\n") != last {
+		return fmt.Errorf("lock %q: nothing was done, as that is not %q", b.key, last)
+	}
+	return nil
+}
+
+// ask asks the holder to stop, and waits.
+func (b *breaker) ask(ctx context.Context, t admin.Target) error {
+	asking, cancel := b.within(ctx)
+	defer cancel()
+	host, _ := os.Hostname()
+	t, err := admin.Break(asking, b.client, b.key, t.Token, admin.Request{By: userName(), Host: host, Reason: b.reason, At: time.Now().UTC()})
+	switch {
+	case errors.Is(err, admin.ErrMustForce):
+		return advise(err, "it can only be taken away, with --force: two may run at the same time then")
+	case errors.Is(err, admin.ErrUnknownOutcome):
+		return advise(err, "make the same call again: it does nothing that was done")
+	case err != nil:
+		return err
+	}
+	began := time.Now()
+	if t.Broken.Reason != b.reason || t.Broken.By != userName() {
+		say("%s was asked to stop before: %v", nameOf(t), t.Broken)
+	} else {
+		say("asked %s to stop", nameOf(t))
+	}
+	if b.wait == 0 {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, b.wait)
+	defer cancel()
+	if err := t.Await(waiting, b.client); err != nil {
+		err = fmt.Errorf("lock %q: %s has not stopped within %v: %w", b.key, nameOf(t), b.wait, err)
+		return advise(err, "look whether it still runs; where it does not, the lock is free when its lease ends, or with --force at once")
+	}
+	say("it stopped after %.1f s; %s", time.Since(began).Seconds(), b.now(ctx))
+	return nil
+}
+
+// takeAway takes the lock from the holder.
+func (b *breaker) takeAway(ctx context.Context, t admin.Target) error {
+	limit := b.timeout
+	if !b.evenIfAlive {
+		limit += b.wait
+	}
+	forcing, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	t, err := admin.Force(forcing, b.client, b.key, t.Token, b.evenIfAlive)
+	switch {
+	case errors.Is(err, admin.ErrAlive):
+		return advise(err, "ask it to stop, without --force; where it does not, stop it by hand, or add --even-if-alive")
+	case errors.Is(err, admin.ErrUnknownOutcome):
+		return advise(err, "make the same call again: it does nothing that was done")
+	case err != nil:
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(fmt.Sprintf("nothing has stopped %s: it may run beside the next holder", nameOf(t))))
+	say("the lock was taken from %s; %s", nameOf(t), b.now(ctx))
+	return nil
+}
+
+// now says who has the lock now.
+func (b *breaker) now(ctx context.Context) string {
+	ctx, cancel := b.within(ctx)
+	defer cancel()
+	all, err := admin.Targets(ctx, b.client, b.key)
+	switch {
+	case err != nil:
+		return "who has the lock now could not be read"
+	case len(all) == 0:
+		return "nobody has the lock now"
+	case len(all) > 1:
+		return fmt.Sprintf("%d have the lock now", len(all))
+	}
+	return nameOf(all[0]) + " has the lock now"
+}
+
+// nameOf says who a holder is.
+func nameOf(t admin.Target) string {
+	who := strconv.Quote(t.ID)
+	switch {
+	case t.PID > 0:
+		who = fmt.Sprintf("%s:%d", cmp.Or(t.Host, t.ID), t.PID)
+	case t.ID == "":
+		who = fmt.Sprintf("etcd's own lock under lease %x", int64(t.Lease))
+	}
+	return fmt.Sprintf("%s (token %d)", who, t.Token)
+}
+
+// say writes a line to stdout.
+func say(format string, args ...any) { fmt.Println(plain.Line(fmt.Sprintf(format, args...))) }
+
+// userName returns who runs this.
+func userName() string {
+	u, err := user.Current()
+	if err != nil {
+		return strconv.Itoa(os.Getuid())
+	}
+	return u.Username
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/endpoint"
+)
+
+// connection is what the options say of how etcd is reached.
+type connection struct {
+	etcd    endpoint.Options
+	timeout time.Duration
+}
+
+// etcdUsage says what the options are for, that etcdlocker has as well.
+var etcdUsage = map[string]string{
+	"etcd":                     "etcd's endpoints",
+	"cacert":                   "the authority that etcd's certificate is checked with",
+	"cert":                     "the client's certificate",
+	"cert-key":                 "its key",
+	"insecure-skip-tls-verify": "do not check etcd's certificate",
+	"insecure-transport":       "accept that all is sent in the clear",
+	"user":                     "name, or name:password",
+	"password":                 "password of --user; everybody can see it here",
+	"password-file":            "a file with the password",
+	"auth-jwt-token-file":      "a file with a token",
+	"discovery-srv":            "a domain whose SRV records name etcd",
+	"discovery-srv-name":       "suffix of their service name",
+	"insecure-discovery":       "take endpoints without TLS from SRV records",
+	"keepalive-time":           "time between pings of a silent connection",
+	"keepalive-timeout":        "how long the answer to a ping may take",
+}
+
+func (c *connection) addFlags(f *pflag.FlagSet) {
+	c.etcd.AddFlags(f)
+	f.VisitAll(func(flag *pflag.Flag) {
+		if usage, ok := etcdUsage[flag.Name]; ok {
+			flag.Usage = usage
+		}
+	})
+	f.DurationVar(&c.timeout, "timeout", 5*time.Second, "how long etcd may take to answer")
+}
+
+// dial returns a client. Nothing is sent yet.
+func (c *connection) dial(ctx context.Context) (*clientv3.Client, error) {
+	if c.timeout <= 0 {
+		return nil, fmt.Errorf("--timeout: %v is not a positive time (%w)", c.timeout, errUsage)
+	}
+	c.etcd.FromEnv(os.Getenv)
+	config, err := c.etcd.Config()
+	if err != nil {
+		return nil, err
+	}
+	return c.etcd.Dial(ctx, config, c.timeout)
+}
+
+// within returns a context for one question to etcd.
+func (c *connection) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%v did not answer within %v", &c.etcd, c.timeout))
+}
+
+// look has a client ask something of etcd.
+func (c *connection) look(ctx context.Context, ask func(ctx context.Context, client *clientv3.Client) error) error {
+	client, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := c.within(ctx)
+	defer cancel()
+	return c.explain(ctx, ask(ctx, client))
+}
+
+// explain adds a way out to what etcd has said.
+func (c *connection) explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return advise(err, "the user needs to read the key, key~since and all that begins with key/, or the whole prefix")
+	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
+		return advise(err, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD")
+	case errors.Is(err, context.DeadlineExceeded):
+		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer")
+	}
+	return err
+}

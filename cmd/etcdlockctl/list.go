@@ -1,0 +1,175 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/admin"
+)
+
+// list is what the command's flags say.
+type list struct {
+	connection
+	output    string
+	waiting   bool
+	holder    string
+	host      string
+	olderThan time.Duration
+	sort      string
+	noHeaders bool
+	zero      bool
+}
+
+func newList() *cobra.Command {
+	l := &list{}
+	cmd := &cobra.Command{
+		Use:     "list [PREFIX]",
+		Aliases: []string{"ls"},
+		Short:   "list who holds which locks",
+		Long: `Lists the locks whose keys begin with PREFIX, all without it, that somebody holds or waits for. It reads what etcd
+had at one moment.
+
+HELD is for how long, at most, where the moment is not known: since its holder joined the line. RENEWED is how long ago
+the lease was renewed; a ! says that a renewal is overdue.`,
+		Example: `  etcdlockctl list /jobs/
+  etcdlockctl list --waiting --sort waiting
+  etcdlockctl list -o json | jq '.locks[] | select(.holder.host == "host-a") | .key'`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("list takes one prefix at most, and got %d (%w)", len(args), errUsage)
+			}
+			return l.run(cmd.Context(), strings.Join(args, ""))
+		},
+	}
+	l.addFlags(cmd.Flags())
+	f := cmd.Flags()
+	f.StringVarP(&l.output, "output", "o", "table", "table, wide, json, jsonl or key")
+	f.BoolVar(&l.waiting, "waiting", false, "only locks that somebody waits for")
+	f.StringVar(&l.holder, "holder", "", "only locks with a holder whose id contains this")
+	f.StringVar(&l.host, "host", "", "only locks with a holder on this host")
+	f.DurationVar(&l.olderThan, "older-than", 0, "only locks that have been held for longer")
+	f.StringVar(&l.sort, "sort", "key", "by key, held (the longest first) or waiting (the most first)")
+	f.BoolVar(&l.noHeaders, "no-headers", false, "no line with the names of the columns")
+	f.BoolVarP(&l.zero, "null", "0", false, "with -o key: end keys with a zero byte, not a new line")
+	return cmd
+}
+
+func (l *list) check() error {
+	switch {
+	case !slices.Contains([]string{"table", "wide", "json", "jsonl", "key"}, l.output):
+		return fmt.Errorf("-o: %q is not table, wide, json, jsonl or key (%w)", l.output, errUsage)
+	case !slices.Contains([]string{"key", "held", "waiting"}, l.sort):
+		return fmt.Errorf("--sort: %q is not key, held or waiting (%w)", l.sort, errUsage)
+	case l.zero && l.output != "key":
+		return fmt.Errorf("-0 ends keys, and needs -o key (%w)", errUsage)
+	case l.olderThan < 0:
+		return fmt.Errorf("--older-than: %v is negative (%w)", l.olderThan, errUsage)
+	}
+	return nil
+}
+
+func (l *list) run(ctx context.Context, prefix string) error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	var lines []admin.Line
+	if err := l.look(ctx, func(ctx context.Context, client *clientv3.Client) error {
+		for line, err := range admin.List(ctx, client, prefix) {
+			if err != nil {
+				return err
+			}
+			lines = append(lines, line)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	now := time.Now()
+	lines = slices.DeleteFunc(lines, func(line admin.Line) bool { return !l.shows(line, now) })
+	slices.SortStableFunc(lines, func(a, b admin.Line) int {
+		switch l.sort {
+		case "held":
+			return cmp.Compare(longest(b, now), longest(a, now))
+		case "waiting":
+			return cmp.Compare(len(b.Waiters), len(a.Waiters))
+		}
+		return 0 // they come in the order of their keys
+	})
+	return l.print(os.Stdout, lines, now)
+}
+
+// shows reports whether a lock is asked for.
+func (l *list) shows(line admin.Line, now time.Time) bool {
+	is := func(h admin.Holder) bool {
+		return strings.Contains(h.ID, l.holder) && (l.host == "" || h.Host == l.host)
+	}
+	asked := l.holder != "" || l.host != ""
+	return !(l.waiting && len(line.Waiters) == 0) &&
+		!(asked && !slices.ContainsFunc(line.Holders, is)) &&
+		!(l.olderThan > 0 && longest(line, now) <= l.olderThan)
+}
+
+// longest returns for how long a lock has been held by one of its holders, as far as is known.
+func longest(line admin.Line, now time.Time) (d time.Duration) {
+	for _, h := range line.Holders {
+		if !h.Joined.IsZero() {
+			d = max(d, now.Sub(h.Joined))
+		}
+	}
+	return d
+}
+
+func (l *list) print(w io.Writer, lines []admin.Line, now time.Time) error {
+	switch l.output {
+	case "json":
+		out := struct {
+			Locks    []admin.Line `json:"locks"`
+			Revision int64        `json:"revision,omitempty"`
+		}{Locks: append([]admin.Line{}, lines...)}
+		if len(lines) > 0 {
+			out.Revision = lines[0].Revision
+		}
+		return writeJSON(w, out, "  ")
+	case "jsonl":
+		for _, line := range lines {
+			if err := writeJSON(w, line, ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "key":
+		end := "\n"
+		if l.zero {
+			end = "\x00"
+		}
+		for _, line := range lines {
+			if _, err := io.WriteString(w, line.Key+end); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := newTable(l.output == "wide", now)
+	for _, line := range lines {
+		t.add(line)
+	}
+	return t.print(w, !l.noHeaders)
+}
+
+func writeJSON(w io.Writer, v any, indent string) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	return e.Encode(v)
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcdlock/etcdlock/internal/plain"
+)
+
+func newRoles() *cobra.Command {
+	return &cobra.Command{
+		Use:   "roles PREFIX",
+		Short: "print the etcdctl commands that make two roles",
+		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys begin with PREFIX: "sees" may list and
+show them, "locks" may lock them. Etcd has no right to delete of its own: whoever can lock can break as well. It asks
+etcd nothing.`,
+		Example: `  etcdlockctl roles /jobs/`,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("roles needs one prefix, which may be empty: '' (%w)", errUsage)
+			}
+			_, err := fmt.Fprintf(os.Stdout, roles, plain.Shell(args[0]))
+			return err
+		},
+	}
+}
+
+const roles = `# Who has the role sees may list and show the locks below the prefix.
+etcdctl role add sees
+etcdctl role grant-permission --prefix=true sees read %[1]s
+# Who has the role locks may lock them. Etcd has no right to delete of its own: whoever can lock
+# can break as well.
+etcdctl role add locks
+etcdctl role grant-permission --prefix=true locks readwrite %[1]s
+# Then, for each user: etcdctl user grant-role USER sees
+`

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/admin"
+	"github.com/etcdlock/etcdlock/internal/plain"
+)
+
+// errNothing says that what was asked for is not there.
+var errNothing = errors.New("nobody holds it")
+
+// mostWaiters is how many of those who wait are shown to people.
+const mostWaiters = 20
+
+// show is what the command's flags say.
+type show struct {
+	connection
+	output string
+	quiet  bool
+}
+
+func newShow() *cobra.Command {
+	s := &show{}
+	cmd := &cobra.Command{
+		Use:   "show KEY",
+		Short: "show one lock, who holds it and who waits",
+		Long: `Shows one lock, who holds it, since when, whether its lease is renewed, and who waits for it. It reads what etcd had at
+one moment. The exit code is 3 if nobody holds the lock.`,
+		Example: `  etcdlockctl show /jobs/nightly
+  etcdlockctl show -q /jobs/nightly && echo "it runs"`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return fmt.Errorf("show needs the key of one lock (%w)", errUsage)
+			}
+			return s.run(cmd.Context(), args[0])
+		},
+	}
+	s.addFlags(cmd.Flags())
+	f := cmd.Flags()
+	f.StringVarP(&s.output, "output", "o", "text", "text or json")
+	f.BoolVarP(&s.quiet, "quiet", "q", false, "say nothing: the exit code is 0 if the lock is held, and 3 if it is not")
+	return cmd
+}
+
+func (s *show) run(ctx context.Context, key string) error {
+	if s.output != "text" && s.output != "json" {
+		return fmt.Errorf("-o: %q is neither text nor json (%w)", s.output, errUsage)
+	}
+	var line admin.Line
+	err := s.look(ctx, func(ctx context.Context, client *clientv3.Client) (err error) {
+		line, err = admin.Look(ctx, client, key)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case s.quiet:
+	case s.output == "json":
+		err = writeJSON(os.Stdout, line, "  ")
+	default:
+		_, err = io.WriteString(os.Stdout, describe(line, time.Now()))
+	}
+	if err == nil && len(line.Holders) == 0 {
+		return errNothing
+	}
+	return err
+}
+
+// describe says in sentences what there is of a lock.
+func describe(line admin.Line, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "lock %s is ", plain.Word(line.Key))
+	switch n := len(line.Holders); {
+	case line.State == admin.Free:
+		b.WriteString("free\n")
+	case n == 0:
+		b.WriteString("passed on at the moment\n")
+	case line.State == admin.ByHand:
+		b.WriteString("kept by a key that was put by hand\n")
+	case line.Slots > 0:
+		fmt.Fprintf(&b, "a semaphore: %d of %d slots are taken\n", n, line.Slots)
+	case line.Mode == "shared":
+		fmt.Fprintf(&b, "shared by %d\n", n)
+	default:
+		b.WriteString("held\n")
+	}
+	for _, h := range line.Holders {
+		b.WriteString("  holder  " + holderText(h, now) + "\n")
+	}
+	if line.State == admin.Held {
+		fmt.Fprintf(&b, "  to stop it: etcdlockctl break %s --token %d --reason TEXT\n", plain.Shell(line.Key), line.Holders[0].Nonce)
+	}
+	for i, w := range line.Waiters {
+		if i == mostWaiters {
+			fmt.Fprintf(&b, "  and %d more wait; -o json has all\n", len(line.Waiters)-i)
+			break
+		}
+		text := fmt.Sprintf("  %-6d  %s", w.Place, contenderText(w.Contender, now))
+		if w.Mode != "" {
+			text += ", to share it"
+		}
+		b.WriteString(text + "\n")
+	}
+	return b.String()
+}
+
+func holderText(h admin.Holder, now time.Time) string {
+	text := contenderText(h.Contender, now)
+	if h.Slot != nil {
+		text += fmt.Sprintf(", slot %d", *h.Slot)
+	}
+	if h.Nonce != 0 {
+		text += fmt.Sprintf(", token %d", h.Nonce)
+	}
+	if h.Broken != nil {
+		text += ", " + h.Broken.Error()
+	}
+	if h.TTL > 0 {
+		text += fmt.Sprintf(", renewed %v ago of a TTL of %v", short(h.TTL-h.TTLLeft), short(h.TTL))
+		if isOverdue(h) {
+			text += ": a renewal is overdue!"
+		}
+	}
+	return text
+}
+
+// contenderText says who somebody is.
+func contenderText(c admin.Contender, now time.Time) string {
+	text := plain.Word(c.ID)
+	if c.PID != 0 {
+		text += fmt.Sprintf(", pid %d on %s", c.PID, plain.Word(c.Host))
+	}
+	if c.Command != "" {
+		text += ", runs " + plain.Word(c.Command)
+	}
+	if !c.Joined.IsZero() {
+		text += fmt.Sprintf(", joined %s (%s ago)", c.Joined.Local().Format(time.DateTime), short(now.Sub(c.Joined)))
+	}
+	return text
+}

@@ -1,0 +1,33 @@
+package model
+
+import "testing"
+
+// TestBreaks: whoever is asked to stop does so, nobody starts before it has, and nobody else is
+// hit, whatever happens at the same time.
+func TestBreaks(t *testing.T) {
+	runs := uint64(40)
+	if testing.Short() {
+		runs = 5
+	}
+	n := 0
+	for _, cast := range []Cast{
+		{Private: 2, Turns: 2}, {Session: 2, Turns: 2}, {Session: 2, Private: 1, Turns: 2}, {Private: 1, Session: 1, Mutexes: 1},
+		{Sharing: 2, Private: 1}, {Together: 2, Session: 1, Turns: 2}, {Slots: 3, Turns: 2}, {Sits: 3, Turns: 2}, {Sits: 2, Of: 1, Private: 1},
+		{InSets: 2, Private: 1}, {Unlinked: 1, Session: 1, Turns: 2},
+	} {
+		for with := range kinds {
+			for seed := range runs {
+				r := Run{Cast: cast, Faults: 3, Kinds: []Kind{breaks, with}, Often: 3, Seed: seed}
+				if n++; r.Go().Err != nil {
+					r.Traced = true
+					o := r.Go()
+					for _, line := range o.Trace {
+						t.Log(line)
+					}
+					t.Fatalf("%+v: %v", r, o.Err)
+				}
+			}
+		}
+	}
+	t.Logf("%d runs", n)
+}
