@@ -349,7 +349,7 @@ func TestEndsWithTheLease(t *testing.T) {
 	tail := wire.Tail("/quiet")
 	must(t)(root.RoleGrantPermission(ctx, "worker", tail, "", clientv3.PermissionType(clientv3.PermReadWrite)))
 	gate := etcdtest.NewGate(t, s.Endpoint())
-	_, l := sessionLock(t, gate.Dial(t, worker), "/quiet", 2*time.Second)
+	_, l := sessionLock(t, gate.Dial(t, worker), "/quiet", 10*time.Second)
 	lockBehind(t, newHolder(t, root, "/quiet", "holder"), l)
 	must(t)(root.RoleRevokePermission(ctx, "worker", tail, ""))
 	hook, asked := etcdtest.Counting("Txn")
