@@ -210,17 +210,19 @@ func (t Target) mustBeSilent(ctx context.Context, client *clientv3.Client) error
 	if t.Lease == clientv3.NoLease {
 		return nil
 	}
-	for left := int64(-1); ; {
+	for first, began := int64(-1), time.Now(); ; {
+		now := time.Now()
 		resp, err := client.TimeToLive(ctx, t.Lease)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			return err
-		case err != nil || left >= 0 && resp.TTL > left:
+		case err != nil, first >= 0 && float64(resp.TTL) > float64(first+1)-now.Sub(began).Seconds(): // etcd says whole seconds
 			return fmt.Errorf("lock %q: %w", t.Lock, ErrAlive)
 		case resp.TTL < 0 || 3*resp.TTL < resp.GrantedTTL: // gone, or overdue
 			return nil
+		case first < 0:
+			first, began = resp.TTL, time.Now()
 		}
-		left = resp.TTL
 		retry.Sleep(ctx, retry.PauseMax)
 	}
 }

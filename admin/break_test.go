@@ -86,6 +86,9 @@ func TestBreak(t *testing.T) {
 				!strings.HasSuffix(err.Error(), `was broken by ops@host-c: "deploy 4711"`) {
 				t.Errorf("it was told: %v", err)
 			}
+			if now := look(t, client, key); now.State != admin.Broken || now.Holders[0].ID != "holder" || now.Holders[0].Broken.Reason != by.Reason {
+				t.Errorf("while broken: %+v", now)
+			}
 			if now := only(t, client, key); now.ID != "holder" || now.Token != target.Token || now.Broken == nil || now.Host != target.Host {
 				t.Errorf("while broken it is %+v", now)
 			}
@@ -153,7 +156,7 @@ func TestForce(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	holder := lockOf(t, client, "/force", "holder", etcdlock.Exclusive)
-	holder.Session().TTL = 3 * time.Second
+	holder.Session().RefreshInterval = time.Second
 	held := lockNow(t, holder)
 	token := only(t, client, "/force").Token
 	if _, err := admin.Force(ctx, client, "/force", token, false); !errors.Is(err, admin.ErrAlive) || held.Context(ctx).Err() != nil {

@@ -78,7 +78,7 @@ func TestBreakByForce(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	const key = "/break/force"
-	p := locker(t, s.Endpoint(), "-k", key, "-t", "3", "--", "sleep", "60")
+	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "-r", "1", "--", "sleep", "60")
 	token := tokenOf(t, s, key)
 	for _, tt := range []struct {
 		code int
