@@ -1,15 +1,18 @@
 package admin_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
@@ -93,7 +96,35 @@ func look(t *testing.T, client *clientv3.Client, key string) admin.Line {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkSchema(t, line)
 	return line
+}
+
+// schemaOfLock is that of docs/etcdlockctl.schema.json.
+var schemaOfLock = sync.OnceValues(func() (*jsonschema.Schema, error) {
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	return c.Compile("../docs/etcdlockctl.schema.json#/$defs/lock")
+})
+
+// checkSchema holds the JSON of a line against the schema that is published.
+func checkSchema(t *testing.T, line admin.Line) {
+	t.Helper()
+	schema, err := schemaOfLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err == nil {
+		err = schema.Validate(value)
+	}
+	if err != nil {
+		t.Errorf("%s: %v", text, err)
+	}
 }
 
 // sketch is a line in short: its state and mode, who has it, and who waits.
@@ -291,6 +322,25 @@ func TestManyWaiters(t *testing.T) {
 	}
 	if _, err := client.Revoke(ctx, granted.ID); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSchema: the schema takes nothing that it does not name.
+func TestSchema(t *testing.T) {
+	schema, err := schemaOfLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{`{"key":"a","state":"gone","waiters":[]}`, `{"state":"free","waiters":[]}`, `{"key":"a","state":"free"}`,
+		`{"key":"a","state":"held","waiters":[],"holder":{"nonce":"7"}}`, `{"key":"a","state":"held","waiters":[],"holder":{"joined":"2026-11-29T03:00:01+01:00"}}`,
+		`{"key":"a","state":"held","waiters":[{"place":1,"ttl":1}]}`} {
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if schema.Validate(value) == nil {
+			t.Errorf("it takes %s", text)
+		}
 	}
 }
 

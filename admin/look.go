@@ -160,7 +160,7 @@ func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 
 // contender returns what a record says.
 func contender(r record.Record, lease clientv3.LeaseID) Contender {
-	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: r.PID, Command: r.Command, Joined: r.Since.UTC()}
+	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: r.PID, User: r.User, Command: r.Command, Why: r.Why, Joined: r.Since.UTC()}
 	if r.Kind != "" {
 		c.Kind = Kind(r.Kind)
 	}

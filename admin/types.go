@@ -53,7 +53,9 @@ type Contender struct {
 	ID      string    `json:"id,omitempty"` // as it is shown to people; anybody may have written it
 	Host    string    `json:"host,omitempty"`
 	PID     int       `json:"pid,omitempty"`
+	User    string    `json:"user,omitempty"`
 	Command string    `json:"command,omitempty"` // its base name
+	Why     string    `json:"why,omitempty"`     // it wants the lock, in its user's words
 	Joined  time.Time `json:"joined,omitzero"`   // the line, by the clock of its host
 	Lease   string    `json:"lease,omitempty"`   // in hex
 }

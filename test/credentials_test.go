@@ -167,7 +167,8 @@ func etcdctl(t *testing.T, s *etcdtest.Server, words []string) {
 	case command == "role add":
 		_, err = client.RoleAdd(ctx, args[0])
 	case command == "role grant-permission" && args[2] == "--prefix":
-		_, err = client.RoleGrantPermission(ctx, args[0], args[3], clientv3.GetPrefixRangeEnd(args[3]), permission(t, args[1]))
+		prefix := args[len(args)-1] // a -- may be before it
+		_, err = client.RoleGrantPermission(ctx, args[0], prefix, clientv3.GetPrefixRangeEnd(prefix), permission(t, args[1]))
 	case command == "role grant-permission":
 		_, err = client.RoleGrantPermission(ctx, args[0], args[2], "", permission(t, args[1]))
 	case command == "user add":

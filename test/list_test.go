@@ -15,7 +15,7 @@ import (
 func TestListCommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	holder := locker(t, s.Endpoint(), "-v", "-k", "/list/a b", "-i", "me", "sleep", "1000")
+	holder := locker(t, s.Endpoint(), "-v", "-k", "/list/a b", "-i", "me", "--why", "month end", "sleep", "1000")
 	holder.says(holder.stderr, "command started")
 	waiter := locker(t, s.Endpoint(), "-k", "/list/a b", "-i", "other", "true")
 	waiter.says(waiter.stderr, "waiting for lock")
@@ -45,7 +45,7 @@ func TestListCommand(t *testing.T) {
 		Locks []struct {
 			Key, State, Mode string
 			Token            int64
-			Holder           struct{ Kind, ID string }
+			Holder           struct{ Kind, ID, User, Why string }
 			Waiters          []struct{ ID string }
 		}
 		Revision int64
@@ -53,7 +53,7 @@ func TestListCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(run(0, "list", "/list/", "-o", "json")), &all); err != nil || len(all.Locks) != 1 || all.Revision == 0 {
 		t.Fatalf("-o json: %+v, %v", all, err)
 	}
-	if l := all.Locks[0]; l.Key != "/list/a b" || l.State != "held" || l.Mode != "exclusive" || l.Token == 0 || l.Holder.Kind != "etcdlocker" ||
+	if l := all.Locks[0]; l.Key != "/list/a b" || l.State != "held" || l.Mode != "exclusive" || l.Token == 0 || l.Holder.Kind != "etcdlocker" || l.Holder.User == "" || l.Holder.Why != "month end" ||
 		l.Holder.ID != "me" || len(l.Waiters) != 1 || l.Waiters[0].ID != "other" {
 		t.Errorf("-o json: %+v", l)
 	}

@@ -53,6 +53,8 @@ func TestBadInput(t *testing.T) {
 		{"long key in the variable", []string{"ETCD_LOCK_KEY=" + strings.Repeat("k", 4097)}, []string{"true"}, 64, "ETCD_LOCK_KEY: a key of 4097 bytes"},
 		{"id that is no UTF-8", nil, []string{"-k", "/x", "-i", "\xff", "true"}, 64, "--id"},
 		{"long id", nil, []string{"-k", "/x", "-i", strings.Repeat("i", 257), "true"}, 64, "--id"},
+		{"long purpose", nil, []string{"-k", "/x", "--why", strings.Repeat("y", 257), "true"}, 64, "--why: 257 bytes"},
+		{"purpose of two lines", []string{"ETCD_LOCK_WHY=a\nb"}, []string{"-k", "/x", "true"}, 64, "ETCD_LOCK_WHY"},
 		{"TTL 0", nil, []string{"-k", "/x", "-t", "0", "true"}, 64, `--ttl: a TTL of "0"`},
 		{"TTL -1", nil, []string{"-k", "/x", "-t", "-1", "true"}, 64, "--ttl"},
 		{"TTL 1.5", nil, []string{"-k", "/x", "-t", "1.5", "true"}, 64, "--ttl"},

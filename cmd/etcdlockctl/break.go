@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/plain"
+	"github.com/etcdlock/etcdlock/internal/whoami"
 )
 
 // breaker is what the flags of break say.
@@ -177,7 +177,7 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 	asking, cancel := b.within(ctx)
 	defer cancel()
 	host, _ := os.Hostname()
-	t, err := admin.Break(asking, b.client, b.key, t.Token, admin.Request{By: userName(), Host: host, Reason: b.reason, At: time.Now().UTC()})
+	t, err := admin.Break(asking, b.client, b.key, t.Token, admin.Request{By: whoami.User(), Host: host, Reason: b.reason, At: time.Now().UTC()})
 	switch {
 	case errors.Is(err, admin.ErrMustForce):
 		return advise(err, "it can only be taken away, with --force: two may run at the same time then")
@@ -187,7 +187,7 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 		return err
 	}
 	began := time.Now()
-	if t.Broken.Reason != b.reason || t.Broken.By != userName() {
+	if t.Broken.Reason != b.reason || t.Broken.By != whoami.User() {
 		say("%s was asked to stop before: %v", nameOf(t), t.Broken)
 	} else {
 		say("asked %s to stop", nameOf(t))
@@ -257,12 +257,3 @@ func nameOf(t admin.Target) string {
 
 // say writes a line to stdout.
 func say(format string, args ...any) { fmt.Println(plain.Line(fmt.Sprintf(format, args...))) }
-
-// userName returns who runs this.
-func userName() string {
-	u, err := user.Current()
-	if err != nil {
-		return strconv.Itoa(os.Getuid())
-	}
-	return u.Username
-}

@@ -28,12 +28,16 @@ etcd nothing.`,
 	}
 }
 
-const roles = `# Who has the role sees may list and show the locks below the prefix.
+// roles ends the options of etcdctl before the prefix, which may begin with a dash.
+const roles = `# sees: list and show the locks whose keys begin with the prefix.
 etcdctl role add sees
-etcdctl role grant-permission --prefix=true sees read %[1]s
-# Who has the role locks may lock them. Etcd has no right to delete of its own: whoever can lock
-# can break as well.
+etcdctl role grant-permission sees read --prefix -- %[1]s
+# locks: lock them, and break them. Etcd has no right to delete of its own: whoever can lock can
+# break as well.
 etcdctl role add locks
-etcdctl role grant-permission --prefix=true locks readwrite %[1]s
-# Then, for each user: etcdctl user grant-role USER sees
+etcdctl role grant-permission locks readwrite --prefix -- %[1]s
+# Then give each user one of them:
+# etcdctl user add USER
+# etcdctl user grant-role USER sees
+# etcdctl user grant-role USER locks
 `

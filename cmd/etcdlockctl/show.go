@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -141,8 +142,14 @@ func contenderText(c admin.Contender, now time.Time) string {
 	if c.PID != 0 {
 		text += fmt.Sprintf(", pid %d on %s", c.PID, plain.Word(c.Host))
 	}
+	if c.User != "" {
+		text += ", user " + plain.Word(c.User)
+	}
 	if c.Command != "" {
 		text += ", runs " + plain.Word(c.Command)
+	}
+	if c.Why != "" {
+		text += ": " + strconv.Quote(c.Why)
 	}
 	if !c.Joined.IsZero() {
 		text += fmt.Sprintf(", joined %s (%s ago)", c.Joined.Local().Format(time.DateTime), short(now.Sub(c.Joined)))

@@ -50,7 +50,7 @@ func (h *holder) environment() []string {
 		"ETCD_LOCK_ID=" + h.id,
 		"ETCD_LOCK_REV=" + rev,
 		"ETCD_LOCK_HOST=" + h.endpoint,
-		sharedVariable, slotsVariable, // are about our key
+		sharedVariable, slotsVariable, whyVariable, // are about our key
 	}
 	if h.keepCredentials {
 		env = append(env, guard.Credentials(os.Environ())...)

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/early"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/whoami"
 )
 
 // Exit codes that are not the command's.
@@ -44,7 +45,7 @@ func run() int {
 	for _, sig := range o.ignored {
 		signal.Ignore(sig)
 	}
-	record.Kind = "etcdlocker"
+	record.Program.Kind, record.Program.User, record.Program.Why = "etcdlocker", whoami.User(), o.why
 	signals := make(chan os.Signal, signalsKept)
 	return (&locker{options: o, voice: v, signals: signals, caught: catchSignals(signals), launched: early.Guard}).run()
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/pflag"
@@ -31,7 +32,7 @@ type options struct {
 
 	keys                keys
 	mode                etcdlock.Mode // of all
-	id                  string
+	id, why             string
 	ttl, refresh, grace time.Duration // refresh and grace: the default filled in
 	try                 bool
 	wait                time.Duration // -1: without end
@@ -81,7 +82,7 @@ type parser struct {
 	node, orphans, doubt                  string
 	keys                                  []string
 	slots                                 string
-	id, ttl, refresh                      string
+	id, why, ttl, refresh                 string
 	grace, wait, hold, killAfter, connect string
 	conflict, watchdog                    string
 	embedded                              string
@@ -107,6 +108,7 @@ func newParser(getenv func(string) string) *parser {
 	f.VarPF(modeFlag{&p.o.mode, etcdlock.Exclusive, etcdlock.Shared}, "exclusive", "x", "").NoOptDefVal = "true"
 	f.StringVar(&p.slots, "slots", "", "")
 	f.StringVarP(&p.id, "id", "i", "", "")
+	f.StringVar(&p.why, "why", "", "")
 	f.StringVarP(&p.ttl, "ttl", "t", "", "")
 	f.StringVarP(&p.refresh, "refresh", "r", "", "")
 	f.StringVarP(&p.node, "node", "n", "", "")
@@ -166,6 +168,7 @@ func (p *parser) text(flag, value, variable string) given {
 const (
 	sharedVariable = "ETCD_LOCK_SHARED"
 	slotsVariable  = "ETCD_LOCK_SLOTS"
+	whyVariable    = "ETCD_LOCK_WHY"
 )
 
 // A modeFlag sets a mode. Of several flags the last one counts.
@@ -295,6 +298,22 @@ func (p *parser) holder() error {
 		return usagef("an id is a label for people, the key may be any bytes", "%s: the id %q is not UTF-8", id.name, id.value)
 	}
 	p.o.id = id.value
+	return p.purpose()
+}
+
+// mostWhy is how many bytes a purpose may have: with the id it is in a value that thousands read.
+const mostWhy = 256
+
+// purpose reads why the lock is wanted.
+func (p *parser) purpose() error {
+	why := p.text("why", p.why, whyVariable)
+	switch {
+	case len(why.value) > mostWhy:
+		return usagef("use fewer words", "%s: %d bytes, at most %d are possible", why.name, len(why.value), mostWhy)
+	case !utf8.ValidString(why.value), strings.ContainsFunc(why.value, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return usagef("write one line of text", "%s: %q is not one line of UTF-8", why.name, why.value)
+	}
+	p.o.why = why.value
 	return nil
 }
 

@@ -22,6 +22,7 @@ The lock:
                           another N, -s, -x or none of them fail at once, with code 1, while it is in use
                           [ETCD_LOCK_SLOTS=3, where the key is that of ETCD_LOCK_KEY]
   -i, --id ID             what others see of the holder; default: the host name [ETCD_LOCK_ID]
+      --why TEXT          why the lock is wanted, for whoever looks: one line of up to 256 bytes [ETCD_LOCK_WHY]
   -t, --ttl SECONDS       how long the lock outlives a holder that is gone; whole seconds; default 15 [ETCD_LOCK_TTL]
   -r, --refresh SECONDS   time between renewals; default TTL/2 [ETCD_LOCK_REFRESH]
       --try               do not wait if somebody else holds the lock

@@ -25,6 +25,8 @@ type Record struct {
 	Boot    string    `json:"boot,omitempty"`    // the boot id of the host's kernel
 	PIDNS   string    `json:"pidns,omitempty"`   // the pid namespace that PID belongs to
 	Start   uint64    `json:"start,omitempty"`   // of the process, in clock ticks since boot
+	User    string    `json:"user,omitempty"`    // that the program is of
+	Why     string    `json:"why,omitempty"`     // the lock is wanted, in its user's words
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
 	Mode    string    `json:"mode,omitempty"`    // its name; empty for who wants the lock alone
 	Slots   int       `json:"n,omitempty"`       // of how many one is wanted, of a semaphore

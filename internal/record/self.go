@@ -8,14 +8,17 @@ import (
 	"sync"
 )
 
-// Kind is of what kind the running program is. It is written before there are locks.
-var Kind string
+// Program is what the running program says of itself: its kind, its user, and why it wants locks.
+// It is written before there are locks.
+var Program struct{ Kind, User, Why string }
 
 // Self returns the record of the running process, all but Since.
 func Self(id string) Record {
 	r := Record{
 		Version: version,
-		Kind:    Kind,
+		Kind:    Program.Kind,
+		User:    Program.User,
+		Why:     Program.Why,
 		ID:      id,
 		PID:     os.Getpid(),
 	}

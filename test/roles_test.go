@@ -1,0 +1,116 @@
+//go:build linux
+
+package test
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestRoles: of the two roles that etcdlockctl prints, one is enough to list and show the locks
+// below the prefix and lets nobody write, delete or end a lease there. The other is enough to lock
+// and to break. Neither reaches beyond the prefix.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	const prefix = "-it's $(my) jobs/"
+	addRoles(t, s, prefix)
+	s.EnableAuth(t, "root-password")
+	as := func(user string) []string {
+		return []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCDCTL_USER=user-" + user, "ETCDCTL_PASSWORD=" + nightly}
+	}
+	sees, locks := clientOf(t, s, "sees"), clientOf(t, s, "locks")
+	ctx := etcdtest.Context(t)
+
+	library, err := etcdlock.New(locks, prefix+"library", "me", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := library.Lock(ctx); err != nil {
+		t.Fatalf("with the role locks: %v", err)
+	}
+	p := start(t, as("locks"), "etcdlocker", "--key="+prefix+"command", "echo", "ran")
+	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
+		t.Errorf("etcdlocker with the role locks: exit code %d, %s", code, p.stderr)
+	}
+
+	for _, args := range [][]string{{"list", "-o", "key", "--", prefix}, {"show", "--", prefix + "library"}} {
+		p := start(t, as("sees"), "etcdlockctl", args...)
+		if code := p.code(); code != 0 || !strings.Contains(p.stdout.String(), prefix+"library") {
+			t.Errorf("%v with the role sees: exit code %d, %q, %s", args, code, p.stdout, p.stderr)
+		}
+	}
+	lock, err := sees.Get(ctx, prefix+"library")
+	if err != nil || len(lock.Kvs) != 1 {
+		t.Fatalf("with the role sees: %v, %v", lock, err)
+	}
+	_, put := sees.Put(ctx, prefix+"other", "")
+	_, deletion := sees.Delete(ctx, prefix+"library")
+	_, revocation := sees.Revoke(ctx, clientv3.LeaseID(lock.Kvs[0].Lease))
+	_, beyond := sees.Get(ctx, "/other")
+	_, lockBeyond := locks.Put(ctx, "/other", "")
+	for what, err := range map[string]error{
+		"writes": put, "deletes": deletion, "ends a lease": revocation, "reads beyond": beyond, "writes beyond": lockBeyond,
+	} {
+		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
+			t.Errorf("somebody %s: %v, want etcd's refusal", what, err)
+		}
+	}
+	if err := library.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	s.Empty(t)
+}
+
+// addRoles does what etcdlockctl roles prints, as a shell understands it, and adds a user for each
+// of the roles.
+func addRoles(t *testing.T, s *etcdtest.Server, prefix string) {
+	t.Helper()
+	p := start(t, nil, "etcdlockctl", "roles", "--", prefix)
+	if code := p.code(); code != 0 || !strings.Contains(p.stdout.String(), "whoever can lock") {
+		t.Fatalf("roles: exit code %d, %q, %s", code, p.stdout, p.stderr)
+	}
+	const end = "\x01"
+	shell := exec.Command("sh", "-euc", `etcdctl() { printf '%s\0' "$@"; printf '\001'; }`+"\n"+p.stdout.String())
+	out, err := shell.Output()
+	if err != nil {
+		t.Fatalf("a shell refuses %s: %v", p.stdout, err)
+	}
+	commands := strings.Split(strings.TrimSuffix(string(out), end), end)
+	if len(commands) != 4 {
+		t.Errorf("%d commands: %q", len(commands), commands)
+	}
+	for _, words := range commands {
+		etcdctl(t, s, strings.Split(strings.TrimSuffix(words, "\x00"), "\x00"))
+	}
+	for _, role := range []string{"sees", "locks"} {
+		grants := 0
+		for line := range strings.Lines(p.stdout.String()) {
+			words, ok := strings.CutPrefix(strings.ReplaceAll(line, "USER", "user-"+role), "# etcdctl ")
+			if ok && (strings.HasPrefix(words, "user add") || strings.HasSuffix(words, " "+role+"\n")) {
+				grants++
+				etcdctl(t, s, strings.Fields(words))
+			}
+		}
+		if grants != 2 {
+			t.Errorf("%d lines tell how a user gets the role %s", grants, role)
+		}
+	}
+}
+
+// clientOf returns a client of the user that addRoles has added for a role.
+func clientOf(t *testing.T, s *etcdtest.Server, role string) *clientv3.Client {
+	t.Helper()
+	config := s.Config()
+	config.Username, config.Password = "user-"+role, nightly
+	return etcdtest.Dial(t, config)
+}
