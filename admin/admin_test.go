@@ -325,6 +325,27 @@ func TestManyWaiters(t *testing.T) {
 	}
 }
 
+// TestOddRecords: anybody may write a record, and none makes the JSON of a line fail.
+func TestOddRecords(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, value := range []string{`{"v":1,"id":"a","pid":-7,"slot":-3,"kind":"\u001b[31m\nb"}`, `{"v":1,"id":"b","since":"9999-12-31T23:59:59-23:59"}`, `{"slot":7,"v":1}`, `[]`} {
+		if _, err := client.Put(ctx, fmt.Sprintf("/odd/~%x-%d", granted.ID, i+1), value, clientv3.WithLease(granted.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.Put(ctx, "/odd", "me", clientv3.WithLease(granted.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if line := look(t, client, "/odd"); len(line.Waiters) != 4 || line.Waiters[0].Kind != admin.Library {
+		t.Errorf("%+v", line)
+	}
+}
+
 // TestSchema: the schema takes nothing that it does not name.
 func TestSchema(t *testing.T) {
 	schema, err := schemaOfLock()

@@ -31,6 +31,10 @@ var (
 	// ErrAlive says that the holder renews its lease. Nothing was done.
 	ErrAlive = errors.New("its holder renews its lease")
 
+	// ErrMayBeAlive says that it was not seen whether the holder renews its lease, as that takes
+	// nine tenths of its TTL. Nothing was done.
+	ErrMayBeAlive = errors.New("it is not known yet whether its holder renews its lease")
+
 	// ErrMustForce says that the holder is one of etcd's own Mutex, etcdctl lock or the v3lock
 	// service, or a key that somebody has put by hand. Nothing tells it to stop.
 	ErrMustForce = errors.New("nothing tells its holder to stop")
@@ -156,9 +160,9 @@ func Break(ctx context.Context, client *clientv3.Client, lock string, token int6
 // and its place in line, and nothing else. What it does not guarantee: that the holder has stopped.
 // The next one may start at once, so two may run at the same time.
 //
-// Unless evenIfAlive is set, it first watches the holder's lease until two thirds of its TTL have
-// passed without a renewal, and fails with ErrAlive if it is renewed, or ctx is done before.
-// Otherwise it fails as Break does, but not with ErrMustForce.
+// Unless evenIfAlive is set, it first watches the holder's lease until nine tenths of its TTL have
+// passed without a renewal. It fails with ErrAlive if the lease is renewed, and with ErrMayBeAlive
+// if ctx is done before. Otherwise it fails as Break does, but not with ErrMustForce.
 func Force(ctx context.Context, client *clientv3.Client, lock string, token int64, evenIfAlive bool) (Target, error) {
 	if !evenIfAlive {
 		t, err := Find(ctx, client, lock, token)
@@ -205,54 +209,66 @@ func until(ctx context.Context, client *clientv3.Client, lock string, token int6
 	}
 }
 
-// mustBeSilent fails unless two thirds of the TTL pass without a renewal.
+// mustBeSilent fails unless nine tenths of the TTL pass without a renewal, or the lease ends. How
+// much is left says little of itself: some renew late.
 func (t Target) mustBeSilent(ctx context.Context, client *clientv3.Client) error {
 	if t.Lease == clientv3.NoLease {
 		return nil
 	}
-	for first, began := int64(-1), time.Now(); ; {
+	var began time.Time
+	for first := int64(-1); ; {
 		now := time.Now()
 		resp, err := client.TimeToLive(ctx, t.Lease)
-		switch {
-		case err != nil && ctx.Err() == nil:
+		switch passed := now.Sub(began).Seconds(); {
+		case ctx.Err() != nil:
+			return fmt.Errorf("lock %q: %w", t.Lock, ErrMayBeAlive)
+		case err != nil:
 			return err
-		case err != nil, first >= 0 && float64(resp.TTL) > float64(first+1)-now.Sub(began).Seconds(): // etcd says whole seconds
-			return fmt.Errorf("lock %q: %w", t.Lock, ErrAlive)
-		case resp.TTL < 0 || 3*resp.TTL < resp.GrantedTTL: // gone, or overdue
+		case resp.TTL < 0:
 			return nil
 		case first < 0:
 			first, began = resp.TTL, time.Now()
+		case float64(resp.TTL) > float64(first+1)-passed: // etcd says whole seconds
+			return fmt.Errorf("lock %q: %w", t.Lock, ErrAlive)
+		case passed > 0.9*float64(resp.GrantedTTL):
+			return nil
 		}
 		retry.Sleep(ctx, retry.PauseMax)
 	}
 }
 
-// Await waits until the holder does not have the lock any more. It fails when ctx is done, and with
-// what etcd refuses. An etcd that does not answer is waited for.
+// Await waits until the holder has given the lock back, or its lease has ended: its place in line
+// is gone, and what makes it the holder. It fails when ctx is done, and if etcd does not let it
+// look. An etcd that does not answer is waited for.
 func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
 	for {
-		err := t.awaitChange(ctx, client)
+		err := t.awaitPlace(ctx, client)
+		if err == nil {
+			_, err = Find(ctx, client, t.Lock, t.Token)
+		}
 		switch {
 		case errors.Is(err, ErrNotHolder):
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case retry.IsRefused(err):
+		case retry.IsDenied(err):
 			return err
 		}
 		retry.Sleep(ctx, retry.PauseMax)
 	}
 }
 
-// awaitChange looks at the holder when it is watched, and after each change, until it fails.
-func (t Target) awaitChange(ctx context.Context, client *clientv3.Client) error {
+// awaitPlace waits until the place of the holder is gone. It looks when that is watched, and after
+// each change: whoever deletes the other key has not ended the holder.
+func (t Target) awaitPlace(ctx context.Context, client *clientv3.Client) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	for resp := range client.Watch(ctx, string(t.key.Key), clientv3.WithCreatedNotify()) {
+	for resp := range client.Watch(ctx, string(t.place.Key), clientv3.WithCreatedNotify()) {
 		if err := resp.Err(); err != nil {
 			return err
 		}
-		if _, err := Find(ctx, client, t.Lock, t.Token); err != nil {
+		now, err := client.Get(ctx, string(t.place.Key))
+		if err != nil || len(now.Kvs) == 0 || now.Kvs[0].CreateRevision != t.place.CreateRevision {
 			return err
 		}
 	}

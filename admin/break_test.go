@@ -185,3 +185,49 @@ func TestForce(t *testing.T) {
 		t.Errorf("forced again: %v", err)
 	}
 }
+
+// TestAwaitThePlace: whoever deletes the key that was broken has not ended its holder.
+func TestAwaitThePlace(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder := lockOf(t, client, "/await", "holder", etcdlock.Exclusive)
+	work := lockNow(t, holder).Context(ctx)
+	target, err := admin.Break(ctx, client, "/await", only(t, client, "/await").Token, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-work.Done()
+	if _, err := client.Delete(ctx, "/await"); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if err := target.Await(soon, client); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while its place is there: %v", err)
+	}
+	holder.Close(ctx)
+	if err := target.Await(ctx, client); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForceUnseen: a holder is not taken for silent before it had time to renew.
+func TestForceUnseen(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Put(ctx, "/unseen", "me", clientv3.WithLease(granted.ID)); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if _, err := admin.Force(soon, client, "/unseen", only(t, client, "/unseen").Token, false); !errors.Is(err, admin.ErrMayBeAlive) {
+		t.Error(err)
+	}
+	if len(etcdtest.Keys(t, client, "/unseen")) != 1 {
+		t.Error("it was taken all the same")
+	}
+}

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/line"
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -124,7 +125,10 @@ func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
 			h.Kind = Hand
 			out.State = ByHand
 		}
-		if h.Slot, h.Broken = has.Record.Slot, has.Broken; h.Broken != nil {
+		if slot := (wire.Place{Lock: l.Lock, Mode: mode.OfSlots(l.Slots)}).SlotOf(string(has.Key.Key)); l.Slots > 0 && slot >= 0 {
+			h.Slot = &slot
+		}
+		if h.Broken = has.Broken; h.Broken != nil {
 			out.State = Broken
 		}
 		out.Holders = append(out.Holders, h)
@@ -158,11 +162,17 @@ func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 	return w
 }
 
-// contender returns what a record says.
+// lastYear is the last one that RFC 3339 can say. Anybody may have written a record.
+const lastYear = 9999
+
+// contender returns what a record says, as far as that can be.
 func contender(r record.Record, lease clientv3.LeaseID) Contender {
-	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: r.PID, User: r.User, Command: r.Command, Why: r.Why, Joined: r.Since.UTC()}
-	if r.Kind != "" {
-		c.Kind = Kind(r.Kind)
+	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: max(r.PID, 0), User: r.User, Command: r.Command, Why: r.Why}
+	if r.Kind == string(Etcdlocker) {
+		c.Kind = Etcdlocker
+	}
+	if since := r.Since.UTC(); since.Year() <= lastYear {
+		c.Joined = since
 	}
 	if lease != 0 {
 		c.Lease = strconv.FormatInt(int64(lease), 16)

@@ -215,6 +215,8 @@ func (b *breaker) takeAway(ctx context.Context, t admin.Target) error {
 	defer cancel()
 	t, err := admin.Force(forcing, b.client, b.key, t.Token, b.evenIfAlive)
 	switch {
+	case errors.Is(err, admin.ErrMayBeAlive):
+		return advise(err, "to see that takes nine tenths of its TTL: give it more time with --wait, or add --even-if-alive")
 	case errors.Is(err, admin.ErrAlive):
 		return advise(err, "ask it to stop, without --force; where it does not, stop it by hand, or add --even-if-alive")
 	case errors.Is(err, admin.ErrUnknownOutcome):

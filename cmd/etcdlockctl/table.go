@@ -48,7 +48,7 @@ func (t *table) add(line admin.Line) {
 		row[renewed] += "!"
 	}
 	if t.wide {
-		row = append(row, string(line.State), line.Mode, number(h.Nonce), orDash(string(h.Kind)), orDash(plain.Line(h.Host)), number(int64(h.PID)), orDash(h.Lease))
+		row = append(row, string(line.State), line.Mode, number(h.Nonce), orDash(plain.Line(string(h.Kind))), orDash(plain.Line(h.Host)), number(int64(h.PID)), orDash(h.Lease))
 	}
 	t.rows, t.overdue = append(t.rows, row), append(t.overdue, late)
 }
@@ -123,8 +123,9 @@ func sinceRenewal(h admin.Holder) string {
 }
 
 // isOverdue reports whether a lease should have been renewed by now. Renewals come at half of the
-// TTL, and a quarter of it before the end etcdlocker begins to end its command.
-func isOverdue(h admin.Holder) bool { return h.TTL > 0 && h.TTLLeft <= h.TTL/3 }
+// TTL, and a quarter of it before the end etcdlocker begins to end its command. Etcd says whole
+// seconds, and up to one more is left.
+func isOverdue(h admin.Holder) bool { return h.TTL > 0 && h.TTLLeft+time.Second <= h.TTL/3 }
 
 // short returns a duration as people read it, in two units at most.
 func short(d time.Duration) string {

@@ -100,8 +100,7 @@ func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, er
 // Do sends a transaction that writes for one lock, at once, or together with others if enough are
 // under way. Where something waits for that lock already it goes at once as well: they cannot go
 // together, and a crowd that joins one line would go one by one. It blocks until etcd answers, or
-// ctx is done. All errors but refusals leave unknown
-// whether it was applied.
+// ctx is done. All errors but refusals leave unknown whether it was applied.
 func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	q.mu.Lock()
 	if len(q.waiting) == 0 && q.hasRoomLocked() {

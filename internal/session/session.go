@@ -206,7 +206,11 @@ func (s *Session) Close(ctx context.Context) error {
 	if retry.IsDenied(err) {
 		var all sync.WaitGroup
 		for _, h := range held {
-			all.Go(func() { queue.TakeAway(ctx, h.Contender) })
+			all.Go(func() {
+				ctx, done := h.Lease.ToEnd(ctx, debts.Limit)
+				defer done()
+				queue.TakeAway(ctx, h.Contender)
+			})
 		}
 		all.Wait()
 	}
