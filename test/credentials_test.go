@@ -167,7 +167,10 @@ func etcdctl(t *testing.T, s *etcdtest.Server, words []string) {
 	case command == "role add":
 		_, err = client.RoleAdd(ctx, args[0])
 	case command == "role grant-permission" && args[2] == "--prefix":
-		prefix := args[len(args)-1] // a -- may be before it
+		prefix := args[len(args)-1]
+		if strings.HasPrefix(prefix, "-") && args[3] != "--" {
+			t.Fatalf("etcdctl %q: the prefix is taken for options", words)
+		}
 		_, err = client.RoleGrantPermission(ctx, args[0], prefix, clientv3.GetPrefixRangeEnd(prefix), permission(t, args[1]))
 	case command == "role grant-permission":
 		_, err = client.RoleGrantPermission(ctx, args[0], args[2], "", permission(t, args[1]))
