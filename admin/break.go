@@ -13,7 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/line"
-	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -82,16 +81,8 @@ func Targets(ctx context.Context, client *clientv3.Client, lock string) (all []T
 			}
 			h.Record, _ = record.Parse(h.Place.GetValue())
 		}
-		how, slot := mode.Exclusive, -1
-		switch {
-		case l.Shared:
-			how = mode.Shared
-		case l.Slots > 0:
-			how = mode.OfSlots(l.Slots)
-			slot = wire.Place{Lock: lock, Mode: how}.SlotOf(string(h.Key.Key))
-		}
 		all = append(all, Target{
-			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: how.Name(), Slot: slot,
+			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: modeOf(l).Name(), Slot: slotOf(l, h),
 			Lease: h.Lease, Broken: h.Broken, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
 		})
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
-// exclusive is the mode of a lock that is held alone.
-const exclusive = "exclusive"
+// exclusive is the name of the mode of a lock that is held alone.
+var exclusive = mode.Exclusive.Name()
 
 // triesAtRevision is how often etcd is read anew if it compacts the revision that is read.
 const triesAtRevision = 3
@@ -107,13 +107,7 @@ func (s *survey) lines(ctx context.Context, from, end string) (lines []Line, err
 
 // line returns a lock as users see it.
 func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
-	out := Line{Key: l.Lock, State: Held, Mode: exclusive, Slots: l.Slots, Revision: s.revision}
-	switch {
-	case l.Slots > 0:
-		out.Mode = "slots"
-	case l.Shared:
-		out.Mode = "shared"
-	}
+	out := Line{Key: l.Lock, State: Held, Mode: modeOf(l).Name(), Slots: l.Slots, Revision: s.revision}
 	for _, has := range l.Holders {
 		h := Holder{Nonce: has.Nonce, TTL: ttls[has.Lease].granted, TTLLeft: ttls[has.Lease].left}
 		h.Contender = contender(has.Record, has.Lease)
@@ -125,7 +119,7 @@ func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
 			h.Kind = Hand
 			out.State = ByHand
 		}
-		if slot := (wire.Place{Lock: l.Lock, Mode: mode.OfSlots(l.Slots)}).SlotOf(string(has.Key.Key)); l.Slots > 0 && slot >= 0 {
+		if slot := slotOf(l, has); slot >= 0 {
 			h.Slot = &slot
 		}
 		if h.Broken = has.Broken; h.Broken != nil {
@@ -147,17 +141,33 @@ func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
 	return out
 }
 
+// modeOf returns how those who have a lock have it.
+func modeOf(l line.Line) mode.Mode {
+	switch {
+	case l.Shared:
+		return mode.Shared
+	case l.Slots > 0:
+		return mode.OfSlots(l.Slots)
+	}
+	return mode.Exclusive
+}
+
+// slotOf returns which slot of a lock a holder has, -1 if it has none.
+func slotOf(l line.Line, h line.Holder) int {
+	return wire.Place{Lock: l.Lock, Mode: modeOf(l)}.SlotOf(string(h.Key.Key))
+}
+
 func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 	r, err := record.Parse(place.Value)
 	w := Waiter{Place: n, Contender: contender(r, clientv3.LeaseID(place.Lease))}
 	if err != nil {
-		w.ID = fmt.Sprintf("etcd (lease %x)", place.Lease)
+		w.ID = line.NameOfMutex(place)
 	}
 	if wire.IsMutex(lock, place) {
 		w.Kind = Etcd
 	}
 	if wire.IsShared(lock, place) {
-		w.Mode = "shared"
+		w.Mode = mode.Shared.Name()
 	}
 	return w
 }

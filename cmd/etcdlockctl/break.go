@@ -178,13 +178,8 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 	defer cancel()
 	host, _ := os.Hostname()
 	t, err := admin.Break(asking, b.client, b.key, t.Token, admin.Request{By: whoami.User(), Host: host, Reason: b.reason, At: time.Now().UTC()})
-	switch {
-	case errors.Is(err, admin.ErrMustForce):
-		return advise(err, "it can only be taken away, with --force: two may run at the same time then")
-	case errors.Is(err, admin.ErrUnknownOutcome):
-		return advise(err, "make the same call again: it does nothing that was done")
-	case err != nil:
-		return err
+	if err != nil {
+		return notDone(err)
 	}
 	began := time.Now()
 	if t.Broken.Reason != b.reason || t.Broken.By != whoami.User() {
@@ -214,19 +209,27 @@ func (b *breaker) takeAway(ctx context.Context, t admin.Target) error {
 	forcing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	t, err := admin.Force(forcing, b.client, b.key, t.Token, b.evenIfAlive)
+	if err != nil {
+		return notDone(err)
+	}
+	fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(fmt.Sprintf("nothing has stopped %s: it may run beside the next holder", nameOf(t))))
+	say("the lock was taken from %s; %s", nameOf(t), b.now(ctx))
+	return nil
+}
+
+// notDone adds a way out to why a holder was not asked, or the lock not taken from it.
+func notDone(err error) error {
 	switch {
+	case errors.Is(err, admin.ErrMustForce):
+		return advise(err, "it can only be taken away, with --force: two may run at the same time then")
 	case errors.Is(err, admin.ErrMayBeAlive):
 		return advise(err, "to see that takes nine tenths of its TTL: give it more time with --wait, or add --even-if-alive")
 	case errors.Is(err, admin.ErrAlive):
 		return advise(err, "ask it to stop, without --force; where it does not, stop it by hand, or add --even-if-alive")
 	case errors.Is(err, admin.ErrUnknownOutcome):
 		return advise(err, "make the same call again: it does nothing that was done")
-	case err != nil:
-		return err
 	}
-	fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(fmt.Sprintf("nothing has stopped %s: it may run beside the next holder", nameOf(t))))
-	say("the lock was taken from %s; %s", nameOf(t), b.now(ctx))
-	return nil
+	return err
 }
 
 // now says who has the lock now.
@@ -248,11 +251,8 @@ func (b *breaker) now(ctx context.Context) string {
 // nameOf says who a holder is.
 func nameOf(t admin.Target) string {
 	who := strconv.Quote(t.ID)
-	switch {
-	case t.PID > 0:
+	if t.PID > 0 {
 		who = fmt.Sprintf("%s:%d", cmp.Or(t.Host, t.ID), t.PID)
-	case t.ID == "":
-		who = fmt.Sprintf("etcd's own lock under lease %x", int64(t.Lease))
 	}
 	return fmt.Sprintf("%s (token %d)", who, t.Token)
 }

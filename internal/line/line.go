@@ -173,10 +173,14 @@ func (l *Line) add(held *mvccpb.KeyValue, isPlace func(*mvccpb.KeyValue) bool) {
 	case l.Shared:
 		holder.ID, holder.Token, holder.Nonce = holder.Record.ID, 0, held.CreateRevision
 	case held == holder.Place: // there is no K
-		holder.ID, holder.Token, holder.Nonce, holder.Mutex = fmt.Sprintf("etcd (lease %x)", held.Lease), 0, held.CreateRevision, true
+		holder.ID, holder.Token, holder.Nonce, holder.Mutex = NameOfMutex(held), 0, held.CreateRevision, true
 	}
 	l.Holders = append(l.Holders, holder)
 }
+
+// NameOfMutex returns how a place is shown that says nothing of who stands there, as that of etcd's
+// own Mutex.
+func NameOfMutex(place *mvccpb.KeyValue) string { return fmt.Sprintf("etcd (lease %x)", place.Lease) }
 
 // nonceOf returns the revision in which K, or a slot, was given to who holds it: somebody may have
 // written over it since. A slot is created then, and of K a break says it.
