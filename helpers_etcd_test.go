@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -118,6 +119,8 @@ type census struct {
 	claims                  atomic.Int64 // that have a line compared if the lock is free
 	history                 atomic.Int64 // how often a key was read as it had been
 	writes, reads, renewals atomic.Int64
+
+	watched sync.Map // the keys that were to be watched, each with true
 }
 
 // newCensus returns a client whose requests are counted.
@@ -154,8 +157,18 @@ func (n *census) count(_ string, request proto.Message) etcdtest.Verdict {
 		}
 	case *pb.RangeRequest:
 		n.reads.Add(1)
+	case *pb.WatchRequest:
+		if create := r.GetCreateRequest(); create != nil {
+			n.watched.Store(string(create.Key), true)
+		}
 	}
 	return etcdtest.Pass
+}
+
+// watches reports whether a key was to be watched.
+func (n *census) watches(key string) bool {
+	_, was := n.watched.Load(key)
+	return was
 }
 
 // A place is somebody's place in the line of a lock.

@@ -297,9 +297,12 @@ func TestSharedBehindWhoLeaves(t *testing.T) {
 	y := queue(t, newLock(t, client, key, "y"))
 	sharer := queue(t, newSharer(t, client, key, "sharer"))
 	z := queue(t, newLock(t, counting, key, "z"))
-	awaitWatches(t, z.Lock, 3)
+	before := placeOf(t, client, key, "sharer").key
 	y.mustLeave(t)
-	await(t, "z to look for who is before it now", func() (bool, any) { return counted.history.Load() > 0, "it does not" })
+	// The history tells one that has seen y, and the line tells one that has not yet.
+	await(t, "z to find out who is before it now", func() (bool, any) {
+		return counted.history.Load() > 0 || counted.watches(before), "it does not"
+	})
 	z.mustLeave(t)
 	mustBeBetween(t, holder.Lock, sharer, queue(t, newLock(t, client, key, "x")))
 }
