@@ -32,6 +32,7 @@ type Fault struct {
 	exempt  bool   // docs/guarantees.md lists it as not guaranteed
 	frozen  bool   // the command stands still for some time, and may do so beside another one
 	row     string // in the table, where several share one; empty: the name
+	like    string // what a short round has one of; empty: the row
 	outcome outcome
 	forced  bool // by force: the next holder may have started before this one can know
 	leads   bool // the leader stands still; for too long, that is force: see stoodTooLong

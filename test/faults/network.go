@@ -32,9 +32,9 @@ func networkFaults() []Fault {
 	var all []Fault
 	for _, f := range []fate{silent, refused, upLost, downLost} {
 		all = append(all,
-			Fault{Name: "network " + f.name, outcome: loses, code: 2, says: unrenewed, hit: breaks(f, holders)},
-			Fault{Name: "network " + f.name + ", not for long", outcome: keeps, prepare: renewsOften, hit: breaks(f, holders), lasts: leavesTime},
-			Fault{Name: "network " + f.name + ", for some time", hit: breaks(f, holders), lasts: atRandom},
+			Fault{Name: "network " + f.name, like: "network lost", outcome: loses, code: 2, says: unrenewed, hit: breaks(f, holders)},
+			Fault{Name: "network " + f.name + ", not for long", like: "network lost, not for long", outcome: keeps, prepare: renewsOften, hit: breaks(f, holders), lasts: leavesTime},
+			Fault{Name: "network " + f.name + ", for some time", like: "network lost, for some time", hit: breaks(f, holders), lasts: atRandom},
 		)
 	}
 	all = append(all,
@@ -47,11 +47,11 @@ func networkFaults() []Fault {
 	all = with(all, func(f *Fault) { f.what, f.anyone = "the holder's network", true })
 	var waiters []Fault
 	for _, f := range []fate{silent, refused, upLost, downLost, slow} {
-		waiters = append(waiters, Fault{Name: "a waiter's network " + f.name, what: "a waiter", waiters: true, outcome: keeps, hit: breaks(f, firstWaiters), lasts: ttls(1.6)})
+		waiters = append(waiters, Fault{Name: "a waiter's network " + f.name, like: "a waiter's network", what: "a waiter", waiters: true, outcome: keeps, hit: breaks(f, firstWaiters), lasts: ttls(1.6)})
 	}
 	var members []Fault
 	for _, f := range []fate{silent, refused, upLost, downLost, slow} {
-		members = append(members, Fault{Name: "one of three members " + f.name, what: "the holder's network", anyone: true, need: need{size: 3}, outcome: keeps, lasts: ttls(1.6),
+		members = append(members, Fault{Name: "one of three members " + f.name, like: "one of three members", what: "the holder's network", anyone: true, need: need{size: 3}, outcome: keeps, lasts: ttls(1.6),
 			hit: func(t *trial) func() {
 				member := t.rng.IntN(3)
 				return breaks(f, func(t *trial) (links []*etcdtest.Link) {

@@ -12,7 +12,7 @@ import (
 
 // Options say which trials are run, and how.
 type Options struct {
-	Trials   int    // how many; 0: each row once, and some pairs
+	Trials   int    // how many; 0: a short round
 	Seed     uint64 // of the first trial; each one after it has the next
 	Parallel int    // trials at a time; they mostly wait
 	Only     string // the name of a fault, or of a pair
@@ -106,13 +106,13 @@ func parse(name string) ([]Fault, error) {
 }
 
 // deal returns the faults that can hit a locker, and for each four of them a pair, or for each
-// eight in a short round, in random order.
+// eight in a short round, in random order. Of faults that are alike a short round has one.
 func deal(rng *rand.Rand, o Options, locker Locker) (deck [][]Fault) {
 	rows := map[string][]Fault{}
 	var names []string
 	for _, f := range All() {
 		if (locker.ours || f.anyone) && (o.Heavy || !f.heavy) {
-			row := f.inRow()
+			row := f.among(o.Trials == 0)
 			if rows[row] == nil {
 				names = append(names, row)
 			}

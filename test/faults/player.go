@@ -155,6 +155,12 @@ func (s *stderr) beforeLoss() renewal {
 	return s.kept
 }
 
+// answered reports whether the locker knows that it stands in line, or has the lock.
+func (s *stderr) answered() bool {
+	said := s.String()
+	return strings.Contains(said, "waiting ") || strings.Contains(said, "lock acquired")
+}
+
 // renewed returns the last renewal that the locker has counted.
 func (s *stderr) renewed() renewal {
 	s.mu.Lock()

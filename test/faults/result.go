@@ -66,6 +66,14 @@ func (f Fault) inRow() string {
 	return f.Name
 }
 
+// among returns what a round has the fault among, once for all.
+func (f Fault) among(short bool) string {
+	if short && f.like != "" {
+		return f.like
+	}
+	return f.inRow()
+}
+
 func (s Spec) row() string {
 	switch {
 	case len(s.Faults) == 1:

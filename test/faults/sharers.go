@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/wire"
+	"github.com/etcdlock/etcdlock/test/faults/beat"
 )
 
 // slots is how many slots a lock has that is a semaphore.
@@ -113,6 +114,12 @@ func (t *trial) share(a, b string) bool {
 	}
 	readers := func(a, b string) bool { return a == t.holder.name && b == t.reader.name }
 	return t.reader != nil && (readers(a, b) || readers(b, a))
+}
+
+// together reports whether two commands that may run at once did so: who has got its lock first may
+// be the second one to start.
+func (t *trial) together(a, b *beat.Life) bool {
+	return t.share(a.Name, b.Name) && a.First <= b.Last && b.First <= a.Last
 }
 
 // crowded returns for how long more commands than there are slots have run at the same time.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -32,7 +33,12 @@ func hands() []Fault {
 // stubbornFaults are the hands, each with every kind of command that does not want to end.
 func stubbornFaults() (all []Fault) {
 	for _, kind := range kinds {
-		all = append(all, with(hands(), func(f *Fault) { f.anyone, f.kind, f.row = true, kind, "a command that "+kind })...)
+		all = append(all, with(hands(), func(f *Fault) {
+			f.anyone, f.kind, f.row = true, kind, "a command that "+kind
+			if strings.HasPrefix(kind, "has a child") {
+				f.like = "a command that has a child"
+			}
+		})...)
 	}
 	return with(all, func(f *Fault) { f.Name += "; the command " + f.kind })
 }

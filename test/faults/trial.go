@@ -242,7 +242,8 @@ func (t *trial) begin() {
 			t.early = "the " + p.name + " did not get the lock"
 			t.require(fmt.Errorf("%s: %s", t.early, p.stderr))
 		}
-		if !t.await(settleWithin, func() bool { return t.line.waiting() > i || t.holder.hasEnded() }) {
+		inLine := func() bool { return t.line.waiting() > i && (!t.spec.Locker.flags || p.stderr.answered()) }
+		if !t.await(settleWithin, func() bool { return inLine() || t.holder.hasEnded() }) {
 			t.require(fmt.Errorf("%s does not stand in line: %s", p.name, p.stderr))
 		}
 	}
