@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,7 @@ func TestDetectors(t *testing.T) {
 	if options.Only != "" {
 		etcdtest.Skip(t, "-faults.only is about a regular trial")
 	}
-	s := newSuite(t, options, programs)
+	s := newSuite(t, options, programs, 2*time.Minute)
 	s.patience = 8 * time.Second // what is wrong for good needs no more
 	tests := []struct {
 		defect, fault string
@@ -60,11 +61,13 @@ func TestDetectors(t *testing.T) {
 	}
 	var trials sync.WaitGroup
 	turns := make(chan struct{}, max(options.Parallel, 1))
+	rand.Shuffle(len(tests), func(i, j int) { tests[i], tests[j] = tests[j], tests[i] })
 	for _, tt := range tests {
 		trials.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
 			t.Run(tt.defect+", "+tt.fault, func(t *testing.T) {
+				s.skipIfLate(t)
 				faults, err := parse(tt.fault)
 				if err != nil {
 					t.Fatal(err)

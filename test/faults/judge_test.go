@@ -261,8 +261,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestPlan: a short plan has one of all faults that are alike, and nothing heavy; a heavy one has all
-// rows, also in pairs.
+// TestPlan: a short plan has one of all faults that are alike, and nothing heavy; a heavy one has
+// all rows, also in pairs.
 func TestPlan(t *testing.T) {
 	for _, heavy := range []bool{false, true} {
 		plan, err := Plan(Options{Heavy: heavy, Trials: map[bool]int{true: 4000}[heavy]}, programs.Etcdlocker)

@@ -155,11 +155,8 @@ func (s *stderr) beforeLoss() renewal {
 	return s.kept
 }
 
-// answered reports whether the locker knows that it stands in line, or has the lock.
-func (s *stderr) answered() bool {
-	said := s.String()
-	return strings.Contains(said, "waiting ") || strings.Contains(said, "lock acquired")
-}
+// waits reports whether the locker knows that it stands in line.
+func (s *stderr) waits() bool { return strings.Contains(s.String(), "waiting ") }
 
 // renewed returns the last renewal that the locker has counted.
 func (s *stderr) renewed() renewal {

@@ -18,7 +18,7 @@ type suite struct {
 	worlds   *worlds
 	groups   string // where control groups can be made; empty: nowhere
 	pace     *pace  // of the machine
-	began    time.Time
+	late     time.Time // from then on a short round begins no more trials
 	// How much longer than it should take anything is waited for, to see it at all.
 	patience time.Duration
 
@@ -26,8 +26,10 @@ type suite struct {
 	results []Result
 }
 
-func newSuite(t *testing.T, o Options, programs Programs) *suite {
-	s := &suite{groups: groupsOf(), options: o, programs: programs, worlds: newWorlds(t), pace: machinePace(), patience: 20 * time.Second, began: time.Now()}
+// newSuite returns a suite that ends after some time, if it is of a short round: trials are made in
+// another order each time, so it is not always the same ones that a slow machine leaves out.
+func newSuite(t *testing.T, o Options, programs Programs, within time.Duration) *suite {
+	s := &suite{groups: groupsOf(), options: o, programs: programs, worlds: newWorlds(t), pace: machinePace(), patience: 20 * time.Second, late: time.Now().Add(within)}
 	t.Cleanup(s.pace.close)
 	return s
 }
@@ -37,7 +39,7 @@ func newSuite(t *testing.T, o Options, programs Programs) *suite {
 // counted skip, or an error: see [etcdtest.Missing]. The processes of etcd need etcdtest.Main in
 // TestMain.
 func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
-	s := newSuite(t, o, programs)
+	s := newSuite(t, o, programs, 3*time.Minute)
 	var light, loading []Spec
 	for _, spec := range plan {
 		if spec.units() > 0 {
@@ -83,9 +85,7 @@ func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) 
 // trial runs a trial, again if it tells nothing, records what came of it, and fails if it is not as
 // promised.
 func (s *suite) trial(t *testing.T, spec Spec) {
-	if s.isLate() {
-		etcdtest.Skip(t, "a short round ends on a slow machine before it has made all trials")
-	}
+	s.skipIfLate(t)
 	result, _ := s.telling(t, spec, func(result Result, trial *trial) { s.note(t, spec, result, trial) })
 	switch {
 	case t.Failed() || !result.Starved:
@@ -96,12 +96,15 @@ func (s *suite) trial(t *testing.T, spec Spec) {
 	}
 }
 
-// roundWithin is after which time a short round begins no more trials: those of the next one are in
-// another order.
-const roundWithin = 210 * time.Second
+// skipIfLate skips a trial of a short round for which there is no time.
+func (s *suite) skipIfLate(t *testing.T) {
+	if s.isLate() {
+		etcdtest.Skip(t, "a short round ends on a slow machine before it has made all trials")
+	}
+}
 
 func (s *suite) isLate() bool {
-	return s.options.Trials == 0 && s.options.Only == "" && time.Since(s.began) > roundWithin
+	return s.options.Trials == 0 && s.options.Only == "" && time.Now().After(s.late)
 }
 
 // mostTrials is how often a trial is made that tells nothing.

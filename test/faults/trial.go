@@ -242,7 +242,7 @@ func (t *trial) begin() {
 			t.early = "the " + p.name + " did not get the lock"
 			t.require(fmt.Errorf("%s: %s", t.early, p.stderr))
 		}
-		inLine := func() bool { return t.line.waiting() > i && (!t.spec.Locker.flags || p.stderr.answered()) }
+		inLine := func() bool { return t.line.waiting() > i && (first || !t.spec.Locker.flags || p.stderr.waits()) }
 		if !t.await(settleWithin, func() bool { return inLine() || t.holder.hasEnded() }) {
 			t.require(fmt.Errorf("%s does not stand in line: %s", p.name, p.stderr))
 		}
