@@ -16,8 +16,8 @@ type suite struct {
 	options  Options
 	programs Programs
 	worlds   *worlds
-	groups   string // where control groups can be made; empty: nowhere
-	pace     *pace  // of the machine
+	groups   string    // where control groups can be made; empty: nowhere
+	pace     *pace     // of the machine
 	late     time.Time // from then on a short round begins no more trials
 	// How much longer than it should take anything is waited for, to see it at all.
 	patience time.Duration
