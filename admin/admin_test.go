@@ -218,6 +218,13 @@ func TestList(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			// What only looks like a place, and what that would be a place of.
+			large := strings.Repeat("x", 300<<10)
+			for _, key := range []string{"/data", "/data/1234", "/data/1f-7", "/data/~ada", "/data/=12.ada"} {
+				if _, err := client.Put(ctx, key, large); err != nil {
+					t.Fatal(err)
+				}
+			}
 			session := newSession(t, client)
 			for _, key := range []string{"/jobs/z", "/jobs/a", "/jobs/a/b", "/other", "/jobs/\xff"} {
 				lockIn(t, session, key, "me", etcdlock.Exclusive)
@@ -234,6 +241,9 @@ func TestList(t *testing.T) {
 			}
 			if got := list(t, small, "/none"); len(got) != 0 {
 				t.Errorf("nothing: %q", got)
+			}
+			if got := list(t, small, "/data"); len(got) != 0 {
+				t.Errorf("data: %q", got)
 			}
 		})
 	}

@@ -182,9 +182,12 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 		return notDone(err)
 	}
 	began := time.Now()
-	if t.Broken.Reason != b.reason || t.Broken.By != whoami.User() {
+	switch {
+	case t.ByHand:
+		say("%s was asked to stop before, by hand", nameOf(t))
+	case t.Broken.Reason != b.reason || t.Broken.By != whoami.User():
 		say("%s was asked to stop before: %v", nameOf(t), t.Broken)
-	} else {
+	default:
 		say("asked %s to stop", nameOf(t))
 	}
 	if b.wait == 0 {

@@ -99,6 +99,9 @@ func describe(line admin.Line, now time.Time) string {
 	for _, h := range line.Holders {
 		b.WriteString("  holder  " + holderText(h, now) + "\n")
 	}
+	if line.Hand != nil {
+		fmt.Fprintf(&b, "  by hand %s: the key was put beside who has the lock, and keeps others out\n", holderText(*line.Hand, now))
+	}
 	if line.State == admin.Held {
 		fmt.Fprintf(&b, "  to stop it: etcdlockctl break %s --token %d --reason TEXT\n", plain.Shell(line.Key), line.Holders[0].Nonce)
 	}
@@ -124,8 +127,11 @@ func holderText(h admin.Holder, now time.Time) string {
 	if h.Nonce != 0 {
 		text += fmt.Sprintf(", token %d", h.Nonce)
 	}
-	if h.Broken != nil {
+	switch {
+	case h.Broken != nil:
 		text += ", " + h.Broken.Error()
+	case h.ByHand:
+		text += ", asked to stop by hand"
 	}
 	if h.TTL > 0 {
 		text += fmt.Sprintf(", renewed %v ago of a TTL of %v", short(h.TTL-h.TTLLeft), short(h.TTL))
