@@ -38,23 +38,33 @@ func Look(ctx context.Context, client *clientv3.Client, key string) (Line, error
 // values but those of locks. Who has put a key by hand shows only where somebody waits for that.
 func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
-		if prefix == "" {
-			from, end = "\x00", "\x00"
-		}
-		// What lies above the prefix may not be read.
-		isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
-		found, _, err := line.All(ctx, client, isAsked, from, end)
+		all, _, err := Locks(ctx, client, prefix)
 		if err != nil {
-			yield(Line{}, fmt.Errorf("listing locks below %q: %w", prefix, err))
+			yield(Line{}, err)
 			return
 		}
-		for _, l := range lines(ctx, client, found...) {
+		for _, l := range all {
 			if !yield(l, nil) {
 				return
 			}
 		}
 	}
+}
+
+// Locks returns what List yields, and the revision of etcd in which that was so. A Line has a later
+// one if a Mutex has gone meanwhile: then it was read anew. It blocks and fails as List does.
+func Locks(ctx context.Context, client *clientv3.Client, prefix string) (all []Line, revision int64, err error) {
+	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	if prefix == "" {
+		from, end = "\x00", "\x00"
+	}
+	// What lies above the prefix may not be read.
+	isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+	found, revision, err := line.All(ctx, client, isAsked, from, end)
+	if err != nil {
+		return nil, 0, fmt.Errorf("listing locks below %q: %w", prefix, err)
+	}
+	return lines(ctx, client, found...), revision, nil
 }
 
 // lines returns locks as users see them.
