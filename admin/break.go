@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/line"
@@ -179,8 +180,10 @@ func until(ctx context.Context, client *clientv3.Client, lock string, token int6
 		}
 		resp, err := clientv3.RetryKVClient(client).Txn(ctx, req)
 		switch {
-		case err == nil && resp.Succeeded, retry.IsRefused(err):
-			return t, err
+		case err == nil && resp.Succeeded:
+			return t, nil
+		case retry.IsRefused(err):
+			return t, fmt.Errorf("lock %q: %w", lock, rpctypes.Error(err))
 		case err != nil && !retry.Sleep(ctx, retry.PauseMax):
 			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, err)
 		case err != nil:

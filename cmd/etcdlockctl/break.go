@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/term"
 
@@ -233,6 +234,8 @@ func (b *breaker) notDone(ctx context.Context, err error) error {
 		return advise(err, "ask it to stop, without --force; where it does not, stop it by hand, or add --even-if-alive")
 	case errors.Is(err, admin.ErrUnknownOutcome):
 		return advise(err, "make the same call again: it does nothing that was done")
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return advise(err, "whoever breaks a lock needs to write its key and all that begins with key/: the role locks of etcdlockctl roles")
 	}
 	return b.explain(ctx, err)
 }
