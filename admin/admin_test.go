@@ -218,6 +218,13 @@ func TestList(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			// What only looks like a place, and what that would be a place of.
+			large := strings.Repeat("x", 300<<10)
+			for _, key := range []string{"/data", "/data/1234", "/data/1f-7", "/data/~ada", "/data/=12.ada"} {
+				if _, err := client.Put(ctx, key, large); err != nil {
+					t.Fatal(err)
+				}
+			}
 			session := newSession(t, client)
 			for _, key := range []string{"/jobs/z", "/jobs/a", "/jobs/a/b", "/other", "/jobs/\xff"} {
 				lockIn(t, session, key, "me", etcdlock.Exclusive)
@@ -234,6 +241,9 @@ func TestList(t *testing.T) {
 			}
 			if got := list(t, small, "/none"); len(got) != 0 {
 				t.Errorf("nothing: %q", got)
+			}
+			if got := list(t, small, "/data"); len(got) != 0 {
+				t.Errorf("data: %q", got)
 			}
 		})
 	}
@@ -374,5 +384,36 @@ func TestJSON(t *testing.T) {
 		`"holders":[{"id":"a","nonce":7,"ttl":15,"ttl_left":1.5},{}],"waiters":[]}`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
+	}
+}
+
+// TestNoTTLs: if etcd does not tell in time how long leases have left, the rest is there. A
+// semaphore of one slot, which somebody has put by hand, is one in JSON as well.
+func TestNoTTLs(t *testing.T) {
+	s := etcdtest.Start(t)
+	client := s.Client(t)
+	granted, err := client.Grant(etcdtest.Context(t), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease := clientv3.WithLease(granted.ID)
+	operate(t, client, clientv3.OpPut(fmt.Sprintf("/silent/=1.%x-1", granted.ID), `{"slot":0,"v":1,"id":"me"}`, lease), clientv3.OpPut("/silent/=1#0", "me", lease))
+	gate, behind := s.Gated(t)
+	ctx, cancel := context.WithCancel(etcdtest.Context(t))
+	defer cancel()
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, is := message.(*pb.LeaseTimeToLiveRequest); is {
+			cancel()
+			return etcdtest.Drop
+		}
+		return etcdtest.Pass
+	})
+	all, revision, err := admin.Locks(ctx, behind, "/silent")
+	if err != nil || len(all) != 1 || ctx.Err() == nil || all[0].Holders[0].TTL != 0 || all[0].Slots != 1 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	checkSchema(t, all[0])
+	if all[0].Revision != revision || revision == 0 {
+		t.Errorf("revision %d, and %d of the line", revision, all[0].Revision)
 	}
 }

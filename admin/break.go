@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/line"
@@ -58,8 +59,10 @@ type Target struct {
 	Slot  int       // -1 if it has none
 	Lease clientv3.LeaseID
 
-	// Broken is who has asked it to stop before, nil if nobody has.
+	// Broken is who has asked it to stop before, nil if nobody is known to have. ByHand says that
+	// somebody has who is not known: what makes it the holder was deleted or overwritten by hand.
 	Broken *Request
+	ByHand bool
 
 	// Obeys reports whether it can be asked to stop. It does not say that it will.
 	Obeys bool
@@ -67,38 +70,24 @@ type Target struct {
 	key, place *mvccpb.KeyValue // that make it the holder; one and the same if it has no other
 }
 
-// Targets returns all holders of a lock, the first one first, with one linearizable read, or a few.
-// It returns none if the lock is free. Of those who share a lock it returns 1,000 at most.
+// Targets returns all holders of a lock, the first one first, and last who has put its key by hand.
+// It returns none if the lock is free. It reads what Look reads, and needs the same permission.
 func Targets(ctx context.Context, client *clientv3.Client, lock string) (all []Target, err error) {
-	l, err := line.Read(ctx, client, lock)
+	l, err := line.Whole(ctx, client, lock)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("looking at lock %q: %w", lock, err)
 	}
-	for _, h := range l.Holders {
-		if h.Place == nil && l.More {
-			if h.Place, err = placeOf(ctx, client, lock, h.Nonce); err != nil {
-				return nil, err
-			}
-			h.Record, _ = record.Parse(h.Place.GetValue())
-		}
+	holders := l.Holders
+	if l.Hand != nil {
+		holders = append(holders, *l.Hand)
+	}
+	for _, h := range holders {
 		all = append(all, Target{
 			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: modeOf(l).Name(), Slot: slotOf(l, h),
-			Lease: h.Lease, Broken: h.Broken, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
+			Lease: h.Lease, Broken: h.Broken, ByHand: h.ByHand, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
 		})
 	}
 	return all, nil
-}
-
-// placeOf returns the place of a holder in a line that was not read as a whole, nil without one.
-func placeOf(ctx context.Context, client *clientv3.Client, lock string, token int64) (*mvccpb.KeyValue, error) {
-	resp, err := client.Get(ctx, wire.Prefix(lock), clientv3.WithPrefix(), clientv3.WithMinModRev(token), clientv3.WithMaxModRev(token))
-	if err != nil {
-		return nil, err
-	}
-	if places := wire.Places(lock, resp.Kvs); len(places) > 0 {
-		return places[0], nil
-	}
-	return nil, nil
 }
 
 // Find returns the holder of a lock that has a token. It fails with ErrNotHolder if nobody has.
@@ -118,7 +107,8 @@ func Find(ctx context.Context, client *clientv3.Client, lock string, token int64
 //
 //   - That the holder stops. Break returns when etcd has the request; [Target.Await] waits for the
 //     end of the holding.
-//   - That it is the only one who asks. The first request counts, and is in Target.Broken.
+//   - That it is the only one who asks. The first request counts, and is in Target.Broken, or, if
+//     that was made by hand, only in Target.ByHand.
 //
 // Nobody else gets the lock before the holder has given it back, or its lease has ended. Other
 // locks of its session go on, and so do other holders of this lock. The error of the holder says by
@@ -139,7 +129,7 @@ func Break(ctx context.Context, client *clientv3.Client, lock string, token int6
 		switch {
 		case !t.Obeys:
 			return nil, fmt.Errorf("lock %q: %w", lock, ErrMustForce)
-		case t.Broken != nil: // by an earlier try, or by somebody else
+		case t.Broken != nil, t.ByHand: // by an earlier try, or by somebody else
 			return nil, nil
 		}
 		t.Broken = &by
@@ -190,8 +180,10 @@ func until(ctx context.Context, client *clientv3.Client, lock string, token int6
 		}
 		resp, err := clientv3.RetryKVClient(client).Txn(ctx, req)
 		switch {
-		case err == nil && resp.Succeeded, retry.IsRefused(err):
-			return t, err
+		case err == nil && resp.Succeeded:
+			return t, nil
+		case retry.IsRefused(err):
+			return t, fmt.Errorf("lock %q: %w", lock, rpctypes.Error(err))
 		case err != nil && !retry.Sleep(ctx, retry.PauseMax):
 			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, err)
 		case err != nil:

@@ -2,15 +2,13 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/line"
@@ -22,24 +20,16 @@ import (
 // exclusive is the name of the mode of a lock that is held alone.
 var exclusive = mode.Exclusive.Name()
 
-// triesAtRevision is how often etcd is read anew if it compacts the revision that is read.
-const triesAtRevision = 3
-
 // Look returns who has a lock and who waits for it, all of them. A lock that nobody has, or wants,
-// is Free: that is not an error. It blocks until etcd answers, or ctx is done. It needs permission
-// to read the key and all below key/, and reads no values there but those of the lock.
+// is Free: that is not an error. Who has put the key by hand shows, also if nobody waits. It blocks
+// until etcd answers, or ctx is done. It needs permission to read the key and all below key/, and
+// reads no values there but those of the lock.
 func Look(ctx context.Context, client *clientv3.Client, key string) (Line, error) {
-	free := Line{Key: key, State: Free}
-	isAsked := func(lock string) bool { return lock == key }
-	lines, revision, err := read(ctx, client, isAsked, wire.Prefix(key), clientv3.GetPrefixRangeEnd(wire.Prefix(key)))
+	l, err := line.Whole(ctx, client, key)
 	if err != nil {
-		return free, fmt.Errorf("looking at lock %q: %w", key, err)
+		return Line{Key: key, State: Free}, fmt.Errorf("looking at lock %q: %w", key, err)
 	}
-	free.Revision = revision
-	if len(lines) == 0 {
-		return free, nil
-	}
-	return lines[0], nil
+	return lines(ctx, client, l)[0], nil
 }
 
 // List returns the locks whose keys begin with a prefix and that somebody has, or waits for, in the
@@ -48,18 +38,12 @@ func Look(ctx context.Context, client *clientv3.Client, key string) (Line, error
 // values but those of locks. Who has put a key by hand shows only where somebody waits for that.
 func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
-		if prefix == "" {
-			from, end = "\x00", "\x00"
-		}
-		// What lies above the prefix may not be read.
-		isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
-		lines, _, err := read(ctx, client, isAsked, from, end)
+		all, _, err := Locks(ctx, client, prefix)
 		if err != nil {
-			yield(Line{}, fmt.Errorf("listing locks below %q: %w", prefix, err))
+			yield(Line{}, err)
 			return
 		}
-		for _, l := range lines {
+		for _, l := range all {
 			if !yield(l, nil) {
 				return
 			}
@@ -67,78 +51,82 @@ func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2
 	}
 }
 
-// read returns those locks that are asked for and of which there is something in a range of keys.
-// It begins anew if etcd compacts what it reads.
-func read(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (lines []Line, revision int64, err error) {
-	for range triesAtRevision {
-		s := &survey{client: client, isAsked: isAsked}
-		lines, err = s.lines(ctx, from, end)
-		if !errors.Is(err, rpctypes.ErrCompacted) {
-			return lines, s.revision, err
-		}
+// Locks returns what List yields, and the revision of etcd in which that was so. A Line has a later
+// one if a Mutex has gone meanwhile: then it was read anew. It blocks and fails as List does.
+func Locks(ctx context.Context, client *clientv3.Client, prefix string) (all []Line, revision int64, err error) {
+	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	if prefix == "" {
+		from, end = "\x00", "\x00"
 	}
-	return nil, 0, err
-}
-
-// lines returns the locks that are held or waited for.
-func (s *survey) lines(ctx context.Context, from, end string) (lines []Line, err error) {
-	if err := s.names(ctx, from, end); err != nil {
-		return nil, err
-	}
-	if err := s.values(ctx); err != nil {
-		return nil, err
-	}
-	var found []line.Line
-	for _, lock := range s.order {
-		of := s.locks[lock]
-		if l := line.Of(lock, of.k, of.below); len(l.Places) > 0 {
-			found = append(found, l)
-		}
-	}
-	ttls, err := s.ttls(ctx, found)
+	// What lies above the prefix may not be read.
+	isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+	found, revision, err := line.All(ctx, client, isAsked, from, end)
 	if err != nil {
-		return nil, err
+		return nil, 0, fmt.Errorf("listing locks below %q: %w", prefix, err)
 	}
-	for _, l := range found {
-		lines = append(lines, s.line(l, ttls))
-	}
-	return lines, nil
+	return lines(ctx, client, found...), revision, nil
 }
 
-// line returns a lock as users see it.
-func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
-	out := Line{Key: l.Lock, State: Held, Mode: modeOf(l).Name(), Slots: l.Slots, Revision: s.revision}
-	for _, has := range l.Holders {
-		h := Holder{Nonce: has.Nonce, TTL: ttls[has.Lease].granted, TTLLeft: ttls[has.Lease].left}
-		h.Contender = contender(has.Record, has.Lease)
-		h.ID = has.ID
-		switch {
-		case has.Mutex:
-			h.Kind = Etcd
-		case has.Lease == 0:
-			h.Kind = Hand
-			out.State = ByHand
-		}
-		if slot := slotOf(l, has); slot >= 0 {
-			h.Slot = &slot
-		}
-		if h.Broken = has.Broken; h.Broken != nil {
-			out.State = Broken
-		}
-		out.Holders = append(out.Holders, h)
+// lines returns locks as users see them.
+func lines(ctx context.Context, client *clientv3.Client, found ...line.Line) (all []Line) {
+	ttls := line.TTLs(ctx, client, found)
+	for _, l := range found {
+		all = append(all, lineOf(l, ttls))
 	}
-	switch {
-	case len(out.Holders) == 0:
-		out.State = Passing
-	case out.Mode == exclusive:
-		out.Token = l.Holders[0].Token
+	return all
+}
+
+// lineOf returns a lock as users see it.
+func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
+	out := Line{Key: l.Lock, Mode: modeOf(l).Name(), Slots: l.Slots, Revision: l.Revision}
+	for _, has := range l.Holders {
+		out.Holders = append(out.Holders, holder(l, has, ttls[has.Lease]))
+	}
+	if l.Hand != nil {
+		hand := holder(l, *l.Hand, line.TTL{})
+		hand.Kind = Hand
+		out.Hand = &hand
 	}
 	for i, place := range l.Places {
 		if !l.Has(i) {
 			out.Waiters = append(out.Waiters, waiter(l.Lock, len(out.Waiters)+1, place))
 		}
 	}
+	isAsked := func(h Holder) bool { return h.Broken != nil || h.ByHand }
+	switch {
+	case len(out.Holders) == 0 && len(out.Waiters) == 0:
+		out.State, out.Mode = Free, ""
+		return out
+	case len(out.Holders) == 0:
+		out.State = Passing
+		return out
+	case slices.ContainsFunc(out.Holders, isAsked):
+		out.State = Broken
+	case out.Mode == exclusive && out.Holders[0].Kind == Hand:
+		out.State = ByHand
+	default:
+		out.State = Held
+	}
+	if out.Mode == exclusive {
+		out.Token = l.Holders[0].Token
+	}
 	return out
+}
+
+// holder returns one who has a lock as users see it.
+func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
+	h := Holder{Contender: contender(has.Record, has.Lease), Nonce: has.Nonce, Broken: has.Broken, ByHand: has.ByHand, TTL: ttl.Granted, TTLLeft: ttl.Left}
+	h.ID = has.ID
+	switch {
+	case has.Mutex:
+		h.Kind = Etcd
+	case has.Lease == 0:
+		h.Kind = Hand
+	}
+	if slot := slotOf(l, has); slot >= 0 {
+		h.Slot = &slot
+	}
+	return h
 }
 
 // modeOf returns how those who have a lock have it.
@@ -189,6 +177,3 @@ func contender(r record.Record, lease clientv3.LeaseID) Contender {
 	}
 	return c
 }
-
-// A ttl is what etcd says of a lease.
-type ttl struct{ granted, left time.Duration }

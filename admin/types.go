@@ -43,6 +43,7 @@ type Line struct {
 	Slots    int    // of how many slots the lock is, 0 for the other modes
 	Token    int64  // the fencing token of who has the lock alone, else 0
 	Holders  []Holder
+	Hand     *Holder  // its key, if somebody has put it by hand beside those who have the lock
 	Waiters  []Waiter // first come, first in the list
 	Revision int64    // of etcd, in which it was so
 }
@@ -70,7 +71,11 @@ type Holder struct {
 
 	Slot *int `json:"slot,omitempty"` // which one it has, from 0 on
 
-	Broken *Request `json:"broken,omitempty"` // who has asked it to stop, nil if nobody has
+	Broken *Request `json:"broken,omitempty"` // who has asked it to stop, nil if that is not known
+
+	// ByHand says that it was asked to stop by hand: somebody who is not known has deleted or
+	// overwritten what makes it the holder.
+	ByHand bool `json:"by_hand,omitempty"`
 
 	// TTL is the lease's, as granted, and TTLLeft how much of that was left when etcd was asked.
 	// TTL minus TTLLeft is how long ago the lease was renewed. Both are 0 if that is not known.
@@ -97,8 +102,9 @@ func (l Line) MarshalJSON() ([]byte, error) {
 		Token     int64    `json:"token,omitempty"`
 		Holder    *Holder  `json:"holder,omitempty"`
 		Holders   []Holder `json:"holders,omitempty"`
+		Hand      *Holder  `json:"hand,omitempty"`
 		Waiters   []Waiter `json:"waiters"`
-	}{State: l.State, Mode: l.Mode, Slots: l.Slots, Token: l.Token, Waiters: l.Waiters}
+	}{State: l.State, Mode: l.Mode, Slots: l.Slots, Token: l.Token, Hand: l.Hand, Waiters: l.Waiters}
 	if utf8.ValidString(l.Key) {
 		out.Key = &l.Key
 	} else {

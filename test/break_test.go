@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
@@ -55,6 +57,12 @@ func TestBreakCommand(t *testing.T) {
 func TestBreakIsRefused(t *testing.T) {
 	t.Parallel()
 	for says, args := range map[string][]string{
+		"break needs the key":           {"break", "", "--token", "7", "--reason", "r"},
+		`the key "/x~tail" ends in`:     {"break", "/x~tail", "--token", "7", "--reason", "r"},
+		`the key "/x~since" ends in`:    {"show", "/x~since"},
+		`the key "/x/=3#1" is part of`:  {"break", "/x/=3#1", "--token", "7", "--reason", "r"},
+		`the key "/x/~1f-1" is part of`: {"break", "/x/~1f-1", "--token", "7", "--reason", "r"},
+		"show needs the key":            {"show", ""},
 		"--reason: say why":             {"break", "/x", "--token", "7"},
 		"--reason: 257 bytes":           {"break", "/x", "--token", "7", "--reason", strings.Repeat("r", 257)},
 		"--token: say which":            {"break", "/x", "--reason", "r"},
@@ -131,4 +139,21 @@ func breakOnTerminal(t *testing.T, s *etcdtest.Server, key string) *terminal {
 	b := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), "break", key, "-e", s.Endpoint(), "--reason", "r"))
 	b.shows("type terminal to ask it to stop: ")
 	return b
+}
+
+// TestBreakWithoutAnswer: what etcd has not said, or refused, comes with a way out.
+func TestBreakWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, _ := s.Gated(t)
+	gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
+		if strings.HasPrefix(method, "/etcdserverpb.KV/") {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	p := start(t, nil, "etcdlockctl", "break", "/x", "-e", gate.Endpoint(), "--token", "7", "--reason", "r", "--timeout", "200ms")
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer within 200ms") || !strings.Contains(p.stderr.String(), "hint: check that etcd runs") {
+		t.Errorf("exit code %d, %s", code, p.stderr)
+	}
 }

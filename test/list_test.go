@@ -4,9 +4,14 @@ package test
 
 import (
 	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -20,7 +25,7 @@ func TestListCommand(t *testing.T) {
 	waiter := locker(t, s.Endpoint(), "-k", "/list/a b", "-i", "other", "true")
 	waiter.says(waiter.stderr, "waiting for lock")
 	tries := locker(t, s.Endpoint(), "-k", "/list/a b", "--try", "true")
-	if code := tries.code(); code != 1 || !strings.Contains(tries.stderr.String(), "etcdlockctl show '/list/a b' says who is there") {
+	if code := tries.code(); code != 1 || !strings.Contains(tries.stderr.String(), "etcdlockctl show -e "+s.Endpoint()+" '/list/a b' says who is there") {
 		t.Errorf("--try: exit code %d, %s", code, tries.stderr)
 	}
 	run := func(want int, args ...string) string {
@@ -57,7 +62,7 @@ func TestListCommand(t *testing.T) {
 		l.Holder.ID != "me" || len(l.Waiters) != 1 || l.Waiters[0].ID != "other" {
 		t.Errorf("-o json: %+v", l)
 	}
-	if got := run(0, "show", "/list/a b"); !strings.Contains(got, "is held\n  holder  me, pid ") || !strings.Contains(got, "etcdlockctl break '/list/a b' --token ") {
+	if got := run(0, "show", "/list/a b"); !strings.Contains(got, "is held\n  holder  me, pid ") || !strings.Contains(got, "etcdlockctl break -e "+s.Endpoint()+" '/list/a b' --token ") {
 		t.Errorf("show: %s", got)
 	}
 	if got := run(0, "show", "-q", "/list/a b"); got != "" {
@@ -70,5 +75,69 @@ func TestListCommand(t *testing.T) {
 	holder.code()
 	if code := waiter.code(); code != 0 {
 		t.Errorf("the waiter: exit code %d", code)
+	}
+}
+
+// TestOddKeys: what a key has in it does not control a terminal, nor does JSON. A list of nothing
+// has a revision as well.
+func TestOddKeys(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/odd/a\x1b[2J\u009b\u202e"
+	holder := locker(t, s.Endpoint(), "-v", "-k", key, "-i", "me\u009b", "sleep", "1000")
+	holder.says(holder.stderr, "command started")
+	run := func(args ...string) *program {
+		t.Helper()
+		p := start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
+		if code := p.code(); code != 0 {
+			t.Errorf("%q: exit code %d, %s", args, code, p.stderr)
+		}
+		return p
+	}
+	if got := run("list", "/odd/", "-o", "key").stdout.String(); got != key+"\n" {
+		t.Errorf("-o key: %q", got)
+	}
+	on := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), "list", "/odd/", "-o", "key", "-e", s.Endpoint()))
+	if code := on.code(); code != 0 || !strings.Contains(on.stdout.String(), `"/odd/a\x1b[2J\u009b\u202e"`) {
+		t.Errorf("-o key on a terminal: %q", on.stdout)
+	}
+	for _, output := range []string{"json", "jsonl"} {
+		got := run("list", "/odd/", "-o", output).stdout.String()
+		if strings.ContainsAny(got, "\x1b\u009b\u202e") || !strings.Contains(got, `\u009b\u202e`) {
+			t.Errorf("-o %s: %q", output, got)
+		}
+	}
+	if got := run("show", key).stdout.String(); !strings.Contains(got, " $'/odd/a\\033[2J\\302\\233\\342\\200\\256' --token ") {
+		t.Errorf("show: %q", got)
+	}
+	var none struct{ Revision int64 }
+	if err := json.Unmarshal([]byte(run("list", "/odd/none", "-o", "json").stdout.String()), &none); err != nil || none.Revision == 0 {
+		t.Errorf("nothing is listed: %+v, %v", none, err)
+	}
+}
+
+// TestShowAMutex: what show says of a lock that etcdctl has, and of a key that was put by hand, is
+// what break takes.
+func TestShowAMutex(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutex := "/mutex/" + strconv.FormatInt(int64(granted.ID), 16)
+	for key, put := range map[string]clientv3.Op{"/mutex": clientv3.OpPut(mutex, "", clientv3.WithLease(granted.ID)), "/hand": clientv3.OpPut("/hand", "ops")} {
+		if _, err := client.Do(ctx, put); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
+		p.code()
+		_, command, _ := strings.Cut(p.stdout.String(), ": etcdlockctl ")
+		command, _, _ = strings.Cut(command, "\n")
+		b := start(t, nil, "etcdlockctl", append(strings.Fields(command), "--even-if-alive")...)
+		if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "nobody has the lock now") {
+			t.Errorf("%s: %q: exit code %d, %s", key, command, code, b.stderr)
+		}
 	}
 }

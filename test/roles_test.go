@@ -5,6 +5,7 @@ package test
 import (
 	"errors"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,10 +66,34 @@ func TestRoles(t *testing.T) {
 			t.Errorf("somebody %s: %v, want etcd's refusal", what, err)
 		}
 	}
+	p = start(t, as("sees"), "etcdlockctl", "break", "--token", strconv.FormatInt(lock.Kvs[0].ModRevision, 10), "--reason", "r", "--", prefix+"library")
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "permission denied") || !strings.Contains(p.stderr.String(), "needs to write") {
+		t.Errorf("break with the role sees: exit code %d, %s", code, p.stderr)
+	}
+	if now, err := sees.Get(ctx, prefix+"library"); err != nil || now.Kvs[0].ModRevision != lock.Kvs[0].ModRevision {
+		t.Errorf("after that: %v, %v", now, err)
+	}
 	if err := library.Close(ctx); err != nil {
 		t.Error(err)
 	}
 	s.Empty(t)
+}
+
+// TestRolesOfASecondPrefix: roles that are there already do not get another prefix as well. What a
+// prefix covers is said.
+func TestRolesOfASecondPrefix(t *testing.T) {
+	t.Parallel()
+	for prefix, covers := range map[string]string{"/jobs/nightly": "/jobs/nightly-2", "/jobs/": "", "": ""} {
+		p := start(t, nil, "etcdlockctl", "roles", "--", prefix)
+		p.code()
+		if _, says, _ := strings.Cut(p.stdout.String(), "such as "); !strings.HasPrefix(says, covers) || covers == "" && says != "" {
+			t.Errorf("of %q it says %s", prefix, p.stdout)
+		}
+		shell := exec.Command("sh", "-c", `etcdctl() { echo "$2"; [ "$2" != add ]; }`+"\n"+p.stdout.String())
+		if out, _ := shell.Output(); string(out) != "add\nadd\n" {
+			t.Errorf("where the roles are there: %q", out)
+		}
+	}
 }
 
 // addRoles does what etcdlockctl roles prints, as a shell understands it, and adds a user for each

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/term"
 
@@ -53,10 +54,10 @@ lock by now, nothing is done, and the exit code is 3. On a terminal --token may 
   etcdlockctl break /jobs/nightly --token 48213 --reason "host is dead" --force`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("break takes one key, and got %d (%w)", len(args), errUsage)
+			var err error
+			if b.key, err = oneKey("break", args); err != nil {
+				return err
 			}
-			b.key = args[0]
 			if err := b.check(cmd.Flags().Changed("token")); err != nil {
 				return err
 			}
@@ -130,7 +131,7 @@ func (b *breaker) find(ctx context.Context) (admin.Target, error) {
 	defer cancel()
 	all, err := admin.Targets(ctx, b.client, b.key)
 	if err != nil {
-		return admin.Target{}, err
+		return admin.Target{}, b.explain(ctx, err)
 	}
 	var found []admin.Target
 	var tokens []string
@@ -179,12 +180,15 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 	host, _ := os.Hostname()
 	t, err := admin.Break(asking, b.client, b.key, t.Token, admin.Request{By: whoami.User(), Host: host, Reason: b.reason, At: time.Now().UTC()})
 	if err != nil {
-		return notDone(err)
+		return b.notDone(asking, err)
 	}
 	began := time.Now()
-	if t.Broken.Reason != b.reason || t.Broken.By != whoami.User() {
+	switch {
+	case t.ByHand:
+		say("%s was asked to stop before, by hand", nameOf(t))
+	case t.Broken.Reason != b.reason || t.Broken.By != whoami.User():
 		say("%s was asked to stop before: %v", nameOf(t), t.Broken)
-	} else {
+	default:
 		say("asked %s to stop", nameOf(t))
 	}
 	if b.wait == 0 {
@@ -192,7 +196,9 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, b.wait)
 	defer cancel()
-	if err := t.Await(waiting, b.client); err != nil {
+	if err := t.Await(waiting, b.client); err != nil && waiting.Err() == nil {
+		return b.explain(ctx, err)
+	} else if err != nil {
 		err = fmt.Errorf("lock %q: %s has not stopped within %v: %w", b.key, nameOf(t), b.wait, err)
 		return advise(err, "look whether it still runs; where it does not, the lock is free when its lease ends, or with --force at once")
 	}
@@ -202,15 +208,15 @@ func (b *breaker) ask(ctx context.Context, t admin.Target) error {
 
 // takeAway takes the lock from the holder.
 func (b *breaker) takeAway(ctx context.Context, t admin.Target) error {
-	limit := b.timeout
-	if !b.evenIfAlive {
-		limit += b.wait
+	watching := b.wait
+	if b.evenIfAlive {
+		watching = 0
 	}
-	forcing, cancel := context.WithTimeout(ctx, limit)
+	forcing, cancel := b.longer(ctx, watching)
 	defer cancel()
 	t, err := admin.Force(forcing, b.client, b.key, t.Token, b.evenIfAlive)
 	if err != nil {
-		return notDone(err)
+		return b.notDone(forcing, err)
 	}
 	fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(fmt.Sprintf("nothing has stopped %s: it may run beside the next holder", nameOf(t))))
 	say("the lock was taken from %s; %s", nameOf(t), b.now(ctx))
@@ -218,7 +224,7 @@ func (b *breaker) takeAway(ctx context.Context, t admin.Target) error {
 }
 
 // notDone adds a way out to why a holder was not asked, or the lock not taken from it.
-func notDone(err error) error {
+func (b *breaker) notDone(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, admin.ErrMustForce):
 		return advise(err, "it can only be taken away, with --force: two may run at the same time then")
@@ -228,8 +234,10 @@ func notDone(err error) error {
 		return advise(err, "ask it to stop, without --force; where it does not, stop it by hand, or add --even-if-alive")
 	case errors.Is(err, admin.ErrUnknownOutcome):
 		return advise(err, "make the same call again: it does nothing that was done")
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return advise(err, "whoever breaks a lock needs to write its key and all that begins with key/: the role locks of etcdlockctl roles")
 	}
-	return err
+	return b.explain(ctx, err)
 }
 
 // now says who has the lock now.

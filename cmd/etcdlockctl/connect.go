@@ -64,7 +64,13 @@ func (c *connection) dial(ctx context.Context) (*clientv3.Client, error) {
 
 // within returns a context for one question to etcd.
 func (c *connection) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%v did not answer within %v", &c.etcd, c.timeout))
+	return c.longer(ctx, 0)
+}
+
+// longer is within for a question that takes more time than the answer does.
+func (c *connection) longer(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	limit := c.timeout + by
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v did not answer within %v", &c.etcd, limit))
 }
 
 // look has a client ask something of etcd.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,13 +9,17 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/term"
 
 	"github.com/etcdlock/etcdlock/admin"
+	"github.com/etcdlock/etcdlock/internal/plain"
 )
 
 // list is what the command's flags say.
@@ -84,14 +89,10 @@ func (l *list) run(ctx context.Context, prefix string) error {
 		return err
 	}
 	var lines []admin.Line
-	if err := l.look(ctx, func(ctx context.Context, client *clientv3.Client) error {
-		for line, err := range admin.List(ctx, client, prefix) {
-			if err != nil {
-				return err
-			}
-			lines = append(lines, line)
-		}
-		return nil
+	var revision int64
+	if err := l.look(ctx, func(ctx context.Context, client *clientv3.Client) (err error) {
+		lines, revision, err = admin.Locks(ctx, client, prefix)
+		return err
 	}); err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func (l *list) run(ctx context.Context, prefix string) error {
 		}
 		return 0 // they come in the order of their keys
 	})
-	return l.print(os.Stdout, lines, now)
+	return l.print(os.Stdout, lines, revision, now)
 }
 
 // shows reports whether a lock is asked for.
@@ -130,16 +131,13 @@ func longest(line admin.Line, now time.Time) (d time.Duration) {
 	return d
 }
 
-func (l *list) print(w io.Writer, lines []admin.Line, now time.Time) error {
+func (l *list) print(w *os.File, lines []admin.Line, revision int64, now time.Time) error {
 	switch l.output {
 	case "json":
 		out := struct {
 			Locks    []admin.Line `json:"locks"`
-			Revision int64        `json:"revision,omitempty"`
-		}{Locks: append([]admin.Line{}, lines...)}
-		if len(lines) > 0 {
-			out.Revision = lines[0].Revision
-		}
+			Revision int64        `json:"revision"`
+		}{append([]admin.Line{}, lines...), revision}
 		return writeJSON(w, out, "  ")
 	case "jsonl":
 		for _, line := range lines {
@@ -154,7 +152,11 @@ func (l *list) print(w io.Writer, lines []admin.Line, now time.Time) error {
 			end = "\x00"
 		}
 		for _, line := range lines {
-			if _, err := io.WriteString(w, line.Key+end); err != nil {
+			key := line.Key
+			if term.IsTerminal(int(w.Fd())) {
+				key = plain.Word(key)
+			}
+			if _, err := io.WriteString(w, key+end); err != nil {
 				return err
 			}
 		}
@@ -167,9 +169,24 @@ func (l *list) print(w io.Writer, lines []admin.Line, now time.Time) error {
 	return t.print(w, !l.noHeaders)
 }
 
+// writeJSON writes JSON that is safe on a terminal: what controls and formats there is escaped.
 func writeJSON(w io.Writer, v any, indent string) error {
-	e := json.NewEncoder(w)
+	var text, safe bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	for _, r := range text.String() {
+		if r == '\n' || strconv.IsPrint(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	_, err := w.Write(safe.Bytes())
+	return err
 }

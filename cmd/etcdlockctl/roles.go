@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,19 +23,30 @@ etcd nothing.`,
 			if len(args) != 1 {
 				return fmt.Errorf("roles needs one prefix, which may be empty: '' (%w)", errUsage)
 			}
-			_, err := fmt.Fprintf(os.Stdout, roles, plain.Shell(args[0]))
+			_, err := fmt.Fprintf(os.Stdout, roles, plain.Shell(args[0]), beyond(args[0]))
 			return err
 		},
 	}
 }
 
-// roles ends the options of etcdctl before the prefix, which may begin with a dash.
-const roles = `# sees: list and show the locks whose keys begin with the prefix.
-etcdctl role add sees
+// beyond warns, in a comment, of a prefix that covers more than what is below one key.
+func beyond(prefix string) string {
+	if prefix == "" || strings.HasSuffix(prefix, "/") {
+		return ""
+	}
+	return fmt.Sprintf("# The prefix covers all keys that begin with it, such as %s too.\n", plain.Shell(prefix+"-2"))
+}
+
+// roles ends the options of etcdctl before the prefix, which may begin with a dash. Who has a role
+// of that name already does not get the prefix as well.
+const roles = `%[2]s# A role that is there already stays as it is. For a second prefix name other roles, or give it to
+# all who have these: run the grant-permission lines alone.
+# sees: list and show the locks whose keys begin with the prefix.
+etcdctl role add sees &&
 etcdctl role grant-permission sees read --prefix -- %[1]s
 # locks: lock them, and break them. Etcd has no right to delete of its own: whoever can lock can
 # break as well.
-etcdctl role add locks
+etcdctl role add locks &&
 etcdctl role grant-permission locks readwrite --prefix -- %[1]s
 # Then give each user one of them:
 # etcdctl user add USER

@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/plain"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // errNothing says that what was asked for is not there.
@@ -41,10 +42,11 @@ one moment. The exit code is 3 if nobody holds the lock.`,
   etcdlockctl show -q /jobs/nightly && echo "it runs"`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return fmt.Errorf("show needs the key of one lock (%w)", errUsage)
+			key, err := oneKey("show", args)
+			if err != nil {
+				return err
 			}
-			return s.run(cmd.Context(), args[0])
+			return s.run(cmd.Context(), key)
 		},
 	}
 	s.addFlags(cmd.Flags())
@@ -70,7 +72,7 @@ func (s *show) run(ctx context.Context, key string) error {
 	case s.output == "json":
 		err = writeJSON(os.Stdout, line, "  ")
 	default:
-		_, err = io.WriteString(os.Stdout, describe(line, time.Now()))
+		_, err = io.WriteString(os.Stdout, describe(line, s.etcd.Given(), time.Now()))
 	}
 	if err == nil && len(line.Holders) == 0 {
 		return errNothing
@@ -78,8 +80,36 @@ func (s *show) run(ctx context.Context, key string) error {
 	return err
 }
 
-// describe says in sentences what there is of a lock.
-func describe(line admin.Line, now time.Time) string {
+// oneKey returns the key of the lock that a command is about.
+func oneKey(command string, args []string) (key string, err error) {
+	if len(args) != 1 {
+		return "", fmt.Errorf("%s takes one key, and got %d (%w)", command, len(args), errUsage)
+	}
+	key = args[0]
+	lock, lease, isOf := wire.LockOf(key)
+	switch end := wire.ReservedEnd(key); {
+	case key == "":
+		return "", fmt.Errorf("%s needs the key of a lock, and it is empty (%w)", command, errUsage)
+	case end != "":
+		return "", fmt.Errorf("the key %q ends in %s: name the lock, %q (%w)", key, end, strings.TrimSuffix(key, end), errUsage)
+	case isOf && lease == 0:
+		return "", fmt.Errorf("the key %q is part of a lock: name that, %q (%w)", key, lock, errUsage)
+	}
+	return key, nil
+}
+
+// toStop returns the line that says how a lock is taken from its holder, in words that can be typed
+// once more behind the options that the user has given.
+func toStop(line admin.Line, options string) string {
+	h, does, how := line.Holders[0], "to stop it", ""
+	if h.Kind == admin.Etcd || h.Kind == admin.Hand { // nothing tells these to stop
+		does, how = "to take the lock away, so that two may run at the same time", " --force"
+	}
+	return fmt.Sprintf("  %s: etcdlockctl break%s %s --token %d --reason TEXT%s\n", does, options, plain.Shell(line.Key), h.Nonce, how)
+}
+
+// describe says in sentences what there is of a lock. Options are those for etcd.
+func describe(line admin.Line, options string, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "lock %s is ", plain.Word(line.Key))
 	switch n := len(line.Holders); {
@@ -99,8 +129,11 @@ func describe(line admin.Line, now time.Time) string {
 	for _, h := range line.Holders {
 		b.WriteString("  holder  " + holderText(h, now) + "\n")
 	}
-	if line.State == admin.Held {
-		fmt.Fprintf(&b, "  to stop it: etcdlockctl break %s --token %d --reason TEXT\n", plain.Shell(line.Key), line.Holders[0].Nonce)
+	if line.Hand != nil {
+		fmt.Fprintf(&b, "  by hand %s: the key was put beside who has the lock, and keeps others out\n", holderText(*line.Hand, now))
+	}
+	if line.State == admin.Held || line.State == admin.ByHand {
+		b.WriteString(toStop(line, options))
 	}
 	for i, w := range line.Waiters {
 		if i == mostWaiters {
@@ -124,8 +157,11 @@ func holderText(h admin.Holder, now time.Time) string {
 	if h.Nonce != 0 {
 		text += fmt.Sprintf(", token %d", h.Nonce)
 	}
-	if h.Broken != nil {
+	switch {
+	case h.Broken != nil:
 		text += ", " + h.Broken.Error()
+	case h.ByHand:
+		text += ", asked to stop by hand"
 	}
 	if h.TTL > 0 {
 		text += fmt.Sprintf(", renewed %v ago of a TTL of %v", short(h.TTL-h.TTLLeft), short(h.TTL))

@@ -317,7 +317,7 @@ func (l *locker) showCommand(err error) string {
 	case len(l.keys) == 1:
 		key = plain.Shell(l.keys[0])
 	}
-	return "etcdlockctl show " + key
+	return "etcdlockctl show" + l.etcd.Given() + " " + key
 }
 
 // hint says what to do about an error.

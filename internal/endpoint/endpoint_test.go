@@ -310,3 +310,11 @@ func writeCert(t *testing.T) string {
 	}
 	return file
 }
+
+// TestGiven: what the user has given can be typed again, but for passwords.
+func TestGiven(t *testing.T) {
+	o := options(t, map[string]string{"ETCDCTL_CERT": "cert.pem"}, "--etcd", "a b:1", "--user=me:secret", "--password", "secret", "--insecure-transport", "--cacert=ca.pem")
+	if got, want := o.Given(), ` --cacert=ca.pem -e 'a b:1' --insecure-transport=true --user=me`; got != want {
+		t.Errorf("%s, not %s", got, want)
+	}
+}

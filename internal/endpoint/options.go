@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/etcdlock/etcdlock/internal/plain"
 )
 
 // Options are the settings as text. The zero value of one means that it was not given.
@@ -34,7 +36,8 @@ type Options struct {
 	token       string // from the variable; there is no flag, whose value everybody could see
 	dialTimeout string
 
-	flags   *pflag.FlagSet
+	flags   *pflag.FlagSet // all of the command, and own those that are registered here
+	own     *pflag.FlagSet
 	source  map[string]string // where a setting comes from, if not from a flag
 	unclear error             // of a variable
 }
@@ -57,8 +60,10 @@ func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
 func (e *OptionError) Unwrap() error { return e.Err }
 
 // AddFlags registers the flags.
-func (o *Options) AddFlags(f *pflag.FlagSet) {
-	o.flags = f
+func (o *Options) AddFlags(all *pflag.FlagSet) {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	defer func() { all.AddFlagSet(f) }()
+	o.flags, o.own = all, f
 	f.StringVarP(&o.Endpoints, "etcd", "e", "", "")
 	f.StringVar(&o.CACert, "cacert", "", "")
 	f.StringVar(&o.Cert, "cert", "", "")
@@ -155,6 +160,28 @@ func (o *Options) String() string {
 		return "the SRV records of " + o.DiscoverySRV
 	}
 	return "localhost:" + defaultPort
+}
+
+// Given returns the flags that the user has given, each behind a blank, to be typed again in a
+// shell. It leaves passwords out.
+func (o *Options) Given() (given string) {
+	o.own.VisitAll(func(f *pflag.Flag) {
+		value := f.Value.String()
+		switch {
+		case !f.Changed, f.Name == "password":
+			return
+		case f.Name == "user":
+			value, _, _ = strings.Cut(value, ":")
+		case f.Name == "etcd" && strings.Contains(value, "@"): // which is refused
+			return
+		}
+		name := "--" + f.Name + "="
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + " "
+		}
+		given += " " + name + plain.Shell(value)
+	})
+	return given
 }
 
 // Config reads the files named and returns what a client needs. Every error about a setting is an

@@ -3,27 +3,30 @@ package line
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // A Line is who holds a lock and who waits for it, as of one revision.
 type Line struct {
-	Lock    string
-	Slots   int                // of a semaphore, else 0
-	Shared  bool               // by who has it
-	Holders []Holder           // who have the lock, the first one first
-	Places  []*mvccpb.KeyValue // oldest first, the holders' among them
-	More    bool               // there may be others
+	Lock     string
+	Revision int64              // 0 if it is not known
+	Slots    int                // of a semaphore, else 0
+	Shared   bool               // by who has it
+	Holders  []Holder           // who have the lock, the first one first
+	Hand     *Holder            // K, if somebody put it by hand beside those who have the lock
+	Places   []*mvccpb.KeyValue // oldest first, the holders' among them
+	More     bool               // there may be others
 
-	has []bool // of each place, whether it is that of a holder
+	has     []bool // of each place, whether it is that of a holder
+	unclear bool   // whether the oldest one has the lock: the past of K tells
 }
 
 // A Holder is one who has the lock, alone or together with others.
@@ -37,102 +40,90 @@ type Holder struct {
 	// that created its place.
 	Nonce int64
 
-	// Key makes it the holder: K, a slot, or the place of one who shares the lock. Place is nil if
-	// it is not known.
+	// Key makes it the holder: K, a slot, or the place of one who shares the lock, or whose K is
+	// gone. Place is nil if it is not known.
 	Key, Place *mvccpb.KeyValue
 
-	Broken *record.Break // who has asked it to stop, nil if nobody has
+	Broken *record.Break // who has asked it to stop, nil if that is not known
+	ByHand bool          // it was asked to stop by hand: Key is overwritten, or K is gone
 
 	Mutex bool // etcd's own, or etcdctl lock
 }
 
-// mostPlaces is how many places of one kind are read. Keys of other locks, below K/ as well, count
-// among the strangers'. No semaphore has more slots.
-const mostPlaces = 1000
-
-// mostStrangers is how many keys that have the name of a stranger's place are looked at: they may
-// have values of any size.
-const mostStrangers = 64
-
-// Read returns the line for a lock, with one linearizable read if no stranger seems to be in it,
-// else with two. Of keys below K/ that have not the name of a place, or of what is of a semaphore,
-// it reads no values.
-func Read(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
-	linked, linkedEnd := wire.LinkedRange(lock)
-	slots, slotsEnd := wire.SemaphoresRange(lock)
-	read := func(from, to string, most int64, opts ...clientv3.OpOption) clientv3.Op {
-		return clientv3.OpGet(from, append(opts, clientv3.WithRange(to), clientv3.WithLimit(most))...)
-	}
-	resp, err := client.Txn(ctx).Then(
-		clientv3.OpGet(lock),
-		read(linked, linkedEnd, mostPlaces),
-		read(slots, slotsEnd, 2*mostPlaces), // the slots come first
-		read(wire.Prefix(lock), slots, mostPlaces, clientv3.WithKeysOnly()),
-		read(slotsEnd, linked, mostPlaces, clientv3.WithKeysOnly()),
-	).Commit()
-	if err != nil {
-		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
-	}
-	line := Line{Lock: lock}
-	var found [][]*mvccpb.KeyValue
-	for _, r := range resp.Responses {
-		found = append(found, r.GetResponseRange().Kvs)
-		line.More = line.More || r.GetResponseRange().More
-	}
-	names := wire.NamedAsPlaces(lock, slices.Concat(found[3:]...))
-	if len(names) > mostStrangers {
-		names, line.More = names[len(names)-mostStrangers:], true
-	}
-	strangers, err := whole(ctx, client, names)
-	if err != nil {
-		return Line{}, fmt.Errorf("reading the line for %q: %w", lock, err)
-	}
-	line.fill(found[0], slices.Concat(found[1], found[2], strangers))
-	return line, nil
-}
-
 // Of returns the line for a lock of which all keys below K/ are known that belong to it, and K, if
-// it is there.
+// it is there. Where somebody has deleted K, it does not tell the holder if that had got the lock
+// at once, when nobody was there: only the past of K does.
 func Of(lock string, k, below []*mvccpb.KeyValue) Line {
 	line := Line{Lock: lock}
-	line.fill(k, below)
+	line.fill(k, below, nil)
 	return line
 }
 
-func (l *Line) fill(k, below []*mvccpb.KeyValue) {
+// fill finds out who has the lock. Past is K as it was when the oldest place was written last, or
+// later, if that is known. To those who want a slot K is not the lock: who has it is next.
+func (l *Line) fill(k, below, past []*mvccpb.KeyValue) {
 	l.Places = wire.Places(l.Lock, below)
-	l.find(k, below)
-}
-
-// find finds out who has the lock. To those who want a slot K is not the lock: who has it is next.
-func (l *Line) find(k, ofSemaphores []*mvccpb.KeyValue) {
 	l.has = make([]bool, len(l.Places))
-	taken := l.findSlots(ofSemaphores)
-	switch {
-	case len(k) == 0 && len(l.Places) > 0 && !l.More && wire.IsMutex(l.Lock, l.Places[0]):
-		l.Slots = 0
-		l.add(l.Places[0], func(p *mvccpb.KeyValue) bool { return p == l.Places[0] })
-	case len(k) > 0 && !l.isTurn(k[0]):
-		l.Slots = 0
-		l.add(k[0], func(p *mvccpb.KeyValue) bool { return p.ModRevision == l.nonceOf(k[0]) })
-	case l.Slots > 0:
-		for _, slot := range taken { // who is passed K is written with the slot as well
-			l.add(slot, func(p *mvccpb.KeyValue) bool { return p.ModRevision == l.nonceOf(slot) && record.SeatOf(p.Value) > 0 })
+	l.Holders, l.Hand, l.Slots, l.Shared, l.unclear = nil, nil, 0, false, false
+	slots, taken := l.findSlots(below)
+	key := first(k)
+	granted := slices.IndexFunc(l.Places, func(p *mvccpb.KeyValue) bool { return key != nil && p.ModRevision == key.ModRevision })
+	isTurn := granted >= 0 && wire.ModeOf(l.Lock, l.Places[granted]).Slots() > 0 || granted < 0 && slots > 0 && l.More
+	switch oldest := l.oldest(); {
+	case granted >= 0 && !isTurn:
+		l.addAlone(granted, key)
+		return
+	case oldest != nil && wire.IsMutex(l.Lock, oldest):
+		l.add(Holder{Nonce: oldest.CreateRevision, Key: oldest, Mutex: true}, 0)
+	case l.hadKey(oldest, key, first(past)):
+		if key != nil && key.CreateRevision <= oldest.ModRevision {
+			l.addAlone(0, key)
+			return
 		}
+		l.addAlone(0, nil)
+	case len(taken) > 0, slots > 0 && wire.ModeOf(l.Lock, l.Places[0]).Slots() > 0:
+		l.Slots = slots
+		l.addSlots(taken)
 	default:
-		for _, place := range l.Places {
-			if !wire.IsShared(l.Lock, place) {
-				return
-			}
-			l.Shared = true
-			l.add(place, func(p *mvccpb.KeyValue) bool { return p == place })
-		}
+		l.addSharers(key)
+	}
+	if key != nil && !isTurn {
+		l.addKey(key)
 	}
 }
 
-// findSlots finds out of how many slots the semaphore is, by the oldest in line for one, and
-// returns those that are held, the one that was taken first first.
-func (l *Line) findSlots(kvs []*mvccpb.KeyValue) (taken []*mvccpb.KeyValue) {
+func first(kvs []*mvccpb.KeyValue) *mvccpb.KeyValue {
+	if len(kvs) == 0 {
+		return nil
+	}
+	return kvs[0]
+}
+
+// oldest returns the oldest place, nil without one, or if that is not known.
+func (l *Line) oldest() *mvccpb.KeyValue {
+	if l.More {
+		return nil
+	}
+	return first(l.Places)
+}
+
+// hadKey reports whether the oldest place was given K, which somebody has deleted since, or
+// overwritten. A place is written with K: again if it had waited, and created if nobody was there.
+// Who had it alone was the oldest, and still is.
+func (l *Line) hadKey(oldest, key, past *mvccpb.KeyValue) bool {
+	switch {
+	case oldest == nil, wire.ModeOf(l.Lock, oldest) != mode.Exclusive, key != nil && key.ModRevision < oldest.ModRevision:
+		return false
+	case oldest.ModRevision > oldest.CreateRevision, key != nil && key.CreateRevision == oldest.ModRevision:
+		return true
+	}
+	l.unclear = true
+	return past != nil && (past.ModRevision == oldest.ModRevision || past.CreateRevision == oldest.ModRevision)
+}
+
+// findSlots finds out of how many slots the semaphore is, by the oldest in line for one, and which
+// of them are held, the one that was taken first first.
+func (l *Line) findSlots(kvs []*mvccpb.KeyValue) (slots int, taken []*mvccpb.KeyValue) {
 	semaphore := wire.Place{Lock: l.Lock}
 	for _, kv := range slices.Concat(l.Places, kvs) {
 		if semaphore.Mode = wire.ModeOf(l.Lock, kv); semaphore.Mode.Slots() > 0 {
@@ -145,73 +136,98 @@ func (l *Line) findSlots(kvs []*mvccpb.KeyValue) (taken []*mvccpb.KeyValue) {
 		}
 	}
 	slices.SortFunc(taken, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
-	l.Slots = semaphore.Mode.Slots()
-	return taken
+	return semaphore.Mode.Slots(), taken
 }
 
-// isTurn reports whether K is held by the one that is next in line for a slot.
-func (l *Line) isTurn(k *mvccpb.KeyValue) bool {
-	for _, p := range l.Places {
-		if n, _ := wire.SlotsOf(l.Lock, string(p.Key)); n > 0 && p.ModRevision == k.ModRevision {
-			return true
-		}
+// addAlone adds the one who has the lock alone, at the i-th place. Without K that was deleted.
+func (l *Line) addAlone(i int, key *mvccpb.KeyValue) {
+	p := l.Places[i]
+	l.add(asked(Holder{Token: p.ModRevision, Nonce: p.ModRevision, Key: cmp.Or(key, p)}, key != nil && key.ModRevision == p.ModRevision), i)
+}
+
+// addSlots adds those who have slots. A slot is created when it is taken. Who is passed K is
+// written with a slot as well.
+func (l *Line) addSlots(taken []*mvccpb.KeyValue) {
+	for _, slot := range taken {
+		got := slot.CreateRevision
+		i := slices.IndexFunc(l.Places, func(p *mvccpb.KeyValue) bool { return p.ModRevision == got && record.SeatOf(p.Value) > 0 })
+		l.add(asked(Holder{Token: got, Nonce: got, Key: slot}, slot.ModRevision == got), i)
 	}
-	return l.Slots > 0 && l.More
 }
 
-// add adds a holder: who has that key, with a place if there is one like that.
-func (l *Line) add(held *mvccpb.KeyValue, isPlace func(*mvccpb.KeyValue) bool) {
-	holder := Holder{ID: record.Shown(held.Value), Lease: clientv3.LeaseID(held.Lease), Token: l.nonceOf(held), Nonce: l.nonceOf(held), Key: held}
-	holder.Broken, _ = record.BreakOf(held.Value)
-	i := slices.IndexFunc(l.Places, isPlace)
+// addSharers adds those who share the lock: nobody else is before them, and they were there before
+// K was put.
+func (l *Line) addSharers(key *mvccpb.KeyValue) {
+	for i, p := range l.Places {
+		if !wire.IsShared(l.Lock, p) || key != nil && (l.More || p.CreateRevision > key.CreateRevision) {
+			return
+		}
+		l.Shared = true
+		l.add(asked(Holder{Nonce: p.CreateRevision, Key: p}, p.ModRevision == p.CreateRevision), i)
+	}
+}
+
+// addKey adds K, which no place that is known was given.
+func (l *Line) addKey(key *mvccpb.KeyValue) {
+	h := Holder{Token: key.ModRevision, Nonce: key.ModRevision, Key: key}
+	if b, _ := record.BreakOf(key.Value); b != nil && key.Lease != 0 && key.CreateRevision <= b.Token && b.Token < key.ModRevision {
+		h.Token, h.Nonce, h.Broken = b.Token, b.Token, b
+	}
+	if len(l.Holders) > 0 {
+		h = l.known(h, -1)
+		l.Hand = &h
+		return
+	}
+	l.Slots = 0
+	l.add(h, -1)
+}
+
+// asked says of a holder who has asked it to stop, if its key is not as it was when it got that. A
+// value counts only if it names this holder: an id can look like a break.
+func asked(h Holder, untouched bool) Holder {
+	if untouched {
+		return h
+	}
+	if b, _ := record.BreakOf(h.Key.Value); b != nil && b.Token == h.Nonce {
+		h.Broken = b
+	}
+	h.ByHand = h.Broken == nil
+	return h
+}
+
+// add adds a holder, which has the i-th place, or, with -1, none.
+func (l *Line) add(h Holder, i int) {
 	if i >= 0 {
 		l.has[i] = true
-		holder.Place = l.Places[i]
-		holder.Record, _ = record.Parse(holder.Place.Value)
+	}
+	l.Holders = append(l.Holders, l.known(h, i))
+}
+
+// known adds to a holder what its place and its key say of it.
+func (l *Line) known(h Holder, i int) Holder {
+	h.Lease = clientv3.LeaseID(h.Key.Lease)
+	if i >= 0 {
+		h.Place = l.Places[i]
+		h.Lease = clientv3.LeaseID(h.Place.Lease)
+		h.Record, _ = record.Parse(h.Place.Value)
 	}
 	switch {
-	case l.Shared:
-		holder.ID, holder.Token, holder.Nonce = holder.Record.ID, 0, held.CreateRevision
-	case held == holder.Place: // there is no K
-		holder.ID, holder.Token, holder.Nonce, holder.Mutex = NameOfMutex(held), 0, held.CreateRevision, true
+	case h.Mutex:
+		h.ID = NameOfMutex(h.Place)
+	case h.Key == h.Place, h.ByHand && i >= 0:
+		h.ID = h.Record.ID
+	case h.Broken != nil:
+		_, id := record.BreakOf(h.Key.Value)
+		h.ID = record.Cut(id)
+	default:
+		h.ID = record.Cut(string(h.Key.Value))
 	}
-	l.Holders = append(l.Holders, holder)
+	return h
 }
 
 // NameOfMutex returns how a place is shown that says nothing of who stands there, as that of etcd's
 // own Mutex.
 func NameOfMutex(place *mvccpb.KeyValue) string { return fmt.Sprintf("etcd (lease %x)", place.Lease) }
-
-// nonceOf returns the revision in which K, or a slot, was given to who holds it: somebody may have
-// written over it since. A slot is created then, and of K a break says it.
-func (l *Line) nonceOf(held *mvccpb.KeyValue) int64 {
-	if slots, _ := wire.SlotsOf(l.Lock, string(held.Key)); slots > 0 {
-		return held.CreateRevision
-	}
-	if b, _ := record.BreakOf(held.Value); b != nil && b.Token > 0 {
-		return b.Token
-	}
-	return held.ModRevision
-}
-
-// whole reads keys of which the names are known, and leaves out those that have gone.
-func whole(ctx context.Context, client *clientv3.Client, names []*mvccpb.KeyValue) (kvs []*mvccpb.KeyValue, err error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	var gets []clientv3.Op
-	for _, kv := range names {
-		gets = append(gets, clientv3.OpGet(string(kv.Key)))
-	}
-	resp, err := client.Txn(ctx).Then(gets...).Commit()
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range resp.Responses {
-		kvs = append(kvs, r.GetResponseRange().Kvs...)
-	}
-	return kvs, nil
-}
 
 // Has reports whether the i-th place is that of a holder.
 func (l Line) Has(i int) bool { return l.has[i] }

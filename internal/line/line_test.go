@@ -4,9 +4,12 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/line"
@@ -213,7 +216,99 @@ func TestStandForASlot(t *testing.T) {
 	if _, err := client.Put(etcdtest.Context(t), key, "by hand"); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := line.Read(etcdtest.Context(t), client, key); err != nil || l.Slots != 0 || len(l.Holders) != 1 || l.Holders[0].ID != "by hand" {
+	if l, err := line.Read(etcdtest.Context(t), client, key); err != nil || l.Slots != 3 || len(l.Holders) != 2 || l.Hand == nil || l.Hand.ID != "by hand" {
 		t.Errorf("a key by hand: %+v, %v", l, err)
+	}
+}
+
+// TestReadOfOthers: of a key that only looks like a place no value is read.
+func TestReadOfOthers(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	for _, key := range []string{"/others/2024-10", "/others/2025", "/others/data"} {
+		if _, err := client.Put(ctx, key, strings.Repeat("x", 300<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := s.Config()
+	config.MaxCallRecvMsgSize = 256 << 10
+	if l, err := line.Read(ctx, etcdtest.Dial(t, config), "/others"); err != nil || len(l.Places) > 0 {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// TestReadOfADeletedKey: who was asked to stop by hand has the lock, and a waiting line says so.
+func TestReadOfADeletedKey(t *testing.T) {
+	const key = "/line/deleted"
+	client := etcdtest.Shared(t).Client(t)
+	j := joiner{t, client, key}
+	alone := func(lease clientv3.LeaseID) string { return wire.LinkedPlace(key, lease, 1) }
+	j.join(1, alone, map[string]string{key: "1"})
+	j.join(2, alone, nil)
+	if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
+		t.Fatal(err)
+	}
+	j.stands(j.read("1"), 0, 1)
+}
+
+// TestReadWhileAMutexGoes: a line that is read cheaply has a holder, also if a Mutex that had the
+// lock goes meanwhile.
+func TestReadWhileAMutexGoes(t *testing.T) {
+	const key = "/line/goes"
+	s := etcdtest.Start(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	j := joiner{t, client, key}
+	mutex := func(lease clientv3.LeaseID) string { return wire.Prefix(key) + strconv.FormatInt(int64(lease), 16) }
+	j.join(1, mutex, nil)
+	j.join(2, func(lease clientv3.LeaseID) string { return wire.LinkedPlace(key, lease, 1) }, nil)
+	places := etcdtest.Keys(t, client, wire.Prefix(key))
+	gate, behind := s.Gated(t)
+	reads := 0
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, is := message.(*pb.TxnRequest); is {
+			if reads++; reads == 2 {
+				lease := clientv3.WithLease(clientv3.LeaseID(places[1].Lease))
+				_, err := client.Txn(ctx).Then(clientv3.OpDelete(string(places[0].Key)),
+					clientv3.OpPut(key, "2", lease), clientv3.OpPut(string(places[1].Key), string(places[1].Value), lease)).Commit()
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return etcdtest.Pass
+	})
+	j.client = behind
+	if j.read("2"); reads < 3 {
+		t.Errorf("%d reads", reads)
+	}
+}
+
+// TestHistoryIsReadIfNeeded: no history is needed to see that K was there before a place, nor that
+// it was created with one.
+func TestHistoryIsReadIfNeeded(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	count, n := etcdtest.Counting("Range")
+	gate.Intercept(count)
+	for name, want := range map[string]string{"put": "by hand", "overwritten": "1"} {
+		key := "/old/" + name
+		j := joiner{t, s.Client(t), key}
+		alone := func(lease clientv3.LeaseID) string { return wire.LinkedPlace(key, lease, 1) }
+		put := func() {
+			if _, err := j.client.Put(etcdtest.Context(t), key, "by hand"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name == "put" {
+			put()
+			j.join(1, alone, nil)
+		} else {
+			j.join(1, alone, map[string]string{key: "1"})
+			put()
+		}
+		l, err := line.Read(etcdtest.Context(t), behind, key)
+		if err != nil || len(l.Holders) != 1 || l.Holders[0].ID != want || n.Load() > 0 {
+			t.Errorf("%s: %+v, %v, and %d reads of history", name, l.Holders, err, n.Load())
+		}
 	}
 }

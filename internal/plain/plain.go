@@ -2,8 +2,10 @@
 package plain
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Line keeps a message on its line, whatever is quoted in it, and off the terminal what would
@@ -17,10 +19,22 @@ func Line(s string) string {
 	}, strings.TrimSpace(s))
 }
 
-// Shell returns a key, or another word, as it is typed in a shell.
+// Shell returns a key, or another word, as it is typed in a shell. What controls and formats on a
+// terminal is escaped in a way that bash, zsh and ksh understand.
 func Shell(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isTypedPlain(r) }) {
+	switch {
+	case s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isTypedPlain(r) }):
 		return s
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }):
+		var b strings.Builder
+		for _, c := range []byte(s) {
+			if c < ' ' || c > '~' || c == '\'' || c == '\\' {
+				fmt.Fprintf(&b, `\%03o`, c)
+			} else {
+				b.WriteByte(c)
+			}
+		}
+		return "$'" + b.String() + "'"
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -1,6 +1,9 @@
 package plain
 
-import "testing"
+import (
+	"os/exec"
+	"testing"
+)
 
 func TestPlain(t *testing.T) {
 	for s, want := range map[string][2]string{
@@ -15,6 +18,28 @@ func TestPlain(t *testing.T) {
 	} {
 		if line, word := Line(s), Word(s); line != want[0] || word != want[1] {
 			t.Errorf("%q: %q and %q, want %q and %q", s, line, word, want[0], want[1])
+		}
+	}
+}
+
+// TestShell: a shell gets every word back as it was, and a terminal nothing that controls it.
+func TestShell(t *testing.T) {
+	for s, want := range map[string]string{
+		"/a/b":           "/a/b",
+		"":               "''",
+		"a b":            "'a b'",
+		"it's":           `'it'\''s'`,
+		"ä b":            "'ä b'",
+		"a\x1b[2J'b\\":   `$'a\033[2J\047b\134'`,
+		"a\nb":           `$'a\012b'`,
+		"a\u009bb\u202e": `$'a\302\233b\342\200\256'`,
+		"a\xff9":         `$'a\3779'`,
+	} {
+		if got := Shell(s); got != want {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+		if out, err := exec.Command("bash", "-c", "printf %s "+want).Output(); err != nil || string(out) != s {
+			t.Errorf("bash takes %s for %q, %v", want, out, err)
 		}
 	}
 }

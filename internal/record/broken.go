@@ -21,7 +21,7 @@ type Break struct {
 // Error says who has broken the lock, from where and why. Anybody may have written these: control
 // characters are replaced.
 func (b *Break) Error() string {
-	return fmt.Sprintf("broken by %s@%s: %q", visible(b.By), visible(b.Host), cut(b.Reason))
+	return fmt.Sprintf("broken by %s@%s: %q", visible(b.By), visible(b.Host), Cut(b.Reason))
 }
 
 func visible(text string) string {
@@ -30,7 +30,7 @@ func visible(text string) string {
 			return '?'
 		}
 		return r
-	}, cut(text))
+	}, Cut(text))
 }
 
 // broken is the value of K, or of a slot, while its holder is asked to stop.

@@ -93,16 +93,18 @@ func Parse(value []byte) (Record, error) {
 	return r, nil
 }
 
-// Shown returns the id in the value of K as it is shown to people. Anybody may have put anything
-// there: what is longer than an id may be is cut off.
+// Shown returns the id in the value of K as it is shown to people: that of the holder, if the value
+// reads as a break.
 func Shown(value []byte) string {
 	if b, id := BreakOf(value); b != nil {
-		return cut(id)
+		return Cut(id)
 	}
-	return cut(string(value))
+	return Cut(string(value))
 }
 
-func cut(text string) string {
+// Cut returns a text as it is shown to people. Anybody may have put anything there: what is longer
+// than an id may be is cut off.
+func Cut(text string) string {
 	const most = 256
 	if len(text) <= most {
 		return text

@@ -211,8 +211,9 @@ func Places(lock string, kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	return places
 }
 
-// placeName matches the name of everything for which IsPlace may be true.
-var placeName = regexp.MustCompile(`^(~s?|=[0-9]+\.)?-?[0-9a-f]+(-[0-9]+)?$`)
+// placeName matches the name of everything for which IsPlace may be true. Only strangers' places
+// have no number behind the lease.
+var placeName = regexp.MustCompile(`^((~s?|=[0-9]+\.)-?[0-9a-f]+-[0-9]+|-?[0-9a-f]+(-[0-9]+)?)$`)
 
 // NamedAsPlaces returns the keys below K/ that have the name of a place, newest first. Only their
 // lease shows whether they are places, and etcd 3.7 does not tell leases with names alone.
