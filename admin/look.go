@@ -68,16 +68,24 @@ func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2
 }
 
 // read returns those locks that are asked for and of which there is something in a range of keys.
-// It begins anew if etcd compacts what it reads.
 func read(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (lines []Line, revision int64, err error) {
-	for range triesAtRevision {
+	err = unlessCompacted(func() (err error) {
 		s := &survey{client: client, isAsked: isAsked}
 		lines, err = s.lines(ctx, from, end)
-		if !errors.Is(err, rpctypes.ErrCompacted) {
-			return lines, s.revision, err
+		revision = s.revision
+		return err
+	})
+	return lines, revision, err
+}
+
+// unlessCompacted reads at one revision, and begins anew if etcd compacts that.
+func unlessCompacted(read func() error) (err error) {
+	for range triesAtRevision {
+		if err = read(); !errors.Is(err, rpctypes.ErrCompacted) {
+			break
 		}
 	}
-	return nil, 0, err
+	return err
 }
 
 // lines returns the locks that are held or waited for.
@@ -113,6 +121,8 @@ func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
 		h.Contender = contender(has.Record, has.Lease)
 		h.ID = has.ID
 		switch {
+		case h.isPause(has.Pause):
+			out.State = Paused
 		case has.Mutex:
 			h.Kind = Etcd
 		case has.Lease == 0:
@@ -163,7 +173,7 @@ func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 	if err != nil {
 		w.ID = line.NameOfMutex(place)
 	}
-	if wire.IsMutex(lock, place) {
+	if !w.isPause(line.PauseOf(lock, place)) && wire.IsMutex(lock, place) {
 		w.Kind = Etcd
 	}
 	if wire.IsShared(lock, place) {
@@ -181,13 +191,27 @@ func contender(r record.Record, lease clientv3.LeaseID) Contender {
 	if r.Kind == string(Etcdlocker) {
 		c.Kind = Etcdlocker
 	}
-	if since := r.Since.UTC(); since.Year() <= lastYear {
-		c.Joined = since
-	}
+	c.join(r.Since)
 	if lease != 0 {
 		c.Lease = strconv.FormatInt(int64(lease), 16)
 	}
 	return c
+}
+
+func (c *Contender) join(at time.Time) {
+	if at = at.UTC(); at.Year() <= lastYear {
+		c.Joined = at
+	}
+}
+
+// isPause takes note that the contender is a pause, and reports whether it is.
+func (c *Contender) isPause(p *Pausing) bool {
+	if p == nil {
+		return false
+	}
+	c.Kind, c.Pause, c.User, c.Host = ByPause, p, p.By, p.Host
+	c.join(p.At)
+	return true
 }
 
 // A ttl is what etcd says of a lease.

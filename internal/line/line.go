@@ -43,7 +43,8 @@ type Holder struct {
 
 	Broken *record.Break // who has asked it to stop, nil if nobody has
 
-	Mutex bool // etcd's own, or etcdctl lock
+	Mutex bool          // etcd's own, or etcdctl lock, or a pause
+	Pause *record.Pause // that the place has, if it is one
 }
 
 // mostPlaces is how many places of one kind are read. Keys of other locks, below K/ as well, count
@@ -174,13 +175,27 @@ func (l *Line) add(held *mvccpb.KeyValue, isPlace func(*mvccpb.KeyValue) bool) {
 		holder.ID, holder.Token, holder.Nonce = holder.Record.ID, 0, held.CreateRevision
 	case held == holder.Place: // there is no K
 		holder.ID, holder.Token, holder.Nonce, holder.Mutex = NameOfMutex(held), 0, held.CreateRevision, true
+		holder.Pause = PauseOf(l.Lock, held)
 	}
 	l.Holders = append(l.Holders, holder)
 }
 
-// NameOfMutex returns how a place is shown that says nothing of who stands there, as that of etcd's
-// own Mutex.
-func NameOfMutex(place *mvccpb.KeyValue) string { return fmt.Sprintf("etcd (lease %x)", place.Lease) }
+// PauseOf returns the pause that has a place in line, nil if that is somebody else.
+func PauseOf(lock string, place *mvccpb.KeyValue) *record.Pause {
+	if !wire.IsMutex(lock, place) {
+		return nil
+	}
+	return record.PauseOf(place.Value)
+}
+
+// NameOfMutex returns how a place is shown that has no record of who stands there, as that of
+// etcd's own Mutex, or of a pause.
+func NameOfMutex(place *mvccpb.KeyValue) string {
+	if p := record.PauseOf(place.Value); p != nil {
+		return p.Name()
+	}
+	return fmt.Sprintf("etcd (lease %x)", place.Lease)
+}
 
 // nonceOf returns the revision in which K, or a slot, was given to who holds it: somebody may have
 // written over it since. A slot is created then, and of K a break says it.
