@@ -87,6 +87,8 @@ func describe(line admin.Line, now time.Time) string {
 		b.WriteString("free\n")
 	case n == 0:
 		b.WriteString("passed on at the moment\n")
+	case line.State == admin.Paused:
+		b.WriteString("paused\n")
 	case line.State == admin.ByHand:
 		b.WriteString("kept by a key that was put by hand\n")
 	case line.Slots > 0:
@@ -101,6 +103,9 @@ func describe(line admin.Line, now time.Time) string {
 	}
 	if line.State == admin.Held {
 		fmt.Fprintf(&b, "  to stop it: etcdlockctl break %s --token %d --reason TEXT\n", plain.Shell(line.Key), line.Holders[0].Nonce)
+	}
+	if line.State == admin.Paused {
+		fmt.Fprintf(&b, "  to end that: %s\n", resumeCommand(line.Key, line.Holders[0].Nonce))
 	}
 	for i, w := range line.Waiters {
 		if i == mostWaiters {
@@ -127,7 +132,7 @@ func holderText(h admin.Holder, now time.Time) string {
 	if h.Broken != nil {
 		text += ", " + h.Broken.Error()
 	}
-	if h.TTL > 0 {
+	if h.TTL > 0 && h.Pause == nil {
 		text += fmt.Sprintf(", renewed %v ago of a TTL of %v", short(h.TTL-h.TTLLeft), short(h.TTL))
 		if isOverdue(h) {
 			text += ": a renewal is overdue!"
@@ -138,6 +143,9 @@ func holderText(h admin.Holder, now time.Time) string {
 
 // contenderText says who somebody is.
 func contenderText(c admin.Contender, now time.Time) string {
+	if c.Pause != nil {
+		return fmt.Sprintf("a pause %v, asked for %s ago", c.Pause, short(now.Sub(c.Joined)))
+	}
 	text := plain.Word(c.ID)
 	if c.PID != 0 {
 		text += fmt.Sprintf(", pid %d on %s", c.PID, plain.Word(c.Host))

@@ -188,6 +188,16 @@ func PauseOf(lock string, place *mvccpb.KeyValue) *record.Pause {
 	return record.PauseOf(place.Value)
 }
 
+// WaitingPause returns what the first pause in line says that waits for its turn, nil if none does.
+func (l Line) WaitingPause() *record.Pause {
+	for i, place := range l.Places {
+		if p := PauseOf(l.Lock, place); p != nil && !l.has[i] {
+			return p
+		}
+	}
+	return nil
+}
+
 // NameOfMutex returns how a place is shown that has no record of who stands there, as that of
 // etcd's own Mutex, or of a pause.
 func NameOfMutex(place *mvccpb.KeyValue) string {
