@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,7 +87,8 @@ func (p *pauser) run(ctx context.Context) error {
 	if len(holders) > 0 && holders[0].Pause == nil {
 		say("waiting until %s, and all who wait by now", has(holders, "has given the lock back", "have given the lock back"))
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+	ctx, stop := signal.NotifyContext(ctx, slices.DeleteFunc(signals, signal.Ignored)...) // nohup
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second one is not waited for
 	if p.wait > 0 {
