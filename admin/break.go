@@ -47,6 +47,13 @@ var (
 // MostReason is how many bytes a reason may have.
 const MostReason = 256
 
+func checkReason(reason string) error {
+	if n := len(reason); n < 1 || n > MostReason {
+		return fmt.Errorf("the reason has %d bytes, not 1 to %d", n, MostReason)
+	}
+	return nil
+}
+
 // A Target is one holder of a lock, as it was read.
 type Target struct {
 	Lock  string
@@ -63,6 +70,9 @@ type Target struct {
 	// somebody has who is not known: what makes it the holder was deleted or overwritten by hand.
 	Broken *Request
 	ByHand bool
+
+	// Pause is what it says if it is a pause, which Resume ends. Else it is nil.
+	Pause *Pausing
 
 	// Obeys reports whether it can be asked to stop. It does not say that it will.
 	Obeys bool
@@ -84,7 +94,7 @@ func Targets(ctx context.Context, client *clientv3.Client, lock string) (all []T
 	for _, h := range holders {
 		all = append(all, Target{
 			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: modeOf(l).Name(), Slot: slotOf(l, h),
-			Lease: h.Lease, Broken: h.Broken, ByHand: h.ByHand, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
+			Lease: h.Lease, Broken: h.Broken, ByHand: h.ByHand, Pause: h.Pause, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
 		})
 	}
 	return all, nil
@@ -103,6 +113,18 @@ func Find(ctx context.Context, client *clientv3.Client, lock string, token int64
 	return all[i], nil
 }
 
+// finder returns a function that finds the holder with a token, and fails with ErrPaused if that is
+// a pause.
+func finder(ctx context.Context, client *clientv3.Client, lock string, token int64) func() (Target, error) {
+	return func() (Target, error) {
+		t, err := Find(ctx, client, lock, token)
+		if err == nil && t.Pause != nil {
+			err = fmt.Errorf("lock %q: %w", lock, ErrPaused)
+		}
+		return t, err
+	}
+}
+
 // Break asks the holder of a lock that has a token to stop. What it does not guarantee:
 //
 //   - That the holder stops. Break returns when etcd has the request; [Target.Await] waits for the
@@ -116,16 +138,18 @@ func Find(ctx context.Context, client *clientv3.Client, lock string, token int64
 // zero.
 //
 // It fails with ErrNotHolder if nobody has the lock with that token any more: then nobody was hit.
-// It fails with ErrMustForce, with what etcd refuses, and with ErrUnknownOutcome if etcd did not
-// answer until ctx was done. The same call may be made again.
+// It fails with ErrMustForce, with ErrPaused if a pause has the lock, with what etcd refuses, and
+// with ErrUnknownOutcome if etcd did not answer until ctx was done. The same call may be made
+// again.
 func Break(ctx context.Context, client *clientv3.Client, lock string, token int64, by Request) (Target, error) {
-	if n := len(by.Reason); n < 1 || n > MostReason {
-		return Target{}, fmt.Errorf("the reason has %d bytes, not 1 to %d", n, MostReason)
+	if err := checkReason(by.Reason); err != nil {
+		return Target{}, err
 	}
 	if by.Token = token; by.At.IsZero() {
 		by.At = time.Now().UTC()
 	}
-	return until(ctx, client, lock, token, func(t *Target) (*pb.TxnRequest, error) {
+	find := finder(ctx, client, lock, token)
+	return until(ctx, client, lock, find, ErrNotHolder, func(t *Target) (*pb.TxnRequest, error) {
 		switch {
 		case !t.Obeys:
 			return nil, fmt.Errorf("lock %q: %w", lock, ErrMustForce)
@@ -133,7 +157,7 @@ func Break(ctx context.Context, client *clientv3.Client, lock string, token int6
 			return nil, nil
 		}
 		t.Broken = &by
-		return wire.Break(string(t.key.Key), wire.BrokenValue(&by, string(t.key.Value), t.key == t.place), t.key.ModRevision), nil
+		return wire.Break(string(t.key.Key), record.BrokenValue(&by, string(t.key.Value), t.key == t.place), t.key.ModRevision), nil
 	})
 }
 
@@ -145,8 +169,9 @@ func Break(ctx context.Context, client *clientv3.Client, lock string, token int6
 // passed without a renewal. It fails with ErrAlive if the lease is renewed, and with ErrMayBeAlive
 // if ctx is done before. Otherwise it fails as Break does, but not with ErrMustForce.
 func Force(ctx context.Context, client *clientv3.Client, lock string, token int64, evenIfAlive bool) (Target, error) {
+	find := finder(ctx, client, lock, token)
 	if !evenIfAlive {
-		t, err := Find(ctx, client, lock, token)
+		t, err := find()
 		if err == nil {
 			err = t.mustBeSilent(ctx, client)
 		}
@@ -154,19 +179,19 @@ func Force(ctx context.Context, client *clientv3.Client, lock string, token int6
 			return t, err
 		}
 	}
-	return until(ctx, client, lock, token, func(t *Target) (*pb.TxnRequest, error) {
+	return until(ctx, client, lock, find, ErrNotHolder, func(t *Target) (*pb.TxnRequest, error) {
 		return wire.Force(string(t.key.Key), string(t.place.Key), t.key.ModRevision, t.place.ModRevision), nil
 	})
 }
 
-// until reads the holder with a token, and makes a request about it, until that was applied or
-// refused for good, or the holder is another one. Without a request there is nothing to do.
-func until(ctx context.Context, client *clientv3.Client, lock string, token int64, ask func(*Target) (*pb.TxnRequest, error)) (t Target, err error) {
+// until finds the holder with a token, or a pause, and makes a request about it, until that was
+// applied or refused for good, or find fails with gone. Without a request there is nothing to do.
+func until[T any](ctx context.Context, client *clientv3.Client, lock string, find func() (T, error), gone error, ask func(*T) (*pb.TxnRequest, error)) (t T, err error) {
 	var unknown error
 	for {
-		found, err := Find(ctx, client, lock, token)
+		found, err := find()
 		switch {
-		case errors.Is(err, ErrNotHolder) && unknown != nil: // it may have been, by an earlier try
+		case errors.Is(err, gone) && unknown != nil: // it may have been, by an earlier try
 			return t, nil
 		case err != nil && unknown != nil:
 			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, unknown)
@@ -225,7 +250,7 @@ func (t Target) mustBeSilent(ctx context.Context, client *clientv3.Client) error
 // look. An etcd that does not answer is waited for.
 func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
 	for {
-		err := t.awaitPlace(ctx, client)
+		err := awaitGone(ctx, client, t.place)
 		if err == nil {
 			_, err = Find(ctx, client, t.Lock, t.Token)
 		}
@@ -241,17 +266,17 @@ func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
 	}
 }
 
-// awaitPlace waits until the place of the holder is gone. It looks when that is watched, and after
-// each change: whoever deletes the other key has not ended the holder.
-func (t Target) awaitPlace(ctx context.Context, client *clientv3.Client) error {
+// awaitGone waits until a key is gone, or was created anew. It looks when the key is watched, and
+// after each change: whoever deletes what makes a holder one has not deleted its place.
+func awaitGone(ctx context.Context, client *clientv3.Client, kv *mvccpb.KeyValue) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	for resp := range client.Watch(ctx, string(t.place.Key), clientv3.WithCreatedNotify()) {
+	for resp := range client.Watch(ctx, string(kv.Key), clientv3.WithCreatedNotify()) {
 		if err := resp.Err(); err != nil {
 			return err
 		}
-		now, err := client.Get(ctx, string(t.place.Key))
-		if err != nil || len(now.Kvs) == 0 || now.Kvs[0].CreateRevision != t.place.CreateRevision {
+		now, err := client.Get(ctx, string(kv.Key))
+		if err != nil || len(now.Kvs) == 0 || now.Kvs[0].CreateRevision != kv.CreateRevision {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -102,6 +103,8 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 		return out
 	case slices.ContainsFunc(out.Holders, isAsked):
 		out.State = Broken
+	case out.Holders[0].Pause != nil:
+		out.State = Paused
 	case out.Mode == exclusive && out.Holders[0].Kind == Hand:
 		out.State = ByHand
 	default:
@@ -118,6 +121,7 @@ func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
 	h := Holder{Contender: contender(has.Record, has.Lease), Nonce: has.Nonce, Broken: has.Broken, ByHand: has.ByHand, TTL: ttl.Granted, TTLLeft: ttl.Left}
 	h.ID = has.ID
 	switch {
+	case h.isPause(has.Pause):
 	case has.Mutex:
 		h.Kind = Etcd
 	case has.Lease == 0:
@@ -151,7 +155,7 @@ func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 	if err != nil {
 		w.ID = line.NameOfMutex(place)
 	}
-	if wire.IsMutex(lock, place) {
+	if !w.isPause(line.PauseOf(lock, place)) && wire.IsMutex(lock, place) {
 		w.Kind = Etcd
 	}
 	if wire.IsShared(lock, place) {
@@ -169,11 +173,25 @@ func contender(r record.Record, lease clientv3.LeaseID) Contender {
 	if r.Kind == string(Etcdlocker) {
 		c.Kind = Etcdlocker
 	}
-	if since := r.Since.UTC(); since.Year() <= lastYear {
-		c.Joined = since
-	}
+	c.join(r.Since)
 	if lease != 0 {
 		c.Lease = strconv.FormatInt(int64(lease), 16)
 	}
 	return c
+}
+
+func (c *Contender) join(at time.Time) {
+	if at = at.UTC(); at.Year() <= lastYear {
+		c.Joined = at
+	}
+}
+
+// isPause takes note that the contender is a pause, and reports whether it is.
+func (c *Contender) isPause(p *Pausing) bool {
+	if p == nil {
+		return false
+	}
+	c.Kind, c.Pause, c.User, c.Host = ByPause, p, p.By, p.Host
+	c.join(p.At)
+	return true
 }

@@ -21,6 +21,7 @@ const (
 	Held    State = "held"    // by one holder, or several
 	Passing State = "passing" // the next in line is about to get it
 	Broken  State = "broken"  // a holder was asked to stop, and still has it
+	Paused  State = "paused"  // an operator keeps everybody out
 	ByHand  State = "by-hand" // somebody has put its key, and others wait for that
 )
 
@@ -32,6 +33,7 @@ const (
 	Etcdlocker Kind = "etcdlocker"
 	Library    Kind = "library" // a program that uses package etcdlock
 	Etcd       Kind = "etcd"    // a Mutex, etcdctl lock, or etcd's lock service
+	ByPause    Kind = "pause"   // see Pause
 	Hand       Kind = "by-hand" // who has put the key is not known
 )
 
@@ -59,6 +61,8 @@ type Contender struct {
 	Why     string    `json:"why,omitempty"`     // it wants the lock, in its user's words
 	Joined  time.Time `json:"joined,omitzero"`   // the line, by the clock of its host
 	Lease   string    `json:"lease,omitempty"`   // in hex
+
+	Pause *Pausing `json:"pause,omitempty"` // what a pause says, nil for everybody else
 }
 
 // A Holder is somebody who has the lock, alone or together with others.

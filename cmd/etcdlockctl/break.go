@@ -80,11 +80,7 @@ lock by now, nothing is done, and the exit code is 3. On a terminal --token may 
 // check refuses what etcd need not be asked about.
 func (b *breaker) check(hasToken bool) error {
 	onTerminal := term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
-	switch n := len(b.reason); {
-	case n == 0:
-		return fmt.Errorf("--reason: say why the lock is to be broken (%w)", errUsage)
-	case n > admin.MostReason:
-		return fmt.Errorf("--reason: %d bytes are too many, %d are possible (%w)", n, admin.MostReason, errUsage)
+	switch {
 	case hasToken && b.token <= 0:
 		return fmt.Errorf("--token: %d is not a token (%w)", b.token, errUsage)
 	case !hasToken && !onTerminal:
@@ -93,6 +89,16 @@ func (b *breaker) check(hasToken bool) error {
 		return fmt.Errorf("--even-if-alive: it needs --force (%w)", errUsage)
 	case b.wait < 0:
 		return fmt.Errorf("--wait: %v is negative (%w)", b.wait, errUsage)
+	}
+	return checkReason(b.reason)
+}
+
+func checkReason(reason string) error {
+	switch n := len(reason); {
+	case n == 0:
+		return fmt.Errorf("--reason: say why, for others to read (%w)", errUsage)
+	case n > admin.MostReason:
+		return fmt.Errorf("--reason: %d bytes are too many, %d are possible (%w)", n, admin.MostReason, errUsage)
 	}
 	return nil
 }
@@ -148,6 +154,10 @@ func (b *breaker) find(ctx context.Context) (admin.Target, error) {
 		return admin.Target{}, fmt.Errorf("lock %q: %w; %s has it", b.key, admin.ErrNotHolder, nameOf(all[0]))
 	case len(found) > 1:
 		return admin.Target{}, fmt.Errorf("lock %q has %d such holders: name one with --token (%s) (%w)", b.key, len(found), strings.Join(tokens, ", "), errUsage)
+	}
+	if found[0].Pause != nil {
+		err := fmt.Errorf("lock %q: %w %v", b.key, admin.ErrPaused, found[0].Pause)
+		return admin.Target{}, advise(err, "to end that: "+resumeCommand(b.key, found[0].Token))
 	}
 	return found[0], nil
 }
@@ -244,16 +254,27 @@ func (b *breaker) notDone(ctx context.Context, err error) error {
 func (b *breaker) now(ctx context.Context) string {
 	ctx, cancel := b.within(ctx)
 	defer cancel()
-	all, err := admin.Targets(ctx, b.client, b.key)
-	switch {
-	case err != nil:
+	return holdersNow(ctx, b.client, b.key)
+}
+
+// holdersNow says who has a lock now.
+func holdersNow(ctx context.Context, client *clientv3.Client, key string) string {
+	all, err := admin.Targets(ctx, client, key)
+	if err != nil {
 		return "who has the lock now could not be read"
-	case len(all) == 0:
-		return "nobody has the lock now"
-	case len(all) > 1:
-		return fmt.Sprintf("%d have the lock now", len(all))
 	}
-	return nameOf(all[0]) + " has the lock now"
+	return has(all, "has the lock now", "have the lock now")
+}
+
+// has says of all holders of a lock what one has, or several have.
+func has(all []admin.Target, one, several string) string {
+	switch len(all) {
+	case 0:
+		return "nobody " + one
+	case 1:
+		return nameOf(all[0]) + " " + one
+	}
+	return fmt.Sprintf("%d %s", len(all), several)
 }
 
 // nameOf says who a holder is.

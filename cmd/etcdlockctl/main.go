@@ -58,7 +58,7 @@ func run(args []string) int {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
-	root.AddCommand(newList(), newShow(), newBreak(), newRoles(), newServe())
+	root.AddCommand(newList(), newShow(), newBreak(), newPause(), newResume(), newRoles(), newServe())
 	root.SetArgs(args)
 	_, err := root.ExecuteC()
 	if err == nil {
@@ -76,7 +76,7 @@ func run(args []string) int {
 		return exitUsage
 	case errors.As(err, &advice):
 		hint(advice.hint)
-	case errors.Is(err, admin.ErrNotHolder):
+	case errors.Is(err, admin.ErrNotHolder), errors.Is(err, admin.ErrNotPaused):
 		return exitNothing
 	case errors.Is(err, serverdir.ErrBusy):
 		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")

@@ -44,7 +44,7 @@ const roles = `%[2]s# A role that is there already stays as it is. For a second 
 # sees: list and show the locks whose keys begin with the prefix.
 etcdctl role add sees &&
 etcdctl role grant-permission sees read --prefix -- %[1]s
-# locks: lock them, and break them. Etcd has no right to delete of its own: whoever can lock can
+# locks: lock, break and pause them. Etcd has no right to delete of its own: whoever can lock can
 # break as well.
 etcdctl role add locks &&
 etcdctl role grant-permission locks readwrite --prefix -- %[1]s

@@ -117,6 +117,8 @@ func describe(line admin.Line, options string, now time.Time) string {
 		b.WriteString("free\n")
 	case n == 0:
 		b.WriteString("passed on at the moment\n")
+	case line.State == admin.Paused:
+		b.WriteString("paused\n")
 	case line.State == admin.ByHand:
 		b.WriteString("kept by a key that was put by hand\n")
 	case line.Slots > 0:
@@ -134,6 +136,9 @@ func describe(line admin.Line, options string, now time.Time) string {
 	}
 	if line.State == admin.Held || line.State == admin.ByHand {
 		b.WriteString(toStop(line, options))
+	}
+	if line.State == admin.Paused {
+		fmt.Fprintf(&b, "  to end that: %s\n", resumeCommand(line.Key, line.Holders[0].Nonce))
 	}
 	for i, w := range line.Waiters {
 		if i == mostWaiters {
@@ -163,7 +168,7 @@ func holderText(h admin.Holder, now time.Time) string {
 	case h.ByHand:
 		text += ", asked to stop by hand"
 	}
-	if h.TTL > 0 {
+	if h.TTL > 0 && h.Pause == nil {
 		text += fmt.Sprintf(", renewed %v ago of a TTL of %v", short(h.TTL-h.TTLLeft), short(h.TTL))
 		if isOverdue(h) {
 			text += ": a renewal is overdue!"
@@ -174,6 +179,9 @@ func holderText(h admin.Holder, now time.Time) string {
 
 // contenderText says who somebody is.
 func contenderText(c admin.Contender, now time.Time) string {
+	if c.Pause != nil {
+		return fmt.Sprintf("a pause %v, asked for %s ago", c.Pause, short(now.Sub(c.Joined)))
+	}
 	text := plain.Word(c.ID)
 	if c.PID != 0 {
 		text += fmt.Sprintf(", pid %d on %s", c.PID, plain.Word(c.Host))

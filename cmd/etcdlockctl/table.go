@@ -116,7 +116,7 @@ func (t *table) held(h admin.Holder) string {
 }
 
 func sinceRenewal(h admin.Holder) string {
-	if h.TTL == 0 {
+	if h.TTL == 0 || h.Pause != nil {
 		return "-"
 	}
 	return short(h.TTL - h.TTLLeft)
@@ -125,7 +125,10 @@ func sinceRenewal(h admin.Holder) string {
 // isOverdue reports whether a lease should have been renewed by now. Renewals come at half of the
 // TTL, and a quarter of it before the end etcdlocker begins to end its command. Etcd says whole
 // seconds, and up to one more is left.
-func isOverdue(h admin.Holder) bool { return h.TTL > 0 && h.TTLLeft+time.Second <= h.TTL/3 }
+// Nobody renews a pause.
+func isOverdue(h admin.Holder) bool {
+	return h.TTL > 0 && h.Pause == nil && h.TTLLeft+time.Second <= h.TTL/3
+}
 
 // short returns a duration as people read it, in two units at most.
 func short(d time.Duration) string {

@@ -322,12 +322,13 @@ func (l *locker) showCommand(err error) string {
 
 // hint says what to do about an error.
 func (l *locker) hint(err error) string {
+	var named *namedError
 	switch {
 	case errors.Is(err, etcdlock.ErrMode):
 		return "give all its users the same --slots, or use another key"
 	case isBusy(err) && l.mode > 0:
 		return "try again later, or allow more time with --wait"
-	case errors.As(err, new(*severalError)):
+	case errors.As(err, &named) && named.shared && l.mode != etcdlock.Shared:
 		return "try again later, allow more time with --wait, or share the lock with -s"
 	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; " + l.showCommand(err) + " says who is there"

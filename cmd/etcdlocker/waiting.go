@@ -134,7 +134,10 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	case l.Shared:
 		s += is + sharedBy(l)
 	default:
-		s += is + fmt.Sprintf("held by %q", l.Holders[0].ID)
+		s += is + heldBy(l)
+	}
+	if p := l.WaitingPause(); p != nil {
+		s += fmt.Sprintf(", and a pause %v waits", p)
 	}
 	w.seen = s
 	if len(l.Holders) == 1 && !l.Shared && l.Slots == 0 && !l.Holders[0].Record.Since.IsZero() {
@@ -163,32 +166,51 @@ func (w *waitingLine) sayLast(err error) error {
 	return fmt.Errorf("%w (last seen: %s)", err, w.seen)
 }
 
-// A severalError is an error of a try, and says who have the lock.
-type severalError struct {
-	says string
-	err  *etcdlock.BusyError
+// A namedError is an error of a try, and says who has the lock, or who have.
+type namedError struct {
+	says   string
+	shared bool // by several
+	err    *etcdlock.BusyError
 }
 
-func (e *severalError) Error() string { return e.says }
-func (e *severalError) Unwrap() error { return e.err }
+func (e *namedError) Error() string { return e.says }
+func (e *namedError) Unwrap() error { return e.err }
 
 // sayWho returns the error of a try, which names who share the lock, or have its slots, where
-// several do.
+// several do, and what stands in line where that is etcd's own lock, or a pause.
 func (h *holder) sayWho(ctx context.Context, err error) error {
 	var busy *etcdlock.BusyError
-	if !errors.As(err, &busy) || busy.Holder != "" || h.mode == etcdlock.Shared {
+	if !errors.As(err, &busy) || busy.Holder != "" {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	switch l, failed := line.Read(ctx, h.client, busy.Key); {
-	case failed != nil, len(l.Holders) < l.Slots:
+	l, failed := line.Read(ctx, h.client, busy.Key)
+	says := ""
+	switch {
+	case failed != nil, len(l.Holders) == 0:
+	case l.Holders[0].Mutex:
+		says = fmt.Sprintf("lock %q is %s", busy.Key, heldBy(l))
+	case l.WaitingPause() != nil:
+		says = fmt.Sprintf("lock %q is not free: a pause %v waits for it", busy.Key, l.WaitingPause())
+	case h.mode == etcdlock.Shared, len(l.Holders) < l.Slots:
 	case l.Slots > 0:
-		return &severalError{fmt.Sprintf("no slot of lock %q is free: %s", busy.Key, taken(l, "")), busy}
+		says = fmt.Sprintf("no slot of lock %q is free: %s", busy.Key, taken(l, ""))
 	case l.Shared:
-		return &severalError{fmt.Sprintf("lock %q is %s", busy.Key, sharedBy(l)), busy}
+		says = fmt.Sprintf("lock %q is %s", busy.Key, sharedBy(l))
 	}
-	return err
+	if says == "" {
+		return err
+	}
+	return &namedError{says, l.Shared, busy}
+}
+
+// heldBy says who has a lock alone.
+func heldBy(l line.Line) string {
+	if p := l.Holders[0].Pause; p != nil {
+		return fmt.Sprintf("paused %v", p)
+	}
+	return fmt.Sprintf("held by %q", l.Holders[0].ID)
 }
 
 // sharedBy says who share a lock.

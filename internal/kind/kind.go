@@ -176,6 +176,8 @@ func Samples() (all []Sample) {
 		add("Break", wire.Break(key, "", rev))
 		add("Force", wire.Force(key, shared.Key, rev, rev))
 	}
+	add("Pause", wire.Pause("k/1f", "{}", lease))
+	add("Resume", wire.Resume("k/1f", rev))
 	add("KeyRead", wire.KeyRead(lock))
 	add("KeyRead", wire.KeyRead(wire.Tail(lock)))
 	add("ProbeRead", wire.ProbeRead(lock))

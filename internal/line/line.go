@@ -47,7 +47,8 @@ type Holder struct {
 	Broken *record.Break // who has asked it to stop, nil if that is not known
 	ByHand bool          // it was asked to stop by hand: Key is overwritten, or K is gone
 
-	Mutex bool // etcd's own, or etcdctl lock
+	Mutex bool          // etcd's own, or etcdctl lock, or a pause
+	Pause *record.Pause // that the place has, if it is one
 }
 
 // Of returns the line for a lock of which all keys below K/ are known that belong to it, and K, if
@@ -74,7 +75,7 @@ func (l *Line) fill(k, below, past []*mvccpb.KeyValue) {
 		l.addAlone(granted, key)
 		return
 	case oldest != nil && wire.IsMutex(l.Lock, oldest):
-		l.add(Holder{Nonce: oldest.CreateRevision, Key: oldest, Mutex: true}, 0)
+		l.add(Holder{Nonce: oldest.CreateRevision, Key: oldest, Mutex: true, Pause: PauseOf(l.Lock, oldest)}, 0)
 	case l.hadKey(oldest, key, first(past)):
 		if key != nil && key.CreateRevision <= oldest.ModRevision {
 			l.addAlone(0, key)
@@ -225,9 +226,32 @@ func (l *Line) known(h Holder, i int) Holder {
 	return h
 }
 
-// NameOfMutex returns how a place is shown that says nothing of who stands there, as that of etcd's
-// own Mutex.
-func NameOfMutex(place *mvccpb.KeyValue) string { return fmt.Sprintf("etcd (lease %x)", place.Lease) }
+// PauseOf returns the pause that has a place in line, nil if that is somebody else.
+func PauseOf(lock string, place *mvccpb.KeyValue) *record.Pause {
+	if !wire.IsMutex(lock, place) {
+		return nil
+	}
+	return record.PauseOf(place.Value)
+}
+
+// WaitingPause returns what the first pause in line says that waits for its turn, nil if none does.
+func (l Line) WaitingPause() *record.Pause {
+	for i, place := range l.Places {
+		if p := PauseOf(l.Lock, place); p != nil && !l.has[i] {
+			return p
+		}
+	}
+	return nil
+}
+
+// NameOfMutex returns how a place is shown that has no record of who stands there, as that of
+// etcd's own Mutex, or of a pause.
+func NameOfMutex(place *mvccpb.KeyValue) string {
+	if p := record.PauseOf(place.Value); p != nil {
+		return p.Name()
+	}
+	return fmt.Sprintf("etcd (lease %x)", place.Lease)
+}
 
 // Has reports whether the i-th place is that of a holder.
 func (l Line) Has(i int) bool { return l.has[i] }

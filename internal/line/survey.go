@@ -89,18 +89,30 @@ func All(ctx context.Context, client *clientv3.Client, isAsked func(lock string)
 }
 
 // Whole returns the line for one lock, all of it. Of K it reads the value in any case.
-func Whole(ctx context.Context, client *clientv3.Client, lock string) (l Line, err error) {
+func Whole(ctx context.Context, client *clientv3.Client, lock string) (Line, error) {
+	of, err := one(ctx, client, lock, wire.Prefix(lock), clientv3.GetPrefixRangeEnd(wire.Prefix(lock)))
+	return of.line, err
+}
+
+// Keys returns K and, of the keys in a range below K/, those that are of the lock, as of one
+// revision.
+func Keys(ctx context.Context, client *clientv3.Client, lock, from, end string) (k, below []*mvccpb.KeyValue, err error) {
+	of, err := one(ctx, client, lock, from, end)
+	return of.k, of.below, err
+}
+
+// one reads one lock.
+func one(ctx context.Context, client *clientv3.Client, lock, from, end string) (of *surveyed, err error) {
 	for range tries {
 		s := &survey{client: client, locks: make(map[string]*surveyed)}
-		of := s.lock(lock)
+		of = s.lock(lock)
 		of.readsKey = true
-		err = s.read(ctx, func(of string) bool { return of == lock }, wire.Prefix(lock), clientv3.GetPrefixRangeEnd(wire.Prefix(lock)))
-		l = of.line
+		err = s.read(ctx, func(of string) bool { return of == lock }, from, end)
 		if !of.changed && !errors.Is(err, rpctypes.ErrCompacted) {
 			break
 		}
 	}
-	return l, err
+	return of, err
 }
 
 // lock returns what is known of a lock, and takes note of it.

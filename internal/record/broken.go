@@ -21,8 +21,11 @@ type Break struct {
 // Error says who has broken the lock, from where and why. Anybody may have written these: control
 // characters are replaced.
 func (b *Break) Error() string {
-	return fmt.Sprintf("broken by %s@%s: %q", visible(b.By), visible(b.Host), Cut(b.Reason))
+	return fmt.Sprintf("broken by %s: %q", who(b.By, b.Host), Cut(b.Reason))
 }
+
+// who names a user of a host.
+func who(user, host string) string { return visible(user) + "@" + visible(host) }
 
 func visible(text string) string {
 	return strings.Map(func(r rune) rune {
@@ -50,12 +53,26 @@ func (b *Break) Over(record string) string {
 	return strings.TrimSuffix(record, "}") + breakMark + marshal(b) + "}"
 }
 
+// BrokenValue returns what a break writes over a key with a value, which is the record of a place
+// if the key is that, and else the id of a holder.
+func BrokenValue(b *Break, value string, isPlace bool) string {
+	if isPlace {
+		return b.Over(value)
+	}
+	return b.Value(value)
+}
+
 // BreakOf returns the break that a value has, of K, of a slot or of a place, and the id of who has
 // that. It returns nil if the value has none.
 func BreakOf(value []byte) (b *Break, id string) {
 	var read broken
-	if !bytes.Contains(value, []byte(`"break":`)) || json.Unmarshal(value, &read) != nil {
+	if !parse(value, `"break":`, &read) {
 		return nil, ""
 	}
 	return read.Break, read.ID
+}
+
+// parse reads a value that has a mark. Most values have none, and cost no more than to look for it.
+func parse(value []byte, mark string, into any) bool {
+	return bytes.Contains(value, []byte(mark)) && json.Unmarshal(value, into) == nil
 }

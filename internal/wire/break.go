@@ -2,14 +2,14 @@ package wire
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
-	"github.com/etcdlock/etcdlock/internal/record"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Break asks a holder to stop: it writes over the key that makes it one, K, a slot, or the place of
 // one who shares the lock, if that was last written in the revision of the nonce. The key stays
 // under the holder's lease, so nobody else gets the lock before the holder has stopped, or its
-// lease has ended. Refused, it answers with the key.
+// lease has ended. Refused, it answers with the key. It also writes over the place of a pause, when
+// that has its turn.
 func Break(key, value string, nonce int64) *pb.TxnRequest {
 	over := putting(&pb.PutRequest{Key: []byte(key), Value: []byte(value), IgnoreLease: true})
 	return txn([]*comparison{modIs(key, nonce)}, []*operation{over}, []*operation{get(key)})
@@ -25,11 +25,14 @@ func Force(key, place string, keyMod, placeMod int64) *pb.TxnRequest {
 	return txn([]*comparison{modIs(key, keyMod), modIs(place, placeMod)}, []*operation{remove(key), remove(place)}, []*operation{get(key), get(place)})
 }
 
-// BrokenValue returns what a Break writes over a key with a value, which is the record of a place
-// if the key is that, and else the id of a holder.
-func BrokenValue(b *record.Break, value string, isPlace bool) string {
-	if isPlace {
-		return b.Over(value)
-	}
-	return b.Value(value)
+// Pause puts a pause at the end of the line. Refused, it answers with the place, which an earlier
+// try has created.
+func Pause(place, value string, lease clientv3.LeaseID) *pb.TxnRequest {
+	return txn([]*comparison{createIs(place, 0)}, []*operation{put(place, value, lease)}, []*operation{get(place)})
+}
+
+// Resume takes a pause out of the line whose place was created in a revision. Refused, it answers
+// with the place.
+func Resume(place string, created int64) *pb.TxnRequest {
+	return txn([]*comparison{createIs(place, created)}, []*operation{remove(place)}, []*operation{get(place)})
 }

@@ -70,7 +70,7 @@ func (w *World) asks(_, _ int) {
 	before := w.get(b.key)
 	i := slices.IndexFunc(w.slots, func(s *slot) bool { return s.n == b.of })
 	isPlace := wire.IsPlace(lock, before)
-	over := wire.BrokenValue(&record.Break{By: "ops", Token: b.nonce}, string(before.Value), isPlace)
+	over := record.BrokenValue(&record.Break{By: "ops", Token: b.nonce}, string(before.Value), isPlace)
 	req := wire.Break(b.key, over, b.nonce)
 	if w.mutate != nil {
 		req = w.mutate("Break", req)
