@@ -48,12 +48,7 @@ func Look(ctx context.Context, client *clientv3.Client, key string) (Line, error
 // values but those of locks. Who has put a key by hand shows only where somebody waits for that.
 func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
-		if prefix == "" {
-			from, end = "\x00", "\x00"
-		}
-		// What lies above the prefix may not be read.
-		isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+		from, end, isAsked := below(prefix)
 		lines, _, err := read(ctx, client, isAsked, from, end)
 		if err != nil {
 			yield(Line{}, fmt.Errorf("listing locks below %q: %w", prefix, err))
@@ -67,27 +62,43 @@ func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2
 	}
 }
 
+// below returns the range of keys that begin with a prefix, and which locks are asked for: what lies
+// above the prefix may not be read.
+func below(prefix string) (from, end string, isAsked func(lock string) bool) {
+	from, end = prefix, clientv3.GetPrefixRangeEnd(prefix)
+	if prefix == "" {
+		from, end = "\x00", "\x00"
+	}
+	return from, end, func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+}
+
 // read returns those locks that are asked for and of which there is something in a range of keys.
-// It begins anew if etcd compacts what it reads.
 func read(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (lines []Line, revision int64, err error) {
+	s, err := surveyOf(ctx, client, isAsked, from, end)
+	if err != nil {
+		return nil, 0, err
+	}
+	lines, err = s.lines(ctx)
+	return lines, s.revision, err
+}
+
+// surveyOf reads what there is of the locks that are asked for. It begins anew if etcd compacts what
+// it reads.
+func surveyOf(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (s *survey, err error) {
 	for range triesAtRevision {
-		s := &survey{client: client, isAsked: isAsked}
-		lines, err = s.lines(ctx, from, end)
+		s = &survey{client: client, isAsked: isAsked}
+		if err = s.names(ctx, from, end); err == nil {
+			err = s.values(ctx)
+		}
 		if !errors.Is(err, rpctypes.ErrCompacted) {
-			return lines, s.revision, err
+			break
 		}
 	}
-	return nil, 0, err
+	return s, err
 }
 
 // lines returns the locks that are held or waited for.
-func (s *survey) lines(ctx context.Context, from, end string) (lines []Line, err error) {
-	if err := s.names(ctx, from, end); err != nil {
-		return nil, err
-	}
-	if err := s.values(ctx); err != nil {
-		return nil, err
-	}
+func (s *survey) lines(ctx context.Context) (lines []Line, err error) {
 	var found []line.Line
 	for _, lock := range s.order {
 		of := s.locks[lock]
@@ -109,21 +120,13 @@ func (s *survey) lines(ctx context.Context, from, end string) (lines []Line, err
 func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
 	out := Line{Key: l.Lock, State: Held, Mode: modeOf(l).Name(), Slots: l.Slots, Revision: s.revision}
 	for _, has := range l.Holders {
-		h := Holder{Nonce: has.Nonce, TTL: ttls[has.Lease].granted, TTLLeft: ttls[has.Lease].left}
-		h.Contender = contender(has.Record, has.Lease)
-		h.ID = has.ID
+		h := holder(l, has)
+		h.TTL, h.TTLLeft = ttls[has.Lease].granted, ttls[has.Lease].left
 		switch {
-		case has.Mutex:
-			h.Kind = Etcd
-		case has.Lease == 0:
-			h.Kind = Hand
-			out.State = ByHand
-		}
-		if slot := slotOf(l, has); slot >= 0 {
-			h.Slot = &slot
-		}
-		if h.Broken = has.Broken; h.Broken != nil {
+		case h.Broken != nil:
 			out.State = Broken
+		case h.Kind == Hand:
+			out.State = ByHand
 		}
 		out.Holders = append(out.Holders, h)
 	}
@@ -139,6 +142,22 @@ func (s *survey) line(l line.Line, ttls map[clientv3.LeaseID]ttl) Line {
 		}
 	}
 	return out
+}
+
+// holder returns one who has a lock as users see it.
+func holder(l line.Line, has line.Holder) Holder {
+	h := Holder{Contender: contender(has.Record, has.Lease), Nonce: has.Nonce, Broken: has.Broken}
+	h.ID = has.ID
+	switch {
+	case has.Mutex:
+		h.Kind = Etcd
+	case has.Lease == 0:
+		h.Kind = Hand
+	}
+	if slot := slotOf(l, has); slot >= 0 {
+		h.Slot = &slot
+	}
+	return h
 }
 
 // modeOf returns how those who have a lock have it.
