@@ -33,15 +33,15 @@ const (
 	// EventLost says that the lease of a holder has ended.
 	EventLost EventKind = "lost"
 
-	// EventBroken says that a holder was asked to stop. It still has the lock. Holder.Broken says by
-	// whom, and is nil if somebody has deleted or overwritten the key by hand.
+	// EventBroken says that a holder was asked to stop. It still has the lock. Holder.Broken says
+	// who has asked, and is nil if somebody has deleted or overwritten the key by hand.
 	EventBroken EventKind = "broken"
 
 	// EventBegan is the first event: all that happens after its revision is shown.
 	EventBegan EventKind = "began"
 
-	// EventMissed says that events after Since are missing, up to Revision: etcd has compacted them.
-	// Events with Resync follow.
+	// EventMissed says that events after Since are missing, up to Revision: etcd has compacted
+	// them. Events with Resync follow.
 	EventMissed EventKind = "missed"
 
 	// EventAway says that etcd does not answer, and EventBack that it does again. What has happened
@@ -58,7 +58,7 @@ type Event struct {
 	Key      string    // of the lock
 
 	Mode  string // in which the lock is held, or wanted: exclusive, shared or slots
-	Token int64  // the fencing token of Holder, 0 where there is none, or it is not known
+	Token int64  // the fencing token of Holder, 0 if it has none, or it is not known
 
 	Holder *Holder    // who has the lock, or had it; nil for events of waiters
 	From   *Holder    // EventPassed: who has given it on
@@ -94,8 +94,8 @@ func event(c follow.Change) Event {
 	return e
 }
 
-// MarshalJSON returns the event as etcdlockctl prints it: a key that is not UTF-8 is key_base64, and
-// what is not known is absent. Fields are only ever added.
+// MarshalJSON returns the event as etcdlockctl prints it: a key that is not UTF-8 is key_base64,
+// and what is not known is absent. Fields are only ever added.
 func (e Event) MarshalJSON() ([]byte, error) {
 	out := struct {
 		Time      time.Time  `json:"time"`

@@ -62,8 +62,8 @@ func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2
 	}
 }
 
-// below returns the range of keys that begin with a prefix, and which locks are asked for: what lies
-// above the prefix may not be read.
+// below returns the range of keys that begin with a prefix, and which locks are asked for: what
+// lies above the prefix may not be read.
 func below(prefix string) (from, end string, isAsked func(lock string) bool) {
 	from, end = prefix, clientv3.GetPrefixRangeEnd(prefix)
 	if prefix == "" {
@@ -82,8 +82,8 @@ func read(ctx context.Context, client *clientv3.Client, isAsked func(lock string
 	return lines, s.revision, err
 }
 
-// surveyOf reads what there is of the locks that are asked for. It begins anew if etcd compacts what
-// it reads.
+// surveyOf reads what there is of the locks that are asked for. It begins anew if etcd compacts
+// what it reads.
 func surveyOf(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (s *survey, err error) {
 	for range triesAtRevision {
 		s = &survey{client: client, isAsked: isAsked}

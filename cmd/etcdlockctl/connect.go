@@ -62,9 +62,14 @@ func (c *connection) dial(ctx context.Context) (*clientv3.Client, error) {
 	return c.etcd.Dial(ctx, config, c.timeout)
 }
 
+// errLate is in the cause of a context that has ended because etcd was silent.
+var errLate = errors.New("did not answer within")
+
+func (c *connection) late() error { return fmt.Errorf("%v %w %v", &c.etcd, errLate, c.timeout) }
+
 // within returns a context for one question to etcd.
 func (c *connection) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%v did not answer within %v", &c.etcd, c.timeout))
+	return context.WithTimeoutCause(ctx, c.timeout, c.late())
 }
 
 // look has a client ask something of etcd.
@@ -88,7 +93,7 @@ func (c *connection) explain(ctx context.Context, err error) error {
 		return advise(err, "the user needs to read the key and all that begins with key/, or the whole prefix")
 	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
 		return advise(err, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD")
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(context.Cause(ctx), errLate):
 		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer")
 	}
 	return err

@@ -49,7 +49,7 @@ type lock struct {
 }
 
 // A regime is what decides who holds a lock, beside the keys of each holder. While it stays, only
-// those of whom a key was written need to be looked at.
+// those need to be looked at that have a key which was written.
 type regime struct {
 	slots   int
 	shared  bool
