@@ -53,19 +53,34 @@ func newWatch(t *testing.T, client *clientv3.Client, prefix string) *watch {
 	return w
 }
 
-// next returns the next event.
+// next returns the next event of a lock. A slow machine may be away at any time.
 func (w *watch) next() admin.Event {
 	w.t.Helper()
-	select {
-	case e := <-w.events:
-		if e.Kind != admin.EventAway && e.Kind != admin.EventBack {
-			w.check(e)
+	return w.await(func(kind admin.EventKind) bool { return kind != admin.EventAway && kind != admin.EventBack })
+}
+
+// await returns the next event of some kinds.
+func (w *watch) await(is func(admin.EventKind) bool) admin.Event {
+	w.t.Helper()
+	for {
+		select {
+		case e := <-w.events:
+			if e.Kind != admin.EventAway && e.Kind != admin.EventBack { // which are not printed as lines
+				w.check(e)
+			}
+			if is(e.Kind) {
+				return e
+			}
+		case <-etcdtest.Context(w.t).Done():
+			w.t.Fatal("waited in vain for an event")
 		}
-		return e
-	case <-etcdtest.Context(w.t).Done():
-		w.t.Fatal("waited in vain for an event")
-		return admin.Event{}
 	}
+}
+
+// isConnection awaits an event of the connection.
+func (w *watch) isConnection(want admin.EventKind) {
+	w.t.Helper()
+	w.await(func(kind admin.EventKind) bool { return kind == want })
 }
 
 // gist is an event in short.
@@ -372,17 +387,16 @@ func TestWatchGoesOn(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
 	session := newSession(t, client)
-	link := etcdtest.NewLink(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{link.Endpoint()}
-	w := newWatch(t, etcdtest.Dial(t, config), "/on/")
+	link, linked := s.Linked(t)
+	w := newWatch(t, linked, "/on/")
 	link.Silence()
 	for range 3 {
 		unlock(t, hold(t, session, "/on/a", "a", etcdlock.Exclusive))
 	}
-	w.sees("away")
+	w.isConnection(admin.EventAway)
 	link.Restore()
-	w.sees("back", "acquired a", "released a", "acquired a", "released a", "acquired a", "released a")
+	w.isConnection(admin.EventBack)
+	w.sees("acquired a", "released a", "acquired a", "released a", "acquired a", "released a")
 }
 
 // TestWatchMisses: if etcd has compacted what happened while it could not be reached, that is said,
@@ -391,10 +405,8 @@ func TestWatchMisses(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	session := newSession(t, client)
-	link := etcdtest.NewLink(t, s.Endpoint())
-	config := s.Config()
-	config.Endpoints = []string{link.Endpoint()}
-	w := newWatch(t, etcdtest.Dial(t, config), "/miss/")
+	link, linked := s.Linked(t)
+	w := newWatch(t, linked, "/miss/")
 	a := hold(t, session, "/miss/a", "a", etcdlock.Exclusive)
 	stays := hold(t, session, "/miss/stays", "s", etcdlock.Exclusive)
 	b := lockIn(t, session, "/miss/a", "b", etcdlock.Exclusive)
@@ -412,9 +424,6 @@ func TestWatchMisses(t *testing.T) {
 	}
 	link.Restore()
 	e := w.next()
-	for e.Kind == admin.EventAway || e.Kind == admin.EventBack {
-		e = w.next()
-	}
 	if e.Kind != admin.EventMissed || e.Since < since || e.Since >= resp.Header.Revision || e.Revision < resp.Header.Revision {
 		t.Fatalf("%+v, not missed since %d", e, since)
 	}
@@ -426,6 +435,52 @@ func TestWatchMisses(t *testing.T) {
 	w.sees("released s")
 	unlock(t, <-b)
 	w.sees("passed b>c")
+}
+
+// TestWatchWithoutLeader: while etcd has no leader that is said, and nothing is missed.
+func TestWatchWithoutLeader(t *testing.T) {
+	c := etcdtest.StartCluster(t, 3)
+	config := c.Config()
+	config.Endpoints = config.Endpoints[:1]
+	w := newWatch(t, etcdtest.Dial(t, config), "/leader/")
+	session := newSession(t, c.Client(t))
+	unlock(t, hold(t, session, "/leader/a", "a", etcdlock.Exclusive))
+	w.sees("acquired a", "released a")
+	c.Member(1).Kill()
+	c.Member(2).Kill()
+	w.isConnection(admin.EventAway)
+	c.Member(1).Restart()
+	unlock(t, hold(t, session, "/leader/b", "b", etcdlock.Exclusive))
+	w.sees("acquired b", "released b")
+}
+
+// TestWatchOfAnotherHistory: an etcd that has lost what it had is read anew.
+func TestWatchOfAnotherHistory(t *testing.T) {
+	s := etcdtest.StartProcess(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	for range 10 {
+		if _, err := client.Put(ctx, "/other", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range map[string]string{"/old": "a", fmt.Sprintf("/old/~%x-1", granted.ID): `{"v":1,"id":"a"}`} {
+		if _, err := client.Put(ctx, key, value, clientv3.WithLease(granted.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWatch(t, client, "")
+	s.Wipe()
+	e := w.next()
+	if e.Kind != admin.EventMissed || e.Since <= e.Revision {
+		t.Fatalf("%+v", e)
+	}
+	w.sees("~left a")
+	unlock(t, hold(t, newSession(t, client), "/new", "b", etcdlock.Exclusive))
+	w.sees("acquired b", "released b")
 }
 
 // TestWatchDenied: who may not read the prefix is told so.

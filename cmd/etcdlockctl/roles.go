@@ -13,9 +13,9 @@ func newRoles() *cobra.Command {
 	return &cobra.Command{
 		Use:   "roles PREFIX",
 		Short: "print the etcdctl commands that make two roles",
-		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys begin with PREFIX: "sees" may list and
-show them, "locks" may lock them. Etcd has no right to delete of its own: whoever can lock can break as well. It asks
-etcd nothing.`,
+		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys begin with PREFIX: "sees" may list, show
+and watch them, "locks" may lock them. Etcd has no right to delete of its own: whoever can lock can break as well. It
+asks etcd nothing.`,
 		Example: `  etcdlockctl roles /jobs/`,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -29,7 +29,7 @@ etcd nothing.`,
 }
 
 // roles ends the options of etcdctl before the prefix, which may begin with a dash.
-const roles = `# sees: list and show the locks whose keys begin with the prefix.
+const roles = `# sees: list, show and watch the locks whose keys begin with the prefix.
 etcdctl role add sees
 etcdctl role grant-permission sees read --prefix -- %[1]s
 # locks: lock them, and break them. Etcd has no right to delete of its own: whoever can lock can

@@ -76,12 +76,10 @@ func TestAPartIsEnough(t *testing.T) {
 	for seed := range uint64(400) {
 		e, r := newEtcd(), rand.New(rand.NewPCG(seed, 7))
 		has := make(map[string]bool)
-		var log []string
 		for range 150 {
 			e.random(r)
 			for _, c := range e.commit() {
 				checkOnce(t, has, c)
-				log = append(log, fmt.Sprintf("%d %s", c.Revision, c.Kind))
 			}
 			var got, want []string
 			for _, h := range e.holders {
@@ -95,9 +93,6 @@ func TestAPartIsEnough(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("seed %d, revision %d:\ngot  %q\nwant %q\nof %v", seed, e.revision, got, want, slices.Sorted(maps.Keys(e.keys)))
 			}
-			if t.Failed() {
-				t.Fatal(seed, log, e.keys)
-			}
 			if len(e.places) == 0 && len(has) > 0 && e.key == nil && len(e.slots) == 0 {
 				t.Fatalf("seed %d, revision %d: nothing is there, and these have it: %v", seed, e.revision, has)
 			}
@@ -106,6 +101,29 @@ func TestAPartIsEnough(t *testing.T) {
 					t.Fatalf("seed %d, revision %d: something was left: %d, %d, %d, %d", seed, e.revision, len(e.seats), len(e.holders), len(e.written), len(e.stopped))
 				}
 			}
+		}
+	}
+}
+
+// TestALongLineCostsNoMore: however many wait, or share the lock, a step looks at a few keys.
+func TestALongLineCostsNoMore(t *testing.T) {
+	const many, few, shared = 5000, 8, "%s/~s%x-1"
+	for _, form := range []string{"%s/~%x-1", shared, "%s/=5.%x-1"} {
+		e := newEtcd()
+		if form != shared {
+			e.put(key, "x", 1)
+		}
+		for i := range int64(many) {
+			e.put(fmt.Sprintf(form, key, i+1), `{"v":1}`, i+1)
+			e.commit()
+		}
+		was := e.regime
+		e.put(fmt.Sprintf(form, key, many+1), `{"v":1}`, many+1)
+		e.commit()
+		e.remove(fmt.Sprintf(form, key, many+1))
+		e.commit()
+		if n := len(e.front()); n > few || e.regime != was || len(e.places) != many {
+			t.Errorf("%s: %d keys of %d, %+v after %+v", form, n, len(e.places), e.regime, was)
 		}
 	}
 }
