@@ -26,10 +26,10 @@ import (
 // says so.
 //
 // An error is the last thing that it yields. It blocks until ctx is done, and the error is its
-// cause then. It fails if etcd does not answer at the beginning, or denies permission: it needs to
-// read the prefix. Etcd sends the values of all keys below the prefix that are written; those that are
-// not of locks are dropped. To tell releases from leases that have ended it asks etcd about the
-// leases of holders, each before it can end, at most 640 a second.
+// cause then. It fails if the first reading of the locks does, and if etcd denies permission: it
+// needs to read the prefix. Etcd sends the values of all keys below the prefix that are written;
+// those that are not of locks are dropped. To tell releases from leases that have ended it asks
+// etcd about the leases of holders, each before it can end, at most 640 a second.
 func Watch(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		from, end, isAsked := below(prefix)

@@ -65,7 +65,7 @@ func (w *watch) await(is func(admin.EventKind) bool) admin.Event {
 	for {
 		select {
 		case e := <-w.events:
-			if e.Kind != admin.EventAway && e.Kind != admin.EventBack { // which are not printed as lines
+			if e.Kind != admin.EventAway && e.Kind != admin.EventBack { // no lines
 				w.check(e)
 			}
 			if is(e.Kind) {

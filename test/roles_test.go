@@ -17,8 +17,8 @@ import (
 )
 
 // TestRoles: of the two roles that etcdlockctl prints, one is enough to list, show and watch the
-// locks below the prefix and lets nobody write, delete or end a lease there. The other is enough to lock
-// and to break. Neither reaches beyond the prefix.
+// locks below the prefix and lets nobody write, delete or end a lease there. The other is enough to
+// lock and to break. Neither reaches beyond the prefix.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
