@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -96,31 +95,32 @@ func look(t *testing.T, client *clientv3.Client, key string) admin.Line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkSchema(t, line)
+	checkSchema(t, schemaOf(t, "lock"), line)
 	return line
 }
 
-// schemaOfLock is that of docs/etcdlockctl.schema.json.
-var schemaOfLock = sync.OnceValues(func() (*jsonschema.Schema, error) {
+// schemaOf returns what docs/etcdlockctl.schema.json says of a lock, or of an event.
+func schemaOf(t *testing.T, what string) *jsonschema.Schema {
+	t.Helper()
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
-	return c.Compile("../docs/etcdlockctl.schema.json#/$defs/lock")
-})
+	schema, err := c.Compile("../docs/etcdlockctl.schema.json#/$defs/" + what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
 
-// checkSchema holds the JSON of a line against the schema that is published.
-func checkSchema(t *testing.T, line admin.Line) {
+// checkSchema holds the JSON of a value against the schema that is published.
+func checkSchema(t *testing.T, schema *jsonschema.Schema, value any) {
 	t.Helper()
-	schema, err := schemaOfLock()
+	text, err := json.Marshal(value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	read, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err == nil {
-		err = schema.Validate(value)
+		err = schema.Validate(read)
 	}
 	if err != nil {
 		t.Errorf("%s: %v", text, err)
@@ -358,10 +358,7 @@ func TestOddRecords(t *testing.T) {
 
 // TestSchema: the schema takes nothing that it does not name.
 func TestSchema(t *testing.T) {
-	schema, err := schemaOfLock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	schema := schemaOf(t, "lock")
 	for _, text := range []string{`{"key":"a","state":"gone","waiters":[]}`, `{"state":"free","waiters":[]}`, `{"key":"a","state":"free"}`,
 		`{"key":"a","state":"held","waiters":[],"holder":{"nonce":"7"}}`, `{"key":"a","state":"held","waiters":[],"holder":{"joined":"2026-11-29T03:00:01+01:00"}}`,
 		`{"key":"a","state":"held","waiters":[{"place":1,"ttl":1}]}`} {

@@ -52,15 +52,20 @@ func List(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2
 	}
 }
 
-// Locks returns what List yields, and the revision of etcd in which that was so. A Line has a later
-// one if a Mutex has gone meanwhile: then it was read anew. It blocks and fails as List does.
-func Locks(ctx context.Context, client *clientv3.Client, prefix string) (all []Line, revision int64, err error) {
-	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+// below returns the range of keys that begin with a prefix, and which locks are asked for: what
+// lies above the prefix may not be read.
+func below(prefix string) (from, end string, isAsked func(lock string) bool) {
+	from, end = prefix, clientv3.GetPrefixRangeEnd(prefix)
 	if prefix == "" {
 		from, end = "\x00", "\x00"
 	}
-	// What lies above the prefix may not be read.
-	isAsked := func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+	return from, end, func(lock string) bool { return strings.HasPrefix(lock, prefix) }
+}
+
+// Locks returns what List yields, and the revision of etcd in which that was so. A Line has a later
+// one if a Mutex has gone meanwhile: then it was read anew. It blocks and fails as List does.
+func Locks(ctx context.Context, client *clientv3.Client, prefix string) (all []Line, revision int64, err error) {
+	from, end, isAsked := below(prefix)
 	found, revision, err := line.All(ctx, client, isAsked, from, end)
 	if err != nil {
 		return nil, 0, fmt.Errorf("listing locks below %q: %w", prefix, err)

@@ -109,11 +109,7 @@ func (l Line) MarshalJSON() ([]byte, error) {
 		Hand      *Holder  `json:"hand,omitempty"`
 		Waiters   []Waiter `json:"waiters"`
 	}{State: l.State, Mode: l.Mode, Slots: l.Slots, Token: l.Token, Hand: l.Hand, Waiters: l.Waiters}
-	if utf8.ValidString(l.Key) {
-		out.Key = &l.Key
-	} else {
-		out.KeyBase64 = []byte(l.Key)
-	}
+	out.Key, out.KeyBase64 = keyInJSON(l.Key)
 	if len(l.Holders) > 0 {
 		out.Holder = &l.Holders[0]
 	}
@@ -124,6 +120,14 @@ func (l Line) MarshalJSON() ([]byte, error) {
 		out.Waiters = []Waiter{}
 	}
 	return json.Marshal(out)
+}
+
+// keyInJSON returns the key of a lock as text, or, if it is not UTF-8, as bytes.
+func keyInJSON(key string) (text *string, bytes []byte) {
+	if utf8.ValidString(key) {
+		return &key, nil
+	}
+	return nil, []byte(key)
 }
 
 // MarshalJSON returns the holder as in the JSON of its line.

@@ -17,9 +17,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
-// TestRoles: of the two roles that etcdlockctl prints, one is enough to list and show the locks
-// below the prefix and lets nobody write, delete or end a lease there. The other is enough to lock
-// and to break. Neither reaches beyond the prefix.
+// TestRoles: of the two roles that etcdlockctl prints, one is enough to list, show and watch the
+// locks below the prefix and lets nobody write, delete or end a lease there. The other is enough to
+// lock and to break. Neither reaches beyond the prefix.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -49,6 +49,21 @@ func TestRoles(t *testing.T) {
 		if code := p.code(); code != 0 || !strings.Contains(p.stdout.String(), prefix+"library") {
 			t.Errorf("%v with the role sees: exit code %d, %q, %s", args, code, p.stdout, p.stderr)
 		}
+	}
+	w := start(t, as("sees"), "etcdlockctl", "watch", "--event", "acquired,released", "--count", "2", "--", prefix)
+	for running := true; running; {
+		locker := start(t, as("locks"), "etcdlocker", "--key="+prefix+"watched", "true")
+		if code := locker.code(); code != 0 {
+			t.Fatalf("exit code %d, %s", code, locker.stderr)
+		}
+		select {
+		case <-w.done:
+			running = false
+		default:
+		}
+	}
+	if code := w.code(); code != 0 || !strings.Contains(w.stdout.String(), prefix+"watched") {
+		t.Errorf("watch with the role sees: exit code %d, %q, %s", code, w.stdout, w.stderr)
 	}
 	lock, err := sees.Get(ctx, prefix+"library")
 	if err != nil || len(lock.Kvs) != 1 {

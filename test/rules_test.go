@@ -181,7 +181,7 @@ func TestHelpNamesEveryOption(t *testing.T) {
 // TestControlManNamesEveryOption holds the man page of etcdlockctl against its help.
 func TestControlManNamesEveryOption(t *testing.T) {
 	man := strings.ReplaceAll(read(t, "../docs/man/etcdlockctl.1"), `\-`, "-")
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"break", "--help"}, {"list", "--help"}, {"show", "--help"}, {"pause", "--help"}, {"resume", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"break", "--help"}, {"list", "--help"}, {"show", "--help"}, {"watch", "--help"}, {"pause", "--help"}, {"resume", "--help"}} {
 		p := start(t, nil, "etcdlockctl", args...)
 		p.code()
 		options := regexp.MustCompile(`(?m)^ +(-., )?(--[a-z-]+)`).FindAllStringSubmatch(p.stdout.String(), -1)

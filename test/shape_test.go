@@ -15,7 +15,8 @@ import (
 // library lists the packages of the library, each with those below it that it may import.
 var library = map[string][]string{
 	".":                  {"internal/boottime", "internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/mode", "internal/record", "internal/wire"},
-	"admin":              {"internal/line", "internal/lease", "internal/mode", "internal/record", "internal/retry", "internal/wire"},
+	"admin":              {"internal/follow", "internal/line", "internal/lease", "internal/mode", "internal/record", "internal/retry", "internal/wire"},
+	"internal/follow":    {"internal/line", "internal/retry", "internal/wire"},
 	"internal/line":      {"internal/mode", "internal/oplimit", "internal/record", "internal/wire"},
 	"internal/locker":    {"internal/validity", "internal/mode", "internal/record", "internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
 	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},

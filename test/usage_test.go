@@ -146,7 +146,7 @@ func TestHelpAndVersion(t *testing.T) {
 func TestControlUsage(t *testing.T) {
 	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--idle-exit", "-1s"},
 		{"list", "a", "b"}, {"list", "-o", "yaml"}, {"list", "--sort", "age"}, {"list", "-0"}, {"list", "--older-than", "-1s"}, {"list", "--timeout", "0s"},
-		{"list", "--cacert", "/none"}, {"show"}, {"show", ""}, {"show", "/x", "-o", "yaml"}, {"roles"}} {
+		{"list", "--cacert", "/none"}, {"show"}, {"show", ""}, {"show", "/x", "-o", "yaml"}, {"watch", "a", "b"}, {"watch", "-o", "yaml"}, {"watch", "--event", "gone"}, {"watch", "--count", "-1"}, {"roles"}} {
 		p := start(t, nil, "etcdlockctl", args...)
 		if code := p.code(); code != 64 || !strings.HasPrefix(p.stderr.String(), "etcdlockctl: error: ") {
 			t.Errorf("%v: exit code %d, %q", args, code, p.stderr)

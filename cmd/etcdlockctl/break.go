@@ -243,11 +243,16 @@ func (b *breaker) notDone(ctx context.Context, err error) error {
 	case errors.Is(err, admin.ErrAlive):
 		return advise(err, "ask it to stop, without --force; where it does not, stop it by hand, or add --even-if-alive")
 	case errors.Is(err, admin.ErrUnknownOutcome):
-		return advise(err, "make the same call again: it does nothing that was done")
+		return again(err)
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		return advise(err, "whoever breaks a lock needs to write its key and all that begins with key/: the role locks of etcdlockctl roles")
 	}
 	return b.explain(ctx, err)
+}
+
+// again advises what to do where it is not known what was done.
+func again(err error) error {
+	return advise(err, "make the same call again: it does nothing that was done")
 }
 
 // now says who has the lock now.

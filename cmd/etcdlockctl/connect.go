@@ -62,6 +62,13 @@ func (c *connection) dial(ctx context.Context) (*clientv3.Client, error) {
 	return c.etcd.Dial(ctx, config, c.timeout)
 }
 
+// errLate is in the cause of a context that has ended because etcd was silent.
+var errLate = errors.New("did not answer within")
+
+func (c *connection) late(limit time.Duration) error {
+	return fmt.Errorf("%v %w %v", &c.etcd, errLate, limit)
+}
+
 // within returns a context for one question to etcd.
 func (c *connection) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return c.longer(ctx, 0)
@@ -70,7 +77,7 @@ func (c *connection) within(ctx context.Context) (context.Context, context.Cance
 // longer is within for a question that takes more time than the answer does.
 func (c *connection) longer(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
 	limit := c.timeout + by
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%v did not answer within %v", &c.etcd, limit))
+	return context.WithTimeoutCause(ctx, limit, c.late(limit))
 }
 
 // look has a client ask something of etcd.
@@ -94,7 +101,7 @@ func (c *connection) explain(ctx context.Context, err error) error {
 		return advise(err, "the user needs to read the key and all that begins with key/, or the whole prefix; pause and resume write there as well")
 	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
 		return advise(err, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD")
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(context.Cause(ctx), errLate):
 		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer")
 	}
 	return err

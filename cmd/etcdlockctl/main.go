@@ -58,7 +58,7 @@ func run(args []string) int {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
-	root.AddCommand(newList(), newShow(), newBreak(), newPause(), newResume(), newRoles(), newServe())
+	root.AddCommand(newList(), newShow(), newWatch(), newBreak(), newPause(), newResume(), newRoles(), newServe())
 	root.SetArgs(args)
 	_, err := root.ExecuteC()
 	if err == nil {

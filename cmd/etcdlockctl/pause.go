@@ -183,8 +183,11 @@ func (r *resumer) run(ctx context.Context, client *clientv3.Client) error {
 		token = all[0].Token
 	}
 	p, err := admin.Resume(ctx, client, r.key, token)
-	if err != nil {
-		return notDone(err)
+	switch {
+	case errors.Is(err, admin.ErrUnknownOutcome):
+		return again(err)
+	case err != nil:
+		return err
 	}
 	say("ended the pause %v; %s", &p.Pausing, holdersNow(ctx, client, r.key))
 	return nil

@@ -14,9 +14,9 @@ func newRoles() *cobra.Command {
 	return &cobra.Command{
 		Use:   "roles PREFIX",
 		Short: "print the etcdctl commands that make two roles",
-		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys begin with PREFIX: "sees" may list and
-show them, "locks" may lock them. Etcd has no right to delete of its own: whoever can lock can break as well. It asks
-etcd nothing.`,
+		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys begin with PREFIX: "sees" may list, show
+and watch them, "locks" may lock them. Etcd has no right to delete of its own: whoever can lock can break as well. It
+asks etcd nothing.`,
 		Example: `  etcdlockctl roles /jobs/`,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -41,7 +41,7 @@ func beyond(prefix string) string {
 // of that name already does not get the prefix as well.
 const roles = `%[2]s# A role that is there already stays as it is. For a second prefix name other roles, or give it to
 # all who have these: run the grant-permission lines alone.
-# sees: list and show the locks whose keys begin with the prefix.
+# sees: list, show and watch the locks whose keys begin with the prefix.
 etcdctl role add sees &&
 etcdctl role grant-permission sees read --prefix -- %[1]s
 # locks: lock, break and pause them. Etcd has no right to delete of its own: whoever can lock can

@@ -64,13 +64,7 @@ type reading struct {
 // What is of a Mutex shows by its lease, and etcd compares that of now. Where something has gone
 // since the names were read, the line is read anew, in a later revision.
 func All(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (lines []Line, revision int64, err error) {
-	s := &survey{}
-	for range tries {
-		s = &survey{client: client, locks: make(map[string]*surveyed)}
-		if err = s.read(ctx, isAsked, from, end); !errors.Is(err, rpctypes.ErrCompacted) {
-			break
-		}
-	}
+	s, err := surveyOf(ctx, client, isAsked, from, end)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -86,6 +80,36 @@ func All(ctx context.Context, client *clientv3.Client, isAsked func(lock string)
 		}
 	}
 	return lines, s.revision, err
+}
+
+// surveyOf reads those locks that are asked for.
+func surveyOf(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (s *survey, err error) {
+	for range tries {
+		s = &survey{client: client, locks: make(map[string]*surveyed)}
+		if err = s.read(ctx, isAsked, from, end); !errors.Is(err, rpctypes.ErrCompacted) {
+			break
+		}
+	}
+	return s, err
+}
+
+// A Found is what there is of a lock: K, and the keys below K/ that belong to it.
+type Found struct {
+	Lock     string
+	K, Below []*mvccpb.KeyValue
+}
+
+// Find returns what there is of those locks that are asked for, of which something is in a range of
+// keys, and the revision of that. A Mutex that has gone since is left out.
+func Find(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (all []Found, revision int64, err error) {
+	s, err := surveyOf(ctx, client, isAsked, from, end)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, lock := range s.order {
+		all = append(all, Found{lock, s.locks[lock].k, s.locks[lock].below})
+	}
+	return all, s.revision, nil
 }
 
 // Whole returns the line for one lock, all of it. Of K it reads the value in any case.

@@ -1,0 +1,49 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/follow"
+	"github.com/etcdlock/etcdlock/internal/line"
+)
+
+// Watch returns what happens to the locks whose keys begin with a prefix, as etcd tells it; the
+// empty prefix means all. What it does not guarantee:
+//
+//   - That an event is news: more may have happened since.
+//   - What was before the EventBegan, which is the first one. Who has a lock then, or waits, shows
+//     with its next event; [List] tells it at any time.
+//   - That times are exact. They are when an event was seen here.
+//   - That an EventReleased is a release, see there. Near the end of a lease, within a second, an
+//     EventLost may be one.
+//
+// All events of a lock come in etcd's order, each once: a holding of a millisecond has both of its.
+// If the connection breaks, or etcd has no leader, Watch goes on by itself, and misses nothing; an
+// EventAway and an EventBack say so. If etcd has compacted meanwhile what happened, an EventMissed
+// says so.
+//
+// An error is the last thing that it yields. It blocks until ctx is done, and the error is its
+// cause then. It fails if the first reading of the locks does, and if etcd denies permission: it
+// needs to read the prefix. Etcd sends the values of all keys below the prefix that are written;
+// those that are not of locks are dropped. To tell releases from leases that have ended it asks
+// etcd about the leases of holders, each before it can end, at most 640 a second.
+func Watch(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		from, end, isAsked := below(prefix)
+		survey := func(ctx context.Context) (all []follow.Keys, revision int64, err error) {
+			found, revision, err := line.Find(ctx, client, isAsked, from, end)
+			for _, f := range found {
+				all = append(all, follow.Keys{Lock: f.Lock, Revision: revision, K: f.K, Below: f.Below})
+			}
+			return all, revision, err
+		}
+		w := follow.Watch{Client: client, From: from, End: end, IsAsked: isAsked, Survey: survey}
+		if err := follow.Run(ctx, w, func(c follow.Change) bool { return yield(event(c), nil) }); err != nil {
+			yield(Event{}, fmt.Errorf("watching locks below %q: %w", prefix, err))
+		}
+	}
+}

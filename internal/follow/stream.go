@@ -1,0 +1,419 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/retry"
+	"github.com/etcdlock/etcdlock/internal/wire"
+)
+
+// The stream of events is asked for a sign of life now and then, and after some time without any
+// etcd counts as away.
+const (
+	askEvery = 2 * time.Second
+	silence  = 3 * askEvery
+)
+
+// Keys are what there is of a lock at a revision: K, and what is of it below K/.
+type Keys struct {
+	Lock     string
+	Revision int64
+	K, Below []*mvccpb.KeyValue
+}
+
+// A Watch says what is followed.
+type Watch struct {
+	Client    *clientv3.Client
+	From, End string                 // a range of keys
+	IsAsked   func(lock string) bool // for a lock that has something there
+
+	// Survey reads all locks. A revision later than theirs may have been told of some.
+	Survey func(ctx context.Context) (all []Keys, revision int64, err error)
+}
+
+var (
+	errStopped = errors.New("nobody wants to know more")
+	errHistory = errors.New("the history of etcd is not what it was")
+)
+
+// A follower is a Watch that goes on.
+type follower struct {
+	Watch
+	yield    func(Change) bool
+	leases   *leases
+	locks    map[string]*lock
+	revision int64 // all up to this was told
+	began    bool
+	heard    time.Time
+	away     bool
+}
+
+// Run tells what happens, until yield returns false, ctx is done, or etcd refuses. It returns nil
+// only if yield has returned false. It goes on by itself after all else: nothing is missed, and
+// nothing told twice, as long as etcd has not compacted what happened meanwhile. If it has, the
+// locks are read anew, and the difference is told.
+func Run(ctx context.Context, w Watch, yield func(Change) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &follower{Watch: w, yield: yield, leases: newLeases(w.Client), locks: make(map[string]*lock)}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	asking.Go(func() { f.leases.ask(ctx) })
+	for {
+		err := f.survey(ctx)
+		if err == nil {
+			err = f.follow(ctx)
+		}
+		switch {
+		case err == errStopped:
+			return nil
+		case !errors.Is(err, rpctypes.ErrCompacted) && err != errHistory:
+			return err
+		}
+	}
+}
+
+// tell tells one change.
+func (f *follower) tell(c Change) error {
+	if c.Time.IsZero() {
+		c.Time = time.Now()
+	}
+	if !f.yield(c) {
+		return errStopped
+	}
+	return nil
+}
+
+// isFinal reports whether an error is the last one.
+func isFinal(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || err == errStopped || err == errHistory || err == retry.ErrClientClosed ||
+		errors.Is(err, rpctypes.ErrCompacted) || retry.IsDenied(err)
+}
+
+// again waits a little after an error, and returns it if it is final.
+func (f *follower) again(ctx context.Context, err error) error {
+	if open := retry.CheckOpen(f.Client); open != nil {
+		err = open
+	}
+	if !isFinal(ctx, err) && !f.away {
+		f.away = true
+		if stop := f.tell(Change{Kind: Away, Revision: f.revision, Err: err}); stop != nil {
+			return stop
+		}
+	}
+	switch {
+	case ctx.Err() == nil && isFinal(ctx, err):
+		return err
+	case !retry.Sleep(ctx, retry.PauseRefused):
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// survey reads all locks, and tells how they differ from what was known. The first time nothing is
+// known, and nothing of that is told.
+func (f *follower) survey(ctx context.Context) error {
+	all, revision, err := f.Survey(ctx)
+	for err != nil {
+		if !f.began {
+			return err
+		}
+		if err := f.again(ctx, err); err != nil {
+			return err
+		}
+		all, revision, err = f.Survey(ctx)
+	}
+	c := Change{Kind: Began, Revision: revision}
+	if f.began {
+		c.Kind, c.Since = Missed, f.revision
+	}
+	f.revision = revision
+	if err := f.tell(c); err != nil {
+		return err
+	}
+	found := make(map[string]Keys)
+	for _, of := range all {
+		found[of.Lock] = of
+	}
+	for name := range f.locks {
+		if _, there := found[name]; !there {
+			found[name] = Keys{Lock: name, Revision: revision}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if err := f.resync(ctx, found[name]); err != nil {
+			return err
+		}
+	}
+	f.began = true
+	return nil
+}
+
+// resync makes what is known of a lock what was read.
+func (f *follower) resync(ctx context.Context, is Keys) error {
+	l := f.lock(is.Lock)
+	keys := []written{{key: is.Lock}}
+	if len(is.K) > 0 {
+		keys[0].kv = is.K[0]
+	}
+	there := make(map[string]bool)
+	slices.SortFunc(is.Below, func(a, b *mvccpb.KeyValue) int { return int(a.CreateRevision - b.CreateRevision) })
+	for _, kv := range is.Below {
+		there[string(kv.Key)] = true
+		keys = append(keys, written{string(kv.Key), kv})
+	}
+	for _, key := range l.names() {
+		if !there[key] {
+			keys = append(keys, written{key: key})
+		}
+	}
+	changes := l.step(is.Revision, keys)
+	for i := range changes {
+		changes[i].Resync = true
+	}
+	return f.tellAll(ctx, l, changes, time.Now())
+}
+
+// lock returns what is known of a lock, and takes note of it.
+func (f *follower) lock(name string) *lock {
+	if f.locks[name] == nil {
+		f.locks[name] = newLock(name)
+	}
+	return f.locks[name]
+}
+
+// tellAll tells what has happened to a lock, unless that is what it began with, and forgets a lock
+// that nobody uses.
+func (f *follower) tellAll(ctx context.Context, l *lock, changes []Change, seen time.Time) error {
+	if l.isUnused() {
+		delete(f.locks, l.name)
+	}
+	for _, c := range changes {
+		c.Time = seen
+		switch c.Kind {
+		case Passed:
+			f.leases.leave(c.From.Lease)
+			f.leases.use(c.Holder.Lease)
+		case Acquired:
+			f.leases.use(c.Holder.Lease)
+		case Released:
+			if ended, known := f.leases.hasEnded(ctx, c.Holder.Lease, seen); ended {
+				c.Kind = Lost
+			} else {
+				c.Unsure = !known
+			}
+			f.leases.leave(c.Holder.Lease)
+		}
+		if !f.began {
+			continue
+		}
+		if err := f.tell(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow tells what happens after what was told, until etcd has forgotten that.
+func (f *follower) follow(ctx context.Context) error {
+	for {
+		if err := f.again(ctx, f.stream(ctx)); err != nil {
+			return err
+		}
+		for err := f.check(ctx); err != nil; err = f.check(ctx) {
+			if err := f.again(ctx, err); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// check finds out whether etcd answers, and has gone back: then a watch would wait for what is to
+// come.
+func (f *follower) check(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	resp, err := f.Client.Get(asking, f.From, clientv3.WithKeysOnly())
+	if err == nil && resp.Header.Revision < f.revision {
+		return errHistory
+	}
+	return err
+}
+
+// stream watches, and tells what happens, until the watch ends.
+func (f *follower) stream(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	opened := make(chan clientv3.WatchChan, 1) // it takes until etcd answers
+	all.Go(func() {
+		opened <- f.Client.Watch(ctx, f.From, clientv3.WithRange(f.End), clientv3.WithRev(f.revision+1), clientv3.WithCreatedNotify())
+	})
+	tick, ask := time.NewTicker(askEvery), make(chan struct{}, 1)
+	defer tick.Stop()
+	all.Go(func() { f.askForSigns(ctx, ask) })
+	var events clientv3.WatchChan
+	f.heard = time.Now()
+	for {
+		select {
+		case events = <-opened:
+		case resp, open := <-events:
+			if err := resp.Err(); err != nil || !open {
+				return err
+			}
+			if err := f.hear(ctx, resp); err != nil {
+				return err
+			}
+		case <-tick.C:
+			select {
+			case ask <- struct{}{}:
+			default:
+			}
+			if f.away || time.Since(f.heard) < silence {
+				continue
+			}
+			f.away = true
+			if err := f.tell(Change{Kind: Away, Revision: f.revision}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// askForSigns asks the stream for a sign of life as often as it is told to.
+func (f *follower) askForSigns(ctx context.Context, ask <-chan struct{}) {
+	for {
+		select {
+		case <-ask:
+			f.Client.RequestProgress(ctx) // what fails is silent, and is noticed by that
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hear takes what the stream has brought.
+func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error {
+	seen := time.Now()
+	if f.away {
+		f.away = false
+		if err := f.tell(Change{Kind: Back, Revision: f.revision, Time: seen}); err != nil {
+			return err
+		}
+	}
+	if resp.Header.Revision < f.revision { // it may be a member that lags behind
+		if err := f.check(ctx); err != nil {
+			return err
+		}
+	}
+	for first, rest := 0, resp.Events; first < len(rest); {
+		revision, last := rest[first].Kv.ModRevision, first
+		for last < len(rest) && rest[last].Kv.ModRevision == revision {
+			last++
+		}
+		if err := f.take(ctx, revision, rest[first:last], seen); err != nil {
+			return err
+		}
+		first = last
+	}
+	if resp.IsProgressNotify() {
+		f.revision = max(f.revision, resp.Header.Revision)
+	}
+	f.heard = time.Now() // whoever is told may take long
+	return nil
+}
+
+// take tells what one revision has done.
+func (f *follower) take(ctx context.Context, revision int64, events []*clientv3.Event, seen time.Time) error {
+	if revision <= f.revision {
+		return nil
+	}
+	order, keys := f.sort(events)
+	for _, name := range order { // all that can fail, before anything is told
+		if err := f.meet(ctx, name, keys[name], revision); err != nil {
+			return err
+		}
+	}
+	f.revision = revision
+	for _, name := range order {
+		l := f.lock(name)
+		if l.revision >= revision {
+			continue
+		}
+		if err := f.tellAll(ctx, l, l.step(revision, keys[name]), seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sort returns what was done to each lock, and the locks in the order in which etcd did it. Of all
+// other keys nothing is kept. What is first done to a new lock may be to put K.
+func (f *follower) sort(events []*clientv3.Event) (order []string, keys map[string][]written) {
+	keys = make(map[string][]written)
+	for _, e := range events {
+		name, _, ok := wire.LockOf(string(e.Kv.Key))
+		if !ok || !f.IsAsked(name) {
+			continue
+		}
+		if _, seen := keys[name]; !seen && (f.locks[name] != nil || e.Type == mvccpb.Event_PUT && isOf(name, e.Kv)) {
+			keys[name], order = nil, append(order, name)
+		}
+	}
+	note := func(lock string, e *clientv3.Event) {
+		w := written{key: string(e.Kv.Key)}
+		if e.Type == mvccpb.Event_PUT {
+			w.kv = e.Kv
+		}
+		keys[lock] = append(keys[lock], w)
+	}
+	for _, e := range events {
+		key := string(e.Kv.Key)
+		if _, is := keys[key]; !is && f.locks[key] != nil {
+			keys[key], order = nil, append(order, key)
+		}
+		if _, is := keys[key]; is {
+			note(key, e)
+		}
+		if name, _, ok := wire.LockOf(key); ok {
+			if _, is := keys[name]; is {
+				note(name, e)
+			}
+		}
+	}
+	return order, keys
+}
+
+// meet reads K of a lock that was not known before, unless the same revision has written it.
+// Somebody may have put K by hand before anybody came to wait.
+func (f *follower) meet(ctx context.Context, name string, keys []written, revision int64) error {
+	if f.locks[name] != nil || slices.ContainsFunc(keys, func(w written) bool { return w.key == name }) {
+		return nil
+	}
+	for {
+		asking, cancel := context.WithTimeout(ctx, silence)
+		resp, err := f.Client.Get(asking, name, clientv3.WithRev(revision))
+		cancel()
+		if err == nil {
+			if len(resp.Kvs) > 0 {
+				f.lock(name).key = resp.Kvs[0]
+			}
+			return nil
+		}
+		if err := f.again(ctx, err); err != nil {
+			return err
+		}
+	}
+}
