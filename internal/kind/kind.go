@@ -176,6 +176,10 @@ func Samples() (all []Sample) {
 		add("Break", wire.Break(key, "", rev))
 		add("Force", wire.Force(key, shared.Key, rev, rev))
 	}
+	for _, p := range []wire.Place{{Lock: lock, Key: wire.LinkedPlace(lock, lease, 1)}, shared, seat} {
+		add("NoteSince", wire.NoteSince(p, rev, ""))
+		add("EraseSince", wire.EraseSince(p, ""))
+	}
 	add("KeyRead", wire.KeyRead(lock))
 	add("KeyRead", wire.KeyRead(wire.Tail(lock)))
 	add("ProbeRead", wire.ProbeRead(lock))
@@ -230,6 +234,8 @@ func role(key, end []byte) string {
 		return fmt.Sprintf("from %q to %q", ofSlots.ReplaceAllString(name[begin:], "=n"), ofSlots.ReplaceAllString(to, "=n"))
 	case wire.IsTail(name):
 		return "tail"
+	case wire.IsSince(name):
+		return "since"
 	case isPlaceName.MatchString(name):
 		return "place"
 	}
