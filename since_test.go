@@ -1,7 +1,6 @@
 package etcdlock_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -43,7 +42,10 @@ func TestSince(t *testing.T) {
 					l.Mode = mode
 				}
 				before := time.Now()
-				held := must2(t)(l.Lock(etcdtest.Context(t)))
+				held, err := l.Lock(etcdtest.Context(t))
+				if err != nil {
+					t.Fatal(err)
+				}
 				after := time.Now()
 				var all []record.Since
 				await(t, "it to be said", func() (bool, any) {
@@ -68,5 +70,35 @@ func TestSince(t *testing.T) {
 
 // TestSinceDenied: who may not say since when it holds a lock holds it all the same.
 func TestSinceDenied(t *testing.T) {
-	_ = context.Background
+	s := etcdtest.Start(t)
+	l := newLock(t, etcdtest.Dial(t, newWorker(t, s, "/since-denied")), "/since-denied", "me")
+	denied := make(chan struct{})
+	l.Logger = onMessage("etcd was not told since when the lock is held", func() { close(denied) })
+	held := mustLock(t, l)
+	select {
+	case <-denied:
+	case <-etcdtest.Context(t).Done():
+		t.Fatal("nothing was denied")
+	}
+	if err := held.Err(); err != nil {
+		t.Errorf("the lock is lost: %v", err)
+	}
+	mustUnlock(t, l)
+}
+
+// TestSinceOfAnother: what a later holder says is not deleted by one that was late.
+func TestSinceOfAnother(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	const key = "/since-other"
+	l := newHolder(t, client, key, "me")
+	await(t, "it to be said", func() (bool, any) {
+		keys, _ := sinceKeys(t, client, key)
+		return len(keys) == 1, keys
+	})
+	must(t)(client.Put(ctx, key+"~since", record.Since{Token: 1}.Marshal()))
+	mustUnlock(t, l)
+	if keys, _ := sinceKeys(t, client, key); len(keys) != 1 {
+		t.Errorf("there are %q", keys)
+	}
+	must(t)(client.Delete(ctx, key+"~since"))
 }
