@@ -409,7 +409,7 @@ func TestNoTTLs(t *testing.T) {
 	if err != nil || len(all) != 1 || ctx.Err() == nil || all[0].Holders[0].TTL != 0 || all[0].Slots != 1 {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	checkSchema(t, all[0])
+	checkSchema(t, schemaOf(t, "lock"), all[0])
 	if all[0].Revision != revision || revision == 0 {
 		t.Errorf("revision %d, and %d of the line", revision, all[0].Revision)
 	}

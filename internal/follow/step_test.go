@@ -12,7 +12,6 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/record"
-	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 const key = "/k"
@@ -210,7 +209,7 @@ func (e *etcd) random(r *rand.Rand) {
 	case 9: // a break
 		if h := e.all().Holders; len(h) > 0 && h[0].Place != nil && !h[0].Mutex && h[0].Broken == nil {
 			b := &record.Break{By: "me", Token: h[0].Nonce}
-			e.put(string(h[0].Key.Key), wire.BrokenValue(b, string(h[0].Key.Value), h[0].Key == h[0].Place), h[0].Key.Lease)
+			e.put(string(h[0].Key.Key), record.BrokenValue(b, string(h[0].Key.Value), h[0].Key == h[0].Place), h[0].Key.Lease)
 		}
 	case 10:
 		e.put(key, "by hand", 0)

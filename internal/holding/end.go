@@ -44,6 +44,11 @@ func (h *Holding) remover() remover {
 // lease that can serve again. With withdraw a lease of its own is revoked.
 func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (spare *lease.Lease, err error) {
 	h.leave()
+	if withdraw && !h.Lease.IsShared() {
+		h.note.end() // the lease takes along what is there
+	} else {
+		defer h.eraseNote(ctx)()
+	}
 	return h.remover().giveBack(ctx, withdraw)
 }
 
@@ -53,6 +58,7 @@ func GiveBackAll(ctx context.Context, all []*Holding) (errs []error) {
 	var g queue.Group
 	for _, h := range all {
 		h.leave()
+		defer h.eraseNote(ctx)()
 		g = append(g, h.Contender)
 	}
 	for i, r := range g.Release(ctx) {
@@ -83,6 +89,7 @@ func (h *Holding) Unconfirmed(err error) error {
 // Drop ends the contexts, and removes what is left of a lock that was lost.
 func (h *Holding) Drop(ctx context.Context) {
 	h.leave()
+	defer h.eraseNote(ctx)()
 	h.remover().drop(ctx)
 }
 
@@ -93,6 +100,7 @@ func (h *Holding) Dismiss() {
 		return
 	}
 	h.leave()
+	h.note.end()
 	h.Abandon()
 	h.lock.Forget(h)
 }

@@ -37,6 +37,7 @@ type Owner interface {
 type Holding struct {
 	*queue.Contender
 	contexts
+	note note
 	Held any // it, for the user
 
 	Over  chan struct{} // closed when it has been unlocked

@@ -178,6 +178,10 @@ func Samples() (all []Sample) {
 	}
 	add("Pause", wire.Pause("k/1f", "{}", lease))
 	add("Resume", wire.Resume("k/1f", rev))
+	for _, p := range []wire.Place{{Lock: lock, Key: wire.LinkedPlace(lock, lease, 1)}, shared, seat} {
+		add("NoteSince", wire.NoteSince(p, rev, ""))
+		add("EraseSince", wire.EraseSince(p, ""))
+	}
 	add("KeyRead", wire.KeyRead(lock))
 	add("KeyRead", wire.KeyRead(wire.Tail(lock)))
 	add("ProbeRead", wire.ProbeRead(lock))
@@ -230,8 +234,8 @@ func role(key, end []byte) string {
 			to = string(end[begin:])
 		}
 		return fmt.Sprintf("from %q to %q", ofSlots.ReplaceAllString(name[begin:], "=n"), ofSlots.ReplaceAllString(to, "=n"))
-	case wire.IsTail(name):
-		return "tail"
+	case wire.ReservedEnd(name) != "":
+		return wire.ReservedEnd(name)
 	case isPlaceName.MatchString(name):
 		return "place"
 	}

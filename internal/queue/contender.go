@@ -24,6 +24,7 @@ import (
 // A User is told what becomes of a contender. Its methods must not block, nor call the contender.
 type User interface {
 	Waiting()                              // behind somebody else
+	Acquired()                             // the lock
 	Lost(reason message.Reason, why error) // or about to be
 	Expired()                              // another contender may have the lock
 }
@@ -120,6 +121,7 @@ func (c *Contender) confirm(ctx context.Context) error {
 		}
 	}
 	c.confirmed.Store(true)
+	c.user.Acquired()
 	c.Lease.DeferWatches(c)
 	// Time has stood still for us, and the watchdog may have passed us over.
 	if c.ValidUntil().Until() <= c.Timing.Grace {

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Run()) }
 type nobody struct{}
 
 func (nobody) Waiting()                   {}
+func (nobody) Acquired()                  {}
 func (nobody) Lost(message.Reason, error) {}
 func (nobody) Expired()                   {}
 

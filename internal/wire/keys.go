@@ -42,12 +42,9 @@ const (
 // where a Mutex would wait for it.
 func Tail(lock string) string { return lock + tail }
 
-// IsTail reports whether a key would be the tail of another lock.
-func IsTail(key string) bool { return strings.HasSuffix(key, tail) }
-
 // reserved are the ends of names that are no locks to anybody: the tail's, and those that are kept
 // for what else there may be to say of a lock.
-var reserved = []string{tail, "~runs", "~since"}
+var reserved = []string{tail, "~runs", since}
 
 // ReservedEnd returns the end of a key that makes it none of a lock, or "".
 func ReservedEnd(key string) string {
