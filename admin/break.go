@@ -93,7 +93,7 @@ func Targets(ctx context.Context, client *clientv3.Client, lock string) (all []T
 	}
 	for _, h := range holders {
 		all = append(all, Target{
-			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: modeOf(l).Name(), Slot: slotOf(l, h),
+			Lock: lock, Token: h.Nonce, ID: h.ID, Host: h.Record.Host, PID: h.Record.PID, Since: h.Record.Since, Mode: l.Mode().Name(), Slot: slotOf(l, h),
 			Lease: h.Lease, Broken: h.Broken, ByHand: h.ByHand, Pause: h.Pause, Obeys: h.Place != nil && !h.Mutex, key: h.Key, place: cmp.Or(h.Place, h.Key),
 		})
 	}

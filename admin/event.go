@@ -90,7 +90,7 @@ func event(c follow.Change) Event {
 	e := Event{Kind: EventKind(c.Kind), Time: c.Time.UTC(), Revision: c.Revision, Key: c.Lock, Place: c.Turn, Resync: c.Resync, Unsure: c.Unsure, Since: c.Since, Reason: c.Err}
 	if c.Holder != nil {
 		h := holder(c.Holder.Line, c.Holder.Holder, line.TTL{})
-		e.Holder, e.Mode, e.Token = &h, modeOf(c.Holder.Line).Name(), c.Holder.Token
+		e.Holder, e.Mode, e.Token = &h, c.Holder.Line.Mode().Name(), c.Holder.Token
 	}
 	if c.From != nil {
 		h := holder(c.From.Line, c.From.Holder, line.TTL{})

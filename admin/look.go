@@ -76,6 +76,7 @@ func Locks(ctx context.Context, client *clientv3.Client, prefix string) (all []L
 // lines returns locks as users see them.
 func lines(ctx context.Context, client *clientv3.Client, found ...line.Line) (all []Line) {
 	ttls := line.TTLs(ctx, client, found)
+	line.AddSince(ctx, client, found)
 	for _, l := range found {
 		all = append(all, lineOf(l, ttls))
 	}
@@ -84,7 +85,7 @@ func lines(ctx context.Context, client *clientv3.Client, found ...line.Line) (al
 
 // lineOf returns a lock as users see it.
 func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
-	out := Line{Key: l.Lock, Mode: modeOf(l).Name(), Slots: l.Slots, Revision: l.Revision}
+	out := Line{Key: l.Lock, Mode: l.Mode().Name(), Slots: l.Slots, Revision: l.Revision}
 	for _, has := range l.Holders {
 		out.Holders = append(out.Holders, holder(l, has, ttls[has.Lease]))
 	}
@@ -124,7 +125,7 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 // holder returns one who has a lock as users see it.
 func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
 	h := Holder{Contender: contender(has.Record, has.Lease), Nonce: has.Nonce, Broken: has.Broken, ByHand: has.ByHand, TTL: ttl.Granted, TTLLeft: ttl.Left}
-	h.ID = has.ID
+	h.ID, h.Acquired = has.ID, timeOf(has.Since)
 	switch {
 	case h.isPause(has.Pause):
 	case has.Mutex:
@@ -138,20 +139,9 @@ func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
 	return h
 }
 
-// modeOf returns how those who have a lock have it.
-func modeOf(l line.Line) mode.Mode {
-	switch {
-	case l.Shared:
-		return mode.Shared
-	case l.Slots > 0:
-		return mode.OfSlots(l.Slots)
-	}
-	return mode.Exclusive
-}
-
 // slotOf returns which slot of a lock a holder has, -1 if it has none.
 func slotOf(l line.Line, h line.Holder) int {
-	return wire.Place{Lock: l.Lock, Mode: modeOf(l)}.SlotOf(string(h.Key.Key))
+	return wire.Place{Lock: l.Lock, Mode: l.Mode()}.SlotOf(string(h.Key.Key))
 }
 
 func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
@@ -174,21 +164,23 @@ const lastYear = 9999
 
 // contender returns what a record says, as far as that can be.
 func contender(r record.Record, lease clientv3.LeaseID) Contender {
-	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: max(r.PID, 0), User: r.User, Command: r.Command, Why: r.Why}
+	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: max(r.PID, 0), User: r.User, Command: r.Command, Why: r.Why, Under: r.Under}
 	if r.Kind == string(Etcdlocker) {
 		c.Kind = Etcdlocker
 	}
-	c.join(r.Since)
+	c.Joined = timeOf(r.Since)
 	if lease != 0 {
 		c.Lease = strconv.FormatInt(int64(lease), 16)
 	}
 	return c
 }
 
-func (c *Contender) join(at time.Time) {
-	if at = at.UTC(); at.Year() <= lastYear {
-		c.Joined = at
+// timeOf returns a time that somebody has written, zero if it cannot be said.
+func timeOf(at time.Time) time.Time {
+	if at = at.UTC(); at.Year() > lastYear {
+		return time.Time{}
 	}
+	return at
 }
 
 // isPause takes note that the contender is a pause, and reports whether it is.
@@ -197,6 +189,6 @@ func (c *Contender) isPause(p *Pausing) bool {
 		return false
 	}
 	c.Kind, c.Pause, c.User, c.Host = ByPause, p, p.By, p.Host
-	c.join(p.At)
+	c.Joined = timeOf(p.At)
 	return true
 }

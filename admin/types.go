@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"time"
 	"unicode/utf8"
+
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // A State says what there is of a lock.
@@ -50,6 +52,9 @@ type Line struct {
 	Revision int64    // of etcd, in which it was so
 }
 
+// An Under is a lock under which somebody was started, and the token of that.
+type Under = record.Under
+
 // A Contender is somebody who stands in the line for a lock. What is not known is the zero value.
 type Contender struct {
 	Kind    Kind      `json:"kind,omitempty"`
@@ -59,6 +64,7 @@ type Contender struct {
 	User    string    `json:"user,omitempty"`
 	Command string    `json:"command,omitempty"` // its base name
 	Why     string    `json:"why,omitempty"`     // it wants the lock, in its user's words
+	Under   []Under   `json:"under,omitempty"`   // the locks that its etcdlocker was started under
 	Joined  time.Time `json:"joined,omitzero"`   // the line, by the clock of its host
 	Lease   string    `json:"lease,omitempty"`   // in hex
 
@@ -75,6 +81,10 @@ type Holder struct {
 
 	Slot *int `json:"slot,omitempty"` // which one it has, from 0 on
 
+	// Acquired is when it has got the lock, by the clock of its host. It says so when it has had it
+	// for a second, if it may write that.
+	Acquired time.Time `json:"acquired,omitzero"`
+
 	Broken *Request `json:"broken,omitempty"` // who has asked it to stop, nil if that is not known
 
 	// ByHand says that it was asked to stop by hand: somebody who is not known has deleted or
@@ -85,6 +95,15 @@ type Holder struct {
 	// TTL minus TTLLeft is how long ago the lease was renewed. Both are 0 if that is not known.
 	TTL     time.Duration `json:"-"`
 	TTLLeft time.Duration `json:"-"`
+}
+
+// Since returns since when it has the lock. If that is not known it is when it joined the line, and
+// not exact.
+func (h Holder) Since() (at time.Time, exact bool) {
+	if h.Acquired.IsZero() {
+		return h.Joined, false
+	}
+	return h.Acquired, true
 }
 
 // A Waiter is somebody who waits for the lock.

@@ -141,3 +141,16 @@ func TestShowAMutex(t *testing.T) {
 		}
 	}
 }
+
+// TestUnder: who runs under another lock says so.
+func TestUnder(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	inner := []string{filepath.Join(programs, "etcdlocker"), "-v", "-e", s.Endpoint(), "-k", "/under/inner", "sleep", "1000"}
+	p := locker(t, s.Endpoint(), append([]string{"-k", "/under/outer", "--"}, inner...)...)
+	p.says(p.stderr, "key=/under/inner token=")
+	show := start(t, nil, "etcdlockctl", "show", "/under/inner", "-e", s.Endpoint())
+	if code := show.code(); code != 0 || !strings.Contains(show.stdout.String(), ", under /under/outer, joined ") {
+		t.Errorf("exit code %d, %s%s", code, show.stdout, show.stderr)
+	}
+}

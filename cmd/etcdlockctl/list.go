@@ -124,8 +124,8 @@ func (l *list) shows(line admin.Line, now time.Time) bool {
 // longest returns for how long a lock has been held by one of its holders, as far as is known.
 func longest(line admin.Line, now time.Time) (d time.Duration) {
 	for _, h := range line.Holders {
-		if !h.Joined.IsZero() {
-			d = max(d, now.Sub(h.Joined))
+		if since, _ := h.Since(); !since.IsZero() {
+			d = max(d, now.Sub(since))
 		}
 	}
 	return d

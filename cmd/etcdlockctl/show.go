@@ -156,6 +156,9 @@ func describe(line admin.Line, options string, now time.Time) string {
 
 func holderText(h admin.Holder, now time.Time) string {
 	text := contenderText(h.Contender, now)
+	if since, exact := h.Since(); exact {
+		text += ", has it for " + short(now.Sub(since))
+	}
 	if h.Slot != nil {
 		text += fmt.Sprintf(", slot %d", *h.Slot)
 	}
@@ -194,6 +197,9 @@ func contenderText(c admin.Contender, now time.Time) string {
 	}
 	if c.Why != "" {
 		text += ": " + strconv.Quote(c.Why)
+	}
+	for i, u := range c.Under {
+		text += []string{", under ", " and "}[min(i, 1)] + plain.Word(u.Key)
 	}
 	if !c.Joined.IsZero() {
 		text += fmt.Sprintf(", joined %s (%s ago)", c.Joined.Local().Format(time.DateTime), short(now.Sub(c.Joined)))

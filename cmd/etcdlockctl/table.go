@@ -107,12 +107,17 @@ func who(line admin.Line) string {
 	return id
 }
 
-// held returns for how long a lock has been held, at most.
+// held returns for how long a lock has been held, or less than which time.
 func (t *table) held(h admin.Holder) string {
-	if h.Joined.IsZero() {
+	since, exact := h.Since()
+	switch held := short(t.now.Sub(since)); {
+	case since.IsZero():
 		return "-"
+	case exact:
+		return held
+	default:
+		return "<" + held
 	}
-	return short(t.now.Sub(h.Joined))
 }
 
 func sinceRenewal(h admin.Holder) string {

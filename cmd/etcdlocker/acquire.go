@@ -18,6 +18,7 @@ import (
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/plain"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
@@ -135,6 +136,7 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 		renewed:  make(chan struct{}, 1),
 		endpoint: strings.Join(config.Endpoints, ","),
 	}
+	record.Program.Under = under(h.heldAbove())
 	h.run = l.prepare(path)
 	if err := h.lockIt(ctx); err != nil {
 		h.leave()

@@ -112,15 +112,26 @@ func handed(key string, holder line.Holder) bool {
 	return os.Getenv(heldLease) == leaseName(holder.Lease) && lists(os.Getenv(heldList), key, holder.Token)
 }
 
-// heldAbove returns the greatest key that the environment says is held in the same etcd.
-func (h *holder) heldAbove() (greatest string) {
+// heldAbove returns the locks that the environment says are held in the same etcd.
+func (h *holder) heldAbove() []heldLock {
 	if os.Getenv(endpoint.Held) != h.endpoint {
-		return ""
+		return nil
 	}
-	for _, one := range parseList(os.Getenv(heldList)) {
-		greatest = max(greatest, one.key())
+	return parseList(os.Getenv(heldList))
+}
+
+// mostUnder is how many bytes of keys a record has, at most, of the locks that it is under.
+const mostUnder = 1024
+
+// under says in the records of the places under which locks this process runs.
+func under(above []heldLock) (all []record.Under) {
+	size := 0
+	for _, one := range above {
+		if size += len(one.Key); one.Key != "" && size <= mostUnder {
+			all = append(all, record.Under{Key: one.Key, Token: one.Token})
+		}
 	}
-	return greatest
+	return all
 }
 
 // leaseName is a lease as etcdctl shows it.

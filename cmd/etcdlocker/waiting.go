@@ -29,11 +29,14 @@ type waitingLine struct {
 	told   string // the key that the last plain line was about
 	seen   string // who had the lock when etcd answered last
 	warned bool   // of the order
-	above  string // what warnOfOrder compares with
+	above  string // the greatest key that this process runs under, for warnOfOrder
 }
 
 func (h *holder) newWaitingLine(stderr *os.File) *waitingLine {
-	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, mode: h.mode, waits: h.waits, above: h.heldAbove()}
+	w := &waitingLine{voice: h.voice, client: h.client, keys: h.keys, mode: h.mode, waits: h.waits}
+	for _, one := range h.heldAbove() {
+		w.above = max(w.above, one.key())
+	}
 	if kind := os.Getenv("TERM"); kind != "" && kind != "dumb" && term.IsTerminal(int(stderr.Fd())) {
 		w.terminal = stderr
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -46,6 +47,8 @@ type Holder struct {
 
 	Broken *record.Break // who has asked it to stop, nil if that is not known
 	ByHand bool          // it was asked to stop by hand: Key is overwritten, or K is gone
+
+	Since time.Time // when it has got the lock, see AddSince
 
 	Mutex bool          // etcd's own, or etcdctl lock, or a pause
 	Pause *record.Pause // that the place has, if it is one

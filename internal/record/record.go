@@ -28,9 +28,16 @@ type Record struct {
 	User    string    `json:"user,omitempty"`    // that the program is of
 	Why     string    `json:"why,omitempty"`     // the lock is wanted, in its user's words
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
+	Under   []Under   `json:"under,omitempty"`   // the locks that the program was started under
 	Mode    string    `json:"mode,omitempty"`    // its name; empty for who wants the lock alone
 	Slots   int       `json:"n,omitempty"`       // of how many one is wanted, of a semaphore
 	Since   time.Time `json:"since,omitzero"`
+}
+
+// An Under is a lock that somebody holds for a command, and what that has started.
+type Under struct {
+	Key   string `json:"key"`
+	Token int64  `json:"token,omitempty"`
 }
 
 // Marshal returns the record as one line of JSON.

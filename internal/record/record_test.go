@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 func TestRecordOfThisProcess(t *testing.T) {
 	r := Self("me")
 	got, err := Parse([]byte(r.Marshal()))
-	if err != nil || got != r {
+	if err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v came back as %+v, %v", r, got, err)
 	}
 	if r.PID == 0 || r.ID != "me" {
@@ -53,7 +54,7 @@ func TestStamp(t *testing.T) {
 		t.Errorf("since %v", got.Since)
 	}
 	got.Since = time.Time{}
-	if got != r {
+	if !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v, want %+v", got, r)
 	}
 }

@@ -8,9 +8,12 @@ import (
 	"sync"
 )
 
-// Program is what the running program says of itself: its kind, its user, and why it wants locks.
-// It is written before there are locks.
-var Program struct{ Kind, User, Why string }
+// Program is what the running program says of itself: its kind, its user, why it wants locks, and
+// under which ones it runs. It is written before there are locks.
+var Program struct {
+	Kind, User, Why string
+	Under           []Under
+}
 
 // Self returns the record of the running process, all but Since.
 func Self(id string) Record {
@@ -19,6 +22,7 @@ func Self(id string) Record {
 		Kind:    Program.Kind,
 		User:    Program.User,
 		Why:     Program.Why,
+		Under:   Program.Under,
 		ID:      id,
 		PID:     os.Getpid(),
 	}

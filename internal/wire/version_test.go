@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func TestFormsOfVersion1(t *testing.T) {
 // names no place.
 func TestFormsOfNewerVersions(t *testing.T) {
 	r, err := record.Parse([]byte(`{"v":2,"id":"host a","pid":7,"more":{"x":[1]}}`))
-	if want := (record.Record{Version: 2, ID: "host a", PID: 7}); err != nil || r != want {
+	if want := (record.Record{Version: 2, ID: "host a", PID: 7}); err != nil || !reflect.DeepEqual(r, want) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if link, ok := ParseLink("/k", "2 1f-2 host a"); ok {
