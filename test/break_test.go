@@ -5,6 +5,7 @@ package test
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -155,5 +156,36 @@ func TestBreakWithoutAnswer(t *testing.T) {
 	p := start(t, nil, "etcdlockctl", "break", "/x", "-e", gate.Endpoint(), "--token", "7", "--reason", "r", "--timeout", "200ms")
 	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer within 200ms") || !strings.Contains(p.stderr.String(), "hint: check that etcd runs") {
 		t.Errorf("exit code %d, %s", code, p.stderr)
+	}
+}
+
+// TestBreakAfterADeletion: whose key somebody has deleted still ends, and is who show and break
+// name. Break waits for it.
+func TestBreakAfterADeletion(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/break/deleted"
+	end := filepath.Join(t.TempDir(), "end")
+	p := locker(t, s.Endpoint(), "-k", key, "-t", "60", "--grace", "30s", "-i", "me", "--", "sh", "-c", `trap 'echo ends; while [ ! -e "$0" ]; do sleep 0.05; done; exit' TERM; echo runs; while :; do sleep 0.05; done`, end)
+	p.says(p.stdout, "runs")
+	token := tokenOf(t, s, key)
+	if _, err := s.Client(t).Delete(etcdtest.Context(t), key); err != nil {
+		t.Fatal(err)
+	}
+	p.says(p.stdout, "ends")
+	shows := start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
+	if code := shows.code(); code != 0 || !strings.Contains(shows.stdout.String(), " is held\n  holder  me, pid ") || !strings.Contains(shows.stdout.String(), ", asked to stop by hand") {
+		t.Errorf("show: exit code %d, %s", code, shows.stdout)
+	}
+	b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r", "--wait", "60s")
+	b.says(b.stdout, "was asked to stop before, by hand")
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "it stopped after ") {
+		t.Errorf("break: exit code %d, %q, %s", code, b.stdout, b.stderr)
+	}
+	if code := p.code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %s", code, p.stderr)
 	}
 }

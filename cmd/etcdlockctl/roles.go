@@ -34,7 +34,7 @@ func beyond(prefix string) string {
 	if prefix == "" || strings.HasSuffix(prefix, "/") {
 		return ""
 	}
-	return fmt.Sprintf("# The prefix covers all keys that begin with it, such as %s too.\n", plain.Shell(prefix+"-2"))
+	return fmt.Sprintf("# The prefix covers all keys that begin with it, such as %s.\n", plain.Shell(prefix+"-2"))
 }
 
 // roles ends the options of etcdctl before the prefix, which may begin with a dash. Who has a role
