@@ -259,6 +259,21 @@ func TestPauseGivenUp(t *testing.T) {
 	}
 	isOver(t, client, waits)
 
+	gate, gated := s.Gated(t) // given up while it looks for others
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if read, ok := message.(*pb.RangeRequest); ok && read.KeysOnly {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	given, cancel = context.WithCancelCause(ctx)
+	done = pause(given, gated, "/k", time.Hour)
+	gate.AwaitHeld(t)
+	cancel(why)
+	if p := <-done; !errors.Is(p.err, why) {
+		t.Errorf("given up before it joins: %+v", p)
+	}
+
 	done = pause(ctx, client, "/k", time.Hour)
 	waits = pauseThatWaits(t, client, "/k")
 	if _, err := admin.Resume(ctx, client, "/k", waits.Token); err != nil {
