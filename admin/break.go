@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/line"
@@ -214,6 +215,7 @@ func until[T any](ctx context.Context, client *clientv3.Client, lock string, fin
 			return t, err
 		}
 		resp, err := clientv3.RetryKVClient(client).Txn(ctx, req)
+		err = rpctypes.Error(err)
 		switch {
 		case err == nil && resp.Succeeded, retry.IsRefused(err):
 			return t, err

@@ -285,6 +285,25 @@ func TestPauseGivenUp(t *testing.T) {
 	isOver(t, client, waits)
 }
 
+// TestPauseInAnOutage: one that waits goes on when etcd answers again.
+func TestPauseInAnOutage(t *testing.T) {
+	s := etcdtest.Start(t)
+	link, linked := s.Linked(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder := lockOf(t, client, "/k", "holder", etcdlock.Exclusive)
+	lockNow(t, holder)
+	done := pause(ctx, linked, "/k", time.Hour)
+	waits := pauseThatWaits(t, client, "/k")
+	link.Refuse()
+	if err := holder.Unlock(ctx); err != nil || len(done) > 0 {
+		t.Fatalf("%v, or it has not waited", err)
+	}
+	link.Restore()
+	if p := <-done; p.err != nil || p.Token != waits.Token {
+		t.Errorf("%+v", p)
+	}
+}
+
 // losing returns a hook that loses the first answers to transactions of a kind.
 func losing(name string, n int) etcdtest.Hook {
 	return func(_ string, message proto.Message) etcdtest.Verdict {
