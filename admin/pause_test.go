@@ -288,18 +288,33 @@ func TestPauseGivenUp(t *testing.T) {
 // TestPauseInAnOutage: one that waits goes on when etcd answers again.
 func TestPauseInAnOutage(t *testing.T) {
 	s := etcdtest.Start(t)
-	link, linked := s.Linked(t)
+	gate, gated := s.Gated(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	holder := lockOf(t, client, "/k", "holder", etcdlock.Exclusive)
 	lockNow(t, holder)
-	done := pause(ctx, linked, "/k", time.Hour)
-	waits := pauseThatWaits(t, client, "/k")
-	link.Refuse()
-	if err := holder.Unlock(ctx); err != nil || len(done) > 0 {
-		t.Fatalf("%v, or it has not waited", err)
+	waits, failed := make(chan struct{}, 1000), 0
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if watch, ok := message.(*pb.WatchRequest); ok && strings.HasPrefix(string(watch.GetCreateRequest().GetKey()), "/k/~") {
+			waits <- struct{}{}
+		}
+		// The client gives a read up when it has failed 100 times.
+		if read, ok := message.(*pb.RangeRequest); ok && read.KeysOnly && len(waits) > 0 && failed < 120 {
+			failed++
+			return etcdtest.Fail
+		}
+		return etcdtest.Pass
+	})
+	done := pause(ctx, gated, "/k", time.Hour)
+	etcdtest.Await(t, "it to wait for the holder", func(context.Context) error {
+		if len(waits) == 0 {
+			return errors.New("it does not watch its place")
+		}
+		return nil
+	})
+	if err := holder.Unlock(ctx); err != nil {
+		t.Fatal(err)
 	}
-	link.Restore()
-	if p := <-done; p.err != nil || p.Token != waits.Token {
+	if p := <-done; p.err != nil {
 		t.Errorf("%+v", p)
 	}
 }
