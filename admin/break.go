@@ -204,6 +204,7 @@ func until[T any](ctx context.Context, client *clientv3.Client, lock string, fin
 			return t, err
 		}
 		resp, err := clientv3.RetryKVClient(client).Txn(ctx, req)
+		err = rpctypes.Error(err)
 		switch {
 		case err == nil && resp.Succeeded:
 			return t, nil

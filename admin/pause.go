@@ -88,7 +88,7 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 	}
 	p := &pause{PauseEntry: PauseEntry{Pausing: by, Lock: lock, Token: math.MaxInt64}, client: client}
 	if err := p.onlyOne(ctx); err != nil {
-		return none, err
+		return none, withCause(ctx, err)
 	}
 	granted, err := lease.Grant(ctx, client, lease.Timing{TTL: length})
 	if err != nil {
@@ -104,11 +104,19 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 	if err == nil {
 		return p.PauseEntry, nil
 	}
-	err = fmt.Errorf("pausing lock %q: %w", lock, err)
+	err = fmt.Errorf("pausing lock %q: %w", lock, withCause(ctx, err))
 	if failed := p.giveBack(ctx, p.Lease); failed != nil {
 		err = fmt.Errorf("%w; %w: %w", err, ErrUnknownOutcome, failed)
 	}
 	return none, err
+}
+
+// withCause returns the error of something that ctx may have ended, with the cause of that.
+func withCause(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return retry.Ended(ctx, err)
 }
 
 // A pause is one that is being made.

@@ -259,6 +259,21 @@ func TestPauseGivenUp(t *testing.T) {
 	}
 	isOver(t, client, waits)
 
+	gate, gated := s.Gated(t) // given up while it looks for others
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if read, ok := message.(*pb.RangeRequest); ok && read.KeysOnly {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	given, cancel = context.WithCancelCause(ctx)
+	done = pause(given, gated, "/k", time.Hour)
+	gate.AwaitHeld(t)
+	cancel(why)
+	if p := <-done; !errors.Is(p.err, why) {
+		t.Errorf("given up before it joins: %+v", p)
+	}
+
 	done = pause(ctx, client, "/k", time.Hour)
 	waits = pauseThatWaits(t, client, "/k")
 	if _, err := admin.Resume(ctx, client, "/k", waits.Token); err != nil {
@@ -268,6 +283,40 @@ func TestPauseGivenUp(t *testing.T) {
 		t.Errorf("ended: %+v", p)
 	}
 	isOver(t, client, waits)
+}
+
+// TestPauseInAnOutage: one that waits goes on when etcd answers again.
+func TestPauseInAnOutage(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, gated := s.Gated(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	holder := lockOf(t, client, "/k", "holder", etcdlock.Exclusive)
+	lockNow(t, holder)
+	waits, failed := make(chan struct{}, 1000), 0
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if watch, ok := message.(*pb.WatchRequest); ok && strings.HasPrefix(string(watch.GetCreateRequest().GetKey()), "/k/~") {
+			waits <- struct{}{}
+		}
+		// The client gives a read up when it has failed 100 times.
+		if read, ok := message.(*pb.RangeRequest); ok && read.KeysOnly && len(waits) > 0 && failed < 120 {
+			failed++
+			return etcdtest.Fail
+		}
+		return etcdtest.Pass
+	})
+	done := pause(ctx, gated, "/k", time.Hour)
+	etcdtest.Await(t, "it to wait for the holder", func(context.Context) error {
+		if len(waits) == 0 {
+			return errors.New("it does not watch its place")
+		}
+		return nil
+	})
+	if err := holder.Unlock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-done; p.err != nil {
+		t.Errorf("%+v", p)
+	}
 }
 
 // losing returns a hook that loses the first answers to transactions of a kind.

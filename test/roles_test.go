@@ -65,6 +65,14 @@ func TestRoles(t *testing.T) {
 	if code := w.code(); code != 0 || !strings.Contains(w.stdout.String(), prefix+"watched") {
 		t.Errorf("watch with the role sees: exit code %d, %q, %s", code, w.stdout, w.stderr)
 	}
+	for _, words := range []string{"pause --reason r --", "resume --"} {
+		for user, want := range map[string]int{"sees": 1, "locks": 0} {
+			p := start(t, as(user), "etcdlockctl", append(strings.Fields(words), prefix+"paused")...)
+			if code := p.code(); code != want || want == 1 && !strings.Contains(p.stderr.String(), "pause and resume write there") {
+				t.Errorf("%s with the role %s: exit code %d, %q, %s", words, user, code, p.stdout, p.stderr)
+			}
+		}
+	}
 	lock, err := sees.Get(ctx, prefix+"library")
 	if err != nil || len(lock.Kvs) != 1 {
 		t.Fatalf("with the role sees: %v, %v", lock, err)
