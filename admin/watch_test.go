@@ -250,8 +250,8 @@ func TestWatchByHand(t *testing.T) {
 	if _, err := client.Put(ctx, "/late", "keep out"); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"/early", "/late"} {
-		a := lockIn(t, session, key, "a", etcdlock.Exclusive)
+	for key, mode := range map[string]etcdlock.Mode{"/early": etcdlock.Shared, "/late": etcdlock.Exclusive} {
+		a := lockIn(t, session, key, "a", mode)
 		w.sees("joined a #1")
 		if _, err := client.Put(ctx, key, "still"); err != nil {
 			t.Fatal(err)
@@ -331,7 +331,7 @@ func TestWatchLost(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	w := newWatch(t, client, "/lost/")
 	for turn := 1; ; turn++ { // a machine that was too slow to ask in time says so
-		granted, err := client.Grant(ctx, 3)
+		granted, err := client.Grant(ctx, 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +347,7 @@ func TestWatchLost(t *testing.T) {
 		e := w.next()
 		if got := gist(e); got == "lost dead" {
 			break
-		} else if got != "released? dead" || turn == 20 {
+		} else if got != "released? dead" || turn == 8 {
 			t.Fatalf("turn %d: %s", turn, got)
 		}
 	}
@@ -372,13 +372,24 @@ func TestWatchBroken(t *testing.T) {
 		held.Unlock(ctx) // which says that it was broken
 		w.sees("released a deploy")
 	}
-	held := hold(t, session, "/hand", "a", etcdlock.Exclusive)
-	if _, err := client.Put(ctx, "/hand", "stop", clientv3.WithIgnoreLease()); err != nil {
-		t.Fatal(err)
+	for key, mode := range map[string]etcdlock.Mode{"/1": etcdlock.Exclusive, "/2/~s": etcdlock.Shared, "/3/=3#": etcdlock.Slots(3)} {
+		held := hold(t, session, key[:2], "a", mode)
+		found, err := client.Get(ctx, key, clientv3.WithPrefix(), clientv3.WithLimit(1))
+		if err == nil {
+			_, err = client.Put(ctx, string(found.Kvs[0].Key), "stop", clientv3.WithIgnoreLease())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.sees("acquired a")
+		if e := w.next(); e.Kind != admin.EventBroken || e.Holder.Broken != nil {
+			t.Errorf("%s: %+v", key, e)
+		}
+		held.Unlock(ctx)
+		if e := w.next(); e.Kind != admin.EventReleased {
+			t.Errorf("%s: %+v", key, e)
+		}
 	}
-	w.sees("acquired a", "broken a")
-	held.Unlock(ctx)
-	w.sees("released a")
 }
 
 // TestWatchGoesOn: while etcd cannot be reached that is said, and then everything is shown that has
