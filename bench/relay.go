@@ -14,6 +14,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 )
 
 // A runner stands in line for a key, runs stamp when it is its turn, and gives the key back.
@@ -42,14 +43,24 @@ func (r relay) stamps(i int) []string {
 
 func (r relay) pipe() string { return filepath.Join(r.dir, "go-ahead") }
 
-// run has all runners stand in line before the first one goes, and returns the times from the end
-// of one command to the start of the next, in ms.
-func (r relay) run(ctx context.Context, runners []runner) (times []float64, err error) {
+// A handing is what one command handed to the next one took, in ms: from the end of the one until
+// another client had heard from etcd that it is over, and from there to the start of the next.
+type handing struct{ ended, started float64 }
+
+func (h handing) whole() float64 { return h.ended + h.started }
+
+// run has all runners stand in line before the first one goes, and returns what each command took
+// to come after another.
+func (r relay) run(ctx context.Context, runners []runner) (all []handing, err error) {
 	client, err := r.etcd.client()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
+	heard, err := r.hear(ctx, client)
+	if err != nil {
+		return nil, err
+	}
 	if err := syscall.Mkfifo(r.pipe(), 0o600); err != nil {
 		return nil, err
 	}
@@ -83,10 +94,42 @@ func (r relay) run(ctx context.Context, runners []runner) (times []float64, err 
 		turns = append(turns, t)
 	}
 	slices.SortFunc(turns, func(a, b turn) int { return int(a.began - b.began) })
+	events := heard()
 	for i := range turns[1:] {
-		times = append(times, milliseconds(time.Duration(turns[i+1].began-turns[i].ended)))
+		ended, began := turns[i].ended, turns[i+1].began
+		first, _ := slices.BinarySearch(events, ended)
+		if first == len(events) || events[first] > began {
+			return nil, errors.New("a command started before etcd had told who is next")
+		}
+		all = append(all, handing{milliseconds(time.Duration(events[first] - ended)), milliseconds(time.Duration(began - events[first]))})
 	}
-	return times, nil
+	return all, nil
+}
+
+// hear watches all keys of the line. What it returns ends that, and returns when there was news, on
+// the clock of stamp.
+func (r relay) hear(ctx context.Context, client *clientv3.Client) (heard func() []int64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	events := client.Watch(ctx, r.key, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	if err := created(events); err != nil {
+		cancel()
+		return nil, err
+	}
+	all := make(chan []int64, 1)
+	go func() {
+		var times []int64
+		for range events {
+			var now unix.Timespec
+			if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
+				times = append(times, now.Nano())
+			}
+		}
+		all <- times
+	}()
+	return func() []int64 {
+		cancel()
+		return <-all
+	}, nil
 }
 
 // awaitLine waits until so many stand in line.
@@ -119,7 +162,7 @@ func (p process) end() (string, error) {
 }
 
 // programs has a line of one program.
-func (r relay) programs(ctx context.Context, make program) ([]float64, error) {
+func (r relay) programs(ctx context.Context, make program) ([]handing, error) {
 	var runners []runner
 	for i := range r.waiters + 1 {
 		cmd, stdout := make(ctx, r.stamps(i)...), new(strings.Builder)
@@ -188,7 +231,7 @@ func (b *bare) end() (string, error) {
 }
 
 // bares has a line of bare runners.
-func (r relay) bares(ctx context.Context) ([]float64, error) {
+func (r relay) bares(ctx context.Context) ([]handing, error) {
 	var runners []runner
 	for i := range r.waiters + 1 {
 		runners = append(runners, &bare{relay: r, i: i})
