@@ -61,6 +61,22 @@ func TestWatchCommand(t *testing.T) {
 	}
 }
 
+// TestWatchPause: a pause shows as what it is.
+func TestWatchPause(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	p := watches(t, s, "/watch/paused")
+	for _, args := range [][]string{{"pause", "--reason", "moving the data"}, {"resume"}} {
+		if c := start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint(), "/watch/paused")...); c.code() != 0 {
+			t.Fatalf("%q: %s", args, c.stderr)
+		}
+	}
+	p.says(p.stdout, `"event":"resumed"`)
+	if said := p.stdout.String(); !strings.Contains(said, `"event":"paused"`) || !strings.Contains(said, `"reason":"moving the data"`) {
+		t.Error(said)
+	}
+}
+
 // TestWatchInText: on a terminal events are text, and what others have written cannot write there.
 func TestWatchInText(t *testing.T) {
 	t.Parallel()

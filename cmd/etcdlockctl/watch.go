@@ -21,7 +21,7 @@ import (
 
 // watched are the kinds of events that are printed to stdout.
 var watched = []admin.EventKind{admin.EventJoined, admin.EventLeft, admin.EventAcquired, admin.EventPassed, admin.EventReleased,
-	admin.EventLost, admin.EventBroken, admin.EventBegan, admin.EventMissed}
+	admin.EventLost, admin.EventBroken, admin.EventPaused, admin.EventResumed, admin.EventBegan, admin.EventMissed}
 
 // errEnough says that nobody wants to see more.
 var errEnough = errors.New("nobody wants to see more")
@@ -41,7 +41,7 @@ func newWatch() *cobra.Command {
 		Short: "show what happens to locks, one event a line",
 		Long: `Shows what happens to the locks whose keys begin with PREFIX, to all without it, until it is interrupted. Each event is a
 line, in etcd's order: a holding of a millisecond shows both its events. The events are joined, left, acquired, passed,
-released, lost, broken; the first line is began. If etcd cannot be reached for some time that is said on stderr, and
+released, lost, broken, paused, resumed; the first line is began. If etcd cannot be reached for some time that is said on stderr, and
 what has happened meanwhile is shown later. If etcd has compacted that, a line says missed.`,
 		Example: `  etcdlockctl watch /jobs/
   etcdlockctl watch /jobs/nightly --event released,lost --count 1
