@@ -270,6 +270,7 @@ func TestLineMayNotBeRead(t *testing.T) {
 	must(t)(root.Put(ctx, "/line/stranger", "")) // it hides who is before
 	below := clientv3.GetPrefixRangeEnd("/line/")
 	inBoth(t, gate.Dial(t, worker), "/line", 10*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+		l.Session().ConnectTimeout = ttl // logins take long on a busy machine
 		var reads atomic.Int32
 		gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
 			if txn, ok := request.(*pb.TxnRequest); ok && kind.Of(txn) == "LineRead" && reads.Add(1) == 1 {
