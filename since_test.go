@@ -14,7 +14,11 @@ import (
 // sinceKeys returns the keys that say since when a lock is held, with what they say.
 func sinceKeys(t testing.TB, client *clientv3.Client, key string) (keys []string, all []record.Since) {
 	t.Helper()
-	for _, kv := range etcdtest.Keys(t, client, key+"~") {
+	resp, err := client.Get(etcdtest.Context(t), key+"~", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range resp.Kvs {
 		if name := string(kv.Key); name != key+"~tail" {
 			keys, all = append(keys, name), append(all, record.SinceOf(kv.Value))
 		}

@@ -155,7 +155,8 @@ func TestNestedGroups(t *testing.T) {
 			if err := os.Chtimes(outermost, old, old); err != nil {
 				t.Fatal(err)
 			}
-			later := lockerIn(t, parent, etcdtest.Shared(t).Endpoint(), "-k", "/nested-groups/later", "--", "sleep", "1")
+			later := lockerIn(t, parent, etcdtest.Shared(t).Endpoint(), "-k", "/nested-groups/later", "--",
+				"sh", "-c", `while [ -e "$0" ]; do sleep 0.05; done`, outermost)
 			if code := later.code(); code != 0 {
 				t.Errorf("exit code %d: %s", code, later.stderr)
 			}

@@ -21,8 +21,9 @@ import (
 type Lock struct {
 	Owner
 	Public *Public
-	Debts  *debts.Debts // of its session
-	OnWait func()       // or nil
+	Debts  *debts.Debts // of its session, like the next
+	Notes  *Notes
+	OnWait func() // or nil
 }
 
 // An Owner has a holding, one at a time.

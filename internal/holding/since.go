@@ -23,48 +23,93 @@ const noteAfter = time.Second
 // where that is not allowed, and is not read by those who hold the lock or wait for it.
 type note struct {
 	mu      sync.Mutex
-	timer   *time.Timer   // nil before the lock is held
+	timer   *time.Timer   // nil before the lock is held, and when it has rung
+	at      int64         // when the lock was acquired, in ns since 1970
 	over    bool          // it is not held any more
-	written chan struct{} // closed when the note was written, or not; nil: that has not begun
-	value   string
+	wrote   bool          // that has begun
+	writing chan struct{} // closed when it is over; nil while nothing is written
 }
+
+// Notes are those that a session has to write.
+type Notes struct {
+	mu      sync.Mutex
+	due     []*Holding
+	writers int
+}
+
+// mostWriters bounds how many notes of a session are written at a time: what a goroutine for each
+// of ten thousand leaves in the heap is a tenth of what the locks themselves take.
+const mostWriters = 16
 
 // Acquired has it noted since when the lock is held, once it has been for some time.
 func (h *Holding) Acquired() {
-	at := time.Now().UTC()
-	h.note.mu.Lock()
-	defer h.note.mu.Unlock()
-	if !h.note.over {
-		h.note.timer = time.AfterFunc(noteAfter, func() { h.writeNote(at) })
+	n := &h.note
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.at = time.Now().UnixNano(); !n.over {
+		n.timer = time.AfterFunc(noteAfter, func() { h.lock.Notes.write(h) })
 	}
 }
 
-// writeNote asks until etcd answers, or the lock is not held any more.
-func (h *Holding) writeNote(at time.Time) {
-	nonce := h.Token()
-	if h.Place.Mode == mode.Shared {
-		nonce = h.Created()
-	}
-	n := &h.note
+// write writes the note of a holding, and then those of others that have become due meanwhile, or
+// leaves that to somebody who does so already.
+func (n *Notes) write(h *Holding) {
 	n.mu.Lock()
-	if n.over {
+	if n.writers == mostWriters {
+		n.due = append(n.due, h)
 		n.mu.Unlock()
 		return
 	}
-	n.value, n.written = record.Since{Token: nonce, At: at}.Marshal(), make(chan struct{})
+	n.writers++
 	n.mu.Unlock()
-	defer close(n.written)
+	for h != nil {
+		h.writeNote()
+		h = n.next()
+	}
+}
+
+// next returns a holding whose note is due, nil without one: then its caller writes no more.
+func (n *Notes) next() (h *Holding) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.due) == 0 {
+		n.due = nil
+		n.writers--
+		return nil
+	}
+	h, n.due = n.due[0], n.due[1:]
+	return h
+}
+
+// writeNote asks until etcd answers, or the lock is not held any more.
+func (h *Holding) writeNote() {
+	n := &h.note
+	if !n.begin() {
+		return
+	}
+	defer n.done()
 	final := func(err error) bool { return n.isOver() || retry.IsRefused(err) }
 	_, err := retry.Do(context.Background(), h.Lease.First(), final, func(ctx context.Context) (*pb.TxnResponse, error) {
-		return h.ask(ctx, wire.NoteSince(h.noted(), nonce, n.value))
+		place, nonce := h.noted()
+		return h.ask(ctx, wire.NoteSince(place, nonce, h.noteText(nonce)))
 	})
 	if err != nil {
 		h.Say(slog.LevelDebug, "etcd was not told since when the lock is held", "key", h.Place.Lock, "cause", err)
 	}
 }
 
-// noted is the place as a note names it.
-func (h *Holding) noted() wire.Place { return h.Place.At(h.Seat()) }
+// noted returns the place as a note names it, and the nonce.
+func (h *Holding) noted() (place wire.Place, nonce int64) {
+	place, nonce = h.Place.At(h.Seat()), h.Token()
+	if place.Mode == mode.Shared {
+		nonce = h.Created()
+	}
+	return place, nonce
+}
+
+func (h *Holding) noteText(nonce int64) string {
+	return record.Since{Token: nonce, At: time.Unix(0, h.note.at).UTC()}.Marshal()
+}
 
 // ask makes one try of a transaction, together with what is asked for other locks of the session if
 // etcd is busy with these.
@@ -75,29 +120,48 @@ func (h *Holding) ask(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse,
 	return h.Lease.Txn(ctx, req)
 }
 
+// begin reports whether the note is to be written.
+func (n *note) begin() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.timer = nil; n.over {
+		return false
+	}
+	n.wrote, n.writing = true, make(chan struct{})
+	return true
+}
+
+func (n *note) done() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.writing)
+	n.writing = nil
+}
+
 func (n *note) isOver() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.over
 }
 
-// end has nothing noted any more. It returns what is closed when all is written, nil if nothing
-// was.
-func (n *note) end() (written <-chan struct{}) {
+// end has nothing noted any more. It reports whether something may be written, and returns what is
+// closed when that is over, or nil.
+func (n *note) end() (wrote bool, writing <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.over = true
 	if n.timer != nil {
 		n.timer.Stop()
+		n.timer = nil
 	}
-	return n.written
+	return n.wrote, n.writing
 }
 
 // eraseNote deletes the note, if there is one, beside what the caller does, and returns what waits
 // for that. What cannot be deleted goes with the lease.
 func (h *Holding) eraseNote(ctx context.Context) (wait func()) {
-	written := h.note.end()
-	if written == nil {
+	wrote, writing := h.note.end()
+	if !wrote {
 		return func() {}
 	}
 	erased := make(chan struct{})
@@ -105,11 +169,15 @@ func (h *Holding) eraseNote(ctx context.Context) (wait func()) {
 		defer close(erased)
 		ctx, cancel := context.WithTimeout(ctx, debts.Limit)
 		defer cancel()
-		select {
-		case <-written:
-			h.ask(ctx, wire.EraseSince(h.noted(), h.note.value))
-		case <-ctx.Done():
+		if writing != nil {
+			select {
+			case <-writing:
+			case <-ctx.Done():
+				return
+			}
 		}
+		place, nonce := h.noted()
+		h.ask(ctx, wire.EraseSince(place, h.noteText(nonce)))
 	}()
 	return func() { <-erased }
 }

@@ -143,7 +143,7 @@ func (l *Locker) stand(ls *lease.Lease, s Settings, try bool) *holding.Holding {
 		Try:     try,
 		Lone:    l.alone,
 		Slot:    l.nextSlot(s),
-	}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, OnWait: s.OnWait})
+	}, holding.Lock{Owner: l, Public: l.public, Debts: l.session.Debts, Notes: &l.session.Notes, OnWait: s.OnWait})
 }
 
 // remember notes a holding that has ended, or has the lock, whose requests to join were not all

@@ -36,8 +36,8 @@ type Options struct {
 	Timing    lease.Timing
 	Log       *slog.Logger
 	OnRenew   func() // or nil
+	Slot      int    // to begin with, of a semaphore
 	Try, Lone bool
-	Slot      int  // to begin with, of a semaphore
 	Removes   bool // what is at the place, as no contender stands there
 }
 

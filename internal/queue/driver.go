@@ -42,14 +42,14 @@ type driver struct {
 	next    *message.Request // to be sent
 	unclear bool             // it was sent with others, which may have been applied
 	sending bool             // somebody sends the one before it, or is about to send this one
-	callers int              // who send what there is to be sent
+	warned  bool             // that there are retries
+	tracked bool
+	callers int // who send what there is to be sent
 	watches [message.Watchers]*watch.Watch
 	timer   *time.Timer
 	pause   time.Duration // before the last retry
-	warned  bool          // that there are retries
-	tracked bool
-	err     error // of the last request
-	unread  error // why the state may not be read, which ends the wait
+	err     error         // of the last request
+	unread  error         // why the state may not be read, which ends the wait
 
 	// What the machine has told.
 	end      message.End

@@ -28,6 +28,7 @@ import (
 type Session struct {
 	Client *clientv3.Client
 	Debts  *debts.Debts
+	Notes  holding.Notes
 	Open   context.Context // ends with Close
 
 	// IsShared says that the lease is looked after for as long as the session lasts, and the locks
