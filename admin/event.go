@@ -82,8 +82,21 @@ type Event struct {
 	Reason error // EventAway: what etcd said, nil if nothing
 }
 
-// ofPauses are the kinds of events of a pause, by those of a holder.
-var ofPauses = map[EventKind]EventKind{EventAcquired: EventPaused, EventPassed: EventPaused, EventReleased: EventResumed, EventLost: EventResumed}
+// ofPause returns the kind of event of a pause where that of a holder is known, "" for none: it
+// begins when its place says until when it lasts, and not when it is the oldest one.
+func ofPause(kind EventKind, p *Pausing) EventKind {
+	begun := !p.Until.IsZero()
+	switch {
+	case kind == EventReleased || kind == EventLost:
+		if begun {
+			return EventResumed
+		}
+		return EventLeft
+	case begun:
+		return EventPaused
+	}
+	return ""
+}
 
 // event returns a change as users see it.
 func event(c follow.Change) Event {
@@ -97,7 +110,7 @@ func event(c follow.Change) Event {
 		e.From = &h
 	}
 	if e.Holder != nil && e.Holder.Pause != nil {
-		e.Kind = ofPauses[e.Kind]
+		e.Kind = ofPause(e.Kind, e.Holder.Pause)
 	}
 	if c.Place != nil {
 		w := waiter(c.Lock, c.Turn, c.Place)

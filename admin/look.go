@@ -109,6 +109,8 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 		return out
 	case slices.ContainsFunc(out.Holders, isAsked):
 		out.State = Broken
+	case out.Holders[0].Pause != nil && out.Holders[0].Pause.Until.IsZero():
+		out.State = Passing // it has not begun
 	case out.Holders[0].Pause != nil:
 		out.State = Paused
 	case out.Mode == exclusive && out.Holders[0].Kind == Hand:
@@ -177,7 +179,7 @@ func contender(r record.Record, lease clientv3.LeaseID) Contender {
 
 // timeOf returns a time that somebody has written, zero if it cannot be said.
 func timeOf(at time.Time) time.Time {
-	if at = at.UTC(); at.Year() > lastYear {
+	if at = at.UTC(); at.Year() < 0 || at.Year() > lastYear {
 		return time.Time{}
 	}
 	return at

@@ -134,7 +134,12 @@ func (p *pause) onlyOne(ctx context.Context) error {
 		return err
 	}
 	if len(all) > 0 && all[0].Token < p.Token {
-		return fmt.Errorf("lock %q: %w %v (token %d)", p.Lock, ErrPaused, &all[0].Pausing, all[0].Token)
+		first := &all[0]
+		err := fmt.Errorf("lock %q: %w %v (token %d)", p.Lock, ErrPaused, &first.Pausing, first.Token)
+		if first.Until.IsZero() {
+			err = fmt.Errorf("%w: not yet, that pause waits for who has the lock", err)
+		}
+		return err
 	}
 	return nil
 }

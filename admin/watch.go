@@ -42,7 +42,10 @@ func Watch(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq
 			return all, revision, err
 		}
 		w := follow.Watch{Client: client, From: from, End: end, IsAsked: isAsked, Survey: survey}
-		if err := follow.Run(ctx, w, func(c follow.Change) bool { return yield(event(c), nil) }); err != nil {
+		if err := follow.Run(ctx, w, func(c follow.Change) bool {
+			e := event(c)
+			return e.Kind == "" || yield(e, nil)
+		}); err != nil {
 			yield(Event{}, fmt.Errorf("watching locks below %q: %w", prefix, err))
 		}
 	}

@@ -218,8 +218,9 @@ func TestPauseIsRefused(t *testing.T) {
 		"--for: 0s is":        {"pause", "/x", "--reason", "r", "--for", "0s"},
 		"--for: 745h0m0s is":  {"pause", "/x", "--reason", "r", "--for", "745h"},
 		"--wait: 0s is":       {"pause", "/x", "--reason", "r", "--wait", "0s"},
-		"pause needs":         {"pause", "--reason", "r"},
-		"resume needs":        {"resume"},
+		"pause takes one key": {"pause", "--reason", "r"},
+		"resume takes one":    {"resume"},
+		"the key":             {"pause", "/x~since", "--reason", "r"},
 		"--token: 0 is":       {"resume", "/x", "--token", "0"},
 		"--timeout: 0s":       {"pause", "/x", "--reason", "r", "--timeout", "0s"},
 	} {

@@ -72,8 +72,16 @@ func TestWatchPause(t *testing.T) {
 		}
 	}
 	p.says(p.stdout, `"event":"resumed"`)
-	if said := p.stdout.String(); !strings.Contains(said, `"event":"paused"`) || !strings.Contains(said, `"reason":"moving the data"`) {
-		t.Error(said)
+	var events []string
+	for line := range strings.Lines(p.stdout.String()) {
+		var e struct{ Event string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Event != "began" && !strings.Contains(line, `"reason":"moving the data"`) {
+			t.Errorf("%s: %v", line, err)
+		}
+		events = append(events, e.Event)
+	}
+	if got := strings.Join(events, " "); got != "began paused resumed" {
+		t.Error(got)
 	}
 }
 

@@ -43,10 +43,11 @@ One that is killed while it waits keeps its place until --for has passed, or unt
   etcdlockctl resume /jobs/nightly`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return fmt.Errorf("pause needs the key of one lock (%w)", errUsage)
+			key, err := oneKey("pause", args)
+			if err != nil {
+				return err
 			}
-			p.key = args[0]
+			p.key = key
 			if err := p.check(cmd.Flags().Changed("wait")); err != nil {
 				return err
 			}
@@ -148,13 +149,14 @@ ends that pause and no other one. It never hits a holder. The exit code is 3 if 
   etcdlockctl resume /jobs/nightly --token 48213`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := oneKey("resume", args)
 			switch {
-			case len(args) != 1 || args[0] == "":
-				return fmt.Errorf("resume needs the key of one lock (%w)", errUsage)
+			case err != nil:
+				return err
 			case cmd.Flags().Changed("token") && r.token <= 0:
 				return fmt.Errorf("--token: %d is not a token (%w)", r.token, errUsage)
 			}
-			r.key = args[0]
+			r.key = key
 			return r.look(cmd.Context(), r.run)
 		},
 	}

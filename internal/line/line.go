@@ -85,7 +85,7 @@ func (l *Line) fill(k, below, past []*mvccpb.KeyValue) {
 			return
 		}
 		l.addAlone(0, nil)
-	case len(taken) > 0, slots > 0 && wire.ModeOf(l.Lock, l.Places[0]).Slots() > 0:
+	case len(taken) > 0, slots > 0 && len(l.Places) > 0 && wire.ModeOf(l.Lock, l.Places[0]).Slots() > 0:
 		l.Slots = slots
 		l.addSlots(taken)
 	default:

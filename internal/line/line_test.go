@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -310,5 +311,20 @@ func TestHistoryIsReadIfNeeded(t *testing.T) {
 		if err != nil || len(l.Holders) != 1 || l.Holders[0].ID != want || n.Load() > 0 {
 			t.Errorf("%s: %+v, %v, and %d reads of history", name, l.Holders, err, n.Load())
 		}
+	}
+}
+
+// TestOddKeys: what only looks like a place or a slot of a semaphore is nobody's.
+func TestOddKeys(t *testing.T) {
+	var odd []*mvccpb.KeyValue
+	for i, name := range []string{"=3.abc-1", "=3#7", "=3#0", "=0#0", "~abc-1", "~sabc-1", "abc"} {
+		odd = append(odd, &mvccpb.KeyValue{Key: []byte("k/" + name), CreateRevision: int64(i + 1), ModRevision: int64(i + 1)})
+	}
+	for n := range odd {
+		l := line.Of("k", nil, odd[n:n+1])
+		if len(l.Places) > 0 || len(l.Holders) > 0 && string(odd[n].Key) != "k/=3#0" {
+			t.Errorf("%s: %+v", odd[n].Key, l)
+		}
+		line.Of("k", odd[:1], odd[n:])
 	}
 }

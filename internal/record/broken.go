@@ -69,7 +69,18 @@ func BreakOf(value []byte) (b *Break, id string) {
 	if !parse(value, `"break":`, &read) {
 		return nil, ""
 	}
+	if b := read.Break; b != nil {
+		b.At = said(b.At)
+	}
 	return read.Break, read.ID
+}
+
+// said returns a time that somebody has written as it can be written again, else the zero time.
+func said(at time.Time) time.Time {
+	if at = at.UTC(); at.Year() < 0 || at.Year() > 9999 {
+		return time.Time{}
+	}
+	return at
 }
 
 // parse reads a value that has a mark. Most values have none, and cost no more than to look for it.

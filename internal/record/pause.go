@@ -41,5 +41,8 @@ func PauseOf(value []byte) *Pause {
 	if !parse(value, `"pause":`, &read) {
 		return nil
 	}
+	if p := read.Pause; p != nil {
+		p.At, p.Until = said(p.At), said(p.Until)
+	}
 	return read.Pause
 }
