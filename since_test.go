@@ -64,7 +64,7 @@ func TestSince(t *testing.T) {
 					t.Errorf("it is said of the token %d, not of %d", all[0].Token, held.Token())
 				}
 				must(t)(nil, held.Unlock(etcdtest.Context(t)))
-				await(t, "nothing to be left of it", func() (bool, any) { // on a slow machine it may take longer
+				await(t, "nothing to be left of it", func() (bool, any) {
 					keys, _ := sinceKeys(t, client, key)
 					return len(keys) == 0, keys
 				})

@@ -91,7 +91,7 @@ func (h *Holding) writeNote() {
 	final := func(err error) bool { return n.isOver() || retry.IsRefused(err) }
 	_, err := retry.Do(context.Background(), h.Lease.First(), final, func(ctx context.Context) (*pb.TxnResponse, error) {
 		place, nonce := h.noted()
-		return h.ask(ctx, wire.NoteSince(place, nonce, h.noteText(nonce)))
+		return h.ask(ctx, wire.NoteSince(place, nonce, h.note.text(nonce)))
 	})
 	if err != nil {
 		h.Say(slog.LevelDebug, "etcd was not told since when the lock is held", "key", h.Place.Lock, "cause", err)
@@ -107,8 +107,8 @@ func (h *Holding) noted() (place wire.Place, nonce int64) {
 	return place, nonce
 }
 
-func (h *Holding) noteText(nonce int64) string {
-	return record.Since{Token: nonce, At: time.Unix(0, h.note.at).UTC()}.Marshal()
+func (n *note) text(nonce int64) string {
+	return record.Since{Token: nonce, At: time.Unix(0, n.at).UTC()}.Marshal()
 }
 
 // ask makes one try of a transaction, together with what is asked for other locks of the session if
@@ -181,7 +181,7 @@ func (h *Holding) eraseNote(ctx context.Context) (wait func()) {
 			}
 		}
 		place, nonce := h.noted()
-		h.ask(ctx, wire.EraseSince(place, h.noteText(nonce)))
+		h.ask(ctx, wire.EraseSince(place, h.note.text(nonce)))
 	}()
 	return func() {
 		select {
