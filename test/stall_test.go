@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os/exec"
@@ -173,7 +174,9 @@ func startAll(t *testing.T, vars []string, limit time.Duration, command func(n i
 func stall(t *testing.T, member, other *etcdtest.Process) {
 	t.Helper()
 	t.Cleanup(member.Stall())
-	if _, err := other.Client(t).Put(etcdtest.Context(t), "/stall/key", "what it does not get to disk"); err != nil {
-		t.Fatal(err)
-	}
+	client := other.Client(t)
+	etcdtest.Await(t, "a write that the member does not get to disk", func(ctx context.Context) error {
+		_, err := client.Put(ctx, "/stall/key", "x") // it can time out, as without a leader
+		return err
+	})
 }
