@@ -23,7 +23,7 @@ func TestDetectors(t *testing.T) {
 	if options.Only != "" {
 		etcdtest.Skip(t, "-faults.only is about a regular trial")
 	}
-	s := newSuite(t, options, programs, 2*time.Minute)
+	s := newSuite(t, options, programs, time.Minute)
 	s.patience = 8 * time.Second // what is wrong for good needs no more
 	tests := []struct {
 		defect, fault string

@@ -39,7 +39,7 @@ func newSuite(t *testing.T, o Options, programs Programs, within time.Duration) 
 // counted skip, or an error: see [etcdtest.Missing]. The processes of etcd need etcdtest.Main in
 // TestMain.
 func Run(t *testing.T, o Options, programs Programs, plan []Spec) []Result {
-	s := newSuite(t, o, programs, 3*time.Minute)
+	s := newSuite(t, o, programs, 100*time.Second)
 	var light, loading []Spec
 	for _, spec := range plan {
 		if spec.units() > 0 {
