@@ -111,6 +111,16 @@ func schemaOf(t *testing.T, what string) *jsonschema.Schema {
 	return schema
 }
 
+// granted returns a lease that outlasts the test.
+func granted(t *testing.T, client *clientv3.Client) *clientv3.LeaseGrantResponse {
+	t.Helper()
+	resp, err := client.Grant(etcdtest.Context(t), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
 // checkSchema holds the JSON of a value against the schema that is published.
 func checkSchema(t *testing.T, schema *jsonschema.Schema, value any) {
 	t.Helper()
@@ -316,13 +326,10 @@ func TestManyWaiters(t *testing.T) {
 	const waiters = 2500
 	session := newSession(t, client)
 	lockIn(t, session, "/long", "me", etcdlock.Exclusive)
-	granted, err := client.Grant(ctx, 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	grant := granted(t, client)
 	for i := range waiters {
-		key := fmt.Sprintf("/long/~%x-%d", granted.ID, i+1)
-		if _, err := client.Put(ctx, key, fmt.Sprintf(`{"v":1,"id":"w%d"}`, i+1), clientv3.WithLease(granted.ID)); err != nil {
+		key := fmt.Sprintf("/long/~%x-%d", grant.ID, i+1)
+		if _, err := client.Put(ctx, key, fmt.Sprintf(`{"v":1,"id":"w%d"}`, i+1), clientv3.WithLease(grant.ID)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -330,7 +337,7 @@ func TestManyWaiters(t *testing.T) {
 	if n := len(line.Waiters); n != waiters || line.Waiters[n-1].ID != fmt.Sprintf("w%d", waiters) || line.Waiters[0].ID != "w1" {
 		t.Errorf("%d waiters", n)
 	}
-	if _, err := client.Revoke(ctx, granted.ID); err != nil {
+	if _, err := client.Revoke(ctx, grant.ID); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -339,16 +346,13 @@ func TestManyWaiters(t *testing.T) {
 func TestOddRecords(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	granted, err := client.Grant(ctx, 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	grant := granted(t, client)
 	for i, value := range []string{`{"v":1,"id":"a","pid":-7,"slot":-3,"kind":"\u001b[31m\nb"}`, `{"v":1,"id":"b","since":"9999-12-31T23:59:59-23:59"}`, `{"slot":7,"v":1}`, `[]`} {
-		if _, err := client.Put(ctx, fmt.Sprintf("/odd/~%x-%d", granted.ID, i+1), value, clientv3.WithLease(granted.ID)); err != nil {
+		if _, err := client.Put(ctx, fmt.Sprintf("/odd/~%x-%d", grant.ID, i+1), value, clientv3.WithLease(grant.ID)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := client.Put(ctx, "/odd", "me", clientv3.WithLease(granted.ID)); err != nil {
+	if _, err := client.Put(ctx, "/odd", "me", clientv3.WithLease(grant.ID)); err != nil {
 		t.Fatal(err)
 	}
 	if line := look(t, client, "/odd"); len(line.Waiters) != 4 || line.Waiters[0].Kind != admin.Library {
@@ -389,12 +393,9 @@ func TestJSON(t *testing.T) {
 func TestNoTTLs(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	granted, err := client.Grant(etcdtest.Context(t), 60)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease := clientv3.WithLease(granted.ID)
-	operate(t, client, clientv3.OpPut(fmt.Sprintf("/silent/=1.%x-1", granted.ID), `{"slot":0,"v":1,"id":"me"}`, lease), clientv3.OpPut("/silent/=1#0", "me", lease))
+	grant := granted(t, client)
+	lease := clientv3.WithLease(grant.ID)
+	operate(t, client, clientv3.OpPut(fmt.Sprintf("/silent/=1.%x-1", grant.ID), `{"slot":0,"v":1,"id":"me"}`, lease), clientv3.OpPut("/silent/=1#0", "me", lease))
 	gate, behind := s.Gated(t)
 	ctx, cancel := context.WithCancel(etcdtest.Context(t))
 	defer cancel()

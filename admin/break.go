@@ -209,7 +209,7 @@ func until[T any](ctx context.Context, client *clientv3.Client, lock string, fin
 		case err == nil && resp.Succeeded:
 			return t, nil
 		case retry.IsRefused(err):
-			return t, fmt.Errorf("lock %q: %w", lock, rpctypes.Error(err))
+			return t, fmt.Errorf("lock %q: %w", lock, err)
 		case err != nil && !retry.Sleep(ctx, retry.PauseMax):
 			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, err)
 		case err != nil:

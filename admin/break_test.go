@@ -215,11 +215,8 @@ func TestAwaitThePlace(t *testing.T) {
 func TestForceUnseen(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	granted, err := client.Grant(ctx, 60)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Put(ctx, "/unseen", "me", clientv3.WithLease(granted.ID)); err != nil {
+	grant := granted(t, client)
+	if _, err := client.Put(ctx, "/unseen", "me", clientv3.WithLease(grant.ID)); err != nil {
 		t.Fatal(err)
 	}
 	soon, cancel := context.WithTimeout(ctx, 500*time.Millisecond)

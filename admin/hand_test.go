@@ -111,13 +111,10 @@ func TestAskedByHand(t *testing.T) {
 func TestNotAskedByHand(t *testing.T) {
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	granted, err := client.Grant(etcdtest.Context(t), 60)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease := clientv3.WithLease(granted.ID)
+	grant := granted(t, client)
+	lease := clientv3.WithLease(grant.ID)
 	place := func(key string) clientv3.Op {
-		return clientv3.OpPut(fmt.Sprintf("%s/~%x-2", key, granted.ID), `{"v":1,"id":"next"}`, lease)
+		return clientv3.OpPut(fmt.Sprintf("%s/~%x-2", key, grant.ID), `{"v":1,"id":"next"}`, lease)
 	}
 	for _, key := range []string{"/released", "/put", "/stays"} {
 		operate(t, client, clientv3.OpPut(key, "before", lease))
@@ -220,29 +217,23 @@ func TestIDLikeABreak(t *testing.T) {
 func TestManyHolders(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	granted, err := client.Grant(ctx, 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	grant := granted(t, client)
 	const sharers, mutexes = 1100, 70
 	for i := range sharers {
-		operate(t, client, clientv3.OpPut(fmt.Sprintf("/many/~s%x-%d", granted.ID, i), fmt.Sprintf(`{"v":1,"id":"s%d"}`, i), clientv3.WithLease(granted.ID)))
+		operate(t, client, clientv3.OpPut(fmt.Sprintf("/many/~s%x-%d", grant.ID, i), fmt.Sprintf(`{"v":1,"id":"s%d"}`, i), clientv3.WithLease(grant.ID)))
 	}
 	all, err := admin.Targets(ctx, client, "/many")
 	if err != nil || len(all) != sharers || all[sharers-1].ID != fmt.Sprintf("s%d", sharers-1) {
 		t.Errorf("%d share it, %v", len(all), err)
 	}
 	for i := range mutexes {
-		each, err := client.Grant(ctx, 60)
-		if err != nil {
-			t.Fatal(err)
-		}
+		each := granted(t, client)
 		operate(t, client, clientv3.OpPut(fmt.Sprintf("/mutexes/%x", each.ID), "", clientv3.WithLease(each.ID)))
 		if i == 0 {
-			granted = each
+			grant = each
 		}
 	}
-	if got := only(t, client, "/mutexes"); got.Lease != granted.ID || got.Obeys {
+	if got := only(t, client, "/mutexes"); got.Lease != grant.ID || got.Obeys {
 		t.Errorf("%+v", got)
 	}
 }
@@ -254,11 +245,8 @@ func TestMutexGoesMeanwhile(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	var leases []clientv3.LeaseID
 	for range 2 {
-		granted, err := client.Grant(ctx, 60)
-		if err != nil {
-			t.Fatal(err)
-		}
-		leases = append(leases, granted.ID)
+		grant := granted(t, client)
+		leases = append(leases, grant.ID)
 	}
 	gate, behind := s.Gated(t)
 	reads := map[string]func() admin.Line{

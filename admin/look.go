@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -127,7 +126,7 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 // holder returns one who has a lock as users see it.
 func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
 	h := Holder{Contender: contender(has.Record, has.Lease), Nonce: has.Nonce, Broken: has.Broken, ByHand: has.ByHand, TTL: ttl.Granted, TTLLeft: ttl.Left}
-	h.ID, h.Acquired = has.ID, timeOf(has.Since)
+	h.ID, h.Acquired = has.ID, record.Said(has.Since)
 	switch {
 	case h.isPause(has.Pause):
 	case has.Mutex:
@@ -161,28 +160,17 @@ func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 	return w
 }
 
-// lastYear is the last one that RFC 3339 can say. Anybody may have written a record.
-const lastYear = 9999
-
 // contender returns what a record says, as far as that can be.
 func contender(r record.Record, lease clientv3.LeaseID) Contender {
 	c := Contender{Kind: Library, ID: r.ID, Host: r.Host, PID: max(r.PID, 0), User: r.User, Command: r.Command, Why: r.Why, Under: r.Under}
 	if r.Kind == string(Etcdlocker) {
 		c.Kind = Etcdlocker
 	}
-	c.Joined = timeOf(r.Since)
+	c.Joined = record.Said(r.Since)
 	if lease != 0 {
 		c.Lease = strconv.FormatInt(int64(lease), 16)
 	}
 	return c
-}
-
-// timeOf returns a time that somebody has written, zero if it cannot be said.
-func timeOf(at time.Time) time.Time {
-	if at = at.UTC(); at.Year() < 0 || at.Year() > lastYear {
-		return time.Time{}
-	}
-	return at
 }
 
 // isPause takes note that the contender is a pause, and reports whether it is.
@@ -191,6 +179,6 @@ func (c *Contender) isPause(p *Pausing) bool {
 		return false
 	}
 	c.Kind, c.Pause, c.User, c.Host = ByPause, p, p.By, p.Host
-	c.Joined = timeOf(p.At)
+	c.Joined = p.At
 	return true
 }

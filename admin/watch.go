@@ -8,7 +8,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/follow"
-	"github.com/etcdlock/etcdlock/internal/line"
 )
 
 // Watch returns what happens to the locks whose keys begin with a prefix, as etcd tells it; the
@@ -34,14 +33,7 @@ import (
 func Watch(ctx context.Context, client *clientv3.Client, prefix string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		from, end, isAsked := below(prefix)
-		survey := func(ctx context.Context) (all []follow.Keys, revision int64, err error) {
-			found, revision, err := line.Find(ctx, client, isAsked, from, end)
-			for _, f := range found {
-				all = append(all, follow.Keys{Lock: f.Lock, Revision: revision, K: f.K, Below: f.Below})
-			}
-			return all, revision, err
-		}
-		w := follow.Watch{Client: client, From: from, End: end, IsAsked: isAsked, Survey: survey}
+		w := follow.Watch{Client: client, From: from, End: end, IsAsked: isAsked}
 		if err := follow.Run(ctx, w, func(c follow.Change) bool {
 			e := event(c)
 			return e.Kind == "" || yield(e, nil)

@@ -331,17 +331,17 @@ func TestWatchLost(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	w := newWatch(t, client, "/lost/")
 	for turn := 1; ; turn++ { // a machine that was too slow to ask in time says so
-		granted, err := client.Grant(ctx, 5)
+		grant, err := client.Grant(ctx, 5)
 		if err != nil {
 			t.Fatal(err)
 		}
-		place := fmt.Sprintf("/lost/a/~%x-1", granted.ID)
-		if _, err := client.Txn(ctx).Then(clientv3.OpPut("/lost/a", "dead", clientv3.WithLease(granted.ID)),
-			clientv3.OpPut(place, `{"v":1,"id":"dead"}`, clientv3.WithLease(granted.ID))).Commit(); err != nil {
+		place := fmt.Sprintf("/lost/a/~%x-1", grant.ID)
+		if _, err := client.Txn(ctx).Then(clientv3.OpPut("/lost/a", "dead", clientv3.WithLease(grant.ID)),
+			clientv3.OpPut(place, `{"v":1,"id":"dead"}`, clientv3.WithLease(grant.ID))).Commit(); err != nil {
 			t.Fatal(err)
 		}
 		w.sees("acquired dead")
-		if _, err := client.KeepAliveOnce(ctx, granted.ID); err != nil {
+		if _, err := client.KeepAliveOnce(ctx, grant.ID); err != nil {
 			t.Fatal(err)
 		}
 		e := w.next()
@@ -474,12 +474,9 @@ func TestWatchOfAnotherHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	granted, err := client.Grant(ctx, 60)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key, value := range map[string]string{"/old": "a", fmt.Sprintf("/old/~%x-1", granted.ID): `{"v":1,"id":"a"}`} {
-		if _, err := client.Put(ctx, key, value, clientv3.WithLease(granted.ID)); err != nil {
+	grant := granted(t, client)
+	for key, value := range map[string]string{"/old": "a", fmt.Sprintf("/old/~%x-1", grant.ID): `{"v":1,"id":"a"}`} {
+		if _, err := client.Put(ctx, key, value, clientv3.WithLease(grant.ID)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -129,8 +129,7 @@ func sinceRenewal(h admin.Holder) string {
 
 // isOverdue reports whether a lease should have been renewed by now. Renewals come at half of the
 // TTL, and a quarter of it before the end etcdlocker begins to end its command. Etcd says whole
-// seconds, and up to one more is left.
-// Nobody renews a pause.
+// seconds, and up to one more is left. Nobody renews a pause.
 func isOverdue(h admin.Holder) bool {
 	return h.TTL > 0 && h.Pause == nil && h.TTLLeft+time.Second <= h.TTL/3
 }

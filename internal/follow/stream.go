@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -23,21 +24,11 @@ const (
 	silence  = 3 * askEvery
 )
 
-// Keys are what there is of a lock at a revision: K, and what is of it below K/.
-type Keys struct {
-	Lock     string
-	Revision int64
-	K, Below []*mvccpb.KeyValue
-}
-
 // A Watch says what is followed.
 type Watch struct {
 	Client    *clientv3.Client
 	From, End string                 // a range of keys
 	IsAsked   func(lock string) bool // for a lock that has something there
-
-	// Survey reads all locks. A revision later than theirs may have been told of some.
-	Survey func(ctx context.Context) (all []Keys, revision int64, err error)
 }
 
 var (
@@ -122,7 +113,7 @@ func (f *follower) again(ctx context.Context, err error) error {
 // survey reads all locks, and tells how they differ from what was known. The first time nothing is
 // known, and nothing of that is told.
 func (f *follower) survey(ctx context.Context) error {
-	all, revision, err := f.Survey(ctx)
+	all, revision, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End)
 	for err != nil {
 		if !f.began {
 			return err
@@ -130,7 +121,7 @@ func (f *follower) survey(ctx context.Context) error {
 		if err := f.again(ctx, err); err != nil {
 			return err
 		}
-		all, revision, err = f.Survey(ctx)
+		all, revision, err = line.Find(ctx, f.Client, f.IsAsked, f.From, f.End)
 	}
 	c := Change{Kind: Began, Revision: revision}
 	if f.began {
@@ -140,17 +131,17 @@ func (f *follower) survey(ctx context.Context) error {
 	if err := f.tell(c); err != nil {
 		return err
 	}
-	found := make(map[string]Keys)
+	found := make(map[string]line.Found)
 	for _, of := range all {
 		found[of.Lock] = of
 	}
 	for name := range f.locks {
 		if _, there := found[name]; !there {
-			found[name] = Keys{Lock: name, Revision: revision}
+			found[name] = line.Found{Lock: name}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if err := f.resync(ctx, found[name]); err != nil {
+		if err := f.resync(ctx, found[name], revision); err != nil {
 			return err
 		}
 	}
@@ -158,8 +149,8 @@ func (f *follower) survey(ctx context.Context) error {
 	return nil
 }
 
-// resync makes what is known of a lock what was read.
-func (f *follower) resync(ctx context.Context, is Keys) error {
+// resync makes what is known of a lock what was read at a revision.
+func (f *follower) resync(ctx context.Context, is line.Found, revision int64) error {
 	l := f.lock(is.Lock)
 	keys := []written{{key: is.Lock}}
 	if len(is.K) > 0 {
@@ -176,7 +167,7 @@ func (f *follower) resync(ctx context.Context, is Keys) error {
 			keys = append(keys, written{key: key})
 		}
 	}
-	changes := l.step(is.Revision, keys)
+	changes := l.step(revision, keys)
 	for i := range changes {
 		changes[i].Resync = true
 	}

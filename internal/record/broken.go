@@ -70,14 +70,17 @@ func BreakOf(value []byte) (b *Break, id string) {
 		return nil, ""
 	}
 	if b := read.Break; b != nil {
-		b.At = said(b.At)
+		b.At = Said(b.At)
 	}
 	return read.Break, read.ID
 }
 
-// said returns a time that somebody has written as it can be written again, else the zero time.
-func said(at time.Time) time.Time {
-	if at = at.UTC(); at.Year() < 0 || at.Year() > 9999 {
+// lastYear is the last one that RFC 3339, and so JSON, can say.
+const lastYear = 9999
+
+// Said returns a time that somebody has written as it can be written again, else the zero time.
+func Said(at time.Time) time.Time {
+	if at = at.UTC(); at.Year() < 0 || at.Year() > lastYear {
 		return time.Time{}
 	}
 	return at

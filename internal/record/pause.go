@@ -42,7 +42,7 @@ func PauseOf(value []byte) *Pause {
 		return nil
 	}
 	if p := read.Pause; p != nil {
-		p.At, p.Until = said(p.At), said(p.Until)
+		p.At, p.Until = Said(p.At), Said(p.Until)
 	}
 	return read.Pause
 }
