@@ -142,7 +142,8 @@ func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
 
 // slotOf returns which slot of a lock a holder has, -1 if it has none.
 func slotOf(l line.Line, h line.Holder) int {
-	return wire.Place{Lock: l.Lock, Mode: l.Mode()}.SlotOf(string(h.Key.Key))
+	i, _ := wire.SlotOf(l.Lock, string(h.Key.Key))
+	return i
 }
 
 func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {

@@ -231,8 +231,7 @@ func (p *pause) before(ctx context.Context) (kv *mvccpb.KeyValue, err error) {
 		return places[own-1], nil
 	}
 	for _, kv := range below {
-		of := wire.Place{Lock: p.Lock, Mode: wire.ModeOf(p.Lock, kv)}
-		if of.Mode.Slots() > 0 && of.SlotOf(string(kv.Key)) >= 0 {
+		if _, slots := wire.SlotOf(p.Lock, string(kv.Key)); slots > 0 {
 			return kv, nil
 		}
 	}

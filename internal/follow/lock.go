@@ -64,18 +64,10 @@ func newLock(name string) *lock {
 	}
 }
 
-// slotsOf returns of how many slots the semaphore is of which a key is a slot, 0 if it is not one.
-func slotsOf(lock, key string) int {
-	how := wire.ModeOf(lock, &mvccpb.KeyValue{Key: []byte(key)})
-	if how.Slots() == 0 || (wire.Place{Lock: lock, Mode: how}).SlotOf(key) < 0 {
-		return 0
-	}
-	return how.Slots()
-}
-
 // isOf reports whether a key below K/ is a place in line, or a slot.
 func isOf(lock string, kv *mvccpb.KeyValue) bool {
-	return wire.IsPlace(lock, kv) || slotsOf(lock, string(kv.Key)) > 0
+	_, slots := wire.SlotOf(lock, string(kv.Key))
+	return slots > 0 || wire.IsPlace(lock, kv)
 }
 
 // isUnused reports whether nobody has the lock, or waits. Who has put K by hand shows only where
@@ -96,7 +88,7 @@ func (l *lock) set(key string, kv *mvccpb.KeyValue) {
 	if kv != nil && !isOf(l.name, kv) {
 		kv = nil
 	}
-	if n := slotsOf(l.name, key); n > 0 {
+	if _, n := wire.SlotOf(l.name, key); n > 0 {
 		l.setSlot(n, key, kv)
 		return
 	}
@@ -156,7 +148,7 @@ func (l *lock) addSlot(p part, slot *mvccpb.KeyValue) {
 
 // addSeat adds what there is of a seat: a slot, or the place of one who shares the lock.
 func (l *lock) addSeat(p part, seat string) {
-	if n := slotsOf(l.name, seat); n > 0 && l.slots[n][seat] != nil {
+	if _, n := wire.SlotOf(l.name, seat); n > 0 && l.slots[n][seat] != nil {
 		l.addSlot(p, l.slots[n][seat])
 	}
 	p.add(l.place(seat))

@@ -128,19 +128,18 @@ func (l *Line) hadKey(oldest, key, past *mvccpb.KeyValue) bool {
 // findSlots finds out of how many slots the semaphore is, by the oldest in line for one, and which
 // of them are held, the one that was taken first first.
 func (l *Line) findSlots(kvs []*mvccpb.KeyValue) (slots int, taken []*mvccpb.KeyValue) {
-	semaphore := wire.Place{Lock: l.Lock}
 	for _, kv := range slices.Concat(l.Places, kvs) {
-		if semaphore.Mode = wire.ModeOf(l.Lock, kv); semaphore.Mode.Slots() > 0 {
+		if slots = wire.ModeOf(l.Lock, kv).Slots(); slots > 0 {
 			break
 		}
 	}
 	for _, kv := range kvs {
-		if semaphore.SlotOf(string(kv.Key)) >= 0 {
+		if _, of := wire.SlotOf(l.Lock, string(kv.Key)); of > 0 && of == slots {
 			taken = append(taken, kv)
 		}
 	}
 	slices.SortFunc(taken, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
-	return semaphore.Mode.Slots(), taken
+	return slots, taken
 }
 
 // addAlone adds the one who has the lock alone, at the i-th place. Without K that was deleted.

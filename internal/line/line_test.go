@@ -14,7 +14,6 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/line"
-	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -101,7 +100,7 @@ func (j joiner) join(pid int, name func(lease clientv3.LeaseID) string, more map
 	entry := r.Marshal()
 	var ops []clientv3.Op
 	for key, value := range more {
-		if seat := (wire.Place{Lock: j.key, Mode: mode.OfSlots(3)}).SlotOf(key); seat >= 0 {
+		if seat, _ := wire.SlotOf(j.key, key); seat >= 0 {
 			entry = record.Seated(entry, seat)
 		}
 		ops = append(ops, clientv3.OpPut(key, value, clientv3.WithLease(lease.ID)))

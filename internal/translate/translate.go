@@ -339,7 +339,7 @@ func Event(p wire.Place, of message.Watched, e *mvccpb.Event) message.Event {
 	case message.OnTail:
 		event.Link = linkOf(p.Lock, e.Kv)
 	case message.OnSlots:
-		event.Slot = p.SlotOf(string(e.Kv.Key))
+		event.Slot, _ = wire.SlotOf(p.Lock, string(e.Kv.Key))
 	case message.OnAhead:
 		entry, err := record.Parse(e.Kv.Value)
 		event.Record, event.ID = err == nil, entry.ID

@@ -30,15 +30,15 @@ func (p Place) LockKey() string {
 	return p.Lock
 }
 
-// SlotOf returns which slot a key is, -1 if it is not a slot of the semaphore.
-func (p Place) SlotOf(key string) int {
-	n, rest := SlotsOf(p.Lock, key)
+// SlotOf returns which slot a key is, and of how many, -1 and 0 if it is not a slot.
+func SlotOf(lock, key string) (i, slots int) {
+	n, rest := SlotsOf(lock, key)
 	name, ok := strings.CutPrefix(rest, slotMark)
 	i, err := strconv.Atoi(name)
-	if n != p.Mode.Slots() || !ok || err != nil || i < 0 || i >= p.Mode.Slots() {
-		return -1
+	if !ok || err != nil || i < 0 || i >= n {
+		return -1, 0
 	}
-	return i
+	return i, n
 }
 
 // sitting takes a slot, and writes the place with it.

@@ -68,8 +68,14 @@ func TestSlotPlaces(t *testing.T) {
 				t.Errorf("the tail %q names %+v", p.Tail(), got)
 			}
 			slot := Slot(lock, slots, slots-1)
-			if IsPlace(lock, &mvccpb.KeyValue{Key: []byte(slot), Lease: 0x1f}) || p.SlotOf(slot) != slots-1 || p.SlotOf(Slot(lock, slots, slots)) >= 0 {
-				t.Errorf("%q", slot)
+			i, of := SlotOf(lock, slot)
+			if IsPlace(lock, &mvccpb.KeyValue{Key: []byte(slot), Lease: 0x1f}) || i != slots-1 || of != slots {
+				t.Errorf("%q is slot %d of %d", slot, i, of)
+			}
+			for _, key := range []string{Slot(lock, slots, slots), Slot(lock, slots, -1), p.Key, lock} {
+				if i, of := SlotOf(lock, key); i != -1 || of != 0 {
+					t.Errorf("%q is slot %d of %d", key, i, of)
+				}
 			}
 		}
 	}
