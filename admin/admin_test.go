@@ -379,7 +379,7 @@ func TestSchema(t *testing.T) {
 // TestJSON: durations are seconds, and what is not known is absent.
 func TestJSON(t *testing.T) {
 	line := admin.Line{Key: "\xff", State: admin.Held, Mode: "shared", Holders: []admin.Holder{
-		{Contender: admin.Contender{ID: "a"}, Nonce: 7, TTL: 15 * time.Second, TTLLeft: 1500 * time.Millisecond}, {}}}
+		{Contender: admin.Contender{ID: "a", Nonce: 7}, TTL: 15 * time.Second, TTLLeft: 1500 * time.Millisecond}, {}}}
 	got, err := json.Marshal(line)
 	const want = `{"key_base64":"/w==","state":"held","mode":"shared","holder":{"id":"a","nonce":7,"ttl":15,"ttl_left":1.5},` +
 		`"holders":[{"id":"a","nonce":7,"ttl":15,"ttl_left":1.5},{}],"waiters":[]}`

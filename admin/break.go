@@ -251,7 +251,7 @@ func (t Target) mustBeSilent(ctx context.Context, client *clientv3.Client) error
 // look. An etcd that does not answer is waited for.
 func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
 	for {
-		err := awaitGone(ctx, client, t.place)
+		err := line.AwaitGone(ctx, client, t.place)
 		if err == nil {
 			_, err = Find(ctx, client, t.Lock, t.Token)
 		}
@@ -265,21 +265,4 @@ func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
 		}
 		retry.Sleep(ctx, retry.PauseMax)
 	}
-}
-
-// awaitGone waits until a key is gone, or was created anew. It looks when the key is watched, and
-// after each change: whoever deletes what makes a holder one has not deleted its place.
-func awaitGone(ctx context.Context, client *clientv3.Client, kv *mvccpb.KeyValue) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer cancel()
-	for resp := range client.Watch(ctx, string(kv.Key), clientv3.WithCreatedNotify()) {
-		if err := resp.Err(); err != nil {
-			return err
-		}
-		now, err := client.Get(ctx, string(kv.Key))
-		if err != nil || len(now.Kvs) == 0 || now.Kvs[0].CreateRevision != kv.CreateRevision {
-			return err
-		}
-	}
-	return ctx.Err()
 }

@@ -85,7 +85,7 @@ type Event struct {
 // ofPause returns the kind of event of a pause where that of a holder is known, "" for none: it
 // begins when its place says until when it lasts, and not when it is the oldest one.
 func ofPause(kind EventKind, p *Pausing) EventKind {
-	begun := !p.Until.IsZero()
+	begun := p.HasBegun()
 	switch {
 	case kind == EventReleased || kind == EventLost:
 		if begun {

@@ -108,7 +108,7 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 		return out
 	case slices.ContainsFunc(out.Holders, isAsked):
 		out.State = Broken
-	case out.Holders[0].Pause != nil && out.Holders[0].Pause.Until.IsZero():
+	case out.Holders[0].Pause != nil && !out.Holders[0].Pause.HasBegun():
 		out.State = Passing // it has not begun
 	case out.Holders[0].Pause != nil:
 		out.State = Paused
@@ -125,10 +125,13 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 
 // holder returns one who has a lock as users see it.
 func holder(l line.Line, has line.Holder, ttl line.TTL) Holder {
-	h := Holder{Contender: contender(has.Record, has.Lease), Nonce: has.Nonce, Broken: has.Broken, ByHand: has.ByHand, TTL: ttl.Granted, TTLLeft: ttl.Left}
-	h.ID, h.Acquired = has.ID, record.Said(has.Since)
+	h := Holder{Contender: contender(has.Record, has.Lease), Broken: has.Broken, ByHand: has.ByHand, TTL: ttl.Granted, TTLLeft: ttl.Left}
+	h.ID, h.Nonce, h.Acquired = has.ID, has.Nonce, record.Said(has.Since)
 	switch {
 	case h.isPause(has.Pause):
+		if h.Pause.HasBegun() && ttl.Granted > 0 { // nobody renews it
+			h.Acquired = record.Said(h.Pause.Until.Add(-ttl.Granted))
+		}
 	case has.Mutex:
 		h.Kind = Etcd
 	case has.Lease == 0:
@@ -152,7 +155,10 @@ func waiter(lock string, n int, place *mvccpb.KeyValue) Waiter {
 	if err != nil {
 		w.ID = line.NameOfMutex(place)
 	}
-	if !w.isPause(line.PauseOf(lock, place)) && wire.IsMutex(lock, place) {
+	switch {
+	case w.isPause(line.PauseOf(lock, place)):
+		w.Nonce = place.CreateRevision
+	case wire.IsMutex(lock, place):
 		w.Kind = Etcd
 	}
 	if wire.IsShared(lock, place) {

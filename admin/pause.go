@@ -54,6 +54,7 @@ type PauseEntry struct {
 const (
 	giveBackWithin = 5 * time.Second
 	lookAgain      = 10 * time.Second // in case that a watch has fallen silent
+	silence        = 5 * time.Second  // etcd counts as away after that
 )
 
 // Pause keeps everybody out of a lock: it waits in line until nobody has the lock who came before,
@@ -71,11 +72,15 @@ const (
 // The length is in whole seconds, from [LeastPause] to [MostPause]; the reason is required, 1 to
 // [MostReason] bytes. At is now if it is zero, and Until is set.
 //
-// It fails with ErrPaused, and names that pause, if the lock is paused already, or somebody waits
+// Tell, which may be nil, is called with a nil error when the pause has joined the line and has to
+// wait, with what etcd has said when etcd does not answer meanwhile, and with nil when it does
+// again. It has to return soon: no two calls are made at a time, and Pause waits for them.
+//
+// It fails with ErrPaused, and returns that pause, if the lock is paused already, or somebody waits
 // to pause it; with ErrResumed if somebody ends the pause while it waits; with the cause of ctx,
 // and with what etcd refuses. Nothing is left in etcd then. If it cannot make sure of that within
 // 5 s, its error is ErrUnknownOutcome as well: what may be left ends when the length has passed.
-func Pause(ctx context.Context, client *clientv3.Client, lock string, length time.Duration, by Pausing) (PauseEntry, error) {
+func Pause(ctx context.Context, client *clientv3.Client, lock string, length time.Duration, by Pausing, tell func(PauseEntry, error)) (PauseEntry, error) {
 	none := PauseEntry{}
 	if err := checkReason(by.Reason); err != nil {
 		return none, err
@@ -86,9 +91,9 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 	if by.Until = (time.Time{}); by.At.IsZero() {
 		by.At = time.Now().UTC()
 	}
-	p := &pause{PauseEntry: PauseEntry{Pausing: by, Lock: lock, Token: math.MaxInt64}, client: client}
+	p := &pause{PauseEntry: PauseEntry{Pausing: by, Lock: lock, Token: math.MaxInt64}, client: client, tell: tell}
 	if err := p.onlyOne(ctx); err != nil {
-		return none, withCause(ctx, err)
+		return p.other, withCause(ctx, err)
 	}
 	granted, err := lease.Grant(ctx, client, lease.Timing{TTL: length})
 	if err != nil {
@@ -108,7 +113,7 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 	if failed := p.giveBack(ctx, p.Lease); failed != nil {
 		err = fmt.Errorf("%w; %w: %w", err, ErrUnknownOutcome, failed)
 	}
-	return none, err
+	return p.other, err
 }
 
 // withCause returns the error of something that ctx may have ended, with the cause of that.
@@ -125,6 +130,10 @@ type pause struct {
 	client *clientv3.Client
 	lease  *lease.Lease
 	place  string
+	other  PauseEntry // that was there before
+
+	tell func(PauseEntry, error)
+	told string // last: that it waits, or that etcd is away
 }
 
 // onlyOne fails if there is an older pause.
@@ -135,8 +144,9 @@ func (p *pause) onlyOne(ctx context.Context) error {
 	}
 	if len(all) > 0 && all[0].Token < p.Token {
 		first := &all[0]
+		p.other = *first
 		err := fmt.Errorf("lock %q: %w %v (token %d)", p.Lock, ErrPaused, &first.Pausing, first.Token)
-		if first.Until.IsZero() {
+		if !first.HasBegun() {
 			err = fmt.Errorf("%w: not yet, that pause waits for who has the lock", err)
 		}
 		return err
@@ -171,7 +181,7 @@ func (p *pause) wait(ctx context.Context) error {
 	meanwhile.Go(func() { cancel(p.renew(ctx)) })
 	meanwhile.Go(func() { cancel(p.awaitEnd(ctx)) })
 	for {
-		before, err := p.before(ctx)
+		before, err := p.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -180,13 +190,51 @@ func (p *pause) wait(ctx context.Context) error {
 		case err == nil && before == nil:
 			return p.begin(ctx)
 		case err == nil:
+			p.say(nil)
 			looking, stop := context.WithTimeout(ctx, lookAgain)
-			err = awaitGone(looking, p.client, before)
+			err = line.AwaitGone(looking, p.client, before)
 			stop()
+		default:
+			p.say(err)
 		}
 		if err != nil {
 			retry.Sleep(ctx, retry.PauseMax)
 		}
+	}
+}
+
+// errSilent says that etcd has said nothing.
+var errSilent = errors.New("etcd does not answer")
+
+// look is before, and tells if etcd takes long to answer.
+func (p *pause) look(ctx context.Context) (kv *mvccpb.KeyValue, err error) {
+	answered := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		late := time.NewTimer(silence)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			p.say(errSilent)
+		case <-answered:
+		}
+	})
+	kv, err = p.before(ctx)
+	close(answered)
+	telling.Wait()
+	return kv, err
+}
+
+// say tells that the pause waits, or, with an error, that etcd does not answer, each once until the
+// other one is told.
+func (p *pause) say(err error) {
+	what := "waits"
+	if err != nil {
+		what = "away"
+	}
+	if p.tell != nil && what != p.told {
+		p.told = what
+		p.tell(p.PauseEntry, err)
 	}
 }
 
@@ -204,7 +252,7 @@ func (p *pause) renew(ctx context.Context) error {
 // awaitEnd waits until somebody has ended the pause.
 func (p *pause) awaitEnd(ctx context.Context) error {
 	for {
-		err := awaitGone(ctx, p.client, &mvccpb.KeyValue{Key: []byte(p.place), CreateRevision: p.Token})
+		err := line.AwaitGone(ctx, p.client, &mvccpb.KeyValue{Key: []byte(p.place), CreateRevision: p.Token})
 		switch {
 		case err == nil:
 			return ErrResumed

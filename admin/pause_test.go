@@ -30,7 +30,7 @@ type result struct {
 func pause(ctx context.Context, client *clientv3.Client, key string, length time.Duration) <-chan result {
 	done := make(chan result, 1)
 	go func() {
-		p, err := admin.Pause(ctx, client, key, length, pausing)
+		p, err := admin.Pause(ctx, client, key, length, pausing, nil)
 		done <- result{p, err}
 	}()
 	return done
@@ -87,7 +87,7 @@ func TestPause(t *testing.T) {
 			later := lockIn(t, newSession(t, client), key, "later", how)
 			behind := mutex(t, client, key)
 			ahead := look(t, client, key)
-			if w := ahead.Waiters[0]; ahead.State != admin.Held || w.Kind != admin.ByPause || w.Pause == nil || *w.Pause != waits.Pausing ||
+			if w := ahead.Waiters[0]; ahead.State != admin.Held || w.Kind != admin.ByPause || w.Nonce != waits.Token || w.Pause == nil || *w.Pause != waits.Pausing ||
 				w.ID != "pause by ops@host-c" || !w.Joined.Equal(waits.At) || len(done) > 0 {
 				t.Errorf("while it waits: %+v", ahead)
 			}
@@ -104,7 +104,7 @@ func TestPause(t *testing.T) {
 			if got, want := sketch(line), fmt.Sprintf("paused exclusive pause:pause by ops@host-c <library:later%s <etcd:etcd (lease %x)", ahead.Waiters[1].Mode, behind.Lease()); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
-			if h.Pause == nil || !h.Pause.Until.Equal(p.Until) || h.Nonce != p.Token || h.TTL != length || h.User != "ops" || h.Host != "host-c" || len(later) > 0 {
+			if h.Pause == nil || !h.Pause.Until.Equal(p.Until) || h.Nonce != p.Token || h.TTL != length || !h.Acquired.Equal(p.Until.Add(-length)) || h.User != "ops" || h.Host != "host-c" || len(later) > 0 {
 				t.Errorf("%+v", h)
 			}
 			if _, err := admin.Resume(ctx, client, key, p.Token-1); !errors.Is(err, admin.ErrNotPaused) || len(later) > 0 {
@@ -155,9 +155,9 @@ func TestPauseTwice(t *testing.T) {
 	refused := func(says string) {
 		t.Helper()
 		before := look(t, client, "/k").Revision
-		_, err := admin.Pause(ctx, client, "/k", time.Hour, pausing)
-		if !errors.Is(err, admin.ErrPaused) || !strings.Contains(err.Error(), says) {
-			t.Errorf("a second one: %v, want %q", err, says)
+		other, err := admin.Pause(ctx, client, "/k", time.Hour, pausing, nil)
+		if !errors.Is(err, admin.ErrPaused) || !strings.Contains(err.Error(), says) || other.Token != waits.Token {
+			t.Errorf("a second one: %+v, %v, want %q", other, err, says)
 		}
 		if after := look(t, client, "/k").Revision; after != before {
 			t.Errorf("it has written something: revision %d, not %d", after, before)
@@ -447,7 +447,10 @@ func TestPauseWaitsForAll(t *testing.T) {
 	}
 	lockNow(t, lockOf(t, client, "/k/other", "other", etcdlock.Exclusive))
 	gate, gated := s.Gated(t)
-	for _, key := range []string{"/k", "/k/=2#1"} {
+	for key, shows := range map[string]string{
+		"/k":      "by-hand exclusive by-hand:by hand <pause:pause by ops@host-c",
+		"/k/=2#1": "held slots by-hand:by hand <pause:pause by ops@host-c",
+	} {
 		if _, err := client.Put(ctx, key, "by hand"); err != nil {
 			t.Fatal(err)
 		}
@@ -464,6 +467,9 @@ func TestPauseWaitsForAll(t *testing.T) {
 		case p := <-done:
 			t.Fatalf("it has not waited for %s: %+v", key, p)
 		}
+		if got := sketch(look(t, client, "/k")); got != shows {
+			t.Errorf("while it waits for %s: %s, not %s", key, got, shows)
+		}
 		if _, err := client.Delete(ctx, key); err != nil {
 			t.Fatal(err)
 		}
@@ -474,6 +480,51 @@ func TestPauseWaitsForAll(t *testing.T) {
 		if _, err := admin.Resume(ctx, client, "/k", p.Token); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestPauseTells: it tells its token when it has to wait, that etcd does not answer, and that it
+// does again, each once.
+func TestPauseTells(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, gated := s.Gated(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	first, second := lockOf(t, client, "/k", "first", etcdlock.Shared), lockOf(t, client, "/k", "second", etcdlock.Shared)
+	lockNow(t, first)
+	lockNow(t, second)
+	told, done := make(chan error, 100), make(chan result, 1)
+	var token int64
+	go func() {
+		p, err := admin.Pause(ctx, gated, "/k", time.Hour, pausing, func(p admin.PauseEntry, err error) { token = p.Token; told <- err })
+		done <- result{p, err}
+	}()
+	if err := <-told; err != nil {
+		t.Errorf("while it waits: %v", err)
+	}
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if read, ok := message.(*pb.RangeRequest); ok && read.KeysOnly {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	if err := second.Unlock(ctx); err != nil { // it looks again
+		t.Fatal(err)
+	}
+	if err := <-told; err == nil {
+		t.Error("that etcd is away was not told")
+	}
+	gate.Intercept(nil)
+	if err := gate.AwaitHeld(t).Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; err != nil {
+		t.Errorf("when etcd is back: %v", err)
+	}
+	if err := first.Unlock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-done; p.err != nil || p.Token != token || len(told) > 0 {
+		t.Errorf("%+v, told %d, %d times more", p, token, len(told))
 	}
 }
 
@@ -511,12 +562,12 @@ func TestPauseIsChecked(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	for _, length := range []time.Duration{0, -time.Second, 1500 * time.Millisecond, admin.MostPause + time.Second} {
-		if _, err := admin.Pause(ctx, client, "/k", length, pausing); err == nil {
+		if _, err := admin.Pause(ctx, client, "/k", length, pausing, nil); err == nil {
 			t.Errorf("a pause of %v", length)
 		}
 	}
 	for _, reason := range []string{"", strings.Repeat("r", admin.MostReason+1)} {
-		if _, err := admin.Pause(ctx, client, "/k", time.Hour, admin.Pausing{Reason: reason}); err == nil {
+		if _, err := admin.Pause(ctx, client, "/k", time.Hour, admin.Pausing{Reason: reason}, nil); err == nil {
 			t.Errorf("a reason of %d bytes", len(reason))
 		}
 	}

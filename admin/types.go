@@ -68,16 +68,17 @@ type Contender struct {
 	Joined  time.Time `json:"joined,omitzero"`   // the line, by the clock of its host
 	Lease   string    `json:"lease,omitempty"`   // in hex
 
+	// Nonce tells a holding from all others: the revision of what makes it one. Where the lock is
+	// held alone, or has slots, it is the fencing token. Break and Force take that of a holder, and
+	// Resume that of a pause, also while it waits. Nobody else has one who waits.
+	Nonce int64 `json:"nonce,omitempty"`
+
 	Pause *Pausing `json:"pause,omitempty"` // what a pause says, nil for everybody else
 }
 
 // A Holder is somebody who has the lock, alone or together with others.
 type Holder struct {
 	Contender
-
-	// Nonce tells this holding from all others: the revision of what makes it the holder. Where
-	// the lock is held alone, or has slots, it is the fencing token.
-	Nonce int64 `json:"nonce,omitempty"`
 
 	Slot *int `json:"slot,omitempty"` // which one it has, from 0 on
 

@@ -511,7 +511,7 @@ func TestEventJSON(t *testing.T) {
 		`{"time":"2026-11-25T03:00:01Z","revision":7,"event":"began"}`:                                                                     {Kind: admin.EventBegan, Time: at, Revision: 7},
 		`{"time":"2026-11-25T03:00:01Z","revision":9,"event":"missed","since":7}`:                                                          {Kind: admin.EventMissed, Time: at, Revision: 9, Since: 7},
 		`{"time":"2026-11-25T03:00:01Z","revision":7,"event":"left","key_base64":"/w==","mode":"shared","waiter":{"id":"a"}}`:              {Kind: admin.EventLeft, Time: at, Revision: 7, Key: "\xff", Mode: "shared", Waiter: &admin.Contender{ID: "a"}},
-		`{"time":"2026-11-25T03:00:01Z","revision":7,"event":"released","key":"/k","mode":"exclusive","holder":{"nonce":7},"unsure":true}`: {Kind: admin.EventReleased, Time: at, Revision: 7, Key: "/k", Mode: "exclusive", Holder: &admin.Holder{Nonce: 7}, Unsure: true},
+		`{"time":"2026-11-25T03:00:01Z","revision":7,"event":"released","key":"/k","mode":"exclusive","holder":{"nonce":7},"unsure":true}`: {Kind: admin.EventReleased, Time: at, Revision: 7, Key: "/k", Mode: "exclusive", Holder: &admin.Holder{Contender: admin.Contender{Nonce: 7}}, Unsure: true},
 	} {
 		got, err := json.Marshal(e)
 		if err != nil || string(got) != want {

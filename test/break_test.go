@@ -174,7 +174,8 @@ func TestBreakAfterADeletion(t *testing.T) {
 	}
 	p.says(p.stdout, "ends")
 	shows := start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
-	if code := shows.code(); code != 0 || !strings.Contains(shows.stdout.String(), " is held\n  holder  me, pid ") || !strings.Contains(shows.stdout.String(), ", asked to stop by hand") {
+	if code := shows.code(); code != 0 || !strings.Contains(shows.stdout.String(), " is held\n  holder  me, pid ") || !strings.Contains(shows.stdout.String(), ", asked to stop by hand") ||
+		!strings.Contains(shows.stdout.String(), "  if it does not stop, to take the lock away, so that two may run at the same time: etcdlockctl break -e "+s.Endpoint()+" "+key+" --token "+token+" --reason TEXT --force\n") {
 		t.Errorf("show: exit code %d, %s", code, shows.stdout)
 	}
 	b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r", "--wait", "60s")

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 // TestListCommand: list and show say who holds a lock and who waits, in words and for programs.
@@ -139,6 +141,29 @@ func TestShowAMutex(t *testing.T) {
 		if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "nobody has the lock now") {
 			t.Errorf("%s: %q: exit code %d, %s", key, command, code, b.stderr)
 		}
+	}
+}
+
+// TestClockAhead: what another host has written that its clock has not come to here is shown so. A
+// pause that has not begun, and waits for nothing, is about to.
+func TestClockAhead(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pause := record.Pause{By: "ops", Host: "c", Reason: "r", At: time.Now().Add(time.Hour + 30*time.Minute)}
+	if _, err := client.Put(ctx, "/ahead/"+strconv.FormatInt(int64(granted.ID), 16), pause.Value(), clientv3.WithLease(granted.ID)); err != nil {
+		t.Fatal(err)
+	}
+	shows := ctl(t, s, 0, "show", "/ahead").stdout.String()
+	if !strings.HasPrefix(shows, "lock /ahead is about to be paused\n  holder  a pause by ops@c: \"r\", its clock is ahead by 1h") {
+		t.Errorf("show: %s", shows)
+	}
+	if got := ctl(t, s, 0, "list", "/ahead", "--no-headers").stdout.String(); strings.Contains(got, "<") {
+		t.Errorf("list: %s", got)
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -29,10 +32,10 @@ func ctl(t *testing.T, s *etcdtest.Server, want int, args ...string) *program {
 }
 
 // pauseOf waits until there is a pause of a lock.
-func pauseOf(t *testing.T, s *etcdtest.Server, key string) (p admin.PauseEntry) {
+func pauseOf(t *testing.T, client *clientv3.Client, key string) (p admin.PauseEntry) {
 	t.Helper()
 	etcdtest.Await(t, "a pause", func(ctx context.Context) error {
-		all, err := admin.Pauses(ctx, s.Client(t), key)
+		all, err := admin.Pauses(ctx, client, key)
 		if err != nil || len(all) != 1 {
 			return fmt.Errorf("%+v, %v", all, err)
 		}
@@ -40,6 +43,12 @@ func pauseOf(t *testing.T, s *etcdtest.Server, key string) (p admin.PauseEntry) 
 		return nil
 	})
 	return p
+}
+
+// resume ends the pause of a lock.
+func resume(t *testing.T, s *etcdtest.Server, key string) {
+	t.Helper()
+	ctl(t, s, 0, "resume", key, "--token", strconv.FormatInt(pauseOf(t, s.Client(t), key).Token, 10))
 }
 
 // TestPauseCommand: pause waits for the holder, keeps out etcdlocker in all its modes, and says how
@@ -52,18 +61,23 @@ func TestPauseCommand(t *testing.T) {
 	held(t, s.Client(t), key)
 	p := start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "move the data")
 	p.says(p.stdout, "waiting until ")
-	waits := pauseOf(t, s, key)
-	if got := ctl(t, s, 0, "show", key).stdout.String(); !strings.Contains(got, "is held\n") || !strings.Contains(got, `  1       a pause by `) {
+	waits := pauseOf(t, s.Client(t), key)
+	resumes := fmt.Sprintf("to end that: etcdlockctl resume -e %s %s --token %d\n", s.Endpoint(), key, waits.Token)
+	p.says(p.stdout, fmt.Sprintf("it waits in line (token %d); %s", waits.Token, resumes))
+	if got := ctl(t, s, 0, "show", key).stdout.String(); !strings.Contains(got, "is held\n") || !strings.Contains(got, `  1       a pause by `) || !strings.HasSuffix(got, resumes) {
 		t.Errorf("show while it waits: %s", got)
+	}
+	tooLate := ctl(t, s, 1, "pause", key, "--reason", "again")
+	if !strings.Contains(tooLate.stderr.String(), "hint: to end that pause: "+strings.TrimPrefix(resumes, "to end that: ")) {
+		t.Errorf("a second pause: %q", tooLate.stderr)
 	}
 	holder.signal(syscall.SIGTERM)
 	holder.code()
 	if code := p.code(); code != 0 {
 		t.Fatalf("pause: exit code %d, %q", code, p.stderr)
 	}
-	until := pauseOf(t, s, key).Until.Local().Format("2006-01-02 15:04:05")
-	resume := fmt.Sprintf("etcdlockctl resume %s --token %d", key, waits.Token)
-	if got := p.stdout.String(); !strings.Contains(got, "lock "+key+" is paused until "+until) || !strings.Contains(got, "to end that: "+resume+"\n") {
+	until := pauseOf(t, s.Client(t), key).Until.Local().Format("2006-01-02 15:04:05")
+	if got := p.stdout.String(); !strings.Contains(got, "lock "+key+" is paused until "+until) || !strings.Contains(got, resumes) {
 		t.Errorf("it says %s", got)
 	}
 	says := regexp.MustCompile(`paused by \S+@\S+ until ` + until + `: "move the data"`)
@@ -73,7 +87,7 @@ func TestPauseCommand(t *testing.T) {
 			t.Errorf("%q: exit code %d, %q", args, code, l.stderr)
 		}
 	}
-	if got := ctl(t, s, 0, "show", key).stdout.String(); !strings.Contains(got, "is paused\n  holder  a pause by ") || !strings.Contains(got, "to end that: "+resume+"\n") {
+	if got := ctl(t, s, 0, "show", key).stdout.String(); !strings.Contains(got, "is paused\n  holder  a pause by ") || !strings.Contains(got, resumes) {
 		t.Errorf("show: %s", got)
 	}
 	if got := ctl(t, s, 0, "list", key, "--no-headers").stdout.String(); !regexp.MustCompile(`^` + key + ` +"pause by \S+@\S+" +- +\S+ +- +0\n$`).MatchString(got) {
@@ -91,16 +105,16 @@ func TestPauseCommand(t *testing.T) {
 		t.Errorf("show -o json: %+v, %v", line, err)
 	}
 	b := ctl(t, s, 1, "break", key, "--token", fmt.Sprint(waits.Token), "--reason", "r", "--force", "--even-if-alive")
-	if !strings.Contains(b.stderr.String(), "hint: to end that: "+resume+"\n") {
+	if !strings.Contains(b.stderr.String(), "hint: "+resumes) {
 		t.Errorf("break: %s", b.stderr)
 	}
 	again := ctl(t, s, 1, "pause", key, "--reason", "again")
-	if !says.MatchString(again.stderr.String()) || !strings.Contains(again.stderr.String(), "hint: etcdlockctl resume "+key) {
+	if !says.MatchString(again.stderr.String()) || !strings.Contains(again.stderr.String(), "hint: to end that pause: etcdlockctl resume -e ") {
 		t.Errorf("a second pause: %q", again.stderr)
 	}
 	ctl(t, s, 3, "resume", key, "--token", fmt.Sprint(waits.Token-1))
-	ctl(t, s, 0, "resume", key)
-	ctl(t, s, 3, "resume", key)
+	resume(t, s, key)
+	ctl(t, s, 3, "resume", key, "--token", fmt.Sprint(waits.Token))
 	free(t, s.Client(t), key)
 }
 
@@ -115,7 +129,7 @@ func TestPauseKeepsOut(t *testing.T) {
 			ctl(t, s, 0, "pause", key, "--reason", "move", "--for", "2h")
 			l := locker(t, s.Endpoint(), append(append([]string{"-k", key}, args...), "echo", "ran")...)
 			l.says(l.stderr, "paused by ")
-			ctl(t, s, 0, "resume", key)
+			resume(t, s, key)
 			if code := l.code(); code != 0 || l.stdout.String() != "ran\n" {
 				t.Errorf("exit code %d, %q", code, l.stderr)
 			}
@@ -150,7 +164,7 @@ func TestPauseAndEtcdctl(t *testing.T) {
 		t.Errorf("behind etcdctl lock: exit code %d, %q", code, l.stderr)
 	}
 	p := start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "r")
-	pauseOf(t, s, key)
+	pauseOf(t, s.Client(t), key)
 	second := etcdctlLock("echo", "ran")
 	etcdtest.Await(t, "the place of etcdctl lock", func(ctx context.Context) error {
 		if line, err := admin.Look(ctx, s.Client(t), key); err != nil || len(line.Waiters) != 2 {
@@ -162,7 +176,7 @@ func TestPauseAndEtcdctl(t *testing.T) {
 	if code := p.code(); code != 0 || second.stdout.String() != "" {
 		t.Errorf("pause: exit code %d, %q; etcdctl lock: %q", code, p.stderr, second.stdout)
 	}
-	ctl(t, s, 0, "resume", key)
+	resume(t, s, key)
 	if code := second.code(); code != 0 || !strings.Contains(second.stdout.String(), "ran") {
 		t.Errorf("etcdctl lock: exit code %d, %q, %q", code, second.stdout, second.stderr)
 	}
@@ -188,7 +202,7 @@ func TestPauseIsInterrupted(t *testing.T) {
 	}
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		p := start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "r")
-		waits := pauseOf(t, s, key)
+		waits := pauseOf(t, s.Client(t), key)
 		if l := locker(t, s.Endpoint(), "-k", key, "-s", "--try", "true"); l.code() != 1 || !strings.Contains(l.stderr.String(), "is not free: a pause by ") {
 			t.Errorf("--try behind a pause that waits: %q", l.stderr)
 		}
@@ -208,6 +222,37 @@ func TestPauseIsInterrupted(t *testing.T) {
 	free(t, s.Client(t), key)
 }
 
+// TestResumeOnATerminal: without a token the pause is shown, and the last part of the key is typed.
+// No other pause is ended that has come meanwhile.
+func TestResumeOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/resume/terminal"
+	resumes := []string{"resume", key, "-e", s.Endpoint()}
+	none := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), resumes...))
+	if code := none.code(); code != 3 || !strings.Contains(none.stdout.String(), `error: lock "/resume/terminal": nobody has paused it`) {
+		t.Errorf("without a pause: exit code %d, %q", code, none.stdout)
+	}
+	types := func(typed, says string, want int, meanwhile func()) {
+		t.Helper()
+		r := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), resumes...))
+		r.shows("type terminal to end that: ")
+		meanwhile()
+		r.types(typed)
+		if code := r.code(); code != want || !strings.Contains(r.stdout.String(), `: "first" (token `) || !strings.Contains(r.stdout.String(), says) {
+			t.Errorf("%q: exit code %d, %q", typed, code, r.stdout)
+		}
+	}
+	ctl(t, s, 0, "pause", key, "--reason", "first")
+	types("other\r", "nothing was done", 1, func() {})
+	types("terminal\r", `"first"; nobody has the lock now`, 0, func() {})
+	ctl(t, s, 0, "pause", key, "--reason", "first")
+	types("terminal\r", "no pause has that token", 3, func() {
+		resume(t, s, key)
+		ctl(t, s, 0, "pause", key, "--reason", "second")
+	})
+}
+
 // TestPauseIsRefused: what is wrong is said before etcd is asked.
 func TestPauseIsRefused(t *testing.T) {
 	t.Parallel()
@@ -222,6 +267,7 @@ func TestPauseIsRefused(t *testing.T) {
 		"resume takes one":    {"resume"},
 		"the key":             {"pause", "/x~since", "--reason", "r"},
 		"--token: 0 is":       {"resume", "/x", "--token", "0"},
+		"--token: say which":  {"resume", "/x"},
 		"--timeout: 0s":       {"pause", "/x", "--reason", "r", "--timeout", "0s"},
 	} {
 		p := start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", args...)

@@ -4,6 +4,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%v with the role sees: exit code %d, %q, %s", args, code, p.stdout, p.stderr)
 		}
 	}
-	w := start(t, as("sees"), "etcdlockctl", "watch", "--event", "acquired,released", "--count", "2", "--", prefix)
+	w := start(t, as("sees"), "etcdlockctl", "watch", "--event", "acquired, released", "--count", "2", "--", prefix)
 	for running := true; running; {
 		locker := start(t, as("locks"), "etcdlocker", "--key="+prefix+"watched", "true")
 		if code := locker.code(); code != 0 {
@@ -65,7 +66,10 @@ func TestRoles(t *testing.T) {
 	if code := w.code(); code != 0 || !strings.Contains(w.stdout.String(), prefix+"watched") {
 		t.Errorf("watch with the role sees: exit code %d, %q, %s", code, w.stdout, w.stderr)
 	}
-	for _, words := range []string{"pause --reason r --", "resume --"} {
+	for _, words := range []string{"pause --reason r --", "resume --token %d --"} {
+		if strings.HasPrefix(words, "resume") {
+			words = fmt.Sprintf(words, pauseOf(t, sees, prefix+"paused").Token)
+		}
 		for _, user := range []string{"sees", "locks"} { // in this order: it is paused then
 			want := map[string]int{"sees": 1, "locks": 0}[user]
 			p := start(t, as(user), "etcdlockctl", append(strings.Fields(words), prefix+"paused")...)

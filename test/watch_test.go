@@ -66,11 +66,8 @@ func TestWatchPause(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	p := watches(t, s, "/watch/paused")
-	for _, args := range [][]string{{"pause", "--reason", "moving the data"}, {"resume"}} {
-		if c := start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint(), "/watch/paused")...); c.code() != 0 {
-			t.Fatalf("%q: %s", args, c.stderr)
-		}
-	}
+	ctl(t, s, 0, "pause", "/watch/paused", "--reason", "moving the data")
+	resume(t, s, "/watch/paused")
 	p.says(p.stdout, `"event":"resumed"`)
 	var events []string
 	for line := range strings.Lines(p.stdout.String()) {

@@ -79,18 +79,28 @@ lock by now, nothing is done, and the exit code is 3. On a terminal --token may 
 
 // check refuses what etcd need not be asked about.
 func (b *breaker) check(hasToken bool) error {
-	onTerminal := term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
+	if err := checkToken(b.token, hasToken, "holder"); err != nil {
+		return err
+	}
 	switch {
-	case hasToken && b.token <= 0:
-		return fmt.Errorf("--token: %d is not a token (%w)", b.token, errUsage)
-	case !hasToken && !onTerminal:
-		return fmt.Errorf("--token: say which holder is meant; it may be left out on a terminal only (%w)", errUsage)
 	case b.evenIfAlive && !b.force:
 		return fmt.Errorf("--even-if-alive: it needs --force (%w)", errUsage)
 	case b.wait < 0:
 		return fmt.Errorf("--wait: %v is negative (%w)", b.wait, errUsage)
 	}
 	return checkReason(b.reason)
+}
+
+// checkToken refuses what is no token, and that it is left out where nobody can be asked.
+func checkToken(token int64, given bool, of string) error {
+	onTerminal := term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
+	switch {
+	case given && token <= 0:
+		return fmt.Errorf("--token: %d is not a token (%w)", token, errUsage)
+	case !given && !onTerminal:
+		return fmt.Errorf("--token: say which %s is meant; it may be left out on a terminal only (%w)", of, errUsage)
+	}
+	return nil
 }
 
 func checkReason(reason string) error {
@@ -157,7 +167,7 @@ func (b *breaker) find(ctx context.Context) (admin.Target, error) {
 	}
 	if found[0].Pause != nil {
 		err := fmt.Errorf("lock %q: %w %v", b.key, admin.ErrPaused, found[0].Pause)
-		return admin.Target{}, advise(err, "to end that: "+resumeCommand(b.key, found[0].Token))
+		return admin.Target{}, advise(err, "to end that: "+resumeCommand(b.etcd.Given(), b.key, found[0].Token))
 	}
 	return found[0], nil
 }
@@ -169,16 +179,21 @@ func (b *breaker) confirm(t admin.Target) error {
 	if t.Host == host {
 		where = "on this host"
 	}
-	last := path.Base(b.key)
 	does := "ask it to stop"
 	if b.force {
 		does = "take the lock away from it, so that two may run at the same time"
 	}
-	fmt.Fprintf(os.Stderr, "%s has lock %s, %s\n", plain.Line(nameOf(t)), plain.Line(strconv.Quote(b.key)), where)
-	fmt.Fprintf(os.Stderr, "type %s to %s: ", plain.Line(last), does)
+	return retype(b.key, fmt.Sprintf("%s has lock %q, %s", nameOf(t), b.key, where), does)
+}
+
+// retype shows on the terminal what there is, and does nothing unless the last part of the key is
+// typed.
+func retype(key, shows, does string) error {
+	last := path.Base(key)
+	fmt.Fprintf(os.Stderr, "%s\ntype %s to %s: ", plain.Line(shows), plain.Line(last), does)
 	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	if strings.TrimRight(line, "\r\n") != last {
-		return fmt.Errorf("lock %q: nothing was done, as that is not %q", b.key, last)
+		return fmt.Errorf("lock %q: nothing was done, as that is not %q", key, last)
 	}
 	return nil
 }

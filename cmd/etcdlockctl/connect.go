@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/endpoint"
+	"github.com/etcdlock/etcdlock/internal/plain"
 )
 
 // connection is what the options say of how etcd is reached.
@@ -68,6 +69,17 @@ var errLate = errors.New("did not answer within")
 func (c *connection) late(limit time.Duration) error {
 	return fmt.Errorf("%v %w %v", &c.etcd, errLate, limit)
 }
+
+// sayAway warns that etcd does not answer, and says what comes of that. Reason may be nil.
+func sayAway(reason error, then string) {
+	says := "etcd does not answer"
+	if reason != nil {
+		says += fmt.Sprintf(" (%v)", reason)
+	}
+	fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(says+"; "+then))
+}
+
+func sayBack() { fmt.Fprintln(os.Stderr, "etcdlockctl: etcd answers again") }
 
 // within returns a context for one question to etcd.
 func (c *connection) within(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -38,6 +38,11 @@ func advise(err error, hint string) error { return &adviceError{err, hint} }
 
 func (e *adviceError) Unwrap() error { return e.error }
 
+// An absentError says that what was asked for is not there.
+type absentError string
+
+func (e absentError) Error() string { return string(e) }
+
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
@@ -70,13 +75,14 @@ func run(args []string) int {
 	fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(err.Error()))
 	var option *endpoint.OptionError
 	var advice *adviceError
+	var absent absentError
 	switch {
 	case errors.As(err, &option):
 		hint(option.Hint)
 		return exitUsage
 	case errors.As(err, &advice):
 		hint(advice.hint)
-	case errors.Is(err, admin.ErrNotHolder), errors.Is(err, admin.ErrNotPaused):
+	case errors.Is(err, admin.ErrNotHolder), errors.Is(err, admin.ErrNotPaused), errors.As(err, &absent):
 		return exitNothing
 	case errors.Is(err, serverdir.ErrBusy):
 		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")

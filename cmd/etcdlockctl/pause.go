@@ -37,10 +37,10 @@ func newPause() *cobra.Command {
 		Long: `Keeps everybody out of a lock. It waits in line until those who came before have given the lock back, and returns when
 nobody has it any more and nobody can take it, etcd's own Mutex included. It stops no holder: that is what break does.
 
-The pause ends with etcdlockctl resume, or by itself after --for. Who interrupts pause while it waits leaves nothing.
+The pause ends with etcdlockctl resume, whose command line it prints, or by itself after --for. Who interrupts pause while it waits leaves nothing.
 One that is killed while it waits keeps its place until --for has passed, or until resume.`,
 		Example: `  etcdlockctl pause /jobs/nightly --reason "moving the data" --for 2h
-  etcdlockctl resume /jobs/nightly`,
+  etcdlockctl resume /jobs/nightly --token 48213`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := oneKey("pause", args)
@@ -97,29 +97,50 @@ func (p *pauser) run(ctx context.Context) error {
 		defer cancel()
 	}
 	host, _ := os.Hostname()
-	paused, err := admin.Pause(ctx, client, p.key, p.length, admin.Pausing{By: whoami.User(), Host: host, Reason: p.reason})
+	paused, err := admin.Pause(ctx, client, p.key, p.length, admin.Pausing{By: whoami.User(), Host: host, Reason: p.reason}, p.tell())
 	if err != nil {
-		return p.notPaused(ctx, err)
+		return p.notPaused(ctx, paused.Token, err)
 	}
 	say("lock %s is paused until %s; nobody has it", plain.Word(p.key), paused.Until.Local().Format(time.DateTime))
-	say("to end that: %s", resumeCommand(p.key, paused.Token))
+	say("to end that: %s", resumeCommand(p.etcd.Given(), p.key, paused.Token))
 	return nil
+}
+
+// tell returns what says that the pause waits, how that is ended from elsewhere, and whether etcd
+// answers meanwhile.
+func (p *pauser) tell() func(admin.PauseEntry, error) {
+	waits, away := false, false
+	return func(entry admin.PauseEntry, err error) {
+		if err != nil {
+			sayAway(err, "the pause goes on waiting when it does again")
+			away = true
+			return
+		}
+		if away {
+			sayBack()
+		}
+		if !waits {
+			say("it waits in line (token %d); to end that: %s", entry.Token, resumeCommand(p.etcd.Given(), p.key, entry.Token))
+		}
+		waits, away = true, false
+	}
 }
 
 // errNotPausedYet ends a wait that is too long.
 var errNotPausedYet = errors.New("others have the lock, or stand before the pause")
 
-// notPaused adds a way out to why a lock was not paused.
-func (p *pauser) notPaused(ctx context.Context, err error) error {
-	key := plain.Shell(p.key)
+// notPaused adds a way out to why a lock was not paused. The token is that of a pause that was
+// there before.
+func (p *pauser) notPaused(ctx context.Context, token int64, err error) error {
+	show := command("show", p.etcd.Given(), p.key)
 	switch {
 	case errors.Is(err, admin.ErrUnknownOutcome):
-		return advise(err, "etcdlockctl show "+key+" says whether a pause is left; etcdlockctl resume ends it")
+		return advise(err, show+" says whether a pause is left, and how it is ended")
 	case errors.Is(err, admin.ErrPaused):
-		return advise(err, "etcdlockctl resume "+key+" ends that pause")
+		return advise(err, "to end that pause: "+resumeCommand(p.etcd.Given(), p.key, token))
 	case errors.Is(err, errNotPausedYet):
 		return advise(fmt.Errorf("lock %q was not paused within %v: %w", p.key, p.wait, errNotPausedYet),
-			"etcdlockctl show "+key+" says who is there; allow more time with --wait, or ask them to stop with etcdlockctl break")
+			show+" says who is there; allow more time with --wait, or ask them to stop with etcdlockctl break")
 	case ctx.Err() != nil:
 		return fmt.Errorf("lock %q was not paused: interrupted while it waited", p.key)
 	}
@@ -127,36 +148,41 @@ func (p *pauser) notPaused(ctx context.Context, err error) error {
 }
 
 // resumeCommand returns what ends a pause.
-func resumeCommand(key string, token int64) string {
-	return fmt.Sprintf("%s resume %s --token %d", program, plain.Shell(key), token)
+func resumeCommand(options, key string, token int64) string {
+	return fmt.Sprintf("%s --token %d", command("resume", options, key), token)
 }
 
 // resumer is what the flags of resume say.
 type resumer struct {
 	connection
 	key   string
-	token int64 // 0: of the only pause
+	token int64 // 0: it is asked for on the terminal
 }
 
 func newResume() *cobra.Command {
 	r := &resumer{}
 	cmd := &cobra.Command{
-		Use:   "resume KEY",
+		Use:   "resume KEY --token N",
 		Short: "end a pause",
-		Long: `Ends a pause of a lock, also one that waits for its turn: the next in line may take the lock at once. With --token it
-ends that pause and no other one. It never hits a holder. The exit code is 3 if there is no such pause.`,
-		Example: `  etcdlockctl resume /jobs/nightly
-  etcdlockctl resume /jobs/nightly --token 48213`,
-		Args: cobra.ArbitraryArgs,
+		Long: `Ends the pause of a lock that has a token, also one that waits for its turn: the next in line may take the lock at once.
+It ends no other pause, and never hits a holder. The exit code is 3 if there is no such pause.
+
+N is what pause and show print. On a terminal --token may be left out.`,
+		Example: `  etcdlockctl resume /jobs/nightly --token 48213`,
+		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := oneKey("resume", args)
-			switch {
-			case err != nil:
+			if err != nil {
 				return err
-			case cmd.Flags().Changed("token") && r.token <= 0:
-				return fmt.Errorf("--token: %d is not a token (%w)", r.token, errUsage)
 			}
-			r.key = key
+			if err := checkToken(r.token, cmd.Flags().Changed("token"), "pause"); err != nil {
+				return err
+			}
+			if r.key = key; r.token == 0 {
+				if err := r.choose(cmd.Context()); err != nil {
+					return err
+				}
+			}
 			return r.look(cmd.Context(), r.run)
 		},
 	}
@@ -166,25 +192,31 @@ ends that pause and no other one. It never hits a holder. The exit code is 3 if 
 	return cmd
 }
 
-func (r *resumer) run(ctx context.Context, client *clientv3.Client) error {
-	token := r.token
-	if token == 0 {
-		all, err := admin.Pauses(ctx, client, r.key)
-		switch {
-		case err != nil:
-			return err
-		case len(all) == 0:
-			return fmt.Errorf("lock %q: %w: nobody has paused it", r.key, admin.ErrNotPaused)
-		case len(all) > 1:
-			var tokens []string
-			for _, p := range all {
-				tokens = append(tokens, strconv.FormatInt(p.Token, 10))
-			}
-			return fmt.Errorf("lock %q has %d pauses: name one with --token (%s) (%w)", r.key, len(all), strings.Join(tokens, ", "), errUsage)
-		}
-		token = all[0].Token
+// choose asks on the terminal whether the only pause is meant.
+func (r *resumer) choose(ctx context.Context) error {
+	var all []admin.PauseEntry
+	if err := r.look(ctx, func(ctx context.Context, client *clientv3.Client) (err error) {
+		all, err = admin.Pauses(ctx, client, r.key)
+		return err
+	}); err != nil {
+		return err
 	}
-	p, err := admin.Resume(ctx, client, r.key, token)
+	switch len(all) {
+	case 0:
+		return absentError(fmt.Sprintf("lock %q: nobody has paused it", r.key))
+	case 1:
+		r.token = all[0].Token
+		return retype(r.key, fmt.Sprintf("lock %q: a pause %v (token %d)", r.key, &all[0].Pausing, r.token), "end that")
+	}
+	var tokens []string
+	for _, p := range all {
+		tokens = append(tokens, strconv.FormatInt(p.Token, 10))
+	}
+	return fmt.Errorf("lock %q has %d pauses: name one with --token (%s) (%w)", r.key, len(all), strings.Join(tokens, ", "), errUsage)
+}
+
+func (r *resumer) run(ctx context.Context, client *clientv3.Client) error {
+	p, err := admin.Resume(ctx, client, r.key, r.token)
 	switch {
 	case errors.Is(err, admin.ErrUnknownOutcome):
 		return again(err)

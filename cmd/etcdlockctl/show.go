@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,14 +99,23 @@ func oneKey(command string, args []string) (key string, err error) {
 	return key, nil
 }
 
-// toStop returns the line that says how a lock is taken from its holder, in words that can be typed
-// once more behind the options that the user has given.
+// command returns a command about a lock in words that can be typed once more, behind the options
+// for etcd that the user has given.
+func command(name, options, key string) string {
+	return program + " " + name + options + " " + plain.Shell(key)
+}
+
+// toStop returns the line that says how a lock is taken from its holder. Of several it is the first
+// one, or the first one that was asked before.
 func toStop(line admin.Line, options string) string {
 	h, does, how := line.Holders[0], "to stop it", ""
-	if h.Kind == admin.Etcd || h.Kind == admin.Hand { // nothing tells these to stop
+	isAsked := func(h admin.Holder) bool { return h.Broken != nil || h.ByHand }
+	if i := slices.IndexFunc(line.Holders, isAsked); i >= 0 {
+		h, does, how = line.Holders[i], "if it does not stop, to take the lock away, so that two may run at the same time", " --force"
+	} else if h.Kind == admin.Etcd || h.Kind == admin.Hand { // nothing tells these to stop
 		does, how = "to take the lock away, so that two may run at the same time", " --force"
 	}
-	return fmt.Sprintf("  %s: etcdlockctl break%s %s --token %d --reason TEXT%s\n", does, options, plain.Shell(line.Key), h.Nonce, how)
+	return fmt.Sprintf("  %s: %s --token %d --reason TEXT%s\n", does, command("break", options, line.Key), h.Nonce, how)
 }
 
 // describe says in sentences what there is of a lock. Options are those for etcd.
@@ -119,6 +129,8 @@ func describe(line admin.Line, options string, now time.Time) string {
 		b.WriteString("passed on at the moment\n")
 	case line.State == admin.Paused:
 		b.WriteString("paused\n")
+	case line.State == admin.Passing:
+		b.WriteString("about to be paused\n")
 	case line.State == admin.ByHand:
 		b.WriteString("kept by a key that was put by hand\n")
 	case line.Slots > 0:
@@ -134,11 +146,11 @@ func describe(line admin.Line, options string, now time.Time) string {
 	if line.Hand != nil {
 		fmt.Fprintf(&b, "  by hand %s: the key was put beside who has the lock, and keeps others out\n", holderText(*line.Hand, now))
 	}
-	if line.State == admin.Held || line.State == admin.ByHand {
+	switch line.State {
+	case admin.Held, admin.ByHand, admin.Broken:
 		b.WriteString(toStop(line, options))
-	}
-	if line.State == admin.Paused {
-		fmt.Fprintf(&b, "  to end that: %s\n", resumeCommand(line.Key, line.Holders[0].Nonce))
+	case admin.Paused:
+		fmt.Fprintf(&b, "  to end that: %s\n", resumeCommand(options, line.Key, line.Holders[0].Nonce))
 	}
 	for i, w := range line.Waiters {
 		if i == mostWaiters {
@@ -149,6 +161,9 @@ func describe(line admin.Line, options string, now time.Time) string {
 		if w.Mode != "" {
 			text += ", to share it"
 		}
+		if w.Pause != nil {
+			text += fmt.Sprintf(", token %d\n          to end that: %s", w.Nonce, resumeCommand(options, line.Key, w.Nonce))
+		}
 		b.WriteString(text + "\n")
 	}
 	return b.String()
@@ -156,7 +171,7 @@ func describe(line admin.Line, options string, now time.Time) string {
 
 func holderText(h admin.Holder, now time.Time) string {
 	text := contenderText(h.Contender, now)
-	if since, exact := h.Since(); exact {
+	if since, exact := h.Since(); exact && h.Pause == nil && !isAhead(since, now) {
 		text += ", has it for " + short(now.Sub(since))
 	}
 	if h.Slot != nil {
@@ -183,7 +198,11 @@ func holderText(h admin.Holder, now time.Time) string {
 // contenderText says who somebody is.
 func contenderText(c admin.Contender, now time.Time) string {
 	if c.Pause != nil {
-		return fmt.Sprintf("a pause %v, asked for %s ago", c.Pause, short(now.Sub(c.Joined)))
+		asked := ago(c.Joined, now)
+		if !isAhead(c.Joined, now) {
+			asked = "asked for " + asked
+		}
+		return fmt.Sprintf("a pause %v, %s", c.Pause, asked)
 	}
 	text := plain.Word(c.ID)
 	if c.PID != 0 {
@@ -202,7 +221,18 @@ func contenderText(c admin.Contender, now time.Time) string {
 		text += []string{", under ", " and "}[min(i, 1)] + plain.Word(u.Key)
 	}
 	if !c.Joined.IsZero() {
-		text += fmt.Sprintf(", joined %s (%s ago)", c.Joined.Local().Format(time.DateTime), short(now.Sub(c.Joined)))
+		text += fmt.Sprintf(", joined %s (%s)", c.Joined.Local().Format(time.DateTime), ago(c.Joined, now))
 	}
 	return text
+}
+
+// isAhead reports whether a time that another host has written is later than now.
+func isAhead(at, now time.Time) bool { return at.Sub(now) >= time.Second }
+
+// ago says how long ago it was.
+func ago(at, now time.Time) string {
+	if isAhead(at, now) {
+		return "its clock is ahead by " + short(at.Sub(now))
+	}
+	return short(now.Sub(at)) + " ago"
 }

@@ -111,7 +111,7 @@ func who(line admin.Line) string {
 func (t *table) held(h admin.Holder) string {
 	since, exact := h.Since()
 	switch held := short(t.now.Sub(since)); {
-	case since.IsZero():
+	case since.IsZero(), isAhead(since, t.now):
 		return "-"
 	case exact:
 		return held

@@ -75,7 +75,9 @@ func (w *watch) check() error {
 	case w.count < 0:
 		return fmt.Errorf("--count: %d is negative (%w)", w.count, errUsage)
 	}
-	for _, name := range w.events {
+	for i, name := range w.events {
+		name = strings.TrimSpace(name)
+		w.events[i] = name
 		if !slices.Contains(watched, admin.EventKind(name)) {
 			return fmt.Errorf("--event: %q is not an event (%w)", name, errUsage)
 		}
@@ -143,14 +145,10 @@ func awaitGone(f *os.File, cancel context.CancelCauseFunc) {
 func (w *watch) shows(e admin.Event) bool {
 	switch e.Kind {
 	case admin.EventAway:
-		says := "etcd does not answer"
-		if e.Reason != nil {
-			says += fmt.Sprintf(" (%v)", e.Reason)
-		}
-		fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(says+"; what happens meanwhile is shown when it does again"))
+		sayAway(e.Reason, "what happens meanwhile is shown when it does again")
 		return false
 	case admin.EventBack:
-		fmt.Fprintln(os.Stderr, "etcdlockctl: etcd answers again")
+		sayBack()
 		return false
 	}
 	return len(w.events) == 0 || slices.Contains(w.events, string(e.Kind))

@@ -184,7 +184,8 @@ func (e *etcd) random(r *rand.Rand) {
 			e.put(fmt.Sprintf("%s/~s%x-1", key, lease), `{"v":1}`, lease)
 		}
 	case 4:
-		e.put(fmt.Sprintf("%s/%x", key, lease), "", lease)
+		pause := record.Pause{By: "me"}
+		e.put(fmt.Sprintf("%s/%x", key, lease), []string{"", pause.Value()}[r.IntN(2)], lease)
 	case 5, 6:
 		slot, place := fmt.Sprintf("%s/=5#%d", key, r.IntN(5)), fmt.Sprintf("%s/=5.%x-1", key, lease)
 		if was := e.keys[place]; e.keys[slot] == nil && (was == nil || record.SeatOf(was.Value) == 0) {

@@ -64,7 +64,8 @@ func Of(lock string, k, below []*mvccpb.KeyValue) Line {
 }
 
 // fill finds out who has the lock. Past is K as it was when the oldest place was written last, or
-// later, if that is known. To those who want a slot K is not the lock: who has it is next.
+// later, if that is known. To those who want a slot K is not the lock: who has it is next. A pause
+// that has not begun waits for slots, and for K, also where no place has these.
 func (l *Line) fill(k, below, past []*mvccpb.KeyValue) {
 	l.Places = wire.Places(l.Lock, below)
 	l.has = make([]bool, len(l.Places))
@@ -73,13 +74,15 @@ func (l *Line) fill(k, below, past []*mvccpb.KeyValue) {
 	key := first(k)
 	granted := slices.IndexFunc(l.Places, func(p *mvccpb.KeyValue) bool { return key != nil && p.ModRevision == key.ModRevision })
 	isTurn := granted >= 0 && wire.ModeOf(l.Lock, l.Places[granted]).Slots() > 0 || granted < 0 && slots > 0 && l.More
-	switch oldest := l.oldest(); {
+	oldest := l.oldest()
+	awaited := isWaitingPause(l.Lock, oldest) && (len(taken) > 0 || key != nil && !isTurn)
+	switch {
 	case granted >= 0 && !isTurn:
 		l.addAlone(granted, key)
 		return
-	case oldest != nil && wire.IsMutex(l.Lock, oldest):
+	case oldest != nil && wire.IsMutex(l.Lock, oldest) && !awaited:
 		l.add(Holder{Nonce: oldest.CreateRevision, Key: oldest, Mutex: true, Pause: PauseOf(l.Lock, oldest)}, 0)
-	case l.hadKey(oldest, key, first(past)):
+	case !awaited && l.hadKey(oldest, key, first(past)):
 		if key != nil && key.CreateRevision <= oldest.ModRevision {
 			l.addAlone(0, key)
 			return
@@ -234,6 +237,15 @@ func PauseOf(lock string, place *mvccpb.KeyValue) *record.Pause {
 		return nil
 	}
 	return record.PauseOf(place.Value)
+}
+
+// isWaitingPause reports whether a place is that of a pause that has not begun.
+func isWaitingPause(lock string, place *mvccpb.KeyValue) bool {
+	if place == nil {
+		return false
+	}
+	p := PauseOf(lock, place)
+	return p != nil && !p.HasBegun()
 }
 
 // WaitingPause returns what the first pause in line says that waits for its turn, nil if none does.

@@ -14,6 +14,9 @@ type Pause struct {
 	Until  time.Time `json:"until,omitzero"` // when it ends by itself; zero while it waits
 }
 
+// HasBegun reports whether the pause has had its turn: nobody can have the lock since then.
+func (p *Pause) HasBegun() bool { return !p.Until.IsZero() }
+
 // Name returns how the pause is called where a holder has an id.
 func (p *Pause) Name() string { return "pause by " + who(p.By, p.Host) }
 
@@ -21,7 +24,7 @@ func (p *Pause) Name() string { return "pause by " + who(p.By, p.Host) }
 // these: control characters are replaced.
 func (p *Pause) String() string {
 	until := ""
-	if !p.Until.IsZero() {
+	if p.HasBegun() {
 		until = " until " + p.Until.Local().Format(time.DateTime)
 	}
 	return fmt.Sprintf("by %s%s: %q", who(p.By, p.Host), until, Cut(p.Reason))
