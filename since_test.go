@@ -1,13 +1,18 @@
 package etcdlock_test
 
 import (
+	"math"
+	"strings"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/record"
 )
 
@@ -106,4 +111,39 @@ func TestSinceOfAnother(t *testing.T) {
 		t.Errorf("there are %q", keys)
 	}
 	must(t)(client.Delete(ctx, key+"~since"))
+}
+
+// TestSinceKeepsData: what somebody else has at the key that would say since when a lock is held
+// stays.
+func TestSinceKeepsData(t *testing.T) {
+	s := etcdtest.Shared(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	gate, gated := s.Gated(t)
+	asked := make(chan string, 100)
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if txn, ok := message.(*pb.TxnRequest); ok && strings.HasSuffix(kind.Of(txn), "Since") {
+			asked <- kind.Of(txn)
+		}
+		return etcdtest.Pass
+	})
+	granted, err := client.Grant(ctx, 60)
+	must(t)(granted, err)
+	for key, data := range map[string]clientv3.Op{
+		"/since-keeps/text": clientv3.OpPut("/since-keeps/text~since", "data"),
+		"/since-keeps/more": clientv3.OpPut("/since-keeps/more~since", `{"token":1,"more":2}`, clientv3.WithLease(granted.ID)),
+		"/since-keeps/note": clientv3.OpPut("/since-keeps/note~since", record.Since{Token: 1, At: time.Unix(1, 0).UTC()}.Marshal()),
+		"/since-keeps/next": clientv3.OpPut("/since-keeps/next~since", record.Since{Token: math.MaxInt64}.Marshal(), clientv3.WithLease(granted.ID)),
+	} {
+		must(t)(client.Do(ctx, data))
+		l := newHolder(t, gated, key, "me")
+		if got := <-asked; got != "NoteSince" {
+			t.Errorf("%s: %s", key, got)
+		}
+		mustUnlock(t, l)
+		<-asked // the erasure, when the note was answered
+		got, err := client.Get(ctx, key+"~since")
+		if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != string(data.ValueBytes()) {
+			t.Errorf("%s: there is %v, %v", key, got, err)
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -26,7 +28,7 @@ func TestAcquired(t *testing.T) {
 			}
 			l.Mode = mode
 			old := record.Since{Token: 1, At: time.Now().Add(-time.Hour)}.Marshal()
-			if _, err := client.Put(ctx, key+"~since", old); err != nil {
+			if _, err := client.Put(ctx, key+"~since", old, clientv3.WithLease(granted(t, client).ID)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := l.Lock(ctx); err != nil {

@@ -90,12 +90,32 @@ func (h *Holding) writeNote() {
 	defer n.done()
 	final := func(err error) bool { return n.isOver() || retry.IsRefused(err) }
 	_, err := retry.Do(context.Background(), h.Lease.First(), final, func(ctx context.Context) (*pb.TxnResponse, error) {
-		place, nonce := h.noted()
-		return h.ask(ctx, wire.NoteSince(place, nonce, h.note.text(nonce)))
+		return h.putNote(ctx)
 	})
 	if err != nil {
 		h.Say(slog.LevelDebug, "etcd was not told since when the lock is held", "key", h.Place.Lock, "cause", err)
 	}
+}
+
+// putNote writes the note, unless somebody has written something else there. What is left of an
+// earlier holding, which has a lesser nonce, goes before.
+func (h *Holding) putNote(ctx context.Context) (resp *pb.TxnResponse, err error) {
+	place, nonce := h.noted()
+	note := wire.NoteSince(place, nonce, h.note.text(nonce))
+	if resp, err = h.ask(ctx, note); err != nil || resp.Succeeded {
+		return resp, err
+	}
+	there := wire.Got(resp, 0)
+	if there == nil || there.Lease == 0 {
+		return resp, nil
+	}
+	if old := record.SinceOf(there.Value); old.Token >= nonce || old.Marshal() != string(there.Value) {
+		return resp, nil
+	}
+	if _, err = h.ask(ctx, wire.EraseSince(place, string(there.Value))); err != nil {
+		return nil, err
+	}
+	return h.ask(ctx, note)
 }
 
 // noted returns the place as a note names it, and the nonce.

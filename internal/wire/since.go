@@ -20,10 +20,12 @@ func Since(p Place) string {
 	return p.Lock + linked + strings.TrimPrefix(p.Key, Prefix(p.Lock)) + since
 }
 
-// NoteSince writes since when the lock is held, under the holder's lease, if it still is: nonce is
-// the token, or of who shares the lock when its place was created.
+// NoteSince writes since when the lock is held, under the holder's lease, if it still is, and the
+// key is absent: nonce is the token, or of who shares the lock when its place was created. Refused,
+// it answers with the key.
 func NoteSince(p Place, nonce int64, value string) *pb.TxnRequest {
-	return txn([]*comparison{p.isHolder(nonce)}, []*operation{put(Since(p), value, p.Lease)}, nil)
+	key := Since(p)
+	return txn([]*comparison{p.isHolder(nonce), createIs(key, 0)}, []*operation{put(key, value, p.Lease)}, []*operation{get(key)})
 }
 
 // EraseSince deletes what NoteSince has written.
