@@ -18,12 +18,12 @@
 // let somebody read; watches fall silent, and are made anew; a read of the state is answered
 // late; a process is killed; etcd loses everything. An operator deletes, overwrites or puts K,
 // deletes or overwrites a place, deletes or overwrites a slot, or revokes a lease. Somebody puts a
-// key below K/ that is not a place. History is compacted as soon as no watch needs it, or never.
+// key below K/ that is not a place, asks a holder to stop, or pauses the lock. History is compacted as soon as no watch needs it, or never.
 //
 // # What is checked
 //
-//   - One holder: never two at work but those who share the lock, a Mutex included, and nobody
-//     takes a K that is there, or shares the lock beside it. Who loses the lock by the
+//   - One holder: never two at work but those who share the lock, a Mutex included, nobody while
+//     the lock is paused, and nobody takes a K that is there, or shares the lock beside it. Who loses the lock by the
 //     operator's force does not count until it is told.
 //   - Slots: never more at work than there are, and never beside anybody else. Each place that has
 //     a slot has one of its own, of one revision with the place. Nobody takes a slot beside a K
@@ -48,6 +48,8 @@
 //   - A holder that passes the lock has its place. Answers show K and the place as they were, which
 //     slots are free, and of which kind the line is. A request to join writes no place that is
 //     there.
+//   - A break, or the end of a pause, hits whom it names. A note of since when the lock is held is
+//     one of who has it, and is written over nothing.
 //   - The machine: two requests are never under way at once, no watch outlives it, each change
 //     of state is an arrow of the diagram.
 //

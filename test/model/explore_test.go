@@ -55,6 +55,7 @@ var names = [kinds]string{
 	lostAnswer: "an answer that is lost, or a request that is late", slowAnswer: "a slow answer", cancel: "a wait that is given up",
 	expiry: "validity that ends", operator: "an operator and K", force: "an operator and places", refusal: "a refusal",
 	silence: "silent watches", oldRead: "a slow read", crash: "a crash", wipe: "data that is lost", stranger: "a stranger's key", breaks: "a break",
+	pauses: "a pause", notes: "a note",
 }
 
 // drawn returns the generator with which the sample is drawn.

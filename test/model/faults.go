@@ -94,6 +94,9 @@ func (w *World) killLease(l *lease) {
 		if s.asked && s.answer == nil && !translate.IsRead(s.place, s.request) {
 			w.sendLate(s)
 		}
+		if n := w.noteOf(s); n >= 0 {
+			w.notes[n].killed = true
+		}
 		w.slots = slices.DeleteFunc(w.slots, func(one *slot) bool { return one == s })
 	}
 }
@@ -237,6 +240,9 @@ func (w *World) wipe(_, _ int) {
 	}
 	for _, key := range w.left() {
 		w.remove(key)
+	}
+	if w.pauser.lease > 0 {
+		w.endPause()
 	}
 	for _, s := range w.slots {
 		for of := range s.watches {

@@ -61,6 +61,11 @@ func (k *keeper) key(w *World, rest ...int64) uint64 {
 		k.add(reflect.ValueOf(l))
 	}
 	k.add(reflect.ValueOf(w.mutexes))
+	k.add(reflect.ValueOf(w.pauser))
+	for _, n := range w.notes {
+		n.of = slices.IndexFunc(w.slots, func(s *slot) bool { return s.n == n.of })
+		k.add(reflect.ValueOf(n))
+	}
 
 	k.rank(w.etcd.AppendRevisions(k.revisions[:0]))
 	k.b = w.etcd.AppendKey(k.b[:0], k.rankOf)

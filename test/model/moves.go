@@ -32,6 +32,8 @@ const (
 	wipe       // etcd loses everything
 	stranger   // somebody puts a key below K/ that is not a place
 	breaks     // an operator asks a holder to stop
+	pauses     // an operator asks for a pause
+	notes      // it is noted since when somebody holds the lock
 	kinds
 )
 
@@ -98,6 +100,8 @@ func (w *World) Moves() []Move {
 	}
 	w.operatorMoves(a)
 	w.breakMoves(a)
+	w.pauseMoves(a)
+	w.noteMoves(a)
 	return a.all
 }
 

@@ -112,6 +112,8 @@ func keys(key, end []byte) string {
 		return "K"
 	case name == wire.Tail(lock):
 		return "the tail"
+	case wire.ReservedEnd(name) != "":
+		return "the note"
 	case strings.Contains(name, "/=n#") && len(end) == 0:
 		return "a slot"
 	case len(end) == 0:
@@ -191,6 +193,7 @@ func plans() (all []Run) {
 		{lostAnswer}, {cancel}, {cancel, lostAnswer}, {lostAnswer, force}, {lostAnswer, operator}, {expiry, crash},
 		{slowAnswer, cancel}, {force, cancel}, {stranger, cancel}, {refusal, cancel}, {lostAnswer, expiry, cancel},
 		{lostAnswer, slowAnswer, cancel, operator, force}, {operator, crash}, {operator, cancel}, {refusal, lostAnswer}, {breaks}, {breaks, cancel}, nil,
+		{pauses}, {notes}, {notes, cancel},
 	} {
 		for _, cast := range []Cast{
 			{Private: 2, Turns: 2}, {Private: 3, Turns: 2}, {Session: 2, Turns: 2}, {Session: 4, Turns: 2}, {Private: 1, Session: 2, Turns: 2},
@@ -348,12 +351,20 @@ func TestTailNamesKeysBelow(t *testing.T) {
 	}
 }
 
-// concerns reports whether a mutation may matter to a cast: what is of those who share the lock, or
-// have slots, matters only where they are, and what is of others is seen without slots.
-func (l leftOut) concerns(c Cast) bool {
+// concerns reports whether a mutation may matter to a run: what is of those who share the lock, or
+// have slots, matters only where they are, and what is of others is seen without slots. What is of
+// pauses and notes matters only where these are.
+func (l leftOut) concerns(r Run) bool {
+	c := r.Cast
 	sit := c.Slots+c.TrySlots+c.Sits+c.Others > 0
+	if len(r.Kinds) > 0 && (l.name == "Pause" || l.name == "Resume") != (r.Kinds[0] == pauses) {
+		return false
+	}
+	if len(r.Kinds) > 0 && strings.HasSuffix(string(l.name), "Since") != (r.Kinds[0] == notes) {
+		return false
+	}
 	switch name := l.String(); {
-	case strings.HasPrefix(name, "Share"), strings.Contains(name, "shared"):
+	case strings.HasPrefix(name, "Share"), strings.Contains(name, "shared"), l.name == "NoteSince" && strings.Contains(name, "a place"):
 		return c.Sharing+c.TryShare+c.Together > 0
 	case strings.Contains(name, "lot"), strings.Contains(name, "VALUE of a place"), l.name == message.ReadKind:
 		return sit
@@ -374,7 +385,7 @@ var seldom = map[string]Run{
 
 // catch makes runs with a mutation until one of them breaks.
 func catch(m leftOut, runs int) (n int, err error) {
-	plans := slices.DeleteFunc(plans(), func(r Run) bool { return !m.concerns(r.Cast) })
+	plans := slices.DeleteFunc(plans(), func(r Run) bool { return !m.concerns(r) })
 	if r, is := seldom[m.String()]; is {
 		r.Faults, r.Often = 3, 4
 		plans = []Run{r}

@@ -49,8 +49,8 @@ func (w *World) mutexMoves(i int, a *moves) {
 
 // lockMutex: the answer that shows that no older key is there gives a Mutex its token.
 func (w *World) lockMutex(i, _ int) {
-	w.mutexes[i].works = true
 	w.mustBeAlone(-1, "a Mutex")
+	w.mutexes[i].works = true
 	w.mustGrow(w.etcd.Revision(), 0, false)
 }
 

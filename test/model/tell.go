@@ -118,9 +118,12 @@ func (w *World) mustBeAlone(user int, name string) {
 		}
 	}
 	for _, m := range w.mutexes {
-		if m.works && user >= 0 {
+		if m.works {
 			w.errf("two holders: %s and a Mutex", name)
 		}
+	}
+	if w.pauser.works {
+		w.errf("%s has the lock, which is paused", name)
 	}
 }
 

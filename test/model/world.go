@@ -20,6 +20,9 @@ import (
 
 const lock = "k"
 
+// besides is how the keys of a lock begin that are not below K/: the tail, and notes.
+const besides = lock + "~"
+
 // byHand is what an operator writes.
 const byHand = "by hand"
 
@@ -74,6 +77,8 @@ type World struct {
 	touched bool     // an operator has written or deleted a place
 	jumps   bool     // it has written one as a grant does: whoever stands behind that overtakes
 	breaker breaker
+	pauser  pauser
+	notes   []note
 	forgets bool
 	batches bool
 	orderly bool
@@ -206,6 +211,7 @@ func (w *World) Clone() *World {
 	c := *w
 	c.etcd = w.etcd.Clone()
 	c.users, c.mutexes, c.late = slices.Clone(w.users), slices.Clone(w.mutexes), slices.Clone(w.late)
+	c.notes = slices.Clone(w.notes)
 	slots, leases := make([]slot, len(w.slots)), make([]lease, len(w.leases))
 	c.slots, c.leases = make([]*slot, len(w.slots)), make([]*lease, len(w.leases))
 	for i, s := range w.slots {
@@ -315,18 +321,18 @@ func (w *World) isDone() bool {
 			return false
 		}
 	}
-	return len(w.slots) == 0 && len(w.late) == 0
+	return len(w.slots)+len(w.late)+len(w.notes) == 0 && w.pauser.lease == 0
 }
 
 // left returns the keys that there are.
 func (w *World) left() (keys []string) {
-	for _, name := range []string{lock, wire.Tail(lock)} {
-		if w.get(name).CreateRevision > 0 {
-			keys = append(keys, name)
-		}
+	if w.get(lock).CreateRevision > 0 {
+		keys = append(keys, lock)
 	}
-	for kv := range w.etcd.Below(wire.Prefix(lock)) {
-		keys = append(keys, string(kv.Key))
+	for _, prefix := range []string{besides, wire.Prefix(lock)} {
+		for kv := range w.etcd.Below(prefix) {
+			keys = append(keys, string(kv.Key))
+		}
 	}
 	return keys
 }

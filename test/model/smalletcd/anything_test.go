@@ -34,10 +34,14 @@ func nestedOp(txn *pb.TxnRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
 }
 
+func mutexPlace(lock string, lease clientv3.LeaseID) string {
+	return fmt.Sprintf("%s%x", wire.Prefix(lock), int64(lease))
+}
+
 // mutex returns what etcd's own Mutex sends: to join, to look who is before it, and to leave.
 func (g *generator) mutex() *pb.TxnRequest {
-	lock, lease := pick(g, locks...), int64(pick(g, leases...))
-	key := fmt.Sprintf("%s%x", wire.Prefix(lock), lease)
+	lock, of := pick(g, locks...), pick(g, leases...)
+	key, lease := mutexPlace(lock, of), int64(of)
 	below := func() *pb.RangeRequest {
 		end := clientv3.GetPrefixRangeEnd(wire.Prefix(lock))
 		return &pb.RangeRequest{

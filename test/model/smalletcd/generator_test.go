@@ -219,7 +219,7 @@ func (g *generator) named() step {
 func (g *generator) share(lock string) step {
 	p := g.sharing(lock)
 	created := g.revision(g.get(p.Key).CreateRevision)
-	switch g.rand.IntN(8) {
+	switch g.rand.IntN(9) {
 	case 0, 1:
 		return step{name: "ShareIfFree", txn: wire.ShareIfFree(p)}
 	case 2:
@@ -232,6 +232,8 @@ func (g *generator) share(lock string) step {
 		return step{name: "Remove", txn: wire.Remove(p, created, false)}
 	case 6:
 		return step{name: "SharedLineRead", txn: wire.SharedLineRead(p)}
+	case 7:
+		return g.note(p, created)
 	}
 	return step{name: "SharedNewestRead", txn: wire.SharedNewestRead(p, g.anyRevision())}
 }
@@ -260,7 +262,7 @@ func (g *generator) together(lock string) step {
 func (g *generator) namedWrite(lock string, p wire.Place) step {
 	token, place, tail := g.revision(g.get(lock).ModRevision), g.get(p.Key), g.chance(50)
 	created, written := g.revision(place.CreateRevision), g.revision(place.ModRevision)
-	switch g.rand.IntN(15) {
+	switch g.rand.IntN(18) {
 	case 0:
 		return step{name: "Claim", txn: wire.Claim(p, created)}
 	case 1:
@@ -290,11 +292,34 @@ func (g *generator) namedWrite(lock string, p wire.Place) step {
 		return step{name: "Break", txn: wire.Break(lock, "broken", token)}
 	case 13:
 		return step{name: "Force", txn: wire.Force(lock, p.Key, token, written)}
+	case 14:
+		return g.note(p, token)
+	case 15, 16:
+		return g.pause(lock)
 	}
 	if g.chance(70) {
 		return step{name: "Leave", txn: wire.Leave(p, created, tail, g.before(lock))}
 	}
 	return step{name: "Leave", txn: wire.Leave(p, created, tail, wire.Link{})}
+}
+
+// note returns a transaction that writes or erases since when a place has the lock.
+func (g *generator) note(p wire.Place, nonce int64) step {
+	value := pick(g, "since", "long since") // keys of small etcds know no numbers in values
+	if g.chance(60) {
+		return step{name: "NoteSince", txn: wire.NoteSince(p, nonce, value)}
+	}
+	return step{name: "EraseSince", txn: wire.EraseSince(p, value)}
+}
+
+// pause returns a transaction that begins or ends a pause. Its place is that of a Mutex.
+func (g *generator) pause(lock string) step {
+	lease := pick(g, leases...)
+	place := mutexPlace(lock, lease)
+	if g.chance(50) {
+		return step{name: "Pause", txn: wire.Pause(place, "paused", lease)}
+	}
+	return step{name: "Resume", txn: wire.Resume(place, g.revision(g.get(place).CreateRevision))}
 }
 
 func (g *generator) namedRead(lock string, p wire.Place) step {

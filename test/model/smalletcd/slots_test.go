@@ -44,7 +44,7 @@ func (g *generator) sit() step {
 	p, tail := g.sitter(), g.chance(50)
 	token := g.revision(g.get(p.LockKey()).ModRevision)
 	created := g.revision(g.get(p.Key).CreateRevision)
-	switch g.rand.IntN(20) {
+	switch g.rand.IntN(21) {
 	case 0, 1, 2:
 		return step{name: "SlotIfFree", txn: wire.SlotIfFree(p.At(0), g.rand.IntN(p.Mode.Slots()))}
 	case 3, 4, 5:
@@ -61,6 +61,8 @@ func (g *generator) sit() step {
 		return step{name: "Leave", txn: wire.Leave(p.At(0), created, tail, g.before(semaphore))}
 	case 17:
 		return g.share(semaphore)
+	case 19:
+		return g.note(p, g.revision(g.get(p.LockKey()).CreateRevision))
 	case 18:
 		return step{name: "Acquire", txn: wire.Acquire(newPlace(semaphore, p.Lease, 1, g.chance(50)))}
 	}

@@ -4,7 +4,18 @@ import "testing"
 
 // TestBreaks: whoever is asked to stop does so, nobody starts before it has, and nobody else is
 // hit, whatever happens at the same time.
-func TestBreaks(t *testing.T) {
+func TestBreaks(t *testing.T) { runBeside(t, breaks) }
+
+// TestPauses: a pause waits for whoever came before it, and keeps everybody else out until it ends,
+// whatever happens at the same time.
+func TestPauses(t *testing.T) { runBeside(t, pauses) }
+
+// TestNotes: a note is one of who has the lock, is written over nothing, and is erased.
+func TestNotes(t *testing.T) { runBeside(t, notes) }
+
+// runBeside runs many casts with one kind of moves, and with each other kind beside it.
+func runBeside(t *testing.T, kind Kind) {
+	t.Parallel()
 	runs := uint64(40)
 	if testing.Short() {
 		runs = 5
@@ -17,7 +28,7 @@ func TestBreaks(t *testing.T) {
 	} {
 		for with := range kinds {
 			for seed := range runs {
-				r := Run{Cast: cast, Faults: 3, Kinds: []Kind{breaks, with}, Often: 3, Seed: seed}
+				r := Run{Cast: cast, Faults: 3, Kinds: []Kind{kind, with}, Often: 3, Seed: seed}
 				if n++; r.Go().Err != nil {
 					r.Traced = true
 					o := r.Go()
