@@ -45,9 +45,9 @@ func (h *Holding) remover() remover {
 func (h *Holding) GiveBack(ctx context.Context, withdraw bool) (spare *lease.Lease, err error) {
 	h.leave()
 	if withdraw && !h.Lease.IsShared() {
-		h.note.end() // the lease takes along what is there
+		h.endNote() // the lease takes along what is there
 	} else {
-		defer h.eraseNote(ctx)()
+		defer eraseNotes(ctx, h)()
 	}
 	return h.remover().giveBack(ctx, withdraw)
 }
@@ -58,9 +58,9 @@ func GiveBackAll(ctx context.Context, all []*Holding) (errs []error) {
 	var g queue.Group
 	for _, h := range all {
 		h.leave()
-		defer h.eraseNote(ctx)()
 		g = append(g, h.Contender)
 	}
+	defer eraseNotes(ctx, all...)()
 	for i, r := range g.Release(ctx) {
 		errs = append(errs, all[i].outcome(r))
 	}
@@ -89,7 +89,7 @@ func (h *Holding) Unconfirmed(err error) error {
 // Drop ends the contexts, and removes what is left of a lock that was lost.
 func (h *Holding) Drop(ctx context.Context) {
 	h.leave()
-	defer h.eraseNote(ctx)()
+	defer eraseNotes(ctx, h)()
 	h.remover().drop(ctx)
 }
 
@@ -100,7 +100,7 @@ func (h *Holding) Dismiss() {
 		return
 	}
 	h.leave()
-	h.note.end()
+	h.endNote()
 	h.Abandon()
 	h.lock.Forget(h)
 }

@@ -23,23 +23,12 @@ const noteAfter = time.Second
 // where that is not allowed, and is not read by those who hold the lock or wait for it.
 type note struct {
 	mu      sync.Mutex
-	timer   *time.Timer   // nil before the lock is held, and when it has rung
+	place   int           // of the holding among those whose notes are due later
 	at      int64         // when the lock was acquired, in ns since 1970
 	over    bool          // it is not held any more
 	wrote   bool          // that has begun
 	writing chan struct{} // closed when it is over; nil while nothing is written
 }
-
-// Notes are those that a session has to write.
-type Notes struct {
-	mu      sync.Mutex
-	due     []*Holding
-	writers int
-}
-
-// mostWriters bounds how many notes of a session are written at a time: what a goroutine for each
-// of ten thousand leaves in the heap is a tenth of what the locks themselves take.
-const mostWriters = 16
 
 // Acquired has it noted since when the lock is held, once it has been for some time.
 func (h *Holding) Acquired() {
@@ -47,38 +36,8 @@ func (h *Holding) Acquired() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.at = time.Now().UnixNano(); !n.over {
-		n.timer = time.AfterFunc(noteAfter, func() { h.lock.Notes.write(h) })
+		h.lock.Notes.add(h)
 	}
-}
-
-// write writes the note of a holding, and then those of others that have become due meanwhile, or
-// leaves that to somebody who does so already.
-func (n *Notes) write(h *Holding) {
-	n.mu.Lock()
-	if n.writers == mostWriters {
-		n.due = append(n.due, h)
-		n.mu.Unlock()
-		return
-	}
-	n.writers++
-	n.mu.Unlock()
-	for h != nil {
-		h.writeNote()
-		h = n.next()
-	}
-}
-
-// next returns a holding whose note is due, nil without one: then its caller writes no more.
-func (n *Notes) next() (h *Holding) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.due) == 0 {
-		n.due = nil
-		n.writers--
-		return nil
-	}
-	h, n.due = n.due[0], n.due[1:]
-	return h
 }
 
 // writeNote asks until etcd answers, or the lock is not held any more.
@@ -144,7 +103,7 @@ func (h *Holding) ask(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse,
 func (n *note) begin() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.timer = nil; n.over {
+	if n.over {
 		return false
 	}
 	n.wrote, n.writing = true, make(chan struct{})
@@ -164,49 +123,57 @@ func (n *note) isOver() bool {
 	return n.over
 }
 
-// end has nothing noted any more. It reports whether something may be written, and returns what is
-// closed when that is over, or nil.
-func (n *note) end() (wrote bool, writing <-chan struct{}) {
+// endNote has nothing noted any more. It reports whether something may be written, and returns what
+// is closed when that is over, or nil.
+func (h *Holding) endNote() (wrote bool, writing <-chan struct{}) {
+	n := &h.note
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.over = true
-	if n.timer != nil {
-		n.timer.Stop()
-		n.timer = nil
-	}
-	return n.wrote, n.writing
+	wrote, writing = n.wrote, n.writing
+	n.mu.Unlock()
+	h.lock.Notes.remove(h)
+	return wrote, writing
 }
 
 // eraseWithin bounds what an Unlock takes longer as its note is deleted. It is sent beside the
 // release, and mostly answered with it.
 const eraseWithin = 50 * time.Millisecond
 
-// eraseNote deletes the note, if there is one, beside what the caller does, and returns what waits
-// for that, not for long. What cannot be deleted goes with the lease.
-func (h *Holding) eraseNote(ctx context.Context) (wait func()) {
-	wrote, writing := h.note.end()
-	if !wrote {
+// eraseNotes deletes the notes of holdings, if there are any, beside what the caller does, and
+// returns what waits for that, not for long. What cannot be deleted goes with the lease.
+func eraseNotes(ctx context.Context, all ...*Holding) (wait func()) {
+	var erasing sync.WaitGroup
+	some := false
+	for _, h := range all {
+		if wrote, writing := h.endNote(); wrote {
+			some = true
+			erasing.Go(func() { h.eraseNote(ctx, writing) })
+		}
+	}
+	if !some {
 		return func() {}
 	}
-	erased := make(chan struct{})
-	go func() {
-		defer close(erased)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)
-		defer cancel()
-		if writing != nil {
-			select {
-			case <-writing:
-			case <-ctx.Done():
-				return
-			}
-		}
-		place, nonce := h.noted()
-		h.ask(ctx, wire.EraseSince(place, h.note.text(nonce)))
-	}()
 	return func() {
+		erased := make(chan struct{})
+		go func() { erasing.Wait(); close(erased) }()
 		select {
 		case <-erased:
 		case <-time.After(eraseWithin):
 		}
 	}
+}
+
+// eraseNote deletes a note when it is written.
+func (h *Holding) eraseNote(ctx context.Context, writing <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)
+	defer cancel()
+	if writing != nil {
+		select {
+		case <-writing:
+		case <-ctx.Done():
+			return
+		}
+	}
+	place, nonce := h.noted()
+	h.ask(ctx, wire.EraseSince(place, h.note.text(nonce)))
 }
