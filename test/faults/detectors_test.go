@@ -31,7 +31,7 @@ func TestDetectors(t *testing.T) {
 	}{
 		{"ignores loss", "network silent", "overlap: two commands"},
 		{unguarded, "etcdlocker killed", "overlap: two commands"},
-		// The kernel may let it go on and end it.
+		// The kernel may let it go on.
 		{unguarded, "etcdlocker killed; the command is stopped", "overlap: "},
 		{"releases before death", "key deleted; the command ignores TERM", "overlap: two commands"},
 		{"waits too long", "network silent", "death: "},

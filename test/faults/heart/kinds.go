@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -66,6 +67,8 @@ func (t tree) resist(kind string) error {
 		}
 		return t.start(leaf)
 	case "is stopped":
+		// Where its parent has died, the kernel lets what is stopped go on, and hangs up.
+		signal.Ignore(syscall.SIGHUP)
 		child, err := t.child(leaf, "heart")
 		if err == nil {
 			time.AfterFunc(100*time.Millisecond, func() {
