@@ -226,6 +226,23 @@ func TestHeldSince(t *testing.T) {
 	}
 }
 
+// TestListEmbedded: list and show find the locks of the embedded etcd by the socket that it names.
+func TestListEmbedded(t *testing.T) {
+	t.Parallel()
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	_, finish := holdsEmbedded(t, dir, "/list/embedded")
+	socket := strings.TrimSpace(read(t, filepath.Join(dir, "endpoint")))
+	list := start(t, nil, "etcdlockctl", "list", "-e", socket, "-o", "key")
+	if code := list.code(); code != 0 || list.stdout.String() != "/list/embedded\n" {
+		t.Errorf("list: exit code %d, %q, %s", code, list.stdout, list.stderr)
+	}
+	show := start(t, nil, "etcdlockctl", "show", "/list/embedded", "-e", socket)
+	if code := show.code(); code != 0 || !strings.Contains(show.stdout.String(), "etcdlockctl break -e "+socket+" /list/embedded --token ") {
+		t.Errorf("show: exit code %d, %q, %s", code, show.stdout, show.stderr)
+	}
+	finish()
+}
+
 // TestUnder: who runs under another lock says so.
 func TestUnder(t *testing.T) {
 	t.Parallel()
