@@ -286,7 +286,7 @@ func TestMutexGoesMeanwhile(t *testing.T) {
 
 // TestV3Lock: who has a lock by etcd's own lock service, or waits for it so, shows as etcd's.
 func TestV3Lock(t *testing.T) {
-	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	client, ctx := etcdtest.Start(t).Client(t), etcdtest.Context(t)
 	service := v3lockpb.NewLockClient(client.ActiveConnection())
 	first, second := granted(t, client).ID, granted(t, client).ID
 	if _, err := service.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("/v3lock/k"), Lease: int64(first)}); err != nil {
