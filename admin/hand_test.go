@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	v3lockpb "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
@@ -280,5 +281,33 @@ func TestMutexGoesMeanwhile(t *testing.T) {
 			t.Errorf("%s: %s", key, got)
 		}
 		operate(t, client, clientv3.OpDelete(key, clientv3.WithPrefix()))
+	}
+}
+
+// TestV3Lock: who has a lock by etcd's own lock service, or waits for it so, shows as etcd's.
+func TestV3Lock(t *testing.T) {
+	client, ctx := etcdtest.Start(t).Client(t), etcdtest.Context(t)
+	service := v3lockpb.NewLockClient(client.ActiveConnection())
+	first, second := granted(t, client).ID, granted(t, client).ID
+	if _, err := service.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("/v3lock/k"), Lease: int64(first)}); err != nil {
+		t.Fatal(err)
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		service.Lock(waiting, &v3lockpb.LockRequest{Name: []byte("/v3lock/k"), Lease: int64(second)})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	want := fmt.Sprintf("held exclusive etcd:etcd (lease %x) <etcd:etcd (lease %x)", first, second)
+	etcdtest.Await(t, "both to show", func(ctx context.Context) error {
+		if got := sketch(look(t, client, "/v3lock/k")); got != want {
+			return fmt.Errorf("%s, not %s", got, want)
+		}
+		return nil
+	})
+	all, _, err := admin.Locks(ctx, client, "/v3lock/")
+	if err != nil || len(all) != 1 || sketch(all[0]) != want {
+		t.Errorf("listed: %+v, %v", all, err)
 	}
 }

@@ -56,3 +56,38 @@ func TestAcquired(t *testing.T) {
 		})
 	}
 }
+
+// TestUnderOfASet: a set that waits says which locks it has already, each time anew.
+func TestUnderOfASet(t *testing.T) {
+	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	set, err := newSession(t, client).NewSet([]string{"/under-set/b", "/under-set/a"}, "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		other := lockOf(t, client, "/under-set/b", "other", etcdlock.Exclusive)
+		lockNow(t, other)
+		done := make(chan error, 1)
+		go func() { _, err := set.Lock(ctx); done <- err }()
+		var b admin.Line
+		etcdtest.Await(t, "it to wait", func(ctx context.Context) (err error) {
+			if b, err = admin.Look(ctx, client, "/under-set/b"); err == nil && len(b.Waiters) != 1 {
+				err = fmt.Errorf("%+v", b)
+			}
+			return err
+		})
+		has := admin.Under{Key: "/under-set/a", Token: look(t, client, "/under-set/a").Token}
+		if got := b.Waiters[0].Under; len(got) != 1 || got[0] != has || has.Token == 0 {
+			t.Errorf("it is under %+v, not %+v", got, has)
+		}
+		if err := other.Unlock(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if err := set.Unlock(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

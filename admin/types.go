@@ -52,7 +52,8 @@ type Line struct {
 	Revision int64    // of etcd, in which it was so
 }
 
-// An Under is a lock under which somebody was started, and the token of that.
+// An Under is a lock under which somebody was started, or that a set has while it waits for the
+// next one, and its token.
 type Under = record.Under
 
 // A Contender is somebody who stands in the line for a lock. What is not known is the zero value.
@@ -64,7 +65,7 @@ type Contender struct {
 	User    string    `json:"user,omitempty"`
 	Command string    `json:"command,omitempty"` // its base name
 	Why     string    `json:"why,omitempty"`     // it wants the lock, in its user's words
-	Under   []Under   `json:"under,omitempty"`   // the locks that its etcdlocker was started under
+	Under   []Under   `json:"under,omitempty"`   // the locks that it runs under, or has already
 	Joined  time.Time `json:"joined,omitzero"`   // the line, by the clock of its host
 	Lease   string    `json:"lease,omitempty"`   // in hex
 

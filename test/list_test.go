@@ -4,6 +4,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
 // TestListCommand: list and show say who holds a lock and who waits, in words and for programs.
@@ -165,6 +167,80 @@ func TestClockAhead(t *testing.T) {
 	if got := ctl(t, s, 0, "list", "/ahead", "--no-headers").stdout.String(); strings.Contains(got, "<") {
 		t.Errorf("list: %s", got)
 	}
+}
+
+// holds has somebody wait in line, and get the lock then. It says since when it stands there, and,
+// unless that is zero, since when it has the lock.
+func holds(t *testing.T, client *clientv3.Client, key string, joined, since time.Time) {
+	t.Helper()
+	ctx := etcdtest.Context(t)
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease, place := clientv3.WithLease(granted.ID), wire.LinkedPlace(key, granted.ID, 1)
+	says := fmt.Sprintf(`{"v":1,"id":"old","since":%q}`, joined.UTC().Format(time.RFC3339))
+	if _, err := client.Put(ctx, place, says, lease); err != nil {
+		t.Fatal(err)
+	}
+	got, err := client.Txn(ctx).Then(clientv3.OpPut(key, "old", lease), clientv3.OpPut(place, says, lease)).Commit()
+	if err == nil && !since.IsZero() {
+		_, err = client.Put(ctx, key+"~since", record.Since{Token: got.Header.Revision, At: since.UTC()}.Marshal(), lease)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHeldSince: whoever waited for a lock has it since it says so, and not since it joined the
+// line: for list --older-than, --sort held, and the waiting line.
+func TestHeldSince(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	client, now := s.Client(t), time.Now()
+	long, short := now.Add(-3*time.Hour), now.Add(-time.Hour)
+	holds(t, client, "/held/a-unknown", long, time.Time{})
+	holds(t, client, "/held/b-short", long, short)
+	holds(t, client, "/held/c-young", now, time.Time{})
+	holds(t, client, "/held/d-long", long, long)
+	list := func(args ...string) *program {
+		return ctl(t, s, 0, append([]string{"list", "/held/", "-o", "key"}, args...)...)
+	}
+	older := list("--older-than", "2h")
+	if got := older.stdout.String(); got != "/held/d-long\n" || !strings.Contains(older.stderr.String(), "since when is not known: 1\n") {
+		t.Errorf("--older-than 2h: %q, %q", got, older.stderr)
+	}
+	if got := list("--sort", "held").stdout.String(); got != "/held/d-long\n/held/b-short\n/held/a-unknown\n/held/c-young\n" {
+		t.Errorf("--sort held: %q", got)
+	}
+	p := start(t, nil, "etcdlockctl", "pause", "/held/b-short", "-e", s.Endpoint(), "--reason", "r")
+	pauseOf(t, client, "/held/b-short")
+	known := locker(t, s.Endpoint(), "-k", "/held/b-short", "true")
+	known.says(known.stderr, `held by "old" since `+short.Format("15:04:05")+" (1h0m")
+	known.says(known.stderr, "s), and a pause by ")
+	unknown := locker(t, s.Endpoint(), "-k", "/held/a-unknown", "true")
+	unknown.says(unknown.stderr, `held by "old", place 1 in line`)
+	for _, p := range []*program{p, known, unknown} {
+		p.signal(syscall.SIGTERM)
+		p.code()
+	}
+}
+
+// TestListEmbedded: list and show find the locks of the embedded etcd by the socket that it names.
+func TestListEmbedded(t *testing.T) {
+	t.Parallel()
+	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
+	_, finish := holdsEmbedded(t, dir, "/list/embedded")
+	socket := strings.TrimSpace(read(t, filepath.Join(dir, "endpoint")))
+	list := start(t, nil, "etcdlockctl", "list", "-e", socket, "-o", "key")
+	if code := list.code(); code != 0 || list.stdout.String() != "/list/embedded\n" {
+		t.Errorf("list: exit code %d, %q, %s", code, list.stdout, list.stderr)
+	}
+	show := start(t, nil, "etcdlockctl", "show", "/list/embedded", "-e", socket)
+	if code := show.code(); code != 0 || !strings.Contains(show.stdout.String(), "etcdlockctl break -e "+socket+" /list/embedded --token ") {
+		t.Errorf("show: exit code %d, %q, %s", code, show.stdout, show.stderr)
+	}
+	finish()
 }
 
 // TestUnder: who runs under another lock says so.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -44,7 +45,9 @@ func newList() *cobra.Command {
 		Long: `Lists the locks whose keys begin with PREFIX, all without it, that somebody holds or waits for. It reads what etcd
 had at one moment.
 
-HELD is for how long, at most, where the moment is not known: since its holder joined the line. RENEWED is how long ago
+HELD is for how long, at most, where the moment is not known: since its holder joined the line. --older-than and --sort
+held count what is known for certain: a holder writes since when it has the lock after a second, an older version, a
+Mutex or one that may not write never. RENEWED is how long ago
 the lease was renewed; a ! says that a renewal is overdue.`,
 		Example: `  etcdlockctl list /jobs/
   etcdlockctl list --waiting --sort waiting
@@ -63,8 +66,8 @@ the lease was renewed; a ! says that a renewal is overdue.`,
 	f.BoolVar(&l.waiting, "waiting", false, "only locks that somebody waits for")
 	f.StringVar(&l.holder, "holder", "", "only locks with a holder whose id contains this")
 	f.StringVar(&l.host, "host", "", "only locks with a holder on this host")
-	f.DurationVar(&l.olderThan, "older-than", 0, "only locks that have been held for longer")
-	f.StringVar(&l.sort, "sort", "key", "by key, held (the longest first) or waiting (the most first)")
+	f.DurationVar(&l.olderThan, "older-than", 0, "only locks that are known to have been held for longer")
+	f.StringVar(&l.sort, "sort", "key", "by key, held (the longest first, not known last) or waiting (the most first)")
 	f.BoolVar(&l.noHeaders, "no-headers", false, "no line with the names of the columns")
 	f.BoolVarP(&l.zero, "null", "0", false, "with -o key: end keys with a zero byte, not a new line")
 	return cmd
@@ -96,12 +99,27 @@ func (l *list) run(ctx context.Context, prefix string) error {
 	}); err != nil {
 		return err
 	}
-	now := time.Now()
-	lines = slices.DeleteFunc(lines, func(line admin.Line) bool { return !l.shows(line, now) })
+	now, unknown := time.Now(), 0
+	lines = slices.DeleteFunc(lines, func(line admin.Line) bool {
+		if !l.shows(line) {
+			return true
+		}
+		least, most := heldFor(line, now)
+		isYoung := l.olderThan > 0 && least <= l.olderThan
+		if isYoung && most > l.olderThan {
+			unknown++
+		}
+		return isYoung
+	})
+	if unknown > 0 {
+		fmt.Fprintf(os.Stderr, "etcdlockctl: locks left out that may have been held for longer, but since when is not known: %d\n", unknown)
+	}
 	slices.SortStableFunc(lines, func(a, b admin.Line) int {
 		switch l.sort {
 		case "held":
-			return cmp.Compare(longest(b, now), longest(a, now))
+			leastOfA, _ := heldFor(a, now)
+			leastOfB, _ := heldFor(b, now)
+			return cmp.Compare(leastOfB, leastOfA)
 		case "waiting":
 			return cmp.Compare(len(b.Waiters), len(a.Waiters))
 		}
@@ -110,25 +128,28 @@ func (l *list) run(ctx context.Context, prefix string) error {
 	return l.print(os.Stdout, lines, revision, now)
 }
 
-// shows reports whether a lock is asked for.
-func (l *list) shows(line admin.Line, now time.Time) bool {
+// shows reports whether a lock is asked for, whatever it has been held for.
+func (l *list) shows(line admin.Line) bool {
 	is := func(h admin.Holder) bool {
 		return strings.Contains(h.ID, l.holder) && (l.host == "" || h.Host == l.host)
 	}
 	asked := l.holder != "" || l.host != ""
-	return !(l.waiting && len(line.Waiters) == 0) &&
-		!(asked && !slices.ContainsFunc(line.Holders, is)) &&
-		!(l.olderThan > 0 && longest(line, now) <= l.olderThan)
+	return !(l.waiting && len(line.Waiters) == 0) && !(asked && !slices.ContainsFunc(line.Holders, is))
 }
 
-// longest returns for how long a lock has been held by one of its holders, as far as is known.
-func longest(line admin.Line, now time.Time) (d time.Duration) {
+// heldFor returns for how long a lock has been held by one of its holders: at least, as far as is
+// known for certain, and at most.
+func heldFor(line admin.Line, now time.Time) (least, most time.Duration) {
 	for _, h := range line.Holders {
-		if since, _ := h.Since(); !since.IsZero() {
-			d = max(d, now.Sub(since))
+		since, exact := h.Since()
+		if since.IsZero() {
+			return least, math.MaxInt64
+		}
+		if most = max(most, now.Sub(since)); exact {
+			least = max(least, now.Sub(since))
 		}
 	}
-	return d
+	return least, most
 }
 
 func (l *list) print(w *os.File, lines []admin.Line, revision int64, now time.Time) error {

@@ -120,16 +120,10 @@ func (h *holder) heldAbove() []heldLock {
 	return parseList(os.Getenv(heldList))
 }
 
-// mostUnder is how many bytes of keys a record has, at most, of the locks that it is under.
-const mostUnder = 1024
-
 // under says in the records of the places under which locks this process runs.
 func under(above []heldLock) (all []record.Under) {
-	size := 0
 	for _, one := range above {
-		if size += len(one.Key); one.Key != "" && size <= mostUnder {
-			all = append(all, record.Under{Key: one.Key, Token: one.Token})
-		}
+		all = record.AddUnder(all, one.key(), one.Token)
 	}
 	return all
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/line"
+	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/internal/retry"
 )
 
 // A waitingLine tells who holds the lock that is waited for: one line that is kept up to date while
@@ -30,6 +32,10 @@ type waitingLine struct {
 	seen   string // who had the lock when etcd answered last
 	warned bool   // of the order
 	above  string // the greatest key that this process runs under, for warnOfOrder
+
+	since   time.Time // when the holder with this nonce has got the lock, if that is known
+	nonce   int64
+	noSince bool // this user may not read it
 }
 
 func (h *holder) newWaitingLine(stderr *os.File) *waitingLine {
@@ -139,15 +145,18 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	default:
 		s += is + heldBy(l)
 	}
-	if p := l.WaitingPause(); p != nil {
-		s += fmt.Sprintf(", and a pause %v waits", p)
-	}
 	w.seen = s
-	if len(l.Holders) == 1 && !l.Shared && l.Slots == 0 && !l.Holders[0].Record.Since.IsZero() {
-		since := l.Holders[0].Record.Since
+	if since := w.heldSince(ctx, l); !since.IsZero() {
 		at := " since " + since.Local().Format("15:04:05")
 		w.seen += at
-		s += fmt.Sprintf("%s (%v)", at, time.Since(since).Round(time.Second))
+		if s += at; time.Since(since) >= 0 { // else the clock there is ahead
+			s += fmt.Sprintf(" (%v)", time.Since(since).Round(time.Second))
+		}
+	}
+	if p := l.WaitingPause(); p != nil {
+		pause := fmt.Sprintf(", and a pause %v waits", p)
+		w.seen += pause
+		s += pause
 	}
 	if place, _ := l.Stand(os.Getpid()); place > 0 {
 		s += fmt.Sprintf(", place %d in line", place)
@@ -159,6 +168,26 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 		}
 	}
 	return waiting + s, key
+}
+
+// heldSince returns since when the only holder has the lock, the zero time if that is not known.
+// Who has not waited for it has it since it joined.
+func (w *waitingLine) heldSince(ctx context.Context, l line.Line) time.Time {
+	if len(l.Holders) != 1 || l.Shared || l.Slots > 0 {
+		return time.Time{}
+	}
+	h := &l.Holders[0]
+	if w.nonce != h.Nonce {
+		w.since, w.nonce = time.Time{}, h.Nonce
+	}
+	if w.since.IsZero() && !w.noSince {
+		err := line.AddSince(ctx, w.client, []line.Line{l})
+		w.since, w.noSince = record.Said(h.Since), retry.IsDenied(err)
+	}
+	if w.since.IsZero() && h.Place != nil && h.Place.CreateRevision == h.Nonce {
+		return record.Said(h.Record.Since)
+	}
+	return w.since
 }
 
 // sayLast returns the error of a wait, which names who had the lock, where the time is over.

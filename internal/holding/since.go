@@ -49,16 +49,16 @@ func (h *Holding) writeNote() {
 	defer n.done()
 	final := func(err error) bool { return n.isOver() || retry.IsRefused(err) }
 	_, err := retry.Do(context.Background(), h.Lease.First(), final, func(ctx context.Context) (*pb.TxnResponse, error) {
-		return h.putNote(ctx)
+		return putNote(ctx, h)
 	})
 	if err != nil {
 		h.Say(slog.LevelDebug, "etcd was not told since when the lock is held", "key", h.Place.Lock, "cause", err)
 	}
 }
 
-// putNote writes the note, unless somebody has written something else there. What is left of an
-// earlier holding, which has a lesser nonce, goes before.
-func (h *Holding) putNote(ctx context.Context) (resp *pb.TxnResponse, err error) {
+// putNote writes the note of a holding, unless somebody has written something else there. What is
+// left of an earlier holding, which has a lesser nonce, goes before.
+func putNote(ctx context.Context, h *Holding) (resp *pb.TxnResponse, err error) {
 	place, nonce := h.noted()
 	note := wire.NoteSince(place, nonce, h.note.text(nonce))
 	if resp, err = h.ask(ctx, note); err != nil || resp.Succeeded {

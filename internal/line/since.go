@@ -22,8 +22,8 @@ func (l Line) Mode() mode.Mode {
 }
 
 // AddSince reads since when the holders of locks have them. What they have not said, or this user
-// may not read, stays the zero time.
-func AddSince(ctx context.Context, client *clientv3.Client, lines []Line) {
+// may not read, stays the zero time: then it returns why.
+func AddSince(ctx context.Context, client *clientv3.Client, lines []Line) error {
 	var holders []*Holder
 	var reads []reading
 	for _, l := range lines {
@@ -35,7 +35,7 @@ func AddSince(ctx context.Context, client *clientv3.Client, lines []Line) {
 		}
 	}
 	now := &survey{client: client}
-	now.values(ctx, reads) // what cannot be read is not known
+	err := now.values(ctx, reads)
 	for i, h := range holders {
 		if kv := first(reads[i].of.k); kv != nil {
 			if said := record.SinceOf(kv.Value); said.Token == h.Nonce {
@@ -43,4 +43,5 @@ func AddSince(ctx context.Context, client *clientv3.Client, lines []Line) {
 			}
 		}
 	}
+	return err
 }

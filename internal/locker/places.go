@@ -3,6 +3,7 @@ package locker
 import (
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/lease"
@@ -69,17 +70,25 @@ func (p *places) name(ls *lease.Lease, s Settings) string {
 
 // record returns what a place in line says of us.
 func (p *places) record(s Settings) string {
+	if len(s.under) > 0 { // which has tokens, and is another one each time
+		return p.stampFor(s)()
+	}
 	if says := (said{s.Command, s.Mode}); p.stamp == nil || says != p.says {
-		r := record.Self(p.id)
-		if s.Command != "" {
-			r.Command = filepath.Base(s.Command)
-		}
-		if s.Mode != mode.Exclusive {
-			r.Mode, r.Slots = s.Mode.Name(), s.Mode.Slots()
-		}
-		p.stamp, p.says = r.Stamp(), says
+		p.stamp, p.says = p.stampFor(s), says
 	}
 	return p.stamp()
+}
+
+func (p *places) stampFor(s Settings) func() string {
+	r := record.Self(p.id)
+	r.Under = slices.Concat(r.Under, s.under)
+	if s.Command != "" {
+		r.Command = filepath.Base(s.Command)
+	}
+	if s.Mode != mode.Exclusive {
+		r.Mode, r.Slots = s.Mode.Name(), s.Mode.Slots()
+	}
+	return r.Stamp()
 }
 
 // nextSlot returns the slot to try first: that of the last time, else any.

@@ -12,6 +12,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/debts"
 	"github.com/etcdlock/etcdlock/internal/holding"
 	"github.com/etcdlock/etcdlock/internal/queue"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/session"
 )
 
@@ -215,6 +216,9 @@ func (s *Set) oneByOne(ctx context.Context, try bool, with Settings) ([]*holding
 // inOrder waits for one lock after another. It returns those that it has also with an error.
 func (s *Set) inOrder(ctx context.Context, try bool, with Settings) (all []*holding.Holding, err error) {
 	for i, l := range s.lockers {
+		if i > 0 {
+			with.under = record.AddUnder(with.under, all[i-1].Place.Lock, all[i-1].Token())
+		}
 		h, err := l.Lock(ctx, Call{Try: try, Own: true}, s.of(with, i))
 		if err != nil {
 			return all, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
 
@@ -19,6 +20,8 @@ type Settings struct {
 	Mode            mode.Mode
 	Log             *slog.Logger
 	OnWait, OnRenew func() // or nil
+
+	under []record.Under // locks that a set has already
 }
 
 // minRefresh is the shortest time between renewals: each is a write to etcd's leader and a read.

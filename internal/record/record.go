@@ -28,7 +28,7 @@ type Record struct {
 	User    string    `json:"user,omitempty"`    // that the program is of
 	Why     string    `json:"why,omitempty"`     // the lock is wanted, in its user's words
 	Command string    `json:"command,omitempty"` // base name only: arguments can be secrets
-	Under   []Under   `json:"under,omitempty"`   // the locks that the program was started under
+	Under   []Under   `json:"under,omitempty"`   // what it runs under, or its set has already
 	Mode    string    `json:"mode,omitempty"`    // its name; empty for who wants the lock alone
 	Slots   int       `json:"n,omitempty"`       // of how many one is wanted, of a semaphore
 	Since   time.Time `json:"since,omitzero"`
@@ -38,6 +38,22 @@ type Record struct {
 type Under struct {
 	Key   string `json:"key"`
 	Token int64  `json:"token,omitempty"`
+}
+
+// mostUnder is how many bytes of keys a record has, at most, of the locks that it is under.
+const mostUnder = 1024
+
+// AddUnder adds a lock to those that a record is under, unless its key is not UTF-8, or there are
+// too many of them.
+func AddUnder(all []Under, key string, token int64) []Under {
+	size := len(key)
+	for _, one := range all {
+		size += len(one.Key)
+	}
+	if key == "" || size > mostUnder || !utf8.ValidString(key) {
+		return all
+	}
+	return append(all, Under{Key: key, Token: token})
 }
 
 // Marshal returns the record as one line of JSON.
