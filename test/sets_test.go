@@ -427,7 +427,7 @@ func TestNoTakeoverOfAKeyByHand(t *testing.T) {
 		t.Fatalf("%q, %v", files, err)
 	}
 	lease := strings.TrimPrefix(filepath.Base(files[0]), "dead-")
-	text := strings.ReplaceAll(read(t, files[0]), "lease "+lease+" ", "lease 0 ")
+	text := strings.ReplaceAll(etcdtest.Read(t, files[0]), "lease "+lease+" ", "lease 0 ")
 	if err := os.WriteFile(filepath.Join(dir, "dead-0"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -184,7 +184,7 @@ func TestVerboseServer(t *testing.T) {
 		if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 0 {
 			t.Errorf("--stop: %s", p.stderr)
 		}
-		if log := read(t, filepath.Join(dir, "log")); strings.Contains(log, debug) != verbose {
+		if log := etcdtest.Read(t, filepath.Join(dir, "log")); strings.Contains(log, debug) != verbose {
 			t.Errorf("verbose %v: the log says %q", verbose, log)
 		}
 	}
