@@ -26,8 +26,8 @@ const (
 )
 
 // TestManyLogins: a hundred holders with a password, which etcd checks at its usual cost, begin at
-// once and keep their locks. They log in once each, and not for their renewals. A busy machine needs
-// longer than usual for so many logins, and must not lose the locks of those who were first.
+// once and keep their locks. They log in once each, and not for their renewals. A busy machine
+// needs longer than usual for so many logins, and must not lose the locks of those who were first.
 func TestManyLogins(t *testing.T) {
 	t.Parallel()
 	var theirs *holders
