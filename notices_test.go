@@ -39,10 +39,11 @@ func blocker(t *testing.T) (block func()) {
 // TestUsersFunctionsBlock: a logger, an OnRenew or an OnWait that does not return suspends neither
 // what waits for the lock nor renewals nor the loss nor the release.
 func TestUsersFunctionsBlock(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client := s.Client(t)
 	link, behind := s.Linked(t)
-	inBoth(t, behind, "/blocks", 4*time.Second, func(t *testing.T, l *etcdlock.Lock) {
+	inBoth(t, behind, "/blocks", 10*time.Second, func(t *testing.T, l *etcdlock.Lock) {
 		defer link.Restore()
 		block := blocker(t)
 		log := slog.New(blocking{slog.DiscardHandler, block})

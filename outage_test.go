@@ -21,6 +21,7 @@ import (
 
 // TestNoAnswerWithALease: a Lock that has a lease does not wait for etcd without end.
 func TestNoAnswerWithALease(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	for name, lock := range map[string]func(*etcdlock.Lock, context.Context) (*etcdlock.Held, error){
 		"Lock": (*etcdlock.Lock).Lock, "TryLock": (*etcdlock.Lock).TryLock,
@@ -304,6 +305,7 @@ func TestGivenBackToAClosedClient(t *testing.T) {
 
 // TestSessionClosedWhileJoining: a Lock that etcd does not answer ends with its session.
 func TestSessionClosedWhileJoining(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	link, behind := s.Linked(t)
 	// For which it tries to take one place.
@@ -326,6 +328,7 @@ func TestSessionClosedWhileJoining(t *testing.T) {
 // TestEndAfterAnOutage: etcd keeps a lease beyond its TTL when it was restarted. Whoever ends what
 // was lost meanwhile ends that lease, or says that it could not.
 func TestEndAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*etcdlock.Lock) error{
 		"Lock.Unlock":   func(l *etcdlock.Lock) error { return l.Unlock(context.Background()) },
 		"Lock.Close":    func(l *etcdlock.Lock) error { return l.Close(context.Background()) },
@@ -469,6 +472,7 @@ func TestClosedAtLast(t *testing.T) {
 // TestLeaseBefore: a session that has lost its lease ends it when it has another one: nobody serves
 // the places under it.
 func TestLeaseBefore(t *testing.T) {
+	t.Parallel()
 	p := etcdtest.StartProcess(t)
 	client := p.Client(t)
 	session, a := sessionLock(t, client, "/before/a", 2*time.Second)
@@ -485,6 +489,7 @@ func TestLeaseBefore(t *testing.T) {
 
 // TestJoinsThatHang: requests to join that hang at one member do not keep others from the next.
 func TestJoinsThatHang(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
 	inBoth(t, behind, "/hang", ttl, func(t *testing.T, l *etcdlock.Lock) {

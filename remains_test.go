@@ -78,6 +78,7 @@ func TestOverwrittenInAnOutage(t *testing.T) {
 // TestClosedInAnOutage: Close says that something is left, be it removed in the background or not,
 // and it is removed when etcd answers.
 func TestClosedInAnOutage(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	link, behind := s.Linked(t)
@@ -405,6 +406,7 @@ func TestDebtsEnd(t *testing.T) {
 // TestDetachedInAnOutage: a place that was taken off its lease while nobody could see that is
 // removed, whatever ended the lock.
 func TestDetachedInAnOutage(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	link, behind := s.Linked(t)

@@ -67,6 +67,7 @@ func workAsLongAsHeld(endpoint, key string) error {
 // TestResumed: a process that was stopped for longer than its lock was valid, and goes on, never
 // sees a context that is not done.
 func TestResumed(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for i := range 6 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {

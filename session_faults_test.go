@@ -179,6 +179,7 @@ func TestForbiddenKeyInASession(t *testing.T) {
 // TestPredecessorsLeaseIsGone: who leaves the line behind a place that an operator has taken off
 // its lease, which has ended, keeps the lease of its own session.
 func TestPredecessorsLeaseIsGone(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	session, l := sessionLock(t, client, "/gone", ttl)
@@ -307,6 +308,7 @@ func awaitLeases(t testing.TB, client *clientv3.Client, n int) {
 // TestOverwrittenAndNotRevoked: a place that an operator has taken off its lease is removed when
 // etcd answers, also if Close was told nothing, and the lease runs out meanwhile.
 func TestOverwrittenAndNotRevoked(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	for name, lost := range map[string][]string{

@@ -214,11 +214,12 @@ func TestSessionLosesItsLease(t *testing.T) {
 // TestSessionGoesSilent: validity ends for all locks at once, before the lease does, and the
 // session works again after the outage.
 func TestSessionGoesSilent(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	link, behind := s.Linked(t)
 	direct, ctx := s.Client(t), etcdtest.Context(t)
 	session := newSession(t, behind)
-	session.TTL = 3 * time.Second
+	session.TTL = 6 * time.Second
 	locks, held := lockMany(t, session, 20)
 	link.Silence()
 	for i := range held {
@@ -246,6 +247,7 @@ func TestSessionGoesSilent(t *testing.T) {
 // later, of a session that has other locks: those are kept, nothing is left of the place in doubt,
 // and what comes late is taken back.
 func TestUnknownOutcomesInASession(t *testing.T) {
+	t.Parallel()
 	forVerdicts(t, []string{"Acquire", "Leave", "Release"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
 		gate, behind := s.Gated(t)
 		hit := intercept(gate, 1, verdict, kind)

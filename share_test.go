@@ -391,6 +391,7 @@ func TestSharedInAMovingLine(t *testing.T) {
 // TestUnknownOutcomesOfSharing loses requests or answers of those who share a lock: nobody else
 // has it meanwhile, and nothing is left.
 func TestUnknownOutcomesOfSharing(t *testing.T) {
+	t.Parallel()
 	forVerdicts(t, []string{"Share", "ShareBehindHolder", "ShareOldest", "Remove", "SharedLineRead"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
 		ctx := etcdtest.Context(t)
 		gate, behind := s.Gated(t)

@@ -351,6 +351,7 @@ func TestSlotPutBack(t *testing.T) {
 // TestSlotGoneBeforeTheAnswer: a slot was taken, the answer is lost, and before it is asked for
 // again somebody deletes the slot, and another one takes it. Only that one has it then.
 func TestSlotGoneBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
 	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
 	gate, behind := s.Gated(t)
 	client := s.Client(t)

@@ -20,6 +20,7 @@ import (
 // later, while two contenders take turns: never both inside, nothing left, no lock that comes back
 // after its release.
 func TestUnknownOutcomes(t *testing.T) {
+	t.Parallel()
 	forVerdicts(t, []string{"grant", "Acquire", "Claim", "Release", "Pass", "revoke"}, func(t *testing.T, s *etcdtest.Server, kind string, verdict etcdtest.Verdict) {
 		gate, behind := s.Gated(t)
 		hit := intercept(gate, 1, verdict, kind)
@@ -47,6 +48,7 @@ func TestUnknownOutcomes(t *testing.T) {
 // TestUnknownOutcomeOfGivingUp: the contender is gone for good, whatever becomes of its request to
 // be taken off the line.
 func TestUnknownOutcomeOfGivingUp(t *testing.T) {
+	t.Parallel()
 	for name, verdict := range verdicts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -210,6 +212,7 @@ func turns(t *testing.T, inside *atomic.Int32, before func(testing.TB, *etcdlock
 // TestLateJoin: a request to join that etcd carries out after another one has done so changes
 // nothing, be the contender in line, or the holder, or gone.
 func TestLateJoin(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
 	client := s.Client(t)
@@ -250,6 +253,7 @@ func TestLateJoin(t *testing.T) {
 // TestLateJoinAfterADeletion: a place that an operator has deleted, and a late request creates
 // anew, has not been granted the lock.
 func TestLateJoinAfterADeletion(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
 	client := s.Client(t)
@@ -332,6 +336,7 @@ func TestTriedWithoutTheTail(t *testing.T) {
 // TestTriedTwice: who only tries is told that somebody holds the lock, and who was alone the last
 // time stands in line, also if the answer to a first request was lost.
 func TestTriedTwice(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
 	inBoth(t, behind, "/twice", ttl, func(t *testing.T, l *etcdlock.Lock) {

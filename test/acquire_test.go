@@ -22,6 +22,7 @@ import (
 )
 
 func TestKeysOfAllKinds(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	for _, key := range []string{"with space", `quo"te'`, "new\nline", "no\xffutf8", strings.Repeat("k", 4096), "/", "-k"} {
@@ -85,6 +86,7 @@ func TestAlarmWhileWaiting(t *testing.T) {
 // TestLineIsToldLater: who waits while etcd does not say who holds the lock is told so, and the
 // rest when etcd does.
 func TestLineIsToldLater(t *testing.T) {
+	t.Parallel()
 	s, key := etcdtest.Shared(t), "/later"
 	locker(t, s.Endpoint(), "-k", key, "-i", "first")
 	held(t, s.Client(t), key)
@@ -137,6 +139,7 @@ func TestValueOfOthers(t *testing.T) {
 }
 
 func TestTryAndWait(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	holder := locker(t, s.Endpoint(), "-k", "/busy", "-i", "the-holder")

@@ -44,7 +44,7 @@ func TestBreakCommand(t *testing.T) {
 		t.Errorf("the holder: exit code %d, %q", code, p.stderr)
 	}
 	etcdtest.Await(t, "the next one to run", func(ctx context.Context) error {
-		if log := read(t, file); log != "runs\nends\nnext\n" {
+		if log := etcdtest.Read(t, file); log != "runs\nends\nnext\n" {
 			return errors.New(log)
 		}
 		return nil

@@ -98,6 +98,7 @@ func TestInterpreterIsMissing(t *testing.T) {
 // TestTooManyArguments: with as many as the kernel allows for etcdlocker itself there are too many
 // for its guard, which is given more.
 func TestTooManyArguments(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	run := func(n int) *exec.Cmd {
 		words := append([]string{"-e", s.Endpoint(), "-k", "/too-many", "--", "true"}, slices.Repeat([]string{strings.Repeat("x", 100)}, n)...)
@@ -134,6 +135,7 @@ func TestWithoutPATH(t *testing.T) {
 }
 
 func TestSignalsReachTheCommand(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
 		p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'echo got; exit 5' TERM INT QUIT HUP; echo ready; while :; do sleep 0.05; done`)
@@ -155,6 +157,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 // TestRareSignalsReachTheCommand: some are caught a while after the others. If the command dies of
 // one that has no name, its number is said.
 func TestRareSignalsReachTheCommand(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGPWR, 35, 40, 64} {
 		p := locker(t, s.Endpoint(), "-k", "/rare", "--", "sh", "-c", "echo ready; exec sleep 1000")
@@ -317,9 +320,10 @@ func TestIgnoredTerm(t *testing.T) {
 // at the same time. The command may end before etcdlocker has noticed, and it was told to stop all
 // the same.
 func TestSignalToTheGroup(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	for range 30 {
-		cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/both", "--", "sh", "-c", "echo ready; exec sleep 1000")
+		cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/to-the-group", "--", "sh", "-c", "echo ready; exec sleep 1000")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		p := startCommand(t, nil, cmd)
 		p.says(p.stdout, "ready")
@@ -391,6 +395,7 @@ func TestSignalToNamesakes(t *testing.T) {
 // TestNoSignalHidesTerm: a manager that sends signals faster than etcdlocker finds out who has got
 // them is obeyed.
 func TestNoSignalHidesTerm(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Shared(t)
 	p := inSession(t, true, s.Endpoint(), "-k", "/hidden", "--", "sh", "-c",
 		`trap 'exit 5' TERM; trap '' USR1; trap : USR2; echo ready; while :; do sleep 0.05; done`)

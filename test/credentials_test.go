@@ -85,6 +85,7 @@ func TestNewAuthority(t *testing.T) {
 // TestClientCertificateAway: a lock is kept when the files with the client's certificate and key
 // are not there for some time, or do not belong together, although etcd is connected to anew then.
 func TestClientCertificateAway(t *testing.T) {
+	t.Parallel()
 	for name, file := range map[string]func(*etcdtest.Certs) (in, instead string){
 		"away":       func(c *etcdtest.Certs) (string, string) { return c.Cert, "" },
 		"mismatched": func(c *etcdtest.Certs) (string, string) { return c.Key, c.ServerKey },

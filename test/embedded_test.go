@@ -355,6 +355,7 @@ func TestEmbeddedLongPath(t *testing.T) {
 // TestEmbeddedAwkwardPath: whatever the directory is called, the server is reached in it, by
 // commands that use the endpoint they were given as well.
 func TestEmbeddedAwkwardPath(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{`a b%20c?d#e,f"g'h\i@j:k;l&m=n`, "ä", "a\nb"} {
 		dir := serverIn(t, filepath.Join(t.TempDir(), name))
 		p := start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/outer", "--", filepath.Join(programs, "etcdlocker"), "-k", "/inner", "echo", "ran")
@@ -430,6 +431,7 @@ func TestEmbeddedUnusable(t *testing.T) {
 // TestEmbeddedAndTenAtOnce: ten start at once on an empty directory, and again after the server was
 // killed.
 func TestEmbeddedAndTenAtOnce(t *testing.T) {
+	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
 	counter := filepath.Join(t.TempDir(), "turns")
 	round := func() {

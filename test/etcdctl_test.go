@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -129,13 +128,7 @@ func buildEtcdctl(t *testing.T) {
 }
 
 var builtEtcdctl = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-C", "../bench", "-o", filepath.Join(programs, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("building etcdctl: %w\n%s", err, out)
-	}
-	return err
+	return etcdtest.GoBuild("../bench", "-o", filepath.Join(programs, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3")
 })
 
 // TestSettingsOfEtcdctl: where etcdctl works, etcdlocker works, with the differences that

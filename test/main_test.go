@@ -39,25 +39,8 @@ func TestMain(m *testing.M) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
-	os.Exit(func() int {
-		// Most of them wait for leases to end.
-		runner := etcdtest.Main(m).Timed().Parallel(8)
-		dir, err := os.MkdirTemp("", "etcdlock-test-")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		programs = dir
-		// Some tests run them as another user.
-		if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "run"), 0o700)); err != nil {
-			panic(err)
-		}
-		if out, err := exec.Command("go", "build", "-o", dir+"/", "../cmd/...").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
-			return 1
-		}
-		return runner.Run()
-	}())
+	// Most of them wait for leases to end.
+	os.Exit(etcdtest.Main(m).Programs(&programs, "..").Timed().Parallel(8).Run())
 }
 
 // A program is a run of one of ours.
@@ -89,9 +72,18 @@ func (b *buffer) String() string {
 // runVariable tells the processes of this run of the tests from those of others.
 const runVariable = "ETCDLOCK_TEST_RUN"
 
+// runtimeDir is the runtime directory of the tests' user.
+var runtimeDir = sync.OnceValue(func() string {
+	dir := filepath.Join(programs, "run")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		panic(err)
+	}
+	return dir
+})
+
 // environment is that of a user who has set nothing of ours, and the variables given.
 func environment(vars ...string) []string {
-	env := []string{runVariable + "=" + programs, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "XDG_RUNTIME_DIR=" + filepath.Join(programs, "run")}
+	env := []string{runVariable + "=" + programs, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "XDG_RUNTIME_DIR=" + runtimeDir()}
 	return append(env, vars...)
 }
 

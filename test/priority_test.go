@@ -81,15 +81,8 @@ func TestRealTimeThreads(t *testing.T) {
 	if err := exec.Command("chrt", "-f", "10", "true").Run(); err != nil {
 		etcdtest.Missing(t, "the right to a real-time priority")
 	}
-	// As it is released: with cgo Go starts its threads otherwise.
-	etcdlocker := filepath.Join(t.TempDir(), "etcdlocker")
-	build := exec.Command("go", "build", "-o", etcdlocker, "../cmd/etcdlocker")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	s := etcdtest.Shared(t)
-	p := startCommand(t, nil, exec.Command("taskset", "-c", "0", "chrt", "-f", "10", etcdlocker, "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
+	p := startCommand(t, nil, exec.Command("taskset", "-c", "0", "chrt", "-f", "10", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
 	p.says(p.stdout, "ready")
 	guard := guardOf(t, p)
 	awaitSession(t, guard) // and so its threads

@@ -16,6 +16,7 @@ import (
 // TestBadInput: each is refused with a sentence on one line that names what is wrong, and touches
 // nothing.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	dir := t.TempDir()
 	notExecutable := filepath.Join(dir, "plain")
@@ -144,6 +145,7 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestControlUsage(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--idle-exit", "-1s"},
 		{"list", "a", "b"}, {"list", "-o", "yaml"}, {"list", "--sort", "age"}, {"list", "-0"}, {"list", "--older-than", "-1s"}, {"list", "--timeout", "0s"},
 		{"list", "--cacert", "/none"}, {"show"}, {"show", ""}, {"show", "/x", "-o", "yaml"}, {"watch", "a", "b"}, {"watch", "-o", "yaml"}, {"watch", "--event", "gone"}, {"watch", "--count", "-1"}, {"roles"}} {
@@ -184,7 +186,7 @@ func TestVerboseServer(t *testing.T) {
 		if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 0 {
 			t.Errorf("--stop: %s", p.stderr)
 		}
-		if log := read(t, filepath.Join(dir, "log")); strings.Contains(log, debug) != verbose {
+		if log := etcdtest.Read(t, filepath.Join(dir, "log")); strings.Contains(log, debug) != verbose {
 			t.Errorf("verbose %v: the log says %q", verbose, log)
 		}
 	}

@@ -63,10 +63,11 @@ func client(t *testing.T, env map[string]string, words ...string) *clientv3.Clie
 	return client
 }
 
-// get makes a request, again and again where it is not answered, as locks do.
+// get makes a request, again and again where it is not answered, as locks do. It is more patient
+// than the client: only the client's end of patience tells what hinders it.
 func get(t *testing.T, client *clientv3.Client) (err error) {
-	for until := time.Now().Add(patient); time.Now().Before(until); {
-		ctx, cancel := context.WithTimeout(t.Context(), longLogin*3/5)
+	for until := etcdtest.Context(t); until.Err() == nil; {
+		ctx, cancel := context.WithTimeout(until, longLogin*3/5)
 		_, err = client.Get(ctx, "/mine")
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) {

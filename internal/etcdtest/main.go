@@ -13,6 +13,9 @@ type Runner struct {
 	m        *testing.M
 	timed    bool
 	parallel int // 0: as many as the testing package wants
+
+	programs *string // where the name of their directory goes, nil if the tests need none
+	module   string
 }
 
 // Main is the hook for TestMain that [Shared], [StartProcess] and [StartCluster] need:
@@ -57,10 +60,15 @@ func (r *Runner) Run() int {
 	if r.parallel > 0 {
 		setUnlessGiven(flag.CommandLine, "test.parallel", strconv.Itoa(r.parallel))
 	}
-	if listing := flag.Lookup("test.list").Value.String() != ""; r.timed && !listing {
-		return inTurn(r.run)
+	if flag.Lookup("test.list").Value.String() != "" {
+		return r.run()
 	}
-	return r.run()
+	return r.withPrograms(func() int {
+		if r.timed {
+			return inTurn(r.run)
+		}
+		return r.run()
+	})
 }
 
 func (r *Runner) run() int {

@@ -13,22 +13,38 @@ import (
 // that, wherever it went. Those that are dead and not waited for do not count. Linux only.
 func Processes(variables ...string) map[int]string {
 	found := map[int]string{}
-	// A process whose main thread has ended shows nothing but by way of another one.
-	for _, pattern := range []string{"/proc/[0-9]*", "/proc/[0-9]*/task/*"} {
-		dirs, _ := filepath.Glob(pattern) // the pattern is right
-		for _, dir := range dirs {
-			environ, err := os.ReadFile(dir + "/environ")
-			if err != nil || !hasAll(environ, variables) {
-				continue
-			}
-			number, _, _ := strings.Cut(strings.TrimPrefix(dir, "/proc/"), "/")
-			pid, err := strconv.Atoi(number)
-			if cmdline, _ := os.ReadFile(dir + "/cmdline"); err == nil && len(cmdline) > 0 {
-				found[pid] = dir
-			}
+	processes, _ := os.ReadDir("/proc")
+	for _, process := range processes {
+		pid, err := strconv.Atoi(process.Name())
+		if err != nil {
+			continue
+		}
+		dir, environ := environOf("/proc/" + process.Name())
+		if !hasAll(environ, variables) {
+			continue
+		}
+		if cmdline, _ := os.ReadFile(dir + "/cmdline"); len(cmdline) > 0 {
+			found[pid] = dir
 		}
 	}
 	return found
+}
+
+// environOf returns the environment of a process, and the directory of the thread that shows it.
+// All threads have the same one. So another one is looked at only if the main thread shows nothing,
+// because it has ended: tests ask again and again, beside hundreds of processes.
+func environOf(process string) (dir string, environ []byte) {
+	if environ, _ = os.ReadFile(process + "/environ"); len(environ) > 0 {
+		return process, environ
+	}
+	threads, _ := os.ReadDir(process + "/task")
+	for _, thread := range threads {
+		dir = process + "/task/" + thread.Name()
+		if environ, _ = os.ReadFile(dir + "/environ"); len(environ) > 0 {
+			return dir, environ
+		}
+	}
+	return process, nil
 }
 
 func hasAll(environ []byte, variables []string) bool {

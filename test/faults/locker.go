@@ -3,12 +3,15 @@
 package faults
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // A Locker is a program that runs a command under a lock.
@@ -53,32 +56,20 @@ func Build(module, dir string) (Programs, error) {
 		{"-o", dir + "/", "./cmd/etcdlocker", "./test/faults/heart", "./test/faults/broken", "./test/faults/launch"},
 		{"-o", p.shifted(), "-tags", "etcdlock_shifted_clock", "./cmd/etcdlocker"},
 	} {
-		cmd := exec.Command("go", append([]string{"build"}, build...)...)
-		cmd.Dir = module
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return p, &buildError{string(out), err}
+		if err := etcdtest.GoBuild(module, build...); err != nil {
+			return p, err
 		}
 	}
 	compiler, err := exec.LookPath("cc")
 	if err == nil {
 		out, err := exec.Command(compiler, "-O2", "-o", p.crowd(), filepath.Join(module, "test/faults/crowd/crowd.c")).CombinedOutput()
 		if err != nil {
-			return p, &buildError{string(out), err}
+			return p, fmt.Errorf("compiling crowd.c: %w\n%s", err, out)
 		}
 		p.hasCrowd = true
 	}
 	return p, os.Chmod(dir, 0o755) // other users execute them
 }
-
-// A buildError says what the compiler said.
-type buildError struct {
-	out string
-	err error
-}
-
-func (e *buildError) Error() string { return "building: " + e.err.Error() + "\n" + e.out }
-func (e *buildError) Unwrap() error { return e.err }
 
 func (p Programs) heart() string  { return filepath.Join(p.dir, "heart") }
 func (p Programs) crowd() string  { return filepath.Join(p.dir, "crowd") }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package test
+package rules
 
 import (
 	"fmt"
@@ -14,12 +14,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
+// goList returns what go list prints, as words.
 func goList(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)
-	cmd.Dir = ".."
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +73,7 @@ func TestGuardIsLight(t *testing.T) {
 	}
 	cmd := exec.Command(filepath.Join(programs, "etcdlocker"))
 	cmd.Args = []string{"etcdlocker-guard", "true"}
-	cmd.Env = environment("GODEBUG=inittrace=1")
+	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
 	trace, _ := cmd.CombinedOutput() // it ends at once: it has no channel
 	if !strings.Contains(string(trace), "init os @") {
 		t.Fatalf("no trace: %s", trace)
@@ -83,18 +85,8 @@ func TestGuardIsLight(t *testing.T) {
 	}
 }
 
-// read returns what is in a file.
-func read(t *testing.T, name string) string {
-	t.Helper()
-	content, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
 func TestNoReplaceInGoMod(t *testing.T) {
-	if strings.Contains(read(t, "../go.mod"), "replace") {
+	if strings.Contains(etcdtest.Read(t, "go.mod"), "replace") {
 		t.Error("go.mod replaces modules: go install of a version would fail")
 	}
 }
@@ -102,10 +94,10 @@ func TestNoReplaceInGoMod(t *testing.T) {
 // TestRequirementsAreDocumented: the document of dependencies names each requirement of go.mod, in
 // the group that the comment above its block says.
 func TestRequirementsAreDocumented(t *testing.T) {
-	mod := read(t, "../go.mod")
+	mod := etcdtest.Read(t, "go.mod")
 	groups := map[string]string{"The library.": "library", "The commands.": "commands", "Tests alone.": "tests"}
 	documented := map[string]string{}
-	for line := range strings.Lines(read(t, "../docs/dependencies.md")) {
+	for line := range strings.Lines(etcdtest.Read(t, "docs/dependencies.md")) {
 		if cells := strings.Split(line, " | "); len(cells) == 4 {
 			for name := range strings.SplitSeq(strings.TrimPrefix(cells[0], "| "), ", ") {
 				documented[name] = cells[1]
@@ -130,45 +122,34 @@ func TestRequirementsAreDocumented(t *testing.T) {
 // TestGoVersions: both modules name the same versions of Go, and the workflow runs with these.
 func TestGoVersions(t *testing.T) {
 	lines := regexp.MustCompile(`(?m)^(go|toolchain) .*$`)
-	ours := lines.FindAllString(read(t, "../go.mod"), -1)
-	bench := lines.FindAllString(read(t, "../bench/go.mod"), -1)
+	ours := lines.FindAllString(etcdtest.Read(t, "go.mod"), -1)
+	bench := lines.FindAllString(etcdtest.Read(t, "bench/go.mod"), -1)
 	if len(ours) != 2 || !slices.Equal(ours, bench) {
 		t.Fatalf("go.mod: %q, bench/go.mod: %q", ours, bench)
 	}
 	oldest, current := strings.TrimPrefix(ours[0], "go "), strings.TrimPrefix(ours[1], "toolchain go")
-	if matrix := fmt.Sprintf("go: ['%s', '%s']", oldest, current); !strings.Contains(read(t, "../.github/workflows/ci.yml"), matrix) {
+	if matrix := fmt.Sprintf("go: ['%s', '%s']", oldest, current); !strings.Contains(etcdtest.Read(t, ".github/workflows/ci.yml"), matrix) {
 		t.Errorf("the workflow does not run with %s", matrix)
 	}
 }
 
 // TestHelpNamesEveryOption holds the hand-written help against the options that are accepted.
 func TestHelpNamesEveryOption(t *testing.T) {
-	p := start(t, nil, "etcdlocker", "--help")
-	p.code()
-	source, err := os.ReadFile("../cmd/etcdlocker/options.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	more, err := os.ReadFile("../internal/endpoint/options.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	help := help(t, "etcdlocker")
+	man := strings.ReplaceAll(etcdtest.Read(t, "docs/man/etcdlocker.1"), `\-`, "-")
+	source := etcdtest.Read(t, "cmd/etcdlocker/options.go") + etcdtest.Read(t, "internal/endpoint/options.go")
 	found := 0
-	for _, line := range strings.Split(string(source)+string(more), "\n") {
+	for line := range strings.Lines(source) {
 		if call, ok := strings.CutPrefix(strings.TrimSpace(line), "f."); ok && (strings.HasPrefix(call, "String") || strings.HasPrefix(call, "Bool")) {
 			name := strings.Split(call, `"`)[1]
 			if name == "unguarded" {
 				continue // for measurements alone
 			}
 			found++
-			if !strings.Contains(p.stdout.String(), "--"+name) {
+			if !strings.Contains(help, "--"+name) {
 				t.Errorf("--help does not name --%s", name)
 			}
-			man, err := os.ReadFile("../docs/man/etcdlocker.1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.Contains(strings.ReplaceAll(string(man), `\-`, "-"), "--"+name) {
+			if !strings.Contains(man, "--"+name) {
 				t.Errorf("the man page does not name --%s", name)
 			}
 		}
@@ -180,13 +161,12 @@ func TestHelpNamesEveryOption(t *testing.T) {
 
 // TestControlManNamesEveryOption holds the man page of etcdlockctl against its help.
 func TestControlManNamesEveryOption(t *testing.T) {
-	man := strings.ReplaceAll(read(t, "../docs/man/etcdlockctl.1"), `\-`, "-")
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"break", "--help"}, {"list", "--help"}, {"show", "--help"}, {"watch", "--help"}, {"pause", "--help"}, {"resume", "--help"}} {
-		p := start(t, nil, "etcdlockctl", args...)
-		p.code()
-		options := regexp.MustCompile(`(?m)^ +(-., )?(--[a-z-]+)`).FindAllStringSubmatch(p.stdout.String(), -1)
+	man := strings.ReplaceAll(etcdtest.Read(t, "docs/man/etcdlockctl.1"), `\-`, "-")
+	for _, command := range [][]string{nil, {"serve"}, {"break"}, {"list"}, {"show"}, {"watch"}, {"pause"}, {"resume"}} {
+		help := help(t, "etcdlockctl", command...)
+		options := regexp.MustCompile(`(?m)^ +(-., )?(--[a-z-]+)`).FindAllStringSubmatch(help, -1)
 		if len(options) < 2 {
-			t.Errorf("only %d options found in the help: %s", len(options), p.stdout)
+			t.Errorf("only %d options found in the help: %s", len(options), help)
 		}
 		for _, option := range options {
 			if !strings.Contains(man, option[1]+option[2]) {
@@ -229,10 +209,8 @@ func TestSkipsAreCounted(t *testing.T) {
 func TestManSaysWhatHelpSays(t *testing.T) {
 	words := func(text string) string { return strings.ToLower(strings.Join(strings.Fields(text), " ")) }
 	marks := regexp.MustCompile(`\\&|\\f[BIR]`)
-	man := words(marks.ReplaceAllString(strings.ReplaceAll(read(t, "../docs/man/etcdlocker.1"), `\-`, "-"), ""))
-	p := start(t, nil, "etcdlocker", "--help")
-	p.code()
-	_, says, _ := strings.Cut(p.stdout.String(), "\n\n") // after the first line
+	man := words(marks.ReplaceAllString(strings.ReplaceAll(etcdtest.Read(t, "docs/man/etcdlocker.1"), `\-`, "-"), ""))
+	_, says, _ := strings.Cut(help(t, "etcdlocker"), "\n\n") // after the first line
 	parts := regexp.MustCompile(`\n\n|\n {2,8}-|:\n|(?m)^Signs of life, `).Split(says, -1)
 	if len(parts) < 40 {
 		t.Errorf("only %d paragraphs and options are in the help", len(parts))
@@ -278,7 +256,7 @@ func TestFuzzTargetsRun(t *testing.T) {
 			inTree = append(inTree, "fuzz ./"+filepath.Dir(name)+" "+found[1])
 		}
 	})
-	run := regexp.MustCompile(`(?m)^fuzz \./.*$`).FindAllString(read(t, "../.ci/run"), -1)
+	run := regexp.MustCompile(`(?m)^fuzz \./.*$`).FindAllString(etcdtest.Read(t, ".ci/run"), -1)
 	slices.Sort(inTree)
 	if slices.Sort(run); len(inTree) == 0 || !slices.Equal(inTree, run) {
 		t.Errorf(".ci/run has\n%s\nand the tree\n%s", strings.Join(run, "\n"), strings.Join(inTree, "\n"))

@@ -1,6 +1,6 @@
 //go:build linux
 
-package test
+package rules
 
 import (
 	"go/ast"
@@ -34,7 +34,7 @@ func TestPure(t *testing.T) {
 				t.Errorf("%s imports %s", dir, direct)
 			}
 		}
-		files, err := filepath.Glob("../" + dir + "/*.go")
+		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: no files: %v", dir, err)
 		}

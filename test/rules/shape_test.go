@@ -1,6 +1,6 @@
 //go:build linux
 
-package test
+package rules
 
 import (
 	"go/ast"
@@ -69,7 +69,7 @@ func TestShape(t *testing.T) {
 	}
 	for dir, below := range library {
 		files := token.NewFileSet()
-		names, err := filepath.Glob("../" + dir + "/*.go")
+		names, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(names) == 0 {
 			t.Fatalf("%s: no files: %v", dir, err)
 		}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package test
+package rules
 
 import (
 	"go/parser"
@@ -11,18 +11,20 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // eachGoFile calls do with each Go file of the project, as a path from its root, and its content.
 func eachGoFile(t *testing.T, do func(path, content string)) {
 	t.Helper()
 	n := 0
-	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		do(strings.TrimPrefix(path, "../"), string(content))
+		do(path, string(content))
 		n++
 		return err
 	})
@@ -34,11 +36,7 @@ func eachGoFile(t *testing.T, do func(path, content string)) {
 // TestWords: no Go file has a word for which the field has a better one. They are in a file of
 // their own, so that this one has none of them.
 func TestWords(t *testing.T) {
-	list, err := os.ReadFile("words.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	words := strings.Fields(string(list))
+	words := strings.Fields(etcdtest.Read(t, "test/rules/words.txt"))
 	if len(words) < 5 {
 		t.Fatalf("words: %q", words)
 	}
@@ -56,7 +54,7 @@ func TestWords(t *testing.T) {
 // on, has a phrase for which there is a plainer one. They are regular expressions, in a file of
 // their own.
 func TestPhrases(t *testing.T) {
-	list := strings.Split(strings.TrimSpace(read(t, "phrases.txt")), "\n")
+	list := strings.Split(strings.TrimSpace(etcdtest.Read(t, "test/rules/phrases.txt")), "\n")
 	if len(list) < 5 {
 		t.Fatalf("phrases: %q", list)
 	}
@@ -80,7 +78,7 @@ func TestPhrases(t *testing.T) {
 	}
 	eachGoFile(t, check)
 	for _, document := range []string{"docs/stability.md", "docs/protocol.md"} {
-		check(document, read(t, "../"+document))
+		check(document, etcdtest.Read(t, document))
 	}
 }
 

@@ -1,14 +1,15 @@
 //go:build linux
 
-package test
+package rules
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // widest is how many columns a line of prose may have.
@@ -17,21 +18,17 @@ const widest = 100
 // TestProseIsNarrow: prose in documents has at most 100 columns. Tables, code, what programs
 // generate, and a link alone on its line may be wider. The comments of .ci/run are prose.
 func TestProseIsNarrow(t *testing.T) {
-	files, err := filepath.Glob("../docs/*.md")
+	files, err := filepath.Glob("docs/*.md")
 	if err != nil || len(files) < 5 {
 		t.Fatalf("documents: %q, %v", files, err)
 	}
-	files = append(files, "../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md", "../SECURITY.md")
+	files = append(files, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range tooWide(string(content)) {
-			t.Errorf("%s: more than %d columns: %s", strings.TrimPrefix(file, "../"), widest, line)
+		for _, line := range tooWide(etcdtest.Read(t, file)) {
+			t.Errorf("%s: more than %d columns: %s", file, widest, line)
 		}
 	}
-	for line := range strings.Lines(read(t, "../.ci/run")) {
+	for line := range strings.Lines(etcdtest.Read(t, ".ci/run")) {
 		line = strings.TrimRight(line, "\n")
 		if strings.HasPrefix(strings.TrimSpace(line), "#") && len(line) > widest {
 			t.Errorf(".ci/run: more than %d columns: %s", widest, line)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package test
+package rules
 
 import (
 	"debug/elf"
@@ -11,19 +11,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // TestInstallIsStatic: each command of the documents that builds the programs makes static ones,
 // which run on any Linux of that processor.
 func TestInstallIsStatic(t *testing.T) {
-	documents, err := filepath.Glob("../docs/*.md")
+	documents, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	command := regexp.MustCompile(`((?:\w+=\S+ )*)go (?:install|build) (?:-\S+ )*([^\s` + "`" + `]+)`)
 	built := map[string]bool{}
-	for _, document := range append(documents, "../README.md", "../SECURITY.md") {
-		for _, found := range command.FindAllStringSubmatch(read(t, document), -1) {
+	for _, document := range append(documents, "README.md", "SECURITY.md") {
+		for _, found := range command.FindAllStringSubmatch(etcdtest.Read(t, document), -1) {
 			vars := strings.Fields(found[1])
 			if !slices.Contains(vars, "CGO_ENABLED=0") {
 				t.Errorf("%s: without CGO_ENABLED=0: %s", filepath.Base(document), found[0])
@@ -45,7 +47,7 @@ func checkStatic(t *testing.T, vars []string, what string) {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command("go", "build", "-o", dir+"/", what)
-	cmd.Dir, cmd.Env = "..", append(os.Environ(), vars...)
+	cmd.Env = append(os.Environ(), vars...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
