@@ -231,7 +231,7 @@ func TestListEmbedded(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
 	_, finish := holdsEmbedded(t, dir, "/list/embedded")
-	socket := strings.TrimSpace(read(t, filepath.Join(dir, "endpoint")))
+	socket := strings.TrimSpace(etcdtest.Read(t, filepath.Join(dir, "endpoint")))
 	list := start(t, nil, "etcdlockctl", "list", "-e", socket, "-o", "key")
 	if code := list.code(); code != 0 || list.stdout.String() != "/list/embedded\n" {
 		t.Errorf("list: exit code %d, %q, %s", code, list.stdout, list.stderr)

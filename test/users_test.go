@@ -69,7 +69,7 @@ type holders struct {
 }
 
 func newHolders(t *testing.T) *holders {
-	s := etcdtest.StartProcess(t, etcdtest.WithStockLogins())
+	s := etcdtest.StartProcess(t)
 	s.AddUser(t, "worker", "pass", "/many")
 	s.EnableAuth(t, "root-password")
 	gate := etcdtest.NewGate(t, s.Endpoint())

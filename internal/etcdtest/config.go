@@ -36,15 +36,6 @@ func WithTokens(expiry time.Duration) Option {
 	return func(c *config) { c.Tokens = expiry }
 }
 
-// WithStockLogins lets etcd check passwords at its usual cost, about 0.1 s of a processor, and ten
-// times as much under the race detector. Without it a check costs next to nothing.
-func WithStockLogins() Option {
-	return func(c *config) { c.StockLogins = true }
-}
-
-// cheapLogin is the least cost that a password can be checked at.
-const cheapLogin = 4
-
 // WithSync lets etcd sync what it writes to disk, as it does by default.
 func WithSync() Option {
 	return func(c *config) { c.Sync = true }
@@ -82,7 +73,6 @@ type config struct {
 	Quota              int64         // 0: etcd's default
 	Tokens             time.Duration // 0: they are not JSON web tokens
 	TokenKey           string        // the file with the key by which tokens are signed
-	StockLogins        bool
 	Certs              *Certs
 	LogLevel           string
 }
@@ -136,9 +126,6 @@ func (c *config) dataDir() string { return filepath.Join(c.Dir, "data") }
 
 func (c *config) embed() *embed.Config {
 	e := embed.NewConfig()
-	if !c.StockLogins {
-		e.BcryptCost = cheapLogin
-	}
 	e.Name = c.Name
 	e.Dir = c.dataDir()
 	e.TickMs, e.ElectionMs = c.TickMs, c.ElectionMs
