@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,5 +146,36 @@ func TestSinceKeepsData(t *testing.T) {
 		if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != string(data.ValueBytes()) {
 			t.Errorf("%s: there is %v, %v", key, got, err)
 		}
+	}
+}
+
+// TestSinceIsErasedAgain: a note whose erasure etcd has not answered is erased after all, while the
+// lease lives on.
+func TestSinceIsErasedAgain(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	gate, gated := s.Gated(t)
+	var failed atomic.Bool
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		txn, ok := message.(*pb.TxnRequest)
+		if ok && kind.Of(txn) == "EraseSince" && failed.CompareAndSwap(false, true) {
+			return etcdtest.Fail
+		}
+		return etcdtest.Pass
+	})
+	const key = "/since-erased"
+	held := mustLock(t, lockIn(t, newSession(t, gated), key, "me"))
+	await(t, "it to be said", func() (bool, any) {
+		keys, _ := sinceKeys(t, client, key)
+		return len(keys) == 1, keys
+	})
+	must(t)(nil, held.Unlock(etcdtest.Context(t)))
+	await(t, "nothing to be left of it", func() (bool, any) {
+		keys, _ := sinceKeys(t, client, key)
+		return len(keys) == 0, keys
+	})
+	if !failed.Load() {
+		t.Error("no erasure has failed")
 	}
 }

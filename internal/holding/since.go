@@ -147,7 +147,7 @@ func eraseNotes(ctx context.Context, all ...*Holding) (wait func()) {
 	for _, h := range all {
 		if wrote, writing := h.endNote(); wrote {
 			some = true
-			erasing.Go(func() { h.eraseNote(ctx, writing) })
+			erasing.Go(func() { eraseNote(ctx, h, writing) })
 		}
 	}
 	if !some {
@@ -163,9 +163,10 @@ func eraseNotes(ctx context.Context, all ...*Holding) (wait func()) {
 	}
 }
 
-// eraseNote deletes a note when it is written.
-func (h *Holding) eraseNote(ctx context.Context, writing <-chan struct{}) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), debts.Limit)
+// eraseNote deletes a note when it is written. It is tried for as long as the lease may last: a
+// session, or the next holding, may keep that one.
+func eraseNote(ctx context.Context, h *Holding, writing <-chan struct{}) {
+	ctx, cancel := h.Lease.ToEnd(context.WithoutCancel(ctx), debts.Limit)
 	defer cancel()
 	if writing != nil {
 		select {
@@ -175,5 +176,7 @@ func (h *Holding) eraseNote(ctx context.Context, writing <-chan struct{}) {
 		}
 	}
 	place, nonce := h.noted()
-	h.ask(ctx, wire.EraseSince(place, h.note.text(nonce)))
+	retry.Do(ctx, h.Lease.First(), retry.IsRefused, func(ctx context.Context) (*pb.TxnResponse, error) {
+		return h.ask(ctx, wire.EraseSince(place, h.note.text(nonce)))
+	})
 }

@@ -14,17 +14,18 @@
 // of events; reads the state after renewals; revokes a lease before it begins anew.
 //
 // Faults: an answer is lost, or late; a request is late, or lost; a user gives up; the grace
-// begins, validity ends, a lease runs out; etcd refuses a request, has no space, or does not
-// let somebody read; watches fall silent, and are made anew; a read of the state is answered
-// late; a process is killed; etcd loses everything. An operator deletes, overwrites or puts K,
-// deletes or overwrites a place, deletes or overwrites a slot, or revokes a lease. Somebody puts a
-// key below K/ that is not a place, asks a holder to stop, or pauses the lock. History is compacted as soon as no watch needs it, or never.
+// begins, validity ends, a lease runs out; etcd refuses a request, has no space, or does not let
+// somebody read; watches fall silent, and are made anew; a read of the state is answered late; a
+// process is killed; etcd loses everything. An operator deletes, overwrites or puts K, deletes or
+// overwrites a place, deletes or overwrites a slot, or revokes a lease. Somebody puts a key below
+// K/ that is not a place, asks a holder to stop, or pauses the lock. History is compacted as soon
+// as no watch needs it, or never.
 //
 // # What is checked
 //
 //   - One holder: never two at work but those who share the lock, a Mutex included, nobody while
-//     the lock is paused, and nobody takes a K that is there, or shares the lock beside it. Who loses the lock by the
-//     operator's force does not count until it is told.
+//     the lock is paused, and nobody takes a K that is there, or shares the lock beside it. Who
+//     loses the lock by the operator's force does not count until it is told.
 //   - Slots: never more at work than there are, and never beside anybody else. Each place that has
 //     a slot has one of its own, of one revision with the place. Nobody takes a slot beside a K
 //     that is not its own, or passed on with it.

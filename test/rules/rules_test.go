@@ -199,7 +199,7 @@ func TestSkipsAreCounted(t *testing.T) {
 			t.Errorf("%s skips tests, and its TestMain does not call etcdtest.Main", dir)
 		}
 	}
-	if !counting["test"] || !counting["internal/cgroup"] {
+	if !counting["test/scenarios"] || !counting["internal/cgroup"] {
 		t.Errorf("counted skips were found in %v", counting)
 	}
 }

@@ -1,0 +1,192 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// tokenOf returns the token of the holder of a lock, as break takes it.
+func tokenOf(t testing.TB, s *etcdtest.Server, key string) string {
+	t.Helper()
+	return strconv.FormatInt(held(t, s.Client(t), key).Kvs[0].ModRevision, 10)
+}
+
+// TestBreakCommand: the command of whoever is asked to stop gets TERM and its grace, and the next
+// one starts when it is dead. Both sides say what has happened.
+func TestBreakCommand(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/break/command"
+	file := filepath.Join(t.TempDir(), "log")
+	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sh", "-c", `trap 'echo ends >> "$0"; exit' TERM; echo runs >> "$0"; while :; do sleep 0.05; done`, file)
+	content(t, file)
+	token := tokenOf(t, s, key)
+	next := locker(t, s.Endpoint(), "-k", key, "-i", "next", "--", "sh", "-c", `echo next >> "$0"; sleep 30`, file)
+	next.says(next.stderr, "waiting for lock")
+	b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "deploy 4711")
+	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "asked ") || !strings.Contains(b.stdout.String(), "it stopped after ") {
+		t.Errorf("break: exit code %d, %q, %q", code, b.stdout, b.stderr)
+	}
+	if code := p.code(); code != 2 || !strings.Contains(p.stderr.String(), `etcdlocker: error: lock "`+key+`" was broken by `) ||
+		!strings.Contains(p.stderr.String(), `: "deploy 4711"`) {
+		t.Errorf("the holder: exit code %d, %q", code, p.stderr)
+	}
+	etcdtest.Await(t, "the next one to run", func(ctx context.Context) error {
+		if log := etcdtest.Read(t, file); log != "runs\nends\nnext\n" {
+			return errors.New(log)
+		}
+		return nil
+	})
+	if b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "again"); b.code() != 3 {
+		t.Errorf("with an old token: %q", b.stderr)
+	}
+}
+
+// TestBreakIsRefused: what is wrong is said before etcd is asked, and nothing is done.
+func TestBreakIsRefused(t *testing.T) {
+	t.Parallel()
+	for says, args := range map[string][]string{
+		"break needs the key":           {"break", "", "--token", "7", "--reason", "r"},
+		`the key "/x~tail" ends in`:     {"break", "/x~tail", "--token", "7", "--reason", "r"},
+		`the key "/x~since" ends in`:    {"show", "/x~since"},
+		`the key "/x/=3#1" is part of`:  {"break", "/x/=3#1", "--token", "7", "--reason", "r"},
+		`the key "/x/~1f-1" is part of`: {"break", "/x/~1f-1", "--token", "7", "--reason", "r"},
+		"show needs the key":            {"show", ""},
+		"--reason: say why":             {"break", "/x", "--token", "7"},
+		"--reason: 257 bytes":           {"break", "/x", "--token", "7", "--reason", strings.Repeat("r", 257)},
+		"--token: say which":            {"break", "/x", "--reason", "r"},
+		"--token: -1":                   {"break", "/x", "--token", "-1", "--reason", "r"},
+		"break takes one key":           {"break", "--token", "7", "--reason", "r"},
+		"--even-if-alive":               {"break", "/x", "--token", "7", "--reason", "r", "--even-if-alive"},
+		"--wait: -1s":                   {"break", "/x", "--token", "7", "--reason", "r", "--wait", "-1s"},
+		"--timeout: 0s":                 {"break", "/x", "--token", "7", "--reason", "r", "--timeout", "0s"},
+		`--etcd: endpoint "ftp://x" is`: {"break", "/x", "--token", "7", "--reason", "r", "--etcd", "ftp://x"},
+	} {
+		p := start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", args...)
+		if code := p.code(); code != 64 || !strings.HasPrefix(p.stderr.String(), "etcdlockctl: error: "+says) {
+			t.Errorf("%q: exit code %d, %q", args, code, p.stderr)
+		}
+	}
+}
+
+// TestBreakByForce: it is refused while the holder renews, unless that is accepted. A dry run says
+// what would be done.
+func TestBreakByForce(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/break/force"
+	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "-r", "1", "--", "sleep", "60")
+	token := tokenOf(t, s, key)
+	for _, tt := range []struct {
+		code int
+		says string
+		args []string
+	}{
+		{0, "would ask ", []string{"-n"}},
+		{0, "would take the lock away from ", []string{"-n", "--force"}},
+		{3, "token", []string{"--id", "nobody"}},
+		{3, "token", []string{"--slot", "0"}},
+		{1, "renews its lease", []string{"--force"}},
+		{0, "the lock was taken from ", []string{"--force", "--even-if-alive"}},
+		{3, "nobody has it", []string{"--force"}},
+	} {
+		b := start(t, nil, "etcdlockctl", append([]string{"break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r"}, tt.args...)...)
+		if code := b.code(); code != tt.code || !strings.Contains(b.stdout.String()+b.stderr.String(), tt.says) {
+			t.Errorf("%q: exit code %d, %q, %q", tt.args, code, b.stdout, b.stderr)
+		}
+	}
+	if code := p.code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %q", code, p.stderr)
+	}
+}
+
+// TestBreakOnATerminal: without a token the holder is shown, and the last part of the key is typed.
+func TestBreakOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/break/terminal"
+	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sleep", "60")
+	tokenOf(t, s, key)
+	b := breakOnTerminal(t, s, key)
+	b.types("other\r")
+	if code := b.code(); code != 1 || !strings.Contains(b.stdout.String(), "nothing was done") {
+		t.Errorf("exit code %d, %q", code, b.stdout)
+	}
+	b = breakOnTerminal(t, s, key)
+	b.types("terminal\r")
+	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "on this host") {
+		t.Errorf("exit code %d, %q", code, b.stdout)
+	}
+	if code := p.code(); code != 2 {
+		t.Errorf("the holder: exit code %d", code)
+	}
+}
+
+// breakOnTerminal runs break until it asks.
+func breakOnTerminal(t *testing.T, s *etcdtest.Server, key string) *terminal {
+	t.Helper()
+	b := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), "break", key, "-e", s.Endpoint(), "--reason", "r"))
+	b.shows("type terminal to ask it to stop: ")
+	return b
+}
+
+// TestBreakWithoutAnswer: what etcd has not said, or refused, comes with a way out.
+func TestBreakWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	gate, _ := s.Gated(t)
+	gate.Intercept(func(method string, _ proto.Message) etcdtest.Verdict {
+		if strings.HasPrefix(method, "/etcdserverpb.KV/") {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	p := start(t, nil, "etcdlockctl", "break", "/x", "-e", gate.Endpoint(), "--token", "7", "--reason", "r", "--timeout", "200ms")
+	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer within 200ms") || !strings.Contains(p.stderr.String(), "hint: check that etcd runs") {
+		t.Errorf("exit code %d, %s", code, p.stderr)
+	}
+}
+
+// TestBreakAfterADeletion: whose key somebody has deleted still ends, and is who show and break
+// name. Break waits for it.
+func TestBreakAfterADeletion(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	const key = "/break/deleted"
+	end := filepath.Join(t.TempDir(), "end")
+	p := locker(t, s.Endpoint(), "-k", key, "-t", "60", "--grace", "30s", "-i", "me", "--", "sh", "-c", `trap 'echo ends; while [ ! -e "$0" ]; do sleep 0.05; done; exit' TERM; echo runs; while :; do sleep 0.05; done`, end)
+	p.says(p.stdout, "runs")
+	token := tokenOf(t, s, key)
+	if _, err := s.Client(t).Delete(etcdtest.Context(t), key); err != nil {
+		t.Fatal(err)
+	}
+	p.says(p.stdout, "ends")
+	shows := start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
+	if code := shows.code(); code != 0 || !strings.Contains(shows.stdout.String(), " is held\n  holder  me, pid ") || !strings.Contains(shows.stdout.String(), ", asked to stop by hand") ||
+		!strings.Contains(shows.stdout.String(), "  if it does not stop, to take the lock away, so that two may run at the same time: etcdlockctl break -e "+s.Endpoint()+" "+key+" --token "+token+" --reason TEXT --force\n") {
+		t.Errorf("show: exit code %d, %s", code, shows.stdout)
+	}
+	b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r", "--wait", "60s")
+	b.says(b.stdout, "was asked to stop before, by hand")
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "it stopped after ") {
+		t.Errorf("break: exit code %d, %q, %s", code, b.stdout, b.stderr)
+	}
+	if code := p.code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %s", code, p.stderr)
+	}
+}

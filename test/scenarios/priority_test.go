@@ -1,0 +1,167 @@
+//go:build linux
+
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
+)
+
+// TestPolicy: the command runs under the scheduling policy that etcdlocker was started with, below
+// the guard's, and is not started where that is not possible.
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		etcdtest.Missing(t, "root")
+	}
+	if _, err := exec.LookPath("chrt"); err != nil {
+		etcdtest.Missing(t, "chrt")
+	}
+	s := etcdtest.Shared(t)
+	for name, tt := range map[string]struct {
+		start []string // what comes before etcdlocker
+		code  int
+		says  []string
+	}{
+		"ordinary":                 {nil, 0, []string{"SCHED_OTHER"}},
+		"batch":                    {[]string{"chrt", "-b", "0"}, 0, []string{"SCHED_BATCH"}},
+		"real time":                {[]string{"chrt", "-f", "10"}, 0, []string{"SCHED_FIFO", "priority: 10"}},
+		"real time, round robin":   {[]string{"chrt", "-r", "10"}, 0, []string{"SCHED_RR", "priority: 10"}},
+		"no right to go higher":    {append([]string{"chrt", "-f", "10"}, asNobody...), 0, []string{"SCHED_FIFO", "priority: 9"}},
+		"no right, and the lowest": {append([]string{"chrt", "-f", "1"}, asNobody...), 3, []string{"real-time priority 1", "chrt"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := "/policy/" + strings.ReplaceAll(name, " ", "-")
+			words := append(tt.start, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", "chrt -p $$")
+			p := startCommand(t, nil, exec.Command(words[0], words[1:]...))
+			code := p.code()
+			for _, text := range tt.says {
+				if code != tt.code || !strings.Contains(p.stdout.String()+p.stderr.String(), text) {
+					t.Errorf("exit code %d, %q, %q: want %d, %q", code, p.stdout, p.stderr, tt.code, text)
+				}
+			}
+			free(t, s.Client(t), key)
+		})
+	}
+}
+
+// TestSessions: the guard has a session of its own, and with it a share of the processors on many
+// machines; the command stays in etcdlocker's, as what is typed is for it.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	p := locker(t, s.Endpoint(), "-k", "/sessions", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	ours := sessionOf(t, p.cmd.Process.Pid)
+	if sid := sessionOf(t, childOf(t, guard)); sid != ours {
+		t.Errorf("the command is in session %d, etcdlocker in %d", sid, ours)
+	}
+	awaitSession(t, guard)
+	p.signal(syscall.SIGTERM)
+	p.code()
+}
+
+// TestRealTimeThreads: all threads of a guard run before a real-time command, but for the one that
+// reaps it, also on one processor, where Go starts them later.
+func TestRealTimeThreads(t *testing.T) {
+	t.Parallel()
+	if err := exec.Command("chrt", "-f", "10", "true").Run(); err != nil {
+		etcdtest.Missing(t, "the right to a real-time priority")
+	}
+	s := etcdtest.Shared(t)
+	p := startCommand(t, nil, exec.Command("taskset", "-c", "0", "chrt", "-f", "10", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
+	p.says(p.stdout, "ready")
+	guard := guardOf(t, p)
+	awaitSession(t, guard) // and so its threads
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", guard))
+	if err != nil || len(threads) < 5 {
+		t.Fatalf("%d threads, %v", len(threads), err)
+	}
+	for _, thread := range threads {
+		tid, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		attr, err := unix.SchedGetAttr(tid, 0)
+		if before := err == nil && attr.Policy == unix.SCHED_RR && attr.Priority == 11; before == (tid == guard) {
+			t.Errorf("thread %d of guard %d: %+v, %v", tid, guard, attr, err)
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	p.code()
+}
+
+// awaitSession waits until a guard has a session of its own.
+func awaitSession(t testing.TB, guard int) {
+	t.Helper()
+	etcdtest.Await(t, "the guard's own session", func(context.Context) error {
+		if sid := sessionOf(t, guard); sid != guard {
+			return fmt.Errorf("the guard %d is in session %d", guard, sid)
+		}
+		return nil
+	})
+}
+
+func sessionOf(t testing.TB, pid int) int {
+	t.Helper()
+	sid, err := unix.Getsid(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sid
+}
+
+// asNobody has the rest of a command line run as an ordinary user without rights to real time.
+var asNobody = nobodyWith("--rtprio=0")
+
+// nobodyWith has the rest of a command line run as an ordinary user with a limit, as prlimit takes
+// it.
+func nobodyWith(limit string) []string {
+	return []string{"prlimit", limit, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+}
+
+// TestNoKernelTimers: a user who has used up what the kernel allows gets no command, unless that is
+// accepted. Then a stopped etcdlocker has its command killed in time all the same, by its guard.
+func TestNoKernelTimers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		etcdtest.Missing(t, "root")
+	}
+	s := etcdtest.Shared(t)
+	client := s.Client(t)
+	run := func(key string, options ...string) *program {
+		words := append(nobodyWith("--sigpending=0"), filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key)
+		words = append(append(words, options...), "--", "sh", "-c", `echo ready; while :; do sleep 0.05; done`)
+		return startCommand(t, nil, exec.Command(words[0], words[1:]...))
+	}
+	holder := locker(t, s.Endpoint(), "-k", "/timers/refused")
+	held(t, client, "/timers/refused")
+	p := run("/timers/refused") // it does not wait for its turn to say so
+	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "RLIMIT_SIGPENDING") || !strings.Contains(p.stderr.String(), "--no-kernel-timers") || p.stdout.String() != "" {
+		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	}
+	holder.signal(syscall.SIGTERM)
+	holder.code()
+	free(t, client, "/timers/refused")
+
+	p = run("/timers/accepted", "--no-kernel-timers")
+	p.says(p.stdout, "ready")
+	lease := held(t, client, "/timers/accepted").Kvs[0].Lease
+	p.signal(syscall.SIGSTOP)
+	endsBefore(t, client, "/timers/accepted", lease)
+	p.signal(syscall.SIGKILL)
+	p.code()
+}
