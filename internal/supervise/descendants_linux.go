@@ -178,8 +178,12 @@ func amongAll(top int) []Process {
 
 // children asks the kernel of each possible process id whether it is a child of this process: first
 // up to the one that was given last, and if none of those is, of all, as they may have begun anew.
+// To ask of all may take seconds, which nobody has who waits for the last of them to be gone.
 func children() []Process {
 	const most = 1 << 22 // the kernel's own limit
+	if !kernel.HasChildren() {
+		return nil
+	}
 	last := lastPID()
 	if found := childrenAmong(2, last); len(found) > 0 {
 		return found
