@@ -16,9 +16,12 @@ func TestNotes(t *testing.T) { runBeside(t, notes) }
 // runBeside runs many casts with one kind of moves, and with each other kind beside it.
 func runBeside(t *testing.T, kind Kind) {
 	t.Parallel()
-	runs := uint64(40)
-	if testing.Short() {
-		runs = 5
+	runs := uint64(12)
+	switch {
+	case *everything:
+		runs = 1000
+	case testing.Short():
+		runs = 3
 	}
 	n := 0
 	for _, cast := range []Cast{

@@ -375,10 +375,12 @@ func (l leftOut) concerns(r Run) bool {
 // seldom are mutations that few runs of few plans catch, most of them of what a session removes
 // when somebody has deleted a place. Each has one such plan, and is looked for with that alone.
 var seldom = map[string]Run{
-	"KeyRead then 0: get the tail":        {Cast: Cast{Session: 2, Unlinked: 1}, Kinds: []Kind{force, cancel}},
-	"RemoveTail then 0: delete the tail":  {Cast: Cast{Session: 2, Unlinked: 1}, Kinds: []Kind{force, cancel}},
-	"RemoveKey if 0: MOD of K EQUAL":      {Cast: Cast{Session: 4, Turns: 2}, Kinds: []Kind{force, cancel}},
-	"RemoveKey if 0: MOD of a slot EQUAL": {Cast: Cast{Sits: 2, Of: 1, Turns: 2}, Kinds: []Kind{lostAnswer, force}},
+	"KeyRead then 0: get the tail":                    {Cast: Cast{Session: 2, Unlinked: 1}, Kinds: []Kind{force, cancel}},
+	"RemoveTail then 0: delete the tail":              {Cast: Cast{Session: 2, Unlinked: 1}, Kinds: []Kind{force, cancel}},
+	"RemoveKey if 0: MOD of K EQUAL":                  {Cast: Cast{Session: 4, Turns: 2}, Kinds: []Kind{force, cancel}},
+	"RemoveKey if 0: MOD of a slot EQUAL":             {Cast: Cast{Sits: 2, Of: 1, Turns: 2}, Kinds: []Kind{lostAnswer, force}},
+	"Pass if 4: CREATE of all behind the slots EQUAL": {Cast: Cast{Sits: 2, Of: 1, Session: 1}, Kinds: []Kind{breaks, cancel}},
+	"SlotIfFree else 0 then 1: get a slot":            {Cast: Cast{Slots: 1, Sits: 2, Of: 1}, Kinds: []Kind{lostAnswer, force}},
 	"SlotBehindHolder if 0: MOD of a place EQUAL": {Cast: Cast{Slots: 3, Of: 1, Turns: 3},
 		Kinds: []Kind{lostAnswer, slowAnswer, cancel, operator, force}},
 }
