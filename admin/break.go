@@ -260,7 +260,7 @@ func (t Target) Await(ctx context.Context, client *clientv3.Client) error {
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case retry.IsDenied(err):
+		case retry.IsDenied(err), errors.Is(err, line.ErrEnded):
 			return err
 		}
 		retry.Sleep(ctx, retry.PauseMax)

@@ -92,10 +92,14 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 		by.At = time.Now().UTC()
 	}
 	p := &pause{PauseEntry: PauseEntry{Pausing: by, Lock: lock, Token: math.MaxInt64}, client: client, tell: tell}
-	if err := p.onlyOne(ctx); err != nil {
+	if err := p.late(func() error { return p.onlyOne(ctx) }); err != nil {
 		return p.other, withCause(ctx, err)
 	}
-	granted, err := lease.Grant(ctx, client, lease.Timing{TTL: length})
+	var granted *lease.Lease
+	err := p.late(func() (err error) {
+		granted, err = lease.Grant(ctx, client, lease.Timing{TTL: length})
+		return err
+	})
 	if err != nil {
 		if owed := (*lease.GrantError)(nil); errors.As(err, &owed) && owed.Owed != 0 {
 			p.giveBack(ctx, owed.Owed) // without a key under it, it keeps nobody out
@@ -103,7 +107,7 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 		return none, fmt.Errorf("pausing lock %q: %w", lock, err)
 	}
 	p.lease, p.Lease, p.place = granted, granted.ID(), placeOfPause(lock, granted.ID())
-	if err = p.join(ctx); err == nil {
+	if err = p.late(func() error { return p.join(ctx) }); err == nil {
 		err = p.wait(ctx)
 	}
 	if err == nil {
@@ -133,7 +137,7 @@ type pause struct {
 	other  PauseEntry // that was there before
 
 	tell func(PauseEntry, error)
-	told string // last: that it waits, or that etcd is away
+	told string // last
 }
 
 // onlyOne fails if there is an older pause.
@@ -181,21 +185,28 @@ func (p *pause) wait(ctx context.Context) error {
 	meanwhile.Go(func() { cancel(p.renew(ctx)) })
 	meanwhile.Go(func() { cancel(p.awaitEnd(ctx)) })
 	for {
-		before, err := p.look(ctx)
+		var before *mvccpb.KeyValue
+		err := p.late(func() (err error) {
+			before, err = p.before(ctx)
+			return err
+		})
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, ErrResumed), retry.IsRefused(err):
 			return err
 		case err == nil && before == nil:
-			return p.begin(ctx)
+			if p.told == "away" {
+				p.say(p.PauseEntry, nil)
+			}
+			return p.late(func() error { return p.begin(ctx) })
 		case err == nil:
-			p.say(nil)
+			p.say(p.PauseEntry, nil)
 			looking, stop := context.WithTimeout(ctx, lookAgain)
 			err = line.AwaitGone(looking, p.client, before)
 			stop()
-		default:
-			p.say(err)
+		case !errors.Is(err, line.ErrChanges):
+			p.say(p.PauseEntry, err)
 		}
 		if err != nil {
 			retry.Sleep(ctx, retry.PauseMax)
@@ -204,37 +215,24 @@ func (p *pause) wait(ctx context.Context) error {
 }
 
 // errSilent says that etcd has said nothing.
-var errSilent = errors.New("etcd does not answer")
+var errSilent = fmt.Errorf("nothing for %v", silence)
 
-// look is before, and tells if etcd takes long to answer.
-func (p *pause) look(ctx context.Context) (kv *mvccpb.KeyValue, err error) {
-	answered := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
-		late := time.NewTimer(silence)
-		defer late.Stop()
-		select {
-		case <-late.C:
-			p.say(errSilent)
-		case <-answered:
-		}
-	})
-	kv, err = p.before(ctx)
-	close(answered)
-	telling.Wait()
-	return kv, err
+// late asks etcd for something, and tells if that takes long.
+func (p *pause) late(ask func() error) error {
+	entry := p.PauseEntry
+	return retry.Late(silence, func() { p.say(entry, errSilent) }, ask)
 }
 
 // say tells that the pause waits, or, with an error, that etcd does not answer, each once until the
 // other one is told.
-func (p *pause) say(err error) {
+func (p *pause) say(entry PauseEntry, err error) {
 	what := "waits"
 	if err != nil {
 		what = "away"
 	}
 	if p.tell != nil && what != p.told {
 		p.told = what
-		p.tell(p.PauseEntry, err)
+		p.tell(entry, err)
 	}
 }
 
@@ -256,6 +254,8 @@ func (p *pause) awaitEnd(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return ErrResumed
+		case errors.Is(err, line.ErrEnded):
+			return err
 		case !retry.Sleep(ctx, retry.PauseMax):
 			return context.Cause(ctx)
 		}

@@ -523,8 +523,58 @@ func TestPauseTells(t *testing.T) {
 	if err := first.Unlock(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if p := <-done; p.err != nil || p.Token != token || len(told) > 0 {
-		t.Errorf("%+v, told %d, %d times more", p, token, len(told))
+	if p := <-done; p.err != nil || p.Token != token {
+		t.Errorf("%+v, told %d", p, token)
+	}
+}
+
+// TestPauseTellsOfTheEnd: whoever was told that etcd is away is told that it is back, also if the
+// pause begins then.
+func TestPauseTellsOfTheEnd(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, gated := s.Gated(t)
+	ctx := etcdtest.Context(t)
+	gate.Intercept(func(_ string, message proto.Message) etcdtest.Verdict {
+		if _, ok := message.(*pb.LeaseGrantRequest); ok {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	told, done := make(chan error, 100), make(chan result, 1)
+	go func() {
+		p, err := admin.Pause(ctx, gated, "/k", time.Hour, pausing, func(_ admin.PauseEntry, err error) { told <- err })
+		done <- result{p, err}
+	}()
+	if err := <-told; err == nil {
+		t.Error("that etcd is away was not told")
+	}
+	gate.Intercept(nil)
+	if err := gate.AwaitHeld(t).Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; err != nil {
+		t.Errorf("when etcd is back: %v", err)
+	}
+	if p := <-done; p.err != nil {
+		t.Error(p.err)
+	}
+}
+
+// TestPauseOfAClosedClient: whoever closes the client while a pause waits is not told that somebody
+// has ended it.
+func TestPauseOfAClosedClient(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, closed, ctx := s.Client(t), s.Client(t), etcdtest.Context(t)
+	lockNow(t, lockOf(t, client, "/k", "holder", etcdlock.Exclusive))
+	told, done := make(chan error, 100), make(chan result, 1)
+	go func() {
+		p, err := admin.Pause(ctx, closed, "/k", time.Minute, pausing, func(_ admin.PauseEntry, err error) { told <- err })
+		done <- result{p, err}
+	}()
+	<-told
+	closed.Close()
+	if p := <-done; p.err == nil || errors.Is(p.err, admin.ErrResumed) {
+		t.Errorf("%+v", p)
 	}
 }
 

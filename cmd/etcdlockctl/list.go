@@ -143,7 +143,8 @@ func heldFor(line admin.Line, now time.Time) (least, most time.Duration) {
 	for _, h := range line.Holders {
 		since, exact := h.Since()
 		if since.IsZero() {
-			return least, math.MaxInt64
+			most = math.MaxInt64
+			continue
 		}
 		if most = max(most, now.Sub(since)); exact {
 			least = max(least, now.Sub(since))

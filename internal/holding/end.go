@@ -108,7 +108,10 @@ func (h *Holding) Dismiss() {
 // GiveUp takes back the place of a holding that waits no more, also when ctx has ended, and the
 // lock if it was granted meanwhile. What cannot be taken back in time runs out, or the session
 // takes it back later.
-func (h *Holding) GiveUp(ctx context.Context) { h.remover().giveUp(ctx) }
+func (h *Holding) GiveUp(ctx context.Context) {
+	defer eraseNotes(ctx, h)()
+	h.remover().giveUp(ctx)
+}
 
 // Clear fences off what a holding may have left whose place is lost, so that another one can be
 // taken. Without a lease of its own it has that done in the background, else it waits for etcd as

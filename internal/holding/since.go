@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/etcdlock/etcdlock/internal/debts"
+	"github.com/etcdlock/etcdlock/internal/lease"
 	"github.com/etcdlock/etcdlock/internal/mode"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/retry"
@@ -40,14 +41,14 @@ func (h *Holding) Acquired() {
 	}
 }
 
-// writeNote asks until etcd answers, or the lock is not held any more.
+// writeNote asks until etcd answers, if only that it has no space, or the lock is not held.
 func (h *Holding) writeNote() {
 	n := &h.note
 	if !n.begin() {
 		return
 	}
 	defer n.done()
-	final := func(err error) bool { return n.isOver() || retry.IsRefused(err) }
+	final := func(err error) bool { return n.isOver() || lease.IsFinal(err) }
 	_, err := retry.Do(context.Background(), h.Lease.First(), final, func(ctx context.Context) (*pb.TxnResponse, error) {
 		return putNote(ctx, h)
 	})

@@ -2,10 +2,14 @@ package line
 
 import (
 	"context"
+	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
+
+// ErrEnded says that nothing is watched any more, as the client is closed.
+var ErrEnded = errors.New("the etcd client is closed")
 
 // AwaitGone waits until a key is gone, or was created anew. It looks when the key is watched, and
 // after each change: whoever deletes what makes a holder one has not deleted its place.
@@ -21,5 +25,8 @@ func AwaitGone(ctx context.Context, client *clientv3.Client, kv *mvccpb.KeyValue
 			return err
 		}
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return ErrEnded
 }

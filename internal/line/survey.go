@@ -133,7 +133,7 @@ func one(ctx context.Context, client *clientv3.Client, lock, from, end string) (
 		of.readsKey = true
 		err = s.read(ctx, func(of string) bool { return of == lock }, from, end)
 		if err == nil && of.changed {
-			err = errChanges
+			err = ErrChanges
 			continue
 		}
 		if !errors.Is(err, rpctypes.ErrCompacted) {
@@ -143,8 +143,8 @@ func one(ctx context.Context, client *clientv3.Client, lock, from, end string) (
 	return of, err
 }
 
-// errChanges says that a line was never read as a whole: each time something of it had gone.
-var errChanges = errors.New("the line changes all the time; ask again")
+// ErrChanges says that a line was never read as a whole: each time something of it had gone.
+var ErrChanges = errors.New("the line changes all the time; ask again")
 
 // lock returns what is known of a lock, and takes note of it.
 func (s *survey) lock(name string) *surveyed {

@@ -69,7 +69,7 @@ func (s *servers) settings() map[string][]setting {
 		},
 		"cacert": {
 			{vars: []string{bare(s.mutual), cert, key, ca}},
-			{vars: []string{bare(s.mutual), cert, key}, args: []string{"--connect-timeout", "1"}, code: 1, says: "certificate"},
+			{vars: []string{bare(s.mutual), cert, key}, args: []string{"--connect-timeout", "5"}, code: 1, says: "certificate"},
 		},
 		"cert":            {{vars: []string{bare(s.mutual), key, ca}, code: 64, says: "ETCDCTL_KEY: a key without its certificate"}},
 		"command-timeout": {{vars: []string{at(s.plain), "ETCDCTL_COMMAND_TIMEOUT=1ns"}}},

@@ -126,7 +126,7 @@ func TestShowAMutex(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	granted, err := client.Grant(ctx, 60)
+	granted, err := client.Grant(ctx, 600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestClockAhead(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	granted, err := client.Grant(ctx, 60)
+	granted, err := client.Grant(ctx, 600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestClockAhead(t *testing.T) {
 func holds(t *testing.T, client *clientv3.Client, key string, joined, since time.Time) {
 	t.Helper()
 	ctx := etcdtest.Context(t)
-	granted, err := client.Grant(ctx, 60)
+	granted, err := client.Grant(ctx, 600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,8 +216,8 @@ func TestHeldSince(t *testing.T) {
 	p := start(t, nil, "etcdlockctl", "pause", "/held/b-short", "-e", s.Endpoint(), "--reason", "r")
 	pauseOf(t, client, "/held/b-short")
 	known := locker(t, s.Endpoint(), "-k", "/held/b-short", "true")
-	known.says(known.stderr, `held by "old" since `+short.Format("15:04:05")+" (1h0m")
-	known.says(known.stderr, "s), and a pause by ")
+	known.says(known.stderr, `held by "old" since `+short.Format("15:04:05")+" (1h")
+	known.says(known.stderr, "), and a pause by ")
 	unknown := locker(t, s.Endpoint(), "-k", "/held/a-unknown", "true")
 	unknown.says(unknown.stderr, `held by "old", place 1 in line`)
 	for _, p := range []*program{p, known, unknown} {
