@@ -98,7 +98,6 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 			out.Waiters = append(out.Waiters, waiter(l.Lock, len(out.Waiters)+1, place))
 		}
 	}
-	isAsked := func(h Holder) bool { return h.Broken != nil || h.ByHand }
 	switch {
 	case len(out.Holders) == 0 && len(out.Waiters) == 0:
 		out.State, out.Mode = Free, ""
@@ -106,7 +105,7 @@ func lineOf(l line.Line, ttls map[clientv3.LeaseID]line.TTL) Line {
 	case len(out.Holders) == 0:
 		out.State = Passing
 		return out
-	case slices.ContainsFunc(out.Holders, isAsked):
+	case slices.ContainsFunc(out.Holders, Holder.IsAsked):
 		out.State = Broken
 	case out.Holders[0].Pause != nil && !out.Holders[0].Pause.HasBegun():
 		out.State = Passing // it has not begun

@@ -106,7 +106,8 @@ func Pause(ctx context.Context, client *clientv3.Client, lock string, length tim
 		}
 		return none, fmt.Errorf("pausing lock %q: %w", lock, err)
 	}
-	p.lease, p.Lease, p.place = granted, granted.ID(), placeOfPause(lock, granted.ID())
+	p.lease, p.Lease = granted, granted.ID()
+	p.place = wire.MutexPlace(lock, p.Lease) // so everybody waits for it
 	if err = p.late(func() error { return p.join(ctx) }); err == nil {
 		err = p.wait(ctx)
 	}
@@ -333,11 +334,6 @@ func Pauses(ctx context.Context, client *clientv3.Client, lock string) (all []Pa
 	return all, nil
 }
 
-// placeOfPause returns the key of a pause: that of a Mutex, so everybody waits for it.
-func placeOfPause(lock string, lease clientv3.LeaseID) string {
-	return fmt.Sprintf("%s%x", wire.Prefix(lock), int64(lease))
-}
-
 // Resume ends the pause of a lock that has a token, also one that waits: the next in line may take
 // the lock at once. It compares the token when it takes the place of the pause away, so no other
 // pause is hit, and never a holder. It blocks until etcd answers, or ctx is done.
@@ -357,7 +353,7 @@ func Resume(ctx context.Context, client *clientv3.Client, lock string, token int
 		return all[i], nil
 	}
 	p, err := until(ctx, client, lock, find, ErrNotPaused, func(p *PauseEntry) (*pb.TxnRequest, error) {
-		return wire.Resume(placeOfPause(lock, p.Lease), p.Token), nil
+		return wire.Resume(wire.MutexPlace(lock, p.Lease), p.Token), nil
 	})
 	if err == nil {
 		p.endLease(ctx, client)
@@ -368,7 +364,7 @@ func Resume(ctx context.Context, client *clientv3.Client, lock string, token int
 // endLease revokes the lease of a pause that is over, unless something else hangs on it. If that
 // fails, the lease ends by itself.
 func (p PauseEntry) endLease(ctx context.Context, client *clientv3.Client) {
-	place := placeOfPause(p.Lock, p.Lease)
+	place := wire.MutexPlace(p.Lock, p.Lease)
 	left, err := client.TimeToLive(ctx, p.Lease, clientv3.WithAttachedKeys())
 	if err == nil && !slices.ContainsFunc(left.Keys, func(key []byte) bool { return string(key) != place }) {
 		client.Revoke(ctx, p.Lease)

@@ -99,6 +99,9 @@ type Holder struct {
 	TTLLeft time.Duration `json:"-"`
 }
 
+// IsAsked reports whether somebody has asked it to stop, with Break or by hand.
+func (h Holder) IsAsked() bool { return h.Broken != nil || h.ByHand }
+
 // Since returns since when it has the lock. If that is not known it is when it joined the line, and
 // not exact.
 func (h Holder) Since() (at time.Time, exact bool) {

@@ -109,8 +109,7 @@ func command(name, options, key string) string {
 // one, or the first one that was asked before.
 func toStop(line admin.Line, options string) string {
 	h, does, how := line.Holders[0], "to stop it", ""
-	isAsked := func(h admin.Holder) bool { return h.Broken != nil || h.ByHand }
-	if i := slices.IndexFunc(line.Holders, isAsked); i >= 0 {
+	if i := slices.IndexFunc(line.Holders, admin.Holder.IsAsked); i >= 0 {
 		h, does, how = line.Holders[i], "if it does not stop, to take the lock away, so that two may run at the same time", " --force"
 	} else if h.Kind == admin.Etcd || h.Kind == admin.Hand { // nothing tells these to stop
 		does, how = "to take the lock away, so that two may run at the same time", " --force"

@@ -143,23 +143,28 @@ const eraseWithin = 50 * time.Millisecond
 // eraseNotes deletes the notes of holdings, if there are any, beside what the caller does, and
 // returns what waits for that, not for long. What cannot be deleted goes with the lease.
 func eraseNotes(ctx context.Context, all ...*Holding) (wait func()) {
-	var erasing sync.WaitGroup
-	some := false
+	var erased []<-chan struct{}
 	for _, h := range all {
 		if wrote, writing := h.endNote(); wrote {
-			some = true
-			erasing.Go(func() { eraseNote(ctx, h, writing) })
+			done := make(chan struct{})
+			erased = append(erased, done)
+			go func() {
+				defer close(done)
+				eraseNote(ctx, h, writing)
+			}()
 		}
 	}
-	if !some {
-		return func() {}
-	}
 	return func() {
-		erased := make(chan struct{})
-		go func() { erasing.Wait(); close(erased) }()
-		select {
-		case <-erased:
-		case <-time.After(eraseWithin):
+		if len(erased) == 0 {
+			return
+		}
+		late := time.After(eraseWithin)
+		for _, done := range erased {
+			select {
+			case <-done:
+			case <-late:
+				return
+			}
 		}
 	}
 }

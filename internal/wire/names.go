@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // slotName matches the name of a slot.
@@ -32,6 +33,11 @@ func LockOf(key string) (lock string, lease int64, ok bool) {
 	}
 	lease, err := strconv.ParseInt(name[:end], 16, 64)
 	return lock, lease, err == nil && lease != 0
+}
+
+// MutexPlace returns the key that an etcd Mutex puts in line for a lock, with a lease.
+func MutexPlace(lock string, lease clientv3.LeaseID) string {
+	return Prefix(lock) + strconv.FormatInt(int64(lease), 16)
 }
 
 // IsMutex reports whether a place is that of an etcd Mutex, of etcdctl lock, or of etcd's own lock

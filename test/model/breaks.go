@@ -72,14 +72,9 @@ func (w *World) asks(_, _ int) {
 	isPlace := wire.IsPlace(lock, before)
 	over := record.BrokenValue(&record.Break{By: "ops", Token: b.nonce}, string(before.Value), isPlace)
 	req := wire.Break(b.key, over, b.nonce)
-	if w.mutate != nil {
-		req = w.mutate("Break", req)
-	}
-	resp, err := w.etcd.Txn(req)
+	resp := w.sendAs("Break", req) // without the comparison it fails where the key is gone
 	now := w.get(b.key)
 	switch hit := now.ModRevision != before.ModRevision; {
-	case err != nil: // the key is gone, and no lease with it: only without the comparison
-		w.errf("a break: %v", err)
 	case hit && before.ModRevision != b.nonce:
 		w.errf("a break of %d has hit %s, written in %d", b.nonce, b.key, before.ModRevision)
 	case hit && (string(now.Value) != over || now.Lease != before.Lease || now.CreateRevision != before.CreateRevision):

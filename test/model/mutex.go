@@ -1,9 +1,8 @@
 package model
 
 import (
-	"fmt"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -17,7 +16,7 @@ type mutex struct {
 	works  bool
 }
 
-func (m *mutex) key() string { return fmt.Sprintf("%s/%x", lock, m.lease) }
+func (m *mutex) key() string { return wire.MutexPlace(lock, clientv3.LeaseID(m.lease)) }
 
 func (w *World) mutexMoves(i int, a *moves) {
 	switch m := &w.mutexes[i]; {

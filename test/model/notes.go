@@ -1,7 +1,6 @@
 package model
 
 import (
-	"fmt"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -123,6 +122,6 @@ func (w *World) erase(p wire.Place, text string) {
 	w.sendAs("EraseSince", wire.EraseSince(p, text))
 	now, isIt := w.get(key), string(before.Value) == text
 	if isIt == (now.CreateRevision > 0) && before.CreateRevision > 0 {
-		w.errf("%s was erased, and there is %q", fmt.Sprintf("%q", text), now.Value)
+		w.errf("%q was erased, and there is %q", text, now.Value)
 	}
 }

@@ -59,7 +59,7 @@ func (w *World) keepsOut(p *pauser) bool {
 		return true
 	}
 	for kv := range w.etcd.Below(wire.Prefix(lock)) {
-		if slots, _ := wire.SlotsOf(lock, string(kv.Key)); slots > 0 && !wire.IsPlace(lock, kv) {
+		if _, slots := wire.SlotOf(lock, string(kv.Key)); slots > 0 {
 			return true
 		}
 	}

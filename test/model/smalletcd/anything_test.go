@@ -1,7 +1,6 @@
 package smalletcd_test
 
 import (
-	"fmt"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -34,14 +33,10 @@ func nestedOp(txn *pb.TxnRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
 }
 
-func mutexPlace(lock string, lease clientv3.LeaseID) string {
-	return fmt.Sprintf("%s%x", wire.Prefix(lock), int64(lease))
-}
-
 // mutex returns what etcd's own Mutex sends: to join, to look who is before it, and to leave.
 func (g *generator) mutex() *pb.TxnRequest {
 	lock, of := pick(g, locks...), pick(g, leases...)
-	key, lease := mutexPlace(lock, of), int64(of)
+	key, lease := wire.MutexPlace(lock, of), int64(of)
 	below := func() *pb.RangeRequest {
 		end := clientv3.GetPrefixRangeEnd(wire.Prefix(lock))
 		return &pb.RangeRequest{
@@ -89,7 +84,7 @@ func (g *generator) key() string {
 	case 1:
 		return wire.Tail(lock)
 	case 2:
-		return fmt.Sprintf("%s%x", wire.Prefix(lock), int64(pick(g, leases...)))
+		return wire.MutexPlace(lock, pick(g, leases...))
 	case 3:
 		return pick(g, "k/2024", "k/", "k0", "a", "z", semaphore, wire.Slot(semaphore, slots, 0), g.sitter().Key)
 	}

@@ -315,7 +315,7 @@ func (g *generator) note(p wire.Place, nonce int64) step {
 // pause returns a transaction that begins or ends a pause. Its place is that of a Mutex.
 func (g *generator) pause(lock string) step {
 	lease := pick(g, leases...)
-	place := mutexPlace(lock, lease)
+	place := wire.MutexPlace(lock, lease)
 	if g.chance(50) {
 		return step{name: "Pause", txn: wire.Pause(place, "paused", lease)}
 	}
