@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -321,7 +322,8 @@ func TestOverwrittenAndNotRevoked(t *testing.T) {
 			mustLock(t, l)
 			must(t)(client.Put(ctx, placeOf(t, client, "/off", "me").key, "by hand"))
 			intercept(gate, every, etcdtest.Drop, lost...)
-			if err := l.Close(ctx); !errors.Is(err, etcdlock.ErrUnconfirmed) {
+			err := l.Close(ctx)
+			if !errors.Is(err, etcdlock.ErrUnconfirmed) || strings.Count(err.Error(), "not confirmed") != 1 {
 				t.Errorf("Close: %v", err)
 			}
 			gate.Intercept(nil)

@@ -47,5 +47,5 @@ func Unconfirmed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(ErrUnconfirmed, err)
+	return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
 }

@@ -27,7 +27,10 @@ func (l *Locker) Close(ctx context.Context) error {
 		l.session.Debts.OweLease(ls)
 	}
 	if !l.session.IsShared {
-		err = errors.Join(err, holding.Unconfirmed(l.session.Debts.Pay(ctx)))
+		// What was not confirmed of this lock has said so.
+		if left := l.session.Debts.Pay(ctx); !errors.Is(err, holding.ErrUnconfirmed) {
+			err = errors.Join(err, holding.Unconfirmed(left))
+		}
 	}
 	return err
 }

@@ -157,14 +157,14 @@ func TestClockAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	pause := record.Pause{By: "ops", Host: "c", Reason: "r", At: time.Now().Add(time.Hour + 30*time.Minute)}
-	if _, err := client.Put(ctx, "/ahead/"+strconv.FormatInt(int64(granted.ID), 16), pause.Value(), clientv3.WithLease(granted.ID)); err != nil {
+	if _, err := client.Put(ctx, "/clock-ahead/"+strconv.FormatInt(int64(granted.ID), 16), pause.Value(), clientv3.WithLease(granted.ID)); err != nil {
 		t.Fatal(err)
 	}
-	shows := ctl(t, s, 0, "show", "/ahead").stdout.String()
-	if !strings.HasPrefix(shows, "lock /ahead is about to be paused\n  holder  a pause by ops@c: \"r\", its clock is ahead by 1h") {
+	shows := ctl(t, s, 0, "show", "/clock-ahead").stdout.String()
+	if !strings.HasPrefix(shows, "lock /clock-ahead is about to be paused\n  holder  a pause by ops@c: \"r\", its clock is ahead by 1h") {
 		t.Errorf("show: %s", shows)
 	}
-	if got := ctl(t, s, 0, "list", "/ahead", "--no-headers").stdout.String(); strings.Contains(got, "<") {
+	if got := ctl(t, s, 0, "list", "/clock-ahead", "--no-headers").stdout.String(); strings.Contains(got, "<") {
 		t.Errorf("list: %s", got)
 	}
 }

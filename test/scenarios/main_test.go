@@ -117,10 +117,13 @@ func startCommand(t testing.TB, vars []string, cmd *exec.Cmd) *program {
 }
 
 // busy is what etcdlocker says of the machine, and not of what a test is about.
-var busy = regexp.MustCompile(`(?m)^etcdlocker: warning: .* longer than usual \(the guard may wait .*\n.*\n`)
+var busy = regexp.MustCompile(`(?m)^etcdlocker: warning: (.* longer than usual \(the guard may wait .*\n.*|.*: etcd did not confirm the release, .*)\n`)
 
 // said returns what etcdlocker has said on stderr, but for what it says of a busy machine.
 func (p *program) said() string { return busy.ReplaceAllString(p.stderr.String(), "") }
+
+// shown returns the same of what it has written on a terminal.
+func (p *program) shown() string { return busy.ReplaceAllString(p.stdout.String(), "") }
 
 // end ends a program that still runs: by asking, so that it leaves nothing in etcd, and if that
 // does not help by force.

@@ -202,7 +202,7 @@ func TestSetWaitsOnATerminal(t *testing.T) {
 	one.signal(syscall.SIGTERM)
 	waiter.says(waiter.stdout, says+`"/set-line/b" is held by "two" since `)
 	two.signal(syscall.SIGTERM)
-	code, shown := waiter.code(), waiter.stdout.String()
+	code, shown := waiter.code(), waiter.shown()
 	if code != 0 || !strings.HasSuffix(shown, "\r\x1b[Kran\r\n") || strings.Count(shown, "\n") != 1 {
 		t.Errorf("exit code %d, it shows %q", code, shown)
 	}

@@ -172,7 +172,7 @@ func TestSlotsOnATerminal(t *testing.T) {
 	stop(inside[0])
 	waiter.says(waiter.stdout, says+`("b", "c"), place 1 in line`)
 	stop(inside[1])
-	code, shown := waiter.code(), waiter.stdout.String()
+	code, shown := waiter.code(), waiter.shown()
 	if code != 0 || !strings.HasSuffix(shown, "\r\x1b[Kran\r\n") || strings.Count(shown, "\n") != 1 {
 		t.Errorf("exit code %d, it shows %q", code, shown)
 	}

@@ -187,7 +187,7 @@ func TestWaitingLineOnATerminal(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	const erase = "\r\x1b[K"
-	shown := waiter.stdout.String()
+	shown := waiter.shown()
 	if !strings.HasSuffix(shown, "in line"+erase+"ran\r\n") {
 		t.Errorf("the line stays on the terminal: %q", shown)
 	}
@@ -246,7 +246,7 @@ func TestWaitingOnADumbTerminal(t *testing.T) {
 	awaitUpdates(t, s.Endpoint(), key)
 	holder.signal(syscall.SIGTERM)
 	waiter.code()
-	if shown := waiter.stdout.String(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
+	if shown := waiter.shown(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
 		t.Errorf("it shows %q", shown)
 	}
 }
