@@ -258,6 +258,8 @@ func (x extent) lines(p programs) measurement {
 	}
 	add(oursSlots, few, most)
 	add(oneKey, few)
+	add(bareOne, few)
+	add(bareTwo, few)
 	return measurement{growthTable, sides, append([]row{
 		{fmt.Sprintf("enqueue with %s waiting", thousands(many)), "ms", "enqueue", waiters(ours, many), waiters(mutex, many), atMost(0.1)},
 		{fmt.Sprintf("server CPU per hand-over at %s waiters, against that at %s", thousands(most), thousands(few)), "ms", "cpu",

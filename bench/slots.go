@@ -143,6 +143,9 @@ func (x extent) slotRows() []row {
 		rows = append(rows, row{fmt.Sprintf("hand-over of one of %d slots with %s waiting, against a lock, p50", slots, thousands(n)), "ms", "p50",
 			waiters(oursSlots, n), waiters(ours, n), atMost(1.8)})
 	}
-	return append(rows, row{fmt.Sprintf("the same with %s waiting, against slots in one key", thousands(few)), "ms", "p50",
-		waiters(oursSlots, few), waiters(oneKey, few), target{}})
+	with := fmt.Sprintf("the same with %s waiting, against ", thousands(few))
+	return append(rows,
+		row{with + "slots in one key", "ms", "p50", waiters(oursSlots, few), waiters(oneKey, few), target{}},
+		row{with + "a line without locks", "ms", "p50", waiters(oursSlots, few), waiters(bareTwo, few), target{}},
+		row{"two commits against one, in lines without locks", "ms", "p50", waiters(bareTwo, few), waiters(bareOne, few), target{}})
 }
