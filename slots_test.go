@@ -73,41 +73,57 @@ func TestSlots(t *testing.T) {
 	awaitKeys(t, client, key, 0)
 }
 
-// TestOtherMode: who wants the lock in another mode than it has is told so, and leaves nothing.
+// TestOtherMode: who wants the lock in another mode than it has is told so, and leaves nothing, also
+// where keys of other locks are called as if they were of its line.
 func TestOtherMode(t *testing.T) {
-	client, ctx := etcdtest.Shared(t).Client(t), etcdtest.Context(t)
+	client := etcdtest.Shared(t).Client(t)
+	strays := []string{"/~since", "/~tail", "/=3.foo", "/=3#7", "/=3.1-1", "/=1001#5", "/=1.x", "/~s1-1", "/~1-1"}
 	modes := []etcdlock.Mode{etcdlock.Exclusive, etcdlock.Shared, etcdlock.Slots(3), etcdlock.Slots(12)}
 	for _, have := range modes {
 		for _, want := range modes {
 			if have == want || have <= 0 && want <= 0 {
 				continue
 			}
-			key := fmt.Sprintf("/other-mode/%d/%d", have, want)
-			holder := newLock(t, client, key, "holder")
-			holder.Mode = have
-			held := mustLock(t, holder)
-			keys := len(etcdtest.Keys(t, client, key))
-			l := newLock(t, client, key, "other")
-			l.Mode = want
-			for range 2 {
-				for name, lock := range map[string]func() error{
-					"Lock":    func() error { _, err := l.Lock(ctx); return err },
-					"TryLock": func() error { _, err := l.TryLock(ctx); return err },
-				} {
-					err := lock()
-					var other *etcdlock.ModeError
-					if !errors.As(err, &other) || !errors.Is(err, etcdlock.ErrMode) || errors.Is(err, etcdlock.ErrBusy) || other.Have != have || other.Want != want || other.ID != "holder" || other.Key != key {
-						t.Errorf("%v, and %s of %v: %v, %+v", have, name, want, err, other)
-					}
+			for _, beside := range [][]string{nil, strays} {
+				key := fmt.Sprintf("/other-mode/%d/%d/%d", have, want, len(beside))
+				for _, stray := range beside {
+					must(t)(client.Put(etcdtest.Context(t), key+stray, "{}"))
 				}
+				checkOtherMode(t, client, key, have, want, len(etcdtest.Keys(t, client, key)))
 			}
-			awaitKeys(t, client, key, keys)
-			must(t)(nil, held.Unlock(ctx))
-			must(t)(nil, l.Close(ctx))
-			must(t)(nil, holder.Close(ctx))
-			awaitKeys(t, client, key, 0)
 		}
 	}
+}
+
+// checkOtherMode has a lock held in one mode, and asks for it in another. Beside the lock are some
+// keys.
+func checkOtherMode(t *testing.T, client *clientv3.Client, key string, have, want etcdlock.Mode, beside int) {
+	t.Helper()
+	ctx := etcdtest.Context(t)
+	holder, l := newLock(t, client, key, "holder"), newLock(t, client, key, "other")
+	holder.Mode, l.Mode = have, want
+	held := mustLock(t, holder)
+	keys := len(etcdtest.Keys(t, client, key))
+	for range 2 {
+		for name, lock := range map[string]func() error{
+			"Lock":    func() error { _, err := l.Lock(ctx); return err },
+			"TryLock": func() error { _, err := l.TryLock(ctx); return err },
+		} {
+			err := lock()
+			var other *etcdlock.ModeError
+			if !errors.As(err, &other) || !errors.Is(err, etcdlock.ErrMode) || errors.Is(err, etcdlock.ErrBusy) || other.Have != have || other.Want != want || other.ID != "holder" || other.Key != key {
+				t.Errorf("%v, %d keys beside it, and %s of %v: %v, %+v", have, beside, name, want, err, other)
+			}
+		}
+	}
+	awaitKeys(t, client, key, keys)
+	must(t)(nil, held.Unlock(ctx))
+	must(t)(nil, holder.Close(ctx))
+	if _, err := l.TryLock(ctx); err != nil {
+		t.Errorf("free, %d keys beside it: %v", beside, err)
+	}
+	must(t)(nil, l.Close(ctx))
+	awaitKeys(t, client, key, beside)
 }
 
 // TestModesOfSlots: there are from 2 to 1,000 slots, and one alone is the lock Exclusive.

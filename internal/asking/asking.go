@@ -65,7 +65,7 @@ func (s *Sender) Ask(ctx context.Context, r message.Request) (message.Answer, er
 		busy := wire.BusyOf(*s.Place, resp)
 		s.busy.Store(&busy)
 	case message.ReadKind:
-		s.oldest.Store(translate.Oldest(resp))
+		s.oldest.Store(translate.Oldest(s.Place.Lock, resp))
 	case message.ReadFar:
 		if newest := translate.Newest(*s.Place, resp); newest != nil && !wire.IsPlace(s.Place.Lock, newest) {
 			if newest, err = s.older(ctx, r.Rev); err != nil {

@@ -3,6 +3,8 @@
 package translate
 
 import (
+	"slices"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -203,7 +205,7 @@ func readAnswer(p wire.Place, r message.Request, resp *pb.TxnResponse, a *messag
 		a.Some = newest != nil && (wire.IsPlace(p.Lock, newest) || KindOf(p.Lock, newest) > message.Plain)
 		a.Ahead, a.Found = Found(p.Lock, newest, nil)
 	case message.ReadKind:
-		oldest := Oldest(resp)
+		oldest := Oldest(p.Lock, resp)
 		a.Kind = KindOf(p.Lock, oldest)
 		a.Ahead, a.Found = Found(p.Lock, oldest, nil)
 	case message.ReadLine:
@@ -304,18 +306,20 @@ func Newest(p wire.Place, resp *pb.TxnResponse) *mvccpb.KeyValue {
 	return wire.NewestOf(resp, 2)
 }
 
-// Oldest returns the oldest of what a read of the kind of a line has found.
-func Oldest(resp *pb.TxnResponse) *mvccpb.KeyValue {
-	plain, slotted := wire.Got(resp, 0), wire.Got(resp, 1)
-	if plain == nil || slotted != nil && slotted.CreateRevision < plain.CreateRevision {
-		return slotted
+// Oldest returns the oldest of what a read of the kind of a line has found, nil without one. Keys of
+// other locks may be called as if they were of the line: K/~since is one of a lock K/.
+func Oldest(lock string, resp *pb.TxnResponse) (oldest *mvccpb.KeyValue) {
+	for _, kv := range slices.Concat(wire.KeysOf(resp, 0), wire.KeysOf(resp, 1)) {
+		if wire.IsOf(lock, kv) && (oldest == nil || kv.CreateRevision < oldest.CreateRevision) {
+			oldest = kv
+		}
 	}
-	return plain
+	return oldest
 }
 
 // KindOf returns of which kind a line is in which a key stands.
 func KindOf(lock string, kv *mvccpb.KeyValue) message.Kind {
-	if kv == nil {
+	if kv == nil || !wire.IsOf(lock, kv) {
 		return message.Stranger
 	}
 	return kindOf(lock, string(kv.Key))

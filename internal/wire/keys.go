@@ -130,7 +130,7 @@ func SlotsOf(lock, key string) (slots int, rest string) {
 		return 0, ""
 	}
 	n, err := strconv.ParseUint(name[:end], 10, 31)
-	if err != nil || n == 0 || name[0] == '0' {
+	if err != nil || n == 0 || n > mode.MaxSlots || name[0] == '0' {
 		return 0, ""
 	}
 	return int(n), name[end:]
@@ -144,6 +144,12 @@ func name(lease clientv3.LeaseID, n int64) string {
 // stranger's: whether there are strangers can be found out without going through the linked places.
 func LinkedRange(lock string) (from, to string) {
 	return Prefix(lock) + linked, Prefix(lock) + string(linked[0]+1)
+}
+
+// IsOf reports whether a key is a place in line for K, or a slot.
+func IsOf(lock string, kv *mvccpb.KeyValue) bool {
+	slot, _ := SlotOf(lock, string(kv.Key))
+	return slot >= 0 || IsPlace(lock, kv)
 }
 
 // IsPlace reports whether a key below K/ is a place in line for K: its name is the hex of its own

@@ -56,9 +56,9 @@ func newestOf(r *pb.RangeRequest, than int64) *operation {
 	return ranged(r)
 }
 
-// oldestOf gets the oldest of the keys in a range.
+// oldestOf gets the oldest of the keys in a range, several, as some may not be what they look like.
 func oldestOf(r *pb.RangeRequest) *operation {
-	r.Limit = 1
+	r.Limit = 16
 	r.SortOrder, r.SortTarget = pb.RangeRequest_ASCEND, pb.RangeRequest_CREATE
 	return ranged(r)
 }

@@ -19,7 +19,7 @@ func covers(r *pb.RangeRequest, key string) bool {
 // other sizes, of other locks, or of whoever wants the lock alone, or shares it.
 func TestSlotRanges(t *testing.T) {
 	const lock = "a"
-	sizes := []int{1, 2, 9, 10, 12, 120, 1200}
+	sizes := []int{1, 2, 9, 10, 12, 120, mode.MaxSlots}
 	others := []string{
 		UnlinkedPlace(lock, 0x1f, 1), LinkedPlace(lock, 0x1f, 1), SharedPlace(lock, 0x1f, 1), "a/1f", "a/=", "a/=x",
 		"a/=1", "a/=12", "a/=1/1f", "a/=12/=1.1f-1", "a/=01.1f-1", "a/=1" + tail, "a/ff", "a/z", Tail(lock), lock,
