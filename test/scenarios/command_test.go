@@ -22,41 +22,64 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/test/alive"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
+
+// TestAlarmWhileWaiting: an alarm that was set before etcdlocker was executed ends it, and its
+// place in line is removed.
+func TestAlarmWhileWaiting(t *testing.T) {
+	s, key := etcdtest.Shared(t), "/alarm"
+	programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
+	for _, sig := range []syscall.Signal{syscall.SIGALRM, syscall.SIGABRT} {
+		p := programs.Locker(t, s.Endpoint(), "-k", key, "true")
+		p.Says(p.Stderr, "place 1 in line")
+		if sig == syscall.SIGABRT {
+			passesRare(t, p)
+		}
+		p.Signal(sig)
+		if code := p.Code(); code != 128+int(sig) || !strings.Contains(p.Stderr.String(), "stopped by "+unix.SignalName(sig)+" while waiting") {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
+		}
+		if n := len(etcdtest.Keys(t, s.Client(t), key+"/")); n != 1 {
+			t.Errorf("%d places in line, want the holder's alone", n)
+		}
+	}
+}
 
 func TestExitCodeOfTheCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	// The TTL rides out an etcd whose disk stands still for some seconds.
 	for want, script := range map[int]string{0: "exit 0", 7: "exit 7", 143: "kill -TERM $$", 137: "kill -KILL $$"} {
-		p := locker(t, s.Endpoint(), "-t", "60", "-k", "/code", "--", "sh", "-c", script)
-		if got := p.code(); got != want {
+		p := programs.Locker(t, s.Endpoint(), "-t", "60", "-k", "/code", "--", "sh", "-c", script)
+		if got := p.Code(); got != want {
 			t.Errorf("%s: exit code %d, want %d", script, got, want)
 		}
-		t.Logf("%s: it says %q", script, p.stderr)
+		t.Logf("%s: it says %q", script, p.Stderr)
 	}
-	free(t, s.Client(t), "/code")
+	programs.CheckFree(t, s.Client(t), "/code")
 }
 
 func TestEnvironmentAndArguments(t *testing.T) {
 	s := etcdtest.Shared(t)
 	vars := []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCD_LOCK_KEY=/env", "ETCD_LOCK_ID=me", "ETCD_LOCK_TTL=20"}
-	p := start(t, vars, "etcdlocker", "printf", "%s\n", "-k", "007", "a  b", "--")
-	if p.code() != 0 || p.stdout.String() != "-k\n007\na  b\n--\n" {
-		t.Errorf("the command's words came as %q", p.stdout)
+	p := programs.Start(t, vars, "etcdlocker", "printf", "%s\n", "-k", "007", "a  b", "--")
+	if p.Code() != 0 || p.Stdout.String() != "-k\n007\na  b\n--\n" {
+		t.Errorf("the command's words came as %q", p.Stdout)
 	}
-	p = start(t, vars, "etcdlocker", "-i", "flag", "--", "sh", "-c", `echo "$ETCD_LOCK_KEY $ETCD_LOCK_ID $ETCD_LOCK_HOST $ETCD_LOCK_REV"
+	p = programs.Start(t, vars, "etcdlocker", "-i", "flag", "--", "sh", "-c", `echo "$ETCD_LOCK_KEY $ETCD_LOCK_ID $ETCD_LOCK_HOST $ETCD_LOCK_REV"
 		echo "$ETCDLOCK_HELD_KEY $ETCDLOCK_HELD_ID $ETCDLOCK_HELD_ENDPOINTS $ETCDLOCK_HELD_REV"`)
-	p.code()
+	p.Code()
 	var rev, held int64
 	line := "/env flag " + s.Endpoint() + " %d\n"
-	if _, err := fmt.Sscanf(p.stdout.String(), line+line, &rev, &held); err != nil || rev == 0 || held != rev {
-		t.Errorf("the command's environment: %q, %v", p.stdout, err)
+	if _, err := fmt.Sscanf(p.Stdout.String(), line+line, &rev, &held); err != nil || rev == 0 || held != rev {
+		t.Errorf("the command's environment: %q, %v", p.Stdout, err)
 	}
 }
 
 func TestStdinIsTheCommands(t *testing.T) {
 	s := etcdtest.Shared(t)
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/stdin", "cat")
+	cmd := exec.Command(programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/stdin", "cat")
 	cmd.Stdin = strings.NewReader("through")
 	if out, err := cmd.Output(); err != nil || string(out) != "through" {
 		t.Errorf("%q, %v", out, err)
@@ -69,11 +92,11 @@ func TestScriptWithoutInterpreter(t *testing.T) {
 	if err := os.WriteFile(script, []byte("echo ran\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p := locker(t, s.Endpoint(), "-k", "/noexec", script)
-	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "#!/bin/sh") {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p := programs.Locker(t, s.Endpoint(), "-k", "/noexec", script)
+	if code := p.Code(); code != 3 || !strings.Contains(p.Stderr.String(), "#!/bin/sh") {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	free(t, s.Client(t), "/noexec")
+	programs.CheckFree(t, s.Client(t), "/noexec")
 }
 
 // TestInterpreterIsMissing: it is said which, before the lock is asked for.
@@ -87,12 +110,12 @@ func TestInterpreterIsMissing(t *testing.T) {
 		if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		p := locker(t, s.Endpoint(), "-k", "/interpreter", file)
-		if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), says) || !strings.Contains(p.stderr.String(), "nothing was locked") {
-			t.Errorf("%q: exit code %d, %q", script, code, p.stderr)
+		p := programs.Locker(t, s.Endpoint(), "-k", "/interpreter", file)
+		if code := p.Code(); code != 3 || !strings.Contains(p.Stderr.String(), says) || !strings.Contains(p.Stderr.String(), "nothing was locked") {
+			t.Errorf("%q: exit code %d, %q", script, code, p.Stderr)
 		}
 	}
-	free(t, s.Client(t), "/interpreter")
+	programs.CheckFree(t, s.Client(t), "/interpreter")
 }
 
 // TestTooManyArguments: with as many as the kernel allows for etcdlocker itself there are too many
@@ -102,8 +125,8 @@ func TestTooManyArguments(t *testing.T) {
 	s := etcdtest.Shared(t)
 	run := func(n int) *exec.Cmd {
 		words := append([]string{"-e", s.Endpoint(), "-k", "/too-many", "--", "true"}, slices.Repeat([]string{strings.Repeat("x", 100)}, n)...)
-		cmd := exec.Command(filepath.Join(programs, "etcdlocker"), words...)
-		cmd.Env = environment()
+		cmd := exec.Command(programs.Path("etcdlocker"), words...)
+		cmd.Env = programs.Environment()
 		return cmd
 	}
 	few, many := 0, 1<<17 // the first fits, the second does not
@@ -122,15 +145,15 @@ func TestTooManyArguments(t *testing.T) {
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(string(out), "use fewer arguments")) {
 		t.Errorf("%v, %s", err, out)
 	}
-	free(t, s.Client(t), "/too-many")
+	programs.CheckFree(t, s.Client(t), "/too-many")
 }
 
 // TestWithoutPATH: the command is found where a shell would find it, and has no PATH either.
 func TestWithoutPATH(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := startCommand(t, nil, exec.Command("env", "-u", "PATH", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/path", "--", "env"))
-	if code := p.code(); code != 0 || strings.Contains("\n"+p.stdout.String(), "\nPATH=") {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	p := programs.StartCommand(t, nil, exec.Command("env", "-u", "PATH", programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/path", "--", "env"))
+	if code := p.Code(); code != 0 || strings.Contains("\n"+p.Stdout.String(), "\nPATH=") {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
 }
 
@@ -138,20 +161,20 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-		p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'echo got; exit 5' TERM INT QUIT HUP; echo ready; while :; do sleep 0.05; done`)
-		p.says(p.stdout, "ready")
-		p.signal(sig)
-		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stdout.String(), "got") {
-			t.Errorf("%v: exit code %d, %q", sig, code, p.stdout)
+		p := programs.Locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'echo got; exit 5' TERM INT QUIT HUP; echo ready; while :; do sleep 0.05; done`)
+		p.Says(p.Stdout, "ready")
+		p.Signal(sig)
+		if code := p.Code(); code != 128+int(sig) || !strings.Contains(p.Stdout.String(), "got") {
+			t.Errorf("%v: exit code %d, %q", sig, code, p.Stdout)
 		}
 	}
-	p := locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGUSR1)
-	if code := p.code(); code != 6 {
+	p := programs.Locker(t, s.Endpoint(), "-k", "/sig", "--", "sh", "-c", `trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGUSR1)
+	if code := p.Code(); code != 6 {
 		t.Errorf("USR1: exit code %d", code)
 	}
-	free(t, s.Client(t), "/sig")
+	programs.CheckFree(t, s.Client(t), "/sig")
 }
 
 // TestRareSignalsReachTheCommand: some are caught a while after the others. If the command dies of
@@ -160,29 +183,29 @@ func TestRareSignalsReachTheCommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGPWR, 35, 40, 64} {
-		p := locker(t, s.Endpoint(), "-k", "/rare", "--", "sh", "-c", "echo ready; exec sleep 1000")
-		p.says(p.stdout, "ready")
+		p := programs.Locker(t, s.Endpoint(), "-k", "/rare", "--", "sh", "-c", "echo ready; exec sleep 1000")
+		p.Says(p.Stdout, "ready")
 		passesRare(t, p)
-		p.signal(sig)
+		p.Signal(sig)
 		name := unix.SignalName(sig)
 		if name == "" {
 			name = fmt.Sprintf("signal %d", int(sig))
 		}
-		if code := p.code(); code != 128+int(sig) || !strings.Contains(p.stderr.String(), "died of "+name+";") {
-			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
+		if code := p.Code(); code != 128+int(sig) || !strings.Contains(p.Stderr.String(), "died of "+name+";") {
+			t.Errorf("%s: exit code %d, %q", name, code, p.Stderr)
 		}
 	}
-	free(t, s.Client(t), "/rare")
+	programs.CheckFree(t, s.Client(t), "/rare")
 }
 
 // passesRare waits until an etcdlocker catches the signals that it catches a while after the
 // others. Until then one of its threads, from which Go hands signals out, blocks the last of them.
 // Go blocks no SIGABRT.
-func passesRare(t *testing.T, p *program) {
+func passesRare(t *testing.T, p *programs.Run) {
 	t.Helper()
 	const last = 64
 	etcdtest.Await(t, "rare signals to be caught", func(context.Context) error {
-		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Cmd.Process.Pid))
 		if err != nil {
 			return err
 		}
@@ -201,12 +224,12 @@ func TestOwnLimits(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	log := filepath.Join(t.TempDir(), "log")
-	p := startCommand(t, []string{"LOG=" + log}, exec.Command("sh", "-c", `ulimit -S -f 0; exec "$0" "$@" 2> "$LOG"`,
-		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-v", "-k", "/limits", "--", "sh", "-c", "sleep 0.3; exit 5"))
-	if code := p.code(); code != 5 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p := programs.StartCommand(t, []string{"LOG=" + log}, exec.Command("sh", "-c", `ulimit -S -f 0; exec "$0" "$@" 2> "$LOG"`,
+		programs.Path("etcdlocker"), "-e", s.Endpoint(), "-v", "-k", "/limits", "--", "sh", "-c", "sleep 0.3; exit 5"))
+	if code := p.Code(); code != 5 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	free(t, s.Client(t), "/limits")
+	programs.CheckFree(t, s.Client(t), "/limits")
 }
 
 // TestIgnoredFromTheStart: a SIGHUP or SIGINT that we were started to ignore, as by nohup, is
@@ -221,34 +244,34 @@ func TestIgnoredFromTheStart(t *testing.T) {
 		if want == 6 {
 			try = "kill -" + name + " $$; "
 		}
-		p := startCommand(t, nil, exec.Command("sh", "-c", `trap "" `+name+`; exec "$@"`, "sh", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/ignored",
+		p := programs.StartCommand(t, nil, exec.Command("sh", "-c", `trap "" `+name+`; exec "$@"`, "sh", programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/ignored",
 			"--", "sh", "-c", try+`trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`))
-		p.says(p.stdout, "ready")
-		p.signal(sig)
+		p.Says(p.Stdout, "ready")
+		p.Signal(sig)
 		if want == 6 {
-			p.signal(syscall.SIGUSR1)
+			p.Signal(syscall.SIGUSR1)
 		}
-		if code := p.code(); code != want {
-			t.Errorf("%s: exit code %d, want %d, %q", name, code, want, p.stderr)
+		if code := p.Code(); code != want {
+			t.Errorf("%s: exit code %d, want %d, %q", name, code, want, p.Stderr)
 		}
 	}
-	free(t, s.Client(t), "/ignored")
+	programs.CheckFree(t, s.Client(t), "/ignored")
 }
 
 // TestIgnoredByOption: etcdlocker and the command ignore what they are told to. The command would
 // die of it otherwise.
 func TestIgnoredByOption(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/ignored", "--ignore-signal", "TERM", "--ignore-signal=USR2", "--ignore-signal=PIPE", "--",
+	p := programs.Locker(t, s.Endpoint(), "-k", "/ignored", "--ignore-signal", "TERM", "--ignore-signal=USR2", "--ignore-signal=PIPE", "--",
 		"sh", "-c", `kill -TERM $$; kill -USR2 $$; kill -PIPE $$; trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGTERM)
-	p.signal(syscall.SIGUSR2)
-	p.signal(syscall.SIGUSR1)
-	if code := p.code(); code != 6 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGUSR2)
+	p.Signal(syscall.SIGUSR1)
+	if code := p.Code(); code != 6 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	free(t, s.Client(t), "/ignored")
+	programs.CheckFree(t, s.Client(t), "/ignored")
 }
 
 // TestStoppedByHand: SIGTSTP to etcdlocker alone stops the command, and then etcdlocker. SIGCONT
@@ -256,34 +279,34 @@ func TestIgnoredByOption(t *testing.T) {
 func TestStoppedByHand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	file := filepath.Join(t.TempDir(), "go")
-	p := locker(t, s.Endpoint(), "-t", "60", "-k", "/by-hand", "--", "sh", "-c", `echo "pid $$."; while [ ! -e `+file+` ]; do sleep 0.05; done; exit 7`)
-	p.says(p.stdout, ".\n")
+	p := programs.Locker(t, s.Endpoint(), "-t", "60", "-k", "/by-hand", "--", "sh", "-c", `echo "pid $$."; while [ ! -e `+file+` ]; do sleep 0.05; done; exit 7`)
+	p.Says(p.Stdout, ".\n")
 	var pid int
-	if _, err := fmt.Sscanf(p.stdout.String(), "pid %d.", &pid); err != nil {
+	if _, err := fmt.Sscanf(p.Stdout.String(), "pid %d.", &pid); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		p.signal(syscall.SIGTSTP)
+		p.Signal(syscall.SIGTSTP)
 		stopped(t, pid, true)
-		stopped(t, p.cmd.Process.Pid, true)
-		p.signal(syscall.SIGCONT)
-		stopped(t, p.cmd.Process.Pid, false)
+		stopped(t, p.Cmd.Process.Pid, true)
+		p.Signal(syscall.SIGCONT)
+		stopped(t, p.Cmd.Process.Pid, false)
 		stopped(t, pid, false)
 	}
-	create(t, file)
-	if code := p.code(); code != 7 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	programs.Create(t, file)
+	if code := p.Code(); code != 7 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 	// A command that does not stop goes on under its lock.
-	p = locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/by-hand", "--", "sh", "-c", `trap '' TSTP; echo ready; exec sleep 1000`)
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGTSTP)
-	p.renews(3)
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p = programs.Locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/by-hand", "--", "sh", "-c", `trap '' TSTP; echo ready; exec sleep 1000`)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTSTP)
+	p.Renews(3)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	free(t, s.Client(t), "/by-hand")
+	programs.CheckFree(t, s.Client(t), "/by-hand")
 }
 
 // stopped waits until a process is stopped, or until it is not.
@@ -302,18 +325,18 @@ func stopped(t *testing.T, pid int, want bool) {
 func TestIgnoredTerm(t *testing.T) {
 	s := etcdtest.Shared(t)
 	file := filepath.Join(t.TempDir(), "go")
-	p := locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/patient", "--", "sh", "-c",
+	p := programs.Locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/patient", "--", "sh", "-c",
 		`trap 'echo asked' TERM; echo ready; while [ ! -e `+file+` ]; do sleep 0.05; done; exit 5`)
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGTERM)
-	p.says(p.stdout, "asked")
-	p.renews(2)
-	held(t, s.Client(t), "/patient")
-	create(t, file)
-	if code := p.code(); code != 143 {
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTERM)
+	p.Says(p.Stdout, "asked")
+	p.Renews(2)
+	programs.AwaitHeld(t, s.Client(t), "/patient")
+	programs.Create(t, file)
+	if code := p.Code(); code != 143 {
 		t.Errorf("exit code %d", code)
 	}
-	free(t, s.Client(t), "/patient")
+	programs.CheckFree(t, s.Client(t), "/patient")
 }
 
 // TestSignalToTheGroup: systemd, a terminal and others send a signal to etcdlocker and its command
@@ -323,15 +346,15 @@ func TestSignalToTheGroup(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	for range 30 {
-		cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/to-the-group", "--", "sh", "-c", "echo ready; exec sleep 1000")
+		cmd := exec.Command(programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/to-the-group", "--", "sh", "-c", "echo ready; exec sleep 1000")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		p := startCommand(t, nil, cmd)
-		p.says(p.stdout, "ready")
+		p := programs.StartCommand(t, nil, cmd)
+		p.Says(p.Stdout, "ready")
 		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		if code := p.code(); code != 143 || !strings.Contains(p.stderr.String(), "stopped by SIGTERM") {
-			t.Fatalf("exit code %d, %q", code, p.stderr)
+		if code := p.Code(); code != 143 || !strings.Contains(p.Stderr.String(), "stopped by SIGTERM") {
+			t.Fatalf("exit code %d, %q", code, p.Stderr)
 		}
 	}
 }
@@ -343,7 +366,7 @@ func TestSignalToTheUnit(t *testing.T) {
 	for _, guardFirst := range []bool{false, true} {
 		for _, sent := range []int{0, 1} { // to the command
 			p, guard, command := counting(t, s.Endpoint(), true)
-			pids := []int{p.cmd.Process.Pid, guard}
+			pids := []int{p.Cmd.Process.Pid, guard}
 			if guardFirst {
 				slices.Reverse(pids)
 			}
@@ -351,20 +374,20 @@ func TestSignalToTheUnit(t *testing.T) {
 				if err := syscall.Kill(command, syscall.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
-				p.says(p.stdout, "asked") // or a second one could become one with it
+				p.Says(p.Stdout, "asked") // or a second one could become one with it
 			}
 			for _, pid := range pids {
 				if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
 			}
-			p.signal(syscall.SIGIO) // comes after whatever else etcdlocker has sent
-			if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != sent {
-				t.Errorf("the guard first: %v, %d sent: exit code %d, %q, %q", guardFirst, sent, code, p.stdout, p.stderr)
+			p.Signal(syscall.SIGIO) // comes after whatever else etcdlocker has sent
+			if code := p.Code(); code != 143 || strings.Count(p.Stdout.String(), "asked") != sent {
+				t.Errorf("the guard first: %v, %d sent: exit code %d, %q, %q", guardFirst, sent, code, p.Stdout, p.Stderr)
 			}
 		}
 	}
-	free(t, s.Client(t), "/unit")
+	programs.CheckFree(t, s.Client(t), "/unit")
 }
 
 // TestSignalToNamesakes: somebody sends TERM to all that is called like etcdlocker, and not to the
@@ -380,15 +403,15 @@ func TestSignalToNamesakes(t *testing.T) {
 		},
 	} {
 		p, guard, _ := counting(t, s.Endpoint(), false)
-		if err := send(guard, p.cmd.Process.Pid); err != nil {
+		if err := send(guard, p.Cmd.Process.Pid); err != nil {
 			t.Fatal(err)
 		}
-		p.says(p.stdout, "asked")
-		p.signal(syscall.SIGIO)
-		if code := p.code(); code != 143 || strings.Count(p.stdout.String(), "asked") != 1 {
-			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		p.Says(p.Stdout, "asked")
+		p.Signal(syscall.SIGIO)
+		if code := p.Code(); code != 143 || strings.Count(p.Stdout.String(), "asked") != 1 {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.Stdout, p.Stderr)
 		}
-		free(t, s.Client(t), "/unit")
+		programs.CheckFree(t, s.Client(t), "/unit")
 	}
 }
 
@@ -399,37 +422,37 @@ func TestNoSignalHidesTerm(t *testing.T) {
 	s := etcdtest.Shared(t)
 	p := inSession(t, true, s.Endpoint(), "-k", "/hidden", "--", "sh", "-c",
 		`trap 'exit 5' TERM; trap '' USR1; trap : USR2; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
+	p.Says(p.Stdout, "ready")
 	for range 3000 {
-		p.signal(syscall.SIGUSR1)
-		p.signal(syscall.SIGUSR2)
+		p.Signal(syscall.SIGUSR1)
+		p.Signal(syscall.SIGUSR2)
 		time.Sleep(100 * time.Microsecond) // else they are one signal
 	}
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	free(t, s.Client(t), "/hidden")
+	programs.CheckFree(t, s.Client(t), "/hidden")
 }
 
 // inSession starts an etcdlocker, in a session of its own or in this one.
-func inSession(t *testing.T, own bool, endpoint string, args ...string) *program {
+func inSession(t *testing.T, own bool, endpoint string, args ...string) *programs.Run {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...)
+	cmd := exec.Command(programs.Path("etcdlocker"), append([]string{"-e", endpoint}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: own}
-	return startCommand(t, nil, cmd)
+	return programs.StartCommand(t, nil, cmd)
 }
 
 // counting runs a command that says how often it is asked to end, and ends of IO: a shell takes
 // signals in the order of their numbers. It has a session of its own or not. It returns when the
 // guard would tell of a signal.
-func counting(t *testing.T, endpoint string, session bool) (p *program, guard, command int) {
+func counting(t *testing.T, endpoint string, session bool) (p *programs.Run, guard, command int) {
 	t.Helper()
 	p = inSession(t, session, endpoint, "-k", "/unit", "--", "sh", "-c",
 		`trap 'echo asked' TERM; trap 'exit 6' IO; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
-	guard = guardOf(t, p)
-	command = childOf(t, guard)
+	p.Says(p.Stdout, "ready")
+	guard = programs.GuardOf(t, p)
+	command = programs.ChildOf(t, guard)
 	etcdtest.Await(t, "the guard to catch TERM", func(context.Context) error {
 		if session, err := unix.Getsid(guard); err != nil || session != guard {
 			return fmt.Errorf("it is in session %d, %v", session, err)
@@ -444,28 +467,28 @@ func counting(t *testing.T, endpoint string, session bool) (p *program, guard, c
 
 func TestStubbornCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 {
+	p := programs.Locker(t, s.Endpoint(), "-k", "/stubborn", "--kill-after", "0.2", "--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.05; done`)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
 		t.Errorf("exit code %d", code)
 	}
-	free(t, s.Client(t), "/stubborn")
+	programs.CheckFree(t, s.Client(t), "/stubborn")
 }
 
 func TestToldToStopLeavesNothing(t *testing.T) {
 	s := etcdtest.Shared(t)
 	file := filepath.Join(t.TempDir(), "pid")
 	// The shell dies of TERM, its worker in a session of its own does not hear of it.
-	p := locker(t, s.Endpoint(), "-k", "/tree", "--grace", "0.3", "--", "sh", "-c",
+	p := programs.Locker(t, s.Endpoint(), "-k", "/tree", "--grace", "0.3", "--", "sh", "-c",
 		`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.05; done' `+file+` & echo ready; wait`)
-	worker := content(t, file)
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 {
+	worker := programs.AwaitFile(t, file)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
 		t.Errorf("exit code %d", code)
 	}
-	gone(t, worker)
-	free(t, s.Client(t), "/tree")
+	programs.AwaitEnd(t, worker)
+	programs.CheckFree(t, s.Client(t), "/tree")
 }
 
 func TestOrphans(t *testing.T) {
@@ -475,32 +498,32 @@ func TestOrphans(t *testing.T) {
 	}
 	t.Run("leave", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "pid")
-		p := locker(t, s.Endpoint(), "-k", "/orphan/leave", "--", "sh", "-c", script(file))
-		if code := p.code(); code != 0 || !strings.Contains(p.stderr.String(), "(pid "+content(t, file)+")") {
-			t.Errorf("exit code %d, %q", code, p.stderr)
+		p := programs.Locker(t, s.Endpoint(), "-k", "/orphan/leave", "--", "sh", "-c", script(file))
+		if code := p.Code(); code != 0 || !strings.Contains(p.Stderr.String(), "(pid "+programs.AwaitFile(t, file)+")") {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
-		free(t, s.Client(t), "/orphan/leave")
+		programs.CheckFree(t, s.Client(t), "/orphan/leave")
 		os.WriteFile(file+".end", nil, 0o600)
-		gone(t, content(t, file))
+		programs.AwaitEnd(t, programs.AwaitFile(t, file))
 	})
 	t.Run("kill", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "pid")
-		p := locker(t, s.Endpoint(), "-k", "/orphan/kill", "--orphans=kill", "--", "sh", "-c", script(file))
-		if code := p.code(); code != 0 {
-			t.Errorf("exit code %d, %q", code, p.stderr)
+		p := programs.Locker(t, s.Endpoint(), "-k", "/orphan/kill", "--orphans=kill", "--", "sh", "-c", script(file))
+		if code := p.Code(); code != 0 {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
-		gone(t, content(t, file))
+		programs.AwaitEnd(t, programs.AwaitFile(t, file))
 	})
 	t.Run("wait", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "pid")
-		p := locker(t, s.Endpoint(), "-k", "/orphan/wait", "--orphans=wait", "--", "sh", "-c", script(file)+"; echo main-ended")
-		p.says(p.stdout, "main-ended")
-		held(t, s.Client(t), "/orphan/wait")
+		p := programs.Locker(t, s.Endpoint(), "-k", "/orphan/wait", "--orphans=wait", "--", "sh", "-c", script(file)+"; echo main-ended")
+		p.Says(p.Stdout, "main-ended")
+		programs.AwaitHeld(t, s.Client(t), "/orphan/wait")
 		os.WriteFile(file+".end", nil, 0o600)
-		if code := p.code(); code != 0 {
-			t.Errorf("exit code %d, %q", code, p.stderr)
+		if code := p.Code(); code != 0 {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
-		free(t, s.Client(t), "/orphan/wait")
+		programs.CheckFree(t, s.Client(t), "/orphan/wait")
 	})
 }
 
@@ -508,35 +531,35 @@ func TestOrphans(t *testing.T) {
 // etcdlocker, while it is kept for longer than the command runs.
 func TestOrphansOutliveTheLock(t *testing.T) {
 	t.Parallel()
-	for name, do := range map[string]func(*program, *etcdtest.Link) int{
-		"lost": func(p *program, link *etcdtest.Link) int {
+	for name, do := range map[string]func(*programs.Run, *etcdtest.Link) int{
+		"lost": func(p *programs.Run, link *etcdtest.Link) int {
 			link.Silence()
-			return p.code()
+			return p.Code()
 		},
-		"killed": func(p *program, _ *etcdtest.Link) int {
-			p.signal(syscall.SIGKILL)
-			return p.code()
+		"killed": func(p *programs.Run, _ *etcdtest.Link) int {
+			p.Signal(syscall.SIGKILL)
+			return p.Code()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, key, file := etcdtest.Shared(t), "/orphan/outlives/"+name, filepath.Join(t.TempDir(), "pid")
 			link := etcdtest.NewLink(t, s.Endpoint())
-			p := locker(t, link.Endpoint(), "-v", "-t", "10", "-r", "0.5", "-k", key, "--hold-at-least", "1h", "--", "sh", "-c",
+			p := programs.Locker(t, link.Endpoint(), "-v", "-t", "10", "-r", "0.5", "-k", key, "--hold-at-least", "1h", "--", "sh", "-c",
 				`setsid sleep 1000 > /dev/null 2>&1 & echo $! > "$0"`, file)
-			pid, err := strconv.Atoi(content(t, file))
+			pid, err := strconv.Atoi(programs.AwaitFile(t, file))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer syscall.Kill(pid, syscall.SIGKILL)
-			p.says(p.stderr, "running without the lock")
-			p.renews(2) // with what comes of the guard meanwhile
+			p.Says(p.Stderr, "running without the lock")
+			p.Renews(2) // with what comes of the guard meanwhile
 			want := 2
 			if name == "killed" {
 				want = -1
 			}
 			if code := do(p, link); code != want {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
 			etcdtest.Await(t, "the lock to be free", func(ctx context.Context) error {
 				if n := len(etcdtest.Keys(t, s.Client(t), key+"/")); n != 0 {
@@ -554,28 +577,28 @@ func TestOrphansOutliveTheLock(t *testing.T) {
 // TestPID1: as the first process of a container it reaps what falls to it, and passes on signals
 // and codes.
 func TestPID1(t *testing.T) {
-	needsNamespaces(t)
+	programs.NeedsNamespaces(t)
 	s := etcdtest.Shared(t)
-	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", programs.Path("etcdlocker"),
 		"-e", s.Endpoint(), "-k", "/pid1", "--", "sh", "-c", `for i in 1 2 3; do (sleep 0.01 &) ; done; sleep 0.2; ps -eo stat= | grep -c Z; exit 9`)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 9 || string(out) != "0\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	free(t, s.Client(t), "/pid1")
+	programs.CheckFree(t, s.Client(t), "/pid1")
 }
 
 // TestPID1Standby: while it waits for the lock, the first process of a container reaps what others
 // leave in there.
 func TestPID1Standby(t *testing.T) {
-	needsNamespaces(t)
+	programs.NeedsNamespaces(t)
 	s := etcdtest.Shared(t)
-	holder := locker(t, s.Endpoint(), "-k", "/standby")
-	held(t, s.Client(t), "/standby")
-	p := startCommand(t, nil, exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+	holder := programs.Locker(t, s.Endpoint(), "-k", "/standby")
+	programs.AwaitHeld(t, s.Client(t), "/standby")
+	p := programs.StartCommand(t, nil, exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", programs.Path("etcdlocker"),
 		"-e", s.Endpoint(), "-k", "/standby", "echo", "ran"))
-	p.says(p.stderr, "place 1 in line")
+	p.Says(p.Stderr, "place 1 in line")
 	// Somebody comes into the container and leaves an orphan.
 	in := exec.Command("nsenter", "--pid", "--target", strconv.Itoa(firstOf(t, p)), "sh", "-c", `sh -c 'echo $$; exec sleep 0.1' & sleep 0.05`)
 	if out, err := in.CombinedOutput(); err != nil {
@@ -589,16 +612,16 @@ func TestPID1Standby(t *testing.T) {
 		}
 		return err
 	})
-	holder.signal(syscall.SIGTERM)
-	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	holder.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 0 || p.Stdout.String() != "ran\n" {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
 // firstOf returns the first process of the pid namespace that a program, unshare, has made.
-func firstOf(t *testing.T, p *program) int {
+func firstOf(t *testing.T, p *programs.Run) int {
 	t.Helper()
-	children, err := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	children, err := exec.Command("pgrep", "-P", strconv.Itoa(p.Cmd.Process.Pid)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -612,26 +635,26 @@ func firstOf(t *testing.T, p *program) int {
 // TestPID1Adopts: what the guard leaves when it is killed falls to the first process, which ends
 // it. Signals go on to the command.
 func TestPID1Adopts(t *testing.T) {
-	needsNamespaces(t)
+	programs.NeedsNamespaces(t)
 	s := etcdtest.Shared(t)
-	pid1 := func(key string, command ...string) *program {
-		return startCommand(t, nil, exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+	pid1 := func(key string, command ...string) *programs.Run {
+		return programs.StartCommand(t, nil, exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", programs.Path("etcdlocker"),
 			"-e", s.Endpoint(), "-k", key, "--"}, command...)...))
 	}
 	p := pid1("/pid1/guard", "sh", "-c", `setsid sh -c 'sleep 1000 & wait' > /dev/null 2>&1 & sleep 1000 & kill -KILL $PPID; wait`)
-	if code := p.code(); code != 137 || !strings.Contains(p.stderr.String(), "the guard process was killed") {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	if code := p.Code(); code != 137 || !strings.Contains(p.Stderr.String(), "the guard process was killed") {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	treeGone(t, "/pid1/guard")
-	free(t, s.Client(t), "/pid1/guard")
+	programs.AwaitTreeEnd(t, "/pid1/guard")
+	programs.CheckFree(t, s.Client(t), "/pid1/guard")
 
 	p = pid1("/pid1/signal", "sh", "-c", `trap 'echo asked; exit 6' USR1; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
+	p.Says(p.Stdout, "ready")
 	if err := syscall.Kill(firstOf(t, p), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.code(); code != 6 || !strings.Contains(p.stdout.String(), "asked") {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	if code := p.Code(); code != 6 || !strings.Contains(p.Stdout.String(), "asked") {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -639,10 +662,10 @@ func TestPID1Adopts(t *testing.T) {
 // is meant for another process stays so.
 func TestSocketActivation(t *testing.T) {
 	s := etcdtest.Shared(t)
-	run := func(pid string, command ...string) *program {
+	run := func(pid string, command ...string) *programs.Run {
 		words := []string{"-c", `export LISTEN_FDS=1 LISTEN_PIDFDID=5 LISTEN_PID=` + pid + `; exec "$@"`, "sh",
-			filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/activated", "--ignore-signal", "USR2", "--"}
-		return startCommand(t, nil, exec.Command("sh", append(words, command...)...))
+			programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/activated", "--ignore-signal", "USR2", "--"}
+		return programs.StartCommand(t, nil, exec.Command("sh", append(words, command...)...))
 	}
 	const says = `kill -USR2 $$; echo "$LISTEN_FDS $LISTEN_PIDFDID. $(($LISTEN_PID - $$)) $(ulimit -Sn)"; exit 7`
 	limit, err := exec.Command("sh", "-c", "ulimit -Sn").Output()
@@ -650,22 +673,22 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := run("$$", "sh", "-c", says)
-	if code := p.code(); code != 7 || p.stdout.String() != "1 . 0 "+string(limit) {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 7 || p.Stdout.String() != "1 . 0 "+string(limit) {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
 	p = run("1", "sh", "-c", "echo $LISTEN_PID $LISTEN_PIDFDID")
-	if code := p.code(); code != 0 || p.stdout.String() != "1 5\n" {
-		t.Errorf("meant for another process: exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 0 || p.Stdout.String() != "1 5\n" {
+		t.Errorf("meant for another process: exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
 	script := filepath.Join(t.TempDir(), "script")
 	if err := os.WriteFile(script, []byte("echo ran\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p = run("$$", script)
-	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "cannot run") {
-		t.Errorf("not executable: exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 3 || !strings.Contains(p.Stderr.String(), "cannot run") {
+		t.Errorf("not executable: exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
-	free(t, s.Client(t), "/activated")
+	programs.CheckFree(t, s.Client(t), "/activated")
 }
 
 // TestDescriptorsAreTheCommands: those that etcdlocker was started with go on to the command, and
@@ -681,17 +704,17 @@ func TestDescriptorsAreTheCommands(t *testing.T) {
 		defer r.Close()
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.ExtraFiles = []*os.File{w, w}
-		p := startCommand(t, nil, cmd)
+		p := programs.StartCommand(t, nil, cmd)
 		w.Close()
 		got, err := io.ReadAll(r)
-		if code := p.code(); code != 0 || err != nil {
-			t.Errorf("exit code %d, %v, %q", code, err, p.stderr)
+		if code := p.Code(); code != 0 || err != nil {
+			t.Errorf("exit code %d, %v, %q", code, err, p.Stderr)
 		}
 		return string(got)
 	}
 	// The tests themselves may have been started with others.
 	want := descriptors(list...)
-	if got := descriptors(append([]string{filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/descriptors", "--"}, list...)...); got != want {
+	if got := descriptors(append([]string{programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/descriptors", "--"}, list...)...); got != want {
 		t.Errorf("descriptors %q, without etcdlocker %q", got, want)
 	}
 }
@@ -700,21 +723,21 @@ func TestDescriptorsAreTheCommands(t *testing.T) {
 func TestEnvironmentIsTheCommands(t *testing.T) {
 	s := etcdtest.Shared(t)
 	inner := []string{"-e", s.Endpoint(), "-k", "/environment", "--", "env"}
-	outer := []string{"-e", s.Endpoint(), "-k", "/outer", "--", filepath.Join(programs, "etcdlocker"), "--unguarded"}
+	outer := []string{"-e", s.Endpoint(), "-k", "/outer", "--", programs.Path("etcdlocker"), "--unguarded"}
 	for _, tt := range []struct{ own, words []string }{
 		{nil, inner}, {[]string{"GOMAXPROCS=7"}, inner}, {steersGo, inner}, {steersGo, slices.Concat(outer, inner)},
 	} {
-		p := start(t, tt.own, "etcdlocker", tt.words...)
-		if code := p.code(); code != 0 || p.said() != "" {
-			t.Fatalf("exit code %d, %q", code, p.stderr)
+		p := programs.Start(t, tt.own, "etcdlocker", tt.words...)
+		if code := p.Code(); code != 0 || p.Said() != "" {
+			t.Fatalf("exit code %d, %q", code, p.Stderr)
 		}
 		var got []string
-		for _, kv := range strings.Fields(p.stdout.String()) {
+		for _, kv := range strings.Fields(p.Stdout.String()) {
 			if !strings.HasPrefix(kv, "ETCD_LOCK_") && !strings.HasPrefix(kv, "ETCDLOCK_HELD") {
 				got = append(got, kv)
 			}
 		}
-		want := environment(tt.own...)
+		want := programs.Environment(tt.own...)
 		slices.Sort(got)
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
@@ -730,10 +753,10 @@ var steersGo = []string{"GOGC=off", "GOMEMLIMIT=1GiB", "GODEBUG=madvdontneed=1"}
 // the guard. They are called as ever.
 func TestCommandAloneIsSteered(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := start(t, steersGo, "etcdlocker", "-e", s.Endpoint(), "-k", "/steered", "--", "sh", "-c", "echo ready; while :; do sleep 0.05; done")
-	p.says(p.stdout, "ready")
-	guard := guardOf(t, p)
-	for name, pid := range map[string]int{"etcdlocker": p.cmd.Process.Pid, "etcdlocker-guar": guard, "sh": childOf(t, guard)} {
+	p := programs.Start(t, steersGo, "etcdlocker", "-e", s.Endpoint(), "-k", "/steered", "--", "sh", "-c", "echo ready; while :; do sleep 0.05; done")
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
+	for name, pid := range map[string]int{"etcdlocker": p.Cmd.Process.Pid, "etcdlocker-guar": guard, "sh": programs.ChildOf(t, guard)} {
 		proc := fmt.Sprintf("/proc/%d/", pid)
 		comm, err := os.ReadFile(proc + "comm")
 		if err != nil || string(comm) != name+"\n" {
@@ -756,8 +779,8 @@ func TestCommandAloneIsSteered(t *testing.T) {
 // TestRecordNamesTheProgramAlone: arguments can be secrets, and directories tell.
 func TestRecordNamesTheProgramAlone(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/record", "--", "/bin/sh", "-c", "echo ready; exec sleep 1000", "--password=secret")
-	p.says(p.stdout, "ready")
+	p := programs.Locker(t, s.Endpoint(), "-k", "/record", "--", "/bin/sh", "-c", "echo ready; exec sleep 1000", "--password=secret")
+	p.Says(p.Stdout, "ready")
 	record := string(newestPlace(t, s.Client(t), "/record").Value)
 	if !strings.Contains(record, `"command":"sh"`) || strings.Contains(record, "secret") || strings.Contains(record, "/bin") {
 		t.Errorf("the record is %s", record)
@@ -767,26 +790,18 @@ func TestRecordNamesTheProgramAlone(t *testing.T) {
 // TestForeignProc: where /proc shows other processes under the numbers of ours, the tree is found
 // without it.
 func TestForeignProc(t *testing.T) {
-	needsNamespaces(t)
+	programs.NeedsNamespaces(t)
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
-	p := startCommand(t, nil, exec.Command("unshare", append([]string{"--pid", "--fork", filepath.Join(programs, "etcdlocker"),
-		"-e", s.Endpoint(), "-k", "/foreign-proc", "--"}, stubbornTree...)...))
-	p.says(p.stdout, "ready")
-	lease := held(t, client, "/foreign-proc").Kvs[0].Lease
+	p := programs.StartCommand(t, nil, exec.Command("unshare", append([]string{"--pid", "--fork", programs.Path("etcdlocker"),
+		"-e", s.Endpoint(), "-k", "/foreign-proc", "--"}, programs.StubbornTree...)...))
+	p.Says(p.Stdout, "ready")
+	lease := programs.AwaitHeld(t, client, "/foreign-proc").Kvs[0].Lease
 	if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
 		t.Fatal(err)
 	}
 	// With 3 it would say that something could not be killed.
-	if code := p.code(); code != 2 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
-	}
-}
-
-// needsNamespaces skips a test where pid namespaces cannot be made.
-func needsNamespaces(t *testing.T) {
-	t.Helper()
-	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
-		etcdtest.Missing(t, "unshare and the right to make pid namespaces")
+	if code := p.Code(); code != 2 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestSignalsOfFaults: if a process sends one, etcdlocker dies of it at once, and the command with
@@ -23,15 +23,15 @@ import (
 func TestSignalsOfFaults(t *testing.T) {
 	s, key := etcdtest.Shared(t), "/fault"
 	for _, sig := range []syscall.Signal{syscall.SIGILL, syscall.SIGTRAP, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGSEGV, syscall.SIGSYS, syscall.SIGSTKFLT} {
-		p := startCommand(t, nil, exec.Command("sh", "-c", `ulimit -c 0; exec "$@"`, "sh", filepath.Join(programs, "etcdlocker"),
+		p := programs.StartCommand(t, nil, exec.Command("sh", "-c", `ulimit -c 0; exec "$@"`, "sh", programs.Path("etcdlocker"),
 			"-e", s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; exec sleep 1000"))
-		p.says(p.stdout, "ready")
-		p.signal(sig)
-		p.code()
-		if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != sig {
-			t.Errorf("%v: %v, %.2000q", sig, p.cmd.ProcessState, p.stderr)
+		p.Says(p.Stdout, "ready")
+		p.Signal(sig)
+		p.Code()
+		if status := p.Cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != sig {
+			t.Errorf("%v: %v, %.2000q", sig, p.Cmd.ProcessState, p.Stderr)
 		}
-		treeGone(t, key)
+		programs.AwaitTreeEnd(t, key)
 	}
 }
 
@@ -51,9 +51,9 @@ func TestFatalErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.Command("bash", append([]string{"-c", `ulimit -c 0; exec -a "$0" "$@" >&3 2>&1 3>&-`,
-			name, filepath.Join(programs, "etcdlocker")}, words...)...)
+			name, programs.Path("etcdlocker")}, words...)...)
 		cmd.ExtraFiles = []*os.File{b.w}
-		p := startCommand(t, nil, cmd)
+		p := programs.StartCommand(t, nil, cmd)
 		b.w.Close()
 		etcdtest.Await(t, "something that it says", func(context.Context) error {
 			if n, err := unix.IoctlGetInt(int(b.r.Fd()), unix.TIOCINQ); err != nil || n < room {
@@ -61,11 +61,11 @@ func TestFatalErrors(t *testing.T) {
 			}
 			return nil
 		})
-		p.signal(syscall.SIGQUIT)
-		go io.Copy(p.stderr, b.r)
-		p.code()
-		if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT {
-			t.Errorf("%s: %v, %.6000q", name, p.cmd.ProcessState, p.stderr)
+		p.Signal(syscall.SIGQUIT)
+		go io.Copy(p.Stderr, b.r)
+		p.Code()
+		if status := p.Cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT {
+			t.Errorf("%s: %v, %.6000q", name, p.Cmd.ProcessState, p.Stderr)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,59 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
-	"github.com/etcdlock/etcdlock/test/alive"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
-
-// marked returns the processes that run with a variable in their environment, but none of another
-// run of the tests, and the directory in /proc of a thread of each.
-func marked(variable string) map[int]string {
-	return etcdtest.Processes(variable, runVariable+"="+programs)
-}
-
-// kill kills what marked has found.
-func kill(found map[int]string) {
-	for pid := range found {
-		syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
-
-// treeGone waits until nothing of a lock's command runs.
-func treeGone(t testing.TB, key string) {
-	t.Helper()
-	etcdtest.Await(t, "the whole tree to end", func(context.Context) error { return treeRuns(key) })
-}
-
-// treeRuns fails as long as the command of a lock, or something that it has started, is there.
-func treeRuns(key string) error {
-	if left := marked("ETCD_LOCK_KEY=" + key); len(left) > 0 {
-		return fmt.Errorf("running: %v", left)
-	}
-	return nil
-}
-
-// guardOf waits for the guard of an etcdlocker, which is its only child.
-func guardOf(t testing.TB, p *program) int {
-	t.Helper()
-	return childOf(t, p.cmd.Process.Pid)
-}
-
-// childOf waits for the only child of a process.
-func childOf(t testing.TB, parent int) (child int) {
-	t.Helper()
-	etcdtest.Await(t, "a child", func(context.Context) error {
-		children := etcdtest.Children(parent)
-		if len(children) == 0 {
-			return errors.New("it has none")
-		}
-		child = children[0]
-		return nil
-	})
-	return child
-}
-
-// stubbornTree is a command with a child and a grandchild in a session of its own, which all ignore
-// TERM.
-var stubbornTree = []string{"sh", "-c", `trap '' TERM; setsid sh -c 'sleep 1000 & wait' > /dev/null 2>&1 & sleep 1000 & echo ready; while :; do sleep 0.05; done`}
 
 // TestGuard: whichever one process is killed or stopped, nothing of the tree runs when the lease
 // runs out.
@@ -91,49 +39,49 @@ func TestGuard(t *testing.T) {
 		{"etcdlocker killed", syscall.SIGKILL, false, "300", -1, 0},
 		{"etcdlocker stopped", syscall.SIGSTOP, false, "4", -1, 0}, // before the lease ends
 		{"guard killed", syscall.SIGKILL, true, "300", 137, 0},
-		{"etcdlocker killed, no group", syscall.SIGKILL, false, "300", -1, nobody},
-		{"guard killed, no group", syscall.SIGKILL, true, "300", 137, nobody},
+		{"etcdlocker killed, no group", syscall.SIGKILL, false, "300", -1, programs.Nobody},
+		{"guard killed, no group", syscall.SIGKILL, true, "300", 137, programs.Nobody},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/guard/"+strings.ReplaceAll(tt.name, " ", "-")
-			p := lockerOf(t, tt.uid, nil, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, stubbornTree...)...)
-			p.says(p.stdout, "ready")
+			p := programs.LockerOf(t, tt.uid, nil, s.Endpoint(), append([]string{"-t", tt.ttl, "-k", key, "--"}, programs.StubbornTree...)...)
+			p.Says(p.Stdout, "ready")
 			etcdtest.Await(t, "the whole tree", func(context.Context) error {
-				if n := len(marked("ETCD_LOCK_KEY=" + key)); n < 3 {
+				if n := len(programs.Marked("ETCD_LOCK_KEY=" + key)); n < 3 {
 					return fmt.Errorf("only %d processes", n)
 				}
 				return nil
 			})
-			lease := held(t, client, key).Kvs[0].Lease
-			pid := p.cmd.Process.Pid
+			lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
+			pid := p.Cmd.Process.Pid
 			if tt.guard {
-				pid = guardOf(t, p)
+				pid = programs.GuardOf(t, p)
 			}
 			before := time.Now()
 			if err := syscall.Kill(pid, tt.sig); err != nil {
 				t.Fatal(err)
 			}
 			if tt.sig == syscall.SIGSTOP {
-				endsBefore(t, client, key, lease)
+				programs.CheckEndsBefore(t, client, key, lease)
 				return
 			}
-			treeGone(t, key)
+			programs.AwaitTreeEnd(t, key)
 			if took := time.Since(before); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 			if tt.expect < 0 {
-				if !hasLease(t, client, lease) {
+				if !programs.HasLease(t, client, lease) {
 					t.Error("the lease had run out before the tree was dead")
 				}
 				return
 			}
-			if code := p.code(); code != tt.expect || !strings.Contains(p.stderr.String(), "the guard process was killed") {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != tt.expect || !strings.Contains(p.Stderr.String(), "the guard process was killed") {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
-			free(t, client, key)
+			programs.CheckFree(t, client, key)
 		})
 	}
 }
@@ -141,14 +89,14 @@ func TestGuard(t *testing.T) {
 // TestTheGuardSleeps: while all is well it wakes up once for each renewal.
 func TestTheGuardSleeps(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; exec sleep 1000")
-	p.says(p.stdout, "ready")
-	guard := guardOf(t, p)
-	p.renews(5)   // it has settled by then
+	p := programs.Locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.1", "-k", "/asleep", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
+	p.Renews(5)   // it has settled by then
 	for range 5 { // on a busy machine threads can wait for each other, and be counted for that
-		woken, renewals := wakeUps(t, guard), strings.Count(p.stderr.String(), "lease renewed")
-		p.renews(20)
-		woken, renewals = wakeUps(t, guard)-woken, strings.Count(p.stderr.String(), "lease renewed")-renewals
+		woken, renewals := wakeUps(t, guard), strings.Count(p.Stderr.String(), "lease renewed")
+		p.Renews(20)
+		woken, renewals = wakeUps(t, guard)-woken, strings.Count(p.Stderr.String(), "lease renewed")-renewals
 		t.Logf("%d wake-ups, %d renewals", woken, renewals)
 		// One renewal may be counted late at either end. Go's runtime looks after itself once a
 		// minute.
@@ -186,9 +134,9 @@ func wakeUps(t testing.TB, pid int) (n int) {
 func TestLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-t", "10", "-k", "/longer", "--", "sh", "-c", "sleep 12; exit 4")
-	if code := p.code(); code != 4 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p := programs.Locker(t, s.Endpoint(), "-t", "10", "-k", "/longer", "--", "sh", "-c", "sleep 12; exit 4")
+	if code := p.Code(); code != 4 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -196,13 +144,13 @@ func TestLongerThanTheTTL(t *testing.T) {
 func TestStoppedLockerComesBack(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), append([]string{"-t", "2", "-k", "/back", "--"}, stubbornTree...)...)
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGSTOP)
-	treeGone(t, "/back")
-	p.signal(syscall.SIGCONT)
-	if code := p.code(); code != 2 || !strings.Contains(p.stderr.String(), "lost") {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p := programs.Locker(t, s.Endpoint(), append([]string{"-t", "2", "-k", "/back", "--"}, programs.StubbornTree...)...)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGSTOP)
+	programs.AwaitTreeEnd(t, "/back")
+	p.Signal(syscall.SIGCONT)
+	if code := p.Code(); code != 2 || !strings.Contains(p.Stderr.String(), "lost") {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -212,18 +160,18 @@ func TestStoppedGuard(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	enough := filepath.Join(t.TempDir(), "enough")
-	p := locker(t, s.Endpoint(), "-v", "-t", "12", "-r", "4", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
-	p.says(p.stdout, "ready")
-	guard := guardOf(t, p)
+	p := programs.Locker(t, s.Endpoint(), "-v", "-t", "12", "-r", "4", "-k", "/guard/goes-on", "--", "sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.05; done; exit 7`, enough)
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
 	for range 2 {
 		if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		p.renews(4) // more than a TTL
+		p.Renews(4) // more than a TTL
 	}
-	create(t, enough)
-	if code := p.code(); code != 7 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	programs.Create(t, enough)
+	if code := p.Code(); code != 7 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -231,19 +179,19 @@ func TestStoppedGuard(t *testing.T) {
 // acts afterwards.
 func TestStandstill(t *testing.T) {
 	t.Parallel()
-	group := testGroup(t)
+	group := programs.ControlGroup(t)
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), append([]string{"-v", "-t", "6", "-k", "/guard/standstill", "--"}, stubbornTree...)...)
-	p.says(p.stdout, "ready")
-	p.renews(1)
-	p.signal(syscall.SIGSTOP)
-	_, valid, _ := strings.Cut(p.stderr.String(), "valid_for=")
+	p := programs.Locker(t, s.Endpoint(), append([]string{"-v", "-t", "6", "-k", "/guard/standstill", "--"}, programs.StubbornTree...)...)
+	p.Says(p.Stdout, "ready")
+	p.Renews(1)
+	p.Signal(syscall.SIGSTOP)
+	_, valid, _ := strings.Cut(p.Stderr.String(), "valid_for=")
 	left, err := time.ParseDuration(strings.Fields(valid)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	end := time.Now().Add(left)
-	for _, w := range [][2]string{{"/cgroup.procs", strconv.Itoa(guardOf(t, p))}, {"/cgroup.freeze", "1"}} {
+	for _, w := range [][2]string{{"/cgroup.procs", strconv.Itoa(programs.GuardOf(t, p))}, {"/cgroup.freeze", "1"}} {
 		if err := os.WriteFile(group+w[0], []byte(w[1]), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -252,9 +200,9 @@ func TestStandstill(t *testing.T) {
 	if err := os.WriteFile(group+"/cgroup.freeze", []byte("0"), 0); err != nil {
 		t.Fatal(err)
 	}
-	treeGone(t, "/guard/standstill")
-	p.signal(syscall.SIGKILL)
-	p.code()
+	programs.AwaitTreeEnd(t, "/guard/standstill")
+	p.Signal(syscall.SIGKILL)
+	p.Code()
 }
 
 // TestBothAtOnce: etcdlocker and its guard, killed together, take the command itself with them.
@@ -263,23 +211,23 @@ func TestBothAtOnce(t *testing.T) {
 	t.Parallel()
 	trees := map[syscall.Signal][]string{
 		syscall.SIGKILL: {"sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.05; done`},
-		syscall.SIGSTOP: stubbornTree,
+		syscall.SIGSTOP: programs.StubbornTree,
 	}
 	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/both/"+name
-			p := locker(t, s.Endpoint(), append([]string{"-t", "3", "-k", key, "--"}, trees[sig]...)...)
-			p.says(p.stdout, "ready")
-			lease := held(t, client, key).Kvs[0].Lease
-			guard := guardOf(t, p)
-			p.signal(syscall.SIGSTOP) // so that it cannot act between the two
+			p := programs.Locker(t, s.Endpoint(), append([]string{"-t", "3", "-k", key, "--"}, trees[sig]...)...)
+			p.Says(p.Stdout, "ready")
+			lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
+			guard := programs.GuardOf(t, p)
+			p.Signal(syscall.SIGSTOP) // so that it cannot act between the two
 			syscall.Kill(guard, sig)
 			if sig == syscall.SIGKILL {
-				p.signal(sig)
+				p.Signal(sig)
 			}
-			endsBefore(t, client, key, lease)
+			programs.CheckEndsBefore(t, client, key, lease)
 		})
 	}
 }
@@ -287,26 +235,28 @@ func TestBothAtOnce(t *testing.T) {
 // A phase of a lock's life, and how to get there.
 type phase struct {
 	name  string
-	reach func(t *testing.T, s *etcdtest.Server, p *program, key string)
+	reach func(t *testing.T, s *etcdtest.Server, p *programs.Run, key string)
 }
 
 // says on TERM that it was asked to end, and does not; as does its child in a session of its own.
 var askedTree = []string{"sh", "-c", `trap 'echo asked' TERM; setsid sh -c 'trap "" TERM; while :; do sleep 0.05; done' > /dev/null 2>&1 & echo ready; while :; do sleep 0.05; done`}
 
 var phases = []phase{
-	{"waiting", func(t *testing.T, s *etcdtest.Server, p *program, key string) { p.says(p.stderr, "place 1 in line") }},
-	{"running", func(t *testing.T, s *etcdtest.Server, p *program, key string) { p.says(p.stdout, "ready") }},
-	{"told to stop", func(t *testing.T, s *etcdtest.Server, p *program, key string) {
-		p.says(p.stdout, "ready")
-		p.signal(syscall.SIGTERM)
-		p.says(p.stdout, "asked")
+	{"waiting", func(t *testing.T, s *etcdtest.Server, p *programs.Run, key string) {
+		p.Says(p.Stderr, "place 1 in line")
 	}},
-	{"losing the lock", func(t *testing.T, s *etcdtest.Server, p *program, key string) {
-		p.says(p.stdout, "ready")
+	{"running", func(t *testing.T, s *etcdtest.Server, p *programs.Run, key string) { p.Says(p.Stdout, "ready") }},
+	{"told to stop", func(t *testing.T, s *etcdtest.Server, p *programs.Run, key string) {
+		p.Says(p.Stdout, "ready")
+		p.Signal(syscall.SIGTERM)
+		p.Says(p.Stdout, "asked")
+	}},
+	{"losing the lock", func(t *testing.T, s *etcdtest.Server, p *programs.Run, key string) {
+		p.Says(p.Stdout, "ready")
 		if _, err := s.Client(t).Delete(etcdtest.Context(t), key); err != nil {
 			t.Fatal(err)
 		}
-		p.says(p.stdout, "asked")
+		p.Says(p.Stdout, "asked")
 	}},
 }
 
@@ -322,31 +272,31 @@ func TestAnyPhase(t *testing.T) {
 					t.Parallel()
 					s, key := etcdtest.Shared(t), "/phase/"+name
 					client := s.Client(t)
-					var holder *program
+					var holder *programs.Run
 					if phase.name == "waiting" {
-						holder = locker(t, s.Endpoint(), "-k", key)
-						held(t, client, key)
+						holder = programs.Locker(t, s.Endpoint(), "-k", key)
+						programs.AwaitHeld(t, client, key)
 					}
-					p := locker(t, s.Endpoint(), append([]string{"-t", "6", "--grace", "2", "-k", key, "--"}, askedTree...)...)
+					p := programs.Locker(t, s.Endpoint(), append([]string{"-t", "6", "--grace", "2", "-k", key, "--"}, askedTree...)...)
 					phase.reach(t, s, p, key)
 					lease := newestPlace(t, client, key).Lease
-					pid := p.cmd.Process.Pid
+					pid := p.Cmd.Process.Pid
 					if victim == "guard" {
-						pid = guardOf(t, p)
+						pid = programs.GuardOf(t, p)
 					}
 					if err := syscall.Kill(pid, sig); err != nil {
 						t.Fatal(err)
 					}
 					if holder != nil {
-						holder.signal(syscall.SIGTERM)
+						holder.Signal(syscall.SIGTERM)
 						if victim == "guard" {
-							p.says(p.stdout, "ready")
+							p.Says(p.Stdout, "ready")
 						}
 					}
 					if victim == "guard" && (holder != nil || sig == syscall.SIGSTOP) {
-						p.signal(syscall.SIGKILL) // a guard that goes on is no reason to end
+						p.Signal(syscall.SIGKILL) // a guard that goes on is no reason to end
 					}
-					endsBefore(t, client, key, lease)
+					programs.CheckEndsBefore(t, client, key, lease)
 				})
 			}
 		}
@@ -358,22 +308,22 @@ func TestAnyPhase(t *testing.T) {
 func TestGuardOutlivesHangup(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/survives"
-	holder := locker(t, s.Endpoint(), "-k", key)
-	held(t, s.Client(t), key)
-	p := locker(t, s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; sleep 1000")
-	p.says(p.stderr, "place 1 in line")
-	guard := guardOf(t, p)
+	holder := programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
+	p := programs.Locker(t, s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; sleep 1000")
+	p.Says(p.Stderr, "place 1 in line")
+	guard := programs.GuardOf(t, p)
 	if err := syscall.Kill(guard, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	holder.signal(syscall.SIGTERM)
-	p.says(p.stdout, "ready")
-	if got := guardOf(t, p); got != guard {
+	holder.Signal(syscall.SIGTERM)
+	p.Says(p.Stdout, "ready")
+	if got := programs.GuardOf(t, p); got != guard {
 		t.Errorf("the guard was process %d, and is %d", guard, got)
 	}
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 128+int(syscall.SIGTERM) {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -383,9 +333,9 @@ func TestStoppedGuardIsContinuedAhead(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/ahead"
 	client := s.Client(t)
-	p := locker(t, s.Endpoint(), append([]string{"-t", "24", "-k", key, "--"}, askedTree...)...)
-	p.says(p.stdout, "ready")
-	lease, guard := clientv3.LeaseID(newestPlace(t, client, key).Lease), guardOf(t, p)
+	p := programs.Locker(t, s.Endpoint(), append([]string{"-t", "24", "-k", key, "--"}, askedTree...)...)
+	p.Says(p.Stdout, "ready")
+	lease, guard := clientv3.LeaseID(newestPlace(t, client, key).Lease), programs.GuardOf(t, p)
 	etcdtest.Await(t, "the guard to leave the session: the kernel continues what is stopped in one that loses its last parent", func(context.Context) error {
 		if session, err := unix.Getsid(guard); err != nil || session != guard {
 			return fmt.Errorf("its session is %d: %v", session, err)
@@ -395,9 +345,9 @@ func TestStoppedGuardIsContinuedAhead(t *testing.T) {
 	if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	p.signal(syscall.SIGKILL)
+	p.Signal(syscall.SIGKILL)
 	etcdtest.Await(t, "the tree to die", func(context.Context) error {
-		if left := running("ETCD_LOCK_KEY=" + key); len(left) > 0 {
+		if left := programs.Running("ETCD_LOCK_KEY=" + key); len(left) > 0 {
 			return fmt.Errorf("these run: %v", left)
 		}
 		return nil
@@ -418,39 +368,6 @@ func newestPlace(t testing.TB, client *clientv3.Client, key string) *mvccpb.KeyV
 	return resp.Kvs[0]
 }
 
-// endsBefore waits until a lease is gone, and nothing of the lock's command may be there when it
-// is.
-func endsBefore(t testing.TB, client *clientv3.Client, key string, lease int64) {
-	t.Helper()
-	for ctx := etcdtest.Context(t); ; {
-		about, err := client.TimeToLive(ctx, clientv3.LeaseID(lease), clientv3.WithAttachedKeys())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if about.TTL < 0 {
-			break
-		}
-		if len(about.Keys) == 0 {
-			continue // it is about to be revoked
-		}
-		// The keys go with it.
-		watching, stop := context.WithCancel(ctx)
-		<-client.Watch(watching, string(about.Keys[0]), clientv3.WithRev(about.Revision+1))
-		stop()
-	}
-	if left := running("ETCD_LOCK_KEY=" + key); len(left) > 0 {
-		t.Errorf("the lease is gone, and these run: %v", left)
-	}
-}
-
-// running returns what marked returns, without the processes that execute nothing any more: a busy
-// machine may need some time to end what was killed.
-func running(variable string) map[int]string {
-	found := marked(variable)
-	maps.DeleteFunc(found, func(pid int, _ string) bool { return !alive.Process(pid) })
-	return found
-}
-
 // TestAnyMoment: the same at moments that nobody has chosen, most of them while the command is
 // being started. The command is one process: a guard that is stopped and etcdlocker killed are both
 // at once, and then that is what is promised.
@@ -464,12 +381,12 @@ func TestAnyMoment(t *testing.T) {
 		t.Run(fmt.Sprint(victim, sig, i), func(t *testing.T) {
 			t.Parallel()
 			client := s.Client(t)
-			p := locker(t, s.Endpoint(), "-t", "2", "-k", key, "--", "sh", "-c", `trap '' TERM; while :; do sleep 0.05; done`)
-			lease := held(t, client, key).Kvs[0].Lease
+			p := programs.Locker(t, s.Endpoint(), "-t", "2", "-k", key, "--", "sh", "-c", `trap '' TERM; while :; do sleep 0.05; done`)
+			lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
 			time.Sleep(time.Duration(i) * time.Millisecond) // the moment
-			pid := p.cmd.Process.Pid
+			pid := p.Cmd.Process.Pid
 			if victim == "guard" {
-				pid = guardOf(t, p)
+				pid = programs.GuardOf(t, p)
 			}
 			struck, err := os.FindProcess(pid)
 			if err != nil {
@@ -480,9 +397,9 @@ func TestAnyMoment(t *testing.T) {
 			struck.Signal(sig)
 			time.Sleep(time.Duration(i) * time.Millisecond)
 			if victim == "guard" {
-				p.cmd.Process.Kill() // if it has not ended
+				p.Cmd.Process.Kill() // if it has not ended
 			}
-			endsBefore(t, client, key, lease)
+			programs.CheckEndsBefore(t, client, key, lease)
 		})
 	}
 }
@@ -492,26 +409,26 @@ func TestProgramReplaced(t *testing.T) {
 	s := etcdtest.Shared(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "etcdlocker")
-	content, err := os.ReadFile(filepath.Join(programs, "etcdlocker"))
+	content, err := os.ReadFile(programs.Path("etcdlocker"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(program, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	holder := locker(t, s.Endpoint(), "-k", "/replaced")
-	held(t, s.Client(t), "/replaced")
-	p := startCommand(t, nil, exec.Command(program, "-e", s.Endpoint(), "-k", "/replaced", "echo", "ran"))
-	p.says(p.stderr, "place 1 in line")
+	holder := programs.Locker(t, s.Endpoint(), "-k", "/replaced")
+	programs.AwaitHeld(t, s.Client(t), "/replaced")
+	p := programs.StartCommand(t, nil, exec.Command(program, "-e", s.Endpoint(), "-k", "/replaced", "echo", "ran"))
+	p.Says(p.Stderr, "place 1 in line")
 	if err := errors.Join(os.Remove(program), os.WriteFile(program, []byte("#!/bin/false\n"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	// Its guard is executed before that, so it is made to execute another one.
-	if err := syscall.Kill(guardOf(t, p), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(programs.GuardOf(t, p), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	holder.signal(syscall.SIGTERM)
-	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	holder.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 0 || p.Stdout.String() != "ran\n" {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestLost: whatever takes the lock away, the whole tree is dead before the end, and the code is 2.
@@ -40,22 +41,22 @@ func TestLost(t *testing.T) {
 			s := etcdtest.Shared(t)
 			client, key := s.Client(t), "/lost/"+name
 			file := filepath.Join(t.TempDir(), "pid")
-			p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "--grace", "0.3", "--", "sh", "-c",
+			p := programs.Locker(t, s.Endpoint(), "-k", key, "-t", "30", "--grace", "0.3", "--", "sh", "-c",
 				`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.05; done' `+file+` & trap '' TERM; while :; do sleep 0.05; done`)
-			worker := content(t, file)
+			worker := programs.AwaitFile(t, file)
 			if err := do(etcdtest.Context(t), client, key); err != nil {
 				t.Fatal(err)
 			}
-			if code := p.code(); code != 2 {
+			if code := p.Code(); code != 2 {
 				t.Errorf("exit code %d", code)
 			}
-			gone(t, worker)
+			programs.AwaitEnd(t, worker)
 			// What was put there by hand.
 			if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
 				t.Error(err)
 			}
-			if !strings.Contains(p.stderr.String(), "etcdlocker: error: lock ") || !strings.Contains(p.stderr.String(), "etcdlocker: hint: ") {
-				t.Errorf("it says %q", p.stderr)
+			if !strings.Contains(p.Stderr.String(), "etcdlocker: error: lock ") || !strings.Contains(p.Stderr.String(), "etcdlocker: hint: ") {
+				t.Errorf("it says %q", p.Stderr)
 			}
 		})
 	}
@@ -68,16 +69,16 @@ func TestDeletedKeyIsNoticedAtOnce(t *testing.T) {
 	client, ctx := s.Client(t), etcdtest.Context(t)
 	best := time.Hour
 	for range 20 {
-		p := locker(t, s.Endpoint(), "-k", "/noticed", "-t", "60", "--", "sh", "-c", `echo ready; exec sleep 1000`)
-		p.says(p.stdout, "ready")
+		p := programs.Locker(t, s.Endpoint(), "-k", "/noticed", "-t", "60", "--", "sh", "-c", `echo ready; exec sleep 1000`)
+		p.Says(p.Stdout, "ready")
 		// A holder that has settled: at first it reads more often.
 		time.Sleep(100 * time.Millisecond)
 		deleted := time.Now()
 		if _, err := client.Delete(ctx, "/noticed"); err != nil {
 			t.Fatal(err)
 		}
-		if code := p.code(); code != 2 {
-			t.Fatalf("exit code %d, %q", code, p.stderr)
+		if code := p.Code(); code != 2 {
+			t.Fatalf("exit code %d, %q", code, p.Stderr)
 		}
 		if best = min(best, time.Since(deleted)); best < 500*time.Millisecond {
 			t.Logf("it took %v", best)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestLockedMemory: the guard locks its memory where that is allowed, and goes on without where it
@@ -32,12 +33,12 @@ func TestLockedMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			finish := filepath.Join(openDir(t), "finish")
-			words := append(tt.start, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/memory/"+strings.ReplaceAll(name, " ", "-"),
+			finish := filepath.Join(programs.OpenDir(t), "finish")
+			words := append(tt.start, programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/memory/"+strings.ReplaceAll(name, " ", "-"),
 				"--", "sh", "-c", `echo ready; while [ ! -e "$0" ]; do sleep 0.05; done`, finish)
-			p := startCommand(t, nil, exec.Command(words[0], words[1:]...))
-			p.says(p.stdout, "ready")
-			guard := guardOf(t, p)
+			p := programs.StartCommand(t, nil, exec.Command(words[0], words[1:]...))
+			p.Says(p.Stdout, "ready")
+			guard := programs.GuardOf(t, p)
 			// After it has locked its memory, or has tried to, it waits for SIGCONT.
 			etcdtest.Await(t, "the guard to settle", func(context.Context) error {
 				if !catches(t, guard, 18) {
@@ -51,8 +52,8 @@ func TestLockedMemory(t *testing.T) {
 			if err := os.WriteFile(finish, nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if code := p.code(); code != 0 || p.said() != "" {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != 0 || p.Said() != "" {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
 		})
 	}

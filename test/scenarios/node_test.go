@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // nodesVariable lists directories with other versions of node, as .ci/run gets them:
@@ -49,7 +50,7 @@ func nodes(t *testing.T) map[string]string {
 // module writes a module and returns its name.
 func module(t *testing.T, name, text string) string {
 	t.Helper()
-	file := filepath.Join(openDir(t), name)
+	file := filepath.Join(programs.OpenDir(t), name)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -146,20 +147,20 @@ func TestNode(t *testing.T) {
 					args = r.args
 				}
 				args = append(args, "-n", "--node-path", node, "-k", key, "--", module(t, "worker."+ext, r.text))
-				p := locker(t, s.Endpoint(), args...)
-				if code := p.code(); code != r.code {
-					t.Errorf("exit code %d, want %d: %s", code, r.code, p.stderr)
+				p := programs.Locker(t, s.Endpoint(), args...)
+				if code := p.Code(); code != r.code {
+					t.Errorf("exit code %d, want %d: %s", code, r.code, p.Stderr)
 				}
 				for _, text := range r.says {
-					if !strings.Contains(p.stderr.String(), text) {
-						t.Errorf("it does not say %q: %s", text, p.stderr)
+					if !strings.Contains(p.Stderr.String(), text) {
+						t.Errorf("it does not say %q: %s", text, p.Stderr)
 					}
 				}
-				if r.code == 4 != strings.Contains(p.said(), "etcdlocker: hint: ") || r.code != 4 && !r.own && len(r.says) == 0 && p.said() != "" {
-					t.Errorf("it says %q", p.stderr)
+				if r.code == 4 != strings.Contains(p.Said(), "etcdlocker: hint: ") || r.code != 4 && !r.own && len(r.says) == 0 && p.Said() != "" {
+					t.Errorf("it says %q", p.Stderr)
 				}
-				treeGone(t, key)
-				free(t, s.Client(t), key)
+				programs.AwaitTreeEnd(t, key)
+				programs.CheckFree(t, s.Client(t), key)
 			})
 		}
 	}
@@ -172,26 +173,26 @@ func TestNodeArguments(t *testing.T) {
 	nodes(t)
 	s := etcdtest.Shared(t)
 	file := module(t, "index.js", `console.log(JSON.stringify([process.argv.slice(1), process.argv0, process.execArgv])); process.exit(0)`)
-	p := start(t, []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCD_CHILD_IS_NODE=1"}, "etcdlocker", "-k", "/node/words", file, "-n", "007", "a  b", "--")
+	p := programs.Start(t, []string{"ETCD_LOCK_HOST=" + s.Endpoint(), "ETCD_CHILD_IS_NODE=1"}, "etcdlocker", "-k", "/node/words", file, "-n", "007", "a  b", "--")
 	want := fmt.Sprintf("[[%q,\"-n\",\"007\",\"a  b\",\"--\"],\"node\",[]]\n", file)
-	if code := p.code(); code != 0 || p.stdout.String() != want {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 0 || p.Stdout.String() != want {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
-	p = locker(t, s.Endpoint(), "-n", "-k", "/node/words", filepath.Join(t.TempDir(), "none.js"))
-	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "no such module") {
-		t.Errorf("no such module: exit code %d, %q", code, p.stderr)
+	p = programs.Locker(t, s.Endpoint(), "-n", "-k", "/node/words", filepath.Join(t.TempDir(), "none.js"))
+	if code := p.Code(); code != 3 || !strings.Contains(p.Stderr.String(), "no such module") {
+		t.Errorf("no such module: exit code %d, %q", code, p.Stderr)
 	}
 	// What node alone can tell.
-	p = locker(t, s.Endpoint(), "-n", "-k", "/node/words", "--", "--no-warnings", filepath.Join(t.TempDir(), "none.js"))
-	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "Cannot find module") {
-		t.Errorf("no such module behind an option: exit code %d, %q", code, p.stderr)
+	p = programs.Locker(t, s.Endpoint(), "-n", "-k", "/node/words", "--", "--no-warnings", filepath.Join(t.TempDir(), "none.js"))
+	if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "Cannot find module") {
+		t.Errorf("no such module behind an option: exit code %d, %q", code, p.Stderr)
 	}
 	for _, name := range []string{strings.TrimSuffix(file, ".js"), filepath.Dir(file)} {
-		if code := locker(t, s.Endpoint(), "-n", "-k", "/node/words", name).code(); code != 0 {
+		if code := programs.Locker(t, s.Endpoint(), "-n", "-k", "/node/words", name).Code(); code != 0 {
 			t.Errorf("%s: exit code %d", name, code)
 		}
 	}
-	free(t, s.Client(t), "/node/words")
+	programs.CheckFree(t, s.Client(t), "/node/words")
 }
 
 // TestNodeDocs: the modules in docs/node.md do what it says.
@@ -210,9 +211,9 @@ func TestNodeDocs(t *testing.T) {
 	for _, block := range blocks {
 		t.Run(block[1], func(t *testing.T) {
 			t.Parallel()
-			p := locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.05", "-n", "-k", "/node/docs/"+block[1], "--", module(t, block[1], block[2]))
-			if code := p.code(); code != 0 || strings.Count(p.stderr.String(), "ping answered") < 2 {
-				t.Errorf("exit code %d, %s", code, p.stderr)
+			p := programs.Locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.05", "-n", "-k", "/node/docs/"+block[1], "--", module(t, block[1], block[2]))
+			if code := p.Code(); code != 0 || strings.Count(p.Stderr.String(), "ping answered") < 2 {
+				t.Errorf("exit code %d, %s", code, p.Stderr)
 			}
 		})
 	}
@@ -223,15 +224,15 @@ func TestNodeByTheOriginal(t *testing.T) {
 	t.Parallel()
 	nodes(t)
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-r", "0.1", "-n", "-k", "/node/original", "--", module(t, "worker.js", `"use strict";
+	p := programs.Locker(t, s.Endpoint(), "-r", "0.1", "-n", "-k", "/node/original", "--", module(t, "worker.js", `"use strict";
 		var seen = 0;
 		process.on("message", function (msg) {
 			process.send({ pong: msg.ping });
 			seen += 1;
 			if (seen === 4) { process.removeAllListeners("message"); process.disconnect(); process.exitCode = 9; }
 		});`))
-	if code := p.code(); code != 9 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	if code := p.Code(); code != 9 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -257,26 +258,26 @@ func TestNodeToldToStop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, key := s.Client(t), "/node/stop/"+strings.ReplaceAll(name, " ", "-")
-			p := locker(t, s.Endpoint(), append(quick, "-n", "-k", key, "--", module(t, "worker.cjs", tt.text))...)
-			p.says(p.stdout, "ready")
-			lease := held(t, client, key).Kvs[0].Lease
+			p := programs.Locker(t, s.Endpoint(), append(quick, "-n", "-k", key, "--", module(t, "worker.cjs", tt.text))...)
+			p.Says(p.Stdout, "ready")
+			lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
 			switch tt.code {
 			case -1:
-				p.signal(syscall.SIGKILL)
-				endsBefore(t, client, key, lease)
+				p.Signal(syscall.SIGKILL)
+				programs.CheckEndsBefore(t, client, key, lease)
 				return
 			case 2:
 				if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
 					t.Fatal(err)
 				}
 			default:
-				p.signal(syscall.SIGTERM)
+				p.Signal(syscall.SIGTERM)
 			}
-			if code := p.code(); code != tt.code || !strings.Contains(p.stderr.String(), tt.says) {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != tt.code || !strings.Contains(p.Stderr.String(), tt.says) {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
-			treeGone(t, key)
-			free(t, client, key)
+			programs.AwaitTreeEnd(t, key)
+			programs.CheckFree(t, client, key)
 		})
 	}
 }
@@ -295,22 +296,22 @@ func TestNodeFlood(t *testing.T) {
 		"short":   {`{a: 1}`, 1e6},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := locker(t, s.Endpoint(), "-t", "60", "-r", "0.2", "-n", "-v", "-k", "/node/flood", "--", module(t, "worker.cjs", answers+`
+			p := programs.Locker(t, s.Endpoint(), "-t", "60", "-r", "0.2", "-n", "-v", "-k", "/node/flood", "--", module(t, "worker.cjs", answers+`
 				const message = `+tt.message+`, size = JSON.stringify(message).length + 1;
 				let sent = 0;
 				const more = () => { if (sent > `+strconv.Itoa(tt.bytes)+`) return console.log('sent'); sent += size; process.send(message, more) };
 				then = n => { if (n == 1) console.log('ready'); if (n == 2) for (let i = 0; i < 10; i++) more(); }`))
-			p.says(p.stdout, "ready")
-			before := memory(t, p.cmd.Process.Pid, "VmRSS")
-			p.says(p.stdout, strings.Repeat("sent\n", 10))
-			p.renews(1)
-			if grown := memory(t, p.cmd.Process.Pid, "VmHWM") - before; grown >= 8<<10 {
+			p.Says(p.Stdout, "ready")
+			before := memory(t, p.Cmd.Process.Pid, "VmRSS")
+			p.Says(p.Stdout, strings.Repeat("sent\n", 10))
+			p.Renews(1)
+			if grown := memory(t, p.Cmd.Process.Pid, "VmHWM") - before; grown >= 8<<10 {
 				t.Errorf("it has grown by %d KiB", grown)
 			} else {
 				t.Logf("it has grown by %d KiB", grown)
 			}
-			p.signal(syscall.SIGTERM)
-			if code := p.code(); code != 143 {
+			p.Signal(syscall.SIGTERM)
+			if code := p.Code(); code != 143 {
 				t.Errorf("exit code %d", code)
 			}
 		})
@@ -335,26 +336,26 @@ func TestChannelOfOurOwn(t *testing.T) {
 	parent := module(t, "parent.cjs", `const [program, ...args] = process.argv.slice(2);
 		require('child_process').spawn(program, args, {stdio: ['inherit', 'inherit', 'inherit', 'ipc']}).on('exit', code => process.exit(code))
 			.on('message', m => console.log('message', JSON.stringify(m)));`)
-	fork := func(args ...string) *program {
+	fork := func(args ...string) *programs.Run {
 		t.Helper()
-		args = append([]string{parent, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/node/ours"}, args...)
-		return startCommand(t, nil, exec.Command("node", args...))
+		args = append([]string{parent, programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/node/ours"}, args...)
+		return programs.StartCommand(t, nil, exec.Command("node", args...))
 	}
 	sockets := `env | grep -E '^(NODE_CHANNEL|WATCHDOG_PID)'; ls -l /proc/self/fd | grep -c 'socket:'; true`
 	for _, unguarded := range [][]string{nil, {"--unguarded"}} {
 		p := fork(append(unguarded, "--", "sh", "-c", sockets)...)
-		if code := p.code(); code != 0 || p.stdout.String() != "0\n" {
-			t.Errorf("%v: exit code %d, %q, %q", unguarded, code, p.stdout, p.stderr)
+		if code := p.Code(); code != 0 || p.Stdout.String() != "0\n" {
+			t.Errorf("%v: exit code %d, %q, %q", unguarded, code, p.Stdout, p.Stderr)
 		}
 	}
 	p := fork("-r", "0.1", "-n", "--", module(t, "worker.cjs", answers+`then = n => { if (n == 2) process.exit(6) }`))
-	if code := p.code(); code != 6 || p.stdout.String() != "" {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 6 || p.Stdout.String() != "" {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
 	// Without a guard it is the same.
-	p = locker(t, s.Endpoint(), "-r", "0.1", "--unguarded", "-n", "-k", "/node/ours", "--", module(t, "worker.cjs", answers+`then = n => { if (n == 2) process.exit(6) }`))
-	if code := p.code(); code != 6 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p = programs.Locker(t, s.Endpoint(), "-r", "0.1", "--unguarded", "-n", "-k", "/node/ours", "--", module(t, "worker.cjs", answers+`then = n => { if (n == 2) process.exit(6) }`))
+	if code := p.Code(); code != 6 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -369,10 +370,10 @@ func TestNodeIsNotThere(t *testing.T) {
 		"by path":       {nil, []string{"--node-path", "/no/such/node"}},
 		"no executable": {nil, []string{"--node-path", module(t, "node", "")}},
 	} {
-		p := start(t, tt.vars, "etcdlocker", append(append([]string{"-e", s.Endpoint(), "-n", "-k", "/x"}, tt.args...), worker)...)
-		if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "cannot run") ||
-			strings.Contains(p.stderr.String(), "--node-path") != (name == "in PATH") {
-			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
+		p := programs.Start(t, tt.vars, "etcdlocker", append(append([]string{"-e", s.Endpoint(), "-n", "-k", "/x"}, tt.args...), worker)...)
+		if code := p.Code(); code != 3 || !strings.Contains(p.Stderr.String(), "cannot run") ||
+			strings.Contains(p.Stderr.String(), "--node-path") != (name == "in PATH") {
+			t.Errorf("%s: exit code %d, %q", name, code, p.Stderr)
 		}
 	}
 	s.Empty(t)
@@ -387,44 +388,44 @@ func TestNodeStandsStill(t *testing.T) {
 	text := `let n = 0; process.on('message', m => { if (++n <= 2) process.send({pong: m.ping}); if (n == 3) console.log('ready') })`
 	// endsAfter expects that it is ended for its silence, but not before the limit has passed since
 	// it went on.
-	endsAfter := func(t *testing.T, p *program, wentOn time.Time, limit time.Duration) {
+	endsAfter := func(t *testing.T, p *programs.Run, wentOn time.Time, limit time.Duration) {
 		t.Helper()
-		code := p.code()
+		code := p.Code()
 		if took := time.Since(wentOn); code != 4 || took < limit {
-			t.Errorf("exit code %d after %v, %q", code, took, p.stderr)
+			t.Errorf("exit code %d after %v, %q", code, took, p.Stderr)
 		}
 	}
 	t.Run("by hand", func(t *testing.T) {
 		t.Parallel()
-		p := locker(t, s.Endpoint(), "-v", "-t", "6", "-r", "0.5", "-n", "-k", "/still/hand", "--", module(t, "worker.cjs", text))
-		p.says(p.stdout, "ready")
+		p := programs.Locker(t, s.Endpoint(), "-v", "-t", "6", "-r", "0.5", "-n", "-k", "/still/hand", "--", module(t, "worker.cjs", text))
+		p.Says(p.Stdout, "ready")
 		module := modulePID(t, "/still/hand")
 		var last time.Time
 		for range 3 { // together about as long as the limit
-			p.signal(syscall.SIGTSTP)
+			p.Signal(syscall.SIGTSTP)
 			stopped(t, module, true)
-			stopped(t, p.cmd.Process.Pid, true)
+			stopped(t, p.Cmd.Process.Pid, true)
 			time.Sleep(2 * time.Second) // how long it stands still
 			last = time.Now()
-			p.signal(syscall.SIGCONT)
+			p.Signal(syscall.SIGCONT)
 			stopped(t, module, false)
-			p.renews(1)
+			p.Renews(1)
 		}
 		endsAfter(t, p, last, 6*time.Second)
 	})
 	t.Run("in doubt", func(t *testing.T) {
 		t.Parallel()
 		link := etcdtest.NewLink(t, s.Endpoint())
-		p := locker(t, link.Endpoint(), "-v", "-t", "8", "-r", "0.5", "--grace", "6", "--on-doubt", "freeze", "-n", "-k", "/still/doubt", "--", module(t, "worker.cjs", text))
-		p.says(p.stdout, "ready")
+		p := programs.Locker(t, link.Endpoint(), "-v", "-t", "8", "-r", "0.5", "--grace", "6", "--on-doubt", "freeze", "-n", "-k", "/still/doubt", "--", module(t, "worker.cjs", text))
+		p.Says(p.Stdout, "ready")
 		link.Silence()
-		p.says(p.stderr, "stands still")
+		p.Says(p.Stderr, "stands still")
 		time.Sleep(3 * time.Second) // how long it stands still
 		last := time.Now()
 		link.Restore()
 		endsAfter(t, p, last, 8*time.Second)
-		if !strings.Contains(p.stderr.String(), "the command goes on") {
-			t.Error(p.stderr)
+		if !strings.Contains(p.Stderr.String(), "the command goes on") {
+			t.Error(p.Stderr)
 		}
 	})
 }
@@ -432,7 +433,7 @@ func TestNodeStandsStill(t *testing.T) {
 // modulePID returns the process id of the one process of a lock's command.
 func modulePID(t *testing.T, key string) (pid int) {
 	t.Helper()
-	for pid = range marked("ETCD_LOCK_KEY=" + key) {
+	for pid = range programs.Marked("ETCD_LOCK_KEY=" + key) {
 	}
 	if pid == 0 {
 		t.Fatal("no module")

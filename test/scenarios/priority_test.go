@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestPolicy: the command runs under the scheduling policy that etcdlocker was started with, below
@@ -44,15 +44,15 @@ func TestPolicy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key := "/policy/" + strings.ReplaceAll(name, " ", "-")
-			words := append(tt.start, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", "chrt -p $$")
-			p := startCommand(t, nil, exec.Command(words[0], words[1:]...))
-			code := p.code()
+			words := append(tt.start, programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", "chrt -p $$")
+			p := programs.StartCommand(t, nil, exec.Command(words[0], words[1:]...))
+			code := p.Code()
 			for _, text := range tt.says {
-				if code != tt.code || !strings.Contains(p.stdout.String()+p.stderr.String(), text) {
-					t.Errorf("exit code %d, %q, %q: want %d, %q", code, p.stdout, p.stderr, tt.code, text)
+				if code != tt.code || !strings.Contains(p.Stdout.String()+p.Stderr.String(), text) {
+					t.Errorf("exit code %d, %q, %q: want %d, %q", code, p.Stdout, p.Stderr, tt.code, text)
 				}
 			}
-			free(t, s.Client(t), key)
+			programs.CheckFree(t, s.Client(t), key)
 		})
 	}
 }
@@ -62,16 +62,16 @@ func TestPolicy(t *testing.T) {
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), "-k", "/sessions", "--", "sh", "-c", "echo ready; exec sleep 1000")
-	p.says(p.stdout, "ready")
-	guard := guardOf(t, p)
-	ours := sessionOf(t, p.cmd.Process.Pid)
-	if sid := sessionOf(t, childOf(t, guard)); sid != ours {
+	p := programs.Locker(t, s.Endpoint(), "-k", "/sessions", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
+	ours := sessionOf(t, p.Cmd.Process.Pid)
+	if sid := sessionOf(t, programs.ChildOf(t, guard)); sid != ours {
 		t.Errorf("the command is in session %d, etcdlocker in %d", sid, ours)
 	}
 	awaitSession(t, guard)
-	p.signal(syscall.SIGTERM)
-	p.code()
+	p.Signal(syscall.SIGTERM)
+	p.Code()
 }
 
 // TestRealTimeThreads: all threads of a guard run before a real-time command, but for the one that
@@ -82,9 +82,9 @@ func TestRealTimeThreads(t *testing.T) {
 		etcdtest.Missing(t, "the right to a real-time priority")
 	}
 	s := etcdtest.Shared(t)
-	p := startCommand(t, nil, exec.Command("taskset", "-c", "0", "chrt", "-f", "10", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
-	p.says(p.stdout, "ready")
-	guard := guardOf(t, p)
+	p := programs.StartCommand(t, nil, exec.Command("taskset", "-c", "0", "chrt", "-f", "10", programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", "/threads", "--", "sh", "-c", "echo ready; exec sleep 1000"))
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
 	awaitSession(t, guard) // and so its threads
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", guard))
 	if err != nil || len(threads) < 5 {
@@ -100,8 +100,8 @@ func TestRealTimeThreads(t *testing.T) {
 			t.Errorf("thread %d of guard %d: %+v, %v", tid, guard, attr, err)
 		}
 	}
-	p.signal(syscall.SIGTERM)
-	p.code()
+	p.Signal(syscall.SIGTERM)
+	p.Code()
 }
 
 // awaitSession waits until a guard has a session of its own.
@@ -142,26 +142,26 @@ func TestNoKernelTimers(t *testing.T) {
 	}
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
-	run := func(key string, options ...string) *program {
-		words := append(nobodyWith("--sigpending=0"), filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key)
+	run := func(key string, options ...string) *programs.Run {
+		words := append(nobodyWith("--sigpending=0"), programs.Path("etcdlocker"), "-e", s.Endpoint(), "-t", "4", "-k", key)
 		words = append(append(words, options...), "--", "sh", "-c", `echo ready; while :; do sleep 0.05; done`)
-		return startCommand(t, nil, exec.Command(words[0], words[1:]...))
+		return programs.StartCommand(t, nil, exec.Command(words[0], words[1:]...))
 	}
-	holder := locker(t, s.Endpoint(), "-k", "/timers/refused")
-	held(t, client, "/timers/refused")
+	holder := programs.Locker(t, s.Endpoint(), "-k", "/timers/refused")
+	programs.AwaitHeld(t, client, "/timers/refused")
 	p := run("/timers/refused") // it does not wait for its turn to say so
-	if code := p.code(); code != 3 || !strings.Contains(p.stderr.String(), "RLIMIT_SIGPENDING") || !strings.Contains(p.stderr.String(), "--no-kernel-timers") || p.stdout.String() != "" {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 3 || !strings.Contains(p.Stderr.String(), "RLIMIT_SIGPENDING") || !strings.Contains(p.Stderr.String(), "--no-kernel-timers") || p.Stdout.String() != "" {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
-	holder.signal(syscall.SIGTERM)
-	holder.code()
-	free(t, client, "/timers/refused")
+	holder.Signal(syscall.SIGTERM)
+	holder.Code()
+	programs.CheckFree(t, client, "/timers/refused")
 
 	p = run("/timers/accepted", "--no-kernel-timers")
-	p.says(p.stdout, "ready")
-	lease := held(t, client, "/timers/accepted").Kvs[0].Lease
-	p.signal(syscall.SIGSTOP)
-	endsBefore(t, client, "/timers/accepted", lease)
-	p.signal(syscall.SIGKILL)
-	p.code()
+	p.Says(p.Stdout, "ready")
+	lease := programs.AwaitHeld(t, client, "/timers/accepted").Kvs[0].Lease
+	p.Signal(syscall.SIGSTOP)
+	programs.CheckEndsBefore(t, client, "/timers/accepted", lease)
+	p.Signal(syscall.SIGKILL)
+	p.Code()
 }

@@ -19,6 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // playNotifier sends signs for five seconds, and ends with code 9. It does not return if it is the
@@ -84,14 +85,14 @@ func TestWatchdog(t *testing.T) {
 				}
 				key := "/watchdog/" + name + "/" + place
 				vars := append([]string{roleVariable + "=notifies", "WATCHDOG_PID=1", "NOTIFY_SOCKET=/run/systemd/notify"}, vars...)
-				p := start(t, vars, "etcdlocker", append([]string{"-v", "-e", s.Endpoint(), "-t", "20", "--watchdog", "3", "-k", key, "--"}, command...)...)
-				if code := p.code(); code != 9 {
-					t.Errorf("exit code %d, %s%s", code, p.stdout, p.stderr)
+				p := programs.Start(t, vars, "etcdlocker", append([]string{"-v", "-e", s.Endpoint(), "-t", "20", "--watchdog", "3", "-k", key, "--"}, command...)...)
+				if code := p.Code(); code != 9 {
+					t.Errorf("exit code %d, %s%s", code, p.Stdout, p.Stderr)
 				}
-				if name == "python3" && !strings.Contains(p.stderr.String(), `STATUS=Ready to serve`) {
-					t.Errorf("its status is not shown: %s", p.stderr)
+				if name == "python3" && !strings.Contains(p.Stderr.String(), `STATUS=Ready to serve`) {
+					t.Errorf("its status is not shown: %s", p.Stderr)
 				}
-				free(t, s.Client(t), key)
+				programs.CheckFree(t, s.Client(t), key)
 			})
 		}
 	}
@@ -121,13 +122,13 @@ func TestWatchdogBites(t *testing.T) {
 			if name == "never" { // that is how long it has
 				ttl = "5"
 			}
-			p := start(t, []string{"XDG_RUNTIME_DIR=" + dir}, "etcdlocker", "-e", s.Endpoint(), "-t", ttl, "--grace", "0.2", "--watchdog", "1s", "-k", key, "--",
+			p := programs.Start(t, []string{"XDG_RUNTIME_DIR=" + dir}, "etcdlocker", "-e", s.Endpoint(), "-t", ttl, "--grace", "0.2", "--watchdog", "1s", "-k", key, "--",
 				"sh", "-c", `trap '' TERM; `+tt.script+`; while :; do sleep 0.05; done`)
-			if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), tt.says) || !strings.Contains(p.stderr.String(), "etcdlocker: hint: ") {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != 4 || !strings.Contains(p.Stderr.String(), tt.says) || !strings.Contains(p.Stderr.String(), "etcdlocker: hint: ") {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
-			treeGone(t, key)
-			free(t, s.Client(t), key)
+			programs.AwaitTreeEnd(t, key)
+			programs.CheckFree(t, s.Client(t), key)
 			if left, _ := filepath.Glob(dir + "/etcdlock/*"); len(left) > 0 {
 				t.Errorf("left: %q", left)
 			}
@@ -141,9 +142,9 @@ func TestLineEndsOfSigns(t *testing.T) {
 	s, self := etcdtest.Shared(t), reachable(t)
 	for i, text := range []string{"WATCHDOG=trigger\r\n", "STATUS=gone\rWATCHDOG=trigger", "WATCHDOG=trigger\x00"} {
 		vars := []string{roleVariable + "=notifies", "NOTIFY_TEXT=" + strconv.Quote(text)}
-		p := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-t", "20", "--watchdog", "20", "-k", fmt.Sprintf("/watchdog/ends-%d", i), "--", self)
-		if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), "not well (WATCHDOG=trigger)") {
-			t.Errorf("%q: exit code %d, %q", text, code, p.stderr)
+		p := programs.Start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-t", "20", "--watchdog", "20", "-k", fmt.Sprintf("/watchdog/ends-%d", i), "--", self)
+		if code := p.Code(); code != 4 || !strings.Contains(p.Stderr.String(), "not well (WATCHDOG=trigger)") {
+			t.Errorf("%q: exit code %d, %q", text, code, p.Stderr)
 		}
 	}
 }
@@ -166,16 +167,16 @@ func TestStrangersAreIgnored(t *testing.T) {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
 			key := "/watchdog/strangers/" + place
-			p := start(t, tt.vars, "etcdlocker", "-e", s.Endpoint(), "-t", "8", "--watchdog", "8", "-k", key, "--", "sh", "-c", `echo "$NOTIFY_SOCKET"; exec sleep 1000`)
-			p.says(p.stdout, "\n")
+			p := programs.Start(t, tt.vars, "etcdlocker", "-e", s.Endpoint(), "-t", "8", "--watchdog", "8", "-k", key, "--", "sh", "-c", `echo "$NOTIFY_SOCKET"; exec sleep 1000`)
+			p.Says(p.Stdout, "\n")
 			stranger := exec.Command(self)
-			stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-			q := startCommand(t, []string{roleVariable + "=notifies", "NOTIFY_SOCKET=" + strings.TrimSpace(p.stdout.String())}, stranger)
-			if code := q.code(); (code == 9) != (place == "abstract") {
-				t.Errorf("the stranger's exit code is %d, %q", code, q.stdout)
+			stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: programs.Nobody, Gid: programs.Nobody}}
+			q := programs.StartCommand(t, []string{roleVariable + "=notifies", "NOTIFY_SOCKET=" + strings.TrimSpace(p.Stdout.String())}, stranger)
+			if code := q.Code(); (code == 9) != (place == "abstract") {
+				t.Errorf("the stranger's exit code is %d, %q", code, q.Stdout)
 			}
-			if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), tt.says) {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != 4 || !strings.Contains(p.Stderr.String(), tt.says) {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
 		})
 	}
@@ -187,9 +188,9 @@ func TestInheritedSocket(t *testing.T) {
 	s := etcdtest.Shared(t)
 	vars := []string{"NOTIFY_SOCKET=/run/x", "WATCHDOG_USEC=5", "WATCHDOG_PID=1"}
 	for _, unguarded := range [][]string{nil, {"--unguarded"}} {
-		p := start(t, vars, "etcdlocker", append(append([]string{"-e", s.Endpoint(), "-k", "/inherited"}, unguarded...), "sh", "-c", `echo "$NOTIFY_SOCKET $WATCHDOG_USEC ${WATCHDOG_PID-none}"`)...)
-		if code := p.code(); code != 0 || p.stdout.String() != "/run/x 5 none\n" {
-			t.Errorf("%v: exit code %d, %q", unguarded, code, p.stdout)
+		p := programs.Start(t, vars, "etcdlocker", append(append([]string{"-e", s.Endpoint(), "-k", "/inherited"}, unguarded...), "sh", "-c", `echo "$NOTIFY_SOCKET $WATCHDOG_USEC ${WATCHDOG_PID-none}"`)...)
+		if code := p.Code(); code != 0 || p.Stdout.String() != "/run/x 5 none\n" {
+			t.Errorf("%v: exit code %d, %q", unguarded, code, p.Stdout)
 		}
 	}
 }
@@ -222,19 +223,19 @@ func TestPulseCommand(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			key := "/pulse/" + strings.ReplaceAll(tt.name, " ", "-")
-			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "5", "-r", "0.2", "--grace", "0.2", "--pulse-cmd", tt.pulse, "-k", key, "--", "sh", "-c", tt.script)
+			cmd := exec.Command(programs.Path("etcdlocker"), "-e", s.Endpoint(), "-t", "5", "-r", "0.2", "--grace", "0.2", "--pulse-cmd", tt.pulse, "-k", key, "--", "sh", "-c", tt.script)
 			cmd.Dir = t.TempDir()
-			p := startCommand(t, nil, cmd)
-			code, said := p.code(), p.said()
+			p := programs.StartCommand(t, nil, cmd)
+			code, said := p.Code(), p.Said()
 			if code != tt.code || !strings.Contains(said, tt.says) || tt.says == "" && said != "" {
 				t.Errorf("exit code %d, %q", code, said)
 			}
-			if left := running("ETCD_LOCK_KEY=" + key); tt.name == "sees what it has left" {
-				kill(left)
+			if left := programs.Running("ETCD_LOCK_KEY=" + key); tt.name == "sees what it has left" {
+				programs.Kill(left)
 			} else if len(left) > 0 {
 				t.Errorf("left: %v", left)
 			}
-			free(t, s.Client(t), key)
+			programs.CheckFree(t, s.Client(t), key)
 		})
 	}
 }
@@ -243,23 +244,23 @@ func TestPulseCommand(t *testing.T) {
 func TestPulseCommandIsGuarded(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	for hand, uid := range users() {
+	for hand, uid := range programs.Users() {
 		for _, victim := range []string{"etcdlocker", "guard", "both"} {
 			t.Run(hand+"/"+victim, func(t *testing.T) {
 				t.Parallel()
-				client, key, dir := s.Client(t), "/pulse/guarded/"+hand+"/"+victim, openDir(t)
-				p := lockerOf(t, uid, nil, s.Endpoint(), "-t", "300", "-k", key, "--pulse-cmd", `trap "" TERM; setsid sleep 1001 & touch `+dir+`/up; sleep 1001; true`, "sleep", "1000")
+				client, key, dir := s.Client(t), "/pulse/guarded/"+hand+"/"+victim, programs.OpenDir(t)
+				p := programs.LockerOf(t, uid, nil, s.Endpoint(), "-t", "300", "-k", key, "--pulse-cmd", `trap "" TERM; setsid sleep 1001 & touch `+dir+`/up; sleep 1001; true`, "sleep", "1000")
 				etcdtest.Await(t, "the pulse command", func(context.Context) error {
 					if _, err := os.Stat(dir + "/up"); err != nil {
 						return err
 					}
-					if n := len(marked("ETCD_LOCK_KEY=" + key)); n < 4 {
+					if n := len(programs.Marked("ETCD_LOCK_KEY=" + key)); n < 4 {
 						return fmt.Errorf("only %d processes", n)
 					}
 					return nil
 				})
-				lease := held(t, client, key).Kvs[0].Lease
-				victims := map[string][]int{"etcdlocker": {p.cmd.Process.Pid}, "guard": {guardOf(t, p)}, "both": {p.cmd.Process.Pid, guardOf(t, p)}}[victim]
+				lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
+				victims := map[string][]int{"etcdlocker": {p.Cmd.Process.Pid}, "guard": {programs.GuardOf(t, p)}, "both": {p.Cmd.Process.Pid, programs.GuardOf(t, p)}}[victim]
 				if victim == "both" {
 					// Or it would end the rest.
 					if err := syscall.Kill(victims[0], syscall.SIGSTOP); err != nil {
@@ -274,21 +275,21 @@ func TestPulseCommandIsGuarded(t *testing.T) {
 				if victim == "both" {
 					// The command and the check themselves; what they have started is not promised.
 					etcdtest.Await(t, "the command and the check to end", func(context.Context) error {
-						left := marked("ETCD_LOCK_KEY=" + key)
+						left := programs.Marked("ETCD_LOCK_KEY=" + key)
 						for _, dir := range left {
 							if words, _ := os.ReadFile(dir + "/cmdline"); string(words) != "sleep\x001001\x00" {
 								return fmt.Errorf("running: %v", left)
 							}
 						}
-						kill(left)
+						programs.Kill(left)
 						return nil
 					})
 				} else {
-					treeGone(t, key)
+					programs.AwaitTreeEnd(t, key)
 				}
 				if victim == "guard" {
-					if code := p.code(); code != 137 {
-						t.Errorf("exit code %d, %q", code, p.stderr)
+					if code := p.Code(); code != 137 {
+						t.Errorf("exit code %d, %q", code, p.Stderr)
 					}
 					return
 				}
@@ -306,27 +307,27 @@ func TestPulseCommandStandsStill(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	dir := t.TempDir()
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "-k", "/pulse/still", "--pulse-cmd",
+	cmd := exec.Command(programs.Path("etcdlocker"), "-e", s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "-k", "/pulse/still", "--pulse-cmd",
 		`[ -e still ] || exit 0; touch asked; sleep 3; exit 3`, "--", "sh", "-c", `touch up; until [ -e end ]; do sleep 0.05; done; exit 6`)
 	cmd.Dir = dir
-	p := startCommand(t, nil, cmd)
-	p.says(p.stderr, "pulse command ended=")
-	create(t, filepath.Join(dir, "still"))
+	p := programs.StartCommand(t, nil, cmd)
+	p.Says(p.Stderr, "pulse command ended=")
+	programs.Create(t, filepath.Join(dir, "still"))
 	etcdtest.Await(t, "a check", func(context.Context) error {
 		_, err := os.Stat(filepath.Join(dir, "asked"))
 		return err
 	})
-	p.signal(syscall.SIGTSTP)
-	stopped(t, p.cmd.Process.Pid, true)
+	p.Signal(syscall.SIGTSTP)
+	stopped(t, p.Cmd.Process.Pid, true)
 	if err := os.Remove(filepath.Join(dir, "still")); err != nil {
 		t.Fatal(err)
 	}
-	p.signal(syscall.SIGCONT)
-	p.says(p.stderr, "exit code 3")
-	p.renews(10) // longer than a command is given to end by itself
-	create(t, filepath.Join(dir, "end"))
-	if code := p.code(); code != 6 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Signal(syscall.SIGCONT)
+	p.Says(p.Stderr, "exit code 3")
+	p.Renews(10) // longer than a command is given to end by itself
+	programs.Create(t, filepath.Join(dir, "end"))
+	if code := p.Code(); code != 6 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -351,17 +352,17 @@ func TestToldToStopUnhealthy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key := "/pulse/told/" + strings.ReplaceAll(name, " ", "-")
-			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append(append([]string{"-e", s.Endpoint(), "-t", "4", "-r", "0.2", "--grace", "0.2", "-k", key}, tt.args...),
+			cmd := exec.Command(programs.Path("etcdlocker"), append(append([]string{"-e", s.Endpoint(), "-t", "4", "-r", "0.2", "--grace", "0.2", "-k", key}, tt.args...),
 				"--", "sh", "-c", tt.script+`; echo ready; while :; do sleep 0.05; done`)...)
 			cmd.Dir = t.TempDir()
-			p := startCommand(t, nil, cmd)
-			p.says(p.stdout, "ready")
-			p.signal(syscall.SIGTERM)
-			if code := p.code(); code != tt.code || !strings.Contains(p.stderr.String(), tt.says) {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			p := programs.StartCommand(t, nil, cmd)
+			p.Says(p.Stdout, "ready")
+			p.Signal(syscall.SIGTERM)
+			if code := p.Code(); code != tt.code || !strings.Contains(p.Stderr.String(), tt.says) {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
-			treeGone(t, key)
-			free(t, s.Client(t), key)
+			programs.AwaitTreeEnd(t, key)
+			programs.CheckFree(t, s.Client(t), key)
 		})
 	}
 }
@@ -375,9 +376,9 @@ func TestChecker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, key := s.Client(t), "/pulse/checker/"+name
-			p := locker(t, s.Endpoint(), "-v", "-t", "60", "-r", "0.2", "-k", key, "--pulse-cmd", "true", "sleep", "1000")
-			p.says(p.stderr, "pulse command ended=")
-			for pid, dir := range marked("ETCD_LOCK_KEY=" + key) {
+			p := programs.Locker(t, s.Endpoint(), "-v", "-t", "60", "-r", "0.2", "-k", key, "--pulse-cmd", "true", "sleep", "1000")
+			p.Says(p.Stderr, "pulse command ended=")
+			for pid, dir := range programs.Marked("ETCD_LOCK_KEY=" + key) {
 				words, err := os.ReadFile(dir + "/cmdline")
 				if err != nil || !strings.HasPrefix(string(words), "etcdlocker-pulse") {
 					continue
@@ -388,14 +389,14 @@ func TestChecker(t *testing.T) {
 				}
 			}
 			if name == "hangs" {
-				lease := held(t, client, key).Kvs[0].Lease
-				p.signal(syscall.SIGKILL)
-				treeGone(t, key)
+				lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
+				p.Signal(syscall.SIGKILL)
+				programs.AwaitTreeEnd(t, key)
 				if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
 					t.Errorf("the lease had run out before: %v", err)
 				}
-			} else if code := p.code(); code != 4 || !strings.Contains(p.stderr.String(), "etcdlocker-pulse was killed") {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			} else if code := p.Code(); code != 4 || !strings.Contains(p.Stderr.String(), "etcdlocker-pulse was killed") {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
 		})
 	}
@@ -412,13 +413,13 @@ func TestSocketOfAKilledLocker(t *testing.T) {
 		}
 		return names
 	}
-	locker := func(script string) *program {
-		return start(t, []string{"XDG_RUNTIME_DIR=" + dir}, "etcdlocker", "-e", s.Endpoint(), "-t", "2", "--watchdog", "2", "-k", "/socket", "sh", "-c", script)
+	locker := func(script string) *programs.Run {
+		return programs.Start(t, []string{"XDG_RUNTIME_DIR=" + dir}, "etcdlocker", "-e", s.Endpoint(), "-t", "2", "--watchdog", "2", "-k", "/socket", "sh", "-c", script)
 	}
 	p := locker("echo ready; sleep 1000")
-	p.says(p.stdout, "ready")
-	p.signal(syscall.SIGKILL)
-	p.code()
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGKILL)
+	p.Code()
 	if len(sockets()) != 1 {
 		t.Fatal("no socket is left, so there is nothing to test")
 	}
@@ -426,7 +427,7 @@ func TestSocketOfAKilledLocker(t *testing.T) {
 	if err := os.Chtimes(sockets()[0], old, old); err != nil {
 		t.Fatal(err)
 	}
-	if code := locker("true").code(); code != 0 || len(sockets()) != 0 {
+	if code := locker("true").Code(); code != 0 || len(sockets()) != 0 {
 		t.Errorf("exit code %d, left: %q", code, sockets())
 	}
 }

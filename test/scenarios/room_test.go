@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // playFiller is a command that uses up all processes of its user.
@@ -39,20 +39,20 @@ func TestNoRoom(t *testing.T) {
 			f := fillRoom(t, self, "0", killed)
 			etcdtest.Await(t, "the whole tree to end", func(context.Context) error {
 				if f.isAlone() {
-					t.Logf("nobody is left to kill the command: %q", f.stderr)
+					t.Logf("nobody is left to kill the command: %q", f.Stderr)
 					return nil
 				}
-				return treeRuns(f.key)
+				return programs.TreeRuns(f.key)
 			})
 		})
 		t.Run("later/"+killed, func(t *testing.T) {
 			f := fillRoom(t, self, "1", killed)
-			treeGone(t, f.key)
+			programs.AwaitTreeEnd(t, f.key)
 			want := map[string]int{"nothing": 2, "etcdlocker": -1, "guard": 137}
-			if code := f.code(); code != want[killed] {
-				t.Errorf("exit code %d, want %d, %q", code, want[killed], f.stderr)
+			if code := f.Code(); code != want[killed] {
+				t.Errorf("exit code %d, want %d, %q", code, want[killed], f.Stderr)
 			}
-			if client := etcdtest.Shared(t).Client(t); killed == "etcdlocker" && !hasLease(t, client, f.lease) {
+			if client := etcdtest.Shared(t).Client(t); killed == "etcdlocker" && !programs.HasLease(t, client, f.lease) {
 				t.Error("the lease had run out before the tree was dead")
 			}
 		})
@@ -64,7 +64,7 @@ var rooms atomic.Int32
 
 // A filling is such a command and those that look after it.
 type filling struct {
-	*program
+	*programs.Run
 	key   string
 	guard int
 	lease int64
@@ -72,12 +72,12 @@ type filling struct {
 
 // isAlone reports whether neither etcdlocker nor the guard is there any more, and the command is.
 func (f filling) isAlone() bool {
-	for _, pid := range []int{f.cmd.Process.Pid, f.guard} {
+	for _, pid := range []int{f.Cmd.Process.Pid, f.guard} {
 		if syscall.Kill(pid, 0) != syscall.ESRCH {
 			return false
 		}
 	}
-	return treeRuns(f.key) != nil
+	return programs.TreeRuns(f.key) != nil
 }
 
 // fillRoom runs such a command after some seconds, and then kills one of those that look after it,
@@ -89,19 +89,19 @@ func fillRoom(t *testing.T, self, seconds, killed string) (f filling) {
 	// dead after the time before and still to be reaped.
 	user := fmt.Sprint(200000 + 1000*os.Getpid() + int(rooms.Add(1)))
 	f.key = fmt.Sprint("/no-room/", time.Now().UnixNano())
-	f.program = startCommand(t, []string{roleVariable + "=takes all room", "TMPDIR=" + openDir(t)}, exec.Command(
+	f.Run = programs.StartCommand(t, []string{roleVariable + "=takes all room", "TMPDIR=" + programs.OpenDir(t)}, exec.Command(
 		"setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "prlimit", "--nproc=150",
-		filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-t", "300", "-k", f.key, "--",
+		programs.Path("etcdlocker"), "-e", s.Endpoint(), "-t", "300", "-k", f.key, "--",
 		"sh", "-c", `echo held; sleep "$1"; "$0" & wait`, self, seconds))
-	t.Cleanup(func() { kill(marked("ETCD_LOCK_KEY=" + f.key)) })
-	f.says(f.stdout, "held")
-	f.lease, f.guard = held(t, client, f.key).Kvs[0].Lease, guardOf(t, f.program)
-	f.says(f.stdout, "ready")
+	t.Cleanup(func() { programs.Kill(programs.Marked("ETCD_LOCK_KEY=" + f.key)) })
+	f.Says(f.Stdout, "held")
+	f.lease, f.guard = programs.AwaitHeld(t, client, f.key).Kvs[0].Lease, programs.GuardOf(t, f.Run)
+	f.Says(f.Stdout, "ready")
 	switch killed {
 	case "nothing":
 		client.Revoke(etcdtest.Context(t), clientv3.LeaseID(f.lease)) // so may this
 	case "etcdlocker":
-		f.cmd.Process.Kill() // it may be gone
+		f.Cmd.Process.Kill() // it may be gone
 	case "guard":
 		syscall.Kill(f.guard, syscall.SIGKILL)
 	}

@@ -5,7 +5,6 @@ package scenarios
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // refuser is the part of a container's engine that is older than the kernel: the program that is
@@ -58,20 +58,20 @@ func TestSignalsWhereCallsAreRefused(t *testing.T) {
 	}
 	const script = `trap 'echo got; exit 5' TERM USR1; echo ready; while :; do sleep 0.05; done`
 	for name, tt := range map[string]struct {
-		act  func(p *program)
+		act  func(p *programs.Run)
 		code int
 	}{
-		"TERM": {func(p *program) { p.signal(syscall.SIGTERM) }, 143},
-		"USR1": {func(p *program) { p.signal(syscall.SIGUSR1) }, 5},
-		"lost": {func(*program) { client.Delete(etcdtest.Context(t), key) }, 2},
+		"TERM": {func(p *programs.Run) { p.Signal(syscall.SIGTERM) }, 143},
+		"USR1": {func(p *programs.Run) { p.Signal(syscall.SIGUSR1) }, 5},
+		"lost": {func(*programs.Run) { client.Delete(etcdtest.Context(t), key) }, 2},
 	} {
-		p := startCommand(t, []string{roleVariable + "=" + refuser},
-			exec.Command(self, filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", script))
-		p.says(p.stdout, "ready")
+		p := programs.StartCommand(t, []string{roleVariable + "=" + refuser},
+			exec.Command(self, programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", script))
+		p.Says(p.Stdout, "ready")
 		tt.act(p)
-		if code := p.code(); code != tt.code || !strings.Contains(p.stdout.String(), "got") {
-			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		if code := p.Code(); code != tt.code || !strings.Contains(p.Stdout.String(), "got") {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.Stdout, p.Stderr)
 		}
 	}
-	free(t, client, key)
+	programs.CheckFree(t, client, key)
 }

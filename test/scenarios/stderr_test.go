@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // A blockedStderr is a pipe that nobody reads.
@@ -58,16 +59,16 @@ func (b *blockedStderr) fill() {
 }
 
 // locker runs etcdlocker with that as its stderr.
-func (b *blockedStderr) locker(endpoint string, args ...string) *program {
+func (b *blockedStderr) locker(endpoint string, args ...string) *programs.Run {
 	b.t.Helper()
 	return b.lockerWith(nil, endpoint, args...)
 }
 
-func (b *blockedStderr) lockerWith(vars []string, endpoint string, args ...string) *program {
+func (b *blockedStderr) lockerWith(vars []string, endpoint string, args ...string) *programs.Run {
 	b.t.Helper()
-	cmd := exec.Command("sh", append([]string{"-c", `exec "$0" "$@" 2>&3 3>&-`, filepath.Join(programs, "etcdlocker"), "-e", endpoint}, args...)...)
+	cmd := exec.Command("sh", append([]string{"-c", `exec "$0" "$@" 2>&3 3>&-`, programs.Path("etcdlocker"), "-e", endpoint}, args...)...)
 	cmd.ExtraFiles = []*os.File{b.w}
-	return startCommand(b.t, vars, cmd)
+	return programs.StartCommand(b.t, vars, cmd)
 }
 
 // TestRPCLogBlocks: what gRPC has to say, as its variables ask it to, delays nothing either.
@@ -77,10 +78,10 @@ func TestRPCLogBlocks(t *testing.T) {
 	b.fill()
 	p := b.lockerWith([]string{"GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99"},
 		s.Endpoint(), "-k", "/stderr/rpc", "--", "sh", "-c", "exit 7")
-	if code := p.code(); code != 7 {
+	if code := p.Code(); code != 7 {
 		t.Errorf("exit code %d", code)
 	}
-	free(t, s.Client(t), "/stderr/rpc")
+	programs.CheckFree(t, s.Client(t), "/stderr/rpc")
 }
 
 // TestStderrBlocks: a stderr that takes nothing delays neither renewals nor the end of a command
@@ -88,13 +89,13 @@ func TestRPCLogBlocks(t *testing.T) {
 func TestStderrBlocks(t *testing.T) {
 	t.Parallel()
 	for name, fromTheStart := range map[string]bool{"from the start": true, "later": false} {
-		run := func(t *testing.T, endpoint string, args ...string) *program {
+		run := func(t *testing.T, endpoint string, args ...string) *programs.Run {
 			b := newBlockedStderr(t)
 			if fromTheStart {
 				b.fill()
 			}
 			p := b.locker(endpoint, args...)
-			p.says(p.stdout, "ready")
+			p.Says(p.Stdout, "ready")
 			b.fill()
 			return p
 		}
@@ -104,10 +105,10 @@ func TestStderrBlocks(t *testing.T) {
 				t.Parallel()
 				s, key := etcdtest.Shared(t), "/stderr/"+name+"/renewed"
 				p := run(t, s.Endpoint(), "-v", "-t", "8", "-r", "0.2", "-k", key, "--", "sh", "-c", "echo ready; sleep 10")
-				if code := p.code(); code != 0 {
+				if code := p.Code(); code != 0 {
 					t.Errorf("exit code %d", code)
 				}
-				free(t, s.Client(t), key)
+				programs.CheckFree(t, s.Client(t), key)
 			})
 			t.Run("lost", func(t *testing.T) {
 				t.Parallel()
@@ -115,27 +116,27 @@ func TestStderrBlocks(t *testing.T) {
 				client, file := s.Client(t), filepath.Join(t.TempDir(), "pid")
 				p := run(t, s.Endpoint(), "-v", "-t", "30", "--grace", "0.3", "-k", key, "--", "sh", "-c",
 					`trap '' TERM; echo $$ > "$0"; echo ready; while :; do sleep 0.05; done`, file)
-				pid := content(t, file)
-				held(t, client, key)
+				pid := programs.AwaitFile(t, file)
+				programs.AwaitHeld(t, client, key)
 				if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
 					t.Fatal(err)
 				}
-				if code := p.code(); code != 2 {
+				if code := p.Code(); code != 2 {
 					t.Errorf("exit code %d", code)
 				}
-				gone(t, pid)
-				free(t, client, key)
+				programs.AwaitEnd(t, pid)
+				programs.CheckFree(t, client, key)
 			})
 			t.Run("unrenewed", func(t *testing.T) {
 				t.Parallel()
 				s, key := etcdtest.Shared(t), "/stderr/"+name+"/unrenewed"
 				link, client := etcdtest.NewLink(t, s.Endpoint()), s.Client(t)
 				p := run(t, link.Endpoint(), "-v", "-t", "4", "-k", key, "--", "sh", "-c", "echo ready; exec sleep 1000")
-				p.says(p.stdout, "ready")
-				lease := held(t, client, key).Kvs[0].Lease
+				p.Says(p.Stdout, "ready")
+				lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
 				link.Silence()
-				endsBefore(t, client, key, lease)
-				if code := p.code(); code != 2 {
+				programs.CheckEndsBefore(t, client, key, lease)
+				if code := p.Code(); code != 2 {
 					t.Errorf("exit code %d", code)
 				}
 			})
@@ -148,14 +149,14 @@ func TestStderrBlocksAtTheEnd(t *testing.T) {
 	t.Parallel()
 	s, key, b := etcdtest.Shared(t), "/stderr/end", newBlockedStderr(t)
 	p := b.locker(s.Endpoint(), "-k", key)
-	held(t, s.Client(t), key)
-	p.says(p.stdout, key)
+	programs.AwaitHeld(t, s.Client(t), key)
+	p.Says(p.Stdout, key)
 	b.fill()
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 {
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
 		t.Errorf("exit code %d", code)
 	}
-	free(t, s.Client(t), key)
+	programs.CheckFree(t, s.Client(t), key)
 }
 
 // TestOutputThroughAFilter: a script sends its output through a filter and replaces itself by
@@ -167,21 +168,21 @@ func TestOutputThroughAFilter(t *testing.T) {
 	client := s.Client(t)
 	const trapped = `trap 'echo last words; exit 7' TERM; echo works; while :; do sleep 0.05; done`
 	for name, tt := range map[string]struct {
-		act    func(t *testing.T, p *program, key string)
+		act    func(t *testing.T, p *programs.Run, key string)
 		script string
 		code   int
 		says   []string
 	}{
-		"ends": {func(*testing.T, *program, string) {}, "echo works; echo last words; exit 7", 7, []string{"last words"}},
-		"TERM": {func(_ *testing.T, p *program, _ string) { p.signal(syscall.SIGTERM) }, trapped, 143, []string{"last words", "stopped by SIGTERM"}},
-		"TERM, and something is left": {func(_ *testing.T, p *program, _ string) { p.signal(syscall.SIGTERM) },
+		"ends": {func(*testing.T, *programs.Run, string) {}, "echo works; echo last words; exit 7", 7, []string{"last words"}},
+		"TERM": {func(_ *testing.T, p *programs.Run, _ string) { p.Signal(syscall.SIGTERM) }, trapped, 143, []string{"last words", "stopped by SIGTERM"}},
+		"TERM, and something is left": {func(_ *testing.T, p *programs.Run, _ string) { p.Signal(syscall.SIGTERM) },
 			`(trap '' TERM; exec sleep 1000) & ` + trapped, 143, []string{"last words", "stopped by SIGTERM"}},
-		"key deleted": {func(t *testing.T, _ *program, key string) { client.Delete(etcdtest.Context(t), key) }, trapped, 2, []string{"last words", " lost: "}},
-		"lease revoked": {func(t *testing.T, _ *program, key string) {
-			client.Revoke(etcdtest.Context(t), clientv3.LeaseID(held(t, client, key).Kvs[0].Lease))
+		"key deleted": {func(t *testing.T, _ *programs.Run, key string) { client.Delete(etcdtest.Context(t), key) }, trapped, 2, []string{"last words", " lost: "}},
+		"lease revoked": {func(t *testing.T, _ *programs.Run, key string) {
+			client.Revoke(etcdtest.Context(t), clientv3.LeaseID(programs.AwaitHeld(t, client, key).Kvs[0].Lease))
 		}, trapped, 2, []string{" lost: "}},
-		"guard killed": {func(t *testing.T, p *program, key string) {
-			for pid := range etcdtest.Processes(runVariable+"="+programs, filterVariable+"="+key) {
+		"guard killed": {func(t *testing.T, p *programs.Run, key string) {
+			for pid := range programs.Marked(filterVariable + "=" + key) {
 				if name, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); strings.HasPrefix(string(name), "etcdlocker-gu") {
 					syscall.Kill(pid, syscall.SIGKILL)
 				}
@@ -191,9 +192,9 @@ func TestOutputThroughAFilter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key, log := "/filter/"+name, filepath.Join(t.TempDir(), "log")
-			p := startCommand(t, []string{filterVariable + "=" + key}, exec.Command("sh", "-c",
+			p := programs.StartCommand(t, []string{filterVariable + "=" + key}, exec.Command("sh", "-c",
 				`mkfifo "$0.fifo"; (cat < "$0.fifo" > "$0"; echo "end of input" >> "$0") & exec > "$0.fifo" 2>&1; exec "$@"`, log,
-				filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "--grace", "1", "-k", key, "--", "sh", "-c", tt.script))
+				programs.Path("etcdlocker"), "-e", s.Endpoint(), "--grace", "1", "-k", key, "--", "sh", "-c", tt.script))
 			logs := func(text string) {
 				t.Helper()
 				etcdtest.Await(t, text, func(context.Context) error {
@@ -205,14 +206,14 @@ func TestOutputThroughAFilter(t *testing.T) {
 			}
 			logs("works")
 			tt.act(t, p, key)
-			if code := p.code(); code != tt.code {
+			if code := p.Code(); code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
 			logs("end of input")
 			for _, text := range tt.says {
 				logs(text)
 			}
-			free(t, client, key)
+			programs.CheckFree(t, client, key)
 		})
 	}
 }
@@ -231,19 +232,19 @@ func TestStdoutOfALock(t *testing.T) {
 	} {
 		key, b := "/stdout/"+name, newBlockedStderr(t)
 		spoil(b)
-		cmd := exec.Command("sh", "-c", `exec "$0" "$@" >&3 3>&-`, filepath.Join(programs, "etcdlocker"),
+		cmd := exec.Command("sh", "-c", `exec "$0" "$@" >&3 3>&-`, programs.Path("etcdlocker"),
 			"-e", s.Endpoint(), "-k", key)
 		cmd.ExtraFiles = []*os.File{b.w}
-		p := startCommand(t, nil, cmd)
-		held(t, client, key)
-		if code := locker(t, s.Endpoint(), "-k", key, "--try", "true").code(); code != 1 {
+		p := programs.StartCommand(t, nil, cmd)
+		programs.AwaitHeld(t, client, key)
+		if code := programs.Locker(t, s.Endpoint(), "-k", key, "--try", "true").Code(); code != 1 {
 			t.Errorf("%s: it is free: exit code %d", name, code)
 		}
-		p.signal(syscall.SIGTERM) // by now it has written
-		if code := p.code(); code != 143 {
-			t.Errorf("%s: exit code %d, %q", name, code, p.stderr)
+		p.Signal(syscall.SIGTERM) // by now it has written
+		if code := p.Code(); code != 143 {
+			t.Errorf("%s: exit code %d, %q", name, code, p.Stderr)
 		}
-		free(t, client, key)
+		programs.CheckFree(t, client, key)
 	}
 }
 
@@ -255,10 +256,10 @@ func TestStderrCloses(t *testing.T) {
 	p := b.locker(s.Endpoint(), "-v", "-t", "30", "-r", "0.2", "-k", key, "--",
 		"sh", "-c", "echo ready; sleep 1; yes 2> /dev/null | head -1 > /dev/null; exit 5")
 	b.w.Close()
-	p.says(p.stdout, "ready")
+	p.Says(p.Stdout, "ready")
 	b.r.Close()
-	if code := p.code(); code != 5 {
+	if code := p.Code(); code != 5 {
 		t.Errorf("exit code %d", code)
 	}
-	free(t, s.Client(t), key)
+	programs.CheckFree(t, s.Client(t), key)
 }

@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 	"github.com/etcdlock/etcdlock/test/stubborn"
 )
 
@@ -88,41 +89,41 @@ func TestStubbornTrees(t *testing.T) {
 func endStubbornTree(t *testing.T, name string, command []string, hand hand) {
 	s := etcdtest.Shared(t)
 	client, key := s.Client(t), "/stubborn/"+strings.ReplaceAll(name+"/"+hand.name, " ", "-")
-	uid := uint32(nobody)
+	uid := uint32(programs.Nobody)
 	if hand.group {
 		uid = 0
 	}
 	vars := []string{roleVariable + "=" + name}
-	p := lockerOf(t, uid, vars, s.Endpoint(), append([]string{"-t", "300", "-k", key, "--"}, command...)...)
-	p.says(p.stdout, "ready")
-	lease := held(t, client, key).Kvs[0].Lease
+	p := programs.LockerOf(t, uid, vars, s.Endpoint(), append([]string{"-t", "300", "-k", key, "--"}, command...)...)
+	p.Says(p.Stdout, "ready")
+	lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
 	if hand.group {
-		etcdtest.Await(t, "the tree to be in its group", func(context.Context) error { return inGroup(t, key, p.cmd.Process.Pid) })
+		etcdtest.Await(t, "the tree to be in its group", func(context.Context) error { return inGroup(t, key, p.Cmd.Process.Pid) })
 	}
 	before := time.Now()
 	if hand.guard {
-		p.signal(syscall.SIGKILL)
+		p.Signal(syscall.SIGKILL)
 	} else if _, err := client.Revoke(etcdtest.Context(t), clientv3.LeaseID(lease)); err != nil {
 		t.Fatal(err)
 	}
-	treeGone(t, key)
+	programs.AwaitTreeEnd(t, key)
 	if took := time.Since(before); took > 2*time.Minute {
 		t.Errorf("it took %v", took)
 	} else {
 		t.Logf("dead after %v", took)
 	}
-	if hand.guard && !hasLease(t, client, lease) {
+	if hand.guard && !programs.HasLease(t, client, lease) {
 		t.Error("the lease had run out before the tree was dead")
 	}
-	if code := p.code(); !hand.guard && code != 2 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	if code := p.Code(); !hand.guard && code != 2 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 }
 
 // inGroup returns an error unless everything that runs under a lock is in the control group that is
 // named after its etcdlocker.
 func inGroup(t testing.TB, key string, locker int) error {
-	all := marked("ETCD_LOCK_KEY=" + key)
+	all := programs.Marked("ETCD_LOCK_KEY=" + key)
 	for pid, dir := range all {
 		group, err := os.ReadFile(dir + "/cgroup")
 		if err == nil && !strings.Contains(string(group), fmt.Sprintf("/etcdlocker-%d-", locker)) {
@@ -142,7 +143,7 @@ func reachable(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(openDir(t), "test-binary")
+	file := filepath.Join(programs.OpenDir(t), "test-binary")
 	if err := os.WriteFile(file, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -152,9 +153,9 @@ func reachable(t *testing.T) string {
 // TestControlGroup: a command is born in a control group of its own where that is possible: as
 // root, and as a user to whom a group was delegated. Nothing is left of it afterwards.
 func TestControlGroup(t *testing.T) {
-	parent := testGroup(t)
+	parent := programs.ControlGroup(t)
 	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control"} {
-		if err := os.Chown(parent+file, nobody, nobody); err != nil {
+		if err := os.Chown(parent+file, programs.Nobody, programs.Nobody); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,12 +166,12 @@ func TestControlGroup(t *testing.T) {
 		group     bool
 	}{
 		"as root":              {false, 0, true},
-		"in a delegated group": {true, nobody, true},
-		"without the right to": {false, nobody, false},
+		"in a delegated group": {true, programs.Nobody, true},
+		"without the right to": {false, programs.Nobody, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := "/group/" + strings.Fields(name)[0]
-			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c",
+			cmd := exec.Command(programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c",
 				`setsid sleep 1000 > /dev/null 2>&1 & while :; do grep ^0:: /proc/self/cgroup /proc/$!/cgroup; sleep 0.05; done`)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.uid, Gid: tt.uid}}
 			if tt.delegated {
@@ -181,22 +182,22 @@ func TestControlGroup(t *testing.T) {
 				defer dir.Close()
 				cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
 			}
-			p := startCommand(t, nil, cmd)
+			p := programs.StartCommand(t, nil, cmd)
 			name := fmt.Sprintf("/etcdlocker-%d-", cmd.Process.Pid)
 			etcdtest.Await(t, "some rounds", func(context.Context) error {
-				if strings.Count(p.stdout.String(), "\n") < 20 {
-					return errors.New(p.stdout.String())
+				if strings.Count(p.Stdout.String(), "\n") < 20 {
+					return errors.New(p.Stdout.String())
 				}
 				return nil
 			})
-			for line := range strings.Lines(p.stdout.String()) {
+			for line := range strings.Lines(p.Stdout.String()) {
 				if strings.Contains(line, name) != tt.group && strings.HasSuffix(line, "\n") {
 					t.Errorf("it has a group: %v, want %v: %s", !tt.group, tt.group, line)
 				}
 			}
-			p.signal(syscall.SIGKILL)
-			treeGone(t, key)
-			p.code()
+			p.Signal(syscall.SIGKILL)
+			programs.AwaitTreeEnd(t, key)
+			p.Code()
 			etcdtest.Await(t, "the group to go", func(context.Context) error {
 				if groups, _ := filepath.Glob(parent + "/etcdlocker-*"); len(groups) > 0 {
 					return fmt.Errorf("left: %v", groups)
@@ -205,36 +206,4 @@ func TestControlGroup(t *testing.T) {
 			})
 		})
 	}
-}
-
-// testGroup makes a control group for a test.
-func testGroup(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		etcdtest.Missing(t, "root")
-	}
-	mount, err := cgroupMount()
-	if err != nil {
-		etcdtest.Missing(t, err.Error())
-	}
-	dir, err := os.MkdirTemp(mount, "test-")
-	if err != nil {
-		etcdtest.Missing(t, "the right to make control groups")
-	}
-	t.Cleanup(func() { syscall.Rmdir(dir) })
-	return dir
-}
-
-// cgroupMount returns where the second version's hierarchy of control groups is mounted.
-func cgroupMount() (string, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if about, _, ok := strings.Cut(line, " - cgroup2 "); ok {
-			return strings.Fields(about)[4], nil
-		}
-	}
-	return "", errors.New("control groups of the second version")
 }

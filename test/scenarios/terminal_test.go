@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,37 +17,23 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/creack/pty"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
-
-// A terminal is a program that has a terminal to itself, as the leader of a session. What it shows
-// is its stdout.
-type terminal struct {
-	*program
-	tty  *os.File
-	seen int // of what it shows, what shows has returned
-}
-
-// onTerminal runs etcdlocker on a terminal that is so many columns wide.
-func onTerminal(t testing.TB, columns uint16, endpoint string, args ...string) *terminal {
-	t.Helper()
-	return commandOnTerminal(t, columns, exec.Command(filepath.Join(programs, "etcdlocker"), append([]string{"-e", endpoint}, args...)...))
-}
 
 // shell runs a shell with job control on a terminal. It finds etcdlocker, the server, and programs
 // for the terminal in its environment.
-func shell(t testing.TB, endpoint string) *terminal {
+func shell(t testing.TB, endpoint string) *programs.Terminal {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		etcdtest.Missing(t, "bash, which has job control")
 	}
-	p := commandOnTerminal(t, 200, exec.Command("env", append(shellVariables(t, endpoint), bash, "--norc", "--noprofile", "-i")...))
-	p.shows("$ ")
+	p := programs.CommandOnTerminal(t, 200, exec.Command("env", append(shellVariables(t, endpoint), bash, "--norc", "--noprofile", "-i")...))
+	p.Shows("$ ")
 	return p
 }
 
@@ -58,44 +43,11 @@ func shellVariables(t testing.TB, endpoint string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vars := []string{"PATH=" + programs + ":" + os.Getenv("PATH"), "ETCD_LOCK_HOST=" + endpoint, "PS1=$ "}
+	vars := []string{"PATH=" + programs.Path(".") + ":" + os.Getenv("PATH"), "ETCD_LOCK_HOST=" + endpoint, "PS1=$ "}
 	for role := range screens {
 		vars = append(vars, strings.ToUpper(role)+"=env "+roleVariable+"="+role+" "+self)
 	}
 	return vars
-}
-
-func commandOnTerminal(t testing.TB, columns uint16, cmd *exec.Cmd) *terminal {
-	t.Helper()
-	p := &program{t: t, cmd: cmd, stdout: &buffer{}, stderr: &buffer{}, done: make(chan struct{})}
-	p.cmd.Env = environment("TERM=xterm")
-	tty, err := pty.StartWithSize(p.cmd, &pty.Winsize{Rows: 24, Cols: columns})
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan struct{})
-	go func() {
-		io.Copy(p.stdout, tty) // ends with an error when the last process has closed the terminal
-		close(read)
-	}()
-	go func() {
-		<-read
-		p.cmd.Wait()
-		close(p.done)
-	}()
-	t.Cleanup(func() {
-		p.end()
-		tty.Close()
-	})
-	return &terminal{program: p, tty: tty}
-}
-
-// types sends what a keyboard would.
-func (t *terminal) types(keys string) {
-	t.t.Helper()
-	if _, err := t.tty.WriteString(keys); err != nil {
-		t.t.Fatal(err)
-	}
 }
 
 const (
@@ -104,90 +56,25 @@ const (
 	ctrlBackslash = "\x1c"
 )
 
-// shows waits until the terminal shows a text after the one that it has waited for before, and
-// returns what is between.
-func (t *terminal) shows(text string) (between string) {
-	t.t.Helper()
-	etcdtest.Await(t.t, fmt.Sprintf("%q", text), func(context.Context) error {
-		shown := t.stdout.String()[t.seen:]
-		i := strings.Index(shown, text)
-		if i >= 0 {
-			t.seen += i + len(text)
-			between = shown[:i]
-			return nil
-		}
-		select {
-		case <-t.done:
-			t.t.Fatalf("it ended without showing %q: %q", text, shown)
-		default:
-		}
-		return fmt.Errorf("it shows %q", shown)
-	})
-	return between
-}
-
-// between waits for a text and for one after it, and returns what is between.
-func (t *terminal) between(from, to string) string {
-	t.t.Helper()
-	t.shows(from)
-	return t.shows(to)
-}
-
-// modes asks the shell how the terminal is set for the programs that it runs.
-func (t *terminal) modes() string {
-	t.t.Helper()
-	t.types("echo modes='<'$(stty -g)'>'\r")
-	modes := t.between("modes=<", ">")
-	t.shows("$ ")
-	return modes
-}
-
-// resizes changes the terminal's size.
-func (t *terminal) resizes(rows, columns uint16) {
-	t.t.Helper()
-	if err := pty.Setsize(t.tty, &pty.Winsize{Rows: rows, Cols: columns}); err != nil {
-		t.t.Fatal(err)
-	}
-}
-
-// ends ends a shell.
-func (t *terminal) ends() {
-	t.t.Helper()
-	t.types("exit\r")
-	t.code()
-}
-
-// plain waits until the terminal is set as for plain programs, or until it is not: then it shows
-// nothing of what is typed.
-func (t *terminal) plain(want bool) {
-	t.t.Helper()
-	etcdtest.Await(t.t, fmt.Sprintf("a plain terminal: %v", want), func(context.Context) error {
-		if flags := localFlags(t.t, t.tty); flags&unix.ECHO != 0 != want {
-			return fmt.Errorf("%#x", flags)
-		}
-		return nil
-	})
-}
-
 func TestWaitingLineOnATerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	holder := locker(t, s.Endpoint(), "-k", "/line", "-i", "the-holder")
-	held(t, s.Client(t), "/line")
-	before := locker(t, s.Endpoint(), "-k", "/line", "true")
-	before.says(before.stderr, "place 1 in line")
+	holder := programs.Locker(t, s.Endpoint(), "-k", "/line", "-i", "the-holder")
+	programs.AwaitHeld(t, s.Client(t), "/line")
+	before := programs.Locker(t, s.Endpoint(), "-k", "/line", "true")
+	before.Says(before.Stderr, "place 1 in line")
 
-	waiter := onTerminal(t, 200, s.Endpoint(), "-k", "/line", "echo", "ran")
-	waiter.says(waiter.stdout, `etcdlocker: waiting for lock "/line": held by "the-holder" since `)
-	waiter.says(waiter.stdout, "place 2 in line")
-	before.signal(syscall.SIGTERM)
-	waiter.says(waiter.stdout, "place 1 in line")
-	holder.signal(syscall.SIGTERM)
-	if code := waiter.code(); code != 0 {
+	waiter := programs.OnTerminal(t, 200, s.Endpoint(), "-k", "/line", "echo", "ran")
+	waiter.Says(waiter.Stdout, `etcdlocker: waiting for lock "/line": held by "the-holder" since `)
+	waiter.Says(waiter.Stdout, "place 2 in line")
+	before.Signal(syscall.SIGTERM)
+	waiter.Says(waiter.Stdout, "place 1 in line")
+	holder.Signal(syscall.SIGTERM)
+	if code := waiter.Code(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	const erase = "\r\x1b[K"
-	shown := waiter.shown()
+	shown := waiter.Shown()
 	if !strings.HasSuffix(shown, "in line"+erase+"ran\r\n") {
 		t.Errorf("the line stays on the terminal: %q", shown)
 	}
@@ -199,19 +86,19 @@ func TestWaitingLineOnATerminal(t *testing.T) {
 func TestWaitingLineOnANarrowTerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	locker(t, s.Endpoint(), "-k", "/narrow", "-i", "the-holder")
-	held(t, s.Client(t), "/narrow")
+	programs.Locker(t, s.Endpoint(), "-k", "/narrow", "-i", "the-holder")
+	programs.AwaitHeld(t, s.Client(t), "/narrow")
 	const columns = 30
-	waiter := onTerminal(t, columns, s.Endpoint(), "-k", "/narrow", "echo", "ran")
-	waiter.says(waiter.stdout, "...")
-	for _, line := range regexp.MustCompile(`\r|\n|\x1b\[K`).Split(waiter.stdout.String(), -1) {
+	waiter := programs.OnTerminal(t, columns, s.Endpoint(), "-k", "/narrow", "echo", "ran")
+	waiter.Says(waiter.Stdout, "...")
+	for _, line := range regexp.MustCompile(`\r|\n|\x1b\[K`).Split(waiter.Stdout.String(), -1) {
 		if utf8.RuneCountInString(line) >= columns {
 			t.Errorf("%q does not fit into %d columns", line, columns)
 		}
 	}
-	waiter.types(ctrlC)
-	if code := waiter.code(); code != 130 || !strings.Contains(waiter.stdout.String(), "stopped by SIGINT while waiting") {
-		t.Errorf("exit code %d, %q", code, waiter.stdout)
+	waiter.Types(ctrlC)
+	if code := waiter.Code(); code != 130 || !strings.Contains(waiter.Stdout.String(), "stopped by SIGINT while waiting") {
+		t.Errorf("exit code %d, %q", code, waiter.Stdout)
 	}
 	if got := len(etcdtest.Keys(t, s.Client(t), "/narrow/")); got != 1 {
 		t.Errorf("%d places in line, want the holder's alone", got)
@@ -223,12 +110,12 @@ func TestWaitingLineOnANarrowTerminal(t *testing.T) {
 func TestWaitingLineWithWideCharacters(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), strings.Repeat("鍵", 38)
-	locker(t, s.Endpoint(), "-k", key)
-	held(t, s.Client(t), key)
+	programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
 	const columns = 80
-	waiter := onTerminal(t, columns, s.Endpoint(), "-k", key, "echo", "ran")
-	waiter.says(waiter.stdout, "...")
-	for _, line := range regexp.MustCompile(`\r|\n|\x1b\[K`).Split(waiter.stdout.String(), -1) {
+	waiter := programs.OnTerminal(t, columns, s.Endpoint(), "-k", key, "echo", "ran")
+	waiter.Says(waiter.Stdout, "...")
+	for _, line := range regexp.MustCompile(`\r|\n|\x1b\[K`).Split(waiter.Stdout.String(), -1) {
 		if n := utf8.RuneCountInString(line) + strings.Count(line, "鍵"); n >= columns {
 			t.Errorf("%q takes %d of %d columns", line, n, columns)
 		}
@@ -239,14 +126,14 @@ func TestWaitingLineWithWideCharacters(t *testing.T) {
 func TestWaitingOnADumbTerminal(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/dumb"
-	holder := locker(t, s.Endpoint(), "-k", key)
-	held(t, s.Client(t), key)
-	waiter := commandOnTerminal(t, 80, exec.Command("env", "TERM=dumb", filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran"))
-	waiter.shows("waiting for lock")
+	holder := programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
+	waiter := programs.CommandOnTerminal(t, 80, exec.Command("env", "TERM=dumb", programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran"))
+	waiter.Shows("waiting for lock")
 	awaitUpdates(t, s.Endpoint(), key)
-	holder.signal(syscall.SIGTERM)
-	waiter.code()
-	if shown := waiter.shown(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
+	holder.Signal(syscall.SIGTERM)
+	waiter.Code()
+	if shown := waiter.Shown(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
 		t.Errorf("it shows %q", shown)
 	}
 }
@@ -255,12 +142,12 @@ func TestWaitingOnADumbTerminal(t *testing.T) {
 // then everybody else who waits would have done so.
 func awaitUpdates(t *testing.T, endpoint, key string) {
 	t.Helper()
-	twin := onTerminal(t, 200, endpoint, "-k", key, "true")
+	twin := programs.OnTerminal(t, 200, endpoint, "-k", key, "true")
 	for range 2 {
-		twin.shows("\x1b[K")
+		twin.Shows("\x1b[K")
 	}
-	twin.signal(syscall.SIGTERM)
-	twin.code()
+	twin.Signal(syscall.SIGTERM)
+	twin.Code()
 }
 
 // TestWaitingInTheBackground: an etcdlocker that waits in the background does not write over what
@@ -268,27 +155,27 @@ func awaitUpdates(t *testing.T, endpoint, key string) {
 func TestWaitingInTheBackground(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/waits/background"
-	holder := locker(t, s.Endpoint(), "-k", key)
-	held(t, s.Client(t), key)
+	holder := programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -k " + key + " -- echo ran &\r")
-	sh.shows("place 1 in line")
-	begin := sh.seen
-	sh.types("echo ty''ped")
-	sh.shows("echo ty''ped")
+	sh.Types("etcdlocker -k " + key + " -- echo ran &\r")
+	sh.Shows("place 1 in line")
+	begin := sh.Seen
+	sh.Types("echo ty''ped")
+	sh.Shows("echo ty''ped")
 	awaitUpdates(t, s.Endpoint(), key)
-	sh.types("\r")
-	sh.shows("typed\r\n")
-	sh.shows("$ ")
-	if shown := sh.stdout.String()[begin:sh.seen]; strings.Contains(shown, "waiting") || strings.Contains(shown, "\x1b[K") {
+	sh.Types("\r")
+	sh.Shows("typed\r\n")
+	sh.Shows("$ ")
+	if shown := sh.Stdout.String()[begin:sh.Seen]; strings.Contains(shown, "waiting") || strings.Contains(shown, "\x1b[K") {
 		t.Errorf("it writes over what is typed: %q", shown)
 	}
-	sh.types("fg\r")
-	sh.shows("waiting for lock")
-	holder.signal(syscall.SIGTERM)
-	sh.shows("ran")
-	sh.shows("$ ")
-	sh.ends()
+	sh.Types("fg\r")
+	sh.Shows("waiting for lock")
+	holder.Signal(syscall.SIGTERM)
+	sh.Shows("ran")
+	sh.Shows("$ ")
+	sh.Ends()
 }
 
 // TestTostop: an etcdlocker in the background says what it has to say also where the terminal stops
@@ -297,44 +184,44 @@ func TestTostop(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("stty tostop\r")
-	sh.shows("$ ")
-	sh.types("etcdlocker -v -k /tostop -- sh -c 'exit 7' & wait $!; echo code $?\r")
-	sh.shows("code 7")
-	sh.shows("$ ")
-	sh.ends()
+	sh.Types("stty tostop\r")
+	sh.Shows("$ ")
+	sh.Types("etcdlocker -v -k /tostop -- sh -c 'exit 7' & wait $!; echo code $?\r")
+	sh.Shows("code 7")
+	sh.Shows("$ ")
+	sh.Ends()
 }
 
 // TestCtrlCReachesTheCommandOnce: the terminal has sent it to the whole group already.
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := onTerminal(t, 80, s.Endpoint(), "-v", "-k", "/ctrl-c", "--", "sh", "-c",
+	p := programs.OnTerminal(t, 80, s.Endpoint(), "-v", "-k", "/ctrl-c", "--", "sh", "-c",
 		`trap 'echo interrupted' INT; trap 'echo asked; exit 5' USR1; echo ready; while :; do sleep 0.05; done`)
-	p.says(p.stdout, "ready")
-	p.says(p.stdout, "command started") // what comes before comes from etcdlocker as well
-	p.types(ctrlC)
-	p.says(p.stdout, "interrupted")
-	p.signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
-	if code := p.code(); code != 130 {
+	p.Says(p.Stdout, "ready")
+	p.Says(p.Stdout, "command started") // what comes before comes from etcdlocker as well
+	p.Types(ctrlC)
+	p.Says(p.Stdout, "interrupted")
+	p.Signal(syscall.SIGUSR1) // comes after whatever else etcdlocker has sent
+	if code := p.Code(); code != 130 {
 		t.Errorf("exit code %d", code)
 	}
-	if n := strings.Count(p.stdout.String(), "interrupted"); n != 1 {
-		t.Errorf("one Ctrl-C came %d times: %q", n, p.stdout)
+	if n := strings.Count(p.Stdout.String(), "interrupted"); n != 1 {
+		t.Errorf("one Ctrl-C came %d times: %q", n, p.Stdout)
 	}
-	free(t, s.Client(t), "/ctrl-c")
+	programs.CheckFree(t, s.Client(t), "/ctrl-c")
 }
 
 func TestTheCommandReadsFromTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := onTerminal(t, 80, s.Endpoint(), "-k", "/prompt", "--", "sh", "-c",
+	p := programs.OnTerminal(t, 80, s.Endpoint(), "-k", "/prompt", "--", "sh", "-c",
 		`stty -echo; printf 'password: '; read -r word; stty echo; echo; [ -t 0 ] && [ -t 1 ] && echo "it is ${#word} long"`)
-	p.says(p.stdout, "password: ")
-	p.types("secret\r")
-	if code := p.code(); code != 0 || !strings.Contains(p.stdout.String(), "it is 6 long") {
-		t.Errorf("exit code %d, %q", code, p.stdout)
+	p.Says(p.Stdout, "password: ")
+	p.Types("secret\r")
+	if code := p.Code(); code != 0 || !strings.Contains(p.Stdout.String(), "it is 6 long") {
+		t.Errorf("exit code %d, %q", code, p.Stdout)
 	}
-	if strings.Contains(p.stdout.String(), "secret") {
+	if strings.Contains(p.Stdout.String(), "secret") {
 		t.Error("the terminal showed what must not be shown")
 	}
 }
@@ -344,25 +231,25 @@ func TestTheCommandReadsFromTheTerminal(t *testing.T) {
 func TestCtrlZ(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -t 60 -k /ctrl-z -- sh -c 'echo rea''dy; read -r x; echo got $x; exit 7'\r")
-	sh.says(sh.stdout, "ready")
-	sh.types(ctrlZ)
-	sh.shows("Stopped")
-	sh.shows("$ ") // what comes before it may be thrown away
-	sh.types("echo the pro''mpt\r")
-	sh.says(sh.stdout, "the prompt")
-	held(t, s.Client(t), "/ctrl-z")
-	sh.types("fg; echo co''de $?\r")
+	sh.Types("etcdlocker -t 60 -k /ctrl-z -- sh -c 'echo rea''dy; read -r x; echo got $x; exit 7'\r")
+	sh.Says(sh.Stdout, "ready")
+	sh.Types(ctrlZ)
+	sh.Shows("Stopped")
+	sh.Shows("$ ") // what comes before it may be thrown away
+	sh.Types("echo the pro''mpt\r")
+	sh.Says(sh.Stdout, "the prompt")
+	programs.AwaitHeld(t, s.Client(t), "/ctrl-z")
+	sh.Types("fg; echo co''de $?\r")
 	etcdtest.Await(t, "the command to go on", func(context.Context) error {
-		sh.types(":\r") // fg throws away what was typed before it is done
-		if !strings.Contains(sh.stdout.String(), "got :") {
-			return errors.New(sh.stdout.String())
+		sh.Types(":\r") // fg throws away what was typed before it is done
+		if !strings.Contains(sh.Stdout.String(), "got :") {
+			return errors.New(sh.Stdout.String())
 		}
 		return nil
 	})
-	sh.says(sh.stdout, "code 7")
-	free(t, s.Client(t), "/ctrl-z")
-	sh.ends()
+	sh.Says(sh.Stdout, "code 7")
+	programs.CheckFree(t, s.Client(t), "/ctrl-z")
+	sh.Ends()
 }
 
 // TestCtrlZTooLong: the command is dead before the lock can go to somebody else, and fg says that
@@ -372,15 +259,15 @@ func TestCtrlZTooLong(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -t 5 -k /too-long -- sh -c 'echo rea''dy; read -r x'\r")
-	sh.says(sh.stdout, "ready")
-	lease := held(t, client, "/too-long").Kvs[0].Lease
-	sh.types(ctrlZ)
-	sh.says(sh.stdout, "Stopped")
-	endsBefore(t, client, "/too-long", lease)
-	sh.types("fg; echo co''de $?\r")
-	sh.says(sh.stdout, "code 2")
-	sh.ends()
+	sh.Types("etcdlocker -t 5 -k /too-long -- sh -c 'echo rea''dy; read -r x'\r")
+	sh.Says(sh.Stdout, "ready")
+	lease := programs.AwaitHeld(t, client, "/too-long").Kvs[0].Lease
+	sh.Types(ctrlZ)
+	sh.Says(sh.Stdout, "Stopped")
+	programs.CheckEndsBefore(t, client, "/too-long", lease)
+	sh.Types("fg; echo co''de $?\r")
+	sh.Says(sh.Stdout, "code 2")
+	sh.Ends()
 }
 
 // TestScreens: programs that have the terminal to themselves work under a shell with job control as
@@ -391,7 +278,7 @@ func TestScreens(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for name, tt := range map[string]struct {
 		line string // that starts it
-		use  func(*testing.T, *terminal)
+		use  func(*testing.T, *programs.Terminal)
 		out  string // what comes out
 	}{
 		"editor":               {`etcdlocker -t 60 -k /screen -- $EDITOR`, useEditor, "edited"},
@@ -404,66 +291,66 @@ func TestScreens(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sh := shell(t, s.Endpoint())
-			modes := sh.modes()
-			sh.types(tt.line + "\r")
+			modes := sh.Modes()
+			sh.Types(tt.line + "\r")
 			tt.use(t, sh)
-			if shown := sh.shows(tt.out); strings.Contains(shown, "secret") {
+			if shown := sh.Shows(tt.out); strings.Contains(shown, "secret") {
 				t.Errorf("the terminal showed what must not be shown: %q", shown)
 			}
-			sh.shows("$ ")
-			sh.types("echo codes='<'${PIPESTATUS[*]}'>'\r")
-			if codes := sh.between("codes=<", ">"); strings.Trim(codes, " 0") != "" {
+			sh.Shows("$ ")
+			sh.Types("echo codes='<'${PIPESTATUS[*]}'>'\r")
+			if codes := sh.Between("codes=<", ">"); strings.Trim(codes, " 0") != "" {
 				t.Errorf("exit codes %s", codes)
 			}
-			sh.shows("$ ")
-			if after := sh.modes(); after != modes {
+			sh.Shows("$ ")
+			if after := sh.Modes(); after != modes {
 				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
 			}
-			sh.ends()
-			free(t, s.Client(t), "/screen")
+			sh.Ends()
+			programs.CheckFree(t, s.Client(t), "/screen")
 		})
 	}
 }
 
-func useEditor(t *testing.T, sh *terminal) {
-	sh.shows("editor: opens")
-	sh.types("x")
-	sh.shows("editor: key 'x'")
-	sh.types(ctrlC)
-	sh.shows(`editor: key '\x03'`)
-	sh.resizes(30, 100)
-	sh.shows("editor: 30 rows of 100")
+func useEditor(t *testing.T, sh *programs.Terminal) {
+	sh.Shows("editor: opens")
+	sh.Types("x")
+	sh.Shows("editor: key 'x'")
+	sh.Types(ctrlC)
+	sh.Shows(`editor: key '\x03'`)
+	sh.Resizes(30, 100)
+	sh.Shows("editor: 30 rows of 100")
 	executed(t, sh)
-	sh.types(ctrlZ)
-	sh.shows("editor: leaves")
+	sh.Types(ctrlZ)
+	sh.Shows("editor: leaves")
 	suspended(sh, "editor")
-	sh.types("y")
-	sh.shows("editor: key 'y'")
-	sh.types("q")
-	sh.shows("editor: closes")
+	sh.Types("y")
+	sh.Shows("editor: key 'y'")
+	sh.Types("q")
+	sh.Shows("editor: closes")
 }
 
-func usePager(t *testing.T, sh *terminal) {
-	sh.shows("pager: opens")
-	sh.types(" ")
-	sh.shows(`pager: line "one"`)
+func usePager(t *testing.T, sh *programs.Terminal) {
+	sh.Shows("pager: opens")
+	sh.Types(" ")
+	sh.Shows(`pager: line "one"`)
 	executed(t, sh)
-	sh.types(ctrlZ)
-	sh.shows("pager: leaves")
+	sh.Types(ctrlZ)
+	sh.Shows("pager: leaves")
 	suspended(sh, "pager")
-	sh.types(" ")
-	sh.shows(`pager: line "two"`)
-	sh.types("q")
-	sh.shows("pager: closes")
+	sh.Types(" ")
+	sh.Shows(`pager: line "two"`)
+	sh.Types("q")
+	sh.Shows("pager: closes")
 }
 
 // executed waits until the shell's children are the programs that it runs. Until then they are
 // shells, which ignore what stops a job: one that has not got a processor yet would go on without
 // the others, and the shell would wait for it.
-func executed(t *testing.T, sh *terminal) {
+func executed(t *testing.T, sh *programs.Terminal) {
 	t.Helper()
 	etcdtest.Await(t, "the programs to be executed", func(context.Context) error {
-		for _, pid := range etcdtest.Children(sh.cmd.Process.Pid) {
+		for _, pid := range etcdtest.Children(sh.Cmd.Process.Pid) {
 			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 			if err == nil && strings.Contains(string(stat), "(bash)") && !strings.Contains(string(stat), ") Z ") {
 				return fmt.Errorf("process %d is still a shell", pid)
@@ -475,21 +362,21 @@ func executed(t *testing.T, sh *terminal) {
 
 // suspended waits for the prompt of a shell whose foreground job stops, and for the program to be
 // back.
-func suspended(sh *terminal, program string) {
-	sh.shows("Stopped")
-	sh.shows("$ ")
-	sh.types("echo the pro''mpt\r")
-	sh.shows("the prompt")
-	sh.shows("$ ")
-	sh.types("fg\r")
-	sh.shows(program + ": is back")
-	sh.plain(false)
+func suspended(sh *programs.Terminal, program string) {
+	sh.Shows("Stopped")
+	sh.Shows("$ ")
+	sh.Types("echo the pro''mpt\r")
+	sh.Shows("the prompt")
+	sh.Shows("$ ")
+	sh.Types("fg\r")
+	sh.Shows(program + ": is back")
+	sh.Plain(false)
 }
 
-func usePrompt(_ *testing.T, sh *terminal) {
-	sh.shows("prompt: ")
-	sh.plain(false)
-	sh.types("secret\r")
+func usePrompt(_ *testing.T, sh *programs.Terminal) {
+	sh.Shows("prompt: ")
+	sh.Plain(false)
+	sh.Types("secret\r")
 }
 
 // TestCtrlCAtAPrompt: the prompt dies of it, and cannot undo what it did to the terminal.
@@ -502,18 +389,18 @@ func TestCtrlCAtAPrompt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sh := shell(t, s.Endpoint())
-			modes := sh.modes()
-			sh.types(line + "\r")
-			sh.shows("prompt: ")
-			sh.plain(false)
-			sh.types(ctrlC)
-			sh.shows("stopped by SIGINT")
-			sh.shows("$ ")
-			if after := sh.modes(); after != modes {
+			modes := sh.Modes()
+			sh.Types(line + "\r")
+			sh.Shows("prompt: ")
+			sh.Plain(false)
+			sh.Types(ctrlC)
+			sh.Shows("stopped by SIGINT")
+			sh.Shows("$ ")
+			if after := sh.Modes(); after != modes {
 				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
 			}
-			sh.ends()
-			free(t, s.Client(t), "/interrupted")
+			sh.Ends()
+			programs.CheckFree(t, s.Client(t), "/interrupted")
 		})
 	}
 }
@@ -531,7 +418,7 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 		for _, tt := range terminalSignals {
 			t.Run(tt.name+" "+where, func(t *testing.T) {
 				sh := shell(t, s.Endpoint())
-				sh.types(line + "\r")
+				sh.Types(line + "\r")
 				comesOnce(t, sh, tt.act, tt.want, below(t, sh))
 				freed(t, sh, s.Client(t), "/once")
 			})
@@ -542,22 +429,22 @@ func TestTerminalSignalsComeOnce(t *testing.T) {
 // below waits for a counter, and for its etcdlocker (with -v) to say that it was started, and
 // returns the process id of the latter. What is typed before that may come twice: the command may
 // not have got it.
-func below(t *testing.T, p *terminal) (locker int) {
+func below(t *testing.T, p *programs.Terminal) (locker int) {
 	t.Helper()
-	locker, err := strconv.Atoi(p.between("counter: below ", "."))
+	locker, err := strconv.Atoi(p.Between("counter: below ", "."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.says(p.stdout, "command started")
+	p.Says(p.Stdout, "command started")
 	return locker
 }
 
 // freed waits for the prompt, ends the shell, and checks that the lock is free.
-func freed(t *testing.T, sh *terminal, client *clientv3.Client, key string) {
+func freed(t *testing.T, sh *programs.Terminal, client *clientv3.Client, key string) {
 	t.Helper()
-	sh.shows("$ ")
-	sh.ends()
-	free(t, client, key)
+	sh.Shows("$ ")
+	sh.Ends()
+	programs.CheckFree(t, client, key)
 }
 
 // TestSentOnATerminal: a signal that is sent to etcdlocker alone while it has the terminal is not
@@ -569,9 +456,9 @@ func TestSentOnATerminal(t *testing.T) {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH} {
 			t.Run(command+" "+unix.SignalName(sig), func(t *testing.T) {
 				sh := shell(t, s.Endpoint())
-				sh.types("etcdlocker -v -k /sent -- " + command + "\r")
+				sh.Types("etcdlocker -v -k /sent -- " + command + "\r")
 				locker := below(t, sh)
-				comesOnce(t, sh, func(*terminal, int) { syscall.Kill(locker, sig) }, unix.SignalName(sig), locker)
+				comesOnce(t, sh, func(*programs.Terminal, int) { syscall.Kill(locker, sig) }, unix.SignalName(sig), locker)
 				freed(t, sh, s.Client(t), "/sent")
 			})
 		}
@@ -584,15 +471,15 @@ func TestCtrlZOfAGroup(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -v -t 60 -k /ctrl-z/group -- $LEADER\r")
+	sh.Types("etcdlocker -v -t 60 -k /ctrl-z/group -- $LEADER\r")
 	locker := below(t, sh)
-	sh.types(ctrlZ)
-	sh.shows("Stopped")
-	sh.shows("$ ")
-	stopped(t, childOf(t, childOf(t, locker)), true)
-	sh.types("fg\r")
+	sh.Types(ctrlZ)
+	sh.Shows("Stopped")
+	sh.Shows("$ ")
+	stopped(t, programs.ChildOf(t, programs.ChildOf(t, locker)), true)
+	sh.Types("fg\r")
 	stopped(t, locker, false)
-	comesOnce(t, sh, func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT", locker)
+	comesOnce(t, sh, func(p *programs.Terminal, _ int) { p.Types(ctrlC) }, "SIGINT", locker)
 	freed(t, sh, s.Client(t), "/ctrl-z/group")
 }
 
@@ -604,16 +491,16 @@ func TestStoppedAlone(t *testing.T) {
 	for _, command := range []string{"$COUNTER", "$LEADER"} {
 		sh := shell(t, s.Endpoint())
 		// A shell in between does not stop, and so the terminal's own does not take it away.
-		sh.types("sh -c 'etcdlocker -v -t 60 -k /alone -- " + command + "; true'\r")
+		sh.Types("sh -c 'etcdlocker -v -t 60 -k /alone -- " + command + "; true'\r")
 		locker := below(t, sh)
-		child := childOf(t, childOf(t, locker))
+		child := programs.ChildOf(t, programs.ChildOf(t, locker))
 		syscall.Kill(locker, syscall.SIGTSTP)
 		stopped(t, child, true)
 		stopped(t, locker, true)
 		syscall.Kill(locker, syscall.SIGCONT)
 		stopped(t, locker, false)
 		stopped(t, child, false)
-		comesOnce(t, sh, func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT", locker)
+		comesOnce(t, sh, func(p *programs.Terminal, _ int) { p.Types(ctrlC) }, "SIGINT", locker)
 		freed(t, sh, s.Client(t), "/alone")
 	}
 }
@@ -625,53 +512,53 @@ func TestSessionEnds(t *testing.T) {
 	s := etcdtest.Shared(t)
 	for range 5 {
 		file := filepath.Join(t.TempDir(), "hangups")
-		sh := commandOnTerminal(t, 80, exec.Command("sh", "-c", `"$0" -v -e "$1" -k /hup -- sh -c '
+		sh := programs.CommandOnTerminal(t, 80, exec.Command("sh", "-c", `"$0" -v -e "$1" -k /hup -- sh -c '
 			trap "echo hangup >> \"$0\"" HUP; trap "exit 3" TERM; echo "ready, below $PPID."; while :; do :; done' "$2"; true`,
-			filepath.Join(programs, "etcdlocker"), s.Endpoint(), file))
-		guard, err := strconv.Atoi(sh.between("ready, below ", "."))
+			programs.Path("etcdlocker"), s.Endpoint(), file))
+		guard, err := strconv.Atoi(sh.Between("ready, below ", "."))
 		if err != nil {
 			t.Fatal(err)
 		}
-		sh.says(sh.stdout, "command started") // what comes before comes from etcdlocker as well
-		command, locker := childOf(t, guard), childOf(t, sh.cmd.Process.Pid)
-		sh.cmd.Process.Kill()
-		content(t, file)
+		sh.Says(sh.Stdout, "command started") // what comes before comes from etcdlocker as well
+		command, locker := programs.ChildOf(t, guard), programs.ChildOf(t, sh.Cmd.Process.Pid)
+		sh.Cmd.Process.Kill()
+		programs.AwaitFile(t, file)
 		syscall.Kill(locker, syscall.SIGTERM)
-		gone(t, strconv.Itoa(command))
-		gone(t, strconv.Itoa(locker))
+		programs.AwaitEnd(t, strconv.Itoa(command))
+		programs.AwaitEnd(t, strconv.Itoa(locker))
 		if got, err := os.ReadFile(file); err != nil || string(got) != "hangup\n" {
 			t.Errorf("%q, %v", got, err)
 		}
-		free(t, s.Client(t), "/hup")
+		programs.CheckFree(t, s.Client(t), "/hup")
 	}
 }
 
 // terminalSignals are those that a terminal sends to its foreground group, and how they come about.
 var terminalSignals = []struct {
 	name string
-	act  func(p *terminal, i int)
+	act  func(p *programs.Terminal, i int)
 	want string
 }{
-	{"Ctrl-C", func(p *terminal, _ int) { p.types(ctrlC) }, "SIGINT"},
-	{"Ctrl-\\", func(p *terminal, _ int) { p.types(ctrlBackslash) }, "SIGQUIT"},
-	{"resize", func(p *terminal, i int) { p.resizes(uint16(30+i), 100) }, "SIGWINCH"},
+	{"Ctrl-C", func(p *programs.Terminal, _ int) { p.Types(ctrlC) }, "SIGINT"},
+	{"Ctrl-\\", func(p *programs.Terminal, _ int) { p.Types(ctrlBackslash) }, "SIGQUIT"},
+	{"resize", func(p *programs.Terminal, i int) { p.Resizes(uint16(30+i), 100) }, "SIGWINCH"},
 }
 
 // comesOnce checks that a counter gets one signal each time that something is done to its terminal.
 // Two that come close together can look like one: so it is done more than once.
-func comesOnce(t *testing.T, p *terminal, act func(p *terminal, i int), want string, locker int) {
+func comesOnce(t *testing.T, p *programs.Terminal, act func(p *programs.Terminal, i int), want string, locker int) {
 	t.Helper()
 	const times = 5
-	begin := p.seen
+	begin := p.Seen
 	for i := range times {
 		act(p, i)
-		p.shows("counter: " + want)
+		p.Shows("counter: " + want)
 	}
 	if err := syscall.Kill(locker, syscall.SIGIO); err != nil {
 		t.Fatal(err)
 	}
-	p.shows("counter: ends")
-	if shown := p.stdout.String()[begin:p.seen]; strings.Count(shown, "counter: ") != times+1 {
+	p.Shows("counter: ends")
+	if shown := p.Stdout.String()[begin:p.Seen]; strings.Count(shown, "counter: ") != times+1 {
 		t.Errorf("%d times %s: %q", times, want, shown)
 	}
 }
@@ -680,21 +567,21 @@ func comesOnce(t *testing.T, p *terminal, act func(p *terminal, i int), want str
 // process group from outside, which has no number there. The command is in it all the same, so that
 // it may read from the terminal, and gets what is typed once.
 func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
-	needsNamespaces(t)
+	programs.NeedsNamespaces(t)
 	s := etcdtest.Shared(t)
-	unshared := func(t *testing.T, role string) *terminal {
+	unshared := func(t *testing.T, role string) *programs.Terminal {
 		self, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return commandOnTerminal(t, 80, exec.Command("unshare", "--pid", "--fork", "--mount-proc", filepath.Join(programs, "etcdlocker"),
+		return programs.CommandOnTerminal(t, 80, exec.Command("unshare", "--pid", "--fork", "--mount-proc", programs.Path("etcdlocker"),
 			"-v", "-e", s.Endpoint(), "-k", "/no-number", "--", "env", roleVariable+"="+role, self))
 	}
 	t.Run("prompt", func(t *testing.T) {
 		p := unshared(t, "prompt")
 		usePrompt(t, p)
-		p.shows("prompt: 6 long, <nil>")
-		if code := p.code(); code != 0 {
+		p.Shows("prompt: 6 long, <nil>")
+		if code := p.Code(); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 	})
@@ -705,23 +592,23 @@ func TestTerminalOfAGroupWithoutANumber(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := unshared(t, "counter")
 			below(t, p)
-			locker := childOf(t, p.cmd.Process.Pid)
-			guard := childOf(t, locker)
+			locker := programs.ChildOf(t, p.Cmd.Process.Pid)
+			guard := programs.ChildOf(t, locker)
 			if group, err := syscall.Getpgid(guard); err != nil || group != guard {
 				t.Errorf("the guard %d is in process group %d, %v", guard, group, err)
 			}
 			comesOnce(t, p, tt.act, tt.want, locker)
-			p.code()
-			free(t, s.Client(t), "/no-number")
+			p.Code()
+			programs.CheckFree(t, s.Client(t), "/no-number")
 		})
 	}
 	t.Run("sent", func(t *testing.T) {
 		p := unshared(t, "counter")
 		below(t, p)
-		locker := childOf(t, p.cmd.Process.Pid)
-		comesOnce(t, p, func(*terminal, int) { syscall.Kill(locker, syscall.SIGINT) }, "SIGINT", locker)
-		p.code()
-		free(t, s.Client(t), "/no-number")
+		locker := programs.ChildOf(t, p.Cmd.Process.Pid)
+		comesOnce(t, p, func(*programs.Terminal, int) { syscall.Kill(locker, syscall.SIGINT) }, "SIGINT", locker)
+		p.Code()
+		programs.CheckFree(t, s.Client(t), "/no-number")
 	})
 }
 
@@ -741,18 +628,18 @@ func TestTerminalIsRestored(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-c", script+`; echo "co""de"; read -r x; echo "got $x."`)...)
-			p := commandOnTerminal(t, 80, cmd)
-			p.shows("spoiled")
-			p.plain(false)
+			p := programs.CommandOnTerminal(t, 80, cmd)
+			p.Shows("spoiled")
+			p.Plain(false)
 			if _, err := client.Delete(etcdtest.Context(t), "/raw"); err != nil {
 				t.Fatal(err)
 			}
-			p.shows(" lost: ")
-			p.shows("code")
-			p.plain(true)
-			p.types("it\r")
-			p.shows("got it.") // the terminal listens to the group again
-			p.code()
+			p.Shows(" lost: ")
+			p.Shows("code")
+			p.Plain(true)
+			p.Types("it\r")
+			p.Shows("got it.") // the terminal listens to the group again
+			p.Code()
 		})
 	}
 }
@@ -762,13 +649,13 @@ func TestTerminalIsRestored(t *testing.T) {
 func TestTerminalIsLeft(t *testing.T) {
 	s := etcdtest.Shared(t)
 	sh := shell(t, s.Endpoint())
-	modes := sh.modes()
-	sh.types("etcdlocker -k /stty -- stty -echo\r")
-	sh.shows("$ ")
-	if after := sh.modes(); after == modes {
+	modes := sh.Modes()
+	sh.Types("etcdlocker -k /stty -- stty -echo\r")
+	sh.Shows("$ ")
+	if after := sh.Modes(); after == modes {
 		t.Error("what stty did was undone")
 	}
-	sh.ends()
+	sh.Ends()
 }
 
 // TestTerminalOfAnotherJob: etcdlocker in the background ends its command while another job has the
@@ -777,23 +664,23 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
 	sh := shell(t, s.Endpoint())
-	sh.types("etcdlocker -k /background -- sleep 1000 & echo pid='<'$!'>'\r")
-	pid := sh.between("pid=<", ">")
-	sh.shows("$ ")
-	held(t, client, "/background")
-	sh.types("$EDITOR\r")
-	sh.shows("editor: opens")
+	sh.Types("etcdlocker -k /background -- sleep 1000 & echo pid='<'$!'>'\r")
+	pid := sh.Between("pid=<", ">")
+	sh.Shows("$ ")
+	programs.AwaitHeld(t, client, "/background")
+	sh.Types("$EDITOR\r")
+	sh.Shows("editor: opens")
 	if _, err := client.Delete(etcdtest.Context(t), "/background"); err != nil {
 		t.Fatal(err)
 	}
-	sh.shows(" lost: ")
-	gone(t, pid)
-	sh.plain(false)
-	sh.types("x")
-	sh.shows("editor: key 'x'")
-	sh.types("q")
-	sh.shows("editor: closes")
-	sh.ends()
+	sh.Shows(" lost: ")
+	programs.AwaitEnd(t, pid)
+	sh.Plain(false)
+	sh.Types("x")
+	sh.Shows("editor: key 'x'")
+	sh.Types("q")
+	sh.Shows("editor: closes")
+	sh.Ends()
 }
 
 // TestTooLateForTheTerminal: the command was killed while all were stopped, and this shell does not
@@ -801,43 +688,30 @@ func TestTerminalOfAnotherJob(t *testing.T) {
 func TestTooLateForTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	sh := commandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
-	sh.shows("$ ")
+	sh := programs.CommandOnTerminal(t, 80, exec.Command("env", append(shellVariables(t, s.Endpoint()), "sh", "-i")...))
+	sh.Shows("$ ")
 	const line = `(etcdlocker -t 5 -k /late -- sh -c 'stty -icanon -echo < /dev/tty; echo rea""dy; exec sleep 1000'; echo co""de $?. > /dev/tty)`
 	for name, line := range map[string]string{"alone": line, "in a pipeline": "echo fed | " + line + " | cat"} {
 		t.Run(name, func(t *testing.T) {
-			modes := sh.modes()
-			sh.types(line + "\r")
-			sh.shows("ready")
-			sh.types(ctrlZ)
-			sh.shows("Stopped")
-			sh.shows("$ ")
-			treeGone(t, "/late")
-			sh.types("fg\r")
+			modes := sh.Modes()
+			sh.Types(line + "\r")
+			sh.Shows("ready")
+			sh.Types(ctrlZ)
+			sh.Shows("Stopped")
+			sh.Shows("$ ")
+			programs.AwaitTreeEnd(t, "/late")
+			sh.Types("fg\r")
 			// Either etcdlocker or its guard was the first to look at the clock.
-			if said := sh.shows("code 2."); !strings.Contains(said, "could not be renewed in time") {
+			if said := sh.Shows("code 2."); !strings.Contains(said, "could not be renewed in time") {
 				t.Errorf("it says %q", said)
 			}
-			sh.shows("$ ")
-			if after := sh.modes(); after != modes {
+			sh.Shows("$ ")
+			if after := sh.Modes(); after != modes {
 				t.Errorf("the terminal was set to %s and is set to %s", modes, after)
 			}
 		})
 	}
-	sh.ends()
-}
-
-func localFlags(t testing.TB, tty *os.File) uint32 {
-	t.Helper()
-	conn, err := tty.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var flags *unix.Termios
-	if err := errors.Join(conn.Control(func(fd uintptr) { flags, err = unix.IoctlGetTermios(int(fd), unix.TCGETS) }), err); err != nil {
-		t.Fatal(err)
-	}
-	return flags.Lflag
+	sh.Ends()
 }
 
 // TestCtrlCBeforeTheCommand: what is typed while the command is being started, and so has not
@@ -846,15 +720,15 @@ func TestCtrlCBeforeTheCommand(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/ctrl-c/before"
 	client := s.Client(t)
-	holder := locker(t, s.Endpoint(), "-k", key)
-	before := held(t, client, key).Kvs[0].ModRevision
-	p := onTerminal(t, 200, s.Endpoint(), "-t", "60", "-k", key, "--", "sleep", "1000")
-	p.shows("place 1 in line")
-	guard := guardOf(t, p.program)
+	holder := programs.Locker(t, s.Endpoint(), "-k", key)
+	before := programs.AwaitHeld(t, client, key).Kvs[0].ModRevision
+	p := programs.OnTerminal(t, 200, s.Endpoint(), "-t", "60", "-k", key, "--", "sleep", "1000")
+	p.Shows("place 1 in line")
+	guard := programs.GuardOf(t, p.Run)
 	if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	holder.signal(syscall.SIGTERM)
+	holder.Signal(syscall.SIGTERM)
 	etcdtest.Await(t, "the lock", func(ctx context.Context) error {
 		resp, err := client.Get(ctx, key)
 		if err == nil && (len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision == before) {
@@ -864,14 +738,14 @@ func TestCtrlCBeforeTheCommand(t *testing.T) {
 	})
 	// Until the guard is told to start it. Too short a time makes it another test that passes.
 	time.Sleep(200 * time.Millisecond)
-	p.types(ctrlC)
-	p.shows("^C")
+	p.Types(ctrlC)
+	p.Shows("^C")
 	if err := syscall.Kill(guard, syscall.SIGCONT); err != nil && err != syscall.ESRCH {
 		t.Fatal(err)
 	}
-	p.shows("stopped by SIGINT")
-	if code := p.code(); code != 130 {
+	p.Shows("stopped by SIGINT")
+	if code := p.Code(); code != 130 {
 		t.Errorf("exit code %d", code)
 	}
-	free(t, client, key)
+	programs.CheckFree(t, client, key)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestNotProvedDead: a process that became root's may not be signalled by an unprivileged
@@ -29,10 +29,10 @@ func TestNotProvedDead(t *testing.T) {
 	become := setuidRoot(t, "setpriv")
 	s := etcdtest.Shared(t)
 	client, ctx := s.Client(t), etcdtest.Context(t)
-	p := lockerOf(t, nobody, nil, s.Endpoint(), "-k", "/unkillable", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
+	p := programs.LockerOf(t, programs.Nobody, nil, s.Endpoint(), "-k", "/unkillable", "-t", "30", "--grace", "0.1", "--", "sh", "-c",
 		become+` --reuid=0 --regid=0 --clear-groups sh -c 'echo $$; exec sleep 1000' & wait`)
-	p.says(p.stdout, "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(p.stdout.String()))
+	p.Says(p.Stdout, "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(p.Stdout.String()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,12 +48,12 @@ func TestNotProvedDead(t *testing.T) {
 	if _, err := client.Delete(ctx, "/unkillable"); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.code(); code != 3 {
+	if code := p.Code(); code != 3 {
 		t.Errorf("exit code %d", code)
 	}
 	said := regexp.MustCompile(`error: lock "/unkillable": sleep \(pid ` + strconv.Itoa(pid) + `\) could not be killed`)
-	if !said.MatchString(p.stderr.String()) {
-		t.Errorf("it says %q", p.stderr)
+	if !said.MatchString(p.Stderr.String()) {
+		t.Errorf("it says %q", p.Stderr)
 	}
 	if n := len(etcdtest.Keys(t, client, "/unkillable/")); n != 1 {
 		t.Errorf("%d places in line: the lock was given away", n)
@@ -75,7 +75,7 @@ func setuidRoot(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	// Not below t.TempDir, which the others may not enter.
-	file := filepath.Join(programs, "as-root-"+name)
+	file := programs.Path("as-root-" + name)
 	if err := os.WriteFile(file, program, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,12 @@
-package scenarios
+//go:build linux
+
+package taking
 
 import (
 	"context"
 	"flag"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // starts is how many start in each variant of TestStalledFollower. What are more than usual are
@@ -78,13 +80,13 @@ func TestStalledLeader(t *testing.T) {
 	leader := c.Leader()
 	i := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return c.Member(i) != leader })
 	endpoints := strings.Join(c.Endpoints(), ",")
-	holder := locker(t, endpoints, "-v", "-t", "30", "-r", "1", "-k", "/stall/held", "sleep", "infinity")
-	holder.renews(1)
+	holder := programs.Locker(t, endpoints, "-v", "-t", "30", "-r", "1", "-k", "/stall/held", "sleep", "infinity")
+	holder.Renews(1)
 	begun := time.Now()
 	stall(t, leader, c.Member(i))
 	t.Logf("a write took %v", time.Since(begun))
 	startOurs(t, nil, "a leader", endpoints)
-	holder.renews(2)
+	holder.Renews(2)
 }
 
 // late is what a start must not take, and never when it is given up.
@@ -98,15 +100,15 @@ const (
 func startOurs(t *testing.T, vars []string, name, endpoints string) {
 	t.Helper()
 	all, took := startAll(t, vars, time.Minute, func(n int) *exec.Cmd {
-		return exec.Command(filepath.Join(programs, "etcdlocker"), "-v", "-e", endpoints, "-t", "8",
+		return exec.Command(programs.Path("etcdlocker"), "-v", "-e", endpoints, "-t", "8",
 			"--connect-timeout", never.String(), "-k", fmt.Sprintf("/stall/%s-%d", name, n), "true")
 	})
 	for i, p := range all {
-		if code := p.code(); code != 0 {
-			t.Errorf("%s: exit code %d, %s", name, code, p.stderr)
+		if code := p.Code(); code != 0 {
+			t.Errorf("%s: exit code %d, %s", name, code, p.Stderr)
 		}
 		if took[i] > late {
-			t.Logf("%s endpoints: %v, %s", name, took[i], p.stderr)
+			t.Logf("%s endpoints: %v, %s", name, took[i], p.Stderr)
 		}
 	}
 	if n := report(t, name+" endpoints", took); n > 0 && *starts > startsAtOnce {
@@ -117,14 +119,14 @@ func startOurs(t *testing.T, vars []string, name, endpoints string) {
 // startTheirs starts etcdctl lock instead, which may give up, or hang.
 func startTheirs(t *testing.T, vars []string, name, endpoints string) {
 	t.Helper()
-	buildEtcdctl(t)
+	programs.BuildEtcdctl(t)
 	all, took := startAll(t, vars, never, func(n int) *exec.Cmd {
-		return exec.Command(filepath.Join(programs, "etcdctl"), "--endpoints", endpoints, "lock", "--ttl", "8",
+		return exec.Command(programs.Path("etcdctl"), "--endpoints", endpoints, "lock", "--ttl", "8",
 			fmt.Sprintf("/stall/%s-of-etcdctl-%d", name, n), "true")
 	})
 	refused, hung := 0, 0
 	for _, p := range all {
-		switch p.code() {
+		switch p.Code() {
 		case 0:
 		case -1:
 			hung++
@@ -150,18 +152,18 @@ func report(t *testing.T, what string, took []time.Duration) (n int) {
 
 // startAll starts as many as the flag says, some at once, each for a lock of its own. It returns
 // them when they have ended, and how long each took. Who needs longer than a limit is killed.
-func startAll(t *testing.T, vars []string, limit time.Duration, command func(n int) *exec.Cmd) (all []*program, took []time.Duration) {
+func startAll(t *testing.T, vars []string, limit time.Duration, command func(n int) *exec.Cmd) (all []*programs.Run, took []time.Duration) {
 	t.Helper()
-	all, took = make([]*program, *starts), make([]time.Duration, *starts)
+	all, took = make([]*programs.Run, *starts), make([]time.Duration, *starts)
 	for n := 0; n < *starts; n += startsAtOnce {
 		var batch sync.WaitGroup
 		for i := n; i < min(n+startsAtOnce, *starts); i++ {
 			begun := time.Now()
-			all[i] = startCommand(t, vars, command(i))
+			all[i] = programs.StartCommand(t, vars, command(i))
 			batch.Go(func() {
-				timer := time.AfterFunc(limit, func() { all[i].cmd.Process.Kill() })
+				timer := time.AfterFunc(limit, func() { all[i].Cmd.Process.Kill() })
 				defer timer.Stop()
-				<-all[i].done
+				<-all[i].Done
 				took[i] = time.Since(begun)
 			})
 		}

@@ -1,20 +1,19 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // A setting is a variable by which etcdctl's users say how to use etcd.
@@ -119,18 +118,6 @@ func (s *servers) settings() map[string][]setting {
 	}
 }
 
-// buildEtcdctl builds etcdctl beside our programs, for those tests that compare.
-func buildEtcdctl(t *testing.T) {
-	t.Helper()
-	if err := builtEtcdctl(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-var builtEtcdctl = sync.OnceValue(func() error {
-	return etcdtest.GoBuild("../../bench", "-o", filepath.Join(programs, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3")
-})
-
 // TestSettingsOfEtcdctl: where etcdctl works, etcdlocker works, with the differences that
 // docs/etcdctl.md has.
 func TestSettingsOfEtcdctl(t *testing.T) {
@@ -139,10 +126,10 @@ func TestSettingsOfEtcdctl(t *testing.T) {
 	for option, settings := range s.settings() {
 		t.Run(option, func(t *testing.T) {
 			for _, set := range settings {
-				p := start(t, set.vars, "etcdlocker", append(set.args, "-k", "/setting", "--", "echo", "ran")...)
-				code, stderr := p.code(), p.said()
-				if code != set.code || (p.stdout.String() == "ran\n") != (code == 0) {
-					t.Errorf("%q %q: exit code %d, %q %q", set.vars, set.args, code, p.stdout, stderr)
+				p := programs.Start(t, set.vars, "etcdlocker", append(set.args, "-k", "/setting", "--", "echo", "ran")...)
+				code, stderr := p.Code(), p.Said()
+				if code != set.code || (p.Stdout.String() == "ran\n") != (code == 0) {
+					t.Errorf("%q %q: exit code %d, %q %q", set.vars, set.args, code, p.Stdout, stderr)
 				}
 				if !strings.Contains(stderr, set.says) || (stderr == "") != (code == 0) || strings.Contains(stderr, "secret") {
 					t.Errorf("%q %q: it says %q", set.vars, set.args, stderr)
@@ -180,10 +167,10 @@ func TestOptionsOfEtcdctlAreListed(t *testing.T) {
 func TestOutputIsNotEtcdctls(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/output"
-	p := start(t, []string{at(s), "ETCDCTL_WRITE_OUT=json", "ETCDCTL_HEX=true"}, "etcdlocker", "-k", key)
-	p.says(p.stdout, fmt.Sprintf("%s %d\n", key, held(t, s.Client(t), key).Kvs[0].ModRevision))
-	p.signal(syscall.SIGTERM)
-	p.code()
+	p := programs.Start(t, []string{at(s), "ETCDCTL_WRITE_OUT=json", "ETCDCTL_HEX=true"}, "etcdlocker", "-k", key)
+	p.Says(p.Stdout, fmt.Sprintf("%s %d\n", key, programs.AwaitHeld(t, s.Client(t), key).Kvs[0].ModRevision))
+	p.Signal(syscall.SIGTERM)
+	p.Code()
 }
 
 // TestDialTimeout: etcdctl's limit makes ours longer.
@@ -196,9 +183,9 @@ func TestDialTimeout(t *testing.T) {
 	defer mute.Close()
 	vars := []string{"ETCDCTL_DIAL_TIMEOUT=5.5s", "ETCDCTL_ENDPOINTS=" + mute.Addr().String()}
 	for limit, args := range map[string][]string{"5.5s": nil, "1s": {"--connect-timeout", "1s"}} {
-		p := start(t, vars, "etcdlocker", append(args, "-k", "/x", "true")...)
-		if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer within "+limit) {
-			t.Errorf("exit code %d, %q, want a limit of %s", code, p.stderr, limit)
+		p := programs.Start(t, vars, "etcdlocker", append(args, "-k", "/x", "true")...)
+		if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "did not answer within "+limit) {
+			t.Errorf("exit code %d, %q, want a limit of %s", code, p.Stderr, limit)
 		}
 	}
 }
@@ -223,12 +210,12 @@ func TestTokenFile(t *testing.T) {
 		{[]string{"--auth-jwt-token-file", file + "2"}, 64, "--auth-jwt-token-file: "},
 	} {
 		args := append([]string{"--auth-jwt-token-file", file}, tt.args...)
-		p := start(t, []string{at(s.users), "ETCDCTL_USER=worker:wrong"}, "etcdlocker", append(args, "-k", "/setting", "true")...)
-		if code := p.code(); code != tt.code || !strings.Contains(p.stderr.String(), tt.says) {
-			t.Errorf("%q: exit code %d, %q", tt.args, code, p.stderr)
+		p := programs.Start(t, []string{at(s.users), "ETCDCTL_USER=worker:wrong"}, "etcdlocker", append(args, "-k", "/setting", "true")...)
+		if code := p.Code(); code != tt.code || !strings.Contains(p.Stderr.String(), tt.says) {
+			t.Errorf("%q: exit code %d, %q", tt.args, code, p.Stderr)
 		}
 	}
-	free(t, s.users.Client(t), "/setting")
+	programs.CheckFree(t, s.users.Client(t), "/setting")
 }
 
 // TestTokenExpires: a lock is held for longer than tokens last if somebody writes new ones into the
@@ -249,21 +236,21 @@ func TestTokenExpires(t *testing.T) {
 		}
 	}
 	renew()
-	lost := start(t, []string{at(s), "ETCDCTL_AUTH_JWT_TOKEN=" + s.Token(t, "worker", "of-worker")}, "etcdlocker", "-t", "5", "-k", "/expired", "sleep", "1000")
+	lost := programs.Start(t, []string{at(s), "ETCDCTL_AUTH_JWT_TOKEN=" + s.Token(t, "worker", "of-worker")}, "etcdlocker", "-t", "5", "-k", "/expired", "sleep", "1000")
 	began := time.Now()
-	p := locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "--auth-jwt-token-file", file, "-k", "/expires", "sleep", "1000")
+	p := programs.Locker(t, s.Endpoint(), "-v", "-t", "20", "-r", "0.2", "--auth-jwt-token-file", file, "-k", "/expires", "sleep", "1000")
 	for time.Since(began) < 2*expiry {
-		p.renews(1)
+		p.Renews(1)
 		renew()
 	}
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	if code := lost.code(); code != 2 || !strings.Contains(lost.stderr.String(), "--auth-jwt-token-file") {
-		t.Errorf("exit code %d, %q", code, lost.stderr)
+	if code := lost.Code(); code != 2 || !strings.Contains(lost.Stderr.String(), "--auth-jwt-token-file") {
+		t.Errorf("exit code %d, %q", code, lost.Stderr)
 	}
-	free(t, s.Client(t), "/expires")
+	programs.CheckFree(t, s.Client(t), "/expires")
 }
 
 // TestZone: an IPv6 address may have a zone, in each of the forms in which people write it, and the
@@ -280,9 +267,9 @@ func TestZone(t *testing.T) {
 	_, port, _ := net.SplitHostPort(there.Addr().String())
 	for _, form := range []string{"[::1%lo]:", "[::1%25lo]:", "http://[::1%25lo]:", "http://[::1%lo]:"} {
 		for _, vars := range [][]string{{"ETCDCTL_ENDPOINTS=" + form + port}, {"ETCD_LOCK_HOST=" + form + port}} {
-			p := start(t, vars, "etcdlocker", "-k", "/zone", "--", programs+"/etcdlocker", "-k", "/zone/2", "sh", "-c", "echo $ETCDLOCK_HELD_ENDPOINTS")
-			if code := p.code(); code != 0 || p.stdout.String() != "http://[::1%25lo]:"+port+"\n" {
-				t.Errorf("%s: exit code %d, %q %q", vars, code, p.stdout, p.stderr)
+			p := programs.Start(t, vars, "etcdlocker", "-k", "/zone", "--", programs.Path("etcdlocker"), "-k", "/zone/2", "sh", "-c", "echo $ETCDLOCK_HELD_ENDPOINTS")
+			if code := p.Code(); code != 0 || p.Stdout.String() != "http://[::1%25lo]:"+port+"\n" {
+				t.Errorf("%s: exit code %d, %q %q", vars, code, p.Stdout, p.Stderr)
 			}
 		}
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"context"
@@ -17,25 +17,26 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // crash starts a holder whose tree does not want to end, and kills it.
 func crash(t testing.TB, s *etcdtest.Server, runDir, key, ttl string, alsoGuard bool) {
 	t.Helper()
-	args := append([]string{"-e", s.Endpoint(), "-t", ttl, "-k", key, "--"}, stubbornTree...)
-	p := start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", args...)
-	p.says(p.stdout, "ready")
-	guard := guardOf(t, p)
+	args := append([]string{"-e", s.Endpoint(), "-t", ttl, "-k", key, "--"}, programs.StubbornTree...)
+	p := programs.Start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", args...)
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
 	if alsoGuard {
-		p.signal(syscall.SIGSTOP) // so that it cannot act between the two
+		p.Signal(syscall.SIGSTOP) // so that it cannot act between the two
 		syscall.Kill(guard, syscall.SIGKILL)
 	}
-	p.signal(syscall.SIGKILL)
-	p.code()
+	p.Signal(syscall.SIGKILL)
+	p.Code()
 	// What a guard leaves that is killed with its etcdlocker is left by the promise: the test ends
 	// it.
 	if alsoGuard {
-		kill(marked("ETCD_LOCK_KEY=" + key))
+		programs.Kill(programs.Marked("ETCD_LOCK_KEY=" + key))
 	}
 }
 
@@ -50,37 +51,37 @@ func TestTakeover(t *testing.T) {
 			t.Parallel()
 			s, runDir := etcdtest.Shared(t), t.TempDir()
 			key := "/takeover/" + strings.ReplaceAll(name, " ", "-")
-			next := func() *program {
+			next := func() *programs.Run {
 				words := append([]string{"-e", s.Endpoint(), "-k", key}, args...)
-				return start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", append(words, "echo", "ran")...)
+				return programs.Start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", append(words, "echo", "ran")...)
 			}
-			var p *program
+			var p *programs.Run
 			if name == "waiting" {
-				crashing := start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker",
-					append([]string{"-e", s.Endpoint(), "-t", "300", "-k", key, "--"}, stubbornTree...)...)
-				crashing.says(crashing.stdout, "ready")
+				crashing := programs.Start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker",
+					append([]string{"-e", s.Endpoint(), "-t", "300", "-k", key, "--"}, programs.StubbornTree...)...)
+				crashing.Says(crashing.Stdout, "ready")
 				p = next()
-				p.says(p.stderr, "place 1 in line")
-				crashing.signal(syscall.SIGKILL)
+				p.Says(p.Stderr, "place 1 in line")
+				crashing.Signal(syscall.SIGKILL)
 			} else {
 				crash(t, s, runDir, key, "300", false)
 				etcdtest.Await(t, "the attestation", func(context.Context) error { return attestations(runDir, 1) })
 				p = next()
 			}
 			before := time.Now()
-			if code := p.code(); code != 0 || p.stdout.String() != "ran\n" || !strings.Contains(p.stderr.String(), tookOver) {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != 0 || p.Stdout.String() != "ran\n" || !strings.Contains(p.Stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
 			if took := time.Since(before); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
-			if len(marked("ETCD_LOCK_KEY="+key)) > 0 {
+			if len(programs.Marked("ETCD_LOCK_KEY="+key)) > 0 {
 				t.Error("something of the last command still runs")
 			}
 			if err := attestations(runDir, 0); err != nil {
 				t.Error(err)
 			}
-			free(t, s.Client(t), key)
+			programs.CheckFree(t, s.Client(t), key)
 		})
 	}
 }
@@ -94,12 +95,12 @@ func TestTakeoverBehindAMutex(t *testing.T) {
 			t.Parallel()
 			s, key, ctx := etcdtest.Shared(t), "/takeover/mutex-"+name, etcdtest.Context(t)
 			vars := []string{"XDG_RUNTIME_DIR=" + t.TempDir()}
-			locks := func(command ...string) *program {
+			locks := func(command ...string) *programs.Run {
 				words := slices.Concat([]string{"-e", s.Endpoint(), "-k", key, "-t", "60"}, mode, command)
-				return start(t, vars, "etcdlocker", words...)
+				return programs.Start(t, vars, "etcdlocker", words...)
 			}
 			holder := locks(untilStopped...)
-			holder.says(holder.stdout, "runs")
+			holder.Says(holder.Stdout, "runs")
 			session, err := concurrency.NewSession(s.Client(t), concurrency.WithTTL(60))
 			if err != nil {
 				t.Fatal(err)
@@ -109,16 +110,16 @@ func TestTakeoverBehindAMutex(t *testing.T) {
 			go func() { got <- mutex.Lock(ctx) }()
 			awaitStrangers(t, s.Client(t), key, 1)
 			next := locks("echo", "ran")
-			next.says(next.stderr, "in line")
-			holder.signal(syscall.SIGKILL)
+			next.Says(next.Stderr, "in line")
+			holder.Signal(syscall.SIGKILL)
 			if err := <-got; err != nil {
 				t.Fatalf("the Mutex: %v", err)
 			}
 			if err := mutex.Unlock(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if code := next.code(); code != 0 || next.stdout.String() != "ran\n" || !strings.Contains(next.stderr.String(), tookOver) {
-				t.Errorf("exit code %d, %q", code, next.stderr)
+			if code := next.Code(); code != 0 || next.Stdout.String() != "ran\n" || !strings.Contains(next.Stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, next.Stderr)
 			}
 		})
 	}
@@ -154,13 +155,13 @@ func TestNoTakeover(t *testing.T) {
 				files, _ := filepath.Glob(filepath.Join(runDir, "etcdlock", "dead-*"))
 				tt.spoil(t, files[0])
 			}
-			lease := held(t, client, key).Kvs[0].Lease
-			cmd := exec.Command(filepath.Join(programs, "etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran")
-			p := startCommand(t, []string{"XDG_RUNTIME_DIR=" + runDir}, cmd)
-			if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), tookOver) {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			lease := programs.AwaitHeld(t, client, key).Kvs[0].Lease
+			cmd := exec.Command(programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", key, "echo", "ran")
+			p := programs.StartCommand(t, []string{"XDG_RUNTIME_DIR=" + runDir}, cmd)
+			if code := p.Code(); code != 0 || strings.Contains(p.Stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
-			if hasLease(t, client, lease) {
+			if programs.HasLease(t, client, lease) {
 				t.Error("the lock was taken from a lease that lives")
 			}
 		})
@@ -183,19 +184,19 @@ func TestTakeoverAfterALoss(t *testing.T) {
 	s, runDir, key := etcdtest.Shared(t), t.TempDir(), "/takeover/lost"
 	link := etcdtest.NewLink(t, s.Endpoint())
 	vars := []string{"XDG_RUNTIME_DIR=" + runDir}
-	holder := start(t, vars, "etcdlocker", "-v", "-e", link.Endpoint(), "-t", "20", "--grace", "18s", "-r", "0.5", "-k", key, "sleep", "1000")
-	holder.renews(1)
-	next := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-k", key, "echo", "ran")
-	next.says(next.stderr, "place 1 in line")
+	holder := programs.Start(t, vars, "etcdlocker", "-v", "-e", link.Endpoint(), "-t", "20", "--grace", "18s", "-r", "0.5", "-k", key, "sleep", "1000")
+	holder.Renews(1)
+	next := programs.Start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-k", key, "echo", "ran")
+	next.Says(next.Stderr, "place 1 in line")
 	link.Silence()
-	if code := holder.code(); code != 2 {
-		t.Errorf("the holder: exit code %d, %s", code, holder.stderr)
+	if code := holder.Code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %s", code, holder.Stderr)
 	}
-	if code := next.code(); code != 0 || next.stdout.String() != "ran\n" || !strings.Contains(next.stderr.String(), tookOver) {
-		t.Errorf("the next: exit code %d, %s", code, next.stderr)
+	if code := next.Code(); code != 0 || next.Stdout.String() != "ran\n" || !strings.Contains(next.Stderr.String(), tookOver) {
+		t.Errorf("the next: exit code %d, %s", code, next.Stderr)
 	}
 	if err := attestations(runDir, 0); err != nil {
 		t.Error(err)
 	}
-	free(t, s.Client(t), key)
+	programs.CheckFree(t, s.Client(t), key)
 }

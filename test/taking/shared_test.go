@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"os"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // untilStopped is a command that says that it runs, and in which mode, until it is told to stop.
@@ -23,45 +24,45 @@ var untilStopped = []string{"--", "sh", "-c", `echo "runs $ETCDLOCK_HELD_MODE"; 
 func TestShared(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	run := func(id string, options ...string) *program {
-		return locker(t, s.Endpoint(), append(append([]string{"-i", id}, options...), untilStopped...)...)
+	run := func(id string, options ...string) *programs.Run {
+		return programs.Locker(t, s.Endpoint(), append(append([]string{"-i", id}, options...), untilStopped...)...)
 	}
 	for _, keys := range [][]string{{"/shared/one"}, {"/shared/two-1", "/shared/two-2"}} {
-		options := func(more ...string) []string { return append(keysOf(keys...), more...) }
-		var sharing []*program
+		options := func(more ...string) []string { return append(programs.Keys(keys...), more...) }
+		var sharing []*programs.Run
 		for _, id := range []string{"a", "b", "c", "d"} {
 			p := run(id, options("-x", "-s")...)
-			p.says(p.stdout, "runs shared")
+			p.Says(p.Stdout, "runs shared")
 			sharing = append(sharing, p)
 		}
 		saysMode(t, s, keys[0]+"/", record.Record{Mode: "shared"}, 4)
-		if p := run("none", options("--try")...); p.code() != 1 || !strings.Contains(p.stderr.String(), `lock "`+keys[0]+`" is shared by 4 ("a", "b", "c" and 1 more)`) {
-			t.Errorf("--try: %q", p.stderr)
+		if p := run("none", options("--try")...); p.Code() != 1 || !strings.Contains(p.Stderr.String(), `lock "`+keys[0]+`" is shared by 4 ("a", "b", "c" and 1 more)`) {
+			t.Errorf("--try: %q", p.Stderr)
 		}
 		alone := run("alone", options("-s", "-x")...)
-		alone.says(alone.stderr, `shared by 4 ("a", "b", "c" and 1 more), place `)
-		alone.says(alone.stderr, "place 1 in line\n")
+		alone.Says(alone.Stderr, `shared by 4 ("a", "b", "c" and 1 more), place `)
+		alone.Says(alone.Stderr, "place 1 in line\n")
 		later := run("later", options("--shared")...)
-		later.says(later.stderr, "place 2 in line (shared)")
-		if p := run("none", options("-s", "--try")...); p.code() != 1 {
-			t.Errorf("--try to share it before one who waits: %q", p.stderr)
+		later.Says(later.Stderr, "place 2 in line (shared)")
+		if p := run("none", options("-s", "--try")...); p.Code() != 1 {
+			t.Errorf("--try to share it before one who waits: %q", p.Stderr)
 		}
 		for _, p := range sharing {
-			if alone.stdout.String() != "" {
+			if alone.Stdout.String() != "" {
 				t.Error("it runs beside one that shares the lock")
 			}
-			p.signal(syscall.SIGTERM)
-			p.code()
+			p.Signal(syscall.SIGTERM)
+			p.Code()
 		}
-		alone.says(alone.stdout, "runs exclusive")
-		if later.stdout.String() != "" {
+		alone.Says(alone.Stdout, "runs exclusive")
+		if later.Stdout.String() != "" {
 			t.Error("it shares a lock that another has alone")
 		}
-		alone.signal(syscall.SIGTERM)
-		alone.code()
-		later.says(later.stdout, "runs shared")
-		later.signal(syscall.SIGTERM)
-		later.code()
+		alone.Signal(syscall.SIGTERM)
+		alone.Code()
+		later.Says(later.Stdout, "runs shared")
+		later.Signal(syscall.SIGTERM)
+		later.Code()
 	}
 	s.Empty(t)
 }
@@ -92,7 +93,7 @@ func saysMode(t *testing.T, s *etcdtest.Server, prefix string, want record.Recor
 // not handed on.
 func TestSharedByVariable(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Shared(t), programs.Path("etcdlocker")
 	says := []string{"sh", "-c", `echo "$ETCDLOCK_HELD_MODE$ETCD_LOCK_SHARED"`}
 	for name, one := range map[string]struct {
 		args []string
@@ -105,9 +106,9 @@ func TestSharedByVariable(t *testing.T) {
 		"a key in the variable, below": {[]string{"--", "env", "ETCD_LOCK_KEY=/shared/in-variable", again}, "exclusive"},
 	} {
 		vars := []string{"ETCD_LOCK_KEY=/shared/by-variable", "ETCD_LOCK_SHARED=1", "ETCD_LOCK_HOST=" + s.Endpoint()}
-		p := start(t, vars, "etcdlocker", append(one.args, says...)...)
-		if code := p.code(); code != 0 || p.stdout.String() != one.want+"\n" {
-			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		p := programs.Start(t, vars, "etcdlocker", append(one.args, says...)...)
+		if code := p.Code(); code != 0 || p.Stdout.String() != one.want+"\n" {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.Stdout, p.Stderr)
 		}
 	}
 }
@@ -116,27 +117,27 @@ func TestSharedByVariable(t *testing.T) {
 // somebody waits for it alone: then it would wait for itself.
 func TestSharedAndNested(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Shared(t), programs.Path("etcdlocker")
 	const key = "/shared/nested"
-	if p := locker(t, s.Endpoint(), "-s", "-k", key, "--", again, "-s", "-k", key, "echo", "ran"); p.code() != 0 || p.stdout.String() != "ran\n" {
-		t.Errorf("two that share it: %q, %q", p.stdout, p.stderr)
+	if p := programs.Locker(t, s.Endpoint(), "-s", "-k", key, "--", again, "-s", "-k", key, "echo", "ran"); p.Code() != 0 || p.Stdout.String() != "ran\n" {
+		t.Errorf("two that share it: %q, %q", p.Stdout, p.Stderr)
 	}
-	if p := locker(t, s.Endpoint(), "-s", "-k", key, "--", again, "-k", key, "echo", "ran"); p.code() != 1 || !strings.Contains(p.stderr.String(), "is already held by the command that asks for it") {
-		t.Errorf("one that wants it alone below one that shares it: %q, %q", p.stdout, p.stderr)
+	if p := programs.Locker(t, s.Endpoint(), "-s", "-k", key, "--", again, "-k", key, "echo", "ran"); p.Code() != 1 || !strings.Contains(p.Stderr.String(), "is already held by the command that asks for it") {
+		t.Errorf("one that wants it alone below one that shares it: %q, %q", p.Stdout, p.Stderr)
 	}
 	goOn := filepath.Join(t.TempDir(), "go")
-	p := locker(t, s.Endpoint(), "-s", "-k", key, "--", "sh", "-c", `echo begins; while [ ! -e "$1" ]; do sleep 0.05; done; "$0" -s -k "$2" echo ran`, again, goOn, key)
-	p.says(p.stdout, "begins")
-	waits := locker(t, s.Endpoint(), "-k", key, "echo", "after it")
-	waits.says(waits.stderr, "place 1 in line")
+	p := programs.Locker(t, s.Endpoint(), "-s", "-k", key, "--", "sh", "-c", `echo begins; while [ ! -e "$1" ]; do sleep 0.05; done; "$0" -s -k "$2" echo ran`, again, goOn, key)
+	p.Says(p.Stdout, "begins")
+	waits := programs.Locker(t, s.Endpoint(), "-k", key, "echo", "after it")
+	waits.Says(waits.Stderr, "place 1 in line")
 	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if p.code() != 1 || !strings.Contains(p.stderr.String(), "is already held by the command that asks for it") {
-		t.Errorf("behind one that waits: %q, %q", p.stdout, p.stderr)
+	if p.Code() != 1 || !strings.Contains(p.Stderr.String(), "is already held by the command that asks for it") {
+		t.Errorf("behind one that waits: %q, %q", p.Stdout, p.Stderr)
 	}
-	if waits.code() != 0 || waits.stdout.String() != "after it\n" {
-		t.Errorf("who waits: %q, %q", waits.stdout, waits.stderr)
+	if waits.Code() != 0 || waits.Stdout.String() != "after it\n" {
+		t.Errorf("who waits: %q, %q", waits.Stdout, waits.Stderr)
 	}
 }
 
@@ -145,33 +146,33 @@ func TestSharedAndLost(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	const key = "/shared/lost"
-	var all []*program
+	var all []*programs.Run
 	for range 2 {
-		p := locker(t, s.Endpoint(), append([]string{"-s", "-k", key}, untilStopped...)...)
-		p.says(p.stdout, "runs shared")
+		p := programs.Locker(t, s.Endpoint(), append([]string{"-s", "-k", key}, untilStopped...)...)
+		p.Says(p.Stdout, "runs shared")
 		all = append(all, p)
 	}
 	first := etcdtest.Keys(t, s.Client(t), key+"/")[0]
 	if _, err := s.Client(t).Delete(etcdtest.Context(t), string(first.Key)); err != nil {
 		t.Fatal(err)
 	}
-	var lost, other *program
+	var lost, other *programs.Run
 	select {
-	case <-all[0].done:
+	case <-all[0].Done:
 		lost, other = all[0], all[1]
-	case <-all[1].done:
+	case <-all[1].Done:
 		lost, other = all[1], all[0]
 	}
-	if code := lost.code(); code != 2 || !strings.Contains(lost.stderr.String(), "its place in line was deleted") {
-		t.Errorf("exit code %d, %q", code, lost.stderr)
+	if code := lost.Code(); code != 2 || !strings.Contains(lost.Stderr.String(), "its place in line was deleted") {
+		t.Errorf("exit code %d, %q", code, lost.Stderr)
 	}
 	select {
-	case <-other.done:
-		t.Errorf("the other has ended: %q", other.stderr)
+	case <-other.Done:
+		t.Errorf("the other has ended: %q", other.Stderr)
 	default:
 	}
-	other.signal(syscall.SIGTERM)
-	other.code()
+	other.Signal(syscall.SIGTERM)
+	other.Code()
 	s.Empty(t)
 }
 
@@ -181,12 +182,12 @@ func TestSharedTakeover(t *testing.T) {
 	s, vars := etcdtest.Shared(t), []string{"XDG_RUNTIME_DIR=" + t.TempDir()}
 	const key = "/shared/takeover"
 	words := append([]string{"-e", s.Endpoint(), "-t", "300", "-s", "-k", key}, untilStopped...)
-	crashing := start(t, vars, "etcdlocker", words...)
-	crashing.says(crashing.stdout, "runs shared")
-	next := start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-k", key, "echo", "ran")
-	next.says(next.stderr, "place 1 in line")
-	crashing.signal(syscall.SIGKILL)
-	if code := next.code(); code != 0 || next.stdout.String() != "ran\n" || !strings.Contains(next.stderr.String(), tookOver) {
-		t.Errorf("exit code %d, %q", code, next.stderr)
+	crashing := programs.Start(t, vars, "etcdlocker", words...)
+	crashing.Says(crashing.Stdout, "runs shared")
+	next := programs.Start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-k", key, "echo", "ran")
+	next.Says(next.Stderr, "place 1 in line")
+	crashing.Signal(syscall.SIGKILL)
+	if code := next.Code(); code != 0 || next.Stdout.String() != "ran\n" || !strings.Contains(next.Stderr.String(), tookOver) {
+		t.Errorf("exit code %d, %q", code, next.Stderr)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"context"
@@ -21,36 +21,30 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/record"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // inSlot is a command that says which slot it has, until it is told to stop.
 var inSlot = []string{"--", "sh", "-c", `echo "runs $ETCDLOCK_HELD_MODE $ETCDLOCK_HELD_SLOT"; trap exit TERM; while :; do sleep 0.05; done`}
 
 // slotOf waits until a command says which slot it has.
-func slotOf(t *testing.T, p *program) string {
+func slotOf(t *testing.T, p *programs.Run) string {
 	t.Helper()
-	p.says(p.stdout, "runs slots ")
-	p.says(p.stdout, "\n")
-	return strings.TrimSuffix(strings.TrimPrefix(p.stdout.String(), "runs slots "), "\n")
+	p.Says(p.Stdout, "runs slots ")
+	p.Says(p.Stdout, "\n")
+	return strings.TrimSuffix(strings.TrimPrefix(p.Stdout.String(), "runs slots "), "\n")
 }
 
 // fill starts a command for each of some ids, which takes a slot, and returns them by their slots.
-func fill(t *testing.T, s *etcdtest.Server, vars []string, ids string, options ...string) (all []*program, slots map[string]*program) {
+func fill(t *testing.T, s *etcdtest.Server, vars []string, ids string, options ...string) (all []*programs.Run, slots map[string]*programs.Run) {
 	t.Helper()
-	slots = make(map[string]*program)
+	slots = make(map[string]*programs.Run)
 	for _, id := range strings.Fields(ids) {
-		p := start(t, vars, "etcdlocker", slices.Concat([]string{"-e", s.Endpoint(), "-i", id}, options, inSlot)...)
+		p := programs.Start(t, vars, "etcdlocker", slices.Concat([]string{"-e", s.Endpoint(), "-i", id}, options, inSlot)...)
 		slots[slotOf(t, p)] = p
 		all = append(all, p)
 	}
 	return all, slots
-}
-
-// stop tells a program to stop, and waits for its end.
-func stop(p *program) {
-	p.t.Helper()
-	p.signal(syscall.SIGTERM)
-	p.code()
 }
 
 // TestSlots: as many commands as there are slots run at once, each in another one, and who comes
@@ -59,7 +53,7 @@ func TestSlots(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	for _, keys := range [][]string{{"/slots/one"}, {"/slots/two-1", "/slots/two-2"}} {
-		options := append(keysOf(keys...), "--slots", "4")
+		options := append(programs.Keys(keys...), "--slots", "4")
 		inside, slots := fill(t, s, nil, "a b c d", options...)
 		for i := range 4 {
 			if slots[strconv.Itoa(i)] == nil {
@@ -68,33 +62,33 @@ func TestSlots(t *testing.T) {
 		}
 		saysMode(t, s, keys[0]+"/", record.Record{Mode: "slots", Slots: 4}, 4)
 		const who = `("a", "b", "c" and 1 more)`
-		p := locker(t, s.Endpoint(), append(options, "--try", "--conflict-exit-code", "75", "true")...)
-		if code := p.code(); code != 75 || !strings.HasPrefix(p.said(), `etcdlocker: error: no slot of lock "`+keys[0]+`" is free: 4 of 4 are taken `+who+"\netcdlocker: hint: ") {
-			t.Errorf("--try: exit code %d, %q", code, p.stderr)
+		p := programs.Locker(t, s.Endpoint(), append(options, "--try", "--conflict-exit-code", "75", "true")...)
+		if code := p.Code(); code != 75 || !strings.HasPrefix(p.Said(), `etcdlocker: error: no slot of lock "`+keys[0]+`" is free: 4 of 4 are taken `+who+"\netcdlocker: hint: ") {
+			t.Errorf("--try: exit code %d, %q", code, p.Stderr)
 		}
 		says := `waiting for lock "` + keys[0] + `": 4 of 4 slots are taken ` + who + ", place "
 		if len(keys) > 1 {
 			says = `waiting for locks "` + keys[0] + `" and "` + keys[1] + `": 4 of 4 slots of "` + keys[0] + `" are taken ` + who + ", place "
 		}
-		var waiting []*program
+		var waiting []*programs.Run
 		for i, id := range []string{"first", "second"} {
-			p := locker(t, s.Endpoint(), slices.Concat([]string{"-i", id}, options, inSlot)...)
-			p.says(p.stderr, says)
-			p.says(p.stderr, fmt.Sprintf(", place %d in line\n", i+1))
+			p := programs.Locker(t, s.Endpoint(), slices.Concat([]string{"-i", id}, options, inSlot)...)
+			p.Says(p.Stderr, says)
+			p.Says(p.Stderr, fmt.Sprintf(", place %d in line\n", i+1))
 			waiting = append(waiting, p)
 		}
 		for i, p := range waiting {
-			if p.stdout.String() != "" {
+			if p.Stdout.String() != "" {
 				t.Error("one more than there are slots runs")
 			}
 			freed := slotOf(t, inside[i])
-			stop(inside[i])
+			inside[i].Stop()
 			if got := slotOf(t, p); got != freed {
 				t.Errorf("it runs in slot %s, and %s was free", got, freed)
 			}
 		}
 		for _, p := range append(inside[2:], waiting...) {
-			stop(p)
+			p.Stop()
 		}
 	}
 	s.Empty(t)
@@ -105,16 +99,16 @@ func TestSlotsAtOnce(t *testing.T) {
 	t.Parallel()
 	s, dir := etcdtest.Shared(t), t.TempDir()
 	const script = `mkdir "$0/$ETCDLOCK_HELD_SLOT" || exit 9; [ "$ETCDLOCK_HELD_SLOT" -lt 3 ] || exit 8; sleep 0.02; rmdir "$0/$ETCDLOCK_HELD_SLOT"`
-	var all []*program
+	var all []*programs.Run
 	for range 15 {
-		all = append(all, locker(t, s.Endpoint(), "-k", "/slots/at-once", "--slots", "3", "-t", "60", "--", "sh", "-c", script, dir))
+		all = append(all, programs.Locker(t, s.Endpoint(), "-k", "/slots/at-once", "--slots", "3", "-t", "60", "--", "sh", "-c", script, dir))
 	}
 	for _, p := range all {
-		if code := p.code(); code != 0 {
-			t.Errorf("exit code %d, %q", code, p.stderr)
+		if code := p.Code(); code != 0 {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
 	}
-	free(t, s.Client(t), "/slots/at-once")
+	programs.CheckFree(t, s.Client(t), "/slots/at-once")
 }
 
 // TestSlotsKilled: the slot of a holder that was killed together with its guard, or without it, is
@@ -128,31 +122,31 @@ func TestSlotsKilled(t *testing.T) {
 			options := []string{"-k", key, "--slots", "2", "-t", "4"}
 			words := slices.Concat([]string{"-e", s.Endpoint()}, options, []string{"--", "sh", "-c", `echo "runs slots $ETCDLOCK_HELD_SLOT"; echo $$ > "$0"; trap '' TERM; while :; do sleep 0.05; done`})
 			file := filepath.Join(t.TempDir(), "pid")
-			killed := start(t, []string{"XDG_RUNTIME_DIR=" + t.TempDir()}, "etcdlocker", append(words, file)...)
-			slot, command := slotOf(t, killed), content(t, file)
+			killed := programs.Start(t, []string{"XDG_RUNTIME_DIR=" + t.TempDir()}, "etcdlocker", append(words, file)...)
+			slot, command := slotOf(t, killed), programs.AwaitFile(t, file)
 			other, _ := fill(t, s, nil, "other", options...)
 			lease := etcdtest.Keys(t, s.Client(t), key+"/=2#"+slot)[0].Lease
-			next := locker(t, s.Endpoint(), slices.Concat(options, inSlot)...)
-			next.says(next.stderr, "place 1 in line\n")
+			next := programs.Locker(t, s.Endpoint(), slices.Concat(options, inSlot)...)
+			next.Says(next.Stderr, "place 1 in line\n")
 			if alsoGuard {
-				killed.signal(syscall.SIGSTOP) // so that it cannot act between the two
-				syscall.Kill(guardOf(t, killed), syscall.SIGKILL)
+				killed.Signal(syscall.SIGSTOP) // so that it cannot act between the two
+				syscall.Kill(programs.GuardOf(t, killed), syscall.SIGKILL)
 			}
-			killed.signal(syscall.SIGKILL)
-			if got := slotOf(t, next); got != slot || hasLease(t, s.Client(t), lease) {
-				t.Errorf("the next one runs in slot %s, that of the killed one is %s, and has a lease: %v", got, slot, hasLease(t, s.Client(t), lease))
+			killed.Signal(syscall.SIGKILL)
+			if got := slotOf(t, next); got != slot || programs.HasLease(t, s.Client(t), lease) {
+				t.Errorf("the next one runs in slot %s, that of the killed one is %s, and has a lease: %v", got, slot, programs.HasLease(t, s.Client(t), lease))
 			}
 			if _, err := os.Stat("/proc/" + command); err == nil {
 				t.Error("the next one runs beside the one whose slot it has")
 			}
 			select {
-			case <-other[0].done:
-				t.Errorf("the other holder has ended: %q", other[0].stderr)
+			case <-other[0].Done:
+				t.Errorf("the other holder has ended: %q", other[0].Stderr)
 			default:
 			}
-			stop(other[0])
-			stop(next)
-			free(t, s.Client(t), key)
+			other[0].Stop()
+			next.Stop()
+			programs.CheckFree(t, s.Client(t), key)
 		})
 	}
 }
@@ -164,34 +158,34 @@ func TestSlotsOnATerminal(t *testing.T) {
 	const key = "/slots/terminal"
 	inside, _ := fill(t, s, nil, "a b", "-k", key, "--slots", "2")
 	later := slices.Concat([]string{"-i", "c", "-k", key, "--slots", "2"}, inSlot)
-	c := locker(t, s.Endpoint(), later...)
-	c.says(c.stderr, "place 1 in line")
-	waiter := onTerminal(t, 200, s.Endpoint(), "-k", key, "--slots", "2", "echo", "ran")
+	c := programs.Locker(t, s.Endpoint(), later...)
+	c.Says(c.Stderr, "place 1 in line")
+	waiter := programs.OnTerminal(t, 200, s.Endpoint(), "-k", key, "--slots", "2", "echo", "ran")
 	const says = `etcdlocker: waiting for lock "/slots/terminal": 2 of 2 slots are taken `
-	waiter.says(waiter.stdout, says+`("a", "b"), place 2 in line`)
-	stop(inside[0])
-	waiter.says(waiter.stdout, says+`("b", "c"), place 1 in line`)
-	stop(inside[1])
-	code, shown := waiter.code(), waiter.shown()
+	waiter.Says(waiter.Stdout, says+`("a", "b"), place 2 in line`)
+	inside[0].Stop()
+	waiter.Says(waiter.Stdout, says+`("b", "c"), place 1 in line`)
+	inside[1].Stop()
+	code, shown := waiter.Code(), waiter.Shown()
 	if code != 0 || !strings.HasSuffix(shown, "\r\x1b[Kran\r\n") || strings.Count(shown, "\n") != 1 {
 		t.Errorf("exit code %d, it shows %q", code, shown)
 	}
-	stop(c)
+	c.Stop()
 }
 
 // TestSlotsInTheEnvironment: the command finds the mode and its slot, of each key, and so does what
 // looks after it. None is there of another lock.
 func TestSlotsInTheEnvironment(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Start(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Start(t), programs.Path("etcdlocker")
 	client := s.Client(t)
 	file, check := filepath.Join(t.TempDir(), "go"), filepath.Join(t.TempDir(), "check")
 	keys := []string{"/a", "/b"}
-	p := locker(t, s.Endpoint(), append(keysOf(keys...), "--slots", "7", "-r", "0.1", "--pulse-cmd", `echo "$ETCDLOCK_HELD_SLOT $ETCDLOCK_HELD" > `+check, "--", "sh", "-c",
+	p := programs.Locker(t, s.Endpoint(), append(programs.Keys(keys...), "--slots", "7", "-r", "0.1", "--pulse-cmd", `echo "$ETCDLOCK_HELD_SLOT $ETCDLOCK_HELD" > `+check, "--", "sh", "-c",
 		`echo "$ETCDLOCK_HELD_SLOT $ETCDLOCK_HELD"; echo "$ETCDLOCK_HELD_REV $ETCDLOCK_HELD_MODE $ETCD_LOCK_REV"; while [ ! -e "$0" ]; do sleep 0.05; done`, file)...)
-	p.says(p.stdout, " slots ")
-	p.says(p.stdout, "\n")
-	lines := strings.Split(p.stdout.String(), "\n")
+	p.Says(p.Stdout, " slots ")
+	p.Says(p.Stdout, "\n")
+	lines := strings.Split(p.Stdout.String(), "\n")
 	first, list, _ := strings.Cut(lines[0], " ")
 	var found []heldLock
 	if err := json.Unmarshal([]byte(list), &found); err != nil || len(found) != len(keys) {
@@ -207,12 +201,12 @@ func TestSlotsInTheEnvironment(t *testing.T) {
 	if rev := strconv.FormatInt(found[0].Token, 10); first != strconv.Itoa(*found[0].Slot) || lines[1] != rev+" slots "+rev {
 		t.Errorf("it finds %q and %q of the first", first, lines[1])
 	}
-	if got := content(t, check); got != lines[0] {
+	if got := programs.AwaitFile(t, check); got != lines[0] {
 		t.Errorf("the check finds %q, and the command %q", got, lines[0])
 	}
-	create(t, file)
-	if code := p.code(); code != 0 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	programs.Create(t, file)
+	if code := p.Code(); code != 0 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 	says := []string{"sh", "-c", `echo "$ETCDLOCK_HELD_MODE ${ETCDLOCK_HELD_SLOT-none} $ETCDLOCK_HELD" | sed 's/"token":[0-9]*/T/'`}
 	for name, one := range map[string]struct{ options, want string }{
@@ -221,9 +215,9 @@ func TestSlotsInTheEnvironment(t *testing.T) {
 		"one slot":  {"--slots 1", `exclusive none [{"key":"/k",T,"mode":"exclusive"}]`},
 		"below":     {"--slots 2 -- " + again + " -k /k/2", `exclusive none [{"key":"/k/2",T,"mode":"exclusive"}]`},
 	} {
-		p := locker(t, s.Endpoint(), slices.Concat([]string{"-k", "/k"}, strings.Fields(one.options), says)...)
-		if code := p.code(); code != 0 || p.stdout.String() != one.want+"\n" {
-			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		p := programs.Locker(t, s.Endpoint(), slices.Concat([]string{"-k", "/k"}, strings.Fields(one.options), says)...)
+		if code := p.Code(); code != 0 || p.Stdout.String() != one.want+"\n" {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.Stdout, p.Stderr)
 		}
 	}
 	s.Empty(t)
@@ -233,7 +227,7 @@ func TestSlotsInTheEnvironment(t *testing.T) {
 // not handed on.
 func TestSlotsByVariable(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Shared(t), programs.Path("etcdlocker")
 	says := []string{"sh", "-c", `echo "$ETCDLOCK_HELD_MODE${ETCD_LOCK_SLOTS-}"`}
 	for name, one := range map[string]struct {
 		args []string
@@ -249,9 +243,9 @@ func TestSlotsByVariable(t *testing.T) {
 	} {
 		key := "/slots/by-variable/" + strings.ReplaceAll(name, " ", "-")
 		vars := []string{"ETCD_LOCK_KEY=" + key, "ETCD_LOCK_SLOTS=3", "ETCD_LOCK_HOST=" + s.Endpoint()}
-		p := start(t, vars, "etcdlocker", append(one.args, says...)...)
-		if code := p.code(); code != 0 || p.stdout.String() != one.want+"\n" {
-			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		p := programs.Start(t, vars, "etcdlocker", append(one.args, says...)...)
+		if code := p.Code(); code != 0 || p.Stdout.String() != one.want+"\n" {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.Stdout, p.Stderr)
 		}
 	}
 }
@@ -260,35 +254,35 @@ func TestSlotsByVariable(t *testing.T) {
 // If none is, it would wait for itself, and is told so.
 func TestSlotsAndNested(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Shared(t), programs.Path("etcdlocker")
 	const key, nested = "/slots/nested", "is already held by the command that asks for it"
 	options := []string{"-k", key, "--slots", "2"}
-	below := func(outer []string, words ...string) *program {
-		return locker(t, s.Endpoint(), slices.Concat(outer, []string{"--", again}, words)...)
+	below := func(outer []string, words ...string) *programs.Run {
+		return programs.Locker(t, s.Endpoint(), slices.Concat(outer, []string{"--", again}, words)...)
 	}
-	if p := below(options, append(options, "echo", "ran")...); p.code() != 0 || p.stdout.String() != "ran\n" {
-		t.Errorf("another one is free: %q, %q", p.stdout, p.stderr)
+	if p := below(options, append(options, "echo", "ran")...); p.Code() != 0 || p.Stdout.String() != "ran\n" {
+		t.Errorf("another one is free: %q, %q", p.Stdout, p.Stderr)
 	}
-	if p := below(options, append(options, slices.Concat([]string{"--", again}, options, []string{"echo", "ran"})...)...); p.code() != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), nested) {
-		t.Errorf("none is free: %q, %q", p.stdout, p.stderr)
+	if p := below(options, append(options, slices.Concat([]string{"--", again}, options, []string{"echo", "ran"})...)...); p.Code() != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), nested) {
+		t.Errorf("none is free: %q, %q", p.Stdout, p.Stderr)
 	}
 	other, _ := fill(t, s, nil, "other", options...)
-	if p := below(options, append(options, "--conflict-exit-code", "75", "echo", "ran")...); p.code() != 75 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), nested) {
-		t.Errorf("another command has the other one: %q, %q", p.stdout, p.stderr)
+	if p := below(options, append(options, "--conflict-exit-code", "75", "echo", "ran")...); p.Code() != 75 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), nested) {
+		t.Errorf("another command has the other one: %q, %q", p.Stdout, p.Stderr)
 	}
 	// Also where it does not run below, as in a session of its own.
-	outer := locker(t, s.Endpoint(), append(options, "--", "sh", "-c", `env | grep '^ETCD'; echo .; exec sleep 1000`)...)
-	outer.says(outer.stdout, "\n.\n")
-	env := strings.Split(strings.TrimSuffix(outer.stdout.String(), "\n.\n"), "\n")
-	if p := start(t, env, "etcdlocker", append(options, "echo", "ran")...); p.code() != 1 || !strings.Contains(p.stderr.String(), nested) {
-		t.Errorf("by its environment: %q, %q", p.stdout, p.stderr)
+	outer := programs.Locker(t, s.Endpoint(), append(options, "--", "sh", "-c", `env | grep '^ETCD'; echo .; exec sleep 1000`)...)
+	outer.Says(outer.Stdout, "\n.\n")
+	env := strings.Split(strings.TrimSuffix(outer.Stdout.String(), "\n.\n"), "\n")
+	if p := programs.Start(t, env, "etcdlocker", append(options, "echo", "ran")...); p.Code() != 1 || !strings.Contains(p.Stderr.String(), nested) {
+		t.Errorf("by its environment: %q, %q", p.Stdout, p.Stderr)
 	}
-	stop(outer)
-	if p := below(options, "-k", key, "echo", "ran"); p.code() != 1 || !strings.Contains(p.stderr.String(), "asked for as an exclusive lock") {
-		t.Errorf("in another mode: %q, %q", p.stdout, p.stderr)
+	outer.Stop()
+	if p := below(options, "-k", key, "echo", "ran"); p.Code() != 1 || !strings.Contains(p.Stderr.String(), "asked for as an exclusive lock") {
+		t.Errorf("in another mode: %q, %q", p.Stdout, p.Stderr)
 	}
-	stop(other[0])
-	free(t, s.Client(t), key)
+	other[0].Stop()
+	programs.CheckFree(t, s.Client(t), key)
 }
 
 // TestSlotsTakeover: what a killed holder had is taken at once by who waits for a slot on the same
@@ -299,31 +293,31 @@ func TestSlotsTakeover(t *testing.T) {
 		for _, try := range []bool{false, true} {
 			s, runDir := etcdtest.Shared(t), t.TempDir()
 			vars := []string{"XDG_RUNTIME_DIR=" + runDir}
-			options := append(keysOf(keys...), "--slots", "2", "-t", "300")
+			options := append(programs.Keys(keys...), "--slots", "2", "-t", "300")
 			inside, _ := fill(t, s, vars, "stays crashes", options...)
 			words := slices.Concat([]string{"-e", s.Endpoint()}, options, []string{"echo", "ran"})
 			if try {
-				inside[1].signal(syscall.SIGKILL)
+				inside[1].Signal(syscall.SIGKILL)
 				etcdtest.Await(t, "the attestation", func(context.Context) error { return attestations(runDir, 1) })
 				words = slices.Insert(words, 0, "--try")
 			}
-			next := start(t, vars, "etcdlocker", words...)
+			next := programs.Start(t, vars, "etcdlocker", words...)
 			if !try {
-				next.says(next.stderr, "place 1 in line")
-				inside[1].signal(syscall.SIGKILL)
+				next.Says(next.Stderr, "place 1 in line")
+				inside[1].Signal(syscall.SIGKILL)
 			}
 			begun := time.Now()
-			if code := next.code(); code != 0 || next.stdout.String() != "ran\n" || !strings.Contains(next.stderr.String(), tookOver) {
-				t.Errorf("exit code %d, %q", code, next.stderr)
+			if code := next.Code(); code != 0 || next.Stdout.String() != "ran\n" || !strings.Contains(next.Stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, next.Stderr)
 			}
 			if took := time.Since(begun); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
-			stop(inside[0])
-			if said := inside[0].stderr.String(); !strings.Contains(said, "SIGTERM") {
+			inside[0].Stop()
+			if said := inside[0].Stderr.String(); !strings.Contains(said, "SIGTERM") {
 				t.Errorf("the other one said %q", said)
 			}
-			free(t, s.Client(t), keys...)
+			programs.CheckFree(t, s.Client(t), keys...)
 		}
 	}
 }
@@ -342,25 +336,25 @@ func TestSlotsInAnotherMode(t *testing.T) {
 	}
 	for _, keys := range [][]string{{"/m"}, {"/m", "/n"}} {
 		for i, have := range modes {
-			holder := locker(t, s.Endpoint(), slices.Concat(keysOf(keys...), []string{"-i", "host-a"}, strings.Fields(have.options), untilStopped)...)
-			holder.says(holder.stdout, "runs ")
+			holder := programs.Locker(t, s.Endpoint(), slices.Concat(programs.Keys(keys...), []string{"-i", "host-a"}, strings.Fields(have.options), untilStopped)...)
+			holder.Says(holder.Stdout, "runs ")
 			there := len(etcdtest.Keys(t, client, ""))
 			for j, want := range modes {
 				if i == j || i < 2 && j < 2 {
 					continue
 				}
 				for _, how := range []string{"--conflict-exit-code=75", "--try"} {
-					p := locker(t, s.Endpoint(), slices.Concat(keysOf(keys...), []string{how}, strings.Fields(want.options), []string{"echo", "ran"})...)
+					p := programs.Locker(t, s.Endpoint(), slices.Concat(programs.Keys(keys...), []string{how}, strings.Fields(want.options), []string{"echo", "ran"})...)
 					says := fmt.Sprintf("etcdlocker: error: lock %q is used %s, by \"host-a\"; it was asked for %s\netcdlocker: hint: give all its users the same --slots, or use another key\n", "/m", have.as, want.as)
-					if code := p.code(); code != 1 || p.said() != says || p.stdout.String() != "" {
-						t.Errorf("%q, %s: exit code %d, %q, want %q", keys, how, code, p.stderr, says)
+					if code := p.Code(); code != 1 || p.Said() != says || p.Stdout.String() != "" {
+						t.Errorf("%q, %s: exit code %d, %q, want %q", keys, how, code, p.Stderr, says)
 					}
 				}
 			}
 			if left := len(etcdtest.Keys(t, client, "")); left != there {
 				t.Errorf("%d keys are there, and were %d", left, there)
 			}
-			stop(holder)
+			holder.Stop()
 		}
 	}
 	s.Empty(t)
@@ -384,11 +378,11 @@ func TestSlotsBesideAMutex(t *testing.T) {
 	got := make(chan error, 1)
 	go func() { got <- mutex.Lock(etcdtest.Context(t)) }()
 	awaitStrangers(t, s.Client(t), key, 1)
-	later := locker(t, s.Endpoint(), slices.Concat([]string{"-k", key, "--slots", "3"}, inSlot)...)
-	later.says(later.stderr, `2 of 3 slots are taken ("a", "b"), place `)
-	later.says(later.stderr, "place 2 in line\n")
-	if p := locker(t, s.Endpoint(), "-k", key, "--slots", "3", "--try", "true"); p.code() != 1 || !strings.Contains(p.stderr.String(), "somebody stands in line for it, or has it in another way, and 2 of 3 slots are taken") {
-		t.Errorf("--try: %q", p.stderr)
+	later := programs.Locker(t, s.Endpoint(), slices.Concat([]string{"-k", key, "--slots", "3"}, inSlot)...)
+	later.Says(later.Stderr, `2 of 3 slots are taken ("a", "b"), place `)
+	later.Says(later.Stderr, "place 2 in line\n")
+	if p := programs.Locker(t, s.Endpoint(), "-k", key, "--slots", "3", "--try", "true"); p.Code() != 1 || !strings.Contains(p.Stderr.String(), "somebody stands in line for it, or has it in another way, and 2 of 3 slots are taken") {
+		t.Errorf("--try: %q", p.Stderr)
 	}
 	for _, p := range inside {
 		select {
@@ -396,19 +390,19 @@ func TestSlotsBesideAMutex(t *testing.T) {
 			t.Fatalf("the Mutex is held beside a slot: %v", err)
 		default:
 		}
-		stop(p)
+		p.Stop()
 	}
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
-	if later.stdout.String() != "" {
+	if later.Stdout.String() != "" {
 		t.Error("a slot is held beside the Mutex")
 	}
 	if err := mutex.Unlock(etcdtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	slotOf(t, later)
-	stop(later)
+	later.Stop()
 	if err := session.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -448,15 +442,15 @@ func TestSlotsLost(t *testing.T) {
 		if id := string(kv.Value); id != "a" && !strings.Contains(id, `"id":"a"`) {
 			lost, other = other, lost
 		}
-		if code := lost.code(); code != 2 || !strings.Contains(lost.stderr.String(), what.says) {
-			t.Errorf("exit code %d, %q", code, lost.stderr)
+		if code := lost.Code(); code != 2 || !strings.Contains(lost.Stderr.String(), what.says) {
+			t.Errorf("exit code %d, %q", code, lost.Stderr)
 		}
 		select {
-		case <-other.done:
-			t.Errorf("the other has ended: %q", other.stderr)
+		case <-other.Done:
+			t.Errorf("the other has ended: %q", other.Stderr)
 		default:
 		}
-		stop(other)
+		other.Stop()
 		s.Empty(t)
 	}
 }
@@ -475,10 +469,10 @@ func TestSlotOverwritten(t *testing.T) {
 		lost, other = other, lost
 	}
 	says := fmt.Sprintf("hint: somebody changed the key %q to stop this holder; ", slot.Key)
-	if code := lost.code(); code != 2 || !strings.Contains(lost.stderr.String(), says) {
-		t.Errorf("exit code %d, %q", code, lost.stderr)
+	if code := lost.Code(); code != 2 || !strings.Contains(lost.Stderr.String(), says) {
+		t.Errorf("exit code %d, %q", code, lost.Stderr)
 	}
-	stop(other)
+	other.Stop()
 	s.Empty(t)
 }
 
@@ -486,15 +480,15 @@ func TestSlotOverwritten(t *testing.T) {
 func TestSlotWithoutACommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	p := locker(t, s.Endpoint(), "-k", "/one", "-k", "/two", "--slots", "3")
-	p.says(p.stdout, "\n/two ")
+	p := programs.Locker(t, s.Endpoint(), "-k", "/one", "-k", "/two", "--slots", "3")
+	p.Says(p.Stdout, "\n/two ")
 	var want strings.Builder
 	for _, key := range []string{"/one", "/two"} {
 		slot := etcdtest.Keys(t, s.Client(t), key+"/=3#")[0]
 		fmt.Fprintf(&want, "%s %d %s\n", key, slot.ModRevision, strings.TrimPrefix(string(slot.Key), key+"/=3#"))
 	}
-	if stop(p); p.stdout.String() != want.String() {
-		t.Errorf("it prints %q, want %q", p.stdout, want.String())
+	if p.Stop(); p.Stdout.String() != want.String() {
+		t.Errorf("it prints %q, want %q", p.Stdout, want.String())
 	}
 	s.Empty(t)
 }

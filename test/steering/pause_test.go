@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package steering
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,14 +18,15 @@ import (
 
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // ctl runs etcdlockctl to its end.
-func ctl(t *testing.T, s *etcdtest.Server, want int, args ...string) *program {
+func ctl(t *testing.T, s *etcdtest.Server, want int, args ...string) *programs.Run {
 	t.Helper()
-	p := start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
-	if code := p.code(); code != want {
-		t.Errorf("%q: exit code %d, %q, %q", args, code, p.stdout, p.stderr)
+	p := programs.Start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
+	if code := p.Code(); code != want {
+		t.Errorf("%q: exit code %d, %q, %q", args, code, p.Stdout, p.Stderr)
 	}
 	return p
 }
@@ -57,40 +57,40 @@ func TestPauseCommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	const key = "/pause/command"
-	holder := locker(t, s.Endpoint(), "-k", key, "-i", "me", "sleep", "1000")
-	held(t, s.Client(t), key)
-	p := start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "move the data")
-	p.says(p.stdout, "waiting until ")
+	holder := programs.Locker(t, s.Endpoint(), "-k", key, "-i", "me", "sleep", "1000")
+	programs.AwaitHeld(t, s.Client(t), key)
+	p := programs.Start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "move the data")
+	p.Says(p.Stdout, "waiting until ")
 	waits := pauseOf(t, s.Client(t), key)
 	resumes := fmt.Sprintf("to end that: etcdlockctl resume -e %s %s --token %d\n", s.Endpoint(), key, waits.Token)
-	p.says(p.stdout, fmt.Sprintf("it waits in line (token %d); %s", waits.Token, resumes))
-	if got := ctl(t, s, 0, "show", key).stdout.String(); !strings.Contains(got, "is held\n") || !strings.Contains(got, `  1       a pause by `) || !strings.HasSuffix(got, resumes) {
+	p.Says(p.Stdout, fmt.Sprintf("it waits in line (token %d); %s", waits.Token, resumes))
+	if got := ctl(t, s, 0, "show", key).Stdout.String(); !strings.Contains(got, "is held\n") || !strings.Contains(got, `  1       a pause by `) || !strings.HasSuffix(got, resumes) {
 		t.Errorf("show while it waits: %s", got)
 	}
 	tooLate := ctl(t, s, 1, "pause", key, "--reason", "again")
-	if !strings.Contains(tooLate.stderr.String(), "hint: to end that pause: "+strings.TrimPrefix(resumes, "to end that: ")) {
-		t.Errorf("a second pause: %q", tooLate.stderr)
+	if !strings.Contains(tooLate.Stderr.String(), "hint: to end that pause: "+strings.TrimPrefix(resumes, "to end that: ")) {
+		t.Errorf("a second pause: %q", tooLate.Stderr)
 	}
-	holder.signal(syscall.SIGTERM)
-	holder.code()
-	if code := p.code(); code != 0 {
-		t.Fatalf("pause: exit code %d, %q", code, p.stderr)
+	holder.Signal(syscall.SIGTERM)
+	holder.Code()
+	if code := p.Code(); code != 0 {
+		t.Fatalf("pause: exit code %d, %q", code, p.Stderr)
 	}
 	until := pauseOf(t, s.Client(t), key).Until.Local().Format("2006-01-02 15:04:05")
-	if got := p.stdout.String(); !strings.Contains(got, "lock "+key+" is paused until "+until) || !strings.Contains(got, resumes) {
+	if got := p.Stdout.String(); !strings.Contains(got, "lock "+key+" is paused until "+until) || !strings.Contains(got, resumes) {
 		t.Errorf("it says %s", got)
 	}
 	says := regexp.MustCompile(`paused by \S+@\S+ until ` + until + `: "move the data"`)
 	for _, args := range [][]string{{"--try"}, {"--try", "-s"}, {"--try", "--slots", "2"}, {"--try", "-k", key + "/b"}, {"--wait", "3"}} {
-		l := locker(t, s.Endpoint(), append(append([]string{"-k", key}, args...), "true")...)
-		if code := l.code(); code != 1 || !says.MatchString(l.stderr.String()) {
-			t.Errorf("%q: exit code %d, %q", args, code, l.stderr)
+		l := programs.Locker(t, s.Endpoint(), append(append([]string{"-k", key}, args...), "true")...)
+		if code := l.Code(); code != 1 || !says.MatchString(l.Stderr.String()) {
+			t.Errorf("%q: exit code %d, %q", args, code, l.Stderr)
 		}
 	}
-	if got := ctl(t, s, 0, "show", key).stdout.String(); !strings.Contains(got, "is paused\n  holder  a pause by ") || !strings.Contains(got, resumes) {
+	if got := ctl(t, s, 0, "show", key).Stdout.String(); !strings.Contains(got, "is paused\n  holder  a pause by ") || !strings.Contains(got, resumes) {
 		t.Errorf("show: %s", got)
 	}
-	if got := ctl(t, s, 0, "list", key, "--no-headers").stdout.String(); !regexp.MustCompile(`^` + key + ` +"pause by \S+@\S+" +- +\S+ +- +0\n$`).MatchString(got) {
+	if got := ctl(t, s, 0, "list", key, "--no-headers").Stdout.String(); !regexp.MustCompile(`^` + key + ` +"pause by \S+@\S+" +- +\S+ +- +0\n$`).MatchString(got) {
 		t.Errorf("list: %q", got)
 	}
 	var line struct {
@@ -100,22 +100,22 @@ func TestPauseCommand(t *testing.T) {
 			Pause struct{ Reason, Until string }
 		}
 	}
-	if err := json.Unmarshal([]byte(ctl(t, s, 0, "show", key, "-o", "json").stdout.String()), &line); err != nil ||
+	if err := json.Unmarshal([]byte(ctl(t, s, 0, "show", key, "-o", "json").Stdout.String()), &line); err != nil ||
 		line.State != "paused" || line.Holder.Kind != "pause" || line.Holder.Pause.Reason != "move the data" || line.Holder.Pause.Until == "" {
 		t.Errorf("show -o json: %+v, %v", line, err)
 	}
 	b := ctl(t, s, 1, "break", key, "--token", fmt.Sprint(waits.Token), "--reason", "r", "--force", "--even-if-alive")
-	if !strings.Contains(b.stderr.String(), "hint: "+resumes) {
-		t.Errorf("break: %s", b.stderr)
+	if !strings.Contains(b.Stderr.String(), "hint: "+resumes) {
+		t.Errorf("break: %s", b.Stderr)
 	}
 	again := ctl(t, s, 1, "pause", key, "--reason", "again")
-	if !says.MatchString(again.stderr.String()) || !strings.Contains(again.stderr.String(), "hint: to end that pause: etcdlockctl resume -e ") {
-		t.Errorf("a second pause: %q", again.stderr)
+	if !says.MatchString(again.Stderr.String()) || !strings.Contains(again.Stderr.String(), "hint: to end that pause: etcdlockctl resume -e ") {
+		t.Errorf("a second pause: %q", again.Stderr)
 	}
 	ctl(t, s, 3, "resume", key, "--token", fmt.Sprint(waits.Token-1))
 	resume(t, s, key)
 	ctl(t, s, 3, "resume", key, "--token", fmt.Sprint(waits.Token))
-	free(t, s.Client(t), key)
+	programs.CheckFree(t, s.Client(t), key)
 }
 
 // TestPauseKeepsOut: whoever waits for a pause gets the lock when that ends, in all modes, among
@@ -127,11 +127,11 @@ func TestPauseKeepsOut(t *testing.T) {
 			t.Parallel()
 			s, key := etcdtest.Shared(t), "/keeps/"+name
 			ctl(t, s, 0, "pause", key, "--reason", "move", "--for", "2h")
-			l := locker(t, s.Endpoint(), append(append([]string{"-k", key}, args...), "echo", "ran")...)
-			l.says(l.stderr, "paused by ")
+			l := programs.Locker(t, s.Endpoint(), append(append([]string{"-k", key}, args...), "echo", "ran")...)
+			l.Says(l.Stderr, "paused by ")
 			resume(t, s, key)
-			if code := l.code(); code != 0 || l.stdout.String() != "ran\n" {
-				t.Errorf("exit code %d, %q", code, l.stderr)
+			if code := l.Code(); code != 0 || l.Stdout.String() != "ran\n" {
+				t.Errorf("exit code %d, %q", code, l.Stderr)
 			}
 		})
 	}
@@ -142,8 +142,8 @@ func TestPauseEndsByItself(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	ctl(t, s, 0, "pause", "/pause/ends", "--reason", "r", "--for", "2s")
-	if l := locker(t, s.Endpoint(), "-k", "/pause/ends", "true"); l.code() != 0 {
-		t.Errorf("%q", l.stderr)
+	if l := programs.Locker(t, s.Endpoint(), "-k", "/pause/ends", "true"); l.Code() != 0 {
+		t.Errorf("%q", l.Stderr)
 	}
 }
 
@@ -151,19 +151,19 @@ func TestPauseEndsByItself(t *testing.T) {
 // behind etcdctl lock says so.
 func TestPauseAndEtcdctl(t *testing.T) {
 	t.Parallel()
-	buildEtcdctl(t)
+	programs.BuildEtcdctl(t)
 	s := etcdtest.Shared(t)
 	const key = "/pause/etcdctl"
-	etcdctlLock := func(args ...string) *program {
-		return startCommand(t, nil, exec.Command(filepath.Join(programs, "etcdctl"), append([]string{"--endpoints", s.Endpoint(), "lock", key}, args...)...))
+	etcdctlLock := func(args ...string) *programs.Run {
+		return programs.StartCommand(t, nil, exec.Command(programs.Path("etcdctl"), append([]string{"--endpoints", s.Endpoint(), "lock", key}, args...)...))
 	}
 	first := etcdctlLock()
-	first.says(first.stdout, key)
-	l := locker(t, s.Endpoint(), "-k", key, "--try", "true")
-	if code := l.code(); code != 1 || !strings.Contains(l.stderr.String(), `is held by "etcd (lease `) {
-		t.Errorf("behind etcdctl lock: exit code %d, %q", code, l.stderr)
+	first.Says(first.Stdout, key)
+	l := programs.Locker(t, s.Endpoint(), "-k", key, "--try", "true")
+	if code := l.Code(); code != 1 || !strings.Contains(l.Stderr.String(), `is held by "etcd (lease `) {
+		t.Errorf("behind etcdctl lock: exit code %d, %q", code, l.Stderr)
 	}
-	p := start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "r")
+	p := programs.Start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "r")
 	pauseOf(t, s.Client(t), key)
 	second := etcdctlLock("echo", "ran")
 	etcdtest.Await(t, "the place of etcdctl lock", func(ctx context.Context) error {
@@ -172,13 +172,13 @@ func TestPauseAndEtcdctl(t *testing.T) {
 		}
 		return nil
 	})
-	first.signal(syscall.SIGINT)
-	if code := p.code(); code != 0 || second.stdout.String() != "" {
-		t.Errorf("pause: exit code %d, %q; etcdctl lock: %q", code, p.stderr, second.stdout)
+	first.Signal(syscall.SIGINT)
+	if code := p.Code(); code != 0 || second.Stdout.String() != "" {
+		t.Errorf("pause: exit code %d, %q; etcdctl lock: %q", code, p.Stderr, second.Stdout)
 	}
 	resume(t, s, key)
-	if code := second.code(); code != 0 || !strings.Contains(second.stdout.String(), "ran") {
-		t.Errorf("etcdctl lock: exit code %d, %q, %q", code, second.stdout, second.stderr)
+	if code := second.Code(); code != 0 || !strings.Contains(second.Stdout.String(), "ran") {
+		t.Errorf("etcdctl lock: exit code %d, %q, %q", code, second.Stdout, second.Stderr)
 	}
 }
 
@@ -188,7 +188,7 @@ func TestPauseIsInterrupted(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	const key = "/pause/interrupted"
-	holder := locker(t, s.Endpoint(), "-k", key, "-s", "sleep", "1000")
+	holder := programs.Locker(t, s.Endpoint(), "-k", key, "-s", "sleep", "1000")
 	held := func(ctx context.Context) error {
 		if line, err := admin.Look(ctx, s.Client(t), key); err != nil || line.State != admin.Held || len(line.Waiters) != 0 {
 			return errors.Join(fmt.Errorf("%+v", line), err)
@@ -197,29 +197,29 @@ func TestPauseIsInterrupted(t *testing.T) {
 	}
 	etcdtest.Await(t, "the holder", held)
 	p := ctl(t, s, 1, "pause", key, "--reason", "r", "--wait", "500ms")
-	if !strings.Contains(p.stderr.String(), `lock "`+key+`" was not paused within 500ms`) {
-		t.Errorf("it says %q", p.stderr)
+	if !strings.Contains(p.Stderr.String(), `lock "`+key+`" was not paused within 500ms`) {
+		t.Errorf("it says %q", p.Stderr)
 	}
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		p := start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "r")
+		p := programs.Start(t, nil, "etcdlockctl", "pause", key, "-e", s.Endpoint(), "--reason", "r")
 		waits := pauseOf(t, s.Client(t), key)
-		if l := locker(t, s.Endpoint(), "-k", key, "-s", "--try", "true"); l.code() != 1 || !strings.Contains(l.stderr.String(), "is not free: a pause by ") {
-			t.Errorf("--try behind a pause that waits: %q", l.stderr)
+		if l := programs.Locker(t, s.Endpoint(), "-k", key, "-s", "--try", "true"); l.Code() != 1 || !strings.Contains(l.Stderr.String(), "is not free: a pause by ") {
+			t.Errorf("--try behind a pause that waits: %q", l.Stderr)
 		}
-		p.signal(sig)
-		if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "interrupted while it waited") {
-			t.Errorf("%v: exit code %d, %q", sig, code, p.stderr)
+		p.Signal(sig)
+		if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "interrupted while it waited") {
+			t.Errorf("%v: exit code %d, %q", sig, code, p.Stderr)
 		}
-		if hasLease(t, s.Client(t), int64(waits.Lease)) {
+		if programs.HasLease(t, s.Client(t), int64(waits.Lease)) {
 			t.Errorf("%v: its lease is left", sig)
 		}
 	}
 	if err := held(etcdtest.Context(t)); err != nil {
 		t.Error(err)
 	}
-	holder.signal(syscall.SIGTERM)
-	holder.code()
-	free(t, s.Client(t), key)
+	holder.Signal(syscall.SIGTERM)
+	holder.Code()
+	programs.CheckFree(t, s.Client(t), key)
 }
 
 // TestResumeOnATerminal: without a token the pause is shown, and the last part of the key is typed.
@@ -229,18 +229,18 @@ func TestResumeOnATerminal(t *testing.T) {
 	s := etcdtest.Shared(t)
 	const key = "/resume/terminal"
 	resumes := []string{"resume", key, "-e", s.Endpoint()}
-	none := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), resumes...))
-	if code := none.code(); code != 3 || !strings.Contains(none.stdout.String(), `error: lock "/resume/terminal": nobody has paused it`) {
-		t.Errorf("without a pause: exit code %d, %q", code, none.stdout)
+	none := programs.CommandOnTerminal(t, 200, exec.Command(programs.Path("etcdlockctl"), resumes...))
+	if code := none.Code(); code != 3 || !strings.Contains(none.Stdout.String(), `error: lock "/resume/terminal": nobody has paused it`) {
+		t.Errorf("without a pause: exit code %d, %q", code, none.Stdout)
 	}
 	types := func(typed, says string, want int, meanwhile func()) {
 		t.Helper()
-		r := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), resumes...))
-		r.shows("type terminal to end that: ")
+		r := programs.CommandOnTerminal(t, 200, exec.Command(programs.Path("etcdlockctl"), resumes...))
+		r.Shows("type terminal to end that: ")
 		meanwhile()
-		r.types(typed)
-		if code := r.code(); code != want || !strings.Contains(r.stdout.String(), `: "first" (token `) || !strings.Contains(r.stdout.String(), says) {
-			t.Errorf("%q: exit code %d, %q", typed, code, r.stdout)
+		r.Types(typed)
+		if code := r.Code(); code != want || !strings.Contains(r.Stdout.String(), `: "first" (token `) || !strings.Contains(r.Stdout.String(), says) {
+			t.Errorf("%q: exit code %d, %q", typed, code, r.Stdout)
 		}
 	}
 	ctl(t, s, 0, "pause", key, "--reason", "first")
@@ -270,13 +270,13 @@ func TestPauseIsRefused(t *testing.T) {
 		"--token: say which":  {"resume", "/x"},
 		"--timeout: 0s":       {"pause", "/x", "--reason", "r", "--timeout", "0s"},
 	} {
-		p := start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", args...)
-		if code := p.code(); code != 64 || !strings.HasPrefix(p.stderr.String(), "etcdlockctl: error: "+says) {
-			t.Errorf("%q: exit code %d, %q", args, code, p.stderr)
+		p := programs.Start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", args...)
+		if code := p.Code(); code != 64 || !strings.HasPrefix(p.Stderr.String(), "etcdlockctl: error: "+says) {
+			t.Errorf("%q: exit code %d, %q", args, code, p.Stderr)
 		}
 	}
-	p := start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", "pause", "/x", "--reason", "r", "--timeout", "300ms")
-	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer within") {
-		t.Errorf("without an etcd: exit code %d, %q", code, p.stderr)
+	p := programs.Start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", "pause", "/x", "--reason", "r", "--timeout", "300ms")
+	if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "did not answer within") {
+		t.Errorf("without an etcd: exit code %d, %q", code, p.Stderr)
 	}
 }

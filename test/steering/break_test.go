@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package steering
 
 import (
 	"context"
@@ -15,12 +15,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // tokenOf returns the token of the holder of a lock, as break takes it.
 func tokenOf(t testing.TB, s *etcdtest.Server, key string) string {
 	t.Helper()
-	return strconv.FormatInt(held(t, s.Client(t), key).Kvs[0].ModRevision, 10)
+	return strconv.FormatInt(programs.AwaitHeld(t, s.Client(t), key).Kvs[0].ModRevision, 10)
 }
 
 // TestBreakCommand: the command of whoever is asked to stop gets TERM and its grace, and the next
@@ -30,18 +31,18 @@ func TestBreakCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	const key = "/break/command"
 	file := filepath.Join(t.TempDir(), "log")
-	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sh", "-c", `trap 'echo ends >> "$0"; exit' TERM; echo runs >> "$0"; while :; do sleep 0.05; done`, file)
-	content(t, file)
+	p := programs.Locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sh", "-c", `trap 'echo ends >> "$0"; exit' TERM; echo runs >> "$0"; while :; do sleep 0.05; done`, file)
+	programs.AwaitFile(t, file)
 	token := tokenOf(t, s, key)
-	next := locker(t, s.Endpoint(), "-k", key, "-i", "next", "--", "sh", "-c", `echo next >> "$0"; sleep 30`, file)
-	next.says(next.stderr, "waiting for lock")
-	b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "deploy 4711")
-	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "asked ") || !strings.Contains(b.stdout.String(), "it stopped after ") {
-		t.Errorf("break: exit code %d, %q, %q", code, b.stdout, b.stderr)
+	next := programs.Locker(t, s.Endpoint(), "-k", key, "-i", "next", "--", "sh", "-c", `echo next >> "$0"; sleep 30`, file)
+	next.Says(next.Stderr, "waiting for lock")
+	b := programs.Start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "deploy 4711")
+	if code := b.Code(); code != 0 || !strings.Contains(b.Stdout.String(), "asked ") || !strings.Contains(b.Stdout.String(), "it stopped after ") {
+		t.Errorf("break: exit code %d, %q, %q", code, b.Stdout, b.Stderr)
 	}
-	if code := p.code(); code != 2 || !strings.Contains(p.stderr.String(), `etcdlocker: error: lock "`+key+`" was broken by `) ||
-		!strings.Contains(p.stderr.String(), `: "deploy 4711"`) {
-		t.Errorf("the holder: exit code %d, %q", code, p.stderr)
+	if code := p.Code(); code != 2 || !strings.Contains(p.Stderr.String(), `etcdlocker: error: lock "`+key+`" was broken by `) ||
+		!strings.Contains(p.Stderr.String(), `: "deploy 4711"`) {
+		t.Errorf("the holder: exit code %d, %q", code, p.Stderr)
 	}
 	etcdtest.Await(t, "the next one to run", func(ctx context.Context) error {
 		if log := etcdtest.Read(t, file); log != "runs\nends\nnext\n" {
@@ -49,8 +50,8 @@ func TestBreakCommand(t *testing.T) {
 		}
 		return nil
 	})
-	if b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "again"); b.code() != 3 {
-		t.Errorf("with an old token: %q", b.stderr)
+	if b := programs.Start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "again"); b.Code() != 3 {
+		t.Errorf("with an old token: %q", b.Stderr)
 	}
 }
 
@@ -74,9 +75,9 @@ func TestBreakIsRefused(t *testing.T) {
 		"--timeout: 0s":                 {"break", "/x", "--token", "7", "--reason", "r", "--timeout", "0s"},
 		`--etcd: endpoint "ftp://x" is`: {"break", "/x", "--token", "7", "--reason", "r", "--etcd", "ftp://x"},
 	} {
-		p := start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", args...)
-		if code := p.code(); code != 64 || !strings.HasPrefix(p.stderr.String(), "etcdlockctl: error: "+says) {
-			t.Errorf("%q: exit code %d, %q", args, code, p.stderr)
+		p := programs.Start(t, []string{"ETCD_LOCK_HOST=localhost:1"}, "etcdlockctl", args...)
+		if code := p.Code(); code != 64 || !strings.HasPrefix(p.Stderr.String(), "etcdlockctl: error: "+says) {
+			t.Errorf("%q: exit code %d, %q", args, code, p.Stderr)
 		}
 	}
 }
@@ -87,7 +88,7 @@ func TestBreakByForce(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	const key = "/break/force"
-	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "-r", "1", "--", "sleep", "60")
+	p := programs.Locker(t, s.Endpoint(), "-k", key, "-t", "30", "-r", "1", "--", "sleep", "60")
 	token := tokenOf(t, s, key)
 	for _, tt := range []struct {
 		code int
@@ -102,13 +103,13 @@ func TestBreakByForce(t *testing.T) {
 		{0, "the lock was taken from ", []string{"--force", "--even-if-alive"}},
 		{3, "nobody has it", []string{"--force"}},
 	} {
-		b := start(t, nil, "etcdlockctl", append([]string{"break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r"}, tt.args...)...)
-		if code := b.code(); code != tt.code || !strings.Contains(b.stdout.String()+b.stderr.String(), tt.says) {
-			t.Errorf("%q: exit code %d, %q, %q", tt.args, code, b.stdout, b.stderr)
+		b := programs.Start(t, nil, "etcdlockctl", append([]string{"break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r"}, tt.args...)...)
+		if code := b.Code(); code != tt.code || !strings.Contains(b.Stdout.String()+b.Stderr.String(), tt.says) {
+			t.Errorf("%q: exit code %d, %q, %q", tt.args, code, b.Stdout, b.Stderr)
 		}
 	}
-	if code := p.code(); code != 2 {
-		t.Errorf("the holder: exit code %d, %q", code, p.stderr)
+	if code := p.Code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -117,28 +118,28 @@ func TestBreakOnATerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	const key = "/break/terminal"
-	p := locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sleep", "60")
+	p := programs.Locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sleep", "60")
 	tokenOf(t, s, key)
 	b := breakOnTerminal(t, s, key)
-	b.types("other\r")
-	if code := b.code(); code != 1 || !strings.Contains(b.stdout.String(), "nothing was done") {
-		t.Errorf("exit code %d, %q", code, b.stdout)
+	b.Types("other\r")
+	if code := b.Code(); code != 1 || !strings.Contains(b.Stdout.String(), "nothing was done") {
+		t.Errorf("exit code %d, %q", code, b.Stdout)
 	}
 	b = breakOnTerminal(t, s, key)
-	b.types("terminal\r")
-	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "on this host") {
-		t.Errorf("exit code %d, %q", code, b.stdout)
+	b.Types("terminal\r")
+	if code := b.Code(); code != 0 || !strings.Contains(b.Stdout.String(), "on this host") {
+		t.Errorf("exit code %d, %q", code, b.Stdout)
 	}
-	if code := p.code(); code != 2 {
+	if code := p.Code(); code != 2 {
 		t.Errorf("the holder: exit code %d", code)
 	}
 }
 
 // breakOnTerminal runs break until it asks.
-func breakOnTerminal(t *testing.T, s *etcdtest.Server, key string) *terminal {
+func breakOnTerminal(t *testing.T, s *etcdtest.Server, key string) *programs.Terminal {
 	t.Helper()
-	b := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), "break", key, "-e", s.Endpoint(), "--reason", "r"))
-	b.shows("type terminal to ask it to stop: ")
+	b := programs.CommandOnTerminal(t, 200, exec.Command(programs.Path("etcdlockctl"), "break", key, "-e", s.Endpoint(), "--reason", "r"))
+	b.Shows("type terminal to ask it to stop: ")
 	return b
 }
 
@@ -153,9 +154,9 @@ func TestBreakWithoutAnswer(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	p := start(t, nil, "etcdlockctl", "break", "/x", "-e", gate.Endpoint(), "--token", "7", "--reason", "r", "--timeout", "200ms")
-	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), "did not answer within 200ms") || !strings.Contains(p.stderr.String(), "hint: check that etcd runs") {
-		t.Errorf("exit code %d, %s", code, p.stderr)
+	p := programs.Start(t, nil, "etcdlockctl", "break", "/x", "-e", gate.Endpoint(), "--token", "7", "--reason", "r", "--timeout", "200ms")
+	if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "did not answer within 200ms") || !strings.Contains(p.Stderr.String(), "hint: check that etcd runs") {
+		t.Errorf("exit code %d, %s", code, p.Stderr)
 	}
 }
 
@@ -166,27 +167,27 @@ func TestBreakAfterADeletion(t *testing.T) {
 	s := etcdtest.Shared(t)
 	const key = "/break/deleted"
 	end := filepath.Join(t.TempDir(), "end")
-	p := locker(t, s.Endpoint(), "-k", key, "-t", "60", "--grace", "30s", "-i", "me", "--", "sh", "-c", `trap 'echo ends; while [ ! -e "$0" ]; do sleep 0.05; done; exit' TERM; echo runs; while :; do sleep 0.05; done`, end)
-	p.says(p.stdout, "runs")
+	p := programs.Locker(t, s.Endpoint(), "-k", key, "-t", "60", "--grace", "30s", "-i", "me", "--", "sh", "-c", `trap 'echo ends; while [ ! -e "$0" ]; do sleep 0.05; done; exit' TERM; echo runs; while :; do sleep 0.05; done`, end)
+	p.Says(p.Stdout, "runs")
 	token := tokenOf(t, s, key)
 	if _, err := s.Client(t).Delete(etcdtest.Context(t), key); err != nil {
 		t.Fatal(err)
 	}
-	p.says(p.stdout, "ends")
-	shows := start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
-	if code := shows.code(); code != 0 || !strings.Contains(shows.stdout.String(), " is held\n  holder  me, pid ") || !strings.Contains(shows.stdout.String(), ", asked to stop by hand") ||
-		!strings.Contains(shows.stdout.String(), "  if it does not stop, to take the lock away, so that two may run at the same time: etcdlockctl break -e "+s.Endpoint()+" "+key+" --token "+token+" --reason TEXT --force\n") {
-		t.Errorf("show: exit code %d, %s", code, shows.stdout)
+	p.Says(p.Stdout, "ends")
+	shows := programs.Start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
+	if code := shows.Code(); code != 0 || !strings.Contains(shows.Stdout.String(), " is held\n  holder  me, pid ") || !strings.Contains(shows.Stdout.String(), ", asked to stop by hand") ||
+		!strings.Contains(shows.Stdout.String(), "  if it does not stop, to take the lock away, so that two may run at the same time: etcdlockctl break -e "+s.Endpoint()+" "+key+" --token "+token+" --reason TEXT --force\n") {
+		t.Errorf("show: exit code %d, %s", code, shows.Stdout)
 	}
-	b := start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r", "--wait", "60s")
-	b.says(b.stdout, "was asked to stop before, by hand")
+	b := programs.Start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "r", "--wait", "60s")
+	b.Says(b.Stdout, "was asked to stop before, by hand")
 	if err := os.WriteFile(end, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "it stopped after ") {
-		t.Errorf("break: exit code %d, %q, %s", code, b.stdout, b.stderr)
+	if code := b.Code(); code != 0 || !strings.Contains(b.Stdout.String(), "it stopped after ") {
+		t.Errorf("break: exit code %d, %q, %s", code, b.Stdout, b.Stderr)
 	}
-	if code := p.code(); code != 2 {
-		t.Errorf("the holder: exit code %d, %s", code, p.stderr)
+	if code := p.Code(); code != 2 {
+		t.Errorf("the holder: exit code %d, %s", code, p.Stderr)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestNestedOnItsOwnLock: a command that asks for a lock that it runs under would wait for itself.
@@ -17,7 +18,7 @@ import (
 func TestNestedOnItsOwnLock(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	again := filepath.Join(programs, "etcdlocker")
+	again := programs.Path("etcdlocker")
 	for name, words := range map[string][]string{
 		"at once":                {again, "-k", "/nested/at-once", "echo", "ran"},
 		"with another between":   {again, "-k", "/nested/with-another-between/2", "--", again, "-k", "/nested/with-another-between", "echo", "ran"},
@@ -27,17 +28,17 @@ func TestNestedOnItsOwnLock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key := "/nested/" + strings.ReplaceAll(name, " ", "-")
-			p := locker(t, s.Endpoint(), append([]string{"-k", key, "--"}, words...)...)
-			code := p.code()
-			if name == "from an adopted orphan" && code == 0 && p.stdout.String() == "1\n" {
+			p := programs.Locker(t, s.Endpoint(), append([]string{"-k", key, "--"}, words...)...)
+			code := p.Code()
+			if name == "from an adopted orphan" && code == 0 && p.Stdout.String() == "1\n" {
 				code = 1
-			} else if p.stdout.String() != "" {
-				t.Errorf("it ran: %q", p.stdout)
+			} else if p.Stdout.String() != "" {
+				t.Errorf("it ran: %q", p.Stdout)
 			}
-			if code != 1 || !strings.Contains(p.stderr.String(), "is already held by the command that asks for it") {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code != 1 || !strings.Contains(p.Stderr.String(), "is already held by the command that asks for it") {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
-			free(t, s.Client(t), key)
+			programs.CheckFree(t, s.Client(t), key)
 		})
 	}
 }
@@ -45,14 +46,14 @@ func TestNestedOnItsOwnLock(t *testing.T) {
 // TestNestedConflict: it ends with the code that was asked for.
 func TestNestedConflict(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Shared(t), programs.Path("etcdlocker")
 	for i, args := range [][]string{nil, {"--wait", "10m"}, {"--try"}} {
 		for _, code := range []int{75, 0} {
 			key := fmt.Sprintf("/nested/conflict-%d-%d", i, code)
 			words := append([]string{"-k", key, "--", again, "-k", key, "--conflict-exit-code", fmt.Sprint(code)}, args...)
-			p := locker(t, s.Endpoint(), append(words, "echo", "ran")...)
-			if got := p.code(); got != code || p.stdout.String() != "" || saysBusy(p) != (code != 0) {
-				t.Errorf("%q: exit code %d, %q %q", words, got, p.stdout, p.stderr)
+			p := programs.Locker(t, s.Endpoint(), append(words, "echo", "ran")...)
+			if got := p.Code(); got != code || p.Stdout.String() != "" || saysBusy(p) != (code != 0) {
+				t.Errorf("%q: exit code %d, %q %q", words, got, p.Stdout, p.Stderr)
 			}
 		}
 	}
@@ -62,17 +63,17 @@ func TestNestedConflict(t *testing.T) {
 func TestNestedOnAnotherEtcd(t *testing.T) {
 	t.Parallel()
 	ours, theirs := etcdtest.Start(t), etcdtest.Start(t)
-	again := filepath.Join(programs, "etcdlocker")
+	again := programs.Path("etcdlocker")
 	finish := filepath.Join(t.TempDir(), "finish")
-	holder := locker(t, theirs.Endpoint(), "-k", "/build", "--", "sh", "-c", `echo $ETCD_LOCK_REV; while [ ! -e "$0" ]; do sleep 0.05; done`, finish)
-	holder.says(holder.stdout, "\n")
-	p := locker(t, ours.Endpoint(), "-k", "/build", "--", "sh", "-c", `echo $ETCD_LOCK_REV; exec "$0" -e "$1" -k /build echo ran`, again, theirs.Endpoint())
-	p.says(p.stderr, "place 1 in line")
+	holder := programs.Locker(t, theirs.Endpoint(), "-k", "/build", "--", "sh", "-c", `echo $ETCD_LOCK_REV; while [ ! -e "$0" ]; do sleep 0.05; done`, finish)
+	holder.Says(holder.Stdout, "\n")
+	p := programs.Locker(t, ours.Endpoint(), "-k", "/build", "--", "sh", "-c", `echo $ETCD_LOCK_REV; exec "$0" -e "$1" -k /build echo ran`, again, theirs.Endpoint())
+	p.Says(p.Stderr, "place 1 in line")
 	if err := os.WriteFile(finish, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, token := p.code(), holder.stdout.String(); code != 0 || p.stdout.String() != token+"ran\n" {
-		t.Errorf("exit code %d, %q %q beside token %q", code, p.stdout, p.stderr, token)
+	if code, token := p.Code(), holder.Stdout.String(); code != 0 || p.Stdout.String() != token+"ran\n" {
+		t.Errorf("exit code %d, %q %q beside token %q", code, p.Stdout, p.Stderr, token)
 	}
 }
 
@@ -81,7 +82,7 @@ func TestNestedOnAnotherEtcd(t *testing.T) {
 func TestHandedOn(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	again := filepath.Join(programs, "etcdlocker")
+	again := programs.Path("etcdlocker")
 	tests := []struct {
 		name   string
 		script string
@@ -101,9 +102,9 @@ func TestHandedOn(t *testing.T) {
 			t.Parallel()
 			key := "/handed/" + strings.ReplaceAll(tt.name, " ", "-")
 			script := strings.ReplaceAll(tt.script, "/handed/2", key+"/2")
-			p := start(t, []string{"ETCD_CHILD_IS_NODE=0"}, "etcdlocker", "-e", s.Endpoint(), "-k", key, "-i", "outer", "--", "sh", "-c", script, again)
-			code := p.code()
-			if said := p.stdout.String() + p.stderr.String(); code != tt.code || !strings.Contains(said, tt.says) {
+			p := programs.Start(t, []string{"ETCD_CHILD_IS_NODE=0"}, "etcdlocker", "-e", s.Endpoint(), "-k", key, "-i", "outer", "--", "sh", "-c", script, again)
+			code := p.Code()
+			if said := p.Stdout.String() + p.Stderr.String(); code != tt.code || !strings.Contains(said, tt.says) {
 				t.Errorf("exit code %d, %q", code, said)
 			}
 		})

@@ -1,13 +1,12 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,15 +19,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
-
-// keysOf returns the options for several keys.
-func keysOf(keys ...string) (options []string) {
-	for _, key := range keys {
-		options = append(options, "-k", key)
-	}
-	return options
-}
 
 // A heldLock is one of those that a command finds in its environment.
 type heldLock struct {
@@ -51,24 +43,24 @@ func TestSeveralKeys(t *testing.T) {
 		{[]string{"/a"}, []string{"/a"}},
 	} {
 		file, check := filepath.Join(t.TempDir(), "go"), filepath.Join(t.TempDir(), "check")
-		p := locker(t, s.Endpoint(), append(keysOf(tt.keys...), "-r", "0.1", "--pulse-cmd", `echo "$ETCDLOCK_HELD" > `+check, "--", "sh", "-c",
+		p := programs.Locker(t, s.Endpoint(), append(programs.Keys(tt.keys...), "-r", "0.1", "--pulse-cmd", `echo "$ETCDLOCK_HELD" > `+check, "--", "sh", "-c",
 			`echo "$ETCDLOCK_HELD"; echo "$ETCDLOCK_HELD_KEY $ETCDLOCK_HELD_REV $ETCDLOCK_HELD_LEASE $ETCDLOCK_HELD_MODE"; echo "$ETCD_LOCK_KEY $ETCD_LOCK_REV"
 			while [ ! -e "$0" ]; do sleep 0.05; done`, file)...)
-		p.says(p.stdout, tt.sorted[0]+" ")
+		p.Says(p.Stdout, tt.sorted[0]+" ")
 		etcdtest.Await(t, "all that it says", func(context.Context) error {
-			if strings.Count(p.stdout.String(), "\n") < 3 {
-				return fmt.Errorf("%q", p.stdout)
+			if strings.Count(p.Stdout.String(), "\n") < 3 {
+				return fmt.Errorf("%q", p.Stdout)
 			}
 			return nil
 		})
-		lines := strings.Split(p.stdout.String(), "\n")
+		lines := strings.Split(p.Stdout.String(), "\n")
 		var found []heldLock
 		if err := json.Unmarshal([]byte(lines[0]), &found); err != nil || len(found) != len(tt.keys) {
 			t.Fatalf("%q: %v", lines[0], err)
 		}
 		lease := ""
 		for i, key := range tt.sorted {
-			kv := held(t, client, key).Kvs[0]
+			kv := programs.AwaitHeld(t, client, key).Kvs[0]
 			if got := found[i].Key + string(found[i].KeyBase64); got != key || found[i].Token != kv.ModRevision || found[i].Mode != "exclusive" {
 				t.Errorf("it finds %+v for %q with the token %d", found[i], key, kv.ModRevision)
 			}
@@ -82,12 +74,12 @@ func TestSeveralKeys(t *testing.T) {
 		if lines[1] != first+" "+lease+" exclusive" || lines[2] != first {
 			t.Errorf("it finds %q and %q, want %q with lease %s", lines[1], lines[2], first, lease)
 		}
-		if got := content(t, check); got != lines[0] {
+		if got := programs.AwaitFile(t, check); got != lines[0] {
 			t.Errorf("the check finds %q, and the command %q", got, lines[0])
 		}
-		create(t, file)
-		if code := p.code(); code != 0 {
-			t.Errorf("exit code %d, %q", code, p.stderr)
+		programs.Create(t, file)
+		if code := p.Code(); code != 0 {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
 		s.Empty(t)
 	}
@@ -97,16 +89,16 @@ func TestSeveralKeys(t *testing.T) {
 func TestSetWithoutACommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	p := locker(t, s.Endpoint(), keysOf("/e", "/b", "/d", "/c", "/a")...)
+	p := programs.Locker(t, s.Endpoint(), programs.Keys("/e", "/b", "/d", "/c", "/a")...)
 	want := ""
 	for _, key := range []string{"/a", "/b", "/c", "/d", "/e"} {
-		want += fmt.Sprintf("%s %d\n", key, held(t, s.Client(t), key).Kvs[0].ModRevision)
+		want += fmt.Sprintf("%s %d\n", key, programs.AwaitHeld(t, s.Client(t), key).Kvs[0].ModRevision)
 	}
-	p.says(p.stdout, want)
-	p.signal(syscall.SIGTERM)
+	p.Says(p.Stdout, want)
+	p.Signal(syscall.SIGTERM)
 	const says = `etcdlocker: error: stopped by SIGTERM; locks "/a", "/b", "/c" and 2 more are released` + "\n"
-	if code := p.code(); code != 143 || p.said() != says || p.stdout.String() != want {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	if code := p.Code(); code != 143 || p.Said() != says || p.Stdout.String() != want {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
 	s.Empty(t)
 }
@@ -115,52 +107,52 @@ func TestSetWithoutACommand(t *testing.T) {
 // under one key. So do those that take one key, and the next one below that.
 func TestSetsInAnyOrder(t *testing.T) {
 	t.Parallel()
-	s, dir, again := etcdtest.Shared(t), t.TempDir(), filepath.Join(programs, "etcdlocker")
+	s, dir, again := etcdtest.Shared(t), t.TempDir(), programs.Path("etcdlocker")
 	orders := [][]string{{"a", "b", "c"}, {"c", "b", "a"}, {"b", "a"}, {"c", "a"}, {"c", "b"}, {"b"}}
 	const script = `cd "$0"; for key; do mkdir "$key" || exit 9; done; sleep 0.01; rmdir "$@"`
-	var all []*program
+	var all []*programs.Run
 	for range 3 {
 		for _, order := range orders {
 			var options []string
 			for _, name := range order {
 				options = append(options, "-k", "/any/"+name)
 			}
-			all = append(all, locker(t, s.Endpoint(), append(append(options, "-t", "60", "--", "sh", "-c", script, dir), order...)...))
+			all = append(all, programs.Locker(t, s.Endpoint(), append(append(options, "-t", "60", "--", "sh", "-c", script, dir), order...)...))
 		}
-		all = append(all, locker(t, s.Endpoint(), "-k", "/any/a", "-t", "60", "--",
+		all = append(all, programs.Locker(t, s.Endpoint(), "-k", "/any/a", "-t", "60", "--",
 			again, "-k", "/any/c", "-t", "60", "-e", s.Endpoint(), "--", "sh", "-c", script, dir, "a", "c"))
 	}
 	const outer = `mkdir "$0/a" && "$@"; code=$?; rmdir "$0/a"; exit $code`
 	for range 3 { // single locks in this order
-		inner := []string{filepath.Join(programs, "etcdlocker"), "-t", "60", "-k", "/any/c", "--", "sh", "-c", script, dir, "c"}
-		all = append(all, locker(t, s.Endpoint(), append([]string{"-k", "/any/a", "-t", "60", "--", "sh", "-c", outer, dir}, inner...)...))
+		inner := []string{programs.Path("etcdlocker"), "-t", "60", "-k", "/any/c", "--", "sh", "-c", script, dir, "c"}
+		all = append(all, programs.Locker(t, s.Endpoint(), append([]string{"-k", "/any/a", "-t", "60", "--", "sh", "-c", outer, dir}, inner...)...))
 	}
 	for _, p := range all {
-		if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), "warning") {
-			t.Errorf("exit code %d, %q", code, p.stderr)
+		if code := p.Code(); code != 0 || strings.Contains(p.Stderr.String(), "warning") {
+			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
 	}
-	free(t, s.Client(t), "/any/a", "/any/b", "/any/c")
+	programs.CheckFree(t, s.Client(t), "/any/a", "/any/b", "/any/c")
 }
 
 // TestOtherOrder: who waits for a key that is less than one that it runs under is warned once.
 func TestOtherOrder(t *testing.T) {
 	t.Parallel()
-	s, again := etcdtest.Shared(t), filepath.Join(programs, "etcdlocker")
+	s, again := etcdtest.Shared(t), programs.Path("etcdlocker")
 	for name, greater := range map[string]string{"text": "/other-order/c", "bytes": "/other-order/\xff"} {
 		lesser := "/other-order/a-" + name
-		first := locker(t, s.Endpoint(), "-k", lesser)
-		held(t, s.Client(t), lesser)
-		p := locker(t, s.Endpoint(), "-k", greater, "--", again, "-k", lesser, "echo", "ran")
-		p.says(p.stderr, "place 1 in line\n")
-		stop(first)
-		if code := p.code(); code != 0 || p.stdout.String() != "ran\n" || strings.Count(p.stderr.String(), fmt.Sprintf("warning: lock %q is waited for below %q: ", lesser, greater)) != 1 {
-			t.Errorf("%s: exit code %d, %q, %q", name, code, p.stdout, p.stderr)
+		first := programs.Locker(t, s.Endpoint(), "-k", lesser)
+		programs.AwaitHeld(t, s.Client(t), lesser)
+		p := programs.Locker(t, s.Endpoint(), "-k", greater, "--", again, "-k", lesser, "echo", "ran")
+		p.Says(p.Stderr, "place 1 in line\n")
+		first.Stop()
+		if code := p.Code(); code != 0 || p.Stdout.String() != "ran\n" || strings.Count(p.Stderr.String(), fmt.Sprintf("warning: lock %q is waited for below %q: ", lesser, greater)) != 1 {
+			t.Errorf("%s: exit code %d, %q, %q", name, code, p.Stdout, p.Stderr)
 		}
 	}
-	p := locker(t, s.Endpoint(), "-k", "/other-order/b", "--", again, "-k", "/other-order/a", "echo", "ran")
-	if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), "warning") {
-		t.Errorf("a lesser one that is free: exit code %d, %q", code, p.stderr)
+	p := programs.Locker(t, s.Endpoint(), "-k", "/other-order/b", "--", again, "-k", "/other-order/a", "echo", "ran")
+	if code := p.Code(); code != 0 || strings.Contains(p.Stderr.String(), "warning") {
+		t.Errorf("a lesser one that is free: exit code %d, %q", code, p.Stderr)
 	}
 }
 
@@ -169,40 +161,40 @@ func TestSetWaits(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
-	one := locker(t, s.Endpoint(), "-k", "/waits/b", "-i", "one")
-	held(t, client, "/waits/b")
-	two := locker(t, s.Endpoint(), "-k", "/waits/c", "-i", "two")
-	held(t, client, "/waits/c")
-	p := locker(t, s.Endpoint(), append(keysOf("/waits/c", "/waits/b", "/waits/a", "/waits/d"), "--wait", "10m", "echo", "ran")...)
+	one := programs.Locker(t, s.Endpoint(), "-k", "/waits/b", "-i", "one")
+	programs.AwaitHeld(t, client, "/waits/b")
+	two := programs.Locker(t, s.Endpoint(), "-k", "/waits/c", "-i", "two")
+	programs.AwaitHeld(t, client, "/waits/c")
+	p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/waits/c", "/waits/b", "/waits/a", "/waits/d"), "--wait", "10m", "echo", "ran")...)
 	const says = `etcdlocker: waiting for locks "/waits/a", "/waits/b", "/waits/c" and 1 more: `
-	p.says(p.stderr, says+`"/waits/b" is held by "one" since `)
-	p.says(p.stderr, "place 1 in line\n")
-	if q := locker(t, s.Endpoint(), "-k", "/waits/a", "--try", "true"); q.code() != 1 {
+	p.Says(p.Stderr, says+`"/waits/b" is held by "one" since `)
+	p.Says(p.Stderr, "place 1 in line\n")
+	if q := programs.Locker(t, s.Endpoint(), "-k", "/waits/a", "--try", "true"); q.Code() != 1 {
 		t.Error("it does not keep what it has")
 	}
-	one.signal(syscall.SIGTERM)
-	p.says(p.stderr, says+`"/waits/c" is held by "two" since `)
-	two.signal(syscall.SIGTERM)
-	if code := p.code(); code != 0 || p.stdout.String() != "ran\n" || strings.Count(p.stderr.String(), "waiting for") != 2 {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+	one.Signal(syscall.SIGTERM)
+	p.Says(p.Stderr, says+`"/waits/c" is held by "two" since `)
+	two.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 0 || p.Stdout.String() != "ran\n" || strings.Count(p.Stderr.String(), "waiting for") != 2 {
+		t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 	}
-	free(t, client, "/waits/a", "/waits/b", "/waits/c", "/waits/d")
+	programs.CheckFree(t, client, "/waits/a", "/waits/b", "/waits/c", "/waits/d")
 }
 
 // TestSetWaitsOnATerminal: there the line is about the lock that is waited for now.
 func TestSetWaitsOnATerminal(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	one, two := locker(t, s.Endpoint(), "-k", "/set-line/a", "-i", "one"), locker(t, s.Endpoint(), "-k", "/set-line/b", "-i", "two")
-	held(t, s.Client(t), "/set-line/a")
-	held(t, s.Client(t), "/set-line/b")
-	waiter := onTerminal(t, 200, s.Endpoint(), append(keysOf("/set-line/b", "/set-line/a"), "echo", "ran")...)
+	one, two := programs.Locker(t, s.Endpoint(), "-k", "/set-line/a", "-i", "one"), programs.Locker(t, s.Endpoint(), "-k", "/set-line/b", "-i", "two")
+	programs.AwaitHeld(t, s.Client(t), "/set-line/a")
+	programs.AwaitHeld(t, s.Client(t), "/set-line/b")
+	waiter := programs.OnTerminal(t, 200, s.Endpoint(), append(programs.Keys("/set-line/b", "/set-line/a"), "echo", "ran")...)
 	const says = `etcdlocker: waiting for locks "/set-line/a" and "/set-line/b": `
-	waiter.says(waiter.stdout, says+`"/set-line/a" is held by "one" since `)
-	one.signal(syscall.SIGTERM)
-	waiter.says(waiter.stdout, says+`"/set-line/b" is held by "two" since `)
-	two.signal(syscall.SIGTERM)
-	code, shown := waiter.code(), waiter.shown()
+	waiter.Says(waiter.Stdout, says+`"/set-line/a" is held by "one" since `)
+	one.Signal(syscall.SIGTERM)
+	waiter.Says(waiter.Stdout, says+`"/set-line/b" is held by "two" since `)
+	two.Signal(syscall.SIGTERM)
+	code, shown := waiter.Code(), waiter.Shown()
 	if code != 0 || !strings.HasSuffix(shown, "\r\x1b[Kran\r\n") || strings.Count(shown, "\n") != 1 {
 		t.Errorf("exit code %d, it shows %q", code, shown)
 	}
@@ -215,15 +207,15 @@ func TestSetTries(t *testing.T) {
 	slowEtcd := regexp.MustCompile(`(?m)^.*cannot take back a place in line yet.*\n`)
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	holder := locker(t, s.Endpoint(), "-k", "/b", "-i", "the-holder")
-	held(t, client, "/b")
+	holder := programs.Locker(t, s.Endpoint(), "-k", "/b", "-i", "the-holder")
+	programs.AwaitHeld(t, client, "/b")
 	for _, code := range []int{1, 75, 0} {
 		tries := func(wait string) (stderr string) {
-			p := locker(t, s.Endpoint(), append(keysOf("/c", "/b", "/a"), wait, "--conflict-exit-code", strconv.Itoa(code), "echo", "ran")...)
-			got := p.code()
-			stderr = slowEtcd.ReplaceAllString(p.stderr.String(), "")
-			if got != code || p.stdout.String() != "" || (stderr != "") != (code != 0) {
-				t.Errorf("%s: exit code %d, want %d; %q, %q", wait, got, code, p.stdout, stderr)
+			p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/c", "/b", "/a"), wait, "--conflict-exit-code", strconv.Itoa(code), "echo", "ran")...)
+			got := p.Code()
+			stderr = slowEtcd.ReplaceAllString(p.Stderr.String(), "")
+			if got != code || p.Stdout.String() != "" || (stderr != "") != (code != 0) {
+				t.Errorf("%s: exit code %d, want %d; %q, %q", wait, got, code, p.Stdout, stderr)
 			}
 			alone(t, client, "/b")
 			return stderr
@@ -241,8 +233,8 @@ func TestSetTries(t *testing.T) {
 			t.Errorf("--wait: %q", stderr)
 		}
 	}
-	holder.signal(syscall.SIGTERM)
-	holder.code()
+	holder.Signal(syscall.SIGTERM)
+	holder.Code()
 	s.Empty(t)
 }
 
@@ -265,13 +257,13 @@ func TestSetSignalWhileWaiting(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client := s.Client(t)
-	locker(t, s.Endpoint(), "-k", "/b")
-	held(t, client, "/b")
-	p := locker(t, s.Endpoint(), append(keysOf("/b", "/a"), "echo", "ran")...)
-	p.says(p.stderr, "place 1 in line")
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), `stopped by SIGTERM while waiting for locks "/a" and "/b"`) {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	programs.Locker(t, s.Endpoint(), "-k", "/b")
+	programs.AwaitHeld(t, client, "/b")
+	p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/b", "/a"), "echo", "ran")...)
+	p.Says(p.Stderr, "place 1 in line")
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), `stopped by SIGTERM while waiting for locks "/a" and "/b"`) {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 	alone(t, client, "/b")
 }
@@ -301,21 +293,21 @@ func TestSetLost(t *testing.T) {
 				s := etcdtest.Start(t)
 				client := s.Client(t)
 				file := filepath.Join(t.TempDir(), "pid")
-				p := locker(t, s.Endpoint(), append(keysOf("/c", "/a", "/b"), "-t", "30", "--grace", "0.3", "--", "sh", "-c",
+				p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/c", "/a", "/b"), "-t", "30", "--grace", "0.3", "--", "sh", "-c",
 					`setsid sh -c 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.05; done' `+file+` & trap '' TERM; while :; do sleep 0.05; done`)...)
-				worker := content(t, file)
-				others := locker(t, s.Endpoint(), append(keysOf(slices.Delete(slices.Clone(keys), i, i+1)...), "--", "sh", "-c", `! kill -0 "$0" && echo ran`, worker)...)
-				others.says(others.stderr, "place 1 in line")
+				worker := programs.AwaitFile(t, file)
+				others := programs.Locker(t, s.Endpoint(), append(programs.Keys(slices.Delete(slices.Clone(keys), i, i+1)...), "--", "sh", "-c", `! kill -0 "$0" && echo ran`, worker)...)
+				others.Says(others.Stderr, "place 1 in line")
 				if err := take(etcdtest.Context(t), client, key); err != nil {
 					t.Fatal(err)
 				}
-				if code := p.code(); code != 2 || !strings.Contains(p.stderr.String(), fmt.Sprintf("error: lock %q lost: ", key)) {
-					t.Errorf("exit code %d, %q", code, p.stderr)
+				if code := p.Code(); code != 2 || !strings.Contains(p.Stderr.String(), fmt.Sprintf("error: lock %q lost: ", key)) {
+					t.Errorf("exit code %d, %q", code, p.Stderr)
 				}
-				if code := others.code(); code != 0 || others.stdout.String() != "ran\n" {
-					t.Errorf("who waits for the others: exit code %d, %q, %q", code, others.stdout, others.stderr)
+				if code := others.Code(); code != 0 || others.Stdout.String() != "ran\n" {
+					t.Errorf("who waits for the others: exit code %d, %q, %q", code, others.Stdout, others.Stderr)
 				}
-				gone(t, worker)
+				programs.AwaitEnd(t, worker)
 				// What was put there by hand.
 				if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
 					t.Error(err)
@@ -331,18 +323,18 @@ func TestSetLost(t *testing.T) {
 func TestSetNested(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	again := filepath.Join(programs, "etcdlocker")
+	again := programs.Path("etcdlocker")
 	for _, key := range []string{"a", "b"} {
 		for name, words := range map[string][]string{"below": {again}, "without its variables": {"env", "-i", "PATH=" + os.Getenv("PATH"), again, "-e", s.Endpoint()}} {
 			t.Run(name+", "+key, func(t *testing.T) {
 				t.Parallel()
 				prefix := "/set-nested/" + strings.ReplaceAll(name, " ", "-") + key
-				inner := append(slices.Clone(words), keysOf(prefix+key, prefix+"1", prefix+"z")...)
-				p := locker(t, s.Endpoint(), slices.Concat(keysOf(prefix+"b", prefix+"a"), []string{"--"}, inner, []string{"--", "echo", "ran"})...)
-				if code := p.code(); code != 1 || p.stdout.String() != "" || !strings.Contains(p.stderr.String(), fmt.Sprintf("lock %q is already held by the command that asks for it", prefix+key)) {
-					t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
+				inner := append(slices.Clone(words), programs.Keys(prefix+key, prefix+"1", prefix+"z")...)
+				p := programs.Locker(t, s.Endpoint(), slices.Concat(programs.Keys(prefix+"b", prefix+"a"), []string{"--"}, inner, []string{"--", "echo", "ran"})...)
+				if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), fmt.Sprintf("lock %q is already held by the command that asks for it", prefix+key)) {
+					t.Errorf("exit code %d, %q, %q", code, p.Stdout, p.Stderr)
 				}
-				free(t, s.Client(t), prefix+"1", prefix+"a", prefix+"b", prefix+"z")
+				programs.CheckFree(t, s.Client(t), prefix+"1", prefix+"a", prefix+"b", prefix+"z")
 			})
 		}
 	}
@@ -353,22 +345,22 @@ func TestSetNested(t *testing.T) {
 func TestSetHanded(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	p := locker(t, s.Endpoint(), append(keysOf("/set-handed/a", "/set-handed/no\xffutf8"), "--", "sh", "-c", `env | grep -a '^ETCD'; echo .; exec sleep 1000`)...)
-	p.says(p.stdout, "\n.\n")
-	env := strings.Split(strings.TrimSuffix(p.stdout.String(), "\n.\n"), "\n")
+	p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/set-handed/a", "/set-handed/no\xffutf8"), "--", "sh", "-c", `env | grep -a '^ETCD'; echo .; exec sleep 1000`)...)
+	p.Says(p.Stdout, "\n.\n")
+	env := strings.Split(strings.TrimSuffix(p.Stdout.String(), "\n.\n"), "\n")
 	for _, key := range []string{"/set-handed/a", "/set-handed/no\xffutf8"} {
-		q := start(t, env, "etcdlocker", "-k", key, "echo", "ran")
-		if code := q.code(); code != 1 || !strings.Contains(q.stderr.String(), "is already held by the command that asks for it") {
-			t.Errorf("%q: exit code %d, %q", key, code, q.stderr)
+		q := programs.Start(t, env, "etcdlocker", "-k", key, "echo", "ran")
+		if code := q.Code(); code != 1 || !strings.Contains(q.Stderr.String(), "is already held by the command that asks for it") {
+			t.Errorf("%q: exit code %d, %q", key, code, q.Stderr)
 		}
 	}
-	q := start(t, env, "etcdlocker", "echo", "ran")
-	if code := q.code(); code != 64 || !strings.Contains(q.stderr.String(), "no key: which lock is meant?") {
-		t.Errorf("without a key: exit code %d, %q", code, q.stderr)
+	q := programs.Start(t, env, "etcdlocker", "echo", "ran")
+	if code := q.Code(); code != 64 || !strings.Contains(q.Stderr.String(), "no key: which lock is meant?") {
+		t.Errorf("without a key: exit code %d, %q", code, q.Stderr)
 	}
-	q = start(t, env, "etcdlocker", "-k", "/set-handed/other", "sh", "-c", `echo "$ETCDLOCK_HELD"`)
-	if code := q.code(); code != 0 || !strings.HasPrefix(q.stdout.String(), `[{"key":"/set-handed/other","token":`) {
-		t.Errorf("another key: exit code %d, %q, %q", code, q.stdout, q.stderr)
+	q = programs.Start(t, env, "etcdlocker", "-k", "/set-handed/other", "sh", "-c", `echo "$ETCDLOCK_HELD"`)
+	if code := q.Code(); code != 0 || !strings.HasPrefix(q.Stdout.String(), `[{"key":"/set-handed/other","token":`) {
+		t.Errorf("another key: exit code %d, %q, %q", code, q.Stdout, q.Stderr)
 	}
 }
 
@@ -385,34 +377,34 @@ func TestSetTakeover(t *testing.T) {
 			s, runDir := etcdtest.Shared(t), t.TempDir()
 			prefix := "/set-takeover/" + strings.ReplaceAll(name, " ", "-") + "/"
 			vars := []string{"XDG_RUNTIME_DIR=" + runDir}
-			crashing := start(t, vars, "etcdlocker", slices.Concat([]string{"-e", s.Endpoint(), "-t", "300"}, keysOf(prefix+"b", prefix+"a"), []string{"--"}, stubbornTree)...)
-			crashing.says(crashing.stdout, "ready")
+			crashing := programs.Start(t, vars, "etcdlocker", slices.Concat([]string{"-e", s.Endpoint(), "-t", "300"}, programs.Keys(prefix+"b", prefix+"a"), []string{"--"}, programs.StubbornTree)...)
+			crashing.Says(crashing.Stdout, "ready")
 			words := append([]string{"-e", s.Endpoint()}, tt.options...)
 			for _, key := range tt.keys {
 				words = append(words, "-k", prefix+key)
 			}
-			next := func() *program { return start(t, vars, "etcdlocker", append(words, "echo", "ran")...) }
-			var p *program
+			next := func() *programs.Run { return programs.Start(t, vars, "etcdlocker", append(words, "echo", "ran")...) }
+			var p *programs.Run
 			if tt.options == nil {
 				p = next()
-				p.says(p.stderr, "place 1 in line")
+				p.Says(p.Stderr, "place 1 in line")
 			}
-			crashing.signal(syscall.SIGKILL)
+			crashing.Signal(syscall.SIGKILL)
 			if tt.options != nil {
 				etcdtest.Await(t, "the attestation", func(context.Context) error { return attestations(runDir, 1) })
 				p = next()
 			}
 			killed := time.Now()
-			if code := p.code(); code != 0 || p.stdout.String() != "ran\n" || !strings.Contains(p.stderr.String(), tookOver) {
-				t.Errorf("exit code %d, %q", code, p.stderr)
+			if code := p.Code(); code != 0 || p.Stdout.String() != "ran\n" || !strings.Contains(p.Stderr.String(), tookOver) {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
 			}
 			if took := time.Since(killed); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
-			if len(marked("ETCD_LOCK_KEY="+prefix+"a")) > 0 {
+			if len(programs.Marked("ETCD_LOCK_KEY="+prefix+"a")) > 0 {
 				t.Error("something of the last command still runs")
 			}
-			free(t, s.Client(t), prefix+"0", prefix+"a", prefix+"b", prefix+"c")
+			programs.CheckFree(t, s.Client(t), prefix+"0", prefix+"a", prefix+"b", prefix+"c")
 		})
 	}
 }
@@ -437,9 +429,9 @@ func TestNoTakeoverOfAKeyByHand(t *testing.T) {
 	if _, err := client.Put(etcdtest.Context(t), key, "by hand"); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", append(append([]string{"-e", s.Endpoint()}, keysOf("/set-by-hand/a", key)...), "--try", "echo", "ran")...)
-	if code := p.code(); code != 1 || !strings.Contains(p.stderr.String(), `is held by "by hand"`) || strings.Contains(p.stderr.String(), tookOver) {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p := programs.Start(t, []string{"XDG_RUNTIME_DIR=" + runDir}, "etcdlocker", append(append([]string{"-e", s.Endpoint()}, programs.Keys("/set-by-hand/a", key)...), "--try", "echo", "ran")...)
+	if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), `is held by "by hand"`) || strings.Contains(p.Stderr.String(), tookOver) {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 	if _, err := client.Delete(etcdtest.Context(t), key); err != nil {
 		t.Fatal(err)
@@ -452,11 +444,11 @@ func TestSetKilled(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	client, keys := s.Client(t), []string{"/set-killed/a", "/set-killed/b"}
-	p := locker(t, s.Endpoint(), slices.Concat(keysOf(keys...), []string{"-t", "4", "--"}, stubbornTree)...)
-	p.says(p.stdout, "ready")
-	lease := held(t, client, keys[0]).Kvs[0].Lease
-	p.signal(syscall.SIGKILL)
-	endsBefore(t, client, keys[0], lease)
+	p := programs.Locker(t, s.Endpoint(), slices.Concat(programs.Keys(keys...), []string{"-t", "4", "--"}, programs.StubbornTree)...)
+	p.Says(p.Stdout, "ready")
+	lease := programs.AwaitHeld(t, client, keys[0]).Kvs[0].Lease
+	p.Signal(syscall.SIGKILL)
+	programs.CheckEndsBefore(t, client, keys[0], lease)
 	etcdtest.Await(t, "the keys to be free", func(context.Context) error {
 		if left := etcdtest.Keys(t, client, "/set-killed/"); len(left) > 0 {
 			return fmt.Errorf("%q", left)
@@ -471,44 +463,33 @@ func TestSetFreezes(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	link, file := etcdtest.NewLink(t, s.Endpoint()), filepath.Join(t.TempDir(), "go")
-	p := locker(t, link.Endpoint(), append(append(keysOf("/set-freeze/b", "/set-freeze/a"), "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"), untilFile(file)...)...)
-	p.says(p.stdout, "started")
+	p := programs.Locker(t, link.Endpoint(), append(append(programs.Keys("/set-freeze/b", "/set-freeze/a"), "-t", "20", "-r", "1", "--grace", "14", "--on-doubt=freeze", "--"), programs.UntilFile(file)...)...)
+	p.Says(p.Stdout, "started")
 	link.Silence()
-	p.says(p.stderr, `locks "/set-freeze/a" and "/set-freeze/b" could not be renewed; the command stands still until they are, or dies in 14s`)
+	p.Says(p.Stderr, `locks "/set-freeze/a" and "/set-freeze/b" could not be renewed; the command stands still until they are, or dies in 14s`)
 	link.Restore()
-	p.says(p.stderr, `locks "/set-freeze/a" and "/set-freeze/b" are renewed, the command goes on`)
-	create(t, file)
-	if code := p.code(); code != 4 {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Says(p.Stderr, `locks "/set-freeze/a" and "/set-freeze/b" are renewed, the command goes on`)
+	programs.Create(t, file)
+	if code := p.Code(); code != 4 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
-	free(t, s.Client(t), "/set-freeze/a", "/set-freeze/b")
+	programs.CheckFree(t, s.Client(t), "/set-freeze/a", "/set-freeze/b")
 }
 
 // TestSetHoldAtLeast: all locks are kept until their time is over, also if the command ends sooner.
 func TestSetHoldAtLeast(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	p := locker(t, s.Endpoint(), append(keysOf("/b", "/a"), "--hold-at-least", "1h", "echo", "ran")...)
-	p.says(p.stdout, "ran")
+	p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/b", "/a"), "--hold-at-least", "1h", "echo", "ran")...)
+	p.Says(p.Stdout, "ran")
 	for _, key := range []string{"/a", "/b"} {
-		if code := locker(t, s.Endpoint(), "-k", key, "--try", "true").code(); code != 1 {
+		if code := programs.Locker(t, s.Endpoint(), "-k", key, "--try", "true").Code(); code != 1 {
 			t.Errorf("%s was free before its time: exit code %d", key, code)
 		}
 	}
-	p.signal(syscall.SIGTERM)
-	if code := p.code(); code != 143 || !strings.Contains(p.stderr.String(), `after the command had ended; locks "/a" and "/b" are released`) {
-		t.Errorf("exit code %d, %q", code, p.stderr)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 || !strings.Contains(p.Stderr.String(), `after the command had ended; locks "/a" and "/b" are released`) {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
 	s.Empty(t)
-}
-
-// TestSetEmbedded: the embedded etcd gives several locks as any other does.
-func TestSetEmbedded(t *testing.T) {
-	t.Parallel()
-	dir := serverIn(t, t.TempDir())
-	cmd := exec.Command(filepath.Join(programs, "etcdlocker"), append(append([]string{"--embedded=" + dir}, keysOf("/b", "/a")...), "--", "sh", "-c", `echo "$ETCDLOCK_HELD"`)...)
-	p := startCommand(t, nil, cmd)
-	if code := p.code(); code != 0 || !strings.HasPrefix(p.stdout.String(), `[{"key":"/a","token":`) {
-		t.Errorf("exit code %d, %q, %q", code, p.stdout, p.stderr)
-	}
 }

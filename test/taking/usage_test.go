@@ -1,16 +1,16 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestBadInput: each is refused with a sentence on one line that names what is wrong, and touches
@@ -104,18 +104,18 @@ func TestBadInput(t *testing.T) {
 			if !strings.Contains(strings.Join(append(env, args...), " "), "-e ") && len(env) == 0 {
 				args = append([]string{"-e", s.Endpoint()}, args...)
 			}
-			p := start(t, env, "etcdlocker", args...)
-			if code := p.code(); code != tt.code {
+			p := programs.Start(t, env, "etcdlocker", args...)
+			if code := p.Code(); code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
-			lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
+			lines := strings.Split(strings.TrimSpace(p.Stderr.String()), "\n")
 			if !strings.HasPrefix(lines[0], "etcdlocker: error: ") || !strings.Contains(lines[0], tt.says) {
 				t.Errorf("it says %q, want something of %q", lines[0], tt.says)
 			}
 			if len(lines) != 2 || !strings.HasPrefix(lines[1], "etcdlocker: hint: ") {
 				t.Errorf("no way out in %q", lines)
 			}
-			if strings.Contains(p.stderr.String(), "secret") {
+			if strings.Contains(p.Stderr.String(), "secret") {
 				t.Error("it shows a password")
 			}
 		})
@@ -132,62 +132,14 @@ func longKeys(n int) (options []string) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	p := start(t, nil, "etcdlocker", "--help")
-	if p.code() != 0 || !strings.Contains(p.stdout.String(), "Usage: etcdlocker") || p.stderr.String() != "" {
-		t.Errorf("--help: %d, %q", p.code(), p.stderr)
+	p := programs.Start(t, nil, "etcdlocker", "--help")
+	if p.Code() != 0 || !strings.Contains(p.Stdout.String(), "Usage: etcdlocker") || p.Stderr.String() != "" {
+		t.Errorf("--help: %d, %q", p.Code(), p.Stderr)
 	}
 	for _, program := range []string{"etcdlocker", "etcdlockctl"} {
-		p := start(t, nil, program, "--version")
-		if p.code() != 0 || !strings.HasPrefix(p.stdout.String(), program) {
-			t.Errorf("--version: %d, %q", p.code(), p.stdout)
-		}
-	}
-}
-
-func TestControlUsage(t *testing.T) {
-	t.Parallel()
-	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--idle-exit", "-1s"},
-		{"list", "a", "b"}, {"list", "-o", "yaml"}, {"list", "--sort", "age"}, {"list", "-0"}, {"list", "--older-than", "-1s"}, {"list", "--timeout", "0s"},
-		{"list", "--cacert", "/none"}, {"show"}, {"show", ""}, {"show", "/x", "-o", "yaml"}, {"watch", "a", "b"}, {"watch", "-o", "yaml"}, {"watch", "--event", "gone"}, {"watch", "--count", "-1"}, {"roles"}} {
-		p := start(t, nil, "etcdlockctl", args...)
-		if code := p.code(); code != 64 || !strings.HasPrefix(p.stderr.String(), "etcdlockctl: error: ") {
-			t.Errorf("%v: exit code %d, %q", args, code, p.stderr)
-		}
-	}
-	if p := start(t, nil, "etcdlockctl", "-v"); p.code() != 64 || p.stdout.String() != "" {
-		t.Errorf("-v without a command: exit code %d, %q", p.code(), p.stdout)
-	}
-	if p := start(t, nil, "etcdlockctl"); p.code() != 0 || !strings.Contains(p.stdout.String(), "serve") {
-		t.Errorf("without a word: exit code %d, %q", p.code(), p.stdout)
-	}
-}
-
-// TestVerboseServer: -v of a server says on stderr what etcd says. In the background that goes to
-// the log from when the server answers. Without -v nothing is said.
-func TestVerboseServer(t *testing.T) {
-	t.Parallel()
-	const debug = "\tdebug\t"
-	for _, verbose := range []bool{false, true} {
-		dir := serverIn(t, t.TempDir())
-		args := []string{"serve", "--dir", dir}
-		if verbose {
-			args = append(args, "-v")
-		}
-		p := start(t, nil, "etcdlockctl", args...)
-		p.says(p.stdout, "answers")
-		p.signal(syscall.SIGTERM)
-		if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), debug) != verbose {
-			t.Errorf("verbose %v: exit code %d, %q", verbose, code, p.stderr)
-		}
-		p = start(t, nil, "etcdlockctl", append(args, "--background")...)
-		if code := p.code(); code != 0 || strings.Contains(p.stderr.String(), debug) != verbose {
-			t.Errorf("verbose %v, in the background: exit code %d, %q", verbose, code, p.stderr)
-		}
-		if p := start(t, nil, "etcdlockctl", "serve", "--stop", "--dir", dir); p.code() != 0 {
-			t.Errorf("--stop: %s", p.stderr)
-		}
-		if log := etcdtest.Read(t, filepath.Join(dir, "log")); strings.Contains(log, debug) != verbose {
-			t.Errorf("verbose %v: the log says %q", verbose, log)
+		p := programs.Start(t, nil, program, "--version")
+		if p.Code() != 0 || !strings.HasPrefix(p.Stdout.String(), program) {
+			t.Errorf("--version: %d, %q", p.Code(), p.Stdout)
 		}
 	}
 }
@@ -197,9 +149,9 @@ func TestNoGrace(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	for _, refresh := range []string{"58", "59.59"} {
-		p := locker(t, s.Endpoint(), "-k", "/no-grace", "-t", "60", "-r", refresh, "--grace", "0", "true")
-		if code := p.code(); code != 0 {
-			t.Errorf("refresh interval %s: exit code %d, %q", refresh, code, p.stderr)
+		p := programs.Locker(t, s.Endpoint(), "-k", "/no-grace", "-t", "60", "-r", refresh, "--grace", "0", "true")
+		if code := p.Code(); code != 0 {
+			t.Errorf("refresh interval %s: exit code %d, %q", refresh, code, p.Stderr)
 		}
 	}
 }

@@ -1,12 +1,11 @@
 //go:build linux
 
-package scenarios
+package steering
 
 import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,27 +17,28 @@ import (
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/wire"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // TestListCommand: list and show say who holds a lock and who waits, in words and for programs.
 func TestListCommand(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	holder := locker(t, s.Endpoint(), "-v", "-k", "/list/a b", "-i", "me", "--why", "month end", "sleep", "1000")
-	holder.says(holder.stderr, "command started")
-	waiter := locker(t, s.Endpoint(), "-k", "/list/a b", "-i", "other", "true")
-	waiter.says(waiter.stderr, "waiting for lock")
-	tries := locker(t, s.Endpoint(), "-k", "/list/a b", "--try", "true")
-	if code := tries.code(); code != 1 || !strings.Contains(tries.stderr.String(), "etcdlockctl show -e "+s.Endpoint()+" '/list/a b' says who is there") {
-		t.Errorf("--try: exit code %d, %s", code, tries.stderr)
+	holder := programs.Locker(t, s.Endpoint(), "-v", "-k", "/list/a b", "-i", "me", "--why", "month end", "sleep", "1000")
+	holder.Says(holder.Stderr, "command started")
+	waiter := programs.Locker(t, s.Endpoint(), "-k", "/list/a b", "-i", "other", "true")
+	waiter.Says(waiter.Stderr, "waiting for lock")
+	tries := programs.Locker(t, s.Endpoint(), "-k", "/list/a b", "--try", "true")
+	if code := tries.Code(); code != 1 || !strings.Contains(tries.Stderr.String(), "etcdlockctl show -e "+s.Endpoint()+" '/list/a b' says who is there") {
+		t.Errorf("--try: exit code %d, %s", code, tries.Stderr)
 	}
 	run := func(want int, args ...string) string {
 		t.Helper()
-		p := start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
-		if code := p.code(); code != want {
-			t.Errorf("%q: exit code %d, %s", args, code, p.stderr)
+		p := programs.Start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
+		if code := p.Code(); code != want {
+			t.Errorf("%q: exit code %d, %s", args, code, p.Stderr)
 		}
-		return p.stdout.String()
+		return p.Stdout.String()
 	}
 	rows := strings.Split(run(0, "list", "/list/"), "\n")
 	if len(rows) != 3 || strings.Join(strings.Fields(rows[0]), " ") != "KEY HOLDER COMMAND HELD RENEWED WAITING" || !strings.HasPrefix(rows[1], `"/list/a b"  me      sleep`) {
@@ -75,9 +75,9 @@ func TestListCommand(t *testing.T) {
 	if got := run(3, "show", "/list/none"); got != "lock /list/none is free\n" {
 		t.Errorf("show of a free lock: %s", got)
 	}
-	holder.signal(syscall.SIGTERM)
-	holder.code()
-	if code := waiter.code(); code != 0 {
+	holder.Signal(syscall.SIGTERM)
+	holder.Code()
+	if code := waiter.Code(); code != 0 {
 		t.Errorf("the waiter: exit code %d", code)
 	}
 }
@@ -88,34 +88,34 @@ func TestOddKeys(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	const key = "/odd/a\x1b[2J\u009b\u202e"
-	holder := locker(t, s.Endpoint(), "-v", "-k", key, "-i", "me\u009b", "sleep", "1000")
-	holder.says(holder.stderr, "command started")
-	run := func(args ...string) *program {
+	holder := programs.Locker(t, s.Endpoint(), "-v", "-k", key, "-i", "me\u009b", "sleep", "1000")
+	holder.Says(holder.Stderr, "command started")
+	run := func(args ...string) *programs.Run {
 		t.Helper()
-		p := start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
-		if code := p.code(); code != 0 {
-			t.Errorf("%q: exit code %d, %s", args, code, p.stderr)
+		p := programs.Start(t, nil, "etcdlockctl", append(args, "-e", s.Endpoint())...)
+		if code := p.Code(); code != 0 {
+			t.Errorf("%q: exit code %d, %s", args, code, p.Stderr)
 		}
 		return p
 	}
-	if got := run("list", "/odd/", "-o", "key").stdout.String(); got != key+"\n" {
+	if got := run("list", "/odd/", "-o", "key").Stdout.String(); got != key+"\n" {
 		t.Errorf("-o key: %q", got)
 	}
-	on := commandOnTerminal(t, 200, exec.Command(filepath.Join(programs, "etcdlockctl"), "list", "/odd/", "-o", "key", "-e", s.Endpoint()))
-	if code := on.code(); code != 0 || !strings.Contains(on.stdout.String(), `"/odd/a\x1b[2J\u009b\u202e"`) {
-		t.Errorf("-o key on a terminal: %q", on.stdout)
+	on := programs.CommandOnTerminal(t, 200, exec.Command(programs.Path("etcdlockctl"), "list", "/odd/", "-o", "key", "-e", s.Endpoint()))
+	if code := on.Code(); code != 0 || !strings.Contains(on.Stdout.String(), `"/odd/a\x1b[2J\u009b\u202e"`) {
+		t.Errorf("-o key on a terminal: %q", on.Stdout)
 	}
 	for _, output := range []string{"json", "jsonl"} {
-		got := run("list", "/odd/", "-o", output).stdout.String()
+		got := run("list", "/odd/", "-o", output).Stdout.String()
 		if strings.ContainsAny(got, "\x1b\u009b\u202e") || !strings.Contains(got, `\u009b\u202e`) {
 			t.Errorf("-o %s: %q", output, got)
 		}
 	}
-	if got := run("show", key).stdout.String(); !strings.Contains(got, " $'/odd/a\\033[2J\\302\\233\\342\\200\\256' --token ") {
+	if got := run("show", key).Stdout.String(); !strings.Contains(got, " $'/odd/a\\033[2J\\302\\233\\342\\200\\256' --token ") {
 		t.Errorf("show: %q", got)
 	}
 	var none struct{ Revision int64 }
-	if err := json.Unmarshal([]byte(run("list", "/odd/none", "-o", "json").stdout.String()), &none); err != nil || none.Revision == 0 {
+	if err := json.Unmarshal([]byte(run("list", "/odd/none", "-o", "json").Stdout.String()), &none); err != nil || none.Revision == 0 {
 		t.Errorf("nothing is listed: %+v, %v", none, err)
 	}
 }
@@ -135,13 +135,13 @@ func TestShowAMutex(t *testing.T) {
 		if _, err := client.Do(ctx, put); err != nil {
 			t.Fatal(err)
 		}
-		p := start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
-		p.code()
-		_, command, _ := strings.Cut(p.stdout.String(), ": etcdlockctl ")
+		p := programs.Start(t, nil, "etcdlockctl", "show", key, "-e", s.Endpoint())
+		p.Code()
+		_, command, _ := strings.Cut(p.Stdout.String(), ": etcdlockctl ")
 		command, _, _ = strings.Cut(command, "\n")
-		b := start(t, nil, "etcdlockctl", append(strings.Fields(command), "--even-if-alive")...)
-		if code := b.code(); code != 0 || !strings.Contains(b.stdout.String(), "nobody has the lock now") {
-			t.Errorf("%s: %q: exit code %d, %s", key, command, code, b.stderr)
+		b := programs.Start(t, nil, "etcdlockctl", append(strings.Fields(command), "--even-if-alive")...)
+		if code := b.Code(); code != 0 || !strings.Contains(b.Stdout.String(), "nobody has the lock now") {
+			t.Errorf("%s: %q: exit code %d, %s", key, command, code, b.Stderr)
 		}
 	}
 }
@@ -160,11 +160,11 @@ func TestClockAhead(t *testing.T) {
 	if _, err := client.Put(ctx, "/clock-ahead/"+strconv.FormatInt(int64(granted.ID), 16), pause.Value(), clientv3.WithLease(granted.ID)); err != nil {
 		t.Fatal(err)
 	}
-	shows := ctl(t, s, 0, "show", "/clock-ahead").stdout.String()
+	shows := ctl(t, s, 0, "show", "/clock-ahead").Stdout.String()
 	if !strings.HasPrefix(shows, "lock /clock-ahead is about to be paused\n  holder  a pause by ops@c: \"r\", its clock is ahead by 1h") {
 		t.Errorf("show: %s", shows)
 	}
-	if got := ctl(t, s, 0, "list", "/clock-ahead", "--no-headers").stdout.String(); strings.Contains(got, "<") {
+	if got := ctl(t, s, 0, "list", "/clock-ahead", "--no-headers").Stdout.String(); strings.Contains(got, "<") {
 		t.Errorf("list: %s", got)
 	}
 }
@@ -203,55 +203,38 @@ func TestHeldSince(t *testing.T) {
 	holds(t, client, "/held/b-short", long, short)
 	holds(t, client, "/held/c-young", now, time.Time{})
 	holds(t, client, "/held/d-long", long, long)
-	list := func(args ...string) *program {
+	list := func(args ...string) *programs.Run {
 		return ctl(t, s, 0, append([]string{"list", "/held/", "-o", "key"}, args...)...)
 	}
 	older := list("--older-than", "2h")
-	if got := older.stdout.String(); got != "/held/d-long\n" || !strings.Contains(older.stderr.String(), "since when is not known: 1\n") {
-		t.Errorf("--older-than 2h: %q, %q", got, older.stderr)
+	if got := older.Stdout.String(); got != "/held/d-long\n" || !strings.Contains(older.Stderr.String(), "since when is not known: 1\n") {
+		t.Errorf("--older-than 2h: %q, %q", got, older.Stderr)
 	}
-	if got := list("--sort", "held").stdout.String(); got != "/held/d-long\n/held/b-short\n/held/a-unknown\n/held/c-young\n" {
+	if got := list("--sort", "held").Stdout.String(); got != "/held/d-long\n/held/b-short\n/held/a-unknown\n/held/c-young\n" {
 		t.Errorf("--sort held: %q", got)
 	}
-	p := start(t, nil, "etcdlockctl", "pause", "/held/b-short", "-e", s.Endpoint(), "--reason", "r")
+	p := programs.Start(t, nil, "etcdlockctl", "pause", "/held/b-short", "-e", s.Endpoint(), "--reason", "r")
 	pauseOf(t, client, "/held/b-short")
-	known := locker(t, s.Endpoint(), "-k", "/held/b-short", "true")
-	known.says(known.stderr, `held by "old" since `+short.Format("15:04:05")+" (1h")
-	known.says(known.stderr, "), and a pause by ")
-	unknown := locker(t, s.Endpoint(), "-k", "/held/a-unknown", "true")
-	unknown.says(unknown.stderr, `held by "old", place 1 in line`)
-	for _, p := range []*program{p, known, unknown} {
-		p.signal(syscall.SIGTERM)
-		p.code()
+	known := programs.Locker(t, s.Endpoint(), "-k", "/held/b-short", "true")
+	known.Says(known.Stderr, `held by "old" since `+short.Format("15:04:05")+" (1h")
+	known.Says(known.Stderr, "), and a pause by ")
+	unknown := programs.Locker(t, s.Endpoint(), "-k", "/held/a-unknown", "true")
+	unknown.Says(unknown.Stderr, `held by "old", place 1 in line`)
+	for _, p := range []*programs.Run{p, known, unknown} {
+		p.Signal(syscall.SIGTERM)
+		p.Code()
 	}
-}
-
-// TestListEmbedded: list and show find the locks of the embedded etcd by the socket that it names.
-func TestListEmbedded(t *testing.T) {
-	t.Parallel()
-	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
-	_, finish := holdsEmbedded(t, dir, "/list/embedded")
-	socket := strings.TrimSpace(etcdtest.Read(t, filepath.Join(dir, "endpoint")))
-	list := start(t, nil, "etcdlockctl", "list", "-e", socket, "-o", "key")
-	if code := list.code(); code != 0 || list.stdout.String() != "/list/embedded\n" {
-		t.Errorf("list: exit code %d, %q, %s", code, list.stdout, list.stderr)
-	}
-	show := start(t, nil, "etcdlockctl", "show", "/list/embedded", "-e", socket)
-	if code := show.code(); code != 0 || !strings.Contains(show.stdout.String(), "etcdlockctl break -e "+socket+" /list/embedded --token ") {
-		t.Errorf("show: exit code %d, %q, %s", code, show.stdout, show.stderr)
-	}
-	finish()
 }
 
 // TestUnder: who runs under another lock says so.
 func TestUnder(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
-	inner := []string{filepath.Join(programs, "etcdlocker"), "-v", "-e", s.Endpoint(), "-k", "/under/inner", "sleep", "1000"}
-	p := locker(t, s.Endpoint(), append([]string{"-k", "/under/outer", "--"}, inner...)...)
-	p.says(p.stderr, "key=/under/inner token=")
-	show := start(t, nil, "etcdlockctl", "show", "/under/inner", "-e", s.Endpoint())
-	if code := show.code(); code != 0 || !strings.Contains(show.stdout.String(), ", under /under/outer, joined ") {
-		t.Errorf("exit code %d, %s%s", code, show.stdout, show.stderr)
+	inner := []string{programs.Path("etcdlocker"), "-v", "-e", s.Endpoint(), "-k", "/under/inner", "sleep", "1000"}
+	p := programs.Locker(t, s.Endpoint(), append([]string{"-k", "/under/outer", "--"}, inner...)...)
+	p.Says(p.Stderr, "key=/under/inner token=")
+	show := programs.Start(t, nil, "etcdlockctl", "show", "/under/inner", "-e", s.Endpoint())
+	if code := show.Code(); code != 0 || !strings.Contains(show.Stdout.String(), ", under /under/outer, joined ") {
+		t.Errorf("exit code %d, %s%s", code, show.Stdout, show.Stderr)
 	}
 }

@@ -1,4 +1,6 @@
-package scenarios
+//go:build linux
+
+package taking
 
 import (
 	"context"
@@ -15,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // holding is how long TestManyLogins lasts. What is not short is compared with etcdctl lock.
@@ -40,7 +43,7 @@ func TestManyLogins(t *testing.T) {
 	}
 	times := int(*holding / renewedEvery)
 	for _, p := range ours.all {
-		p.renews(times - strings.Count(p.stderr.String(), "lease renewed"))
+		p.Renews(times - strings.Count(p.Stderr.String(), "lease renewed"))
 	}
 	if n := ours.logins.Load(); n < manyHolders || n > manyHolders*3/2 {
 		t.Errorf("%d logins of %d holders", n, manyHolders)
@@ -64,7 +67,7 @@ type holders struct {
 	t        *testing.T
 	endpoint string
 	logins   *atomic.Int64
-	all      []*program
+	all      []*programs.Run
 	since    []time.Time
 }
 
@@ -79,9 +82,9 @@ func newHolders(t *testing.T) *holders {
 }
 
 // hold starts one.
-func (h *holders) hold(name string, args ...string) *program {
+func (h *holders) hold(name string, args ...string) *programs.Run {
 	h.since = append(h.since, time.Now())
-	h.all = append(h.all, start(h.t, []string{"ETCDCTL_USER=worker:pass"}, name, args...))
+	h.all = append(h.all, programs.Start(h.t, []string{"ETCDCTL_USER=worker:pass"}, name, args...))
 	return h.all[len(h.all)-1]
 }
 
@@ -89,10 +92,10 @@ func (h *holders) hold(name string, args ...string) *program {
 // login as ours.
 func holdByEtcdctl(t *testing.T) *holders {
 	h := newHolders(t)
-	buildEtcdctl(t)
+	programs.BuildEtcdctl(t)
 	for i := range manyHolders {
 		p := h.hold("etcdctl", "--endpoints", h.endpoint, "lock", "--ttl", "15", fmt.Sprint("/many/", i))
-		p.says(p.stdout, "/many/")
+		p.Says(p.Stdout, "/many/")
 	}
 	return h
 }
@@ -110,15 +113,15 @@ func (h *holders) rate() float64 {
 func (h *holders) end(code int) {
 	for _, p := range h.all {
 		select {
-		case <-p.done:
-			h.t.Errorf("it has lost its lock: %s", p.stderr)
+		case <-p.Done:
+			h.t.Errorf("it has lost its lock: %s", p.Stderr)
 		default:
-			p.signal(syscall.SIGTERM)
+			p.Signal(syscall.SIGTERM)
 		}
 	}
 	for _, p := range h.all {
-		if c := p.code(); c != code {
-			h.t.Errorf("exit code %d, %s", c, p.stderr)
+		if c := p.Code(); c != code {
+			h.t.Errorf("exit code %d, %s", c, p.Stderr)
 		}
 	}
 }
@@ -134,13 +137,13 @@ func TestDeniedWhileHeld(t *testing.T) {
 	}
 	s.EnableAuth(t, "root-password")
 	root, ctx := s.Client(t), etcdtest.Context(t)
-	hold := func(user string) (p *program, file string) {
+	hold := func(user string) (p *programs.Run, file string) {
 		file = filepath.Join(t.TempDir(), "password")
 		if err := os.WriteFile(file, []byte("pass\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p = locker(t, s.Endpoint(), "-v", "-t", "15", "-r", "0.2", "--user", user, "--password-file", file, "-k", "/"+user, "sleep", "1000")
-		p.renews(1)
+		p = programs.Locker(t, s.Endpoint(), "-v", "-t", "15", "-r", "0.2", "--user", user, "--password-file", file, "-k", "/"+user, "sleep", "1000")
+		p.Renews(1)
 		return p, file
 	}
 	demoted, _ := hold("demoted")
@@ -172,17 +175,17 @@ func TestDeniedWhileHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for p, why := range map[*program]string{demoted: "permission denied", renamed: "authentication failed", removed: "authentication failed"} {
-		code := p.code()
-		said := p.stderr.String()
+	for p, why := range map[*programs.Run]string{demoted: "permission denied", renamed: "authentication failed", removed: "authentication failed"} {
+		code := p.Code()
+		said := p.Stderr.String()
 		if code != 2 || !strings.Contains(said, "could not be renewed in time") || !strings.Contains(said, why) || !strings.Contains(said, "lets this user no more") {
 			t.Errorf("%s: exit code %d, %s", why, code, said)
 		}
 	}
-	careful.renews(5)
-	held(t, root, "/careful")
-	careful.signal(syscall.SIGTERM)
-	careful.code()
+	careful.Renews(5)
+	programs.AwaitHeld(t, root, "/careful")
+	careful.Signal(syscall.SIGTERM)
+	careful.Code()
 	gone := func(key string) {
 		etcdtest.Await(t, key+" to be free", func(ctx context.Context) error {
 			resp, err := root.Get(ctx, key, clientv3.WithPrefix(), clientv3.WithCountOnly())

@@ -1,6 +1,6 @@
 //go:build linux
 
-package scenarios
+package taking
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/test/programs"
 )
 
 // A proxy leads connections that ask for a name to a server, or refuses them.
@@ -98,19 +99,19 @@ func TestProxyIsNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := start(t, tt.vars, "etcdlocker", append(tt.args, "-e", behindProxy, "-k", "/x", "--connect-timeout", "1s", "echo", "ran")...)
-			if code := got.code(); code != 1 || !strings.Contains(got.stderr.String(), tt.says) || !strings.Contains(got.stderr.String(), "hint: check that etcd runs") {
-				t.Errorf("exit code %d, %q", code, got.stderr)
+			got := programs.Start(t, tt.vars, "etcdlocker", append(tt.args, "-e", behindProxy, "-k", "/x", "--connect-timeout", "1s", "echo", "ran")...)
+			if code := got.Code(); code != 1 || !strings.Contains(got.Stderr.String(), tt.says) || !strings.Contains(got.Stderr.String(), "hint: check that etcd runs") {
+				t.Errorf("exit code %d, %q", code, got.Stderr)
 			}
-			if strings.Contains(got.stderr.String(), "secret") || strings.Contains(got.stderr.String(), "me@") {
-				t.Errorf("it says who asks: %s", got.stderr)
+			if strings.Contains(got.Stderr.String(), "secret") || strings.Contains(got.Stderr.String(), "me@") {
+				t.Errorf("it says who asks: %s", got.Stderr)
 			}
 		})
 	}
 	// etcd on this machine is never asked through a proxy.
-	got := start(t, []string{p.variable("HTTPS_PROXY")}, "etcdlocker", "-e", "127.0.0.1:1", "-k", "/x", "--connect-timeout", "1s", "true")
-	if code := got.code(); code != 1 || strings.Contains(got.stderr.String(), "proxy") {
-		t.Errorf("exit code %d, %q", code, got.stderr)
+	got := programs.Start(t, []string{p.variable("HTTPS_PROXY")}, "etcdlocker", "-e", "127.0.0.1:1", "-k", "/x", "--connect-timeout", "1s", "true")
+	if code := got.Code(); code != 1 || strings.Contains(got.Stderr.String(), "proxy") {
+		t.Errorf("exit code %d, %q", code, got.Stderr)
 	}
 }
 
@@ -120,13 +121,13 @@ func TestThroughProxy(t *testing.T) {
 	s := etcdtest.Shared(t)
 	p := newProxy(t, etcdtest.NewLink(t, s.Endpoint()))
 	vars := []string{p.variable("HTTPS_PROXY"), "ETCDCTL_ENDPOINTS=" + behindProxy}
-	if got := start(t, vars, "etcdlocker", "-k", "/proxy", "true"); got.code() != 0 || got.said() != "" {
-		t.Errorf("exit code %d, %q", got.code(), got.stderr)
+	if got := programs.Start(t, vars, "etcdlocker", "-k", "/proxy", "true"); got.Code() != 0 || got.Said() != "" {
+		t.Errorf("exit code %d, %q", got.Code(), got.Stderr)
 	}
-	got := start(t, vars, "etcdlocker", "-t", "4", "-k", "/proxy", "--", "sh", "-c", "echo ready; exec sleep 1000")
-	got.says(got.stdout, "ready") // by then etcd's answer has come through the proxy
+	got := programs.Start(t, vars, "etcdlocker", "-t", "4", "-k", "/proxy", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	got.Says(got.Stdout, "ready") // by then etcd's answer has come through the proxy
 	p.link.Silence()
-	if code := got.code(); code != 2 || !strings.Contains(got.stderr.String(), "it was asked through the proxy http://"+p.listener.Addr().String()+" (HTTPS_PROXY)") {
-		t.Errorf("exit code %d, %q", code, got.stderr)
+	if code := got.Code(); code != 2 || !strings.Contains(got.Stderr.String(), "it was asked through the proxy http://"+p.listener.Addr().String()+" (HTTPS_PROXY)") {
+		t.Errorf("exit code %d, %q", code, got.Stderr)
 	}
 }

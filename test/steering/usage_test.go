@@ -1,0 +1,28 @@
+//go:build linux
+
+package steering
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/etcdlock/etcdlock/test/programs"
+)
+
+func TestControlUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--idle-exit", "-1s"},
+		{"list", "a", "b"}, {"list", "-o", "yaml"}, {"list", "--sort", "age"}, {"list", "-0"}, {"list", "--older-than", "-1s"}, {"list", "--timeout", "0s"},
+		{"list", "--cacert", "/none"}, {"show"}, {"show", ""}, {"show", "/x", "-o", "yaml"}, {"watch", "a", "b"}, {"watch", "-o", "yaml"}, {"watch", "--event", "gone"}, {"watch", "--count", "-1"}, {"roles"}} {
+		p := programs.Start(t, nil, "etcdlockctl", args...)
+		if code := p.Code(); code != 64 || !strings.HasPrefix(p.Stderr.String(), "etcdlockctl: error: ") {
+			t.Errorf("%v: exit code %d, %q", args, code, p.Stderr)
+		}
+	}
+	if p := programs.Start(t, nil, "etcdlockctl", "-v"); p.Code() != 64 || p.Stdout.String() != "" {
+		t.Errorf("-v without a command: exit code %d, %q", p.Code(), p.Stdout)
+	}
+	if p := programs.Start(t, nil, "etcdlockctl"); p.Code() != 0 || !strings.Contains(p.Stdout.String(), "serve") {
+		t.Errorf("without a word: exit code %d, %q", p.Code(), p.Stdout)
+	}
+}
