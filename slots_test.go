@@ -73,8 +73,8 @@ func TestSlots(t *testing.T) {
 	awaitKeys(t, client, key, 0)
 }
 
-// TestOtherMode: who wants the lock in another mode than it has is told so, and leaves nothing, also
-// where keys of other locks are called as if they were of its line.
+// TestOtherMode: who wants the lock in another mode than it has is told so, and leaves nothing,
+// also where keys of other locks are called as if they were of its line.
 func TestOtherMode(t *testing.T) {
 	client := etcdtest.Shared(t).Client(t)
 	strays := []string{"/~since", "/~tail", "/=3.foo", "/=3#7", "/=3.1-1", "/=1001#5", "/=1.x", "/~s1-1", "/~1-1"}

@@ -151,10 +151,10 @@ func Break(ctx context.Context, client *clientv3.Client, lock string, token int6
 	find := finder(ctx, client, lock, token)
 	return until(ctx, client, lock, find, ErrNotHolder, func(t *Target) (*pb.TxnRequest, error) {
 		switch {
+		case t.Broken != nil, t.ByHand && t.Obeys: // by an earlier try, or by somebody else
+			return nil, nil
 		case !t.Obeys:
 			return nil, fmt.Errorf("lock %q: %w", lock, ErrMustForce)
-		case t.Broken != nil, t.ByHand: // by an earlier try, or by somebody else
-			return nil, nil
 		}
 		t.Broken = &by
 		return wire.Break(string(t.key.Key), record.BrokenValue(&by, string(t.key.Value), t.key == t.place), t.key.ModRevision), nil
@@ -200,8 +200,11 @@ func until[T any](ctx context.Context, client *clientv3.Client, lock string, fin
 		}
 		t = found
 		req, err := ask(&t)
-		if req == nil || err != nil {
+		switch {
+		case req == nil || err != nil:
 			return t, err
+		case retry.IsNoSpace(unknown): // that is settled, and was not done
+			return t, fmt.Errorf("lock %q: %w", lock, unknown)
 		}
 		resp, err := clientv3.RetryKVClient(client).Txn(ctx, req)
 		err = rpctypes.Error(err)
@@ -210,9 +213,11 @@ func until[T any](ctx context.Context, client *clientv3.Client, lock string, fin
 			return t, nil
 		case retry.IsRefused(err):
 			return t, fmt.Errorf("lock %q: %w", lock, err)
+		case err != nil && unknown == nil && retry.IsNoSpace(err):
+			unknown = err
 		case err != nil && !retry.Sleep(ctx, retry.PauseMax):
 			return t, fmt.Errorf("lock %q: %w: %w", lock, ErrUnknownOutcome, err)
-		case err != nil:
+		case err != nil && unknown == nil:
 			unknown = err
 		}
 	}

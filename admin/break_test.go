@@ -8,12 +8,16 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/record"
 )
 
 var by = admin.Request{By: "ops", Host: "host-c", Reason: "deploy 4711"}
@@ -147,6 +151,51 @@ func TestBreakUnseen(t *testing.T) {
 	})
 	if work.Err() != nil {
 		t.Errorf("another lock of the session was lost: %v", context.Cause(work))
+	}
+}
+
+// TestBreakWithoutSpace: that etcd has no space is an answer. Where etcd has written all the same,
+// the holder is asked.
+func TestBreakWithoutSpace(t *testing.T) {
+	s := etcdtest.Start(t, etcdtest.WithQuota(2<<20))
+	gate, behind := s.Gated(t)
+	client, ctx := s.Client(t), etcdtest.Context(t)
+	applied := lockNow(t, lockOf(t, client, "/full/applied", "me", etcdlock.Exclusive))
+	gate.Intercept(func(_ string, request proto.Message) etcdtest.Verdict {
+		if txn, is := request.(*pb.TxnRequest); is && len(txn.Compare) > 0 {
+			return etcdtest.NoSpaceApplied
+		}
+		return etcdtest.Pass
+	})
+	if _, err := admin.Break(ctx, behind, "/full/applied", applied.Token(), by); err != nil {
+		t.Errorf("applied: %v", err)
+	}
+	<-applied.Context(ctx).Done()
+	gate.Intercept(nil)
+	refused := lockNow(t, lockOf(t, client, "/full/refused", "me", etcdlock.Exclusive))
+	var err error
+	for fill := strings.Repeat("x", 256<<10); err == nil; {
+		_, err = client.Put(ctx, "/fill", fill)
+	}
+	if !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Fatal(err)
+	}
+	if _, err := admin.Break(ctx, client, "/full/refused", refused.Token(), by); !errors.Is(err, rpctypes.ErrNoSpace) || errors.Is(err, admin.ErrUnknownOutcome) {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+// TestBreakOnceMore: who was asked, and has begun to give the lock back, need not be forced.
+func TestBreakOnceMore(t *testing.T) {
+	client := etcdtest.Start(t).Client(t)
+	lease := granted(t, client).ID
+	operate(t, client, clientv3.OpPut("/once-more", "me", clientv3.WithLease(lease)))
+	token := only(t, client, "/once-more").Token
+	asked := by
+	asked.Token, asked.At = token, time.Now()
+	operate(t, client, clientv3.OpPut("/once-more", record.BrokenValue(&asked, "me", false), clientv3.WithLease(lease)))
+	if got, err := admin.Break(etcdtest.Context(t), client, "/once-more", token, by); err != nil || got.Broken == nil {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -159,7 +159,9 @@ func (b *breaker) find(ctx context.Context) (admin.Target, error) {
 	}
 	switch {
 	case len(found) == 0 && len(all) == 0:
-		return admin.Target{}, fmt.Errorf("lock %q: %w: nobody has it", b.key, admin.ErrNotHolder)
+		return admin.Target{}, orPartOf(b.key, fmt.Errorf("lock %q: %w: nobody has it", b.key, admin.ErrNotHolder))
+	case len(found) == 0 && b.token == 0:
+		return admin.Target{}, fmt.Errorf("lock %q: %w: there is no such holder; %s", b.key, admin.ErrNotHolder, has(all, "has it", "have it"))
 	case len(found) == 0:
 		return admin.Target{}, fmt.Errorf("lock %q: %w; %s has it", b.key, admin.ErrNotHolder, nameOf(all[0]))
 	case len(found) > 1:
@@ -183,13 +185,16 @@ func (b *breaker) confirm(t admin.Target) error {
 	if b.force {
 		does = "take the lock away from it, so that two may run at the same time"
 	}
-	return retype(b.key, fmt.Sprintf("%s has lock %q, %s", nameOf(t), b.key, where), does)
+	return retype(b.key, fmt.Sprintf("%s has lock %q, %s", nameOf(t), b.key, where), does, t.Token)
 }
 
 // retype shows on the terminal what there is, and does nothing unless the last part of the key is
 // typed.
-func retype(key, shows, does string) error {
+func retype(key, shows, does string, token int64) error {
 	last := path.Base(key)
+	if plain.Line(last) != last {
+		return fmt.Errorf("lock %q: the last part of this key cannot be typed as it is shown: say --token %d (%w)", key, token, errUsage)
+	}
 	fmt.Fprintf(os.Stderr, "%s\ntype %s to %s: ", plain.Line(shows), plain.Line(last), does)
 	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	if strings.TrimRight(line, "\r\n") != last {

@@ -111,6 +111,8 @@ func (c *connection) explain(ctx context.Context, err error) error {
 		return nil
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		return advise(err, "the user needs to read the key and all that begins with key/, or the whole prefix; pause and resume write there as well")
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return advise(err, endpoint.MakeRoom)
 	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
 		return advise(err, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD")
 	case errors.Is(context.Cause(ctx), errLate):

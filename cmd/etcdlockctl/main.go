@@ -69,20 +69,20 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, errNothing) { // which was said already
-		return exitNothing
+	if !errors.Is(err, errNothing) { // which was said already
+		fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(err.Error()))
 	}
-	fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(err.Error()))
 	var option *endpoint.OptionError
 	var advice *adviceError
 	var absent absentError
+	if errors.As(err, &advice) {
+		hint(advice.hint)
+	}
 	switch {
 	case errors.As(err, &option):
 		hint(option.Hint)
 		return exitUsage
-	case errors.As(err, &advice):
-		hint(advice.hint)
-	case errors.Is(err, admin.ErrNotHolder), errors.Is(err, admin.ErrNotPaused), errors.As(err, &absent):
+	case errors.Is(err, errNothing), errors.Is(err, admin.ErrNotHolder), errors.Is(err, admin.ErrNotPaused), errors.As(err, &absent):
 		return exitNothing
 	case errors.Is(err, serverdir.ErrBusy):
 		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")

@@ -132,7 +132,7 @@ var errNotPausedYet = errors.New("others have the lock, or stand before the paus
 // notPaused adds a way out to why a lock was not paused. The token is that of a pause that was
 // there before.
 func (p *pauser) notPaused(ctx context.Context, token int64, err error) error {
-	show := command("show", p.etcd.Given(), p.key)
+	show := command("show", p.etcd.Given(), p.key, "")
 	switch {
 	case errors.Is(err, admin.ErrUnknownOutcome):
 		return advise(err, show+" says whether a pause is left, and how it is ended")
@@ -149,7 +149,7 @@ func (p *pauser) notPaused(ctx context.Context, token int64, err error) error {
 
 // resumeCommand returns what ends a pause.
 func resumeCommand(options, key string, token int64) string {
-	return fmt.Sprintf("%s --token %d", command("resume", options, key), token)
+	return command("resume", options, key, fmt.Sprintf(" --token %d", token))
 }
 
 // resumer is what the flags of resume say.
@@ -206,7 +206,7 @@ func (r *resumer) choose(ctx context.Context) error {
 		return absentError(fmt.Sprintf("lock %q: nobody has paused it", r.key))
 	case 1:
 		r.token = all[0].Token
-		return retype(r.key, fmt.Sprintf("lock %q: a pause %v (token %d)", r.key, &all[0].Pausing, r.token), "end that")
+		return retype(r.key, fmt.Sprintf("lock %q: a pause %v (token %d)", r.key, &all[0].Pausing, r.token), "end that", r.token)
 	}
 	var tokens []string
 	for _, p := range all {

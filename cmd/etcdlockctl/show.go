@@ -75,8 +75,20 @@ func (s *show) run(ctx context.Context, key string) error {
 	default:
 		_, err = io.WriteString(os.Stdout, describe(line, s.etcd.Given(), time.Now()))
 	}
-	if err == nil && len(line.Holders) == 0 {
+	switch {
+	case err != nil || len(line.Holders) > 0:
+		return err
+	case s.quiet:
 		return errNothing
+	}
+	return orPartOf(key, errNothing)
+}
+
+// orPartOf adds to an error, which says that nobody has a lock, that the key is called like a part
+// of another one, if it is.
+func orPartOf(key string, err error) error {
+	if lock, lease, isOf := wire.LockOf(key); isOf && lease == 0 {
+		return advise(err, fmt.Sprintf("the key %q is called like a part of the lock %q", key, lock))
 	}
 	return err
 }
@@ -87,22 +99,23 @@ func oneKey(command string, args []string) (key string, err error) {
 		return "", fmt.Errorf("%s takes one key, and got %d (%w)", command, len(args), errUsage)
 	}
 	key = args[0]
-	lock, lease, isOf := wire.LockOf(key)
 	switch end := wire.ReservedEnd(key); {
 	case key == "":
 		return "", fmt.Errorf("%s needs the key of a lock, and it is empty (%w)", command, errUsage)
 	case end != "":
 		return "", fmt.Errorf("the key %q ends in %s: name the lock, %q (%w)", key, end, strings.TrimSuffix(key, end), errUsage)
-	case isOf && lease == 0:
-		return "", fmt.Errorf("the key %q is part of a lock: name that, %q (%w)", key, lock, errUsage)
 	}
 	return key, nil
 }
 
 // command returns a command about a lock in words that can be typed once more, behind the options
-// for etcd that the user has given.
-func command(name, options, key string) string {
-	return program + " " + name + options + " " + plain.Shell(key)
+// for etcd that the user has given. More comes behind the key, unless that looks like an option.
+func command(name, options, key, more string) string {
+	word := plain.Operand(key)
+	if word != plain.Shell(key) {
+		return program + " " + name + options + more + " " + word
+	}
+	return program + " " + name + options + " " + word + more
 }
 
 // toStop returns the line that says how a lock is taken from its holder. Of several it is the first
@@ -114,7 +127,7 @@ func toStop(line admin.Line, options string) string {
 	} else if h.Kind == admin.Etcd || h.Kind == admin.Hand { // nothing tells these to stop
 		does, how = "to take the lock away, so that two may run at the same time", " --force"
 	}
-	return fmt.Sprintf("  %s: %s --token %d --reason TEXT%s\n", does, command("break", options, line.Key), h.Nonce, how)
+	return fmt.Sprintf("  %s: %s\n", does, command("break", options, line.Key, fmt.Sprintf(" --token %d --reason TEXT%s", h.Nonce, how)))
 }
 
 // describe says in sentences what there is of a lock. Options are those for etcd.

@@ -309,17 +309,17 @@ func (l *locker) code(err error) int {
 	return exitNotAcquired
 }
 
-// showCommand returns the command that says who has the lock that an error is about.
-func (l *locker) showCommand(err error) string {
+// showWho names the command that says who has the lock that an error is about.
+func (l *locker) showWho(err error) string {
 	key := "KEY"
 	var busy *etcdlock.BusyError
 	switch {
 	case errors.As(err, &busy):
-		key = plain.Shell(busy.Key)
+		key = plain.Operand(busy.Key)
 	case len(l.keys) == 1:
-		key = plain.Shell(l.keys[0])
+		key = plain.Operand(l.keys[0])
 	}
-	return "etcdlockctl show" + l.etcd.Given() + " " + key
+	return "etcdlockctl show" + l.etcd.Given() + " " + key + " says who is there"
 }
 
 // hint says what to do about an error.
@@ -327,13 +327,11 @@ func (l *locker) hint(err error) string {
 	var named *namedError
 	switch {
 	case errors.Is(err, etcdlock.ErrMode):
-		return "give all its users the same --slots, or use another key"
-	case isBusy(err) && l.mode > 0:
-		return "try again later, or allow more time with --wait"
+		return "give all its users the same --slots, or use another key; " + l.showWho(err)
 	case errors.As(err, &named) && named.shared && l.mode != etcdlock.Shared:
-		return "try again later, allow more time with --wait, or share the lock with -s"
+		return "try again later, allow more time with --wait, or share the lock with -s; " + l.showWho(err)
 	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
-		return "try again later, or allow more time with --wait; " + l.showCommand(err) + " says who is there"
+		return "try again later, or allow more time with --wait; " + l.showWho(err)
 	case errors.Is(err, serverdir.ErrUnusable):
 		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):
@@ -345,7 +343,7 @@ func (l *locker) hint(err error) string {
 	case isDenied(err):
 		return "check user and password, or the token; the user needs to read and write the key and everything below key/, and key~tail: to read it with -s, to write it with --slots"
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
+		return endpoint.MakeRoom
 	case errors.Is(err, rpctypes.ErrTooManyOps):
 		return "etcd must take at least 8 operations in a transaction, or 10 for --slots (its --max-txn-ops, 128 by default)"
 	case l.embedded:

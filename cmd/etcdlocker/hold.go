@@ -81,11 +81,14 @@ func (h *holder) sayLost(lost *etcdlock.LostError) {
 	if lost.Reason.Forced() {
 		h.voice.hintf("somebody revoked the lease or deleted keys below %q, or etcd lost its data: another holder may have started already", lost.Key+"/")
 	} else {
-		key, under := lost.Key, "under the lock"
-		if n := h.mode.Slots(); n > 0 {
-			key, under = wire.Slot(key, n, h.held.Slot(key)), "in this slot"
+		changed, under := fmt.Sprintf("the key %q", lost.Key), "under the lock"
+		switch n := h.mode.Slots(); {
+		case n > 0:
+			changed, under = fmt.Sprintf("the key %q", wire.Slot(lost.Key, n, h.held.Slot(lost.Key))), "in this slot"
+		case h.mode == etcdlock.Shared:
+			changed, under = fmt.Sprintf("its place below %q", lost.Key+"/"), "under the lock alone"
 		}
-		h.voice.hintf("somebody changed the key %q to stop this holder; nothing else ran %s meanwhile", key, under)
+		h.voice.hintf("somebody changed %s to stop this holder; nothing else ran %s meanwhile", changed, under)
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 	"github.com/etcdlock/etcdlock/internal/plain"
 )
 
+// MakeRoom is what to do about an etcd that has no space.
+const MakeRoom = "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
+
 // Options are the settings as text. The zero value of one means that it was not given.
 type Options struct {
 	Endpoints          string

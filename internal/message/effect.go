@@ -185,7 +185,7 @@ func (r Reason) String() string {
 	case PlaceLost:
 		return "its place in line was deleted or overwritten from outside"
 	case LeaseGone:
-		return "its lease is gone (revoked, expired, or etcd lost its data)"
+		return "its lease is gone (revoked, expired, or etcd lost its data), or all its keys were deleted at once"
 	case HistoryLost:
 		return "etcd's data went back in time (wiped, or restored from a backup)"
 	case SlotLost:

@@ -39,6 +39,14 @@ func Shell(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// Operand is Shell for the last word of a command, which is not to be taken for an option.
+func Operand(s string) string {
+	if strings.HasPrefix(s, "-") {
+		return "-- " + Shell(s)
+	}
+	return Shell(s)
+}
+
 func isTypedPlain(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
 }

@@ -306,8 +306,8 @@ func Newest(p wire.Place, resp *pb.TxnResponse) *mvccpb.KeyValue {
 	return wire.NewestOf(resp, 2)
 }
 
-// Oldest returns the oldest of what a read of the kind of a line has found, nil without one. Keys of
-// other locks may be called as if they were of the line: K/~since is one of a lock K/.
+// Oldest returns the oldest of what a read of the kind of a line has found, nil without one. Keys
+// of other locks may be called as if they were of the line: K/~since is one of a lock K/.
 func Oldest(lock string, resp *pb.TxnResponse) (oldest *mvccpb.KeyValue) {
 	for _, kv := range slices.Concat(wire.KeysOf(resp, 0), wire.KeysOf(resp, 1)) {
 		if wire.IsOf(lock, kv) && (oldest == nil || kv.CreateRevision < oldest.CreateRevision) {

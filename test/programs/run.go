@@ -76,7 +76,7 @@ func StartCommand(t testing.TB, vars []string, cmd *exec.Cmd) *Run {
 	p := &Run{t: t, Cmd: cmd, Stdout: &Output{}, Stderr: &Output{}, Done: make(chan struct{})}
 	p.Cmd.Env = Environment(vars...)
 	p.Cmd.Stdout, p.Cmd.Stderr = p.Stdout, p.Stderr
-	p.Cmd.WaitDelay = 100 * time.Millisecond
+	p.Cmd.WaitDelay = 2 * time.Second // a busy machine takes its time to read what was said
 	// A group of its own: a group that has lost its last parent outside while a process of it is
 	// stopped gets a SIGHUP from the kernel, all of it. In the tests' own group that would be the
 	// tests.

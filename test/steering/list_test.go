@@ -120,6 +120,34 @@ func TestOddKeys(t *testing.T) {
 	}
 }
 
+// TestKeysLikeOthers: locks whose keys look like options, or like parts of other locks, are shown,
+// and what show says stops them. Of a key that is but a part of a lock it says so.
+func TestKeysLikeOthers(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	for _, key := range []string{"-x", "/like/~abc-1", "/like/=3.abc-1", "/like/=3#0"} {
+		holder := programs.Locker(t, s.Endpoint(), "-k="+key, "sleep", "1000")
+		programs.AwaitHeld(t, s.Client(t), key)
+		shows := programs.Start(t, nil, "etcdlockctl", "show", "-e", s.Endpoint(), "--", key)
+		shows.Code()
+		_, command, _ := strings.Cut(shows.Stdout.String(), ": etcdlockctl ")
+		command, _, _ = strings.Cut(command, "\n")
+		sh := programs.StartCommand(t, nil, exec.Command("sh", "-c", programs.Path("etcdlockctl")+" "+command))
+		if code := sh.Code(); code != 0 || !strings.Contains(sh.Stdout.String(), "it stopped after ") {
+			t.Errorf("%q: exit code %d, %s%s", command, code, sh.Stdout, sh.Stderr)
+		}
+		if code := holder.Code(); code != 2 {
+			t.Errorf("%q: exit code %d", key, code)
+		}
+	}
+	const hint = `hint: the key "/like/=3#1" is called like a part of the lock "/like"`
+	for _, args := range [][]string{{"show"}, {"break", "--token", "7", "--reason", "r"}} {
+		if p := ctl(t, s, 3, append(args, "/like/=3#1")...); !strings.Contains(p.Stderr.String(), hint) {
+			t.Errorf("%q: %s", args, p.Stderr)
+		}
+	}
+}
+
 // TestShowAMutex: what show says of a lock that etcdctl has, and of a key that was put by hand, is
 // what break takes.
 func TestShowAMutex(t *testing.T) {

@@ -63,7 +63,7 @@ func TestSlots(t *testing.T) {
 		saysMode(t, s, keys[0]+"/", record.Record{Mode: "slots", Slots: 4}, 4)
 		const who = `("a", "b", "c" and 1 more)`
 		p := programs.Locker(t, s.Endpoint(), append(options, "--try", "--conflict-exit-code", "75", "true")...)
-		if code := p.Code(); code != 75 || !strings.HasPrefix(p.Said(), `etcdlocker: error: no slot of lock "`+keys[0]+`" is free: 4 of 4 are taken `+who+"\netcdlocker: hint: ") {
+		if code := p.Code(); code != 75 || !strings.HasPrefix(p.Said(), `etcdlocker: error: no slot of lock "`+keys[0]+`" is free: 4 of 4 are taken `+who+"\netcdlocker: hint: ") || !strings.Contains(p.Said(), "; etcdlockctl show ") {
 			t.Errorf("--try: exit code %d, %q", code, p.Stderr)
 		}
 		says := `waiting for lock "` + keys[0] + `": 4 of 4 slots are taken ` + who + ", place "
@@ -345,7 +345,7 @@ func TestSlotsInAnotherMode(t *testing.T) {
 				}
 				for _, how := range []string{"--conflict-exit-code=75", "--try"} {
 					p := programs.Locker(t, s.Endpoint(), slices.Concat(programs.Keys(keys...), []string{how}, strings.Fields(want.options), []string{"echo", "ran"})...)
-					says := fmt.Sprintf("etcdlocker: error: lock %q is used %s, by \"host-a\"; it was asked for %s\netcdlocker: hint: give all its users the same --slots, or use another key\n", "/m", have.as, want.as)
+					says := fmt.Sprintf("etcdlocker: error: lock %q is used %s, by \"host-a\"; it was asked for %s\netcdlocker: hint: give all its users the same --slots, or use another key; etcdlockctl show -e %s /m says who is there\n", "/m", have.as, want.as, s.Endpoint())
 					if code := p.Code(); code != 1 || p.Said() != says || p.Stdout.String() != "" {
 						t.Errorf("%q, %s: exit code %d, %q, want %q", keys, how, code, p.Stderr, says)
 					}
