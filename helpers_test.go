@@ -101,9 +101,10 @@ func sitterIn(t testing.TB, session *etcdlock.Session, key, id string, slots int
 	return lockIn(t, session, key, id, etcdlock.Slots(slots))
 }
 
-// locksIn returns n locks of a session.
+// locksIn returns n locks of a session, in which a crowd is waited for.
 func locksIn(t testing.TB, session *etcdlock.Session, prefix string, n int) (all []*etcdlock.Lock) {
 	t.Helper()
+	session.ConnectTimeout = crowdAnswered
 	for i := range n {
 		all = append(all, lockIn(t, session, fmt.Sprint(prefix, i), "me"))
 	}
@@ -214,9 +215,15 @@ func fill(t testing.TB, client *clientv3.Client, key string, slots int) (inside 
 	return inside
 }
 
+// crowdAnswered is how long etcd may take to answer one of a crowd, on a slow machine.
+const crowdAnswered = time.Minute
+
 // lockMany acquires n locks of a session and returns them with their contexts.
 func lockMany(t testing.TB, session *etcdlock.Session, n int) (locks []*etcdlock.Lock, held []grip) {
 	t.Helper()
+	usual := session.ConnectTimeout
+	session.ConnectTimeout = crowdAnswered
+	defer func() { session.ConnectTimeout = usual }()
 	locks, held = make([]*etcdlock.Lock, n), make([]grip, n)
 	ctx := etcdtest.Context(t)
 	var wg sync.WaitGroup

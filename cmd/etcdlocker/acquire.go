@@ -313,7 +313,10 @@ func (l *locker) code(err error) int {
 func (l *locker) showWho(err error) string {
 	key := "KEY"
 	var busy *etcdlock.BusyError
+	var other *etcdlock.ModeError
 	switch {
+	case errors.As(err, &other):
+		key = plain.Operand(other.Key)
 	case errors.As(err, &busy):
 		key = plain.Operand(busy.Key)
 	case len(l.keys) == 1:

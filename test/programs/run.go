@@ -118,17 +118,23 @@ func (p *Run) end() {
 // removeGroups removes the control group of an etcdlocker that a test has killed together with its
 // guard. Else the next guard would do that, a minute later.
 func (p *Run) removeGroups() {
+	for _, dir := range p.groups() {
+		cgroup.Open(dir + "\x00").Remove()
+	}
+}
+
+// groups returns the control groups that guards of an etcdlocker have made.
+func (p *Run) groups() (all []string) {
 	mount, err := ControlGroups()
 	if err != nil {
-		return
+		return nil
 	}
 	for _, above := range []string{"", "/*", "/*/*"} {
 		// The pattern is right.
-		left, _ := filepath.Glob(fmt.Sprintf("%s%s/%s%d-*", mount, above, cgroup.Prefix, p.Cmd.Process.Pid))
-		for _, dir := range left {
-			cgroup.Open(dir + "\x00").Remove()
-		}
+		some, _ := filepath.Glob(fmt.Sprintf("%s%s/%s%d-*", mount, above, cgroup.Prefix, p.Cmd.Process.Pid))
+		all = append(all, some...)
 	}
+	return all
 }
 
 // Code waits for the end of a program and returns its exit code.

@@ -50,6 +50,22 @@ func GuardOf(t testing.TB, p *Run) int {
 	return ChildOf(t, p.Cmd.Process.Pid)
 }
 
+// ReadyGuardOf waits for the guard of an etcdlocker to have prepared itself, where that can be seen:
+// it has made a control group.
+func ReadyGuardOf(t testing.TB, p *Run) int {
+	t.Helper()
+	guard := GuardOf(t, p)
+	if _, err := ControlGroups(); err == nil && os.Geteuid() == 0 {
+		etcdtest.Await(t, "the guard to be ready", func(context.Context) error {
+			if len(p.groups()) == 0 {
+				return errors.New("it has made no group")
+			}
+			return nil
+		})
+	}
+	return guard
+}
+
 // ChildOf waits for the only child of a process.
 func ChildOf(t testing.TB, parent int) (child int) {
 	t.Helper()

@@ -312,7 +312,7 @@ func TestGuardOutlivesHangup(t *testing.T) {
 	programs.AwaitHeld(t, s.Client(t), key)
 	p := programs.Locker(t, s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; sleep 1000")
 	p.Says(p.Stderr, "place 1 in line")
-	guard := programs.GuardOf(t, p)
+	guard := programs.ReadyGuardOf(t, p)
 	if err := syscall.Kill(guard, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
