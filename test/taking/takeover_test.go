@@ -184,7 +184,7 @@ func TestTakeoverAfterALoss(t *testing.T) {
 	s, runDir, key := etcdtest.Shared(t), t.TempDir(), "/takeover/lost"
 	link := etcdtest.NewLink(t, s.Endpoint())
 	vars := []string{"XDG_RUNTIME_DIR=" + runDir}
-	holder := programs.Start(t, vars, "etcdlocker", "-v", "-e", link.Endpoint(), "-t", "20", "--grace", "18s", "-r", "0.5", "-k", key, "sleep", "1000")
+	holder := programs.Start(t, vars, "etcdlocker", "-v", "-e", link.Endpoint(), "-t", "40", "--grace", "32s", "-r", "0.5", "-k", key, "sleep", "1000")
 	holder.Renews(1)
 	next := programs.Start(t, vars, "etcdlocker", "-e", s.Endpoint(), "-k", key, "echo", "ran")
 	next.Says(next.Stderr, "place 1 in line")
