@@ -50,8 +50,8 @@ func GuardOf(t testing.TB, p *Run) int {
 	return ChildOf(t, p.Cmd.Process.Pid)
 }
 
-// ReadyGuardOf waits for the guard of an etcdlocker to have prepared itself, where that can be seen:
-// it has made a control group.
+// ReadyGuardOf waits for the guard of an etcdlocker to have prepared itself, where that shows: it
+// has made a control group.
 func ReadyGuardOf(t testing.TB, p *Run) int {
 	t.Helper()
 	guard := GuardOf(t, p)
