@@ -31,8 +31,9 @@ func main() {
 }
 
 func launch(cpu int, fifo uint32, pending int, words []string) error {
-	const ordinary = 20                                                                   // the kernel's 20 - nice
-	if has, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || has > ordinary { // tests may be run below it
+	// Whoever runs the tests below the ordinary priority may not be allowed to raise theirs.
+	const ordinary = 20 // the kernel's 20 - nice
+	if has, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || has > ordinary {
 		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 0); err != nil {
 			return fmt.Errorf("setting the priority: %w", err)
 		}
