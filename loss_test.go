@@ -184,7 +184,7 @@ func TestGrantedAfterAnOutage(t *testing.T) {
 	direct := s.Client(t)
 	before := newHolder(t, direct, key, "before")
 	gate, behind := s.Gated(t)
-	const ttl = 4 * time.Second
+	const ttl = 10 * time.Second
 	waiter := newLock(t, behind, key, "waiter")
 	waiter.Session().TTL = ttl
 	intercept(gate, every, etcdtest.Fail, "renew") // the outage
