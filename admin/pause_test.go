@@ -28,9 +28,13 @@ type result struct {
 
 // pause pauses a lock meanwhile.
 func pause(ctx context.Context, client *clientv3.Client, key string, length time.Duration) <-chan result {
+	return pauseTelling(ctx, client, key, length, nil)
+}
+
+func pauseTelling(ctx context.Context, client *clientv3.Client, key string, length time.Duration, tell func(admin.PauseEntry, error)) <-chan result {
 	done := make(chan result, 1)
 	go func() {
-		p, err := admin.Pause(ctx, client, key, length, pausing, nil)
+		p, err := admin.Pause(ctx, client, key, length, pausing, tell)
 		done <- result{p, err}
 	}()
 	return done
@@ -492,12 +496,9 @@ func TestPauseTells(t *testing.T) {
 	first, second := lockOf(t, client, "/k", "first", etcdlock.Shared), lockOf(t, client, "/k", "second", etcdlock.Shared)
 	lockNow(t, first)
 	lockNow(t, second)
-	told, done := make(chan error, 100), make(chan result, 1)
+	told := make(chan error, 100)
 	var token int64
-	go func() {
-		p, err := admin.Pause(ctx, gated, "/k", time.Hour, pausing, func(p admin.PauseEntry, err error) { token = p.Token; told <- err })
-		done <- result{p, err}
-	}()
+	done := pauseTelling(ctx, gated, "/k", time.Hour, func(p admin.PauseEntry, err error) { token = p.Token; told <- err })
 	if err := <-told; err != nil {
 		t.Errorf("while it waits: %v", err)
 	}
@@ -540,11 +541,8 @@ func TestPauseTellsOfTheEnd(t *testing.T) {
 		}
 		return etcdtest.Pass
 	})
-	told, done := make(chan error, 100), make(chan result, 1)
-	go func() {
-		p, err := admin.Pause(ctx, gated, "/k", time.Hour, pausing, func(_ admin.PauseEntry, err error) { told <- err })
-		done <- result{p, err}
-	}()
+	told := make(chan error, 100)
+	done := pauseTelling(ctx, gated, "/k", time.Hour, func(_ admin.PauseEntry, err error) { told <- err })
 	if err := <-told; err == nil {
 		t.Error("that etcd is away was not told")
 	}
@@ -566,11 +564,8 @@ func TestPauseOfAClosedClient(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, closed, ctx := s.Client(t), s.Client(t), etcdtest.Context(t)
 	lockNow(t, lockOf(t, client, "/k", "holder", etcdlock.Exclusive))
-	told, done := make(chan error, 100), make(chan result, 1)
-	go func() {
-		p, err := admin.Pause(ctx, closed, "/k", time.Minute, pausing, func(_ admin.PauseEntry, err error) { told <- err })
-		done <- result{p, err}
-	}()
+	told := make(chan error, 100)
+	done := pauseTelling(ctx, closed, "/k", time.Minute, func(_ admin.PauseEntry, err error) { told <- err })
 	<-told
 	closed.Close()
 	if p := <-done; p.err == nil || errors.Is(p.err, admin.ErrResumed) {

@@ -111,11 +111,10 @@ func oneKey(command string, args []string) (key string, err error) {
 // command returns a command about a lock in words that can be typed once more, behind the options
 // for etcd that the user has given. More comes behind the key, unless that looks like an option.
 func command(name, options, key, more string) string {
-	word := plain.Operand(key)
-	if word != plain.Shell(key) {
-		return program + " " + name + options + more + " " + word
+	if strings.HasPrefix(key, "-") {
+		return program + " " + name + options + more + " " + plain.Operand(key)
 	}
-	return program + " " + name + options + " " + word + more
+	return program + " " + name + options + " " + plain.Shell(key) + more
 }
 
 // toStop returns the line that says how a lock is taken from its holder. Of several it is the first
