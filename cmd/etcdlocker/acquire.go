@@ -331,7 +331,7 @@ func (l *locker) hint(err error) string {
 	switch {
 	case errors.Is(err, etcdlock.ErrMode):
 		return "give all its users the same --slots, or use another key; " + l.showWho(err)
-	case errors.As(err, &named) && named.shared && l.mode != etcdlock.Shared:
+	case errors.As(err, &named) && named.shared && l.mode == etcdlock.Exclusive:
 		return "try again later, allow more time with --wait, or share the lock with -s; " + l.showWho(err)
 	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; " + l.showWho(err)
