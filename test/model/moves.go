@@ -78,9 +78,9 @@ func (a *moves) add(k Kind, name string, who, of int, do func(w *World, who, of 
 	a.all = append(a.all, Move{k, name, who, of, do})
 }
 
-// Moves returns everything that can happen next.
+// Moves returns everything that can happen next. It is overwritten by the next call.
 func (w *World) Moves() []Move {
-	a := &moves{make([]Move, 0, 96)}
+	a := &moves{w.moves[:0]}
 	for i := range w.users {
 		w.userMoves(i, a)
 	}
@@ -102,6 +102,7 @@ func (w *World) Moves() []Move {
 	w.breakMoves(a)
 	w.pauseMoves(a)
 	w.noteMoves(a)
+	w.moves = a.all
 	return a.all
 }
 

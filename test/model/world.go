@@ -86,6 +86,7 @@ type World struct {
 	unconfirmed *slot // was granted the lock after validity had ended
 	broken      error
 	mutate      Mutation // nil: the transactions are sent as they are
+	moves       []Move   // that the last call of Moves has returned
 	log         func(format string, args ...any)
 }
 
@@ -209,7 +210,7 @@ func New(c Cast) *World {
 // Clone returns a copy of the world.
 func (w *World) Clone() *World {
 	c := *w
-	c.etcd = w.etcd.Clone()
+	c.etcd, c.moves = w.etcd.Clone(), nil
 	c.users, c.mutexes, c.late = slices.Clone(w.users), slices.Clone(w.mutexes), slices.Clone(w.late)
 	c.notes = slices.Clone(w.notes)
 	slots, leases := make([]slot, len(w.slots)), make([]lease, len(w.leases))
