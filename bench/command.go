@@ -87,7 +87,14 @@ func (p programs) etcdctlOf(key string) program {
 }
 
 func (p programs) unguarded(ctx context.Context, args ...string) *exec.Cmd {
-	return p.locker(ctx, append([]string{"--unguarded"}, args...)...)
+	return p.unguardedOf(newKey())(ctx, args...)
+}
+
+func (p programs) unguardedOf(key string) program {
+	locker := p.lockerOf(key)
+	return func(ctx context.Context, args ...string) *exec.Cmd {
+		return locker(ctx, append([]string{"--unguarded"}, args...)...)
+	}
 }
 
 func (p programs) etcdctl(ctx context.Context, args ...string) *exec.Cmd {

@@ -31,7 +31,7 @@ func (x extent) relays(p programs, waiters int, hold time.Duration) measurement 
 	ofProgram := func(name string, make func(key string) program) side {
 		return side{name, turn(func(ctx context.Context, r relay) ([]handing, error) { return r.programs(ctx, make(r.key)) })}
 	}
-	sides := []side{ofProgram(guarded, p.lockerOf), ofProgram(etcdctl, p.etcdctlOf),
+	sides := []side{ofProgram(guarded, p.lockerOf), ofProgram(unguarded, p.unguardedOf), ofProgram(etcdctl, p.etcdctlOf),
 		{commandFloor, turn(func(ctx context.Context, r relay) ([]handing, error) { return r.bares(ctx) })}}
 	return measurement{name, sides, []row{
 		{name + ", from end to start, p50", "ms", "p50", guarded, etcdctl, atMost(0.75)},
@@ -41,6 +41,9 @@ func (x extent) relays(p programs, waiters int, hold time.Duration) measurement 
 		{"the same", "ms", "ended", guarded, commandFloor, target{}},
 		{"from there to start", "ms", "started", guarded, etcdctl, target{}},
 		{"the same", "ms", "started", guarded, commandFloor, target{}},
+		{"without its guard, from end to start, p50", "ms", "p50", unguarded, etcdctl, target{}},
+		{"from end until etcd has told who is next", "ms", "ended", unguarded, etcdctl, target{}},
+		{"from there to start", "ms", "started", unguarded, etcdctl, target{}},
 		{"the last in line", "ms", "last", guarded, etcdctl, atMost(0.9)},
 	}}
 }
