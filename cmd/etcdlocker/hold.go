@@ -225,7 +225,9 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		}
 		h.run.close() // its guard would end them with the lock
 	}
-	h.nothingLeft = !life.OrphansLeft && !life.Unguarded
+	if h.nothingLeft = !life.OrphansLeft && !life.Unguarded; h.nothingLeft {
+		run.GiveWay()
+	}
 	stop, theCommand := life.Stop, "and with it the command"
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.work.Err() == nil {
 		timer := time.NewTimer(left)

@@ -44,6 +44,10 @@ type Command interface {
 	// Others returns the processes of the command that are there, as far as they can be found.
 	Others() []supervise.Process
 
+	// GiveWay has this process go before others no longer, soon, as there is nothing of the command
+	// that would have to be ended: the processor is the next holder's.
+	GiveWay()
+
 	// Close stops looking after it. What is left of it is not touched. A command that was never
 	// started never will be.
 	Close()
@@ -117,6 +121,8 @@ func (u *unguarded) Measured() (m Measure, ok bool) { return m, false }
 func (u *unguarded) Sent(syscall.Signal, time.Duration) bool { return false }
 
 func (u *unguarded) Others() []supervise.Process { return supervise.Descendants() }
+
+func (u *unguarded) GiveWay() {}
 
 func (u *unguarded) Close() {
 	if u.Tree != nil {

@@ -41,6 +41,8 @@ type guarded struct {
 	group   atomic.Pointer[cgroup.Group] // of the command, if it has one
 	measure atomic.Pointer[Measure]      // the last one
 	frozen  []supervise.Process
+	given   sched.Policy      // that this process had before the command
+	settles *time.Timer       // it goes before others from then on
 	killer  *supervise.Killer // nil: the command was not started
 	killing time.Time         // since when; zero: nothing is killed yet
 	dying   supervise.Progress
@@ -135,7 +137,7 @@ func (g *guarded) Start(ctx context.Context, o Order) (err error) {
 	}
 	if err == nil {
 		g.killer = g.newKiller()
-		time.AfterFunc(settleAfter, func() {
+		g.given, g.settles = given, time.AfterFunc(settleAfter, func() {
 			if !given.RealTime() && !given.Above().Raise() {
 				sched.ShortSlices()
 			}
@@ -378,6 +380,16 @@ func (g *guarded) Others() []supervise.Process {
 func (g *guarded) OnlyServers() bool { return supervise.OnlyServers(g.Others()) }
 
 // Close ends the guard. What it has adopted falls to this process.
+// giveWayAfter is when the release of the lock is on its way.
+const giveWayAfter = time.Millisecond
+
+func (g *guarded) GiveWay() {
+	if g.given.RealTime() || g.settles.Stop() {
+		return
+	}
+	time.AfterFunc(giveWayAfter, func() { g.given.Raise() })
+}
+
 func (g *guarded) Close() {
 	if g.killer != nil {
 		g.killer.End()

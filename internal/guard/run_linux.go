@@ -279,9 +279,14 @@ func (w *warden) start(o Order) (why uint64, err error) {
 	if o.pgid == 0 {
 		syscall.Setpgid(0, 0) // the command has inherited the group, and now the guard leaves it
 	}
+	// What follows wakes up etcdlocker, and threads here. The command goes first.
+	kernel.Readable(w.pidfd, headStart)
 	sendTo(w.socket, numbers(started, uint64(w.pid), uint64(w.wakeUp)), w.pidfd)
 	return 0, nil
 }
+
+// headStart is about what the kernel needs to execute a command.
+const headStart = time.Millisecond
 
 // fork starts a process in the control group, which dies with this thread, under the policy that
 // the guard was started with.
@@ -348,6 +353,9 @@ func (w *warden) reap() {
 	}
 	left = left || w.hasOthers()
 	w.report(status, left)
+	if !left && !w.given.RealTime() {
+		w.given.Raise() // the processor is for the next holder's
+	}
 	for left {
 		if _, _, left = w.wait(0); !left && w.hasOthers() {
 			time.Sleep(lookAgain)
