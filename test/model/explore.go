@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // An Exploration visits, breadth first, every state that a cast can come to with some faults.
@@ -11,8 +12,9 @@ type Exploration struct {
 	Name   string
 	Cast   Cast
 	Faults int
-	Kinds  []Kind // of the faults; nil for all
-	Most   int    // states that are visited, 0 for all
+	Kinds  []Kind    // of the faults; nil for all
+	Most   int       // states that are visited, 0 for all
+	Until  time.Time // no more are visited after it, unless it is zero
 	Mutate Mutation
 
 	keeper *keeper
@@ -56,7 +58,7 @@ func (e *Exploration) Go() Result {
 				break
 			}
 			e.level[i].World = nil
-			if e.Most > 0 && len(e.from) >= e.Most {
+			if e.isEnough() {
 				r.Whole, e.next = false, nil
 				break
 			}
@@ -67,6 +69,11 @@ func (e *Exploration) Go() Result {
 	}
 	r.States, r.Steps = len(e.from), e.steps
 	return r
+}
+
+// isEnough reports whether no more states are to be visited.
+func (e *Exploration) isEnough() bool {
+	return e.Most > 0 && len(e.from) >= e.Most || !e.Until.IsZero() && time.Now().After(e.Until)
 }
 
 // begin returns the first state.

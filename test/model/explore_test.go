@@ -122,23 +122,26 @@ func TestExplorations(t *testing.T) {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(mostMemory))
 	}
 	began, states, steps, n := time.Now(), 0, 0, 0
+	enough := began.Add(20 * time.Second)
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	for range 2 {
 		wait.Go(func() {
 			for {
 				mu.Lock()
-				if n == len(all) || !*everything && n >= len(small) && time.Since(began) > 20*time.Second {
+				if n == len(all) || !*everything && n >= len(small) && time.Now().After(enough) {
 					mu.Unlock()
 					return
 				}
 				e := all[n]
-				n++
-				mu.Unlock()
-				e.Most = mostStates
-				if !*everything {
+				if e.Most = mostStates; !*everything {
 					e.Most = mostOfASample
 				}
+				if !*everything && n >= len(small) {
+					e.Until = enough
+				}
+				n++
+				mu.Unlock()
 				begun, r := time.Now(), e.Go()
 				mu.Lock()
 				states, steps = states+r.States, steps+r.Steps
