@@ -18,10 +18,13 @@ import (
 )
 
 // The stream of events is asked for a sign of life now and then, and after some time without any
-// etcd counts as away.
+// etcd counts as away. Then there is another stream: one that has begun before etcd was killed, and
+// came back without its data, was seen to be silent for good. The next one may be silent for twice
+// as long, up to the limit: etcd gives no sign while it looks for what a stream has missed.
 const (
-	askEvery = 2 * time.Second
-	silence  = 3 * askEvery
+	askEvery    = 2 * time.Second
+	silence     = 3 * askEvery
+	mostSilence = 16 * silence
 )
 
 // A Watch says what is followed.
@@ -34,6 +37,7 @@ type Watch struct {
 var (
 	errStopped = errors.New("nobody wants to know more")
 	errHistory = errors.New("the history of etcd is not what it was")
+	errSilent  = errors.New("the stream of events is silent")
 )
 
 // A follower is a Watch that goes on.
@@ -45,6 +49,7 @@ type follower struct {
 	revision int64 // all up to this was told
 	began    bool
 	heard    time.Time
+	patience time.Duration // with the silence of a stream
 	away     bool
 }
 
@@ -54,7 +59,7 @@ type follower struct {
 // locks are read anew, and the difference is told.
 func Run(ctx context.Context, w Watch, yield func(Change) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &follower{Watch: w, yield: yield, leases: newLeases(w.Client), locks: make(map[string]*lock)}
+	f := &follower{Watch: w, yield: yield, leases: newLeases(w.Client), locks: make(map[string]*lock), patience: silence}
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
@@ -270,17 +275,30 @@ func (f *follower) stream(ctx context.Context) error {
 			case ask <- struct{}{}:
 			default:
 			}
-			if f.away || time.Since(f.heard) < silence {
-				continue
-			}
-			f.away = true
-			if err := f.tell(Change{Kind: Away, Revision: f.revision}); err != nil {
+			if err := f.tellSilence(); err != nil {
 				return err
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// tellSilence tells that etcd is away if the stream has been silent, and returns errSilent if that
+// is for too long.
+func (f *follower) tellSilence() error {
+	since := time.Since(f.heard)
+	if !f.away && since >= silence {
+		f.away = true
+		if err := f.tell(Change{Kind: Away, Revision: f.revision}); err != nil {
+			return err
+		}
+	}
+	if since < f.patience {
+		return nil
+	}
+	f.patience = min(2*f.patience, mostSilence)
+	return errSilent
 }
 
 // askForSigns asks the stream for a sign of life as often as it is told to.
@@ -318,6 +336,9 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 			return err
 		}
 		first = last
+	}
+	if !resp.Created {
+		f.patience = silence
 	}
 	if resp.IsProgressNotify() {
 		f.revision = max(f.revision, resp.Header.Revision)
