@@ -379,7 +379,6 @@ func (g *guarded) Others() []supervise.Process {
 // OnlyServers reports whether nothing but embedded etcds is left of the command.
 func (g *guarded) OnlyServers() bool { return supervise.OnlyServers(g.Others()) }
 
-// Close ends the guard. What it has adopted falls to this process.
 // giveWayAfter is when the release of the lock is on its way.
 const giveWayAfter = time.Millisecond
 
@@ -390,6 +389,7 @@ func (g *guarded) GiveWay() {
 	time.AfterFunc(giveWayAfter, func() { g.given.Raise() })
 }
 
+// Close ends the guard. What it has adopted falls to this process.
 func (g *guarded) Close() {
 	if g.killer != nil {
 		g.killer.End()
