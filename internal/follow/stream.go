@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/expiry"
 	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
@@ -44,7 +45,7 @@ var (
 type follower struct {
 	Watch
 	yield    func(Change) bool
-	leases   *leases
+	leases   *expiry.Leases
 	locks    map[string]*lock
 	revision int64 // all up to this was told
 	began    bool
@@ -59,11 +60,11 @@ type follower struct {
 // locks are read anew, and the difference is told.
 func Run(ctx context.Context, w Watch, yield func(Change) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &follower{Watch: w, yield: yield, leases: newLeases(w.Client), locks: make(map[string]*lock), patience: silence}
+	f := &follower{Watch: w, yield: yield, leases: expiry.New(w.Client), locks: make(map[string]*lock), patience: silence}
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
-	asking.Go(func() { f.leases.ask(ctx) })
+	asking.Go(func() { f.leases.Ask(ctx) })
 	for {
 		err := f.survey(ctx)
 		if err == nil {
@@ -197,17 +198,17 @@ func (f *follower) tellAll(ctx context.Context, l *lock, changes []Change, seen 
 		c.Time = seen
 		switch c.Kind {
 		case Passed:
-			f.leases.leave(c.From.Lease)
-			f.leases.use(c.Holder.Lease)
+			f.leases.Leave(c.From.Lease)
+			f.leases.Use(c.Holder.Lease)
 		case Acquired:
-			f.leases.use(c.Holder.Lease)
+			f.leases.Use(c.Holder.Lease)
 		case Released:
-			if ended, known := f.leases.hasEnded(ctx, c.Holder.Lease, seen); ended {
+			if ended, known := f.leases.HasEnded(ctx, c.Holder.Lease, seen); ended {
 				c.Kind = Lost
 			} else {
 				c.Unsure = !known
 			}
-			f.leases.leave(c.Holder.Lease)
+			f.leases.Leave(c.Holder.Lease)
 		}
 		if !f.began {
 			continue

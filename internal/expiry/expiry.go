@@ -1,4 +1,6 @@
-package follow
+// Package expiry tells the end of a lease from a release. They look the same in etcd: all keys go
+// in one revision. So it asks etcd now and then how long leases have left.
+package expiry
 
 import (
 	"cmp"
@@ -19,14 +21,15 @@ const (
 	early     = time.Second            // a lease is asked for before it can end
 	often     = 400 * time.Millisecond // it is asked for when it is about to end
 
-	// fresh is how old the last answer may be if the lease is to have ended by itself.
-	fresh = 3 * time.Second
+	// fresh is how old the last answer may be if the lease is to have ended by itself. Etcd tells
+	// whole seconds: if the lease can have ended so soon after an answer, less than a second was
+	// left of it. After an older answer it may have been renewed.
+	fresh = time.Second
 )
 
-// Leases knows of the leases of holders until when they cannot have ended. A release and the end of
-// a lease look the same: all keys go in one revision. It asks at most 640 times a second, about the
-// leases first that can end first.
-type leases struct {
+// Leases knows of the leases of holders until when they cannot have ended. It asks etcd at most 640
+// times a second, about the leases first that can end first.
+type Leases struct {
 	client *clientv3.Client
 
 	mu    sync.Mutex
@@ -40,12 +43,13 @@ type lease struct {
 	due   time.Time // when etcd is to be asked again
 }
 
-func newLeases(client *clientv3.Client) *leases {
-	return &leases{client: client, known: make(map[clientv3.LeaseID]*lease)}
+// New returns Leases of which nothing is known.
+func New(client *clientv3.Client) *Leases {
+	return &Leases{client: client, known: make(map[clientv3.LeaseID]*lease)}
 }
 
-// use takes note of a holder.
-func (ls *leases) use(id clientv3.LeaseID) {
+// Use takes note of a holder.
+func (ls *Leases) Use(id clientv3.LeaseID) {
 	if id == clientv3.NoLease {
 		return
 	}
@@ -59,9 +63,9 @@ func (ls *leases) use(id clientv3.LeaseID) {
 	l.users++
 }
 
-// leave takes note that somebody has stopped holding. What is known of the lease is kept for as
+// Leave takes note that somebody has stopped holding. What is known of the lease is kept for as
 // long as it says something.
-func (ls *leases) leave(id clientv3.LeaseID) {
+func (ls *Leases) Leave(id clientv3.LeaseID) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if l := ls.known[id]; l != nil {
@@ -69,8 +73,8 @@ func (ls *leases) leave(id clientv3.LeaseID) {
 	}
 }
 
-// ask asks etcd for leases until ctx is done.
-func (ls *leases) ask(ctx context.Context) {
+// Ask asks etcd for leases until ctx is done.
+func (ls *Leases) Ask(ctx context.Context) {
 	pace := time.NewTicker(between)
 	defer pace.Stop()
 	for {
@@ -91,7 +95,7 @@ func (ls *leases) ask(ctx context.Context) {
 
 // due returns the leases that etcd is to be asked for now, and forgets those that nobody holds
 // anything with.
-func (ls *leases) due(now time.Time) (ids []clientv3.LeaseID) {
+func (ls *Leases) due(now time.Time) (ids []clientv3.LeaseID) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for id, l := range ls.known {
@@ -112,7 +116,7 @@ func (ls *leases) due(now time.Time) (ids []clientv3.LeaseID) {
 }
 
 // askFor asks etcd for a lease, and reports whether it is there, and whether etcd has told.
-func (ls *leases) askFor(ctx context.Context, id clientv3.LeaseID) (isThere, told bool) {
+func (ls *Leases) askFor(ctx context.Context, id clientv3.LeaseID) (isThere, told bool) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	sent := time.Now()
@@ -136,9 +140,9 @@ func (ls *leases) askFor(ctx context.Context, id clientv3.LeaseID) (isThere, tol
 	return true, true
 }
 
-// hasEnded reports whether the lease of a holder had ended when its keys were seen to go, and
+// HasEnded reports whether the lease of a holder had ended when its keys were seen to go, and
 // whether that is known.
-func (ls *leases) hasEnded(ctx context.Context, id clientv3.LeaseID, seen time.Time) (ended, known bool) {
+func (ls *Leases) HasEnded(ctx context.Context, id clientv3.LeaseID, seen time.Time) (ended, known bool) {
 	if id == clientv3.NoLease {
 		return false, true
 	}
