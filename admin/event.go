@@ -47,7 +47,7 @@ const (
 	EventBegan EventKind = "began"
 
 	// EventMissed says that events after Since are missing, up to Revision: etcd has compacted
-	// them. Events with Resync follow.
+	// them, or was restored, and Since can be greater. Events with Resync follow.
 	EventMissed EventKind = "missed"
 
 	// EventAway says that etcd does not answer, and EventBack that it does again. What has happened
@@ -75,7 +75,7 @@ type Event struct {
 	// there is now. It happened at some time before, in whatever order, and perhaps more than once.
 	Resync bool
 
-	// Unsure says of an EventReleased that its lease may have ended: etcd was not asked in time.
+	// Unsure says of an EventReleased that its lease may have ended: etcd has not said in time.
 	Unsure bool
 
 	Since  int64 // EventMissed: the last revision of which all is shown

@@ -22,8 +22,9 @@ import (
 //
 // All events of a lock come in etcd's order, each once: a holding of a millisecond has both of its.
 // If the connection breaks, or etcd has no leader, Watch goes on by itself, and misses nothing; an
-// EventAway and an EventBack say so. If etcd has compacted meanwhile what happened, an EventMissed
-// says so.
+// EventAway and an EventBack say so. If etcd has compacted meanwhile what happened, or was
+// restored from a backup, an EventMissed says so. To know that, Watch may read all locks again. The
+// client must be as clientv3.New returns it: a Watcher that was replaced is not used.
 //
 // An error is the last thing that it yields. It blocks until ctx is done, and the error is its
 // cause then. It fails if the first reading of the locks does, and if etcd denies permission: it

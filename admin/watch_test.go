@@ -506,6 +506,124 @@ func TestWatchOfAnotherHistory(t *testing.T) {
 	w.sees("acquired b", "released b")
 }
 
+// putLock has somebody hold a lock with a lease of its own, who does not renew it.
+func putLock(t *testing.T, client *clientv3.Client, key, id string) {
+	t.Helper()
+	grant := granted(t, client)
+	place := fmt.Sprintf("%s/~%x-1", key, grant.ID)
+	if _, err := client.Txn(etcdtest.Context(t)).Then(clientv3.OpPut(key, id, clientv3.WithLease(grant.ID)),
+		clientv3.OpPut(place, fmt.Sprintf(`{"v":1,"id":%q}`, id), clientv3.WithLease(grant.ID))).Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putUntil writes a key that is not of a lock until etcd has passed a revision, and returns etcd's.
+func putUntil(t *testing.T, client *clientv3.Client, revision int64) int64 {
+	t.Helper()
+	for {
+		resp, err := client.Put(etcdtest.Context(t), "/noise", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Header.Revision > revision {
+			return resp.Header.Revision
+		}
+	}
+}
+
+// TestWatchOfABackup: an etcd that was restored from a backup, and has come further than it was
+// before the watch reaches it again, is read anew, whatever the watch has seen last.
+func TestWatchOfABackup(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before, after func(w *watch, client *clientv3.Client) // the watch begins
+		missed        []string
+	}{
+		"acquired": {after: func(w *watch, client *clientv3.Client) {
+			putLock(t, client, "/a", "a")
+			w.sees("acquired a")
+		}, missed: []string{"~released a"}},
+		"known at the beginning": {before: func(_ *watch, client *clientv3.Client) {
+			putLock(t, client, "/a", "a")
+		}, missed: []string{"~released a"}},
+		"released": {after: func(w *watch, client *clientv3.Client) {
+			if _, err := client.Delete(etcdtest.Context(t), "/held", clientv3.WithPrefix()); err != nil {
+				t.Fatal(err)
+			}
+			w.sees("released held")
+		}, missed: []string{"~acquired held"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := etcdtest.StartProcess(t)
+			client := s.Client(t)
+			putLock(t, client, "/held", "held")
+			restore := s.Backup()
+			if tt.before != nil {
+				tt.before(nil, client)
+			}
+			link, linked := s.Linked(t)
+			w := newWatch(t, linked, "")
+			if tt.after != nil {
+				tt.after(w, client)
+			}
+			last := putUntil(t, client, 0)
+			link.Refuse()
+			restore()
+			now := putUntil(t, client, last+10)
+			link.Restore()
+			if e := w.next(); e.Kind != admin.EventMissed || e.Since > last || e.Revision < now {
+				t.Fatalf("%+v, and not missed up to %d", e, now)
+			}
+			for _, want := range tt.missed {
+				if got := strings.Replace(gist(w.next()), "?", "", 1); got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			}
+			unlock(t, hold(t, newSession(t, client), "/new", "b", etcdlock.Exclusive))
+			w.sees("acquired b", "released b")
+		})
+	}
+}
+
+// TestWatchReconnects: a stream that breaks is no reason to miss anything, also where etcd has
+// compacted what the watch has seen, or the watch has seen nothing, and a Mutex went meanwhile.
+func TestWatchReconnects(t *testing.T) {
+	for name, compacts := range map[string]bool{"": false, "compacted": true} {
+		t.Run(name, func(t *testing.T) {
+			s := etcdtest.Start(t)
+			client, ctx := s.Client(t), etcdtest.Context(t)
+			session := newSession(t, client)
+			link, linked := s.Linked(t)
+			early := newWatch(t, linked, "")
+			putLock(t, client, "/alone", "1")
+			hold(t, session, "/shared", "2", etcdlock.Shared)
+			held := hold(t, session, "/slots", "3", etcdlock.Slots(2))
+			m := mutex(t, client, "/mutex")
+			name := fmt.Sprintf("etcd (lease %x)", m.Lease())
+			early.sees("acquired 1", "acquired 2", "acquired 3", "acquired "+name)
+			unlock(t, hold(t, session, "/short", "4", etcdlock.Exclusive))
+			last := early.sees("acquired 4", "released 4").Revision
+			if compacts {
+				if _, err := client.Compact(ctx, last); err != nil {
+					t.Fatal(err)
+				}
+			}
+			late := newWatch(t, linked, "")
+			link.Refuse()
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			unlock(t, held)
+			link.Restore()
+			for _, w := range []*watch{early, late} {
+				if got := strings.Replace(gist(w.next()), "?", "", 1); got != "released "+name {
+					t.Error(got)
+				}
+				w.sees("released 3")
+			}
+		})
+	}
+}
+
 // TestWatchDenied: who may not read the prefix is told so.
 func TestWatchDenied(t *testing.T) {
 	s := etcdtest.Start(t)

@@ -193,6 +193,30 @@ func (p *Process) Wipe() {
 	p.awaitReady()
 }
 
+// Backup restarts the process, and copies its data before it starts again. Restore kills it, and
+// starts it with the data that was copied.
+func (p *Process) Backup() (restore func()) {
+	p.t.Helper()
+	p.Kill()
+	backup, data := filepath.Join(p.t.TempDir(), "backup"), p.config.dataDir()
+	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
+		p.t.Fatalf("cannot copy the data of a member: %v", err)
+	}
+	p.Restart()
+	return func() {
+		p.t.Helper()
+		p.Kill()
+		err := os.RemoveAll(data)
+		if err == nil {
+			err = os.CopyFS(data, os.DirFS(backup))
+		}
+		if err != nil {
+			p.t.Fatalf("cannot restore the data of a member: %v", err)
+		}
+		p.Restart()
+	}
+}
+
 // PID returns the id of the process, which must run.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 

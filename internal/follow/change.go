@@ -23,7 +23,7 @@ const (
 	Released Kind = "released"
 	Lost     Kind = "lost"
 	Broken   Kind = "broken"
-	Missed   Kind = "missed" // changes may have been: etcd has forgotten them
+	Missed   Kind = "missed" // changes may have been: etcd has forgotten them, or was restored
 	Away     Kind = "away"   // etcd does not answer
 	Back     Kind = "back"   // it does again
 )

@@ -140,6 +140,19 @@ func (p part) add(kvs ...*mvccpb.KeyValue) {
 	}
 }
 
+// addAll adds all that is known of a lock.
+func (p part) addAll(l *lock) {
+	p.add(l.key)
+	for _, e := range l.places {
+		p.add(e.Value.(*mvccpb.KeyValue))
+	}
+	for _, taken := range l.slots {
+		for _, slot := range taken {
+			p.add(slot)
+		}
+	}
+}
+
 // addSlot adds a slot, and the places that were written when it was taken.
 func (l *lock) addSlot(p part, slot *mvccpb.KeyValue) {
 	p.add(slot)

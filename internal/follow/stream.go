@@ -39,6 +39,7 @@ var (
 	errStopped = errors.New("nobody wants to know more")
 	errHistory = errors.New("the history of etcd is not what it was")
 	errSilent  = errors.New("the stream of events is silent")
+	errBroken  = errors.New("the stream of events has ended")
 )
 
 // A follower is a Watch that goes on.
@@ -49,6 +50,7 @@ type follower struct {
 	locks    map[string]*lock
 	revision int64 // all up to this was told
 	began    bool
+	proof    proof
 	heard    time.Time
 	patience time.Duration // with the silence of a stream
 	away     bool
@@ -96,12 +98,13 @@ func isFinal(ctx context.Context, err error) bool {
 		errors.Is(err, rpctypes.ErrCompacted) || retry.IsDenied(err)
 }
 
-// again waits a little after an error, and returns it if it is final.
+// again waits a little after an error, and returns it if it is final. That a stream has broken does
+// not say that etcd is away.
 func (f *follower) again(ctx context.Context, err error) error {
 	if open := retry.CheckOpen(f.Client); open != nil {
 		err = open
 	}
-	if !isFinal(ctx, err) && !f.away {
+	if !isFinal(ctx, err) && !f.away && err != errBroken {
 		f.away = true
 		if stop := f.tell(Change{Kind: Away, Revision: f.revision, Err: err}); stop != nil {
 			return stop
@@ -119,7 +122,7 @@ func (f *follower) again(ctx context.Context, err error) error {
 // survey reads all locks, and tells how they differ from what was known. The first time nothing is
 // known, and nothing of that is told.
 func (f *follower) survey(ctx context.Context) error {
-	all, revision, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End)
+	all, revision, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
 	for err != nil {
 		if !f.began {
 			return err
@@ -127,7 +130,7 @@ func (f *follower) survey(ctx context.Context) error {
 		if err := f.again(ctx, err); err != nil {
 			return err
 		}
-		all, revision, err = line.Find(ctx, f.Client, f.IsAsked, f.From, f.End)
+		all, revision, err = line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
 	}
 	c := Change{Kind: Began, Revision: revision}
 	if f.began {
@@ -152,6 +155,7 @@ func (f *follower) survey(ctx context.Context) error {
 		}
 	}
 	f.began = true
+	f.proof = proof{at: time.Now()}
 	return nil
 }
 
@@ -223,7 +227,12 @@ func (f *follower) tellAll(ctx context.Context, l *lock, changes []Change, seen 
 // follow tells what happens after what was told, until etcd has forgotten that.
 func (f *follower) follow(ctx context.Context) error {
 	for {
-		if err := f.again(ctx, f.stream(ctx)); err != nil {
+		err := f.stream(ctx)
+		if errors.Is(err, rpctypes.ErrCompacted) && len(f.proof.seen) > 0 {
+			f.proof.seen = nil // what comes after may still be there
+			continue
+		}
+		if err := f.again(ctx, err); err != nil {
 			return err
 		}
 		for err := f.check(ctx); err != nil; err = f.check(ctx) {
@@ -253,12 +262,14 @@ func (f *follower) stream(ctx context.Context) error {
 	defer all.Wait()
 	defer cancel()
 	opened := make(chan clientv3.WatchChan, 1) // it takes until etcd answers
+	watcher, first := newWatcher(f.Client), f.proof.begin(f.revision)
+	defer watcher.Close()
 	all.Go(func() {
-		opened <- f.Client.Watch(ctx, f.From, clientv3.WithRange(f.End), clientv3.WithRev(f.revision+1), clientv3.WithCreatedNotify())
+		opened <- watcher.Watch(ctx, f.From, clientv3.WithRange(f.End), clientv3.WithRev(first), clientv3.WithCreatedNotify())
 	})
 	tick, ask := time.NewTicker(askEvery), make(chan struct{}, 1)
 	defer tick.Stop()
-	all.Go(func() { f.askForSigns(ctx, ask) })
+	all.Go(func() { askForSigns(ctx, watcher, ask) })
 	var events clientv3.WatchChan
 	f.heard = time.Now()
 	for {
@@ -303,11 +314,11 @@ func (f *follower) tellSilence() error {
 }
 
 // askForSigns asks the stream for a sign of life as often as it is told to.
-func (f *follower) askForSigns(ctx context.Context, ask <-chan struct{}) {
+func askForSigns(ctx context.Context, watcher clientv3.Watcher, ask <-chan struct{}) {
 	for {
 		select {
 		case <-ask:
-			f.Client.RequestProgress(ctx) // what fails is silent, and is noticed by that
+			watcher.RequestProgress(ctx) // what fails is silent, and is noticed by that
 		case <-ctx.Done():
 			return
 		}
@@ -328,6 +339,11 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 			return err
 		}
 	}
+	if resp.Created && f.proof.isDue() {
+		if err := f.prove(ctx); err != nil {
+			return err
+		}
+	}
 	for first, rest := 0, resp.Events; first < len(rest); {
 		revision, last := rest[first].Kv.ModRevision, first
 		for last < len(rest) && rest[last].Kv.ModRevision == revision {
@@ -342,6 +358,9 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 		f.patience = silence
 	}
 	if resp.IsProgressNotify() {
+		if f.proof.isMissing(resp.Header.Revision) {
+			return errHistory
+		}
 		f.revision = max(f.revision, resp.Header.Revision)
 	}
 	f.heard = time.Now() // whoever is told may take long
@@ -350,16 +369,20 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 
 // take tells what one revision has done.
 func (f *follower) take(ctx context.Context, revision int64, events []*clientv3.Event, seen time.Time) error {
-	if revision <= f.revision {
-		return nil
+	if isSeen, ok := f.proof.compare(revision, events); isSeen || !ok {
+		return errUnless(ok)
 	}
 	order, keys := f.sort(events)
+	if revision <= f.revision {
+		return errUnless(len(order) == 0)
+	}
 	for _, name := range order { // all that can fail, before anything is told
 		if err := f.meet(ctx, name, keys[name], revision); err != nil {
 			return err
 		}
 	}
 	f.revision = revision
+	f.proof.note(revision, keys)
 	for _, name := range order {
 		l := f.lock(name)
 		if l.revision >= revision {

@@ -13,7 +13,7 @@ import (
 // after a longer silence each time, until one is not silent any more.
 func TestSilentStream(t *testing.T) {
 	var told []Kind
-	f := &follower{patience: silence, yield: func(c Change) bool {
+	f := &follower{patience: silence, proof: proof{at: time.Now()}, yield: func(c Change) bool {
 		told = append(told, c.Kind)
 		return true
 	}}

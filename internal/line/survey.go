@@ -64,7 +64,7 @@ type reading struct {
 // What is of a Mutex shows by its lease, and etcd compares that of now. Where something has gone
 // since the names were read, the line is read anew, in a later revision.
 func All(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (lines []Line, revision int64, err error) {
-	s, err := surveyOf(ctx, client, isAsked, from, end)
+	s, err := surveyOf(ctx, client, isAsked, from, end, 0)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -82,11 +82,11 @@ func All(ctx context.Context, client *clientv3.Client, isAsked func(lock string)
 	return lines, s.revision, err
 }
 
-// surveyOf reads those locks that are asked for.
-func surveyOf(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (s *survey, err error) {
+// surveyOf reads those locks that are asked for, as they were at a revision, or, without one, are.
+func surveyOf(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string, at int64) (s *survey, err error) {
 	for range tries {
-		s = &survey{client: client, locks: make(map[string]*surveyed)}
-		if err = s.read(ctx, isAsked, from, end); !errors.Is(err, rpctypes.ErrCompacted) {
+		s = &survey{client: client, revision: at, locks: make(map[string]*surveyed)}
+		if err = s.read(ctx, isAsked, from, end); at > 0 || !errors.Is(err, rpctypes.ErrCompacted) {
 			break
 		}
 	}
@@ -100,9 +100,9 @@ type Found struct {
 }
 
 // Find returns what there is of those locks that are asked for, of which something is in a range of
-// keys, and the revision of that. A Mutex that has gone since is left out.
-func Find(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string) (all []Found, revision int64, err error) {
-	s, err := surveyOf(ctx, client, isAsked, from, end)
+// keys, at a revision, and that revision. At 0 means now. A Mutex that has gone since is left out.
+func Find(ctx context.Context, client *clientv3.Client, isAsked func(lock string) bool, from, end string, at int64) (all []Found, revision int64, err error) {
+	s, err := surveyOf(ctx, client, isAsked, from, end, at)
 	if err != nil {
 		return nil, 0, err
 	}
