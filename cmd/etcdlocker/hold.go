@@ -225,14 +225,15 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		}
 		h.run.close() // its guard would end them with the lock
 	}
-	if h.nothingLeft = !life.OrphansLeft && !life.Unguarded; h.nothingLeft {
-		run.GiveWay()
-	}
+	h.nothingLeft = !life.OrphansLeft && !life.Unguarded
 	stop, theCommand := life.Stop, "and with it the command"
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.work.Err() == nil {
 		timer := time.NewTimer(left)
 		stop, theCommand = h.pause(timer.C), "after the command had ended"
 		timer.Stop()
+	}
+	if h.nothingLeft { // until here the locks are renewed
+		run.GiveWay()
 	}
 	switch {
 	case h.release():

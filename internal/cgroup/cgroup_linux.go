@@ -180,7 +180,8 @@ func (g *Group) holdNested() {
 }
 
 // Remove removes the group and those below it, the deepest first. What is left in it goes on where
-// it would be without; what is left in a group of its own below it keeps that, and all above it.
+// it would be without; what is left in a group of its own below it keeps that, and all above it. It
+// may wait for what is just ending.
 func (g *Group) Remove() {
 	if g == nil {
 		return
@@ -188,16 +189,40 @@ func (g *Group) Remove() {
 	var dirs []string
 	g.walk(func(dir string) { dirs = append(dirs, dir) })
 	slices.Reverse(dirs)
+	kept := make(map[string]bool) // as there are groups below
 	for _, dir := range dirs {
-		_, ours := kernel.CutPrefix(path.Base(dir), Prefix)
-		if syscall.Rmdir(dir) != syscall.EBUSY || !ours {
-			continue
+		if !(&Group{dir: dir}).removeAlone(path.Dir(g.dir), kept[dir]) {
+			kept[path.Dir(dir)] = true
 		}
-		(&Group{dir: dir}).evict(path.Dir(g.dir))
-		syscall.Rmdir(dir)
 	}
 	if g.file != nil {
 		g.file.Close()
+	}
+}
+
+// dying is how long Remove waits for what has not left a group although it could. The kernel moves
+// nobody who is about to end, and lists none: it has them in the group until they have given back
+// their memory.
+const dying = time.Second
+
+// removeAlone removes the group, if it is an etcdlocker's, with what is left in it going into
+// another one. It reports whether the group is gone, which it cannot be if it is kept.
+func (g *Group) removeAlone(into string, kept bool) bool {
+	gone := func() bool { return syscall.Rmdir(g.dir) != syscall.EBUSY }
+	if gone() {
+		return true
+	}
+	if _, ours := kernel.CutPrefix(path.Base(g.dir), Prefix); !ours {
+		return false
+	}
+	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+		all := g.evict(into)
+		switch {
+		case gone():
+			return true
+		case !all, kept, time.Since(begun) > dying:
+			return false
+		}
 	}
 }
 
@@ -223,17 +248,21 @@ func Leave() error {
 }
 
 // evict lets all go on that are in the group, not in those below it, and puts them into another
-// one.
-func (g *Group) evict(into string) {
+// one. It reports whether none was refused.
+func (g *Group) evict(into string) (all bool) {
 	g.write("cgroup.freeze", "0")
 	content, err := kernel.ReadFile(g.dir + "/cgroup.procs")
 	if err != nil {
-		return
+		return false
 	}
 	to := &Group{dir: into}
+	all = true
 	for _, pid := range kernel.Fields(content) {
-		to.write("cgroup.procs", pid)
+		if err := to.write("cgroup.procs", pid); err != nil && !errors.Is(err, syscall.ESRCH) {
+			all = false
+		}
 	}
+	return all
 }
 
 // newborn is how old a group that nobody has locked must be before Sweep takes it for one that was

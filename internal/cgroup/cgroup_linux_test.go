@@ -3,9 +3,11 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -208,6 +210,51 @@ func TestRemoveMade(t *testing.T) {
 			t.Errorf("%s is there: %v, want %v", path.Base(g.dir), err == nil, want)
 		}
 	}
+}
+
+// TestRemoveDying: a group goes also if what is in it is about to end, and can be moved no more.
+func TestRemoveDying(t *testing.T) {
+	for size := 64; size <= 512; size *= 2 { // MiB that it has to give back
+		g := testGroup(t)
+		fd, _ := g.FD()
+		hog := exec.Command("sh", "-c", fmt.Sprintf("head -c %dm /dev/zero | tail | sleep 1000", size))
+		hog.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+		if err := hog.Start(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the memory to be in use", func() bool {
+			return slices.ContainsFunc(g.Members(), func(pid int) bool { return residentMiB(pid) >= size })
+		})
+		g.Kill()
+		go hog.Wait()
+		await(t, "the others to be gone", func() bool { return len(g.Members()) <= 1 })
+		if g.evict(path.Dir(g.dir)); !isPopulated(t, g) {
+			continue // it was too fast
+		}
+		g.Remove()
+		if _, err := os.Stat(g.dir); err == nil {
+			t.Error("the group is there")
+		}
+		return
+	}
+	t.Log("whatever ends is gone too fast")
+}
+
+// residentMiB returns how much memory a process has, 0 if that is not known.
+func residentMiB(pid int) int {
+	content, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	var size, resident int
+	fmt.Sscan(string(content), &size, &resident)
+	return resident * os.Getpagesize() >> 20
+}
+
+func isPopulated(t *testing.T, g *Group) bool {
+	t.Helper()
+	events, err := os.ReadFile(g.dir + "/cgroup.events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(events), "populated 1")
 }
 
 // testGroup makes a control group, or skips the test where that is not possible.

@@ -104,6 +104,39 @@ func TestRealTimeThreads(t *testing.T) {
 	p.Code()
 }
 
+// TestHoldAtLeastGoesFirst: as long as the lock is held, etcdlocker goes before others, also when
+// the command has ended: it renews.
+func TestHoldAtLeastGoesFirst(t *testing.T) {
+	t.Parallel()
+	if err := exec.Command("chrt", "-f", "10", "true").Run(); err != nil {
+		etcdtest.Missing(t, "the right to a real-time priority")
+	}
+	s := etcdtest.Shared(t)
+	p := programs.Locker(t, s.Endpoint(), "-v", "-t", "30", "-r", "0.5", "-k", "/renews-first", "--hold-at-least", "1h", "sh", "-c", "sleep 0.5; echo ran")
+	policy := func() uint32 {
+		attr, err := unix.SchedGetAttr(p.Cmd.Process.Pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return attr.Policy
+	}
+	guard := programs.GuardOf(t, p)
+	etcdtest.Await(t, "a real-time priority", func(context.Context) error {
+		if is := policy(); is != unix.SCHED_RR {
+			return fmt.Errorf("the policy is %d", is)
+		}
+		return nil
+	})
+	p.Says(p.Stdout, "ran")
+	programs.AwaitEnd(t, strconv.Itoa(guard))
+	p.Renews(3)
+	if policy() != unix.SCHED_RR {
+		t.Error("who comes late with a renewal loses the lock")
+	}
+	p.Signal(syscall.SIGTERM)
+	p.Code()
+}
+
 // awaitSession waits until a guard has a session of its own.
 func awaitSession(t testing.TB, guard int) {
 	t.Helper()
