@@ -1,5 +1,6 @@
 // Package batch sends transactions of several locks as one, which etcd commits once. Each of them
-// is applied or refused by itself.
+// is applied or refused by itself. Reads of keys go together as well, apart from what writes: so
+// what many locks ask for does not become more for etcd when that is slow.
 package batch
 
 import (
@@ -25,8 +26,12 @@ const (
 	// would have nothing to do while an answer travels.
 	atOnce = 2
 
-	// patience is how long a request counts as under way. A silent member must not hold others up.
-	patience = 25 * time.Millisecond
+	// patience is how long a request counts as under way, at least: a silent member must not hold
+	// others up. Where the last answer has taken long, it is as many times that, mostPatience at
+	// most: an etcd that has too much to do would get more and smaller requests instead.
+	patience     = 25 * time.Millisecond
+	times        = 4
+	mostPatience = 500 * time.Millisecond
 
 	// mostBytes bounds the size of a request: etcd takes 1.5 MiB, unless it was set up otherwise.
 	mostBytes = 512 << 10
@@ -44,13 +49,15 @@ var errMixed = errors.New("etcd has no space for what was sent with this request
 type Queue struct {
 	send  func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
 	limit *oplimit.Limit
+	form
 
 	mu        sync.Mutex
 	waiting   []*member
 	gone      int             // how many of these were given up
-	locks     map[string]bool // for which one waits that was not given up
+	apiece    map[any]*member // what waits, and was not given up; see form.of
 	underWay  []flight
-	flights   uint64 // how many there were
+	flights   uint64        // how many there were
+	took      time.Duration // from the last request to its answer
 	patience  time.Duration
 	apart     time.Time            // until when deletions are sent apart
 	alone     map[string]time.Time // until when what is for a lock is sent alone
@@ -70,11 +77,18 @@ type member struct {
 	lock   string
 	req    *pb.TxnRequest
 	puts   bool
-	ops    int // see wire.Ops
-	size   int // in bytes
-	gone   bool
-	in     *batch // nil as long as it waits
-	answer chan answer
+	ops    int           // see wire.Ops
+	size   int           // in bytes
+	tries  int           // that wait for it; 0: it was given up
+	again  bool          // there was more than one: ctx is that of the first
+	in     *batch        // nil as long as it waits
+	done   chan struct{} // closed when it is answered
+	answer answer
+}
+
+func (m *member) answered(resp *pb.TxnResponse, err error) {
+	m.answer = answer{resp, err}
+	close(m.done)
 }
 
 type answer struct {
@@ -85,75 +99,94 @@ type answer struct {
 // A batch is members that are sent as one.
 type batch struct {
 	all    []*member
+	ops    int // operations, as etcd counts them
+	size   int // in bytes
 	left   int // how many still wait for the answer; guarded by the queue's mu
 	cancel context.CancelFunc
 }
 
-// New returns a queue that sends with a function, no more operations at once than a limit allows.
-func New(send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error), limit *oplimit.Limit) *Queue {
-	q := &Queue{send: send, limit: limit, patience: patience, mostBytes: mostBytes, locks: make(map[string]bool), alone: make(map[string]time.Time)}
+// New returns a queue of what writes, or of reads, that sends with a function, no more operations
+// at once than a limit allows.
+func New(form form, send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error), limit *oplimit.Limit) *Queue {
+	q := &Queue{form: form, send: send, limit: limit, patience: patience, mostBytes: mostBytes, apiece: make(map[any]*member), alone: make(map[string]time.Time)}
 	q.overdue = time.AfterFunc(time.Hour, q.hurry)
 	q.overdue.Stop()
 	return q
 }
 
-// Do sends a transaction that writes for one lock, at once, or together with others if enough are
-// under way. Where something waits for that lock already it goes at once as well: they cannot go
-// together, and a crowd that joins one line would go one by one. It blocks until etcd answers, or
-// ctx is done. All errors but refusals leave unknown whether it was applied.
+// Do sends a transaction for one lock, at once, or together with others if enough are under way.
+// Where something waits to be written for that lock already it goes at once as well: they cannot go
+// together, and a crowd that joins one line would go one by one. If what waits is the same request,
+// this is another try, and waits with it. It blocks until etcd answers, or ctx is done. All errors
+// but refusals leave unknown whether it was applied.
 func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	q.mu.Lock()
 	if len(q.waiting) == 0 && q.hasRoomLocked() {
-		n := q.startLocked()
+		f := q.startLocked()
 		q.mu.Unlock()
-		defer q.end(n)
-		return q.send(ctx, req)
+		resp, err := q.send(ctx, req)
+		q.end(f, err)
+		return resp, err
 	}
-	waits := q.locks[lock]
-	q.locks[lock] = true
-	q.mu.Unlock()
-	if waits {
-		return q.send(ctx, req)
-	}
-	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: proto.Size(req), answer: make(chan answer, 1)}
-	q.mu.Lock()
-	q.waiting = append(q.waiting, m)
+	m := q.apiece[q.of(lock, req)]
 	switch {
-	case q.hasRoomLocked(): // by now
-		q.nextLocked()
-	case len(q.waiting) == 1:
-		q.overdue.Reset(q.patience)
+	case m == nil:
+		m = q.waitLocked(ctx, lock, req)
+	case m.req == req:
+		m.tries, m.again = m.tries+1, true
+	default:
+		q.mu.Unlock()
+		return q.send(ctx, req)
 	}
 	q.mu.Unlock()
 	select {
-	case a := <-m.answer:
-		return a.resp, a.err
+	case <-m.done:
+		return m.answer.resp, m.answer.err
 	case <-ctx.Done():
 		q.giveUp(m)
 		return nil, ctx.Err()
 	}
 }
 
+// waitLocked has a transaction wait.
+func (q *Queue) waitLocked(ctx context.Context, lock string, req *pb.TxnRequest) *member {
+	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: proto.Size(req), tries: 1, done: make(chan struct{})}
+	q.apiece[q.of(lock, req)] = m
+	if q.waiting = append(q.waiting, m); len(q.waiting) == 1 {
+		q.overdue.Reset(q.patienceLocked())
+	}
+	return m
+}
+
+// patienceLocked returns how long a request counts as under way.
+func (q *Queue) patienceLocked() time.Duration {
+	return max(q.patience, min(times*q.took, mostPatience))
+}
+
 // hasRoomLocked reports whether another request may be sent. What has been under way for long does
 // not count any more.
 func (q *Queue) hasRoomLocked() bool {
 	if len(q.underWay) == atOnce {
-		long := time.Now().Add(-q.patience)
+		long := time.Now().Add(-q.patienceLocked())
 		q.underWay = slices.DeleteFunc(q.underWay, func(f flight) bool { return f.since.Before(long) })
 	}
 	return len(q.underWay) < atOnce
 }
 
-func (q *Queue) startLocked() uint64 {
+func (q *Queue) startLocked() flight {
 	q.flights++
-	q.underWay = append(q.underWay, flight{q.flights, time.Now()})
-	return q.flights
+	f := flight{q.flights, time.Now()}
+	q.underWay = append(q.underWay, f)
+	return f
 }
 
 // end makes room for the next request, and sends that.
-func (q *Queue) end(n uint64) {
+func (q *Queue) end(f flight, err error) {
 	q.mu.Lock()
-	q.underWay = slices.DeleteFunc(q.underWay, func(f flight) bool { return f.n == n })
+	q.underWay = slices.DeleteFunc(q.underWay, func(one flight) bool { return one.n == f.n })
+	if took := time.Since(f.since); err == nil || took > q.took {
+		q.took = took
+	}
 	q.nextLocked()
 	q.mu.Unlock()
 }
@@ -173,33 +206,32 @@ func (q *Queue) nextLocked() {
 			break
 		}
 		ctx := b.all[0].ctx
-		if b.left > 1 { // it goes on when one of them is given up
+		if b.left > 1 || b.all[0].again { // it goes on when one of them is given up
 			ctx, b.cancel = context.WithCancel(context.Background())
 		}
-		n := q.startLocked()
-		go q.run(ctx, b, n)
+		go q.run(ctx, b, q.startLocked())
 	}
 	if len(q.waiting) > 0 {
-		q.overdue.Reset(q.patience)
+		q.overdue.Reset(q.patienceLocked())
 	} else {
 		q.overdue.Stop()
 	}
 }
 
-// takeLocked takes what is sent next. No two of the transactions are of one lock: they would create
-// places in one revision, and the order of these in line would not be known.
+// takeLocked takes what is sent next. No two of the transactions that write are of one lock: they
+// would create places in one revision, and the order of these in line would not be known.
 func (q *Queue) takeLocked() *batch {
-	b, size, within := new(batch), 0, 0
+	b := new(batch)
 	now, most := time.Now(), q.limit.OpsAtOnce()
 	unmixed := now.Before(q.apart)
-	full := func() bool { return len(b.all)+1+within > most || now.Before(q.alone[b.all[0].lock]) }
+	full := func() bool { return q.with(b, 0) > most || now.Before(q.alone[b.all[0].lock]) }
 	fits := func(m *member) bool {
-		return len(b.all)+1+max(within, m.ops) <= most && size+m.size <= q.mostBytes &&
+		return q.with(b, m.ops) <= most && b.size+m.size <= q.mostBytes &&
 			!(unmixed && m.puts != b.all[0].puts) && !now.Before(q.alone[m.lock])
 	}
 	var rest []*member
 	for i, m := range q.waiting {
-		if m.gone {
+		if m.tries == 0 {
 			q.gone--
 			continue
 		}
@@ -208,9 +240,9 @@ func (q *Queue) takeLocked() *batch {
 			break
 		}
 		if len(b.all) == 0 || fits(m) {
+			b.size, b.ops = b.size+m.size, q.with(b, m.ops)
 			b.all, m.in = append(b.all, m), b
-			size, within = size+m.size, max(within, m.ops)
-			delete(q.locks, m.lock)
+			delete(q.apiece, q.of(m.lock, m.req))
 		} else {
 			rest = append(rest, m)
 		}
@@ -223,11 +255,13 @@ func (q *Queue) takeLocked() *batch {
 func (q *Queue) giveUp(m *member) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if m.tries--; m.tries > 0 {
+		return
+	}
 	if m.in == nil {
-		m.gone = true
-		delete(q.locks, m.lock)
+		delete(q.apiece, q.of(m.lock, m.req))
 		if q.gone++; 2*q.gone > len(q.waiting) { // each is looked at twice at most
-			q.waiting = slices.DeleteFunc(q.waiting, func(one *member) bool { return one.gone })
+			q.waiting = slices.DeleteFunc(q.waiting, func(one *member) bool { return one.tries == 0 })
 			q.gone = 0
 		}
 		return
@@ -238,26 +272,29 @@ func (q *Queue) giveUp(m *member) {
 }
 
 // run sends a batch, and tells each member what came of it.
-func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
+func (q *Queue) run(ctx context.Context, b *batch, f flight) {
 	if len(b.all) == 1 {
 		resp, err := q.send(ctx, b.all[0].req)
-		q.end(n)
-		b.all[0].answer <- answer{resp, err}
+		if b.cancel != nil {
+			b.cancel()
+		}
+		q.end(f, err)
+		b.all[0].answered(resp, err)
 		return
 	}
 	var reqs []*pb.TxnRequest
 	for _, m := range b.all {
 		reqs = append(reqs, m.req)
 	}
-	all := wire.Batch(reqs)
+	all := q.join(reqs)
 	resp, err := q.send(ctx, all)
 	b.cancel()
 	q.learn(err, all)
-	q.end(n)
+	q.end(f, err)
 	switch {
 	case err == nil:
-		for i, one := range wire.BatchAnswers(resp) {
-			b.all[i].answer <- answer{one, nil}
+		for i, one := range q.divide(reqs, resp) {
+			b.all[i].answered(one, nil)
 		}
 	case isForOne(err):
 		for _, m := range b.all {
@@ -266,15 +303,15 @@ func (q *Queue) run(ctx context.Context, b *batch, n uint64) {
 				if isForOne(err) {
 					q.keepAlone(m.lock)
 				}
-				m.answer <- answer{resp, err}
+				m.answered(resp, err)
 			}()
 		}
 	default:
 		for _, m := range b.all {
 			if retry.IsNoSpace(err) && !m.puts {
-				m.answer <- answer{nil, errMixed}
+				m.answered(nil, errMixed)
 			} else {
-				m.answer <- answer{nil, err}
+				m.answered(nil, err)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/oplimit"
@@ -31,7 +32,7 @@ type etcd struct {
 
 func newEtcd() etcd {
 	calls := make(chan call)
-	return etcd{New(func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	return etcd{New(Writes{}, func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 		c := call{ctx, req, make(chan answer, 1)}
 		calls <- c
 		a := <-c.answer
@@ -77,22 +78,31 @@ func (c call) applied() {
 // ask sends a transaction in the background, and returns where its answer comes.
 func (e etcd) ask(t *testing.T, ctx context.Context, req *pb.TxnRequest) <-chan answer {
 	t.Helper()
-	e.mu.Lock()
-	before := len(e.waiting) + int(e.flights)
-	e.mu.Unlock()
+	return e.askFor(ctx, lockOf(req), req)
+}
+
+func (e etcd) askFor(ctx context.Context, lock string, req *pb.TxnRequest) <-chan answer {
+	var before int
+	e.await(func() bool { before = len(e.waiting) + int(e.flights); return true })
 	got := make(chan answer, 1)
 	go func() {
-		resp, err := e.Do(ctx, lockOf(req), req)
+		resp, err := e.Do(ctx, lock, req)
 		got <- answer{resp, err}
 	}()
-	for { // it waits, or is on its way
+	// Until it waits, or is on its way.
+	e.await(func() bool { return len(e.waiting)+int(e.flights) > before })
+	return got
+}
+
+// await waits until something is so of the queue.
+func (e etcd) await(is func() bool) {
+	for ; ; time.Sleep(time.Microsecond) {
 		e.mu.Lock()
-		now := len(e.waiting) + int(e.flights)
+		done := is()
 		e.mu.Unlock()
-		if now > before {
-			return got
+		if done {
+			return
 		}
-		time.Sleep(time.Microsecond)
 	}
 }
 
@@ -423,4 +433,136 @@ func TestSilence(t *testing.T) {
 	for _, c := range under {
 		c.applied()
 	}
+}
+
+// TestAnotherTry: another try of what still waits is not sent besides, and goes on when the first
+// one is given up.
+func TestAnotherTry(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	req, other := write("a"), write("a")
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := e.ask(t, ctx, req)
+	again := make(chan answer, 1)
+	go func() {
+		resp, err := e.Do(t.Context(), "a", req)
+		again <- answer{resp, err}
+	}()
+	e.await(func() bool { return e.apiece["a"].tries == 2 })
+	go e.Do(t.Context(), "a", other) // is sent at once
+	(<-e.calls).applied()
+	cancel()
+	<-gone
+	under[0].applied()
+	c := <-e.calls
+	if c.req != req || c.ctx.Err() != nil {
+		t.Errorf("sent: %v, %v", c.req, c.ctx.Err())
+	}
+	c.applied()
+	if a := <-again; a.err != nil || !a.resp.Succeeded {
+		t.Errorf("answered: %v", a)
+	}
+	under[1].applied()
+	e.await(func() bool { return len(e.underWay) == 0 && len(e.apiece) == 0 })
+}
+
+// TestPatience: where answers take long, others are waited for as well, for some time; an answer
+// that is quick again ends that.
+func TestPatience(t *testing.T) {
+	e := newEtcd()
+	patience := func() time.Duration {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.patienceLocked()
+	}
+	answered := func(err error) {
+		f := flight{since: time.Now().Add(-100 * time.Millisecond)}
+		e.end(f, err)
+	}
+	if got := patience(); got != e.Queue.patience {
+		t.Errorf("%v, before there was an answer", got)
+	}
+	answered(nil)
+	if got := patience(); got < times*100*time.Millisecond || got > mostPatience {
+		t.Errorf("%v, after an answer that took 100 ms", got)
+	}
+	e.end(flight{since: time.Now()}, context.Canceled)
+	if got := patience(); got < times*100*time.Millisecond {
+		t.Errorf("%v, after something that was given up at once", got)
+	}
+	e.end(flight{since: time.Now().Add(-time.Hour)}, context.DeadlineExceeded)
+	if got := patience(); got != mostPatience {
+		t.Errorf("%v, after something that was not answered for an hour", got)
+	}
+	e.end(flight{since: time.Now().Add(time.Second)}, nil)
+	if got := patience(); got != e.Queue.patience {
+		t.Errorf("%v, after a quick answer", got)
+	}
+}
+
+// TestReads: reads of keys go together, also of one lock, as one read, and each gets what it has
+// asked for. Not together goes what etcd would not take at once.
+func TestReads(t *testing.T) {
+	e := newEtcd()
+	e.Queue = New(Reads{}, e.Queue.send, new(oplimit.Limit))
+	e.Queue.patience = time.Hour
+	var under []call
+	for i := range atOnce {
+		e.askFor(t.Context(), "", wire.ProbeRead(fmt.Sprint("busy", i)))
+		under = append(under, <-e.calls)
+	}
+	var got []<-chan answer
+	for i := range 50 {
+		got = append(got, e.askFor(t.Context(), "", wire.KeyRead("a", fmt.Sprint("b", i))))
+	}
+	left := len(got)
+	for left > 0 {
+		under[0].found()
+		under[0] = <-e.calls
+		n := len(under[0].req.Success)
+		if _, is := IsRead(under[0].req); !is || n != min(2*left, 96) {
+			t.Fatalf("%d reads in one, with %d left", n, left)
+		}
+		left -= n / 2
+	}
+	for _, c := range under {
+		c.found()
+	}
+	for i, one := range got {
+		a := <-one
+		if a.err != nil || len(a.resp.Responses) != 2 || string(wire.Got(a.resp, 0).Key) != "a" || string(wire.Got(a.resp, 1).Key) != fmt.Sprint("b", i) || a.resp.Header == nil {
+			t.Errorf("%d: %v", i, a)
+		}
+	}
+}
+
+// TestIsRead: ranges and what writes are no reads of keys.
+func TestIsRead(t *testing.T) {
+	for _, tt := range []struct {
+		req  *pb.TxnRequest
+		want bool
+	}{
+		{wire.KeyRead("a", "b"), true},
+		{wire.ProbeRead("a"), true},
+		{new(pb.TxnRequest), false},
+		{wire.NamesRead("a", 1), false},
+		{wire.HistoryRead("a", "a/1-1", 7), false},
+		{wire.RemoveKey("a", 1), false},
+		{wire.AcquireIfFree(wire.Place{Lock: "a", Key: "a/1-1"}, true), false},
+	} {
+		if key, got := IsRead(tt.req); got != tt.want || got && key != "a" {
+			t.Errorf("%v: %v, %q", tt.req, got, key)
+		}
+	}
+}
+
+// found answers a call of reads: each finds its key.
+func (c call) found() {
+	resp := &pb.TxnResponse{Header: new(pb.ResponseHeader), Succeeded: true}
+	for _, op := range c.req.Success {
+		kv := &mvccpb.KeyValue{Key: op.GetRequestRange().Key}
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{
+			ResponseRange: &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv}}}})
+	}
+	c.answer <- answer{resp, nil}
 }

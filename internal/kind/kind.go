@@ -35,8 +35,9 @@ func Of(req *pb.TxnRequest) string {
 // its place, and perhaps the key that it waits for.
 var isStates = regexp.MustCompile(`^(K;place;((K|place);)?)+$`)
 
-// ofKeys returns the kind of a transaction that gets any number of keys, and does nothing else. It
-// takes a KeyRead of K and a place for a StateRead.
+// ofKeys returns the kind of a transaction that gets any number of keys, or counts them, and does
+// nothing else: of one read, or of several that were sent together. It takes a KeyRead of K and a
+// place for a StateRead.
 func ofKeys(req *pb.TxnRequest) string {
 	if len(req.Compare)+len(req.Failure) > 0 || len(req.Success) == 0 {
 		return ""
@@ -44,7 +45,10 @@ func ofKeys(req *pb.TxnRequest) string {
 	var roles strings.Builder
 	for _, op := range req.Success {
 		key := op.GetRequestRange().GetKey()
-		if len(key) == 0 || formOf(op) != formOf(wire.KeyRead(string(key)).Success[0]) {
+		switch is := formOf(op); {
+		case len(key) == 0:
+			return ""
+		case is != formOf(wire.KeyRead(string(key)).Success[0]) && is != formOf(wire.ProbeRead(string(key)).Success[0]):
 			return ""
 		}
 		roles.WriteString(role(key, nil) + ";")

@@ -40,6 +40,13 @@ func TestKind(t *testing.T) {
 			t.Errorf("a read of %q is taken for %q", keys, got)
 		}
 	}
+	together := new(pb.TxnRequest)
+	for _, one := range []*pb.TxnRequest{wire.ProbeRead("l"), wire.KeyRead("/a/b", p.Key), wire.ProbeRead("/a/b")} {
+		together.Success = append(together.Success, one.Success...)
+	}
+	if got := Of(together); got != "KeyRead" {
+		t.Errorf("reads that are sent together are taken for %q", got)
+	}
 	for name, txn := range map[string]*pb.TxnRequest{
 		"Acquire":     wire.Acquire(p),
 		"Claim":       wire.Claim(p, 99),

@@ -50,6 +50,7 @@ type Lease struct {
 	Notices notices.Queue // for the user of the members
 	Places  places.Places // that are named after the lease
 	Batches *batch.Queue  // of what is written for its members; nil if the lease is not shared
+	lookups *batch.Queue  // the same of keys that are read, but not behind renewals
 
 	client  *clientv3.Client
 	kv      pb.KVClient
@@ -133,9 +134,13 @@ func (l *Lease) Read(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, 
 
 // ReadUntil is Read with more errors that are final.
 func (l *Lease) ReadUntil(ctx context.Context, final func(error) bool, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	return retry.Do(ctx, l.first, final, func(ctx context.Context) (*pb.TxnResponse, error) {
-		return l.Txn(ctx, req)
-	})
+	read := l.Txn
+	if key, is := batch.IsRead(req); is && l.lookups != nil {
+		read = func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+			return l.lookups.Do(ctx, key, req)
+		}
+	}
+	return retry.Do(ctx, l.first, final, func(ctx context.Context) (*pb.TxnResponse, error) { return read(ctx, req) })
 }
 
 // IsFinal reports whether another try of a transaction that failed is useless.
@@ -180,7 +185,8 @@ func (l *Lease) Remove(m Member) {
 // Share makes a lease one that is looked after from now on, whether it has members or not.
 func (l *Lease) Share(t Timing, log *slog.Logger) {
 	l.members.mu.Lock()
-	l.timing, l.log, l.shared, l.Batches = t, log, true, batch.New(l.Txn, &l.Limit)
+	l.timing, l.log, l.shared = t, log, true
+	l.Batches, l.lookups = batch.New(batch.Writes{}, l.Txn, &l.Limit), batch.New(batch.Reads{}, l.Txn, &l.Limit)
 	l.reviveLocked()
 	l.members.mu.Unlock()
 	l.Maintain()

@@ -84,7 +84,9 @@ func (r reader) states(ctx context.Context, some []Member, probe string) (*pb.Tx
 	if len(ops) == 0 {
 		return nil, nil
 	}
-	resp, err := r.ReadUntil(ctx, IsFinal, wire.StateRead(ops))
+	resp, err := retry.Do(ctx, r.first, IsFinal, func(ctx context.Context) (*pb.TxnResponse, error) {
+		return r.Txn(ctx, wire.StateRead(ops)) // not with what others read: validity may hang on it
+	})
 	switch {
 	case err == nil:
 		for _, read := range reads {
