@@ -30,6 +30,7 @@ func buildPrograms(ctx context.Context, dir string) error {
 	for _, args := range [][]string{
 		{"build", "-C", "..", "-o", dir, "./cmd/etcdlocker", "./cmd/etcdlockctl"},
 		{"build", "-o", filepath.Join(dir, "etcdctl"), "go.etcd.io/etcd/etcdctl/v3"},
+		{"build", "-o", filepath.Join(dir, "turn"), "./turn"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -37,9 +38,11 @@ func buildPrograms(ctx context.Context, dir string) error {
 			return fmt.Errorf("building: %w: %s", err, out)
 		}
 	}
-	cc := exec.CommandContext(ctx, "cc", "-O2", "-static", "-o", filepath.Join(dir, "stamp"), "stamp/stamp.c")
-	if out, err := cc.CombinedOutput(); err != nil {
-		return fmt.Errorf("building stamp with cc: %w: %s", err, out)
+	for _, name := range []string{"stamp", "starter"} {
+		cc := exec.CommandContext(ctx, "cc", "-O2", "-static", "-o", filepath.Join(dir, name), "stamp/"+name+".c")
+		if out, err := cc.CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s with cc: %w: %s", name, err, out)
+		}
 	}
 	return errors.Join(copyProgram(dir, "etcdlocker"), copyProgram(dir, "etcdctl"))
 }
@@ -83,6 +86,21 @@ func (p programs) lockerOf(key string) program {
 func (p programs) etcdctlOf(key string) program {
 	return func(ctx context.Context, args ...string) *exec.Cmd {
 		return p.next(ctx, "etcdctl", append([]string{"--endpoints", p.endpoints[0], "lock", key}, args...)...)
+	}
+}
+
+// turnOf and startedTurnOf are lines of processes that do as little as can be, without a process
+// between them and their commands, and with one.
+func (p programs) turnOf(key string) program {
+	return func(ctx context.Context, args ...string) *exec.Cmd {
+		return exec.CommandContext(ctx, filepath.Join(p.dir, "turn"), append([]string{p.endpoints[0], key}, args...)...)
+	}
+}
+
+func (p programs) startedTurnOf(key string) program {
+	turn := p.turnOf(key)
+	return func(ctx context.Context, args ...string) *exec.Cmd {
+		return turn(ctx, append([]string{"-starter", filepath.Join(p.dir, "starter")}, args...)...)
 	}
 }
 

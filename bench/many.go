@@ -94,6 +94,52 @@ func manyKeys(ctx context.Context, e etcd, lib library, processes, keys, turns i
 	return f, nil
 }
 
+// batchFloor is what none can be faster than that sends several locks in one request.
+const batchFloor = "the same writes alone"
+
+// mostTogether is how many locks etcdlock sends in one request.
+const mostTogether = 96
+
+// bareBatches writes what a lock of each of some keys has while it is held, and deletes that, all
+// in as few requests as possible. Nothing is compared, nor is anything in line.
+func bareBatches(ctx context.Context, e etcd, keys, turns int) (figures, error) {
+	client, err := e.client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	granted, err := client.Grant(ctx, int64(ttl.Seconds()))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for range keys {
+		names = append(names, newKey())
+	}
+	requests := (keys + mostTogether - 1) / mostTogether
+	start := time.Now()
+	err = inParallel(requests, func(i int) error {
+		var take, give []clientv3.Op
+		for _, key := range names[i*keys/requests : (i+1)*keys/requests] {
+			place := fmt.Sprintf("%s/%x-1", key, granted.ID)
+			take = append(take, clientv3.OpTxn(nil, []clientv3.Op{
+				clientv3.OpPut(key, "bench", clientv3.WithLease(granted.ID)),
+				clientv3.OpPut(place, `{"id":"bench","host":"localhost","pid":12345}`, clientv3.WithLease(granted.ID)),
+			}, nil))
+			give = append(give, clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(place)}, nil))
+		}
+		for range turns {
+			for _, ops := range [][]clientv3.Op{take, give} {
+				if _, err := client.Txn(ctx).Then(ops...).Commit(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return figures{"rate": {float64(keys*turns) / time.Since(start).Seconds()}}, err
+}
+
 // keysOfMany compares contenders of one session for each process with those that have a session
 // each, and with Mutexes of one session. All take as many turns together.
 func (x extent) keysOfMany(a arena, processes, keys int) (sides []side) {
@@ -109,8 +155,13 @@ func (x extent) keysOfMany(a arena, processes, keys int) (sides []side) {
 // many has each contender on a key of its own.
 func (x extent) many(a arena, n int, ofAlone, ofMutex target) measurement {
 	name := fmt.Sprintf("%d at once, each on a key of its own", n)
-	return measurement{a.prefix + name, x.keysOfMany(a, 1, n), []row{
+	sides := append(x.keysOfMany(a, 1, n), side{batchFloor, a.in(func(ctx context.Context, e etcd) (figures, error) {
+		return bareBatches(ctx, e, n, max(x.together/n, 2))
+	})})
+	return measurement{a.prefix + name, sides, []row{
 		against(name+", lock and unlock", "/s", "rate", ofMutex),
+		{"the same", "/s", "rate", ours.name, batchFloor, target{}},
+		{batchFloor + ", without locks", "/s", "rate", batchFloor, oneSession.name, target{}},
 		{"the same", "/s", "rate", ours.name, oursAlone.name, ofAlone},
 		against("p99 of one", "ms", "p99", target{}),
 		{"the same", "ms", "p99", ours.name, oursAlone.name, atMost(1)},

@@ -16,6 +16,8 @@ const (
 	busy      = "etcdlock beside writes"
 
 	commandFloor = "floor of a command"
+	oneProcess   = "one process for each"
+	twoProcesses = "two processes for each"
 )
 
 // An extent says how much is measured.

@@ -31,7 +31,7 @@ func (x extent) relays(p programs, waiters int, hold time.Duration) measurement 
 	ofProgram := func(name string, make func(key string) program) side {
 		return side{name, turn(func(ctx context.Context, r relay) ([]handing, error) { return r.programs(ctx, make(r.key)) })}
 	}
-	sides := []side{ofProgram(guarded, p.lockerOf), ofProgram(unguarded, p.unguardedOf), ofProgram(etcdctl, p.etcdctlOf),
+	sides := []side{ofProgram(guarded, p.lockerOf), ofProgram(unguarded, p.unguardedOf), ofProgram(etcdctl, p.etcdctlOf), ofProgram(oneProcess, p.turnOf), ofProgram(twoProcesses, p.startedTurnOf),
 		{commandFloor, turn(func(ctx context.Context, r relay) ([]handing, error) { return r.bares(ctx) })}}
 	return measurement{name, sides, []row{
 		{name + ", from end to start, p50", "ms", "p50", guarded, etcdctl, atMost(0.75)},
@@ -44,6 +44,10 @@ func (x extent) relays(p programs, waiters int, hold time.Duration) measurement 
 		{"without its guard, from end to start, p50", "ms", "p50", unguarded, etcdctl, target{}},
 		{"from end until etcd has told who is next", "ms", "ended", unguarded, etcdctl, target{}},
 		{"from there to start", "ms", "started", unguarded, etcdctl, target{}},
+		{"the floor in one process for each, p50", "ms", "p50", oneProcess, etcdctl, target{}},
+		{"in two", "ms", "p50", twoProcesses, etcdctl, target{}},
+		{"from end until etcd has told who is next", "ms", "ended", twoProcesses, etcdctl, target{}},
+		{"from there to start", "ms", "started", twoProcesses, etcdctl, target{}},
 		{"the last in line", "ms", "last", guarded, etcdctl, atMost(0.9)},
 	}}
 }
