@@ -152,9 +152,8 @@ func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.Tx
 func (q *Queue) waitLocked(ctx context.Context, lock string, req *pb.TxnRequest) *member {
 	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: proto.Size(req), tries: 1, done: make(chan struct{})}
 	q.apiece[q.of(lock, req)] = m
-	if q.waiting = append(q.waiting, m); len(q.waiting) == 1 {
-		q.overdue.Reset(q.patienceLocked())
-	}
+	q.waiting = append(q.waiting, m)
+	q.nextLocked()
 	return m
 }
 
@@ -211,8 +210,8 @@ func (q *Queue) nextLocked() {
 		}
 		go q.run(ctx, b, q.startLocked())
 	}
-	if len(q.waiting) > 0 {
-		q.overdue.Reset(q.patienceLocked())
+	if len(q.waiting) > 0 && len(q.underWay) > 0 { // until the oldest does not count any more
+		q.overdue.Reset(q.patienceLocked() - time.Since(q.underWay[0].since))
 	} else {
 		q.overdue.Stop()
 	}

@@ -500,6 +500,22 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// TestOldest: what waits is sent when the oldest request does not count any more, however long that
+// had been under way when it came.
+func TestOldest(t *testing.T) {
+	e := newEtcd().patiently()
+	under := e.busy(t)
+	e.mu.Lock()
+	e.underWay[0].since = time.Now().Add(100*time.Millisecond - e.Queue.patience)
+	e.mu.Unlock()
+	e.ask(t, t.Context(), write("a"))
+	c := <-e.calls
+	check(t, c.locks(), "a")
+	for _, c := range append(under, c) {
+		c.applied()
+	}
+}
+
 // TestReads: reads of keys go together, also of one lock, as one read, and each gets what it has
 // asked for. Not together goes what etcd would not take at once.
 func TestReads(t *testing.T) {
