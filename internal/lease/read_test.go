@@ -2,6 +2,9 @@ package lease
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,5 +60,60 @@ func TestRefusedReads(t *testing.T) {
 				t.Errorf("%v: member %d was told %d times", why, i, n)
 			}
 		}
+	}
+}
+
+// A slow etcd answers when the test says so.
+type slow struct {
+	pb.KVClient
+	asked    chan *pb.TxnRequest
+	answered chan struct{}
+}
+
+func (s *slow) Txn(ctx context.Context, req *pb.TxnRequest, options ...grpc.CallOption) (*pb.TxnResponse, error) {
+	s.asked <- req
+	<-s.answered
+	return s.KVClient.Txn(ctx, req, options...)
+}
+
+// TestReadsTogether: what is read for many locks of a shared lease goes together while etcd is
+// slow, and each is answered with its own.
+func TestReadsTogether(t *testing.T) {
+	client := etcdtest.Shared(t).Client(t)
+	ctx := etcdtest.Context(t)
+	timing := Timing{TTL: time.Hour, Refresh: 20 * time.Minute, Grace: time.Minute, Connect: time.Minute}
+	l, err := Grant(ctx, client, timing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Share(timing, slog.New(slog.DiscardHandler))
+	defer Revoke(ctx, client, l.ID(), time.Second)
+	defer l.Close()
+	etcd := l.kv
+	for most := 0; most < 2; { // on a slow machine they may come one after the other
+		slow := &slow{etcd, make(chan *pb.TxnRequest, 1000), make(chan struct{})}
+		l.kv = slow
+		var all sync.WaitGroup
+		const reads = 20
+		for i := range reads {
+			key := fmt.Sprint("/together/", i)
+			all.Go(func() {
+				if _, err := client.Put(ctx, key, key); err != nil {
+					t.Error(err)
+				}
+				resp, err := l.ReadUntil(ctx, IsFinal, wire.KeyRead(key))
+				if err != nil || string(wire.Got(resp, 0).Value) != key {
+					t.Errorf("%s: %v, %v", key, resp, err)
+				}
+				client.Delete(ctx, key)
+			})
+		}
+		for n := 0; n < reads; {
+			req := <-slow.asked
+			most = max(most, len(req.Success))
+			n += len(req.Success)
+		}
+		close(slow.answered)
+		all.Wait()
 	}
 }
