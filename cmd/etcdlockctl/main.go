@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -55,12 +56,12 @@ func run(args []string) int {
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q (%w)", args[0], errUsage)
+				return unknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd, root.SuggestionsMinimumDistance = true, 2
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
 	root.AddCommand(newList(), newShow(), newWatch(), newBreak(), newPause(), newResume(), newRoles(), newServe())
@@ -91,6 +92,15 @@ func run(args []string) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// unknownCommand says that there is no such command, and which one may be meant.
+func unknownCommand(root *cobra.Command, name string) error {
+	err := fmt.Errorf("unknown command %q (%w)", name, errUsage)
+	if like := root.SuggestionsFor(name); len(like) > 0 {
+		return advise(err, "is "+program+" "+strings.Join(like, ", or ")+" meant?")
+	}
+	return err
 }
 
 // hint says what the user can do.

@@ -342,7 +342,7 @@ func (l *locker) hint(err error) string {
 	case l.proxy != "" && isUnreached(err):
 		return "check that etcd runs, that -e (now " + l.etcd.String() + ") and the TLS options fit, and that the proxy allows CONNECT to it; NO_PROXY names hosts that need no proxy"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
-		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer"
+		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer; for one machine alone, --embedded runs an etcd"
 	case isDenied(err):
 		return "check user and password, or the token; the user needs to read and write the key and everything below key/, and key~tail: to read it with -s, to write it with --slots"
 	case errors.Is(err, rpctypes.ErrNoSpace):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,8 +74,12 @@ func (h *holder) sayMargin(m guard.Measure, extra, most time.Duration) {
 	h.voice.logger(h.verbose).Debug("measured", "processes", m.Processes, "walk", m.Walk, "wait_for_processor", m.WakeUp, "margin_beyond_usual", extra)
 	if extra > most*3/4 {
 		h.tight.Do(func() {
-			h.voice.warnf("%s: ending %d processes can take %v longer than usual (the guard may wait %v for a processor), and %v is the most that a TTL of %v has room for",
-				h.keys.locks(), m.Processes, extra.Round(time.Millisecond), m.WakeUp.Round(time.Millisecond), most.Round(time.Millisecond), h.ttl)
+			what := "the command"
+			if m.Processes > 1 {
+				what = fmt.Sprintf("%d processes", m.Processes)
+			}
+			h.voice.warnf("%s: ending %s can take %v longer than usual (the guard may wait %v for a processor), and %v is the most that a TTL of %v has room for",
+				h.keys.locks(), what, extra.Round(time.Millisecond), m.WakeUp.Round(time.Millisecond), most.Round(time.Millisecond), h.ttl)
 			h.voice.hintf("use a longer --ttl, or a shorter --grace, or give this job a less busy machine")
 		})
 	}

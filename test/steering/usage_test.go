@@ -19,6 +19,9 @@ func TestControlUsage(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", args, code, p.Stderr)
 		}
 	}
+	if p := programs.Start(t, nil, "etcdlockctl", "wacth"); p.Code() != 64 || !strings.Contains(p.Stderr.String(), "hint: is etcdlockctl watch meant?") {
+		t.Errorf("a word that is spelt wrong: exit code %d, %q", p.Code(), p.Stderr)
+	}
 	if p := programs.Start(t, nil, "etcdlockctl", "-v"); p.Code() != 64 || p.Stdout.String() != "" {
 		t.Errorf("-v without a command: exit code %d, %q", p.Code(), p.Stdout)
 	}
