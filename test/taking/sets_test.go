@@ -128,7 +128,7 @@ func TestSetsInAnyOrder(t *testing.T) {
 		all = append(all, programs.Locker(t, s.Endpoint(), append([]string{"-k", "/any/a", "-t", "60", "--", "sh", "-c", outer, dir}, inner...)...))
 	}
 	for _, p := range all {
-		if code := p.Code(); code != 0 || strings.Contains(p.Stderr.String(), "warning") {
+		if code := p.Code(); code != 0 || strings.Contains(p.Said(), "warning") {
 			t.Errorf("exit code %d, %q", code, p.Stderr)
 		}
 	}
@@ -151,7 +151,7 @@ func TestOtherOrder(t *testing.T) {
 		}
 	}
 	p := programs.Locker(t, s.Endpoint(), "-k", "/other-order/b", "--", again, "-k", "/other-order/a", "echo", "ran")
-	if code := p.Code(); code != 0 || strings.Contains(p.Stderr.String(), "warning") {
+	if code := p.Code(); code != 0 || strings.Contains(p.Said(), "warning") {
 		t.Errorf("a lesser one that is free: exit code %d, %q", code, p.Stderr)
 	}
 }
