@@ -31,7 +31,8 @@ func (x extent) relays(p programs, waiters int, hold time.Duration) measurement 
 	ofProgram := func(name string, make func(key string) program) side {
 		return side{name, turn(func(ctx context.Context, r relay) ([]handing, error) { return r.programs(ctx, make(r.key)) })}
 	}
-	sides := []side{ofProgram(guarded, p.lockerOf), ofProgram(unguarded, p.unguardedOf), ofProgram(etcdctl, p.etcdctlOf), ofProgram(oneProcess, p.turnOf), ofProgram(twoProcesses, p.startedTurnOf),
+	sides := []side{ofProgram(guarded, p.lockerOf), ofProgram(unguarded, p.unguardedOf), ofProgram(etcdctl, p.etcdctlOf),
+		ofProgram(oneProcess, p.turnOf), ofProgram(twoProcesses, p.startedTurnOf),
 		{commandFloor, turn(func(ctx context.Context, r relay) ([]handing, error) { return r.bares(ctx) })}}
 	return measurement{name, sides, []row{
 		{name + ", from end to start, p50", "ms", "p50", guarded, etcdctl, atMost(0.75)},

@@ -201,8 +201,8 @@ func (g *Group) Remove() {
 }
 
 // dying is how long Remove waits for what has not left a group although it could. The kernel moves
-// nobody who is about to end, and lists none: it has them in the group until they have given back
-// their memory.
+// nobody who is about to end, and does not refuse to: it has them in the group until they have
+// given back their memory.
 const dying = time.Second
 
 // removeAlone removes the group, if it is an etcdlocker's, with what is left in it going into

@@ -183,13 +183,16 @@ func await(t *testing.T, what string, is func() bool) {
 	})
 }
 
-func isFrozen(t *testing.T, g *Group) bool {
+func isFrozen(t *testing.T, g *Group) bool { return tells(t, g, "frozen 1") }
+
+// tells reports whether the kernel tells something of a group.
+func tells(t *testing.T, g *Group, what string) bool {
 	t.Helper()
 	events, err := os.ReadFile(g.dir + "/cgroup.events")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Contains(string(events), "frozen 1")
+	return strings.Contains(string(events), what)
 }
 
 // TestRemoveMade: only groups of that name go, and none with a process in it.
@@ -248,14 +251,7 @@ func residentMiB(pid int) int {
 	return resident * os.Getpagesize() >> 20
 }
 
-func isPopulated(t *testing.T, g *Group) bool {
-	t.Helper()
-	events, err := os.ReadFile(g.dir + "/cgroup.events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(string(events), "populated 1")
-}
+func isPopulated(t *testing.T, g *Group) bool { return tells(t, g, "populated 1") }
 
 // testGroup makes a control group, or skips the test where that is not possible.
 func testGroup(t *testing.T) *Group {

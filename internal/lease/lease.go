@@ -134,13 +134,13 @@ func (l *Lease) Read(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, 
 
 // ReadUntil is Read with more errors that are final.
 func (l *Lease) ReadUntil(ctx context.Context, final func(error) bool, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	read := l.Txn
-	if key, is := batch.IsRead(req); is && l.lookups != nil {
-		read = func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	key, together := batch.IsRead(req)
+	return retry.Do(ctx, l.first, final, func(ctx context.Context) (*pb.TxnResponse, error) {
+		if together && l.lookups != nil {
 			return l.lookups.Do(ctx, key, req)
 		}
-	}
-	return retry.Do(ctx, l.first, final, func(ctx context.Context) (*pb.TxnResponse, error) { return read(ctx, req) })
+		return l.Txn(ctx, req)
+	})
 }
 
 // IsFinal reports whether another try of a transaction that failed is useless.
