@@ -19,6 +19,10 @@ import (
 // ttl is long enough that no stall of the machine that runs the tests ends it.
 const ttl = 60 * time.Second
 
+// answered is how long etcd may take to answer one of a crowd on a slow machine, in tests that are
+// not about that time.
+const answered = time.Minute
+
 // newLock returns a lock with a session of its own, both closed when the test ends. It is to be
 // held in the mode, if there is one.
 func newLock(t testing.TB, client *clientv3.Client, key, id string, mode ...etcdlock.Mode) *etcdlock.Lock {
@@ -27,6 +31,7 @@ func newLock(t testing.TB, client *clientv3.Client, key, id string, mode ...etcd
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.Session().ConnectTimeout = answered
 	closeAtEnd(t, l.Close)
 	return inMode(l, mode)
 }
@@ -66,6 +71,7 @@ func newSession(t testing.TB, client *clientv3.Client) *etcdlock.Session {
 	if err != nil {
 		t.Fatal(err)
 	}
+	session.ConnectTimeout = answered
 	closeAtEnd(t, session.Close)
 	return session
 }
@@ -101,10 +107,9 @@ func sitterIn(t testing.TB, session *etcdlock.Session, key, id string, slots int
 	return lockIn(t, session, key, id, etcdlock.Slots(slots))
 }
 
-// locksIn returns n locks of a session, in which a crowd is waited for.
+// locksIn returns n locks of a session.
 func locksIn(t testing.TB, session *etcdlock.Session, prefix string, n int) (all []*etcdlock.Lock) {
 	t.Helper()
-	session.ConnectTimeout = crowdAnswered
 	for i := range n {
 		all = append(all, lockIn(t, session, fmt.Sprint(prefix, i), "me"))
 	}
@@ -215,15 +220,9 @@ func fill(t testing.TB, client *clientv3.Client, key string, slots int) (inside 
 	return inside
 }
 
-// crowdAnswered is how long etcd may take to answer one of a crowd, on a slow machine.
-const crowdAnswered = time.Minute
-
 // lockMany acquires n locks of a session and returns them with their contexts.
 func lockMany(t testing.TB, session *etcdlock.Session, n int) (locks []*etcdlock.Lock, held []grip) {
 	t.Helper()
-	usual := session.ConnectTimeout
-	session.ConnectTimeout = crowdAnswered
-	defer func() { session.ConnectTimeout = usual }()
 	locks, held = make([]*etcdlock.Lock, n), make([]grip, n)
 	ctx := etcdtest.Context(t)
 	var wg sync.WaitGroup

@@ -61,6 +61,7 @@ func newSession(t *testing.T, client *clientv3.Client) *etcdlock.Session {
 	if err != nil {
 		t.Fatal(err)
 	}
+	session.ConnectTimeout = time.Minute // also for one of a crowd on a slow machine
 	t.Cleanup(func() { session.Close(etcdtest.Context(t)) })
 	return session
 }
