@@ -118,6 +118,7 @@ type census struct {
 	ranges                  atomic.Int64 // how often a whole line was read
 	claims                  atomic.Int64 // that have a line compared if the lock is free
 	history                 atomic.Int64 // how often a key was read as it had been
+	gets                    atomic.Int64 // of single keys, each also where several go together
 	writes, reads, renewals atomic.Int64
 
 	watched sync.Map // the keys that were to be watched, each with true
@@ -150,6 +151,9 @@ func (n *census) count(_ string, request proto.Message) etcdtest.Verdict {
 			get := op.GetRequestRange()
 			if get != nil && get.RangeEnd != nil && (get.Limit == 0 || get.SortOrder != pb.RangeRequest_NONE) {
 				n.ranges.Add(1)
+			}
+			if get != nil && get.RangeEnd == nil {
+				n.gets.Add(1)
 			}
 			if get.GetRevision() != 0 {
 				n.history.Add(1)

@@ -212,7 +212,7 @@ func TestLostAnswersReadNoLine(t *testing.T) {
 	holder := lockIn(t, session, "/unheard", "holder")
 	mustLock(t, holder)
 	all := queueMany(t, session, "/unheard", n)
-	before, reads := counted.ranges.Load(), counted.reads.Load()
+	before, gets := counted.ranges.Load(), counted.gets.Load()
 	var lost atomic.Int64
 	counted.InterceptAnswers(func(_ string, message proto.Message) etcdtest.Verdict {
 		if r, ok := message.(*pb.TxnResponse); ok && len(r.Responses) > 0 && r.Responses[0].GetResponseDeleteRange() != nil {
@@ -228,7 +228,7 @@ func TestLostAnswersReadNoLine(t *testing.T) {
 		w.mustLeave(t)
 	}
 	await(t, "all who left to look whether anything is left", func() (bool, any) {
-		got := counted.reads.Load() - reads
+		got := counted.gets.Load() - gets
 		return got >= n, got
 	})
 	if got := lost.Load(); got != n {

@@ -41,7 +41,8 @@ func TestSessionClosedAsALockIsGranted(t *testing.T) {
 func TestPausedAsALockIsGranted(t *testing.T) {
 	s := etcdtest.Start(t)
 	link, behind := s.Linked(t)
-	_, l := sessionLock(t, behind, "/paused", 2*time.Second)
+	session, l := sessionLock(t, behind, "/paused", 2*time.Second)
+	session.ConnectTimeout = 5 * time.Second // for which it is silent
 	l.OnGranted(func() {
 		link.Silence()
 		time.Sleep(2 * time.Second) // the pause
