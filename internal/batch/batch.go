@@ -14,7 +14,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/oplimit"
 	"github.com/etcdlock/etcdlock/internal/retry"
@@ -53,8 +52,8 @@ type Queue struct {
 
 	mu        sync.Mutex
 	waiting   []*member
-	gone      int             // how many of these were given up
-	apiece    map[any]*member // what waits, and was not given up; see form.of
+	gone      int                 // how many of these were given up
+	apiece    map[subject]*member // what waits, and was not given up
 	underWay  []flight
 	flights   uint64        // how many there were
 	took      time.Duration // from the last request to its answer
@@ -78,7 +77,7 @@ type member struct {
 	req    *pb.TxnRequest
 	puts   bool
 	ops    int           // see wire.Ops
-	size   int           // in bytes
+	size   int           // see sizeOf
 	tries  int           // that wait for it; 0: it was given up
 	again  bool          // there was more than one: ctx is that of the first
 	in     *batch        // nil as long as it waits
@@ -100,7 +99,7 @@ type answer struct {
 type batch struct {
 	all    []*member
 	ops    int // operations, as etcd counts them
-	size   int // in bytes
+	size   int // see sizeOf
 	left   int // how many still wait for the answer; guarded by the queue's mu
 	cancel context.CancelFunc
 }
@@ -108,7 +107,7 @@ type batch struct {
 // New returns a queue of what writes, or of reads, that sends with a function, no more operations
 // at once than a limit allows.
 func New(form form, send func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error), limit *oplimit.Limit) *Queue {
-	q := &Queue{form: form, send: send, limit: limit, patience: patience, mostBytes: mostBytes, apiece: make(map[any]*member), alone: make(map[string]time.Time)}
+	q := &Queue{form: form, send: send, limit: limit, patience: patience, mostBytes: mostBytes, apiece: make(map[subject]*member), alone: make(map[string]time.Time)}
 	q.overdue = time.AfterFunc(time.Hour, q.hurry)
 	q.overdue.Stop()
 	return q
@@ -150,7 +149,7 @@ func (q *Queue) Do(ctx context.Context, lock string, req *pb.TxnRequest) (*pb.Tx
 
 // waitLocked has a transaction wait.
 func (q *Queue) waitLocked(ctx context.Context, lock string, req *pb.TxnRequest) *member {
-	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: proto.Size(req), tries: 1, done: make(chan struct{})}
+	m := &member{ctx: ctx, lock: lock, req: req, puts: puts(req), ops: wire.Ops(req), size: sizeOf(req), tries: 1, done: make(chan struct{})}
 	q.apiece[q.of(lock, req)] = m
 	q.waiting = append(q.waiting, m)
 	q.nextLocked()
@@ -325,7 +324,7 @@ func (q *Queue) learn(err error, req *pb.TxnRequest) {
 	case retry.IsNoSpace(err):
 		q.apart = time.Now().Add(apart)
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
-		q.mostBytes = proto.Size(req) / 2
+		q.mostBytes = sizeOf(req) / 2
 	}
 }
 
@@ -349,8 +348,36 @@ func isForOne(err error) bool {
 
 // puts reports whether etcd refuses a transaction if it has no space.
 func puts(req *pb.TxnRequest) bool {
-	return slices.ContainsFunc(slices.Concat(req.Success, req.Failure), func(op *pb.RequestOp) bool {
+	isPut := func(op *pb.RequestOp) bool {
 		inner := op.GetRequestTxn()
 		return op.GetRequestPut() != nil || inner != nil && puts(inner)
-	})
+	}
+	return slices.ContainsFunc(req.Success, isPut) || slices.ContainsFunc(req.Failure, isPut)
+}
+
+// besides is more than what an operation or a comparison takes besides what it names.
+const besides = 128
+
+// sizeOf returns how many bytes a transaction has when it is sent, at most. To have that counted
+// takes longer than all else that is done for one that waits.
+func sizeOf(req *pb.TxnRequest) (n int) {
+	for _, c := range req.Compare {
+		n += besides + len(c.Key) + len(c.RangeEnd) + len(c.GetValue())
+	}
+	for _, ops := range [2][]*pb.RequestOp{req.Success, req.Failure} {
+		for _, op := range ops {
+			n += besides
+			switch op := op.Request.(type) {
+			case *pb.RequestOp_RequestPut:
+				n += len(op.RequestPut.Key) + len(op.RequestPut.Value)
+			case *pb.RequestOp_RequestRange:
+				n += len(op.RequestRange.Key) + len(op.RequestRange.RangeEnd)
+			case *pb.RequestOp_RequestDeleteRange:
+				n += len(op.RequestDeleteRange.Key) + len(op.RequestDeleteRange.RangeEnd)
+			case *pb.RequestOp_RequestTxn:
+				n += sizeOf(op.RequestTxn)
+			}
+		}
+	}
+	return n
 }

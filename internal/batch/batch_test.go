@@ -12,7 +12,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/etcdlock/etcdlock/internal/kind"
 	"github.com/etcdlock/etcdlock/internal/oplimit"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -220,6 +222,22 @@ func TestBounds(t *testing.T) {
 	}
 	under[0].applied()
 	under[1].applied()
+}
+
+// TestSizeOf: no transaction has more bytes than it is taken for.
+func TestSizeOf(t *testing.T) {
+	widest := &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), Limit: -1, Revision: -1, SortOrder: 2, SortTarget: 4, Serializable: true,
+		KeysOnly: true, CountOnly: true, MinModRevision: -1, MaxModRevision: -1, MinCreateRevision: -1, MaxCreateRevision: -1}
+	all := []*pb.TxnRequest{{Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: widest}}}}}
+	for _, sample := range kind.Samples() {
+		all = append(all, sample.Txn)
+	}
+	long := wire.AcquireIfFree(wire.Place{Lock: strings.Repeat("k", 1000), Key: "k/1f-1", Lease: -1, Record: strings.Repeat("v", 5000)}, false)
+	for _, req := range append(all, wire.Batch(append(all, long))) {
+		if size, bytes := sizeOf(req), proto.Size(req); size < bytes || bytes > 1000 && size > 5*bytes {
+			t.Errorf("%d bytes are taken for %d, in a %q", bytes, size, kind.Of(req))
+		}
+	}
 }
 
 // TestGivenUp: what is given up before it was sent is not sent; what is under way goes on for the
@@ -448,7 +466,7 @@ func TestAnotherTry(t *testing.T) {
 		resp, err := e.Do(t.Context(), "a", req)
 		again <- answer{resp, err}
 	}()
-	e.await(func() bool { return e.apiece["a"].tries == 2 })
+	e.await(func() bool { return e.apiece[subject{lock: "a"}].tries == 2 })
 	go e.Do(t.Context(), "a", other) // is sent at once
 	(<-e.calls).applied()
 	cancel()

@@ -8,10 +8,16 @@ import (
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
 
+// A subject is what one transaction at most of a batch is about: a lock, or this request itself.
+type subject struct {
+	lock string
+	req  *pb.TxnRequest
+}
+
 // A form is how transactions go together.
 type form interface {
 	// of returns what transactions must not have in common.
-	of(lock string, req *pb.TxnRequest) any
+	of(lock string, req *pb.TxnRequest) subject
 	// with returns how many operations a batch has with a transaction of so many.
 	with(b *batch, ops int) int
 	join(each []*pb.TxnRequest) *pb.TxnRequest
@@ -22,7 +28,7 @@ type form interface {
 // is in them the largest one.
 type Writes struct{}
 
-func (Writes) of(lock string, _ *pb.TxnRequest) any { return lock }
+func (Writes) of(lock string, _ *pb.TxnRequest) subject { return subject{lock: lock} }
 
 func (Writes) with(b *batch, ops int) int {
 	return len(b.all) + 1 + max(b.ops-len(b.all), ops)
@@ -38,7 +44,7 @@ func (Writes) divide(_ []*pb.TxnRequest, resp *pb.TxnResponse) []*pb.TxnResponse
 // commit them like a write.
 type Reads struct{}
 
-func (Reads) of(_ string, req *pb.TxnRequest) any { return req }
+func (Reads) of(_ string, req *pb.TxnRequest) subject { return subject{req: req} }
 
 func (Reads) with(b *batch, ops int) int { return b.ops + max(ops, 1) }
 

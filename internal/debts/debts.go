@@ -6,7 +6,6 @@ package debts
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -30,11 +29,13 @@ func Allow(ctx context.Context) (_ context.Context, done func()) {
 	}
 	allowed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	begun := time.Now()
-	later := time.AfterFunc(math.MaxInt64, func() { cancel(context.Cause(ctx)) })
-	forget := context.AfterFunc(ctx, func() { later.Reset(Limit - time.Since(begun)) })
+	forget := context.AfterFunc(ctx, func() {
+		if retry.Sleep(allowed, Limit-time.Since(begun)) {
+			cancel(context.Cause(ctx))
+		}
+	})
 	return allowed, func() {
 		forget()
-		later.Stop()
 		cancel(nil)
 	}
 }

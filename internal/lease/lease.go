@@ -192,10 +192,10 @@ func (l *Lease) Share(t Timing, log *slog.Logger) {
 	l.Maintain()
 }
 
-// DeferWatches has the watches of a member started once it has lasted for some time, or now if the
-// watchdog has something to do before.
-func (l *Lease) DeferWatches(m Member) {
-	l.deferWatches(m, l.ValidUntil().Until() < l.timing.Grace+watchAfter)
+// DeferWatches has the watches of a member that is valid for some time started once it has lasted,
+// or now if the watchdog has something to do before.
+func (l *Lease) DeferWatches(m Member, valid time.Duration) {
+	l.deferWatches(m, valid < l.timing.Grace+watchAfter)
 }
 
 // ScheduleRead has a member's state read soon.

@@ -29,11 +29,18 @@ func (l *Limit) OpsAtOnce() int {
 
 func (l *Limit) atOnceLocked() int { return cmp.Or(l.most, usual) }
 
-// MayTake reports whether etcd has not refused a transaction of so many operations yet, or of less.
-func (l *Limit) MayTake(ops int) bool {
+// Within has a transaction of so many operations sent, unless etcd has refused one of as many, or
+// of less, before. It learns from what is refused.
+func (l *Limit) Within(ops int, send func() error) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.refused == 0 || ops < l.refused
+	mayTake := l.refused == 0 || ops < l.refused
+	l.mu.Unlock()
+	if !mayTake {
+		return rpctypes.ErrTooManyOps
+	}
+	err := send()
+	l.TooMany(err, ops)
+	return err
 }
 
 // TooMany reports whether etcd refuses a transaction because of its number of operations, and it is

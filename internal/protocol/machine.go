@@ -39,10 +39,12 @@ func (m *Machine) Ahead() string {
 	return m.Pos.Ahead.Key
 }
 
-// Step takes an input and returns what has to be done, in this order. The effects are valid until
-// the next call.
-func (m *Machine) Step(in message.Input) []message.Effect {
-	m.Out = nil
+// Step takes an input and returns what has to be done, in this order.
+func (m *Machine) Step(in message.Input) []message.Effect { return m.StepIn(in, nil) }
+
+// StepIn is Step that adds the effects to some, which have room for them.
+func (m *Machine) StepIn(in message.Input, some []message.Effect) []message.Effect {
+	m.Out = some
 	switch in := in.(type) {
 	case message.Acquire:
 		joining{m}.acquire()
@@ -87,7 +89,8 @@ func (m *Machine) Step(in message.Input) []message.Effect {
 	case message.LeaseLost:
 		m.leaseLost(in)
 	}
-	return m.Out
+	some, m.Out = m.Out, nil
+	return some
 }
 
 // answer takes the answer to the request that is under way.

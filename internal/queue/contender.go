@@ -67,7 +67,9 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 		if c.m.Created() > 0 && answered != nil {
 			answered()
 			answered = nil
-			c.Lease.DeferWatches(c)
+			if c.m.Token == 0 { // otherwise confirm does it
+				c.Lease.DeferWatches(c, c.ValidUntil().Until())
+			}
 		}
 		return c.isDecidedLocked()
 	})
@@ -122,9 +124,10 @@ func (c *Contender) confirm(ctx context.Context) error {
 	}
 	c.confirmed.Store(true)
 	c.user.Acquired()
-	c.Lease.DeferWatches(c)
+	left := c.ValidUntil().Until()
+	c.Lease.DeferWatches(c, left)
 	// Time has stood still for us, and the watchdog may have passed us over.
-	if c.ValidUntil().Until() <= c.Timing.Grace {
+	if left <= c.Timing.Grace {
 		c.Lease.Ring()
 	}
 	c.Lease.SetProbe(c.Place.Lock)
@@ -207,10 +210,8 @@ func (c *Contender) endRelease(ctx context.Context) Released {
 	if c.released == nil {
 		return Released{Err: cmp.Or(context.Cause(ctx), c.err, lease.ErrGone)}
 	}
-	return Released{
-		Confirmed: c.released.Confirmed, Reason: c.released.Reason, Cause: translate.Broken(c.released.Reason, c.released.Written),
-		Err: cmp.Or(c.err, context.Cause(ctx), lease.ErrGone),
-	}
+	c.released.Err = cmp.Or(c.err, context.Cause(ctx), lease.ErrGone)
+	return *c.released
 }
 
 // Leave removes what there is of a contender until ctx is done. If the lease is shared, that goes

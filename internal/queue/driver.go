@@ -39,10 +39,10 @@ type driver struct {
 
 	mu      sync.Mutex
 	m       protocol.Machine
-	next    *message.Request // to be sent
-	unclear bool             // it was sent with others, which may have been applied
-	sending bool             // somebody sends the one before it, or is about to send this one
-	warned  bool             // that there are retries
+	next    message.Request // to be sent; without a name there is nothing
+	unclear bool            // it was sent with others, which may have been applied
+	sending bool            // somebody sends the one before it, or is about to send this one
+	warned  bool            // that there are retries
 	tracked bool
 	callers int // who send what there is to be sent
 	watches [message.Watchers]*watch.Watch
@@ -54,7 +54,7 @@ type driver struct {
 	// What the machine has told.
 	end      message.End
 	endErr   error // of the request that has failed then
-	released *message.Effect
+	released *Released
 	gone     bool
 
 	sight sight
@@ -89,11 +89,17 @@ func (d *driver) stepFor(w *watch.Watch, in func(of message.Watched) message.Inp
 }
 
 func (d *driver) stepLocked(in message.Input) {
-	effects := d.m.Step(in)
-	for i := range effects {
-		d.doLocked(&effects[i])
+	effects := rooms.Get().(*[]message.Effect) // not the driver's own: what is done may make a step
+	*effects = d.m.StepIn(in, (*effects)[:0])
+	for i := range *effects {
+		d.doLocked(&(*effects)[i])
 	}
+	clear(*effects)
+	rooms.Put(effects)
 }
+
+// rooms are for the effects of steps, which are larger than most of what a lock takes.
+var rooms = sync.Pool{New: func() any { return new([]message.Effect) }}
 
 func (d *driver) stepped() {
 	d.notify()
@@ -111,14 +117,14 @@ func (d *driver) notify() {
 // the background any more, the lease takes along what is left.
 func (d *driver) kick() {
 	d.mu.Lock()
-	kick := d.next != nil && !d.sending && d.callers == 0
+	kick := d.next.Name != "" && !d.sending && d.callers == 0
 	d.sending = d.sending || kick
 	d.mu.Unlock()
 	if !kick || d.Lease.Go(d.drain) {
 		return
 	}
 	d.mu.Lock()
-	d.next, d.sending = nil, false
+	d.next, d.sending = message.Request{}, false
 	d.stepLocked(message.LeaseLost{})
 	d.stepLocked(message.Answer{Outcome: message.Unknown, Repeated: true})
 	d.mu.Unlock()
@@ -129,7 +135,7 @@ func (d *driver) kick() {
 func (d *driver) doLocked(e *message.Effect) {
 	switch e.Do {
 	case message.Send:
-		d.next = &e.Request
+		d.next = e.Request
 	case message.Watch:
 		key, end := e.Key, ""
 		switch e.Of {
@@ -187,7 +193,7 @@ func (d *driver) tellLocked(e *message.Effect) {
 	case message.TellExpired:
 		d.user.Expired()
 	case message.TellReleased:
-		d.released = e
+		d.released = &Released{Confirmed: e.Confirmed, Reason: e.Reason, Cause: translate.Broken(e.Reason, e.Written)}
 	case message.TellGone:
 		d.gone = true
 		if d.timer != nil {
@@ -253,16 +259,16 @@ func (d *driver) driveOn(ctx context.Context, done func() bool) {
 			d.kick()
 			return
 		}
-		r := d.takeLocked()
+		r, is := d.takeLocked()
 		d.mu.Unlock()
-		if r == nil {
+		if !is {
 			select {
 			case <-d.wake:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		d.send(ctx, *r)
+		d.send(ctx, r)
 		d.sent()
 	}
 }
@@ -276,11 +282,11 @@ func (d *driver) sent() {
 
 // unsendLocked gives up a request of a waiter that was not sent yet.
 func (d *driver) unsendLocked() {
-	if d.m.State >= standing.Held || d.sending || d.next == nil {
+	if d.m.State >= standing.Held || d.sending || d.next.Name == "" {
 		return
 	}
 	joins := d.next.Joins()
-	d.next = nil
+	d.next = message.Request{}
 	d.stepLocked(message.Cancel{})
 	d.stepLocked(message.Answer{Outcome: message.Unknown})
 	if joins {
@@ -288,14 +294,15 @@ func (d *driver) unsendLocked() {
 	}
 }
 
-// takeLocked returns the request that is to be sent now, or nil. It is called with mu locked.
-func (d *driver) takeLocked() *message.Request {
-	if d.sending || d.next == nil {
-		return nil
+// takeLocked returns the request that is to be sent now, if there is one. It is called with mu
+// locked.
+func (d *driver) takeLocked() (r message.Request, is bool) {
+	if d.sending || d.next.Name == "" {
+		return r, false
 	}
-	r := d.next
-	d.next, d.sending = nil, true
-	return r
+	r = d.next
+	d.next, d.sending = message.Request{}, true
+	return r, true
 }
 
 // drain sends what there is to be sent, as long as no caller does.
@@ -303,16 +310,16 @@ func (d *driver) drain(ctx context.Context) {
 	for {
 		d.mu.Lock()
 		d.sending = false
-		var r *message.Request
+		r, is := message.Request{}, false
 		if d.callers == 0 {
-			r = d.takeLocked()
+			r, is = d.takeLocked()
 		}
 		d.mu.Unlock()
-		if r == nil {
+		if !is {
 			d.notify() // whoever has come meanwhile
 			return
 		}
-		d.send(ctx, *r)
+		d.send(ctx, r)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdlock/etcdlock/internal/asking"
 	"github.com/etcdlock/etcdlock/internal/lease"
@@ -66,13 +65,13 @@ func (g Group) Release(ctx context.Context) (all []Released) {
 func (g Group) take() (asked []message.Request) {
 	for i, c := range g {
 		c.mu.Lock()
-		r := c.driver.takeLocked()
+		r, is := c.driver.takeLocked()
 		c.mu.Unlock()
-		if r == nil {
+		if !is {
 			g[:i].putBack(asked, false)
 			return nil
 		}
-		asked = append(asked, *r)
+		asked = append(asked, r)
 	}
 	return asked
 }
@@ -82,7 +81,7 @@ func (g Group) take() (asked []message.Request) {
 func (g Group) putBack(asked []message.Request, unclear bool) {
 	for i, c := range g {
 		c.mu.Lock()
-		c.next, c.unclear, c.sending = &asked[i], unclear, false
+		c.next, c.unclear, c.sending = asked[i], unclear, false
 		c.mu.Unlock()
 	}
 }
@@ -115,8 +114,10 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 		others = append(others, &c.sender)
 	}
 	txn := func(again bool) *pb.TxnRequest { return wire.AcquireAllIfFree(g.txns(asked, again)) }
-	resp, repeated, err := g.limited(txn(false), func(*pb.TxnRequest) (*pb.TxnResponse, bool, error) {
-		return g[0].sender.Join(ctx, txn, others...)
+	var resp *pb.TxnResponse
+	err = g[0].Lease.Within(wire.Ops(txn(false)), func() (err error) {
+		resp, repeated, err = g[0].sender.Join(ctx, txn, others...)
+		return err
 	})
 	if err != nil {
 		return nil, repeated, err
@@ -126,25 +127,15 @@ func (g Group) join(ctx context.Context, asked []message.Request) (resps []*pb.T
 
 // batch sends requests that may be applied more than once.
 func (g Group) batch(ctx context.Context, asked []message.Request) (resps []*pb.TxnResponse, repeated bool, err error) {
-	resp, repeated, err := g.limited(wire.Batch(g.txns(asked, false)), func(txn *pb.TxnRequest) (*pb.TxnResponse, bool, error) {
-		return g[0].sender.RewriteAll(ctx, txn)
+	txn, resp := wire.Batch(g.txns(asked, false)), (*pb.TxnResponse)(nil)
+	err = g[0].Lease.Within(wire.Ops(txn), func() (err error) {
+		resp, repeated, err = g[0].sender.RewriteAll(ctx, txn)
+		return err
 	})
 	if err != nil {
 		return nil, repeated, err
 	}
 	return wire.BatchAnswers(resp), repeated, nil
-}
-
-// limited sends a transaction, unless etcd is known to refuse so many operations, and learns from
-// what it refuses.
-func (g Group) limited(txn *pb.TxnRequest, send func(txn *pb.TxnRequest) (*pb.TxnResponse, bool, error)) (resp *pb.TxnResponse, repeated bool, err error) {
-	limit, ops := &g[0].Lease.Limit, wire.Ops(txn)
-	if !limit.MayTake(ops) {
-		return nil, false, rpctypes.ErrTooManyOps
-	}
-	resp, repeated, err = send(txn)
-	limit.TooMany(err, ops)
-	return resp, repeated, err
 }
 
 func (g Group) txns(asked []message.Request, again bool) (txns []*pb.TxnRequest) {
@@ -165,10 +156,10 @@ func (c *Contender) decline() {
 // declineLocked ends a try that wants to join by itself: the lock is free, and others of its group
 // are not. It is called with mu locked.
 func (c *Contender) declineLocked() {
-	if c.next == nil || !c.next.Joins() || c.sending {
+	if !c.next.Joins() || c.sending {
 		return
 	}
-	c.next = nil
+	c.next = message.Request{}
 	c.stepLocked(message.Cancel{})
 	c.stepLocked(message.Answer{Outcome: message.Refused}) // as if it had been: nothing is written
 	c.settledLocked()

@@ -44,7 +44,7 @@ type Standing struct {
 	Request message.Request // the last one that was sent
 
 	Search position.Search
-	Out    []message.Effect
+	Out    []message.Effect // during a step
 }
 
 // Strays reports whether a request that names the place may still be on its way, or it is not known

@@ -369,7 +369,10 @@ func KeysOf(resp *pb.TxnResponse, n int) message.Keys {
 // Broken returns who has broken a lock that was lost, by what was written over K, over a slot or a
 // place. It returns nil if nobody has, or that does not say who.
 func Broken(of message.Reason, written string) error {
-	if b, _ := record.BreakOf([]byte(written)); b != nil && of == message.KeyOverwritten {
+	if of != message.KeyOverwritten {
+		return nil
+	}
+	if b, _ := record.BreakOf([]byte(written)); b != nil {
 		return b
 	}
 	return nil
