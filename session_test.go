@@ -314,9 +314,14 @@ func TestSessionClosedUnderway(t *testing.T) {
 // not told of a loss.
 func TestUnlockedAsItsSessionIsClosed(t *testing.T) {
 	s := etcdtest.Start(t)
+	others := newSession(t, s.Client(t))
 	for range 20 {
 		session := newSession(t, s.Client(t))
 		locks, _ := lockMany(t, session, 20)
+		var line []*waiter // who gets the lock may be seen there
+		for _, l := range locks[:10] {
+			line = append(line, queue(t, lockIn(t, others, l.Key(), "waits")))
+		}
 		var unlocks sync.WaitGroup
 		for _, l := range locks {
 			unlocks.Go(func() {
@@ -330,6 +335,10 @@ func TestUnlockedAsItsSessionIsClosed(t *testing.T) {
 			t.Error(err)
 		}
 		unlocks.Wait()
+		for _, w := range line {
+			w.mustGet(t)
+			mustUnlock(t, w.Lock)
+		}
 	}
 	awaitKeys(t, s.Client(t), "", 0)
 }

@@ -189,9 +189,9 @@ func (g *Group) Remove() {
 	var dirs []string
 	g.walk(func(dir string) { dirs = append(dirs, dir) })
 	slices.Reverse(dirs)
-	kept := make(map[string]bool) // as there are groups below
+	kept, until := make(map[string]bool), time.Now().Add(dying) // kept as there are groups below
 	for _, dir := range dirs {
-		if !(&Group{dir: dir}).removeAlone(path.Dir(g.dir), kept[dir]) {
+		if !(&Group{dir: dir}).removeAlone(path.Dir(g.dir), kept[dir], until) {
 			kept[path.Dir(dir)] = true
 		}
 	}
@@ -207,7 +207,7 @@ const dying = time.Second
 
 // removeAlone removes the group, if it is an etcdlocker's, with what is left in it going into
 // another one. It reports whether the group is gone, which it cannot be if it is kept.
-func (g *Group) removeAlone(into string, kept bool) bool {
+func (g *Group) removeAlone(into string, kept bool, until time.Time) bool {
 	gone := func() bool { return syscall.Rmdir(g.dir) != syscall.EBUSY }
 	if gone() {
 		return true
@@ -215,12 +215,12 @@ func (g *Group) removeAlone(into string, kept bool) bool {
 	if _, ours := kernel.CutPrefix(path.Base(g.dir), Prefix); !ours {
 		return false
 	}
-	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+	for ; ; time.Sleep(time.Millisecond) {
 		all := g.evict(into)
 		switch {
 		case gone():
 			return true
-		case !all, kept, time.Since(begun) > dying:
+		case !all, kept, time.Now().After(until):
 			return false
 		}
 	}

@@ -3,12 +3,10 @@ package follow
 import (
 	"bytes"
 	"context"
-	"errors"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
@@ -77,14 +75,14 @@ func (p *proof) isMissing(revision int64) bool {
 }
 
 // compare compares events with what is due, and reports whether the revision was seen, and whether
-// nothing is wrong.
-func (p *proof) compare(revision int64, events []*clientv3.Event) (isSeen, ok bool) {
+// nothing is wrong. Keys are those of locks among them: another history may do as much and more.
+func (p *proof) compare(revision int64, events []*clientv3.Event, keys map[string][]written) (isSeen, ok bool) {
 	if !p.isMissing(revision) {
 		return false, true
 	}
 	was := p.due[0]
 	p.due = p.due[1:]
-	is := make(map[string]*clientv3.Event)
+	is, told := make(map[string]*clientv3.Event), make(map[string]bool)
 	for _, e := range events {
 		is[string(e.Kv.Key)] = e
 	}
@@ -92,6 +90,14 @@ func (p *proof) compare(revision int64, events []*clientv3.Event) (isSeen, ok bo
 		for _, w := range of {
 			e := is[w.key]
 			if e == nil || (w.kv == nil) != (e.Type == mvccpb.Event_DELETE) || w.kv != nil && !isSameKey(w.kv, e.Kv) {
+				return true, false
+			}
+			told[w.key] = true
+		}
+	}
+	for _, of := range keys {
+		for _, w := range of {
+			if !told[w.key] {
 				return true, false
 			}
 		}
@@ -117,9 +123,6 @@ func (f *follower) prove(ctx context.Context) error {
 	defer cancel()
 	all, _, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, f.revision)
 	if err != nil {
-		if errors.Is(err, rpctypes.ErrFutureRev) {
-			return errHistory
-		}
 		return err
 	}
 	known := make(part)

@@ -3,6 +3,7 @@ package follow
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 	"github.com/etcdlock/etcdlock/internal/expiry"
 )
 
@@ -27,12 +29,13 @@ func TestProof(t *testing.T) {
 		return clientv3.WatchResponse{Header: &pb.ResponseHeader{Revision: revision}, Events: events}
 	}
 	taken := []*clientv3.Event{put(5, 1, "/a"), put(5, 1, "/a/~1-1")}
+	other := []*clientv3.Event{put(4, 3, "/o"), put(4, 3, "/o/~3-1")}
 	given := []*clientv3.Event{gone(7, "/a"), gone(7, "/a/~1-1")}
 	another := []*clientv3.Event{put(7, 2, "/b"), put(7, 2, "/b/~2-1")}
 	begin := func() *follower {
-		f := &follower{Watch: Watch{IsAsked: func(string) bool { return true }}, began: true, revision: 4, leases: expiry.New(nil), locks: make(map[string]*lock)}
+		f := &follower{Watch: Watch{IsAsked: func(string) bool { return true }}, began: true, revision: 3, leases: expiry.New(nil), locks: make(map[string]*lock)}
 		f.yield = func(Change) bool { return true }
-		for _, resp := range []clientv3.WatchResponse{answer(5, taken...), answer(6, put(6, 0, "/data")), answer(9)} {
+		for _, resp := range []clientv3.WatchResponse{answer(4, other...), answer(5, taken...), answer(6, put(6, 0, "/data")), answer(9)} {
 			if err := f.hear(context.Background(), resp); err != nil {
 				t.Fatal(err)
 			}
@@ -49,6 +52,8 @@ func TestProof(t *testing.T) {
 		"one key":                 {[]clientv3.WatchResponse{answer(9, taken[:1]...)}, errHistory},
 		"another lease":           {[]clientv3.WatchResponse{answer(9, put(5, 3, "/a"), taken[1])}, errHistory},
 		"the keys are gone":       {[]clientv3.WatchResponse{answer(9, gone(5, "/a"), gone(5, "/a/~1-1"))}, errHistory},
+		"more keys are gone":      {[]clientv3.WatchResponse{answer(9, append(slices.Clone(taken), gone(5, "/o"))...)}, errHistory},
+		"more is done":            {[]clientv3.WatchResponse{answer(9, append(slices.Clone(taken), put(5, 0, "/data"), gone(5, "/x"))...)}, nil},
 		"another lock":            {[]clientv3.WatchResponse{answer(9, taken...), answer(9, another...)}, errHistory},
 		"it is given back before": {[]clientv3.WatchResponse{answer(9, taken...), answer(9, given...)}, errHistory},
 	} {
@@ -93,5 +98,21 @@ func TestProofOfReleases(t *testing.T) {
 	}
 	if got := strings.Join(all, " "); got != "5 6 8" {
 		t.Error(got)
+	}
+}
+
+// TestRevisionToCome: etcd that does not know a revision which it has told of has another history.
+func TestRevisionToCome(t *testing.T) {
+	f := &follower{Watch: Watch{Client: etcdtest.Start(t).Client(t), IsAsked: func(string) bool { return true }, From: "/", End: "0"}, locks: make(map[string]*lock), revision: 1 << 40}
+	f.yield = func(c Change) bool {
+		t.Errorf("told: %+v", c)
+		return false
+	}
+	ctx := etcdtest.Context(t)
+	if err := f.meet(ctx, "/new", nil, f.revision); err != errHistory {
+		t.Errorf("a lock that was not known: %v", err)
+	}
+	if err := f.again(ctx, f.prove(ctx)); err != errHistory {
+		t.Errorf("all that is known: %v", err)
 	}
 }

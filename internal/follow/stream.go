@@ -99,10 +99,13 @@ func isFinal(ctx context.Context, err error) bool {
 }
 
 // again waits a little after an error, and returns it if it is final. That a stream has broken does
-// not say that etcd is away.
+// not say that etcd is away. Only another history has a revision before it that was told of.
 func (f *follower) again(ctx context.Context, err error) error {
 	if open := retry.CheckOpen(f.Client); open != nil {
 		err = open
+	}
+	if errors.Is(err, rpctypes.ErrFutureRev) {
+		err = errHistory
 	}
 	if !isFinal(ctx, err) && !f.away && err != errBroken {
 		f.away = true
@@ -369,10 +372,10 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 
 // take tells what one revision has done.
 func (f *follower) take(ctx context.Context, revision int64, events []*clientv3.Event, seen time.Time) error {
-	if isSeen, ok := f.proof.compare(revision, events); isSeen || !ok {
+	order, keys := f.sort(events)
+	if isSeen, ok := f.proof.compare(revision, events, keys); isSeen || !ok {
 		return errUnless(ok)
 	}
-	order, keys := f.sort(events)
 	if revision <= f.revision {
 		return errUnless(len(order) == 0)
 	}

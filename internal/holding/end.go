@@ -69,9 +69,10 @@ func GiveBackAll(ctx context.Context, all []*Holding) (errs []error) {
 
 // outcome says what came of a release.
 func (h *Holding) outcome(r queue.Released) error {
+	isClosed := errors.Is(h.Lease.Err(), ErrClosed)
 	switch {
-	case r.Reason == message.LeaseGone && errors.Is(h.Lease.Err(), ErrClosed):
-		return nil // Close of the session has given it back
+	case isClosed && r.Reason != message.NotLost && r.Reason != message.HistoryLost && r.Cause == nil:
+		return nil // Close of the session has given it back, and somebody else may have it since
 	case r.Reason != message.NotLost:
 		_, lost := h.lock.Public.Lost(h, r.Reason, r.Cause)
 		return lost
