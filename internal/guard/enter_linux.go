@@ -27,7 +27,7 @@ func init() {
 // enter makes this process one that looks after others, and returns its end of the channel to
 // etcdlocker.
 func enter(name string) (socket int, ok bool) {
-	socket, ok = socketOf(os.Environ())
+	socket, ok = numberOf(os.Environ(), socketNumber)
 	if !ok || kernel.AdoptOrphans(true) != nil {
 		return 0, false
 	}

@@ -19,6 +19,7 @@ const (
 	processors      = "GOMAXPROCS="
 	singleProcessor = processors + "1"
 	socketNumber    = "ETCDLOCKER_GUARD_SOCKET="
+	slackNumber     = "ETCDLOCKER_GUARD_SLACK=" // in ns: the timer slack of the command
 )
 
 // kept stands before the names of variables of the command's that are kept under another name.
@@ -64,15 +65,15 @@ func guardEnvironment(env []string, socket int) []string {
 
 // commandEnvironment returns env again.
 func commandEnvironment(env []string) []string {
-	return restore(restore(without(env, socketNumber, processors), steering...), processors)
+	return restore(restore(without(env, socketNumber, slackNumber, processors), steering...), processors)
 }
 
-// socketOf returns the number.
-func socketOf(env []string) (socket int, ok bool) {
+// numberOf returns the number that a variable has, whose name ends with the equals sign.
+func numberOf(env []string, name string) (n int, ok bool) {
 	for _, kv := range env {
-		if n, is := kernel.CutPrefix(kv, socketNumber); is {
-			socket, err := strconv.Atoi(n)
-			return socket, err == nil
+		if digits, is := kernel.CutPrefix(kv, name); is {
+			n, err := strconv.Atoi(digits)
+			return n, err == nil
 		}
 	}
 	return 0, false

@@ -12,7 +12,7 @@ func TestEnvironment(t *testing.T) {
 	for _, env := range [][]string{{"A=1", "B="}, {"GOMAXPROCS=4", "A=1"}, {"A=1", "GOMAXPROCS=1"}, {"GOMAXPROCS="},
 		{"GOGC=off", "GOMAXPROCS=4", "GODEBUG=gctrace=1", "A=1", "GOMEMLIMIT=1GiB"}, {"GODEBUG="}} {
 		guards := guardEnvironment(env, 200)
-		if socket, ok := socketOf(guards); socket != 200 || !ok {
+		if socket, ok := numberOf(guards, socketNumber); socket != 200 || !ok {
 			t.Errorf("%q: the socket is %d, %v", guards, socket, ok)
 		}
 		if !slices.Contains(guards, singleProcessor) {
@@ -29,8 +29,8 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("%q came back as %q", env, got)
 		}
 	}
-	if _, ok := socketOf([]string{"A=1"}); ok {
-		t.Error("a socket out of nothing")
+	if _, ok := numberOf([]string{"A=1"}, socketNumber); ok {
+		t.Error("a number out of nothing")
 	}
 }
 

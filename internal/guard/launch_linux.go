@@ -2,11 +2,13 @@ package guard
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/cgroup"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 )
 
@@ -61,8 +63,10 @@ func (l *Launched) launch(args []string) {
 		return
 	}
 	defer syscall.Close(theirs)
+	slack, restore := lazyWatch()
+	defer restore()
 	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
-		Env:   guardEnvironment(environ(), theirs),
+		Env:   append(guardEnvironment(environ(), theirs), slackNumber+strconv.Itoa(int(slack))),
 		Files: []uintptr{0, 1, 2},
 		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes
 		// from outside of our pid namespace), the only way for the command to get into it is to
@@ -72,6 +76,28 @@ func (l *Launched) launch(args []string) {
 	if l.err != nil {
 		l.conn.close()
 		l.err = os.NewSyscallError("starting the guard process from "+self, l.err)
+	}
+}
+
+// watchSlack is how much later than it asks the thread may wake up that watches over a guard's
+// other threads. Go's runtime has it look every 20 µs while anything is done, and for a
+// millisecond more, which was a tenth of all that a guard does. What it is for, that a thread is
+// taken for one that waits in the kernel, can come so much later.
+const watchSlack = time.Millisecond
+
+// lazyWatch gives the calling thread that slack, for the guard that it starts, and returns what it
+// had, until restore is called. The guard takes it back for all other threads, and for the command:
+// by then Go has started that one.
+func lazyWatch() (had time.Duration, restore func()) {
+	runtime.LockOSThread()
+	if had = kernel.TimerSlack(); had > 0 {
+		kernel.SetTimerSlack(watchSlack)
+	}
+	return had, func() {
+		if had > 0 {
+			kernel.SetTimerSlack(had)
+		}
+		runtime.UnlockOSThread()
 	}
 }
 

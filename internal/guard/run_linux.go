@@ -93,6 +93,9 @@ func run() int {
 	if !ok {
 		return 1
 	}
+	if slack, ok := numberOf(os.Environ(), slackNumber); ok && slack > 0 {
+		kernel.SetTimerSlack(time.Duration(slack)) // see lazyWatch
+	}
 	w := &warden{socket: socket, env: commandEnvironment(os.Environ()), pidfd: -1}
 	w.prepare()
 	o, err := w.awaitStart()

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 )
 
 // TestACommandRunsOnce: another guard may only be tried if the last one has surely not begun to
@@ -167,5 +172,25 @@ func TestNoMoreNews(t *testing.T) {
 	<-g.heard
 	if g.Kill(); !g.killer.Begun() {
 		t.Error("nobody kills")
+	}
+}
+
+// TestLazyWatch: what is started with a lazy watch begins with its slack, and the thread that has
+// started it gets its own back.
+func TestLazyWatch(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := kernel.TimerSlack()
+	if before == 0 {
+		etcdtest.Skip(t, "this thread has no timer slack: it runs under a real-time policy")
+	}
+	had, restore := lazyWatch()
+	slack, err := exec.Command("cat", "/proc/self/timerslack_ns").Output()
+	restore()
+	if got, want := strings.TrimSpace(string(slack)), strconv.Itoa(int(watchSlack)); err != nil || got != want {
+		t.Errorf("what was started has a slack of %q, %v, want %s", got, err, want)
+	}
+	if now := kernel.TimerSlack(); had != before || now != before {
+		t.Errorf("it said %v and left %v, want %v", had, now, before)
 	}
 }

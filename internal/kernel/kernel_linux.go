@@ -162,6 +162,8 @@ func NoChildSignals() error {
 // Of prctl(2).
 const (
 	prSetName           = 15
+	prSetTimerSlack     = 29
+	prGetTimerSlack     = 30
 	prSetChildSubreaper = 36
 	prGetChildSubreaper = 37
 )
@@ -190,6 +192,22 @@ func SetName(name string) {
 	var b [16]byte
 	copy(b[:15], name)
 	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b)), 0, 0, 0, 0)
+}
+
+// TimerSlack returns by how much later than asked the kernel may wake up the calling thread; 0 if
+// it does not say. Since Linux 6.12 that is so for a thread with a real-time priority, which has
+// none.
+func TimerSlack() time.Duration {
+	r, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prGetTimerSlack, 0, 0, 0, 0, 0)
+	if e != 0 {
+		return 0
+	}
+	return time.Duration(r)
+}
+
+// SetTimerSlack sets it. Threads and processes that the calling thread starts begin with the same.
+func SetTimerSlack(slack time.Duration) {
+	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(slack), 0, 0, 0, 0)
 }
 
 // Of madvise(2).

@@ -102,6 +102,7 @@ func (k *Killer) prepareNow(reserve func(reaping *sync.Mutex) bool) bool {
 				sched.UsualSlice()
 				kill()
 			case <-k.over:
+				runtime.UnlockOSThread() // the thread need not end with it
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A Command is what to run. Its working directory is ours.
@@ -33,6 +34,7 @@ type Tree struct {
 	killer killer // has not begun
 	stop   chan struct{}
 	done   chan struct{}
+	grace  time.Duration // from the news that a child has ended until it is waited for
 }
 
 // Start runs a command. From then on every child of this process is reaped here, and nothing else
@@ -51,22 +53,28 @@ func Start(c Command) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTree(pid), nil
+	return newTree(pid, 0), nil
 }
+
+// reapAfter is how long a process of several threads is given to go. The kernel tells of its end
+// before the last thread is out of /proc. Who waits for it in that moment does so on the processor,
+// without sleeping, which was seen to take more than 10 ms where that thread needed this very
+// processor: the next holder's, or etcd's.
+const reapAfter = 500 * time.Microsecond
 
 // Watch does so with a child that this process has started already.
 func Watch(pid int) (*Tree, error) {
 	if err := adopt(); err != nil {
 		return nil, err
 	}
-	return newTree(pid), nil
+	return newTree(pid, reapAfter), nil
 }
 
-func newTree(pid int) *Tree {
+func newTree(pid int, grace time.Duration) *Tree {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD) // what has ended before is found all the same
 	exited, empty := make(chan Exit, 1), make(chan struct{})
-	t := &Tree{exited: exited, empty: empty, stopped: make(Latest, 1), pid: pid, stop: make(chan struct{}), done: make(chan struct{})}
+	t := &Tree{exited: exited, empty: empty, stopped: make(Latest, 1), pid: pid, stop: make(chan struct{}), done: make(chan struct{}), grace: grace}
 	t.killer = newKiller(&t.mu)
 	go t.reap(children, exited, empty)
 	return t
@@ -111,6 +119,7 @@ func (t *Tree) reap(children chan os.Signal, exited chan<- Exit, empty chan<- st
 		}
 		select {
 		case <-children:
+			time.Sleep(t.grace)
 		case <-t.stop:
 			return
 		}

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/test/programs"
 )
 
@@ -197,4 +200,20 @@ func TestNoKernelTimers(t *testing.T) {
 	programs.CheckEndsBefore(t, client, "/timers/accepted", lease)
 	p.Signal(syscall.SIGKILL)
 	p.Code()
+}
+
+// TestTimerSlack: the command has the timer slack that etcdlocker was started with.
+func TestTimerSlack(t *testing.T) {
+	t.Parallel()
+	const ours = 70 * time.Microsecond // not the usual one
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := kernel.TimerSlack()
+	defer kernel.SetTimerSlack(before)
+	kernel.SetTimerSlack(ours)
+	s := etcdtest.Shared(t)
+	p := programs.Locker(t, s.Endpoint(), "-k", "/slack", "--", "cat", "/proc/self/timerslack_ns")
+	if code := p.Code(); code != 0 || p.Stdout.String() != fmt.Sprintln(int(ours)) {
+		t.Errorf("exit code %d, %q: want a slack of %d", code, p.Stdout, ours)
+	}
 }
