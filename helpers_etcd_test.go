@@ -54,6 +54,8 @@ func kindOf(method string, request proto.Message) string {
 		return "watch"
 	case *pb.TxnRequest:
 		switch kind := kind.Of(r); {
+		case kind == "Batch" && len(besidesNotes(r)) == 1:
+			return kindOf(method, besidesNotes(r)[0])
 		case strings.HasPrefix(kind, "Claim"):
 			return "Claim"
 		case strings.HasSuffix(kind, "Read"):
@@ -92,6 +94,17 @@ func forVerdicts(t *testing.T, kinds []string, test func(t *testing.T, s *etcdte
 			})
 		}
 	}
+}
+
+// besidesNotes returns what is in a batch besides the notes of locks that are held for a second:
+// they may come along with anything.
+func besidesNotes(batch *pb.TxnRequest) (others []*pb.TxnRequest) {
+	for _, op := range batch.Success {
+		if one := op.GetRequestTxn(); !strings.HasSuffix(kind.Of(one), "Since") {
+			others = append(others, one)
+		}
+	}
+	return others
 }
 
 // intercept gives the verdict to the next n requests of some kinds, and lets all others pass. What
