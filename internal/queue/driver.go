@@ -39,10 +39,10 @@ type driver struct {
 
 	mu      sync.Mutex
 	m       protocol.Machine
-	next    message.Request // to be sent; without a name there is nothing
-	unclear bool            // it was sent with others, which may have been applied
-	sending bool            // somebody sends the one before it, or is about to send this one
-	warned  bool            // that there are retries
+	next    *message.Request // to be sent
+	unclear bool             // it was sent with others, which may have been applied
+	sending bool             // somebody sends the one before it, or is about to send this one
+	warned  bool             // that there are retries
 	tracked bool
 	callers int // who send what there is to be sent
 	watches [message.Watchers]*watch.Watch
@@ -117,14 +117,14 @@ func (d *driver) notify() {
 // the background any more, the lease takes along what is left.
 func (d *driver) kick() {
 	d.mu.Lock()
-	kick := d.next.Name != "" && !d.sending && d.callers == 0
+	kick := d.next != nil && !d.sending && d.callers == 0
 	d.sending = d.sending || kick
 	d.mu.Unlock()
 	if !kick || d.Lease.Go(d.drain) {
 		return
 	}
 	d.mu.Lock()
-	d.next, d.sending = message.Request{}, false
+	d.next, d.sending = nil, false
 	d.stepLocked(message.LeaseLost{})
 	d.stepLocked(message.Answer{Outcome: message.Unknown, Repeated: true})
 	d.mu.Unlock()
@@ -135,7 +135,8 @@ func (d *driver) kick() {
 func (d *driver) doLocked(e *message.Effect) {
 	switch e.Do {
 	case message.Send:
-		d.next = e.Request
+		next := e.Request
+		d.next = &next
 	case message.Watch:
 		key, end := e.Key, ""
 		switch e.Of {
@@ -259,16 +260,16 @@ func (d *driver) driveOn(ctx context.Context, done func() bool) {
 			d.kick()
 			return
 		}
-		r, is := d.takeLocked()
+		r := d.takeLocked()
 		d.mu.Unlock()
-		if !is {
+		if r == nil {
 			select {
 			case <-d.wake:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		d.send(ctx, r)
+		d.send(ctx, *r)
 		d.sent()
 	}
 }
@@ -282,11 +283,11 @@ func (d *driver) sent() {
 
 // unsendLocked gives up a request of a waiter that was not sent yet.
 func (d *driver) unsendLocked() {
-	if d.m.State >= standing.Held || d.sending || d.next.Name == "" {
+	if d.m.State >= standing.Held || d.sending || d.next == nil {
 		return
 	}
 	joins := d.next.Joins()
-	d.next = message.Request{}
+	d.next = nil
 	d.stepLocked(message.Cancel{})
 	d.stepLocked(message.Answer{Outcome: message.Unknown})
 	if joins {
@@ -294,15 +295,14 @@ func (d *driver) unsendLocked() {
 	}
 }
 
-// takeLocked returns the request that is to be sent now, if there is one. It is called with mu
-// locked.
-func (d *driver) takeLocked() (r message.Request, is bool) {
-	if d.sending || d.next.Name == "" {
-		return r, false
+// takeLocked returns the request that is to be sent now, or nil. It is called with mu locked.
+func (d *driver) takeLocked() *message.Request {
+	if d.sending || d.next == nil {
+		return nil
 	}
-	r = d.next
-	d.next, d.sending = message.Request{}, true
-	return r, true
+	r := d.next
+	d.next, d.sending = nil, true
+	return r
 }
 
 // drain sends what there is to be sent, as long as no caller does.
@@ -310,16 +310,16 @@ func (d *driver) drain(ctx context.Context) {
 	for {
 		d.mu.Lock()
 		d.sending = false
-		r, is := message.Request{}, false
+		var r *message.Request
 		if d.callers == 0 {
-			r, is = d.takeLocked()
+			r = d.takeLocked()
 		}
 		d.mu.Unlock()
-		if !is {
+		if r == nil {
 			d.notify() // whoever has come meanwhile
 			return
 		}
-		d.send(ctx, r)
+		d.send(ctx, *r)
 	}
 }
 

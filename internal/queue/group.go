@@ -65,13 +65,13 @@ func (g Group) Release(ctx context.Context) (all []Released) {
 func (g Group) take() (asked []message.Request) {
 	for i, c := range g {
 		c.mu.Lock()
-		r, is := c.driver.takeLocked()
+		r := c.driver.takeLocked()
 		c.mu.Unlock()
-		if !is {
+		if r == nil {
 			g[:i].putBack(asked, false)
 			return nil
 		}
-		asked = append(asked, r)
+		asked = append(asked, *r)
 	}
 	return asked
 }
@@ -81,7 +81,7 @@ func (g Group) take() (asked []message.Request) {
 func (g Group) putBack(asked []message.Request, unclear bool) {
 	for i, c := range g {
 		c.mu.Lock()
-		c.next, c.unclear, c.sending = asked[i], unclear, false
+		c.next, c.unclear, c.sending = &asked[i], unclear, false
 		c.mu.Unlock()
 	}
 }
@@ -156,10 +156,10 @@ func (c *Contender) decline() {
 // declineLocked ends a try that wants to join by itself: the lock is free, and others of its group
 // are not. It is called with mu locked.
 func (c *Contender) declineLocked() {
-	if !c.next.Joins() || c.sending {
+	if c.next == nil || !c.next.Joins() || c.sending {
 		return
 	}
-	c.next = message.Request{}
+	c.next = nil
 	c.stepLocked(message.Cancel{})
 	c.stepLocked(message.Answer{Outcome: message.Refused}) // as if it had been: nothing is written
 	c.settledLocked()
