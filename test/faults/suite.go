@@ -100,9 +100,12 @@ func (s *suite) trial(t *testing.T, spec Spec) {
 	case len(result.Unpromised) > 0:
 		t.Errorf("in each of %d trials, and in the last one: %s", mostTrials, strings.Join(result.Unpromised, "; "))
 	default:
-		etcdtest.Skip(t, "in each of the trials made etcd did not answer for too long")
+		etcdtest.Skip(t, untold)
 	}
 }
+
+// untold is why nothing is said of what was tried.
+const untold = "in each of the trials made etcd did not answer for too long"
 
 // skipIfLate skips a trial of a short round for which there is no time.
 func (s *suite) skipIfLate(t *testing.T) {
