@@ -26,6 +26,9 @@ func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m).Run()) }
 
 const ttl = 10 * time.Second
 
+// answered is how long etcd may take to answer one of a crowd on a slow machine.
+const answered = time.Minute
+
 // lockIn acquires a lock of a session in some mode, unless that takes until the test is over.
 func lockIn(t *testing.T, session *etcdlock.Session, key, id string, mode etcdlock.Mode) (held <-chan *etcdlock.Held) {
 	t.Helper()
@@ -61,7 +64,7 @@ func newSession(t *testing.T, client *clientv3.Client) *etcdlock.Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session.ConnectTimeout = time.Minute // also for one of a crowd on a slow machine
+	session.ConnectTimeout = answered
 	t.Cleanup(func() { session.Close(etcdtest.Context(t)) })
 	return session
 }

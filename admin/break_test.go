@@ -29,7 +29,7 @@ func lockOf(t *testing.T, client *clientv3.Client, key, id string, how etcdlock.
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Mode, l.Session().ConnectTimeout = how, time.Minute
+	l.Mode, l.Session().ConnectTimeout = how, answered
 	t.Cleanup(func() { l.Close(etcdtest.Context(t)) })
 	return l
 }

@@ -59,7 +59,7 @@ func environ() []string { return restore(os.Environ(), debugging) }
 // guardEnvironment returns the environment of a guard that is to run its command with env, but for
 // credentials, and has its end of the channel under a number.
 func guardEnvironment(env []string, socket int) []string {
-	env = slices.DeleteFunc(without(env, socketNumber), isCredential)
+	env = slices.DeleteFunc(without(env, socketNumber, slackNumber), isCredential)
 	return append(keep(keep(env, steering...), processors), singleProcessor, socketNumber+strconv.Itoa(socket))
 }
 

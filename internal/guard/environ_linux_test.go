@@ -32,6 +32,9 @@ func TestEnvironment(t *testing.T) {
 	if _, ok := numberOf([]string{"A=1"}, socketNumber); ok {
 		t.Error("a number out of nothing")
 	}
+	if _, ok := numberOf(guardEnvironment([]string{slackNumber + "5"}, 200), slackNumber); ok {
+		t.Error("a number that was there before")
+	}
 }
 
 // TestEnvironmentOfTheCommand: what is given replaces what was there, and a name alone takes it
