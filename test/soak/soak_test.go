@@ -147,9 +147,7 @@ func (s *soak) run(harm func(*soak)) {
 		}
 		wg.Go(func() { s.contendByMutex(client) })
 		defer func() {
-			if err := session.Close(etcdtest.Context(s.t)); err != nil {
-				s.t.Errorf("closing a session: %v", err)
-			}
+			s.close("a session", session.Close)
 			client.Close()
 		}()
 	}
@@ -185,22 +183,27 @@ func (s *soak) contend(client *clientv3.Client, make func(key, id string) (*etcd
 		for range 1 + rand.IntN(5) {
 			s.turn(i, client, l)
 		}
-		closing, cancel := context.WithTimeout(context.Background(), patient)
-		well := false
-		select {
-		case <-s.well:
-			well = true
-		default:
-		}
-		var lost *etcdlock.LostError
-		err = l.Close(closing)
-		for well && errors.Is(err, etcdlock.ErrUnconfirmed) && closing.Err() == nil {
-			err = l.Close(closing) // etcd has not answered within the validity of the lease
-		}
-		if err != nil && !errors.As(err, &lost) && well && s.keepsUp(spell/2) {
-			s.t.Errorf("closing a lock: %v", err)
-		}
-		cancel()
+		s.close("a lock", l.Close)
+	}
+}
+
+// close ends a lock or a session. While all is well that is confirmed in the end, unless the
+// machine does not keep up.
+func (s *soak) close(what string, end func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	well := false
+	select {
+	case <-s.well:
+		well = true
+	default:
+	}
+	err := end(ctx)
+	for well && errors.Is(err, etcdlock.ErrUnconfirmed) && ctx.Err() == nil {
+		err = end(ctx) // etcd has not answered within the validity of the lease
+	}
+	if err != nil && !errors.As(err, new(*etcdlock.LostError)) && well && s.keepsUp(spell/2) {
+		s.t.Errorf("closing %s: %v", what, err)
 	}
 }
 
@@ -377,10 +380,12 @@ func compact(ctx context.Context, client *clientv3.Client) error {
 	return err
 }
 
-// insist does something until it is done.
+// insist does something until it is done. Each try has twice as long as the one before: what etcd
+// was asked for, it goes on with when nobody waits any more, and a login that is always given up
+// costs it as much as one that is not.
 func (s *soak) insist(do func(context.Context) error) {
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	for within := 10 * time.Second; ; within *= 2 {
+		ctx, cancel := context.WithTimeout(context.Background(), within)
 		err := do(ctx)
 		cancel()
 		if err == nil {
