@@ -192,10 +192,10 @@ func (l *Lease) Share(t Timing, log *slog.Logger) {
 	l.Maintain()
 }
 
-// DeferWatches has the watches of a member that is valid for some time started once it has lasted,
-// or now if the watchdog has something to do before.
-func (l *Lease) DeferWatches(m Member, valid time.Duration) {
-	l.deferWatches(m, valid < l.timing.Grace+watchAfter)
+// DeferCare has a member that is valid for some time looked after once it has lasted, or now if the
+// watchdog has something to do before. Who waits and then holds the lock asks for it twice.
+func (l *Lease) DeferCare(m Member, valid time.Duration) {
+	l.deferCare(m, valid < l.timing.Grace+careAfter)
 }
 
 // ScheduleRead has a member's state read soon.

@@ -29,7 +29,7 @@ type Member interface {
 	OnGrace()               // validity ends within the grace
 	OnExpired() (held bool) // validity has ended; it reports whether the member held its lock
 	OnLeaseLost(err error)  // the lease is useless: ErrGone, ErrHistoryLost, or why it was retired
-	StartWatches()          // it has lasted for long enough to be looked after
+	LookAfter()             // it has lasted for long enough, since DeferCare
 }
 
 // A Remnant is something under the lease that has to be removed when it appears.
@@ -45,7 +45,7 @@ type Slot struct {
 	used     bool
 	index    int  // in members.all
 	unread   bool // the state is about to be read
-	deferred bool // its watches are about to be started
+	deferred bool // it is about to be looked after
 }
 
 // members are those of a lease, and what is done for all of them together.
@@ -58,8 +58,8 @@ type members struct {
 	all      []Member
 	next     int // whose state is read at the next renewal
 	unread   []Member
-	deferred []Member // their watches are started at the next but one run of startWatches
-	due      []Member // their watches are started at the next one
+	deferred []Member // are looked after from the next but one run of lookAfter on
+	due      []Member // from the next one on
 	remnants []Remnant
 	probe    string        // a key that may be read if no member has a state to be read, or empty
 	probed   chan struct{} // receives when there is one again
@@ -196,43 +196,46 @@ func (s *members) forgetProbe(key string) {
 	}
 }
 
-// watchAfter is how long a member has to last, at most, before it is looked after: long enough that
+// careAfter is how long a member has to last, at most, before it is looked after: long enough that
 // short holdings do without watches, short enough to notice an operator's hand within 50 ms.
-const watchAfter = 25 * time.Millisecond
+const careAfter = 25 * time.Millisecond
 
-// deferWatches has the watches of a member started once it has lasted for about watchAfter, or now.
-// One timer serves all: a timer for each holding would cost more than everything else that is done
-// for a short one.
-func (s *members) deferWatches(m Member, now bool) {
+// deferCare has a member looked after once it has lasted for about careAfter, or now. One timer
+// serves all: a timer for each holding would cost more than everything else that is done for a
+// short one.
+func (s *members) deferCare(m Member, now bool) {
+	if now {
+		go m.LookAfter()
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slot := m.Slot()
-	switch {
-	case slot.deferred:
+	if slot.deferred {
 		return
-	case now:
-		go m.StartWatches()
-	case len(s.deferred)+len(s.due) == 0:
-		time.AfterFunc(watchAfter/2, s.startWatches)
-		fallthrough
-	default:
-		s.deferred = append(s.deferred, m)
 	}
 	slot.deferred = true
+	if len(s.deferred)+len(s.due) == 0 {
+		time.AfterFunc(careAfter/2, s.lookAfter)
+	}
+	s.deferred = append(s.deferred, m)
 }
 
-// startWatches starts the watches that are due. What was deferred since the last time is due the
-// next time.
-func (s *members) startWatches() {
+// lookAfter looks after those that are due. What was deferred since the last time is due the next
+// time.
+func (s *members) lookAfter() {
 	s.mu.Lock()
 	due := s.due
 	s.due, s.deferred = s.deferred, nil
 	if len(s.due) > 0 {
-		time.AfterFunc(watchAfter/2, s.startWatches)
+		time.AfterFunc(careAfter/2, s.lookAfter)
+	}
+	for _, m := range due {
+		m.Slot().deferred = false
 	}
 	s.mu.Unlock()
 	for _, m := range due {
-		m.StartWatches()
+		m.LookAfter()
 	}
 }
 

@@ -125,7 +125,7 @@ type (
 	// Settled says that each request to join that was sent has been answered.
 	Settled struct{}
 
-	// Lasting says that the place has lasted for long enough to be looked after.
+	// Lasting says that the lock has been held for long enough to be looked after.
 	Lasting struct{}
 
 	// Elapsed says that the time of the last Timer effect is over.

@@ -23,9 +23,6 @@ func (m holding) hold(token int64) {
 	}
 	m.Transition(standing.Held)
 	m.Do(message.Effect{Do: message.TellHeld, Token: token})
-	if m.Lasting {
-		m.watchHeld()
-	}
 }
 
 func (m holding) watchHeld() {

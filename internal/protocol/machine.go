@@ -64,7 +64,6 @@ func (m *Machine) StepIn(in message.Input, some []message.Effect) []message.Effe
 	case message.Elapsed:
 		m.elapsed()
 	case message.Lasting:
-		m.Lasting = true
 		if m.State == standing.Held {
 			holding{m}.watchHeld()
 		}

@@ -48,6 +48,22 @@ func TestGrantedAndLost(t *testing.T) {
 	}
 }
 
+// TestWatchOfAHolder: who has waited for long watches its lock once it has held it for long enough,
+// and not as soon as it holds it.
+func TestWatchOfAHolder(t *testing.T) {
+	watchesLock := func(done []message.Effect) bool {
+		return slices.ContainsFunc(done, func(e message.Effect) bool { return e.Do == message.Watch && e.Of == message.OnLock })
+	}
+	m := waiter(true)
+	granted := message.Event{Of: message.OnPlace, KV: message.KV{Create: 10, Mod: 20, Lease: 1, Value: "record"}}
+	if done := told(m, message.Lasting{}, granted); !does(done, message.TellHeld) || watchesLock(done) {
+		t.Errorf("granted: %v", done)
+	}
+	if done := told(m, message.Lasting{}); !watchesLock(done) {
+		t.Errorf("it lasts: %v", done)
+	}
+}
+
 // TestReleaseOfALostLock: it is confirmed only if what is left is removed. A lease that is not
 // shared must be revoked for that.
 func TestReleaseOfALostLock(t *testing.T) {

@@ -68,7 +68,7 @@ func (c *Contender) Acquire(ctx context.Context, answered func()) error {
 			answered()
 			answered = nil
 			if c.m.Token == 0 { // otherwise confirm does it
-				c.Lease.DeferWatches(c, c.ValidUntil().Until())
+				c.Lease.DeferCare(c, c.ValidUntil().Until())
 			}
 		}
 		return c.isDecidedLocked()
@@ -125,7 +125,7 @@ func (c *Contender) confirm(ctx context.Context) error {
 	c.confirmed.Store(true)
 	c.user.Acquired()
 	left := c.ValidUntil().Until()
-	c.Lease.DeferWatches(c, left)
+	c.Lease.DeferCare(c, left)
 	// Time has stood still for us, and the watchdog may have passed us over.
 	if left <= c.Timing.Grace {
 		c.Lease.Ring()

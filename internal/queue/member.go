@@ -27,8 +27,9 @@ type member struct {
 // Slot returns the part of the member that belongs to the lease.
 func (m *member) Slot() *lease.Slot { return &m.slot }
 
-// StartWatches has the contender looked after: it has lasted for long enough.
-func (m *member) StartWatches() {
+// LookAfter has the contender looked after: it has lasted for long enough. Who waits comes here
+// again when it holds the lock.
+func (m *member) LookAfter() {
 	if m.state() < standing.Leaving {
 		m.step(message.Lasting{})
 		m.Lease.Maintain()

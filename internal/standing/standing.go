@@ -26,7 +26,6 @@ type Standing struct {
 	Passing   bool // the time for the news of a pass is running, or over
 	Expired   bool // TellExpired was said
 	Taken     bool // somebody has deleted or written the place while the lock was ours
-	Lasting   bool // the place is looked after
 	NoLease   bool // the lease is useless, and takes along what is left
 	Again     bool // something was told while the place was being removed
 	Orphan    bool // K may be left without a place
