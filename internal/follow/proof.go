@@ -29,7 +29,7 @@ const (
 // have the ids of leases, which no other history has. Where that is too long ago, or compacted,
 // what is known is compared with what etcd had at that revision.
 type proof struct {
-	at   time.Time // when all was read
+	at   time.Time // all was read after this
 	seen []seen    // what the last revisions have done, from the last one on that has put a key
 	due  []seen    // what the stream is still to bring of that
 }
@@ -125,12 +125,12 @@ func (f *follower) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := make(part)
+	known, there := make(part), make(part) // a key can be of two locks
 	for _, l := range f.locks {
 		known.addAll(l)
 	}
 	for _, of := range all {
-		l, there := newLock(of.Lock), make(part)
+		l := newLock(of.Lock)
 		for _, kv := range of.Below {
 			l.set(string(kv.Key), kv)
 		}
@@ -140,12 +140,12 @@ func (f *follower) prove(ctx context.Context) error {
 		if len(l.names()) > 0 {
 			there.addAll(l)
 		}
-		for key, kv := range there {
-			if !isSameKey(known[key], kv) {
-				return errHistory
-			}
-			delete(known, key)
+	}
+	for key, kv := range there {
+		if !isSameKey(known[key], kv) {
+			return errHistory
 		}
+		delete(known, key)
 	}
 	for key, kv := range known { // a Mutex that has gone since is not found
 		resp, err := f.Client.Get(ctx, key, clientv3.WithRev(f.revision))

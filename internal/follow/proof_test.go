@@ -103,11 +103,11 @@ func TestProofOfReleases(t *testing.T) {
 
 // TestRevisionToCome: etcd that does not know a revision which it has told of has another history.
 func TestRevisionToCome(t *testing.T) {
-	f := &follower{Watch: Watch{Client: etcdtest.Start(t).Client(t), IsAsked: func(string) bool { return true }, From: "/", End: "0"}, locks: make(map[string]*lock), revision: 1 << 40}
-	f.yield = func(c Change) bool {
+	f := surveyor(etcdtest.Start(t).Client(t), func(c Change) bool {
 		t.Errorf("told: %+v", c)
 		return false
-	}
+	})
+	f.revision = 1 << 40
 	ctx := etcdtest.Context(t)
 	if err := f.meet(ctx, "/new", nil, f.revision); err != errHistory {
 		t.Errorf("a lock that was not known: %v", err)
@@ -115,4 +115,54 @@ func TestRevisionToCome(t *testing.T) {
 	if err := f.again(ctx, f.prove(ctx)); err != errHistory {
 		t.Errorf("all that is known: %v", err)
 	}
+}
+
+// TestProofOfASlowReader: who takes long to read what was found is not told in time that etcd was
+// restored, unless the first stream needs a proof as well.
+func TestProofOfASlowReader(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		f := surveyor(etcdtest.Start(t).Client(t), func(c Change) bool {
+			if slow && c.Kind == Began {
+				time.Sleep(atOnceAfter)
+			}
+			return true
+		})
+		begun := time.Now()
+		if err := f.survey(etcdtest.Context(t)); err != nil {
+			t.Fatal(err)
+		}
+		f.proof.begin(f.revision)
+		if due := f.proof.isDue(); due != slow && (slow || time.Since(begun) < atOnceAfter) {
+			t.Errorf("slow %v: a proof is due: %v", slow, due)
+		}
+	}
+}
+
+// TestProofOfTwoLocks: a key can be one of two locks, whose names nobody should choose.
+func TestProofOfTwoLocks(t *testing.T) {
+	client, ctx := etcdtest.Start(t).Client(t), etcdtest.Context(t)
+	granted, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range []string{"/x", "/x/=3#0"} {
+		place := fmt.Sprintf("%s/~%x-%d", key, granted.ID, i)
+		mine := clientv3.WithLease(granted.ID)
+		if _, err := client.Txn(ctx).Then(clientv3.OpPut(key, "me", mine), clientv3.OpPut(place, "{}", mine)).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := surveyor(client, func(Change) bool { return true })
+	if err := f.survey(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.prove(ctx); err != nil || len(f.locks) != 2 {
+		t.Errorf("%d locks: %v", len(f.locks), err)
+	}
+}
+
+// surveyor returns a follower that has read nothing yet.
+func surveyor(client *clientv3.Client, yield func(Change) bool) *follower {
+	w := Watch{Client: client, IsAsked: func(string) bool { return true }, From: "/", End: "0"}
+	return &follower{Watch: w, yield: yield, leases: expiry.New(client), locks: make(map[string]*lock)}
 }

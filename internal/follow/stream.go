@@ -125,6 +125,7 @@ func (f *follower) again(ctx context.Context, err error) error {
 // survey reads all locks, and tells how they differ from what was known. The first time nothing is
 // known, and nothing of that is told.
 func (f *follower) survey(ctx context.Context) error {
+	begun := time.Now()
 	all, revision, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
 	for err != nil {
 		if !f.began {
@@ -133,6 +134,7 @@ func (f *follower) survey(ctx context.Context) error {
 		if err := f.again(ctx, err); err != nil {
 			return err
 		}
+		begun = time.Now()
 		all, revision, err = line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
 	}
 	c := Change{Kind: Began, Revision: revision}
@@ -158,7 +160,7 @@ func (f *follower) survey(ctx context.Context) error {
 		}
 	}
 	f.began = true
-	f.proof = proof{at: time.Now()}
+	f.proof = proof{at: begun} // who is told of it may have taken long
 	return nil
 }
 
