@@ -47,7 +47,7 @@ func Make(suffix string) (*Group, error) {
 	return g, nil
 }
 
-// lock shows to Sweep that the group is in use, for as long as this process lives.
+// lock shows to others that the group is in use, for as long as this process lives.
 func (g *Group) lock() (err error) {
 	if _, err := os.Stat(g.dir + "/cgroup.kill"); err != nil {
 		return err
@@ -60,6 +60,22 @@ func (g *Group) lock() (err error) {
 		return err
 	}
 	return nil
+}
+
+// isUsed reports whether another guard has locked the group.
+func (g *Group) isUsed() bool {
+	other := &Group{dir: g.dir}
+	err := other.lock()
+	if err == nil {
+		other.file.Close()
+	}
+	return err == syscall.EWOULDBLOCK
+}
+
+// isOurs reports whether a directory is that of an etcdlocker's group.
+func isOurs(dir string) bool {
+	_, ours := kernel.CutPrefix(path.Base(dir), Prefix)
+	return ours
 }
 
 // Open returns the group that another process has made, by its Path.
@@ -161,8 +177,7 @@ func (g *Group) holdNested() {
 	}
 	var nested []*Group
 	g.walk(func(dir string) {
-		_, is := kernel.CutPrefix(path.Base(dir), Prefix)
-		if n := (&Group{dir: dir}); is && dir != g.dir && n.hasCommand() {
+		if n := (&Group{dir: dir}); isOurs(dir) && dir != g.dir && n.hasCommand() {
 			nested = append(nested, n)
 		}
 	})
@@ -180,23 +195,44 @@ func (g *Group) holdNested() {
 }
 
 // Remove removes the group and those below it, the deepest first. What is left in it goes on where
-// it would be without; what is left in a group of its own below it keeps that, and all above it. It
-// may wait for what is just ending.
+// it would be without; what is left in a group of its own below it keeps that, and all above it. So
+// does another etcdlocker whose guard lives: its Remove removes what was kept for it above. It may
+// wait for what is just ending.
 func (g *Group) Remove() {
 	if g == nil {
 		return
 	}
 	var dirs []string
-	g.walk(func(dir string) { dirs = append(dirs, dir) })
-	slices.Reverse(dirs)
+	others := make(map[string]bool)                             // with all in them
 	kept, until := make(map[string]bool), time.Now().Add(dying) // kept as there are groups below
+	g.walk(func(dir string) {
+		above := path.Dir(dir)
+		switch {
+		case others[above]:
+			others[dir] = true
+		case dir != g.dir && isOurs(dir) && (&Group{dir: dir}).isUsed():
+			others[dir], kept[above] = true, true
+		default:
+			dirs = append(dirs, dir)
+		}
+	})
+	slices.Reverse(dirs)
+	into := path.Dir(g.dir)
+	for isOurs(into) && !(&Group{dir: into}).isUsed() {
+		into = path.Dir(into) // that one has ended before
+	}
 	for _, dir := range dirs {
-		if !(&Group{dir: dir}).removeAlone(path.Dir(g.dir), kept[dir], until) {
+		if !(&Group{dir: dir}).removeAlone(into, kept[dir], until) {
 			kept[path.Dir(dir)] = true
 		}
 	}
 	if g.file != nil {
 		g.file.Close()
+	}
+	for dir := path.Dir(g.dir); isOurs(dir) && !(&Group{dir: dir}).isUsed(); dir = path.Dir(dir) {
+		if syscall.Rmdir(dir) != nil {
+			break
+		}
 	}
 }
 
@@ -212,7 +248,7 @@ func (g *Group) removeAlone(into string, kept bool, until time.Time) bool {
 	if gone() {
 		return true
 	}
-	if _, ours := kernel.CutPrefix(path.Base(g.dir), Prefix); !ours {
+	if !isOurs(g.dir) {
 		return false
 	}
 	for ; ; time.Sleep(time.Millisecond) {
@@ -235,7 +271,7 @@ func Leave() error {
 	}
 	outside := ""
 	for name != "/" && name != "." {
-		_, ours := kernel.CutPrefix(path.Base(name), Prefix)
+		ours := isOurs(name)
 		name, dir = path.Dir(name), path.Dir(dir)
 		if ours {
 			outside = dir
@@ -281,7 +317,7 @@ func (g *Group) Sweep() {
 		return
 	}
 	for _, e := range entries {
-		if _, ours := kernel.CutPrefix(e.Name(), Prefix); !ours {
+		if !isOurs(e.Name()) {
 			continue
 		}
 		if info, err := e.Info(); err != nil || time.Since(info.ModTime()) < newborn {

@@ -109,6 +109,87 @@ func TestNested(t *testing.T) {
 	}
 }
 
+// TestRemoveKeepsOthers: the group of another etcdlocker, whose guard lives, stays as it is when
+// one around it is removed, with what it has in it. The last one takes along what is around it.
+func TestRemoveKeepsOthers(t *testing.T) {
+	g := testGroup(t)
+	inner, waits := &Group{dir: g.dir + "/" + Prefix + "inner"}, &Group{dir: g.dir + "/" + Prefix + "waits"}
+	for _, other := range []*Group{inner, waits} {
+		if err := os.Mkdir(other.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.lock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := &Group{dir: inner.dir + "/of-the-command"}
+	if err := os.Mkdir(own.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []*Group{own, g} {
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { cmd.Process.Kill(); cmd.Wait() }()
+		if err := in.write("cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inner.Freeze()
+	g.Remove()
+	if n := len(inner.Members()); n != 1 || !inner.Frozen() {
+		t.Errorf("%d left in the group of another one, frozen: %v", n, inner.Frozen())
+	}
+	if n := len(g.Members()); n != 1 {
+		t.Errorf("%d left in the group that was removed, and in those below it", n)
+	}
+	if _, err := os.Stat(waits.dir); err != nil {
+		t.Errorf("the group of one that waits: %v", err)
+	}
+	waits.Remove()
+	inner.Kill()
+	await(t, "the other to be empty", func() bool { return len(inner.Members()) == 0 })
+	inner.Remove()
+	if _, err := os.Stat(g.dir); err == nil {
+		t.Error("the group around the others is there")
+	}
+}
+
+// TestRemoveAfterOthers: of groups one in the other, in whatever order they are removed, none is
+// left, though what is in them goes on.
+func TestRemoveAfterOthers(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		all := []*Group{testGroup(t)}
+		for _, name := range []string{"middle", "inner"} {
+			g := &Group{dir: all[len(all)-1].dir + "/" + Prefix + name}
+			if err := os.Mkdir(g.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.lock(); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, g)
+		}
+		for _, g := range all {
+			cmd := exec.Command("sleep", "1000")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { cmd.Process.Kill(); cmd.Wait() }()
+			if err := g.write("cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range order {
+			all[i].Remove()
+		}
+		if _, err := os.Stat(all[0].dir); err == nil {
+			t.Errorf("removed in the order %v, the outermost is left", order)
+		}
+	}
+}
+
 // TestSweep: what others have left behind goes, at whatever depth, and what is in use stays.
 func TestSweep(t *testing.T) {
 	g := testGroup(t)

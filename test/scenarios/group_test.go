@@ -178,6 +178,50 @@ func TestNestedGroups(t *testing.T) {
 	}
 }
 
+// TestGroupOutlivesOuter: an etcdlocker that goes on when one around it has ended keeps the control
+// group of its command, and takes along what was kept for it above.
+func TestGroupOutlivesOuter(t *testing.T) {
+	t.Parallel()
+	parent := programs.ControlGroup(t)
+	s := etcdtest.Shared(t)
+	const outer, inner = "/outlives", "/outlives/inner"
+	dir := t.TempDir()
+	goOn, finish := filepath.Join(dir, "go"), filepath.Join(dir, "finish")
+	until := `while [ ! -e "$0" ]; do sleep 0.05; done`
+	p := programs.LockerIn(t, parent, s.Endpoint(), "-k", outer, "--", "sh", "-c",
+		`"$1" -e "$2" -k "$3" -- sh -c "$4" "$5" >/dev/null 2>&1 & eval "$4"`,
+		goOn, programs.Path("etcdlocker"), s.Endpoint(), inner, until, finish)
+	var groups []string
+	runs := func(context.Context) error {
+		if groups = groupsBelow(t, parent); len(groups) != 2 {
+			return fmt.Errorf("two groups are wanted: %q", groups)
+		}
+		procs, err := os.ReadFile(filepath.Join(groups[1], "cgroup.procs"))
+		if err == nil && len(procs) == 0 {
+			err = errors.New("nobody is in the inner group")
+		}
+		return err
+	}
+	etcdtest.Await(t, "the inner command", runs)
+	programs.Create(t, goOn)
+	if code := p.Code(); code != 0 {
+		t.Errorf("exit code %d: %s", code, p.Stderr)
+	}
+	if err := runs(etcdtest.Context(t)); err != nil {
+		t.Errorf("when the outer one has ended: %v", err)
+	}
+	programs.AwaitHeld(t, s.Client(t), inner)
+	programs.Create(t, finish)
+	etcdtest.Await(t, "the groups to go", func(context.Context) error {
+		if left := groupsBelow(t, parent); len(left) > 0 {
+			return fmt.Errorf("left: %q", left)
+		}
+		return nil
+	})
+	programs.AwaitTreeEnd(t, inner)
+	programs.CheckFree(t, s.Client(t), outer, inner)
+}
+
 // TestOtherPIDNamespace: what a command starts in another pid namespace falls to the first process
 // there when its parent dies, so the kernel does not say that it is left. The group does.
 func TestOtherPIDNamespace(t *testing.T) {
