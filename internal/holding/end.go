@@ -69,10 +69,11 @@ func GiveBackAll(ctx context.Context, all []*Holding) (errs []error) {
 
 // outcome says what came of a release.
 func (h *Holding) outcome(r queue.Released) error {
-	isClosed := errors.Is(h.Lease.Err(), ErrClosed)
 	switch {
-	case isClosed && r.Reason != message.NotLost && r.Reason != message.HistoryLost && r.Cause == nil:
-		return nil // Close of the session has given it back, and somebody else may have it since
+	case r.Abandoned && errors.Is(h.Lease.Err(), ErrClosed):
+		return ErrNotHeld // Close of the session has ended it first
+	case r.Reason != message.NotLost && r.Reason != message.HistoryLost && r.Cause == nil && h.Lease.Overtaken.Load():
+		return h.Unconfirmed(errOvertaken)
 	case r.Reason != message.NotLost:
 		_, lost := h.lock.Public.Lost(h, r.Reason, r.Cause)
 		return lost

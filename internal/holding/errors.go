@@ -22,6 +22,9 @@ var (
 // errUnlocked is why the contexts handed out end when the holder unlocks.
 var errUnlocked = fmt.Errorf("unlocked: %w", ErrNotHeld)
 
+// errOvertaken is why a release that finds nothing does not tell whether the lock was lost before.
+var errOvertaken = errors.New("its session was closed before etcd had answered")
+
 // LossText returns what the error of a lost lock says.
 func LossText(key string, why message.Reason, cause error) string {
 	switch {

@@ -64,6 +64,9 @@ type Lease struct {
 	clock
 	members
 	users.Users // its members, and those who have left and still give back what they held
+
+	Releases  users.Users // those that are under way
+	Overtaken atomic.Bool // by the revocation, which may be why they find nothing
 }
 
 // ID returns etcd's id of the lease.

@@ -301,6 +301,12 @@ func (s *Set) giveBack(ctx context.Context, all []*holding.Holding) error {
 		errs[i], given = given[0], given[1:]
 		l.Forget(h)
 	}
+	if i := slices.Index(errs, holding.ErrNotHeld); i >= 0 { // it says that of the set
+		errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil || err == holding.ErrNotHeld })
+		if len(errs) == 0 {
+			return holding.ErrNotHeld
+		}
+	}
 	return errors.Join(errs...)
 }
 

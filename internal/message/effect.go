@@ -157,6 +157,21 @@ const (
 	NoHistory       // etcd was wiped, or restored from a backup
 )
 
+// String says why, in half a sentence. Of Failed etcd's answer says it, and the string is empty.
+func (e End) String() string {
+	const gone = "the place in line is gone"
+	return map[End]string{
+		Cancelled:   "the wait was given up",
+		Busy:        "somebody else is there",
+		OtherKind:   "the line is of another kind",
+		Uncertain:   gone + ": outcome unknown",
+		Deleted:     gone + ": deleted from outside",
+		Overwritten: gone + ": overwritten from outside",
+		NoLease:     gone,
+		NoHistory:   gone,
+	}[e]
+}
+
 // A Reason says how a lock was lost.
 type Reason int
 

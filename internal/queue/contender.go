@@ -181,6 +181,7 @@ func (c *Contender) User() User { return c.user }
 // Released says how a release has ended.
 type Released struct {
 	Confirmed bool
+	Abandoned bool           // by Abandon, which came first: nothing was asked
 	Reason    message.Reason // the lock had been lost before
 	Cause     error          // of that, if it is known
 	Err       error          // why it is not confirmed
@@ -196,6 +197,7 @@ func (c *Contender) Release(ctx context.Context) Released {
 
 func (c *Contender) beginRelease() {
 	c.Lease.Use() // what is revoked is not given back
+	c.Lease.Releases.Use()
 	c.Lease.Remove(c)
 	c.sender.Ends.Store(true)
 	c.begin(message.Release{})
@@ -203,6 +205,7 @@ func (c *Contender) beginRelease() {
 
 func (c *Contender) endRelease(ctx context.Context) Released {
 	defer c.Lease.Done()
+	defer c.Lease.Releases.Done()
 	c.driveOn(ctx, func() bool { return c.released != nil || c.gone })
 	c.sender.Ends.Store(false)
 	c.mu.Lock()
@@ -210,7 +213,7 @@ func (c *Contender) endRelease(ctx context.Context) Released {
 	if c.released == nil {
 		return Released{Err: cmp.Or(context.Cause(ctx), c.err, lease.ErrGone)}
 	}
-	c.released.Err = cmp.Or(c.err, context.Cause(ctx), lease.ErrGone)
+	c.released.Err, c.released.Abandoned = cmp.Or(c.err, context.Cause(ctx), lease.ErrGone), c.abandoned
 	return *c.released
 }
 
@@ -222,11 +225,16 @@ func (c *Contender) Leave(ctx context.Context) {
 	c.Lease.Remove(c)
 }
 
-// Abandon ends a contender whose lease is revoked, or has ended.
+// Abandon ends a contender whose lease is revoked, or has ended. A release that is under way goes
+// on.
 func (c *Contender) Abandon() {
-	c.step(message.LeaseLost{})
-	c.step(message.Cancel{})
-	c.step(message.Release{})
+	c.mu.Lock()
+	c.abandoned = c.m.State < standing.Leaving
+	c.stepLocked(message.LeaseLost{})
+	c.stepLocked(message.Cancel{})
+	c.stepLocked(message.Release{})
+	c.mu.Unlock()
+	c.stepped()
 	c.Lease.Remove(c)
 }
 

@@ -37,19 +37,20 @@ type driver struct {
 	seat  atomic.Int32 // as the token, that of the holding
 	met   atomic.Bool  // a try has met a place of the lease's at which nobody stands
 
-	mu      sync.Mutex
-	m       protocol.Machine
-	next    *message.Request // to be sent
-	unclear bool             // it was sent with others, which may have been applied
-	sending bool             // somebody sends the one before it, or is about to send this one
-	warned  bool             // that there are retries
-	tracked bool
-	callers int // who send what there is to be sent
-	watches [message.Watchers]*watch.Watch
-	timer   *time.Timer
-	pause   time.Duration // before the last retry
-	err     error         // of the last request
-	unread  error         // why the state may not be read, which ends the wait
+	mu        sync.Mutex
+	m         protocol.Machine
+	next      *message.Request // to be sent
+	unclear   bool             // it was sent with others, which may have been applied
+	sending   bool             // somebody sends the one before it, or is about to send this one
+	warned    bool             // that there are retries
+	tracked   bool
+	abandoned bool // before there was a release
+	callers   int  // who send what there is to be sent
+	watches   [message.Watchers]*watch.Watch
+	timer     *time.Timer
+	pause     time.Duration // before the last retry
+	err       error         // of the last request
+	unread    error         // why the state may not be read, which ends the wait
 
 	// What the machine has told.
 	end      message.End

@@ -8,7 +8,7 @@ import (
 
 // ErrStartOver says that the place in line is gone, or that it cannot be known whether there is
 // one: another one may be taken at the end of the line.
-var ErrStartOver = errors.New("the place in line is gone")
+var ErrStartOver = errors.New(message.NoLease.String())
 
 // An EndError says why a contender will not get the lock.
 type EndError struct {
@@ -18,23 +18,14 @@ type EndError struct {
 
 // Error says why, in half a sentence.
 func (e *EndError) Error() string {
-	why := map[message.End]string{
-		message.Cancelled:   "the wait was given up",
-		message.Busy:        "somebody else is there",
-		message.OtherKind:   "the line is of another kind",
-		message.Uncertain:   ErrStartOver.Error() + ": outcome unknown",
-		message.Deleted:     ErrStartOver.Error() + ": deleted from outside",
-		message.Overwritten: ErrStartOver.Error() + ": overwritten from outside",
-		message.NoLease:     ErrStartOver.Error(),
-		message.NoHistory:   ErrStartOver.Error(),
-	}[e.End]
-	switch {
+	switch why := e.End.String(); {
 	case e.Err == nil, e.End == message.Deleted, e.End == message.Overwritten:
 		return why
 	case why == "":
 		return e.Err.Error()
+	default:
+		return why + ": " + e.Err.Error()
 	}
-	return why + ": " + e.Err.Error()
 }
 
 // Unwrap returns the error that etcd answered, and ErrStartOver if another place may be taken.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -180,9 +181,11 @@ func (s *Session) End() []*lease.Lease {
 }
 
 // Close ends the session and what is held, and revokes the leases. Its error is ErrUnconfirmed. A
-// second call waits for the first one, which has all to end: until then not all is owed.
+// second call waits for the first one, which has all to end: until then not all is owed. Releases
+// that are under way come first.
 func (s *Session) Close(ctx context.Context) error {
 	defer s.EndIdle()
+	asked := ctx
 	ctx, done := debts.Allow(ctx)
 	defer done()
 	select {
@@ -192,13 +195,18 @@ func (s *Session) Close(ctx context.Context) error {
 		return holding.Unconfirmed(context.Cause(ctx))
 	}
 	var held []*holding.Holding
-	for _, ls := range s.End() {
+	leases := s.End()
+	for _, ls := range leases {
 		for _, m := range ls.Retire(holding.ErrClosed) {
 			if h, ok := m.(*queue.Contender).User().(*holding.Holding); ok {
 				h.Dismiss()
 				held = append(held, h)
 			}
 		}
+		ls.StopRenewing() // so releases end when validity does
+	}
+	awaitReleases(asked, leases)
+	for _, ls := range leases {
 		ls.Close()
 		s.Debts.OweLease(ls)
 	}
@@ -216,6 +224,27 @@ func (s *Session) Close(ctx context.Context) error {
 		all.Wait()
 	}
 	return holding.Unconfirmed(err)
+}
+
+// awaitReleases waits for the releases that are under way: behind the revocation they cannot tell
+// whether the lock was theirs until then. It does not wait for longer than debts.Limit, nor than
+// for half of the time that there is, and not when ctx is done.
+func awaitReleases(ctx context.Context, leases []*lease.Lease) {
+	wait := debts.Limit
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for _, ls := range leases {
+		released := make(chan struct{})
+		ls.Releases.AfterLast(func() { close(released) })
+		select {
+		case <-released:
+		case <-ctx.Done():
+			ls.Overtaken.Store(true)
+		}
+	}
 }
 
 // EndIdle ends the streams of the client that nobody needs.
