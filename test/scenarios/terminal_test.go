@@ -252,6 +252,28 @@ func TestCtrlZ(t *testing.T) {
 	sh.Ends()
 }
 
+// TestCtrlZWaits: who waits for the lock stops as well, and then goes on to wait.
+func TestCtrlZWaits(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	holder := programs.Locker(t, s.Endpoint(), "-k", "/ctrl-z/waits")
+	programs.AwaitHeld(t, s.Client(t), "/ctrl-z/waits")
+	sh := shell(t, s.Endpoint())
+	sh.Types("etcdlocker -t 60 -k /ctrl-z/waits -- echo got i''t\r")
+	for range 2 {
+		sh.Shows("waiting for lock")
+		sh.Types(ctrlZ)
+		sh.Shows("Stopped")
+		sh.Shows("$ ")
+		sh.Types("fg; echo co''de $?\r")
+	}
+	sh.Shows("waiting for lock")
+	holder.Signal(syscall.SIGTERM)
+	sh.Says(sh.Stdout, "got it")
+	sh.Says(sh.Stdout, "code 0")
+	freed(t, sh, s.Client(t), "/ctrl-z/waits")
+}
+
 // TestCtrlZTooLong: the command is dead before the lock can go to somebody else, and fg says that
 // it was lost.
 func TestCtrlZTooLong(t *testing.T) {
