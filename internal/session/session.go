@@ -237,11 +237,7 @@ func awaitReleases(ctx context.Context, leases []*lease.Lease) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for _, ls := range leases {
-		released := make(chan struct{})
-		ls.Releases.AfterLast(func() { close(released) })
-		select {
-		case <-released:
-		case <-ctx.Done():
+		if !ls.Releases.Await(ctx) {
 			ls.Overtaken.Store(true)
 		}
 	}

@@ -3,7 +3,10 @@
 // Lock order: Users.mu is the last one. The function of AfterLast is called without it.
 package users
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // Users are those who use something. The zero Users is nobody.
 type Users struct {
@@ -35,6 +38,23 @@ func (u *Users) AfterLast(do func()) {
 	u.last = do
 	u.mu.Unlock()
 	u.check()
+}
+
+// Await waits until nobody uses it any more, and reports whether that was before ctx was done.
+func (u *Users) Await(ctx context.Context) bool {
+	last := make(chan struct{})
+	u.AfterLast(func() { close(last) })
+	select {
+	case <-last:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-last: // both
+		return true
+	default:
+		return false
+	}
 }
 
 func (u *Users) check() {
