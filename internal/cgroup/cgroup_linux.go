@@ -217,9 +217,10 @@ func (g *Group) Remove() {
 		}
 	})
 	slices.Reverse(dirs)
+	var ended []string // before, and kept for us
 	into := path.Dir(g.dir)
-	for isOurs(into) && !(&Group{dir: into}).isUsed() {
-		into = path.Dir(into) // that one has ended before
+	for ; isOurs(into) && !(&Group{dir: into}).isUsed(); into = path.Dir(into) {
+		ended = append(ended, into)
 	}
 	for _, dir := range dirs {
 		if !(&Group{dir: dir}).removeAlone(into, kept[dir], until) {
@@ -229,10 +230,8 @@ func (g *Group) Remove() {
 	if g.file != nil {
 		g.file.Close()
 	}
-	for dir := path.Dir(g.dir); isOurs(dir) && !(&Group{dir: dir}).isUsed(); dir = path.Dir(dir) {
-		if syscall.Rmdir(dir) != nil {
-			break
-		}
+	for _, dir := range ended {
+		syscall.Rmdir(dir)
 	}
 }
 

@@ -113,29 +113,13 @@ func TestNested(t *testing.T) {
 // one around it is removed, with what it has in it. The last one takes along what is around it.
 func TestRemoveKeepsOthers(t *testing.T) {
 	g := testGroup(t)
-	inner, waits := &Group{dir: g.dir + "/" + Prefix + "inner"}, &Group{dir: g.dir + "/" + Prefix + "waits"}
-	for _, other := range []*Group{inner, waits} {
-		if err := os.Mkdir(other.dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := other.lock(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	inner, waits := lockedIn(t, g, "inner"), lockedIn(t, g, "waits")
 	own := &Group{dir: inner.dir + "/of-the-command"}
 	if err := os.Mkdir(own.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, in := range []*Group{own, g} {
-		cmd := exec.Command("sleep", "1000")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { cmd.Process.Kill(); cmd.Wait() }()
-		if err := in.write("cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	sleepsIn(t, own)
+	sleepsIn(t, g)
 	inner.Freeze()
 	g.Remove()
 	if n := len(inner.Members()); n != 1 || !inner.Frozen() {
@@ -160,31 +144,16 @@ func TestRemoveKeepsOthers(t *testing.T) {
 // left, though what is in them goes on.
 func TestRemoveAfterOthers(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-		all := []*Group{testGroup(t)}
-		for _, name := range []string{"middle", "inner"} {
-			g := &Group{dir: all[len(all)-1].dir + "/" + Prefix + name}
-			if err := os.Mkdir(g.dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := g.lock(); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, g)
-		}
+		outer := testGroup(t)
+		middle := lockedIn(t, outer, "middle")
+		all := []*Group{outer, middle, lockedIn(t, middle, "inner")}
 		for _, g := range all {
-			cmd := exec.Command("sleep", "1000")
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { cmd.Process.Kill(); cmd.Wait() }()
-			if err := g.write("cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
-				t.Fatal(err)
-			}
+			sleepsIn(t, g)
 		}
 		for _, i := range order {
 			all[i].Remove()
 		}
-		if _, err := os.Stat(all[0].dir); err == nil {
+		if _, err := os.Stat(outer.dir); err == nil {
 			t.Errorf("removed in the order %v, the outermost is left", order)
 		}
 	}
@@ -343,6 +312,32 @@ func testGroup(t *testing.T) *Group {
 	}
 	t.Cleanup(g.Remove)
 	return g
+}
+
+// lockedIn makes a group of an etcdlocker below another one, and locks it as its guard does.
+func lockedIn(t *testing.T, above *Group, name string) *Group {
+	t.Helper()
+	g := &Group{dir: above.dir + "/" + Prefix + name}
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.lock(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// sleepsIn has a process sleep in a group until the test is over.
+func sleepsIn(t *testing.T, g *Group) {
+	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	if err := g.write("cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestUnescape(t *testing.T) {

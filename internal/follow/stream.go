@@ -125,8 +125,12 @@ func (f *follower) again(ctx context.Context, err error) error {
 // survey reads all locks, and tells how they differ from what was known. The first time nothing is
 // known, and nothing of that is told.
 func (f *follower) survey(ctx context.Context) error {
-	begun := time.Now()
-	all, revision, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
+	var begun time.Time
+	find := func() ([]line.Found, int64, error) {
+		begun = time.Now()
+		return line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
+	}
+	all, revision, err := find()
 	for err != nil {
 		if !f.began {
 			return err
@@ -134,8 +138,7 @@ func (f *follower) survey(ctx context.Context) error {
 		if err := f.again(ctx, err); err != nil {
 			return err
 		}
-		begun = time.Now()
-		all, revision, err = line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
+		all, revision, err = find()
 	}
 	c := Change{Kind: Began, Revision: revision}
 	if f.began {

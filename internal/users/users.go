@@ -46,15 +46,11 @@ func (u *Users) Await(ctx context.Context) bool {
 	u.AfterLast(func() { close(last) })
 	select {
 	case <-last:
-		return true
 	case <-ctx.Done():
 	}
-	select {
-	case <-last: // both
-		return true
-	default:
-		return false
-	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ended
 }
 
 func (u *Users) check() {

@@ -103,6 +103,17 @@ func isOpen(pid int, dir string) error {
 	return fmt.Errorf("process %d does not have %s open", pid, dir)
 }
 
+// awaitNoGroups waits until all groups of etcdlockers below another one are gone.
+func awaitNoGroups(t *testing.T, parent string) {
+	t.Helper()
+	etcdtest.Await(t, "the groups to go", func(context.Context) error {
+		if left := groupsBelow(t, parent); len(left) > 0 {
+			return fmt.Errorf("left: %q", left)
+		}
+		return nil
+	})
+}
+
 // TestNestedGroups: of etcdlockers that run one below the other no control group is left.
 func TestNestedGroups(t *testing.T) {
 	t.Parallel()
@@ -168,12 +179,7 @@ func TestNestedGroups(t *testing.T) {
 			}
 			end(t, p, parent, finish)
 			programs.AwaitTreeEnd(t, key+"/2/3")
-			etcdtest.Await(t, "the groups to go", func(context.Context) error {
-				if left := groupsBelow(t, parent); len(left) > 0 {
-					return fmt.Errorf("left: %q", left)
-				}
-				return nil
-			})
+			awaitNoGroups(t, parent)
 		})
 	}
 }
@@ -212,12 +218,7 @@ func TestGroupOutlivesOuter(t *testing.T) {
 	}
 	programs.AwaitHeld(t, s.Client(t), inner)
 	programs.Create(t, finish)
-	etcdtest.Await(t, "the groups to go", func(context.Context) error {
-		if left := groupsBelow(t, parent); len(left) > 0 {
-			return fmt.Errorf("left: %q", left)
-		}
-		return nil
-	})
+	awaitNoGroups(t, parent)
 	programs.AwaitTreeEnd(t, inner)
 	programs.CheckFree(t, s.Client(t), outer, inner)
 }
