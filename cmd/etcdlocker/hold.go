@@ -58,6 +58,8 @@ func (h *holder) release() (lost bool) {
 // sayUnrenewed says what may help where renewals fail with err.
 func (h *holder) sayUnrenewed(err error) {
 	switch {
+	case errors.Is(err, rpctypes.ErrInvalidAuthToken) && h.client.Username != "":
+		h.voice.hintf("etcd had forgotten the login, and the next one took too long: etcd checks few passwords a second; a longer --ttl leaves time for that")
 	case errors.Is(err, rpctypes.ErrInvalidAuthToken):
 		h.voice.hintf("a token expires: write new ones into the file of --auth-jwt-token-file, which is read again, or use a password")
 	case isDenied(err):

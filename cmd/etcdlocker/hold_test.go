@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/boottime"
@@ -61,5 +65,27 @@ func TestValidUntil(t *testing.T) {
 	}
 	if left := h.validUntil().Until(); left > 0 {
 		t.Errorf("valid for %v without the lock", left)
+	}
+}
+
+// TestUnrenewed: why renewals failed decides what may help.
+func TestUnrenewed(t *testing.T) {
+	for _, tt := range []struct {
+		user string
+		err  error
+		says string
+	}{
+		{"worker", rpctypes.ErrInvalidAuthToken, "the next one took too long"},
+		{"", rpctypes.ErrInvalidAuthToken, "write new ones into the file"},
+		{"worker", rpctypes.ErrAuthFailed, "lets this user no more"},
+		{"worker", context.DeadlineExceeded, "did not answer in time"},
+	} {
+		var said strings.Builder
+		h := &holder{locker: &locker{voice: &voice{w: &said}}, client: &clientv3.Client{Username: tt.user}}
+		h.sayUnrenewed(tt.err)
+		h.voice.flushWithin(time.Minute)
+		if !strings.Contains(said.String(), tt.says) {
+			t.Errorf("user %q, %v: it says %q", tt.user, tt.err, &said)
+		}
 	}
 }

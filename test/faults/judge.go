@@ -221,10 +221,17 @@ func (t *trial) judgeTurn() {
 	}
 }
 
+// ordinaryRenewal is what a renewal takes at most that nothing is in the way of.
+const ordinaryRenewal = 250 * time.Millisecond
+
 // answersWanted is how many answers of etcd's a renewal can cost: it is followed by a read, and
 // each of them can come to a member that is silent, or be tried again as it takes longer than a
 // sixteenth of the TTL.
 const answersWanted = 6
+
+// loginsWanted is how many logins it can cost where etcd has forgotten the tokens: the member that
+// is asked with a new token may not have heard of it yet.
+const loginsWanted = 2
 
 // starved reports whether somebody has lost the lock, or its place in line, as etcd or the whole
 // machine stood still, and not by a fault: there was no time for a renewal from when it was due
@@ -246,16 +253,30 @@ func (t *trial) starved() bool {
 		if silenced && (t.mended == 0 || due < t.mended) {
 			continue
 		}
-		if due+renewalTime+answersWanted*t.world.pace.slowest(due, r.valid)+t.stalled(due, r.valid) > r.valid {
+		if due+t.renewalTakes(due, r.valid) > r.valid {
 			return true
 		}
 	}
 	return false
 }
 
+// renewalTakes returns what a renewal may have taken that was due in a time, with the grace, which
+// begins with the loss.
+func (t *trial) renewalTakes(from, to time.Duration) time.Duration {
+	takes := max(renewalTime, t.grace+ordinaryRenewal) + answersWanted*t.world.pace.slowest(from, to) + t.stalled(from, to)
+	if t.logins != nil {
+		takes += loginsWanted * t.logins.slowest(from, to)
+	}
+	return takes
+}
+
 // stalled returns for how long the machine, or etcd, stood still in a time.
 func (t *trial) stalled(from, to time.Duration) time.Duration {
-	return max(t.suite.pace.stalled(from, to), t.world.pace.stalled(from, to))
+	stalled := max(t.suite.pace.stalled(from, to), t.world.pace.stalled(from, to))
+	if t.logins != nil {
+		stalled = max(stalled, t.logins.stalled(from, to))
+	}
+	return stalled
 }
 
 // judgeLoss: a lock is not lost that could be kept.

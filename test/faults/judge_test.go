@@ -207,6 +207,10 @@ func TestStarved(t *testing.T) {
 			if !trial.starved() && strings.Contains(tt.says, unrenewed) && tt.fault.outcome != loses {
 				t.Error("an etcd that is slow makes no difference")
 			}
+			trial.world.pace.slow, trial.logins = nil, &pace{last: forever, slow: []stall{{renewed + second(3), renewed + second(3.5)}}}
+			if !trial.starved() && strings.Contains(tt.says, unrenewed) && tt.fault.outcome != loses {
+				t.Error("logins that are slow make no difference")
+			}
 		})
 	}
 }

@@ -91,6 +91,17 @@ func answeringPace(t testing.TB, members []*etcdtest.Process) *pace {
 	return newPace(100*time.Millisecond, 300*time.Millisecond, asks...)
 }
 
+// loginPace notes how long etcd took for the login of a user whose password stays: the check costs
+// it a processor for tens of milliseconds, and who logs in waits for all others that do.
+func loginPace(client *clientv3.Client, user string) *pace {
+	return newPace(500*time.Millisecond, 2*time.Second, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		_, err := client.Authenticate(ctx, user, password)
+		return err
+	})
+}
+
 func (p *pace) close() {
 	p.cancel()
 	p.looking.Wait()

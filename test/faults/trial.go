@@ -40,6 +40,7 @@ type trial struct {
 	group    group         // the trial's; none if there are none
 	loads    []*exec.Cmd   // what keeps the machine busy
 	world    *world
+	logins   *pace                     // nil where nobody logs in
 	other    func(name string) *player // makes another player
 	client   *clientv3.Client
 	holder   *player
@@ -153,6 +154,9 @@ func (t *trial) prepare(tb testing.TB) {
 	t.client = t.world.access.Client(tb)
 	if !t.await(settleWithin, t.answers) {
 		t.require(errors.New("etcd does not answer"))
+	}
+	if t.world.users {
+		t.logins = loginPace(t.client, players[3])
 	}
 	t.other = func(name string) *player { return t.player(tb, name) }
 	t.holder = t.other(players[0])
@@ -391,6 +395,9 @@ func (t *trial) clear() {
 	}
 	for _, l := range t.lines() {
 		l.close()
+	}
+	if t.logins != nil {
+		t.logins.close()
 	}
 	os.RemoveAll(t.dir)
 }
