@@ -28,7 +28,6 @@ func (l *locker) startServer(ctx context.Context) (err error) {
 			return usagef("name one with --embedded=DIR", "no directory for the embedded etcd: %w", err)
 		}
 	}
-	l.launched.Ready() // what is started now must not inherit what is meant for the guard
 	endpoint, started, err := serverdir.Start(ctx, l.embeddedDir, idleExit)
 	if err != nil {
 		return l.explain(err)

@@ -27,18 +27,16 @@ func init() {
 	goruntime.Abort()
 	goruntime.DefaultMemory()
 	supervise.NoteEarlier()
+	// What etcdlocker does are short steps, one after the other. More than one processor would not
+	// make them faster, and makes threads wake each other up for each step. To give one up when it
+	// has been used takes longer than the guard's start beside the initialisation would save.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
 	populateHeap()
 	keepChannel()
 	if len(os.Args) > 1 && !slices.ContainsFunc(os.Args[:2], isQuestion) && !slices.Contains(os.Args, "--unguarded") && !showPassword(os.Args) {
 		Guard = guard.Launch(os.Args)
-	}
-	// What etcdlocker does are short steps, one after the other. More than one processor would not
-	// make them faster, and makes threads wake each other up for each step.
-	if os.Getenv("GOMAXPROCS") == "" {
-		go func() {
-			Guard.Ready() // that goes on beside the initialisation
-			runtime.GOMAXPROCS(1)
-		}()
 	}
 }
 

@@ -27,9 +27,6 @@ func Launch(args []string) *Launched { return &Launched{words: args} }
 // Lacks returns nil.
 func (l *Launched) Lacks() error { return nil }
 
-// Ready does nothing.
-func (l *Launched) Ready() {}
-
 // Command returns a command: the program at path with the words from first on, before which another
 // one can be put.
 func (l *Launched) Command(path, interpreter string, first int) (Command, error) {

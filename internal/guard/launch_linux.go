@@ -17,22 +17,18 @@ const Exists = true
 
 // A Launched is a guard process that was given no command yet.
 type Launched struct {
-	lacks error         // what the kernel refuses to a guard
-	ready chan struct{} // closed when the rest is set
+	lacks error // what the kernel refuses to a guard
 	conn  *conn
 	pid   int
 	err   error
 	taken bool
 }
 
-// Launch starts a guard, and does not wait for that. The guard is executed with args, which are our
-// own words: Command says which of them are the command's.
+// Launch starts a guard. The guard is executed with args, which are our own words: Command says
+// which of them are the command's.
 func Launch(args []string) *Launched {
-	l := &Launched{lacks: lacksTimers(), ready: make(chan struct{})}
-	go func() {
-		defer close(l.ready)
-		l.launch(append([]string{Name}, args[1:]...))
-	}()
+	l := &Launched{lacks: lacksTimers()}
+	l.launch(append([]string{Name}, args[1:]...))
 	return l
 }
 
@@ -104,18 +100,10 @@ func lazyWatch() (had time.Duration, restore func()) {
 // self is this program, even if its file was replaced or deleted.
 const self = "/proc/self/exe"
 
-// Ready waits until the guard has been started.
-func (l *Launched) Ready() {
-	if l != nil {
-		<-l.ready
-	}
-}
-
 // Command gives the guard the program at path to run, with the words from first on, before which
 // another one can be put, and waits until the guard is there. From then on every child of this
 // process is reaped here, and nothing else in the process may wait for a child of its own.
 func (l *Launched) Command(path, interpreter string, first int) (Command, error) {
-	<-l.ready
 	if l.err != nil {
 		return nil, l.err
 	}
@@ -143,7 +131,7 @@ func (l *Launched) Command(path, interpreter string, first int) (Command, error)
 
 // Close ends a guard that was given no command.
 func (l *Launched) Close() {
-	if l.Ready(); l == nil || l.err != nil || l.taken {
+	if l == nil || l.err != nil || l.taken {
 		return
 	}
 	l.taken = true

@@ -139,8 +139,7 @@ func played(t *testing.T) (c Command, pid, theirs int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Launched{ready: make(chan struct{}), conn: ours, pid: pid}
-	close(l.ready)
+	l := &Launched{conn: ours, pid: pid}
 	if c, err = l.Command("/bin/true", "", 1); err != nil {
 		t.Fatal(err)
 	}
