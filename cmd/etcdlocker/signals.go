@@ -41,6 +41,7 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 			runtime.Gosched()
 			dieOfFaults()
 			signal.Notify(continues, unix.SIGCONT)
+			kernel.NoteSender(unix.SIGCONT) // suspend asks when it came
 			signal.Notify(children, unix.SIGCHLD)
 			catchAll(c, passed)
 			time.AfterFunc(catchLateAfter, func() { catchAll(c, passedLate) })
@@ -190,10 +191,10 @@ func signalName(sig syscall.Signal) string {
 	return cmp.Or(unix.SignalName(sig), "signal "+strconv.Itoa(int(sig)))
 }
 
-// suspend stops this process, and returns when it was continued. The first one of a pid namespace
-// cannot stop itself.
+// suspend stops this process for a SIGTSTP, and returns when it was continued, at once if that was
+// while the command was being stopped. The first one of a pid namespace cannot stop itself.
 func suspend() {
-	if os.Getpid() != 1 {
+	if os.Getpid() != 1 && !kernel.CameAfter(unix.SIGCONT, unix.SIGTSTP) {
 		// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.
 		raise(unix.SIGSTOP, continues, time.Second)
 	}

@@ -11,12 +11,16 @@ import (
 // signals is how many there are on Linux, and 0, which is not one.
 const signals = 65
 
-// The handler noteSender, which is in assembly, notes who sends a signal and goes on to the handler
-// that was there before, Go's. It runs on whatever stack and thread the signal came to, and so uses
-// nothing but registers that a handler may change.
+// The handler noteSender, which is in assembly, notes who sends a signal, and in which order they
+// come, and goes on to the handler that was there before, Go's. It runs on whatever stack and
+// thread the signal came to, and so uses nothing but registers that a handler may change.
 var (
 	// sendersNoted is, by signal, what the last one came with: its si_code, and its si_pid above.
 	sendersNoted [signals]uint64
+
+	// orderNoted is, by signal, which one of all the last one was, counted from 1, and for 0 how
+	// many have come.
+	orderNoted [signals]uint64
 
 	// handlersBefore is, by signal, the address of the handler that was there before.
 	handlersBefore [signals]uintptr
@@ -46,8 +50,8 @@ func LeaveDefault(sig syscall.Signal) {
 	}
 }
 
-// NoteSender has LastSender tell of a signal, which must have been caught by package os/signal
-// before. It must not be called twice at once for one signal.
+// NoteSender has LastSender and CameAfter tell of a signal, which must have been caught by package
+// os/signal before. It must not be called twice at once for one signal.
 func NoteSender(sig syscall.Signal) {
 	var action sigaction
 	if setAction(sig, nil, &action) != nil {
@@ -88,4 +92,11 @@ func LastSender(sig syscall.Signal) (s Sender, known bool) {
 	}
 	s.Kernel = code > 0
 	return s, true
+}
+
+// CameAfter reports whether the last one of a signal came after the last one of another, where
+// senders are noted of both. Package os/signal hands on those that come together by their numbers.
+// Of two that other threads of this process get within microseconds it may be wrong.
+func CameAfter(sig, other syscall.Signal) bool {
+	return atomic.LoadUint64(&orderNoted[sig]) > atomic.LoadUint64(&orderNoted[other])
 }

@@ -9,6 +9,12 @@ TEXT noteSender<>(SB),NOSPLIT|NOFRAME|TOPFRAME,$0-0
 	ORQ	AX, R10
 	LEAQ	·sendersNoted(SB), AX
 	MOVQ	R10, (AX)(DI*8)
+	MOVQ	$1, R10
+	LEAQ	·orderNoted(SB), AX
+	LOCK
+	XADDQ	R10, (AX)
+	INCQ	R10
+	MOVQ	R10, (AX)(DI*8)
 	LEAQ	·handlersBefore(SB), AX
 	MOVQ	(AX)(DI*8), AX
 	JMP	AX

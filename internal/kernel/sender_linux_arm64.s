@@ -8,6 +8,13 @@ TEXT noteSender<>(SB),NOSPLIT|NOFRAME|TOPFRAME,$0-0
 	ORR	R4<<32, R3, R3
 	MOVD	$·sendersNoted(SB), R5
 	MOVD	R3, (R5)(R0<<3)
+	MOVD	$·orderNoted(SB), R5
+next:
+	LDAXR	(R5), R3
+	ADD	$1, R3
+	STLXR	R3, (R5), R4
+	CBNZ	R4, next
+	MOVD	R3, (R5)(R0<<3)
 	MOVD	$·handlersBefore(SB), R5
 	MOVD	(R5)(R0<<3), R5
 	JMP	(R5)

@@ -44,6 +44,34 @@ func TestLastSender(t *testing.T) {
 	expectSender(t, c, kernel.Sender{PID: sh.Process.Pid})
 }
 
+// TestCameAfter: the order is that in which they came, whatever their numbers are.
+func TestCameAfter(t *testing.T) {
+	const low, high = syscall.SIGUSR1, syscall.SIGUSR2
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, low, high)
+	defer signal.Stop(c)
+	kernel.NoteSender(low)
+	kernel.NoteSender(high)
+	if _, known := kernel.LastSender(low); !known {
+		etcdtest.Skip(t, "not known on this architecture")
+	}
+	for i := range 100 {
+		first, second := low, high
+		if i%2 == 1 {
+			first, second = high, low
+		}
+		for _, sig := range []syscall.Signal{first, second} {
+			if err := syscall.Kill(os.Getpid(), sig); err != nil {
+				t.Fatal(err)
+			}
+			expectSender(t, c, kernel.Sender{PID: os.Getpid()})
+		}
+		if !kernel.CameAfter(second, first) || kernel.CameAfter(first, second) {
+			t.Fatalf("%v came after %v", first, second)
+		}
+	}
+}
+
 func expectSender(t *testing.T, c <-chan os.Signal, want kernel.Sender) {
 	t.Helper()
 	select {

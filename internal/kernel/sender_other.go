@@ -12,3 +12,6 @@ func NoteSender(syscall.Signal) {}
 
 // LastSender knows nothing.
 func LastSender(syscall.Signal) (s Sender, known bool) { return s, false }
+
+// CameAfter returns false: it is not known.
+func CameAfter(sig, other syscall.Signal) bool { return false }

@@ -309,6 +309,25 @@ func TestStoppedByHand(t *testing.T) {
 	programs.CheckFree(t, s.Client(t), "/by-hand")
 }
 
+// TestContinuedAtOnce: a SIGCONT right behind SIGTSTP, while the command is being stopped, is not
+// lost: the signal after them reaches the command, which goes on.
+func TestContinuedAtOnce(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := programs.Locker(t, s.Endpoint(), "-t", "60", "-k", "/at-once", "--", "sh", "-c", `trap 'n=$((n+1)); echo "number $n."' USR1; echo ready; while :; do sleep 0.01; done`)
+	p.Says(p.Stdout, "ready")
+	for i := range 50 {
+		p.Signal(syscall.SIGTSTP)
+		time.Sleep(time.Duration(i%5) * time.Millisecond / 2) // any moment of it
+		p.Signal(syscall.SIGCONT)
+		p.Signal(syscall.SIGUSR1)
+		p.Says(p.Stdout, fmt.Sprintf("number %d.", i+1))
+	}
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
+	}
+}
+
 // stopped waits until a process is stopped, or until it is not.
 func stopped(t *testing.T, pid int, want bool) {
 	t.Helper()
