@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -416,5 +417,40 @@ func TestLostAsItsSessionIsClosed(t *testing.T) {
 		for _, l := range next {
 			mustUnlock(t, l)
 		}
+	}
+}
+
+// TestSetLostBesideClose: what etcd has told of one lock of a set counts, though the session is
+// closed before it has told of the other one.
+func TestSetLostBesideClose(t *testing.T) {
+	s := etcdtest.Start(t)
+	gate, behind := s.Gated(t)
+	intercept(gate, every, etcdtest.Drop, "watch") // nobody hears of what comes
+	session := newSession(t, behind)
+	set := setIn(t, session, "me", "/a", "/b")
+	mustLockSet(t, set)
+	for _, key := range []string{"/a", "/b"} {
+		must(t)(s.Client(t).Put(etcdtest.Context(t), key, "by hand"))
+	}
+	removals := 0
+	gate.Intercept(func(method string, request proto.Message) etcdtest.Verdict {
+		if strings.Contains(kindOf(method, request), "Lost") {
+			removals++
+		}
+		if removals == 2 {
+			return etcdtest.HoldRequest
+		}
+		return etcdtest.Pass
+	})
+	unlocked := make(chan error, 1)
+	go func() { unlocked <- set.Unlock(context.Background()) }()
+	asked := gate.AwaitHeld(t)
+	soon, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	session.Close(soon)
+	asked.Release()
+	var lost *etcdlock.LostError
+	if err := <-unlocked; !errors.As(err, &lost) || lost.Key != "/a" || !errors.Is(err, etcdlock.ErrUnconfirmed) {
+		t.Errorf("it says %v", err)
 	}
 }

@@ -2,7 +2,8 @@
 // and kills everything in it at once.
 //
 // A group is made below that of the process that makes it, in the second version's hierarchy, and
-// its name begins with [Prefix]: so one etcdlocker finds the groups of others that run below it.
+// is called by [Prefix] and numbers: so one etcdlocker finds the groups of others that run below
+// it.
 //
 // It belongs to what a guard is made of, see package kernel, and so needs little.
 package cgroup
@@ -29,8 +30,9 @@ type Group struct {
 	file *os.File // the directory, which whoever made the group has locked; nil for others
 }
 
-// Make makes a group. Nobody is in it yet. It fails where there is no hierarchy of the second
-// version, where it may not be written to, and before Linux 5.14, which has no cgroup.kill.
+// Make makes a group, with a suffix of a process id, a hyphen and a hexadecimal number. Nobody is
+// in it yet. It fails where there is no hierarchy of the second version, where it may not be
+// written to, and before Linux 5.14, which has no cgroup.kill.
 func Make(suffix string) (*Group, error) {
 	own, parent, err := current()
 	if err != nil {
@@ -72,10 +74,14 @@ func (g *Group) isUsed() bool {
 	return err == syscall.EWOULDBLOCK
 }
 
-// isOurs reports whether a directory is that of an etcdlocker's group.
+// isOurs reports whether a directory is that of an etcdlocker's group: behind the prefix there are
+// a process id and another number, as in etcdlocker-4711-5eed. A service may be called alike.
 func isOurs(dir string) bool {
-	_, ours := kernel.CutPrefix(path.Base(dir), Prefix)
-	return ours
+	numbers, prefixed := kernel.CutPrefix(path.Base(dir), Prefix)
+	pid, random, both := kernel.Cut(numbers, '-')
+	_, err := strconv.ParseUint(pid, 10, 32)
+	_, err2 := strconv.ParseUint(random, 16, 64)
+	return prefixed && both && err == nil && err2 == nil
 }
 
 // Open returns the group that another process has made, by its Path.
@@ -202,37 +208,49 @@ func (g *Group) Remove() {
 	if g == nil {
 		return
 	}
+	others := g.removeAll()
+	if g.file != nil {
+		g.file.Close()
+	}
+	// Another one that has ended meanwhile may have left to this one what is both's. Each of the
+	// two asks when its own is locked no more.
+	if slices.ContainsFunc(others, func(o *Group) bool { return !o.isUsed() }) {
+		g.removeAll()
+	}
+	if around := (&Group{dir: path.Dir(g.dir)}); isOurs(around.dir) && !around.isUsed() {
+		around.Remove()
+	}
+}
+
+// removeAll removes the group and those below it but for those that other guards have locked,
+// which it returns.
+func (g *Group) removeAll() (others []*Group) {
 	var dirs []string
-	others := make(map[string]bool)                             // with all in them
+	theirs := make(map[string]bool)                             // with all in them
 	kept, until := make(map[string]bool), time.Now().Add(dying) // kept as there are groups below
 	g.walk(func(dir string) {
-		above := path.Dir(dir)
+		above, one := path.Dir(dir), &Group{dir: dir}
 		switch {
-		case others[above]:
-			others[dir] = true
-		case dir != g.dir && isOurs(dir) && (&Group{dir: dir}).isUsed():
-			others[dir], kept[above] = true, true
+		case theirs[above]:
+			theirs[dir] = true
+		case dir != g.dir && isOurs(dir) && one.isUsed():
+			theirs[dir], kept[above] = true, true
+			others = append(others, one)
 		default:
 			dirs = append(dirs, dir)
 		}
 	})
 	slices.Reverse(dirs)
-	var ended []string // before, and kept for us
 	into := path.Dir(g.dir)
-	for ; isOurs(into) && !(&Group{dir: into}).isUsed(); into = path.Dir(into) {
-		ended = append(ended, into)
+	for isOurs(into) && !(&Group{dir: into}).isUsed() { // it has ended before
+		into = path.Dir(into)
 	}
 	for _, dir := range dirs {
 		if !(&Group{dir: dir}).removeAlone(into, kept[dir], until) {
 			kept[path.Dir(dir)] = true
 		}
 	}
-	if g.file != nil {
-		g.file.Close()
-	}
-	for _, dir := range ended {
-		syscall.Rmdir(dir)
-	}
+	return others
 }
 
 // dying is how long Remove waits for what has not left a group although it could. The kernel moves

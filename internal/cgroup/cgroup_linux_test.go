@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -80,8 +81,8 @@ func TestGroup(t *testing.T) {
 // have started their commands stand still when it goes on.
 func TestNested(t *testing.T) {
 	g := testGroup(t)
-	inner, waits, own := g.dir+"/"+Prefix+"inner", g.dir+"/"+Prefix+"waits", g.dir+"/of-the-command"
-	innermost := inner + "/" + Prefix + "innermost"
+	inner, waits, own := g.dir+"/"+Prefix+"1-a", g.dir+"/"+Prefix+"2-b", g.dir+"/of-the-command"
+	innermost := inner + "/" + Prefix + "3-c"
 	for _, dir := range []string{inner, innermost, waits, own} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -113,7 +114,7 @@ func TestNested(t *testing.T) {
 // one around it is removed, with what it has in it. The last one takes along what is around it.
 func TestRemoveKeepsOthers(t *testing.T) {
 	g := testGroup(t)
-	inner, waits := lockedIn(t, g, "inner"), lockedIn(t, g, "waits")
+	inner, waits := lockedIn(t, g, "1-a"), lockedIn(t, g, "2-b")
 	own := &Group{dir: inner.dir + "/of-the-command"}
 	if err := os.Mkdir(own.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -145,8 +146,8 @@ func TestRemoveKeepsOthers(t *testing.T) {
 func TestRemoveAfterOthers(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		outer := testGroup(t)
-		middle := lockedIn(t, outer, "middle")
-		all := []*Group{outer, middle, lockedIn(t, middle, "inner")}
+		middle := lockedIn(t, outer, "1-a")
+		all := []*Group{outer, middle, lockedIn(t, middle, "2-b")}
 		for _, g := range all {
 			sleepsIn(t, g)
 		}
@@ -159,14 +160,54 @@ func TestRemoveAfterOthers(t *testing.T) {
 	}
 }
 
+// TestRemoveAtOnce: two groups that are removed at the same time, one in the other, both go, as
+// does one around them that has ended before.
+func TestRemoveAtOnce(t *testing.T) {
+	for i := range 10 {
+		outer := testGroup(t)
+		middle := lockedIn(t, outer, "1-a")
+		inner := lockedIn(t, middle, "2-b")
+		for range 20 {
+			sleepsIn(t, inner)
+		}
+		sleepsIn(t, middle)
+		outer.Remove()
+		var both sync.WaitGroup
+		both.Go(inner.Remove)
+		time.Sleep(time.Duration(i) * time.Millisecond / 2) // at any moment of it
+		both.Go(middle.Remove)
+		both.Wait()
+		if _, err := os.Stat(outer.dir); err == nil {
+			t.Errorf("removed %d half milliseconds after each other, the outermost is left", i)
+		}
+	}
+}
+
+// TestIsOurs: a service whose name begins like that of a group is no group.
+func TestIsOurs(t *testing.T) {
+	for dir, want := range map[string]bool{
+		"/a/etcdlocker-4711-5eed":          true,
+		"/a/etcdlocker-4711-5eed/b":        false,
+		"/a/etcdlocker-nightly.service":    false,
+		"/a/etcdlocker-4711":               false,
+		"/a/etcdlocker-4711-night.service": false,
+		"/a/etcdlocker-2-more.scope":       false,
+		"/a":                               false,
+	} {
+		if isOurs(dir) != want {
+			t.Errorf("%s: %v", dir, !want)
+		}
+	}
+}
+
 // TestSweep: what others have left behind goes, at whatever depth, and what is in use stays.
 func TestSweep(t *testing.T) {
 	g := testGroup(t)
 	parent := path.Dir(g.dir)
-	abandoned := parent + "/" + Prefix + "abandoned-" + strconv.Itoa(os.Getpid())
-	young := abandoned + "-young"
+	abandoned := parent + "/" + Prefix + strconv.Itoa(os.Getpid()) + "-01d"
+	young := abandoned + "e"
 	used := testGroup(t)
-	for _, dir := range []string{abandoned, abandoned + "/" + Prefix + "inner", young} {
+	for _, dir := range []string{abandoned, abandoned + "/" + Prefix + "1-a", young} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +234,7 @@ func TestLeave(t *testing.T) {
 	// Before the group is removed.
 	t.Cleanup(func() { (&Group{dir: path.Dir(g.dir)}).write("cgroup.procs", "0") })
 	own := g.dir + "/of-the-command"
-	inner := &Group{dir: own + "/" + Prefix + "inner"}
+	inner := &Group{dir: own + "/" + Prefix + "1-a"}
 	for _, dir := range []string{own, inner.dir} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -306,7 +347,7 @@ func isPopulated(t *testing.T, g *Group) bool { return tells(t, g, "populated 1"
 // testGroup makes a control group, or skips the test where that is not possible.
 func testGroup(t *testing.T) *Group {
 	t.Helper()
-	g, err := Make("test-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 16))
+	g, err := Make(strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 16))
 	if err != nil {
 		etcdtest.Missing(t, err.Error())
 	}

@@ -72,7 +72,7 @@ func (h *Holding) outcome(r queue.Released) error {
 	switch {
 	case r.Abandoned && errors.Is(h.Lease.Err(), ErrClosed):
 		return ErrNotHeld // Close of the session has ended it first
-	case r.Reason != message.NotLost && r.Reason != message.HistoryLost && r.Cause == nil && h.Lease.Overtaken.Load():
+	case r.Reason != message.NotLost && r.Reason != message.HistoryLost && r.Cause == nil && r.Overtaken:
 		return h.Unconfirmed(errOvertaken)
 	case r.Reason != message.NotLost:
 		_, lost := h.lock.Public.Lost(h, r.Reason, r.Cause)

@@ -49,8 +49,7 @@ type Contender struct{ member }
 // New returns a contender that has not begun. It is a member of its lease until it leaves.
 func New(o Options, user User) *Contender {
 	config := translate.Config(o.Place)
-	config.Try, config.Lone, config.Shared = o.Try, o.Lone, o.Lease.IsShared() || o.Removes
-	config.Slot = o.Slot
+	config.Try, config.Lone, config.Slot, config.Shared = o.Try, o.Lone, o.Slot, o.Lease.IsShared() || o.Removes
 	c := &Contender{}
 	d := &c.member.driver
 	d.Options, d.user, d.self = o, user, c
@@ -83,8 +82,7 @@ func (c *Contender) beginAcquire() {
 	c.begin(message.Acquire{})
 }
 
-// isDecidedLocked reports whether the lock was acquired, or will not be. It is called with mu
-// locked.
+// isDecidedLocked reports whether the lock was acquired, or will not be. The caller has mu.
 func (c *Contender) isDecidedLocked() bool { return c.m.Token != 0 || c.end != message.NotEnded }
 
 // acquired returns what came of an Acquire.
@@ -182,6 +180,7 @@ func (c *Contender) User() User { return c.user }
 type Released struct {
 	Confirmed bool
 	Abandoned bool           // by Abandon, which came first: nothing was asked
+	Overtaken bool           // by the revocation of the lease, which may be why it found nothing
 	Reason    message.Reason // the lock had been lost before
 	Cause     error          // of that, if it is known
 	Err       error          // why it is not confirmed
@@ -213,7 +212,8 @@ func (c *Contender) endRelease(ctx context.Context) Released {
 	if c.released == nil {
 		return Released{Err: cmp.Or(context.Cause(ctx), c.err, lease.ErrGone)}
 	}
-	c.released.Err, c.released.Abandoned = cmp.Or(c.err, context.Cause(ctx), lease.ErrGone), c.abandoned
+	c.released.Abandoned, c.released.Overtaken = c.abandoned, c.Lease.Overtaken.Load()
+	c.released.Err = cmp.Or(c.err, context.Cause(ctx), lease.ErrGone)
 	return *c.released
 }
 

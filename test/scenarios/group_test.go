@@ -219,7 +219,7 @@ func TestGroupOutlivesOuter(t *testing.T) {
 	programs.AwaitHeld(t, s.Client(t), inner)
 	programs.Create(t, finish)
 	awaitNoGroups(t, parent)
-	programs.AwaitTreeEnd(t, inner)
+	programs.AwaitTreeEnd(t, outer) // the inner etcdlocker, which releases its lock last
 	programs.CheckFree(t, s.Client(t), outer, inner)
 }
 
