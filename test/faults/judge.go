@@ -229,6 +229,10 @@ const ordinaryRenewal = 250 * time.Millisecond
 // sixteenth of the TTL.
 const answersWanted = 6
 
+// silencesMet is how often it can be sent to a member that is silent, the renewal and the read:
+// each time that is found out after a sixteenth of the TTL.
+const silencesMet = 2
+
 // loginsWanted is how many logins it can cost where etcd has forgotten the tokens: the member that
 // is asked with a new token may not have heard of it yet.
 const loginsWanted = 2
@@ -266,6 +270,9 @@ func (t *trial) renewalTakes(from, to time.Duration) time.Duration {
 	takes := max(renewalTime, t.grace+ordinaryRenewal) + answersWanted*t.world.pace.slowest(from, to) + t.stalled(from, to)
 	if t.logins != nil {
 		takes += loginsWanted * t.logins.slowest(from, to)
+	}
+	if t.any(func(f Fault) bool { return f.need.size == 3 }) {
+		takes += silencesMet * t.ttl / 16
 	}
 	return takes
 }

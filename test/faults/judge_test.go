@@ -182,6 +182,7 @@ func TestStarved(t *testing.T) {
 	}{
 		{"etcd stood still", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(1), second(4)}, true},
 		{"for a moment", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(3), second(3.4)}, false},
+		{"for a moment, and a member is silent", Fault{outcome: keeps, need: need{size: 3}}, "lost: " + unrenewed, stall{second(3), second(3.4)}, true},
 		{"before a renewal was due", Fault{outcome: keeps}, "lost: " + unrenewed, stall{second(-3), second(2)}, false},
 		{"that is the fault", Fault{outcome: loses, need: need{alone: true}}, "lost: " + unrenewed, stall{second(1), second(4)}, false},
 		{"it loses anyway", Fault{outcome: loses}, "lost: " + unrenewed, stall{second(1), second(4)}, false},

@@ -51,7 +51,7 @@ func networkFaults() []Fault {
 	}
 	var members []Fault
 	for _, f := range []fate{silent, refused, upLost, downLost, slow} {
-		members = append(members, Fault{Name: "one of three members " + f.name, like: "one of three members", what: "the holder's network", anyone: true, need: need{size: 3}, outcome: keeps, lasts: ttls(1.6),
+		members = append(members, Fault{Name: "one of three members " + f.name, like: "one of three members", what: "the holder's network", anyone: true, need: need{size: 3}, outcome: keeps, prepare: hasTime, lasts: ttls(1.6),
 			hit: func(t *trial) func() {
 				member := t.rng.IntN(3)
 				return breaks(f, func(t *trial) (links []*etcdtest.Link) {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"time"
 )
 
 // The passwords in a world with users: root's, and that of each player's user. Etcd checks them at
@@ -22,7 +21,7 @@ const denied = "lets this user no more"
 // userFaults are those of an etcd that has users.
 func userFaults() []Fault {
 	kept := append(named(networkFaults(), "network silent, not for long"),
-		Fault{Name: "etcd forgets all tokens", what: "the users", outcome: keeps, prepare: timeForLogins, hit: forgetsTokens})
+		Fault{Name: "etcd forgets all tokens", what: "the users", outcome: keeps, prepare: hasTime, hit: forgetsTokens})
 	killed := named(memberFaults(), "etcd killed and restarted")
 	lost := append(named(networkFaults(), "network silent"),
 		Fault{Name: "the holder's password changed", what: "the users", byHand: true, outcome: loses, code: 2, says: unrenewed, hit: changesPassword},
@@ -60,9 +59,6 @@ func (w *world) addUsers(t testing.TB) {
 
 // login returns a variable by which a locker of a player's logs in.
 func login(name string) string { return "ETCDCTL_USER=" + name + ":" + password }
-
-// timeForLogins is a TTL that leaves a holder time for some logins, which the others make as well.
-func timeForLogins(t *trial) { t.ttl = 10 * time.Second }
 
 // forgetsTokens gives every user the password that it has. Then etcd knows its tokens no more.
 func forgetsTokens(t *trial) func() {
