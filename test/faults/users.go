@@ -21,7 +21,7 @@ const denied = "lets this user no more"
 // userFaults are those of an etcd that has users.
 func userFaults() []Fault {
 	kept := append(named(networkFaults(), "network silent, not for long"),
-		Fault{Name: "etcd forgets all tokens", what: "the users", outcome: keeps, prepare: hasTime, hit: forgetsTokens})
+		Fault{Name: "etcd forgets all tokens", what: "the users", outcome: keeps, hit: forgetsTokens})
 	killed := named(memberFaults(), "etcd killed and restarted")
 	lost := append(named(networkFaults(), "network silent"),
 		Fault{Name: "the holder's password changed", what: "the users", byHand: true, outcome: loses, code: 2, says: unrenewed, hit: changesPassword},
@@ -33,6 +33,9 @@ func userFaults() []Fault {
 	)
 	return with(all, func(f *Fault) {
 		f.need.users = true
+		if f.prepare == nil {
+			f.prepare = hasTime
+		}
 		if f.what == "the users" {
 			f.need.alone = true
 		} else {
