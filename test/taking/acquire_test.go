@@ -255,7 +255,7 @@ func TestAuthentication(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(vars []string, args ...string) *programs.Run {
-		return programs.Start(t, vars, "etcdlocker", append([]string{"-e", s.Endpoint(), "--connect-timeout", "3s"}, args...)...)
+		return programs.Start(t, vars, "etcdlocker", append([]string{"-e", s.Endpoint(), "--connect-timeout", "1m"}, args...)...)
 	}
 	if p := run(nil, "--user", "worker", "--password-file", file, "-k", "/mine", "echo", "ran"); p.Code() != 0 {
 		t.Errorf("with the right password: %s", p.Stderr)

@@ -142,7 +142,7 @@ func TestDeniedWhileHeld(t *testing.T) {
 		if err := os.WriteFile(file, []byte("pass\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p = programs.Locker(t, s.Endpoint(), "-v", "-t", "15", "-r", "0.2", "--user", user, "--password-file", file, "-k", "/"+user, "sleep", "1000")
+		p = programs.Locker(t, s.Endpoint(), "-v", "-t", "15", "-r", "0.2", "--connect-timeout", "1m", "--user", user, "--password-file", file, "-k", "/"+user, "sleep", "1000")
 		p.Renews(1)
 		return p, file
 	}
