@@ -74,6 +74,9 @@ func (g *Group) isUsed() bool {
 	return err == syscall.EWOULDBLOCK
 }
 
+// hasEnded reports whether the group is that of an etcdlocker whose guard is there no more.
+func (g *Group) hasEnded() bool { return isOurs(g.dir) && !g.isUsed() }
+
 // isOurs reports whether a directory is that of an etcdlocker's group: behind the prefix there are
 // a process id and another number, as in etcdlocker-4711-5eed. A service may be called alike.
 func isOurs(dir string) bool {
@@ -217,7 +220,7 @@ func (g *Group) Remove() {
 	if slices.ContainsFunc(others, func(o *Group) bool { return !o.isUsed() }) {
 		g.removeAll()
 	}
-	if around := (&Group{dir: path.Dir(g.dir)}); isOurs(around.dir) && !around.isUsed() {
+	if around := (&Group{dir: path.Dir(g.dir)}); around.hasEnded() {
 		around.Remove()
 	}
 }
@@ -242,7 +245,7 @@ func (g *Group) removeAll() (others []*Group) {
 	})
 	slices.Reverse(dirs)
 	into := path.Dir(g.dir)
-	for isOurs(into) && !(&Group{dir: into}).isUsed() { // it has ended before
+	for (&Group{dir: into}).hasEnded() {
 		into = path.Dir(into)
 	}
 	for _, dir := range dirs {

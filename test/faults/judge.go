@@ -225,8 +225,7 @@ func (t *trial) judgeTurn() {
 const ordinaryRenewal = 250 * time.Millisecond
 
 // answersWanted is how many answers of etcd's a renewal can cost: it is followed by a read, and
-// each of them can come to a member that is silent, or be tried again as it takes longer than a
-// sixteenth of the TTL.
+// each of them can be asked for again, as the answer takes longer than a sixteenth of the TTL.
 const answersWanted = 6
 
 // silencesMet is how often it can be sent to a member that is silent, the renewal and the read:
