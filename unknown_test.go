@@ -274,13 +274,16 @@ func TestLateJoinAfterADeletion(t *testing.T) {
 }
 
 // TestDeniedAfterALoss: who may not write the tail joins without it, also if the answer to a first
-// try was lost.
+// try was lost. There was no place, and nobody is told of the loss of one.
 func TestDeniedAfterALoss(t *testing.T) {
 	s := etcdtest.Start(t)
 	worker, gate := newWorker(t, s, "/tail"), etcdtest.NewGate(t, s.Endpoint())
 	hit := intercept(gate, 1, etcdtest.Drop, "Acquire")
-	newHolder(t, gate.Dial(t, worker), "/tail", "me")
+	l := newLock(t, gate.Dial(t, worker), "/tail", "me")
+	l.Logger = onMessage("place in line lost, taking another", func() { t.Error("it has lost a place that it never had") })
+	mustLock(t, l)
 	<-hit
+	mustUnlock(t, l)
 }
 
 // TestLateJoinOfWhoMayNotReadTheTail: a late request to join is taken back also for a user who

@@ -86,7 +86,8 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 			return h, nil
 		}
 		nothing := wroteNothing(h)
-		if l.avoidTail(h, err, nothing) && nothing { // refused as a whole: nothing was written
+		withoutTail := l.avoidTail(h, err, nothing)
+		if withoutTail && nothing { // refused as a whole: nothing was written
 			ls.Remove(h.Contender)
 			err = nil
 			continue
@@ -100,7 +101,7 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		}
 		l.under = nil
 		if l.mayStartOver(ctx, h, err, answered && !try) {
-			if why := err.Error(); why != said {
+			if why := err.Error(); why != said && !withoutTail { // else there was no place to lose
 				h.Say(slog.LevelWarn, "place in line lost, taking another", "key", l.key, "cause", why)
 				said = why
 			}
