@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/plain"
+	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
 // connection is what the options say of how etcd is reached.
@@ -24,6 +26,7 @@ type connection struct {
 // etcdUsage says what the options are for, that etcdlocker has as well.
 var etcdUsage = map[string]string{
 	"etcd":                     "etcd's endpoints",
+	"embedded":                 "the etcd of this machine and user that etcdlocker --embedded uses, if it runs",
 	"cacert":                   "the authority that etcd's certificate is checked with",
 	"cert":                     "the client's certificate",
 	"cert-key":                 "its key",
@@ -50,17 +53,47 @@ func (c *connection) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&c.timeout, "timeout", 5*time.Second, "how long etcd may take to answer")
 }
 
+// flagUsages is what the help says of flags: --embedded is shown as it is typed.
+func flagUsages(f *pflag.FlagSet) string {
+	if embedded := f.Lookup("embedded"); embedded != nil {
+		defer func(own string) { embedded.NoOptDefVal = own }(embedded.NoOptDefVal)
+		embedded.NoOptDefVal = ""
+	}
+	return strings.Replace(f.FlagUsages(), "--embedded DIR  ", "--embedded[=DIR]", 1)
+}
+
 // dial returns a client. Nothing is sent yet.
 func (c *connection) dial(ctx context.Context) (*clientv3.Client, error) {
 	if c.timeout <= 0 {
 		return nil, fmt.Errorf("--timeout: %v is not a positive time (%w)", c.timeout, errUsage)
 	}
-	c.etcd.FromEnv(os.Getenv)
+	if err := c.find(ctx); err != nil {
+		return nil, err
+	}
 	config, err := c.etcd.Config()
 	if err != nil {
 		return nil, err
 	}
 	return c.etcd.Dial(ctx, config, c.timeout)
+}
+
+// find finds out which etcd is meant.
+func (c *connection) find(ctx context.Context) error {
+	dir, err := c.etcd.Embedded()
+	if err != nil {
+		return err
+	}
+	if dir == "" {
+		c.etcd.FromEnv(os.Getenv)
+		return nil
+	}
+	ctx, cancel := c.within(ctx)
+	defer cancel()
+	c.etcd.Endpoints, err = serverdir.Running(ctx, dir)
+	if errors.Is(err, serverdir.ErrNoServer) {
+		return advise(err, "etcdlocker --embedded starts it when it wants a lock; etcdlockctl serve starts it by itself")
+	}
+	return err
 }
 
 // errLate is in the cause of a context that has ended because etcd was silent.
@@ -116,7 +149,7 @@ func (c *connection) explain(ctx context.Context, err error) error {
 	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
 		return advise(err, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD")
 	case errors.Is(context.Cause(ctx), errLate):
-		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer")
+		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer; --embedded finds the locks of etcdlocker --embedded")
 	}
 	return err
 }

@@ -113,7 +113,7 @@ type holder struct {
 // acquire gets the lock, or says why not. Meanwhile the command, which is found at path, is
 // prepared.
 func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
-	if l.embedded || l.etcd.DiscoverySRV != "" {
+	if l.embedded != "" || l.etcd.DiscoverySRV != "" {
 		<-l.caught() // what comes next may take long
 	}
 	config, err := l.config(ctx)
@@ -125,7 +125,7 @@ func (l *locker) acquire(ctx context.Context, path string) (*holder, error) {
 	if err != nil {
 		return nil, l.explain(err)
 	}
-	if l.embedded {
+	if l.embedded != "" {
 		go l.keepServer(client)
 	}
 	h := &holder{
@@ -154,7 +154,7 @@ func (h *holder) leave() {
 // config returns where and how to reach etcd, starting the embedded one if it is asked for and does
 // not run.
 func (l *locker) config(ctx context.Context) (clientv3.Config, error) {
-	if l.embedded {
+	if l.embedded != "" {
 		if err := l.startServer(ctx); err != nil {
 			return clientv3.Config{}, err
 		}
@@ -349,7 +349,7 @@ func (l *locker) hint(err error) string {
 		return endpoint.MakeRoom
 	case errors.Is(err, rpctypes.ErrTooManyOps):
 		return "etcd must take at least 8 operations in a transaction, or 10 for --slots (its --max-txn-ops, 128 by default)"
-	case l.embedded:
+	case l.embedded != "":
 		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"
 	}
 	return "-v shows what was tried; etcd's log may say why"

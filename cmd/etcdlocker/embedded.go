@@ -22,18 +22,13 @@ const (
 )
 
 // startServer finds the embedded etcd, which it starts if it does not run.
-func (l *locker) startServer(ctx context.Context) (err error) {
-	if l.embeddedDir == "" {
-		if l.embeddedDir, err = serverdir.Default(); err != nil {
-			return usagef("name one with --embedded=DIR", "no directory for the embedded etcd: %w", err)
-		}
-	}
-	endpoint, started, err := serverdir.Start(ctx, l.embeddedDir, idleExit)
+func (l *locker) startServer(ctx context.Context) error {
+	endpoint, started, err := serverdir.Start(ctx, l.embedded, idleExit)
 	if err != nil {
 		return l.explain(err)
 	}
 	if started {
-		l.voice.notef("started etcd in %s: its locks are those of this machine and user alone", l.embeddedDir)
+		l.voice.notef("started etcd in %s: its locks are those of this machine and user alone", l.embedded)
 	}
 	l.etcd.Endpoints = endpoint
 	return nil
@@ -67,12 +62,12 @@ func (l *locker) keepServer(client *clientv3.Client) {
 
 // startAgain starts the embedded etcd if nobody else does, and has the client connect at once.
 func (l *locker) startAgain(ctx context.Context, client *clientv3.Client) error {
-	endpoint, started, err := serverdir.Start(ctx, l.embeddedDir, idleExit)
+	endpoint, started, err := serverdir.Start(ctx, l.embedded, idleExit)
 	if err != nil {
 		return err
 	}
 	if started {
-		l.voice.notef("the embedded etcd in %s was gone, and has been started again", l.embeddedDir)
+		l.voice.notef("the embedded etcd in %s was gone, and has been started again", l.embedded)
 	}
 	if now := []string{endpoint}; !slices.Equal(client.Endpoints(), now) {
 		client.SetEndpoints(now...) // who has started it has another runtime directory

@@ -48,8 +48,7 @@ type options struct {
 	unguarded           bool // for measurements
 
 	etcd           endpoint.Options
-	embedded       bool
-	embeddedDir    string
+	embedded       string // the directory of the embedded etcd; empty: another etcd
 	connectTimeout time.Duration
 
 	command []string
@@ -85,15 +84,11 @@ type parser struct {
 	id, why, ttl, refresh                 string
 	grace, wait, hold, killAfter, connect string
 	conflict, watchdog                    string
-	embedded                              string
 	ignored                               []string
 }
 
 // defaultConnectTimeout is how long etcd's first answer is waited for.
 const defaultConnectTimeout = 5 * time.Second
-
-// defaultDir is what --embedded means without a directory; no path looks like it.
-const defaultDir = "\x00"
 
 func newParser(getenv func(string) string) *parser {
 	p := &parser{flags: pflag.NewFlagSet("etcdlocker", pflag.ContinueOnError), getenv: input(getenv)}
@@ -125,8 +120,6 @@ func newParser(getenv func(string) string) *parser {
 	f.StringVar(&p.orphans, "orphans", "leave", "")
 	f.StringVar(&p.doubt, "on-doubt", "kill", "")
 	f.StringArrayVar(&p.ignored, "ignore-signal", nil, "")
-	f.StringVar(&p.embedded, "embedded", "", "")
-	f.Lookup("embedded").NoOptDefVal = defaultDir
 	f.StringVar(&p.connect, "connect-timeout", "", "")
 	f.BoolVar(&p.o.noTimers, "no-kernel-timers", false, "")
 	f.BoolVar(&p.o.keepCredentials, "keep-credentials", false, "")
@@ -472,18 +465,8 @@ func (p *parser) pulse() (err error) {
 }
 
 func (p *parser) server() (err error) {
-	if p.flags.Changed("embedded") {
-		p.o.embedded = true
-		if p.embedded != defaultDir {
-			p.o.embeddedDir = p.embedded
-		}
-		if p.flags.Changed("embedded") && p.embedded == "" {
-			return usagef("leave the = away for the default directory", "--embedded=: the directory's name is empty")
-		}
-		if p.flags.Changed("etcd") {
-			return usagef("use one of them", "--embedded and --etcd name two different servers")
-		}
-		return nil
+	if p.o.embedded, err = p.o.etcd.Embedded(); p.o.embedded != "" || err != nil {
+		return err
 	}
 	p.o.etcd.FromEnv(p.getenv)
 	if !p.flags.Changed("connect-timeout") {

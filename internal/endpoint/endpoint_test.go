@@ -314,7 +314,31 @@ func writeCert(t *testing.T) string {
 // TestGiven: what the user has given can be typed again, but for passwords.
 func TestGiven(t *testing.T) {
 	o := options(t, map[string]string{"ETCDCTL_CERT": "cert.pem"}, "--etcd", "a b:1", "--user=me:secret", "--password", "secret", "--insecure-transport", "--cacert=ca.pem")
-	if got, want := o.Given(), ` --cacert=ca.pem -e 'a b:1' --insecure-transport=true --user=me`; got != want {
+	if got, want := o.Given(), ` --cacert=ca.pem -e 'a b:1' --insecure-transport --user=me`; got != want {
 		t.Errorf("%s, not %s", got, want)
+	}
+}
+
+// TestEmbedded: the embedded etcd is that of the user, or of a directory, and no other one is named
+// beside it. What the user has given of it can be typed again.
+func TestEmbedded(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", "/state")
+	variables := map[string]string{"ETCD_LOCK_HOST": "elsewhere", "ETCDCTL_DISCOVERY_SRV": "example.com"}
+	for _, tt := range []struct{ args, dir, given, fault string }{
+		{"", "", "", ""},
+		{"--embedded", "/state/etcdlock/etcd", " --embedded", ""},
+		{"--embedded=etcd", "etcd", " --embedded=etcd", ""},
+		{"--embedded=", "", "", "name is empty"},
+		{"--embedded --etcd=host", "", "", "it and --etcd name two different servers"},
+		{"--discovery-srv=example.com --embedded", "", "", "it and --discovery-srv name two different servers"},
+	} {
+		o := options(t, variables, strings.Fields(tt.args)...)
+		dir, err := o.Embedded()
+		if dir != tt.dir || (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
+			t.Errorf("%s: %q, %v", tt.args, dir, err)
+		}
+		if got := o.Given(); err == nil && got != tt.given {
+			t.Errorf("%s: given is %q", tt.args, got)
+		}
 	}
 }

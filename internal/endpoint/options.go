@@ -36,6 +36,7 @@ type Options struct {
 	KeepAliveTime      string
 	KeepAliveTimeout   string
 
+	embedded    directory
 	token       string // from the variable; there is no flag, whose value everybody could see
 	dialTimeout string
 
@@ -68,6 +69,7 @@ func (o *Options) AddFlags(all *pflag.FlagSet) {
 	defer func() { all.AddFlagSet(f) }()
 	o.flags, o.own = all, f
 	f.StringVarP(&o.Endpoints, "etcd", "e", "", "")
+	o.addEmbedded(f)
 	f.StringVar(&o.CACert, "cacert", "", "")
 	f.StringVar(&o.Cert, "cert", "", "")
 	f.StringVar(&o.Key, "cert-key", "", "")
@@ -178,11 +180,14 @@ func (o *Options) Given() (given string) {
 		case f.Name == "etcd" && strings.Contains(value, "@"): // which is refused
 			return
 		}
-		name := "--" + f.Name + "="
-		if f.Shorthand != "" {
-			name = "-" + f.Shorthand + " "
+		switch {
+		case value == f.NoOptDefVal:
+			given += " --" + f.Name
+		case f.Shorthand != "":
+			given += " -" + f.Shorthand + " " + plain.Shell(value)
+		default:
+			given += " --" + f.Name + "=" + plain.Shell(value)
 		}
-		given += " " + name + plain.Shell(value)
 	})
 	return given
 }

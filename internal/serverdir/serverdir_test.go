@@ -212,6 +212,9 @@ func TestStopAsksThePeer(t *testing.T) {
 		l.Close()
 		o.Close()
 	}()
+	if endpoint, err := Running(ctx, dir); err != nil || endpoint != Endpoint(l.Addr().String()) {
+		t.Errorf("it runs at %q, %v", endpoint, err)
+	}
 	if err := Stop(ctx, dir); err != nil {
 		t.Error(err)
 	}
@@ -222,5 +225,8 @@ func TestStopAsksThePeer(t *testing.T) {
 	}
 	if err := Stop(ctx, dir); !errors.Is(err, ErrNoServer) {
 		t.Errorf("a second time: %v", err)
+	}
+	if _, err := Running(ctx, dir); !errors.Is(err, ErrNoServer) {
+		t.Errorf("it runs, with %v", err)
 	}
 }

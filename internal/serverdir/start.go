@@ -65,6 +65,22 @@ func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint st
 	}
 }
 
+// Running returns the endpoint of the server of a directory, and starts none: without one it fails
+// with ErrNoServer. It waits for one that is coming up, a minute at most.
+func Running(ctx context.Context, dir string) (endpoint string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
+	defer cancel()
+	for {
+		if conn, endpoint, err := dial(ctx, dir); err == nil {
+			conn.Close()
+			return endpoint, nil
+		}
+		if err := again(ctx, dir); err != nil {
+			return "", err
+		}
+	}
+}
+
 // dial connects to the server of a directory. It publishes its endpoint when it is ready; that it
 // still accepts means that it still lives.
 func dial(ctx context.Context, dir string) (conn net.Conn, endpoint string, err error) {

@@ -54,13 +54,24 @@ func find(ctx context.Context, dir string) (*os.Process, error) {
 			}
 			process.Release()
 		}
-		if busy, err := owned(dir); err != nil || !busy {
-			return nil, errors.Join(err, fmt.Errorf("%w: %q", ErrNoServer, dir))
-		}
-		if err := pause(ctx); err != nil {
-			return nil, fmt.Errorf("waiting for the server in %q to answer (it may be on another machine): %w", dir, err)
+		if err := again(ctx, dir); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// again waits until it is time to look again for the server of a directory, which has not answered.
+func again(ctx context.Context, dir string) error {
+	switch busy, err := owned(dir); {
+	case err != nil:
+		return fmt.Errorf("looking for a server in %q: %w", dir, err)
+	case !busy:
+		return fmt.Errorf("%w: %q", ErrNoServer, dir)
+	}
+	if err := pause(ctx); err != nil {
+		return fmt.Errorf("waiting for the server in %q to answer (it may be on another machine): %w", dir, err)
+	}
+	return nil
 }
 
 // errElsewhere says that a process has no id here.

@@ -469,19 +469,31 @@ func TestEmbeddedAndTenAtOnce(t *testing.T) {
 	}
 }
 
-// TestListEmbedded: list and show find the locks of the embedded etcd by the socket that it names.
+// TestListEmbedded: list and show find the locks of the embedded etcd by its directory, also as
+// etcdlocker hints, and by the socket that it names. They start none.
 func TestListEmbedded(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
-	_, finish := holdsEmbedded(t, dir, "/list/embedded")
-	socket := strings.TrimSpace(etcdtest.Read(t, filepath.Join(dir, "endpoint")))
-	list := programs.Start(t, nil, "etcdlockctl", "list", "-e", socket, "-o", "key")
-	if code := list.Code(); code != 0 || list.Stdout.String() != "/list/embedded\n" {
-		t.Errorf("list: exit code %d, %q, %s", code, list.Stdout, list.Stderr)
+	none := programs.Start(t, nil, "etcdlockctl", "list", "--embedded="+dir)
+	if code := none.Code(); code != 1 || !strings.Contains(none.Stderr.String(), "no server runs") || !strings.Contains(none.Stderr.String(), "hint: etcdlocker --embedded starts it") {
+		t.Errorf("without a server: exit code %d, %q, %s", code, none.Stdout, none.Stderr)
 	}
-	show := programs.Start(t, nil, "etcdlockctl", "show", "/list/embedded", "-e", socket)
-	if code := show.Code(); code != 0 || !strings.Contains(show.Stdout.String(), "etcdlockctl break -e "+socket+" /list/embedded --token ") {
-		t.Errorf("show: exit code %d, %q, %s", code, show.Stdout, show.Stderr)
+	_, finish := holdsEmbedded(t, dir, "/list/embedded")
+	try := programs.Start(t, nil, "etcdlocker", "--embedded="+dir, "-k", "/list/embedded", "--try", "true")
+	if code := try.Code(); code != 1 || !strings.Contains(try.Stderr.String(), "etcdlockctl show --embedded="+dir+" /list/embedded says who") {
+		t.Errorf("--try: exit code %d, %s", code, try.Stderr)
+	}
+	for _, where := range [][]string{{"--embedded=" + dir}, {"-e", strings.TrimSpace(etcdtest.Read(t, filepath.Join(dir, "endpoint")))}} {
+		// What names another etcd does not count beside these.
+		elsewhere := []string{"ETCD_LOCK_HOST=elsewhere.invalid"}
+		list := programs.Start(t, elsewhere, "etcdlockctl", append([]string{"list", "-o", "key"}, where...)...)
+		if code := list.Code(); code != 0 || list.Stdout.String() != "/list/embedded\n" {
+			t.Errorf("list: exit code %d, %q, %s", code, list.Stdout, list.Stderr)
+		}
+		show := programs.Start(t, elsewhere, "etcdlockctl", append([]string{"show", "/list/embedded"}, where...)...)
+		if code := show.Code(); code != 0 || !strings.Contains(show.Stdout.String(), "etcdlockctl break "+strings.Join(where, " ")+" /list/embedded --token ") {
+			t.Errorf("show: exit code %d, %q, %s", code, show.Stdout, show.Stderr)
+		}
 	}
 	finish()
 }
