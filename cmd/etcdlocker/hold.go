@@ -178,9 +178,15 @@ func (h *holder) supervise() int {
 	watched.begin(run)
 	life := supervise.NewLife(watched)
 	life.Grace, life.KillAfter, life.Orphans = h.grace, h.killAfter, h.orphans
-	life.Suspend = func(alone bool) {
-		suspend()
-		if alone || !inForeground() {
+	life.Suspend = func(alone bool, before time.Duration) {
+		over := continued()
+		if over && alone && before > stopsWithin {
+			return // the command has not stopped for that
+		}
+		if !over {
+			stopSelf()
+		}
+		if over || alone || !inForeground() {
 			run.Signal(unix.SIGCONT) // else fg has sent it to the whole group
 		}
 		run.Typed(unix.SIGCONT)

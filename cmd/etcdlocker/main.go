@@ -134,8 +134,8 @@ func waitForStop(quit <-chan struct{}, signals <-chan os.Signal) syscall.Signal 
 			if sig, ok := sig.(syscall.Signal); ok && endsWaiting(sig) {
 				return sig
 			}
-			if sig == unix.SIGTSTP {
-				suspend() // it is only caught once there was a command
+			if sig == unix.SIGTSTP && !continued() {
+				stopSelf() // it is only caught once there was a command
 			}
 		case <-quit:
 			return 0

@@ -191,10 +191,17 @@ func signalName(sig syscall.Signal) string {
 	return cmp.Or(unix.SignalName(sig), "signal "+strconv.Itoa(int(sig)))
 }
 
-// suspend stops this process for a SIGTSTP, and returns when it was continued, at once if that was
-// while the command was being stopped. The first one of a pid namespace cannot stop itself.
-func suspend() {
-	if os.Getpid() != 1 && !kernel.CameAfter(unix.SIGCONT, unix.SIGTSTP) {
+// stopsWithin is how long a command may take to stop for a SIGTSTP to us alone that a SIGCONT has
+// followed. If it is stopped later, somebody else has stopped it.
+const stopsWithin = 2 * time.Second
+
+// continued reports whether a SIGCONT has come after the last SIGTSTP.
+func continued() bool { return kernel.CameAfter(unix.SIGCONT, unix.SIGTSTP) }
+
+// stopSelf stops this process, and returns when it was continued. The first one of a pid namespace
+// cannot stop itself.
+func stopSelf() {
+	if os.Getpid() != 1 {
 		// Not SIGTSTP: Go's runtime does not give a signal that was caught its own effect again.
 		raise(unix.SIGSTOP, continues, time.Second)
 	}

@@ -113,15 +113,15 @@ type Life struct {
 	Orphans       Orphans
 	StopRequested func() // called when the command has been told to stop; may be nil
 
-	// Suspend stops this process, until it is continued. If the command was stopped by this process
-	// alone, nobody else continues it.
-	Suspend func(alone bool)
+	// Suspend stops this process, until it is continued, as it was told to before. If the command
+	// was stopped by this process alone, nobody else continues it.
+	Suspend func(alone bool, before time.Duration)
 
 	hands   Hands
 	state   State
 	frozen  bool
 	stopped bool      // the command is
-	suspend time.Time // we are to stop when the command has stopped, until then
+	suspend time.Time // we were told to stop when the command has stopped, then; zero: no more
 	alone   bool      // nobody but us was told to
 
 	Status      syscall.WaitStatus // how the command ended
@@ -186,7 +186,7 @@ func (l *Life) Signaled(now time.Time, sig syscall.Signal, reach Reach) {
 		l.pass(sig, reach)
 	}
 	if sig == syscall.SIGTSTP {
-		l.suspend, l.alone = now.Add(followWithin), reach == Alone
+		l.suspend, l.alone = now, reach == Alone
 		l.follow(now)
 	}
 	if !IsStop(sig) {
@@ -219,9 +219,10 @@ func (l *Life) Stopped(now time.Time, is bool) {
 // must have done so when a shell sees that we have stopped and takes the terminal away. And a
 // command that does not stop goes on under its lock.
 func (l *Life) follow(now time.Time) {
-	if now.Before(l.suspend) && !l.frozen && (l.stopped || l.Ended) {
+	before := now.Sub(l.suspend)
+	if before < followWithin && !l.frozen && (l.stopped || l.Ended) {
 		l.suspend = time.Time{}
-		l.Suspend(l.alone)
+		l.Suspend(l.alone, before)
 	}
 }
 

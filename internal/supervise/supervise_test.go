@@ -207,7 +207,7 @@ func TestToldToStop(t *testing.T) {
 // were asked to.
 func TestSuspend(t *testing.T) {
 	l, r := newTestLife()
-	l.Suspend = func(alone bool) { r.did = append(r.did, fmt.Sprint("suspend ", alone)) }
+	l.Suspend = func(alone bool, _ time.Duration) { r.did = append(r.did, fmt.Sprint("suspend ", alone)) }
 	l.Stopped(start, true)
 	l.Stopped(start, false)
 	r.expect(t, l, Running)

@@ -342,6 +342,47 @@ func TestContinuedAtOnce(t *testing.T) {
 	}
 }
 
+// stopsLate is a command that takes a moment to stop for a SIGTSTP, as an editor does.
+const stopsLate = `trap 'echo handles; sleep 0.3; kill -STOP $$; echo goes on' TSTP; echo pid $$.; (trap "" TSTP; exec sleep 1000) & while :; do wait; done`
+
+// TestContinuedBeforeItStopped: a command that stops after the SIGCONT goes on, also where the
+// SIGTSTP was typed: no shell has seen anything stop, and nobody else would continue it.
+func TestContinuedBeforeItStopped(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := programs.OnTerminal(t, 80, s.Endpoint(), "-t", "60", "-k", "/before", "--", "sh", "-c", stopsLate)
+	p.Shows("pid ")
+	p.Types(ctrlZ)
+	p.Shows("handles")
+	p.Signal(syscall.SIGCONT)
+	p.Shows("goes on")
+	p.Signal(syscall.SIGTERM)
+	if code := p.Code(); code != 143 {
+		t.Errorf("exit code %d, %q", code, p.Stdout)
+	}
+}
+
+// TestStoppedByOthersLater: a SIGTSTP that has stopped nothing, and that a SIGCONT has followed, is
+// not why the command is stopped later: it stays so.
+func TestStoppedByOthersLater(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := programs.Locker(t, s.Endpoint(), "-v", "-r", "0.1", "-t", "20", "-k", "/later", "--", "sh", "-c", `trap '' TSTP; echo ready; exec sleep 1000`)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTSTP)
+	p.Signal(syscall.SIGCONT)
+	time.Sleep(3 * time.Second) // it counts for two
+	command := programs.ChildOf(t, programs.GuardOf(t, p))
+	if err := syscall.Kill(command, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	stopped(t, command, true)
+	p.Renews(5)
+	stopped(t, command, true)
+	p.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGKILL)
+	<-p.Done
+	programs.AwaitEnd(t, strconv.Itoa(command))
+}
+
 // stopped waits until a process is stopped, or until it is not.
 func stopped(t *testing.T, pid int, want bool) {
 	t.Helper()
