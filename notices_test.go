@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,85 @@ func TestUsersFunctionsBlock(t *testing.T) {
 		l.Unlock(ended())
 	})
 }
+
+// TestLateRenewal: while a lock is held, and while it is waited for, the logger is told once that
+// its lease is not renewed, and why, and once that it is again.
+func TestLateRenewal(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link, behind := s.Linked(t)
+	own := newLock(t, behind, "/late", "me")
+	for _, l := range []*etcdlock.Lock{own, lockIn(t, newSession(t, behind), "/late", "me")} {
+		defer link.Restore()
+		l.Session().TTL, l.Session().RefreshInterval = 10*time.Second, 100*time.Millisecond
+		told := make(chan string, 100)
+		log := slog.New(slog.NewTextHandler(writer(func(line string) {
+			if strings.Contains(line, "level=WARN") {
+				told <- line
+			}
+		}), nil))
+		waits := make(chan struct{}, 10)
+		l.Logger, l.Session().Logger, l.OnWait = log, log, func() { waits <- struct{}{} }
+		expect := func(says string) {
+			t.Helper()
+			if line := <-told; !strings.Contains(line, says) {
+				t.Errorf("told is %q, not %q", line, says)
+			}
+		}
+		holder := newHolder(t, s.Client(t), "/late", "holder")
+		w := startLock(t, l)
+		<-waits
+		outage := func() {
+			link.Silence()
+			expect(`msg="the lease is not renewed yet" lease=`)
+			link.Restore()
+			expect("the lease is renewed again")
+		}
+		outage()
+		mustUnlock(t, holder)
+		w.mustGet(t)
+		outage()
+		awaitRenewals(t, l, w.held, 3)
+		mustUnlock(t, l)
+		if len(told) > 0 {
+			t.Errorf("told as well: %s", <-told)
+		}
+	}
+}
+
+// TestRunOutIsNotDeleted: a place that went with its lease, while etcd stood still, was deleted by
+// nobody.
+func TestRunOutIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.StartProcess(t)
+	l := newLock(t, s.Client(t), "/run-out", "me")
+	l.Session().TTL = 2 * time.Second
+	told, waits := make(chan string, 100), make(chan struct{}, 10)
+	l.OnWait = func() { waits <- struct{}{} }
+	l.Logger = slog.New(slog.NewTextHandler(writer(func(line string) {
+		if strings.Contains(line, "place in line lost") {
+			told <- line
+		}
+	}), nil))
+	holder := newHolder(t, s.Client(t), "/run-out", "holder")
+	w := startLock(t, l)
+	<-waits
+	s.Stop()
+	time.Sleep(4 * time.Second) // longer than the TTL
+	s.Cont()
+	if line := <-told; strings.Contains(line, "deleted from outside") {
+		t.Error(line)
+	}
+	holder.Unlock(etcdtest.Context(t))
+	w.mustGet(t)
+	mustUnlock(t, l)
+}
+
+// A writer is told what is written.
+type writer func(string)
+
+// Write is that of an io.Writer.
+func (w writer) Write(p []byte) (int, error) { w(string(p)); return len(p), nil }
 
 // TestLoggerBlocksWithoutSpace: a logger that does not return from being told that etcd has no
 // space does not keep Lock from returning when its context ends.

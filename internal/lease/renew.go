@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/keepalive"
+	"github.com/etcdlock/etcdlock/internal/notices"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
@@ -76,16 +77,20 @@ func (l *Lease) Maintain() {
 	}
 	l.renews = true
 	ctx := l.ctx
-	l.running.Go(func() { renewer{l}.run(ctx) })
+	l.running.Go(func() { renewer{l, new(notices.Delay)}.run(ctx) })
 	l.running.Go(func() { watchExpiry(ctx, l) })
 }
 
 // A renewer is the goroutine that renews a lease. It goes by the clock that does not stop in
 // suspend: after a suspend it renews at once.
-type renewer struct{ *Lease }
+type renewer struct {
+	*Lease
+	late *notices.Delay
+}
 
 func (l renewer) run(ctx context.Context) {
 	defer keepalive.Keep(l.client, l.first)()
+	defer l.late.End()
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	for SleepUntil(ctx, timer, l.renewAt(l.timing.Refresh)) {
@@ -100,11 +105,22 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if l.ValidUntil().Until() <= 0 { // after a suspend, and the watchdog has not looked yet
 		l.expire()
 	}
-	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).some(ctx) })
+	late := (l.ValidUntil().Until() - l.timing.Grace) / 2 // of the time that there is
+	if late <= 0 {                                        // without members
+		late = l.timing.Refresh
+	}
+	l.late.Begin(late, func() {
+		l.Notices.Log(l.log, slog.LevelWarn, "the lease is not renewed yet", "lease", int64(l.id),
+			"valid_for", max(l.ValidUntil().Until(), 0).Round(time.Millisecond), "cause", retry.Told(l.LastError()))
+	})
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l.Lease}.some(ctx) })
 	switch {
 	case err != nil:
 		return l.failed(ctx, err) || !retry.Sleep(ctx, retry.PauseMax)
-	case resp == nil: // no member to look after
+	case l.late.End():
+		l.Notices.Log(l.log, slog.LevelWarn, "the lease is renewed again", "lease", int64(l.id))
+	}
+	if resp == nil { // no member to look after
 		return !l.idle(ctx)
 	}
 	l.Notices.Log(l.log, slog.LevelDebug, "lease renewed",

@@ -101,7 +101,8 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		}
 		l.under = nil
 		if l.mayStartOver(ctx, h, err, answered && !try) {
-			if why := err.Error(); why != said && !withoutTail { // else there was no place to lose
+			// Without the tail there was no place to lose.
+			if why := whyLost(h, err); why != said && !withoutTail {
 				h.Say(slog.LevelWarn, "place in line lost, taking another", "key", l.key, "cause", why)
 				said = why
 			}
@@ -153,6 +154,15 @@ func (l *Locker) remember(h *holding.Holding) {
 	if l.unknown = nil; h.Lease.IsShared() && !h.Settled() {
 		l.unknown = h.Contender
 	}
+}
+
+// whyLost says why a place is lost. Etcd deletes it with its lease, and may tell of that first.
+func whyLost(h *holding.Holding, err error) string {
+	var end *queue.EndError
+	if errors.As(err, &end) && end.End == message.Deleted && h.Lease.ValidUntil().Until() <= 0 {
+		return "its lease has run out"
+	}
+	return err.Error()
 }
 
 // causeOf returns what a caller is told of why acquire has failed.

@@ -209,7 +209,7 @@ func (s *Set) oneByOne(ctx context.Context, try bool, with Settings) ([]*holding
 		if try || ctx.Err() != nil || lost == nil && !outage {
 			return nil, err
 		}
-		last.Say(slog.LevelWarn, "a lock of a set is lost before it has all, beginning again", "cause", err)
+		last.Say(slog.LevelWarn, "a lock of a set is lost before it has all, beginning again", "cause", whyLost(last, err))
 	}
 }
 

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"errors"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -61,3 +62,14 @@ func IsNoSpace(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
 
 // IsDenied reports whether the user lacks the permission.
 func IsDenied(err error) bool { return Code(err) == codes.PermissionDenied }
+
+var errSilent = errors.New("etcd does not answer")
+
+// Told returns what a user is told of tries that have failed. The error is that of the last one, or
+// nil as long as none has ended.
+func Told(err error) error {
+	if err == nil || errors.Is(err, context.DeadlineExceeded) {
+		return errSilent
+	}
+	return err
+}

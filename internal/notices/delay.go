@@ -1,0 +1,47 @@
+package notices
+
+import (
+	"sync"
+	"time"
+)
+
+// leastDelay is how long something takes at least that is worth a word.
+const leastDelay = 250 * time.Millisecond
+
+// A Delay has something told of what takes too long, once until it has ended. The zero Delay has
+// not begun.
+type Delay struct {
+	mu    sync.Mutex
+	timer *time.Timer // nil: it has not begun
+	told  bool
+}
+
+// Begin has tell called after some time, unless it has begun before, or ends by then.
+func (d *Delay) Begin(after time.Duration, tell func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(max(after, leastDelay), func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.timer == timer {
+			d.told = true
+			tell()
+		}
+	})
+	d.timer = timer
+}
+
+// End ends it, and reports whether that it takes too long was told.
+func (d *Delay) End() (told bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	told, d.timer, d.told = d.told, nil, false
+	return told
+}

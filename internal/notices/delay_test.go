@@ -1,0 +1,33 @@
+package notices
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestDelay: what takes too long is told once, however often it begins, and what ends before is
+// not.
+func TestDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d Delay
+		told := 0
+		tell := func() { told++ }
+		if d.End() {
+			t.Error("it was told before it has begun")
+		}
+		d.Begin(time.Second, tell)
+		time.Sleep(time.Second - 1)
+		if d.End() || told > 0 {
+			t.Errorf("it was told too early: %d", told)
+		}
+		time.Sleep(time.Minute)
+		for range 3 {
+			d.Begin(time.Second, tell)
+			time.Sleep(2 * time.Second)
+		}
+		if !d.End() || told != 1 || d.End() {
+			t.Errorf("it was told %d times", told)
+		}
+	})
+}
