@@ -68,7 +68,7 @@ lock by now, nothing is done, and the exit code is 3. On a terminal --token may 
 	b.addFlags(f)
 	f.Int64Var(&b.token, "token", 0, "the holder's token")
 	f.StringVar(&b.reason, "reason", "", "why, for whoever reads what the holder says: 1 to 256 bytes")
-	f.DurationVar(&b.wait, "wait", 30*time.Second, "how long to wait until it has stopped")
+	durationVar(f, &b.wait, "wait", 30*time.Second, "how long to wait until it has stopped")
 	f.BoolVar(&b.force, "force", false, "take the lock away; two may run at the same time then")
 	f.BoolVar(&b.evenIfAlive, "even-if-alive", false, "with --force: also while the holder renews its lease")
 	f.BoolVarP(&b.dryRun, "dry-run", "n", false, "say what would be done, and do nothing")
@@ -85,8 +85,6 @@ func (b *breaker) check(hasToken bool) error {
 	switch {
 	case b.evenIfAlive && !b.force:
 		return fmt.Errorf("--even-if-alive: it needs --force (%w)", errUsage)
-	case b.wait < 0:
-		return fmt.Errorf("--wait: %v is negative (%w)", b.wait, errUsage)
 	}
 	return checkReason(b.reason)
 }

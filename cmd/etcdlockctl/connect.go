@@ -50,7 +50,7 @@ func (c *connection) addFlags(f *pflag.FlagSet) {
 			flag.Usage = usage
 		}
 	})
-	f.DurationVar(&c.timeout, "timeout", 5*time.Second, "how long etcd may take to answer")
+	durationVar(f, &c.timeout, "timeout", 5*time.Second, "how long etcd may take to answer")
 }
 
 // flagUsages is what the help says of flags: --embedded is shown as it is typed.
@@ -147,7 +147,7 @@ func (c *connection) explain(ctx context.Context, err error) error {
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return advise(err, endpoint.MakeRoom)
 	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
-		return advise(err, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD")
+		return advise(err, endpoint.GiveUser)
 	case errors.Is(context.Cause(ctx), errLate):
 		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer; --embedded finds the locks of etcdlocker --embedded")
 	}

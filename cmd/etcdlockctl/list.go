@@ -66,7 +66,7 @@ renewed; a ! says that a renewal is overdue.`,
 	f.BoolVar(&l.waiting, "waiting", false, "only locks that somebody waits for")
 	f.StringVar(&l.holder, "holder", "", "only locks with a holder whose id contains this")
 	f.StringVar(&l.host, "host", "", "only locks with a holder on this host")
-	f.DurationVar(&l.olderThan, "older-than", 0, "only locks that are known to have been held for longer")
+	durationVar(f, &l.olderThan, "older-than", 0, "only locks that are known to have been held for longer")
 	f.StringVar(&l.sort, "sort", "key", "by key, held (the longest first, not known last) or waiting (the most first)")
 	f.BoolVar(&l.noHeaders, "no-headers", false, "no line with the names of the columns")
 	f.BoolVarP(&l.zero, "null", "0", false, "with -o key: end keys with a zero byte, not a new line")
@@ -81,8 +81,6 @@ func (l *list) check() error {
 		return fmt.Errorf("--sort: %q is not key, held or waiting (%w)", l.sort, errUsage)
 	case l.zero && l.output != "key":
 		return fmt.Errorf("-0 ends keys, and needs -o key (%w)", errUsage)
-	case l.olderThan < 0:
-		return fmt.Errorf("--older-than: %v is negative (%w)", l.olderThan, errUsage)
 	}
 	return nil
 }

@@ -57,8 +57,8 @@ One that is killed while it waits keeps its place until --for has passed, or unt
 	f := cmd.Flags()
 	p.addFlags(f)
 	f.StringVar(&p.reason, "reason", "", "why, for whoever waits meanwhile: 1 to 256 bytes")
-	f.DurationVar(&p.length, "for", time.Hour, "when the pause ends by itself, from when it has begun: whole seconds")
-	f.DurationVar(&p.wait, "wait", 0, "how long to wait for the turn (default: without a limit)")
+	durationVar(f, &p.length, "for", time.Hour, "when the pause ends by itself, from when it has begun: whole seconds")
+	durationVar(f, &p.wait, "wait", 0, "how long to wait for the turn (default: without a limit)")
 	return cmd
 }
 

@@ -56,7 +56,7 @@ Only one server runs in a directory. DIR/endpoint names its socket, for etcdlock
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.dir, "dir", "", "its directory (default: etcdlock/etcd in XDG_STATE_HOME or ~/.local/state)")
-	f.DurationVar(&s.idleExit, "idle-exit", 0, "leave after so long without clients and leases (default: never)")
+	durationVar(f, &s.idleExit, "idle-exit", 0, "leave after so long without clients and leases (default: never)")
 	f.BoolVar(&s.background, "background", false, "return as soon as it answers, and let it run")
 	f.BoolVar(&s.stop, "stop", false, "end the server of the directory")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "debug messages on stderr: all that etcd says")
@@ -70,9 +70,6 @@ Only one server runs in a directory. DIR/endpoint names its socket, for etcdlock
 }
 
 func (s *serve) run(ctx context.Context) (err error) {
-	if s.idleExit < 0 {
-		return fmt.Errorf("--idle-exit: %v is negative (%w)", s.idleExit, errUsage)
-	}
 	if s.dir == "" {
 		if s.dir, err = serverdir.Default(); err != nil {
 			return err

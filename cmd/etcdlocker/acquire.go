@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
+	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
@@ -179,12 +180,23 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	<-caught // what kills us from here on would leave something in etcd
 	if err := h.waitForIt(ctx); err != nil {
-		h.close()
+		if left := h.close(); left != nil && isTooLate(err) && !h.answers() {
+			// Nothing is known of the lock.
+			err = fmt.Errorf("%v, and then %w", err, etcdlock.ErrNoAnswer)
+		}
 		return h.explain(err)
 	}
 	h.work, h.since = h.held.Context(context.Background()), time.Now()
 	close(h.acquired)
 	return nil
+}
+
+// answers reports whether etcd tells of the first lock.
+func (h *holder) answers() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), min(h.connectTimeout, defaultConnectTimeout))
+	defer cancel()
+	_, err := line.Read(ctx, h.client, h.keys[0])
+	return err == nil
 }
 
 // onWait passes on that one of the locks is waited for.
@@ -328,7 +340,7 @@ func (l *locker) showWho(err error) string {
 // hint says what to do about an error.
 func (l *locker) hint(err error) string {
 	var named *namedError
-	switch {
+	switch misfit := endpoint.Misfit(err); {
 	case errors.Is(err, etcdlock.ErrMode):
 		return "give all its users the same --slots, or use another key; " + l.showWho(err)
 	case errors.As(err, &named) && named.shared && l.mode == etcdlock.Exclusive:
@@ -339,10 +351,16 @@ func (l *locker) hint(err error) string {
 		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):
 		return "install etcdlockctl beside etcdlocker: it is what runs the embedded etcd"
+	case misfit != "" && isUnreached(err):
+		return misfit
 	case l.proxy != "" && isUnreached(err):
 		return "check that etcd runs, that -e (now " + l.etcd.String() + ") and the TLS options fit, and that the proxy allows CONNECT to it; NO_PROXY names hosts that need no proxy"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer; for one machine alone, --embedded runs an etcd"
+	case errors.Is(err, rpctypes.ErrUserEmpty):
+		return endpoint.GiveUser
+	case errors.Is(err, rpctypes.ErrAuthFailed):
+		return "check the user and the password (etcd does not say which of them it is)"
 	case isDenied(err):
 		return "check user and password, or the token; the user needs to read and write the key and everything below key/, and key~tail: to read it with -s, to write it with --slots"
 	case errors.Is(err, rpctypes.ErrNoSpace):

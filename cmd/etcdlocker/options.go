@@ -138,12 +138,27 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 		return &p.o, nil
 	}
 	p.o.command = p.flags.Args()
-	for _, step := range []func() error{p.locks, p.holder, p.times, p.life, p.pulse, p.server} {
+	for _, step := range []func() error{p.separated, p.locks, p.holder, p.times, p.life, p.pulse, p.server} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	return &p.o, nil
+}
+
+// separated returns an error if the -- before the command is the value of an option: before it
+// stood a variable that is empty, and all jobs with that mistake would share one lock.
+func (p *parser) separated() (err error) {
+	p.flags.Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		if slices.Contains(values, "--") {
+			err = usagef("is a variable before it empty? write it in quotes, as in \"$KEY\"", "--%s: its value is the -- before the command", f.Name)
+		}
+	})
+	return err
 }
 
 // text returns what a flag or else a variable says. An empty variable says nothing.

@@ -21,6 +21,9 @@ import (
 // MakeRoom is what to do about an etcd that has no space.
 const MakeRoom = "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
 
+// GiveUser is what to do about an etcd that asks who it is.
+const GiveUser = "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD"
+
 // Options are the settings as text. The zero value of one means that it was not given.
 type Options struct {
 	Endpoints          string

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"os"
+	"strings"
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -99,3 +100,21 @@ func (o *Options) clientCert(config *tls.Config) error {
 }
 
 func systemTLS() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
+
+// misfits are what the client says where TLS is not as it has to be, and what to do about that.
+var misfits = []struct{ says, hint string }{
+	{"x509: ", "etcd's certificate does not fit: --cacert names the authority that it is checked with, -e a host that it is for"},
+	{"remote error: tls: ", "etcd wants another certificate of the client: --cert and --cert-key"},
+	{"authentication handshake failed", "there is no TLS there, as it seems: write http://, or leave the TLS options out"},
+	{"server preface", "what answers there is not an etcd without TLS: check the port, or write https://"},
+}
+
+// Misfit returns what to do where an error says that TLS is not as it has to be, else nothing.
+func Misfit(err error) string {
+	for _, m := range misfits {
+		if strings.Contains(err.Error(), m.says) {
+			return m.hint
+		}
+	}
+	return ""
+}

@@ -59,17 +59,17 @@ func TestBreakCommand(t *testing.T) {
 func TestBreakIsRefused(t *testing.T) {
 	t.Parallel()
 	for says, args := range map[string][]string{
-		"break needs the key":           {"break", "", "--token", "7", "--reason", "r"},
-		`the key "/x~tail" ends in`:     {"break", "/x~tail", "--token", "7", "--reason", "r"},
-		`the key "/x~since" ends in`:    {"show", "/x~since"},
-		"show needs the key":            {"show", ""},
-		"--reason: say why":             {"break", "/x", "--token", "7"},
-		"--reason: 257 bytes":           {"break", "/x", "--token", "7", "--reason", strings.Repeat("r", 257)},
-		"--token: say which":            {"break", "/x", "--reason", "r"},
-		"--token: -1":                   {"break", "/x", "--token", "-1", "--reason", "r"},
-		"break takes one key":           {"break", "--token", "7", "--reason", "r"},
-		"--even-if-alive":               {"break", "/x", "--token", "7", "--reason", "r", "--even-if-alive"},
-		"--wait: -1s":                   {"break", "/x", "--token", "7", "--reason", "r", "--wait", "-1s"},
+		"break needs the key":        {"break", "", "--token", "7", "--reason", "r"},
+		`the key "/x~tail" ends in`:  {"break", "/x~tail", "--token", "7", "--reason", "r"},
+		`the key "/x~since" ends in`: {"show", "/x~since"},
+		"show needs the key":         {"show", ""},
+		"--reason: say why":          {"break", "/x", "--token", "7"},
+		"--reason: 257 bytes":        {"break", "/x", "--token", "7", "--reason", strings.Repeat("r", 257)},
+		"--token: say which":         {"break", "/x", "--reason", "r"},
+		"--token: -1":                {"break", "/x", "--token", "-1", "--reason", "r"},
+		"break takes one key":        {"break", "--token", "7", "--reason", "r"},
+		"--even-if-alive":            {"break", "/x", "--token", "7", "--reason", "r", "--even-if-alive"},
+		`invalid argument "-1s" for "--wait" flag: it is negative`: {"break", "/x", "--token", "7", "--reason", "r", "--wait", "-1s"},
 		"--timeout: 0s":                 {"break", "/x", "--token", "7", "--reason", "r", "--timeout", "0s"},
 		`--etcd: endpoint "ftp://x" is`: {"break", "/x", "--token", "7", "--reason", "r", "--etcd", "ftp://x"},
 	} {

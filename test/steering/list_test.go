@@ -234,7 +234,7 @@ func TestHeldSince(t *testing.T) {
 	list := func(args ...string) *programs.Run {
 		return ctl(t, s, 0, append([]string{"list", "/held/", "-o", "key"}, args...)...)
 	}
-	older := list("--older-than", "2h")
+	older := list("--older-than", "7200")
 	if got := older.Stdout.String(); got != "/held/d-long\n" || !strings.Contains(older.Stderr.String(), "since when is not known: 1\n") {
 		t.Errorf("--older-than 2h: %q, %q", got, older.Stderr)
 	}

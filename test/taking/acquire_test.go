@@ -3,6 +3,7 @@
 package taking
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -180,6 +181,32 @@ func TestBusyIsFine(t *testing.T) {
 	}
 }
 
+// TestSilentWhileWaiting: that a lock is held is not known of an etcd that does not answer any more
+// when --wait is over: it is said, and the code is another one.
+func TestSilentWhileWaiting(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/silent-while-waiting"
+	programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
+	for _, keys := range [][]string{{"-k", key}, programs.Keys(key, "/silent-while-waiting-too")} {
+		link := etcdtest.NewLink(t, s.Endpoint())
+		p := programs.Locker(t, link.Endpoint(), append(keys, "-v", "-t", "4", "--wait", "3", "--conflict-exit-code", "0", "echo", "ran")...)
+		p.Says(p.Stderr, "place 1 in line")
+		link.Silence()
+		if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "not acquired within 3s (last seen: ") ||
+			!strings.Contains(p.Stderr.String(), "and then etcd did not answer") || !strings.Contains(p.Stderr.String(), "hint: check that etcd runs") {
+			t.Errorf("exit code %d, %q %q", code, p.Stdout, p.Stderr)
+		}
+		link.Restore()
+		etcdtest.Await(t, "its place to go", func(context.Context) error {
+			if places := etcdtest.Keys(t, s.Client(t), key+"/"); len(places) != 1 {
+				return fmt.Errorf("there are %d", len(places))
+			}
+			return nil
+		})
+	}
+}
+
 func TestSignalWhileWaiting(t *testing.T) {
 	s := etcdtest.Shared(t)
 	holder := programs.Locker(t, s.Endpoint(), "-k", "/sigwait")
@@ -263,16 +290,16 @@ func TestAuthentication(t *testing.T) {
 	if p := run([]string{"ETCDCTL_USER=worker:right"}, "-k", "/mine", "echo", "ran"); p.Code() != 0 {
 		t.Errorf("with etcdctl's variable: %s", p.Stderr)
 	}
-	for name, p := range map[string]*programs.Run{
-		"wrong password": run([]string{"ETCDCTL_USER=worker", "ETCDCTL_PASSWORD=wrong"}, "-k", "/mine", "echo", "ran"),
-		"foreign key":    run([]string{"ETCDCTL_USER=worker:right"}, "-k", "/other", "echo", "ran"),
-		"nobody":         run(nil, "-k", "/mine", "echo", "ran"),
+	for hint, p := range map[string]*programs.Run{
+		"check the user and the password":     run([]string{"ETCDCTL_USER=worker", "ETCDCTL_PASSWORD=wrong"}, "-k", "/mine", "echo", "ran"),
+		"the user needs to read and write":    run([]string{"ETCDCTL_USER=worker:right"}, "-k", "/other", "echo", "ran"),
+		"--user with --password-file, or ETC": run(nil, "-k", "/mine", "echo", "ran"),
 	} {
-		if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "check user and password") {
-			t.Errorf("%s: exit code %d, %q", name, code, p.Stderr)
+		if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "hint: ") || !strings.Contains(p.Stderr.String(), hint) {
+			t.Errorf("exit code %d, %q, not %s", code, p.Stderr, hint)
 		}
 		if strings.Contains(p.Stderr.String(), "wrong\"") {
-			t.Errorf("%s: it shows the password", name)
+			t.Errorf("%s: it shows the password", p.Stderr)
 		}
 	}
 	programs.CheckFree(t, s.Client(t), "/mine")
@@ -292,6 +319,19 @@ func TestTLS(t *testing.T) {
 		p := programs.Start(t, vars, "etcdlocker", "-e", s.Endpoint(), "--cacert", s.Certs().StrangeCA, "--connect-timeout", "1s", "-k", "/tls", "true")
 		if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "certificate signed by unknown authority") {
 			t.Errorf("with the wrong authority, %s: exit code %d, %q", name, code, p.Stderr)
+		}
+	}
+	plain := etcdtest.Shared(t)
+	address := func(s *etcdtest.Server) string { _, a, _ := strings.Cut(s.Endpoint(), "://"); return a }
+	for hint, args := range map[string][]string{
+		"--cacert names the authority":     {"-e", s.Endpoint(), "--cacert", s.Certs().StrangeCA},
+		"there is no TLS there":            {"-e", "https://" + address(plain)},
+		"is not an etcd without TLS":       {"-e", "http://" + address(s)},
+		"another certificate of the clien": {"-e", mutual.Endpoint(), "--cacert", mutual.Certs().CA},
+	} {
+		p := programs.Start(t, nil, "etcdlocker", append(args, "--connect-timeout", "3s", "-k", "/tls", "true")...)
+		if code := p.Code(); code != 1 || !strings.Contains(p.Stderr.String(), "hint: ") || !strings.Contains(p.Stderr.String(), hint) {
+			t.Errorf("exit code %d, %q, not %s", code, p.Stderr, hint)
 		}
 	}
 }

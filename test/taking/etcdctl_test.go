@@ -108,7 +108,7 @@ func (s *servers) settings() map[string][]setting {
 		"max-request-bytes": {{vars: []string{at(s.plain), "ETCDCTL_MAX_REQUEST_BYTES=1"}}},
 		"password": {
 			{vars: []string{at(s.users), worker, "ETCDCTL_PASSWORD=of-worker"}},
-			{vars: []string{at(s.users), worker, "ETCDCTL_PASSWORD=wrong"}, code: 1, says: "check user and password"},
+			{vars: []string{at(s.users), worker, "ETCDCTL_PASSWORD=wrong"}, code: 1, says: "check the user and the password"},
 		},
 		"user": {
 			{vars: []string{at(s.users), worker + ":of-worker"}},
