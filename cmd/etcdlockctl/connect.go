@@ -87,7 +87,7 @@ func (c *connection) find(ctx context.Context) error {
 		c.etcd.FromEnv(os.Getenv)
 		return nil
 	}
-	ctx, cancel := c.within(ctx)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("it %w %v", errLate, c.timeout))
 	defer cancel()
 	c.etcd.Endpoints, err = serverdir.Running(ctx, dir)
 	if errors.Is(err, serverdir.ErrNoServer) {

@@ -180,9 +180,8 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	<-caught // what kills us from here on would leave something in etcd
 	if err := h.waitForIt(ctx); err != nil {
-		if left := h.close(); left != nil && isTooLate(err) && !h.answers() {
-			// Nothing is known of the lock.
-			err = fmt.Errorf("%v, and then %w", err, etcdlock.ErrNoAnswer)
+		if left := h.close(); left != nil && isTooLate(err) {
+			err = h.unlessSilent(ctx, err)
 		}
 		return h.explain(err)
 	}
@@ -191,12 +190,19 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	return nil
 }
 
-// answers reports whether etcd tells of the first lock.
-func (h *holder) answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), min(h.connectTimeout, defaultConnectTimeout))
+// unlessSilent returns the error of a wait that was too long, which says that the lock is held: of
+// an etcd that does not tell any more that is not known.
+func (h *holder) unlessSilent(ctx context.Context, tooLong error) error {
+	ctx, cancel := context.WithTimeout(ctx, min(h.connectTimeout, defaultConnectTimeout))
 	defer cancel()
 	_, err := line.Read(ctx, h.client, h.keys[0])
-	return err == nil
+	switch {
+	case err == nil:
+		return tooLong
+	case !isDenied(err):
+		err = etcdlock.ErrNoAnswer
+	}
+	return fmt.Errorf("%v, and then %w", tooLong, err)
 }
 
 // onWait passes on that one of the locks is waited for.

@@ -155,7 +155,7 @@ func (p *parser) separated() (err error) {
 			values = list.GetSlice()
 		}
 		if slices.Contains(values, "--") {
-			err = usagef("is a variable before it empty? write it in quotes, as in \"$KEY\"", "--%s: its value is the -- before the command", f.Name)
+			err = usagef("is a variable before it empty? write it in quotes, as in \"$KEY\"", "--%s: its value is --, which stands before a command", f.Name)
 		}
 	})
 	return err

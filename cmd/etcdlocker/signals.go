@@ -41,7 +41,7 @@ func catchSignals(c chan os.Signal) func() <-chan struct{} {
 			runtime.Gosched()
 			dieOfFaults()
 			signal.Notify(continues, unix.SIGCONT)
-			kernel.NoteSender(unix.SIGCONT) // suspend asks when it came
+			kernel.NoteSender(unix.SIGCONT) // continued asks when it came
 			signal.Notify(children, unix.SIGCHLD)
 			catchAll(c, passed)
 			time.AfterFunc(catchLateAfter, func() { catchAll(c, passedLate) })

@@ -1,6 +1,8 @@
 package endpoint
 
 import (
+	"cmp"
+
 	"github.com/spf13/pflag"
 
 	"github.com/etcdlock/etcdlock/internal/serverdir"
@@ -17,11 +19,14 @@ func (d *directory) String() string { return string(*d) }
 // Type is what the help has in the value's place.
 func (d *directory) Type() string { return "DIR" }
 
-// addEmbedded registers --embedded[=DIR]. Where the user's own directory cannot be told, as there
-// is no home, the flag needs one.
+// homeless is the user's own directory where that is not known, as there is no home; no path looks
+// like it.
+const homeless = "\x00"
+
+// addEmbedded registers --embedded[=DIR].
 func (o *Options) addEmbedded(f *pflag.FlagSet) {
 	own, _ := serverdir.Default()
-	f.VarPF(&o.embedded, "embedded", "", "").NoOptDefVal = own
+	f.VarPF(&o.embedded, "embedded", "", "").NoOptDefVal = cmp.Or(own, homeless)
 }
 
 // Embedded returns the directory of the embedded etcd, if that was asked for: then the variables
@@ -35,8 +40,12 @@ func (o *Options) Embedded() (dir string, err error) {
 			return "", o.bad("embedded", "use one of them", "it and --%s name two different servers", other)
 		}
 	}
-	if o.embedded == "" {
+	switch o.embedded {
+	case "":
 		return "", o.bad("embedded", "leave the = away for the default directory", "the directory's name is empty")
+	case homeless:
+		_, err := serverdir.Default()
+		return "", o.bad("embedded", "name one with --embedded=DIR", "there is no directory: %w", err)
 	}
 	return string(o.embedded), nil
 }

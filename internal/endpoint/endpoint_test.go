@@ -317,6 +317,9 @@ func TestGiven(t *testing.T) {
 	if got, want := o.Given(), ` --cacert=ca.pem -e 'a b:1' --insecure-transport --user=me`; got != want {
 		t.Errorf("%s, not %s", got, want)
 	}
+	if got, want := options(t, nil, "--user=", "--insecure-transport=false").Given(), ` --insecure-transport=false --user=''`; got != want {
+		t.Errorf("%s, not %s", got, want)
+	}
 }
 
 // TestEmbedded: the embedded etcd is that of the user, or of a directory, and no other one is named

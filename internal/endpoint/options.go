@@ -184,7 +184,7 @@ func (o *Options) Given() (given string) {
 			return
 		}
 		switch {
-		case value == f.NoOptDefVal:
+		case f.NoOptDefVal != "" && value == f.NoOptDefVal:
 			given += " --" + f.Name
 		case f.Shorthand != "":
 			given += " -" + f.Shorthand + " " + plain.Shell(value)

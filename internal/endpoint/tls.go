@@ -101,12 +101,13 @@ func (o *Options) clientCert(config *tls.Config) error {
 
 func systemTLS() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
 
-// misfits are what the client says where TLS is not as it has to be, and what to do about that.
+// misfits are what the client says where TLS is not as it has to be, and what to do about that. A
+// handshake that is cut off or hangs does not count: an etcd that stands still does the same.
 var misfits = []struct{ says, hint string }{
-	{"x509: ", "etcd's certificate does not fit: --cacert names the authority that it is checked with, -e a host that it is for"},
+	{"x509: ", "etcd's certificate is not accepted: --cacert names the authority that it is checked with, -e a host that it is for, and it expires"},
 	{"remote error: tls: ", "etcd wants another certificate of the client: --cert and --cert-key"},
-	{"authentication handshake failed", "there is no TLS there, as it seems: write http://, or leave the TLS options out"},
-	{"server preface", "what answers there is not an etcd without TLS: check the port, or write https://"},
+	{"does not look like a TLS handshake", "what answers there has no TLS: check host and port"},
+	{"frame too large", "what answers there is not etcd's port for clients: check it"},
 }
 
 // Misfit returns what to do where an error says that TLS is not as it has to be, else nothing.

@@ -105,13 +105,14 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if l.ValidUntil().Until() <= 0 { // after a suspend, and the watchdog has not looked yet
 		l.expire()
 	}
-	late := (l.ValidUntil().Until() - l.timing.Grace) / 2 // of the time that there is
-	if late <= 0 {                                        // without members
-		late = l.timing.Refresh
-	}
-	l.late.Begin(late, func() {
+	valid := l.ValidUntil()
+	l.late.Begin((valid.Until()-l.timing.Grace)/2, func() bool { // half of the time that there is
+		if l.ValidUntil() != valid { // somebody else has renewed it
+			return false
+		}
 		l.Notices.Log(l.log, slog.LevelWarn, "the lease is not renewed yet", "lease", int64(l.id),
 			"valid_for", max(l.ValidUntil().Until(), 0).Round(time.Millisecond), "cause", retry.Told(l.LastError()))
+		return true
 	})
 	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l.Lease}.some(ctx) })
 	switch {

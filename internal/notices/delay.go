@@ -16,11 +16,12 @@ type Delay struct {
 	told  bool
 }
 
-// Begin has tell called after some time, unless it has begun before, or ends by then.
-func (d *Delay) Begin(after time.Duration, tell func()) {
+// Begin has tell called after some time, unless it has begun before, or ends by then, or there is
+// no time, as nothing hangs on it. Tell reports whether there was anything to tell.
+func (d *Delay) Begin(after time.Duration, tell func() bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.timer != nil {
+	if d.timer != nil || after <= 0 {
 		return
 	}
 	var timer *time.Timer
@@ -28,8 +29,7 @@ func (d *Delay) Begin(after time.Duration, tell func()) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.timer == timer {
-			d.told = true
-			tell()
+			d.told = tell()
 		}
 	})
 	d.timer = timer

@@ -12,7 +12,7 @@ func TestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d Delay
 		told := 0
-		tell := func() { told++ }
+		tell := func() bool { told++; return true }
 		if d.End() {
 			t.Error("it was told before it has begun")
 		}
@@ -28,6 +28,16 @@ func TestDelay(t *testing.T) {
 		}
 		if !d.End() || told != 1 || d.End() {
 			t.Errorf("it was told %d times", told)
+		}
+		d.Begin(0, tell)
+		time.Sleep(time.Minute)
+		if d.End() {
+			t.Error("it was told of what nothing hangs on")
+		}
+		d.Begin(time.Second, func() bool { return false })
+		time.Sleep(2 * time.Second)
+		if d.End() {
+			t.Error("it was told that there was nothing to tell")
 		}
 	})
 }

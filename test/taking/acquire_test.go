@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -321,12 +323,11 @@ func TestTLS(t *testing.T) {
 			t.Errorf("with the wrong authority, %s: exit code %d, %q", name, code, p.Stderr)
 		}
 	}
-	plain := etcdtest.Shared(t)
-	address := func(s *etcdtest.Server) string { _, a, _ := strings.Cut(s.Endpoint(), "://"); return a }
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
 	for hint, args := range map[string][]string{
 		"--cacert names the authority":     {"-e", s.Endpoint(), "--cacert", s.Certs().StrangeCA},
-		"there is no TLS there":            {"-e", "https://" + address(plain)},
-		"is not an etcd without TLS":       {"-e", "http://" + address(s)},
+		"is not etcd's port for clients":   {"-e", web.URL},
 		"another certificate of the clien": {"-e", mutual.Endpoint(), "--cacert", mutual.Certs().CA},
 	} {
 		p := programs.Start(t, nil, "etcdlocker", append(args, "--connect-timeout", "3s", "-k", "/tls", "true")...)

@@ -32,9 +32,9 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"no key", nil, []string{"true"}, 64, "no key"},
 		{"empty key", nil, []string{"-k", "", "true"}, 64, "--key"},
-		{"-- for a key", nil, []string{"-k", "--", "true"}, 64, "--key: its value is the -- before the command"},
-		{"-- for another key", nil, []string{"-k", "/x", "-k", "--", "true"}, 64, "--key: its value is the --"},
-		{"-- for an id", nil, []string{"-k", "/x", "-i", "--", "true"}, 64, "--id: its value is the --"},
+		{"-- for a key", nil, []string{"-k", "--", "true"}, 64, "--key: its value is --, which"},
+		{"-- for another key", nil, []string{"-k", "/x", "-k", "--", "true"}, 64, "--key: its value is --,"},
+		{"-- for an id", nil, []string{"-k", "/x", "-i", "--", "true"}, 64, "--id: its value is --,"},
 		{"long key", nil, []string{"-k", strings.Repeat("k", 4097), "true"}, 64, "4097 bytes"},
 		{"key of a tail", nil, []string{"-k", "/a~tail", "true"}, 64, "another lock's line"},
 		{"key that is kept", nil, []string{"-k", "/a~runs", "true"}, 64, "~runs, which is kept"},
