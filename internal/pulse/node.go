@@ -32,10 +32,13 @@ type Node struct {
 	theirs int // closed when the command has it
 	leave  func()
 	log    *slog.Logger
-	ping   atomic.Int64 // the number of the last one
-	asked  atomic.Bool  // it was not answered yet
 	signs  atomic.Int64 // answers that came
 	reader sync.WaitGroup
+
+	mu     sync.Mutex
+	ping   int64 // the number of the last one
+	before int64 // and of the one before, which was answered; -1: there was none
+	asked  bool  // the last one was not answered yet
 }
 
 // NewNode returns a channel. Messages that are no answers are logged.
@@ -57,6 +60,7 @@ func NewNode(log *slog.Logger) (*Node, error) {
 		theirs: theirs,
 		leave:  sync.OnceFunc(func() { syscall.Close(theirs) }),
 		log:    log,
+		ping:   -1,
 	}, nil
 }
 
@@ -76,8 +80,9 @@ func (n *Node) Begin() {
 // unnoticed.
 func (n *Node) Ask() {
 	number := rand.Int64N(maxNumber + 1)
-	n.ping.Store(number)
-	n.asked.Store(true)
+	n.mu.Lock()
+	n.before, n.ping, n.asked = n.ping, number, true
+	n.mu.Unlock()
 	n.send(fmt.Sprintf(`{"ping":%d}`, number))
 }
 
@@ -124,7 +129,6 @@ func (n *Node) read() {
 
 // message takes one message.
 func (n *Node) message(line []byte, m message) {
-	answered := n.ping.Load()
 	switch {
 	case m.pong == nil:
 		n.log.Debug("message from the module", "text", shortened(line))
@@ -133,12 +137,26 @@ func (n *Node) message(line []byte, m message) {
 		if string(m.cmd) == `"NODE_HANDLE"` {
 			n.send(`{"cmd":"NODE_HANDLE_NACK"}`)
 		}
-	case !isNumber(m.pong, answered):
-		n.tell(News{Trouble: problem("the answer is the number of the ping, as a number: {pong: m.ping}", "the module answered ping %d with pong %s", answered, shortened(m.pong))})
-	case n.asked.Swap(false): // and not for the second time
-		n.log.Debug("ping answered", "number", answered)
+	default:
+		n.answer(m.pong)
+	}
+}
+
+// answer takes an answer. That to the last ping, or to the one before, may come again: a module may
+// answer twice, and take its time.
+func (n *Node) answer(pong []byte) {
+	n.mu.Lock()
+	ping, first := n.ping, n.asked
+	right, again := isNumber(pong, ping), isNumber(pong, n.before)
+	n.asked = n.asked && !right
+	n.mu.Unlock()
+	switch {
+	case right && first:
+		n.log.Debug("ping answered", "number", ping)
 		n.signs.Add(1)
 		n.tell(News{})
+	case !right && !again:
+		n.tell(News{Trouble: problem("the answer is the number of the ping, as a number: {pong: m.ping}", "the module answered ping %d with pong %s", ping, shortened(pong))})
 	}
 }
 
