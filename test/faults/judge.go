@@ -237,8 +237,9 @@ const silencesMet = 2
 const loginsWanted = 2
 
 // starved reports whether somebody has lost the lock, or its place in line, as etcd or the whole
-// machine stood still, and not by a fault: there was no time for a renewal from when it was due
-// until validity ended. Such a trial tells nothing of losses, turns and ends.
+// machine stood still, and not by a fault: there was no time for a renewal from when it was due, or
+// etcd was back, until validity ended, or a waiter's lease. Such a trial tells nothing of losses,
+// turns and ends.
 func (t *trial) starved() bool {
 	// Until it is mended, that etcd does not answer is the fault.
 	silenced := t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone && f.what != "the users" })
@@ -252,11 +253,16 @@ func (t *trial) starved() bool {
 			continue
 		}
 		r := t.lastOf(p, p.stderr.beforeLoss())
-		due := r.valid - (t.ttl/2 - leastMargin)
-		if silenced && (t.mended == 0 || due < t.mended) {
-			continue
+		due, until := r.valid-(t.ttl/2-leastMargin), r.valid
+		if silenced && due < t.mended {
+			if !slices.Contains(t.waiters, p) {
+				continue
+			}
+			// A place does not go with validity, but with the lease, which an etcd that is back
+			// gives its whole TTL again.
+			due, until = t.mended, max(until, t.mended+t.ttl)
 		}
-		if due+t.renewalTakes(due, r.valid) > r.valid {
+		if (!silenced || t.mended != 0) && due+t.renewalTakes(due, until) > until {
 			return true
 		}
 	}

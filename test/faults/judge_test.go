@@ -232,6 +232,24 @@ func TestStarvedAfterTheFault(t *testing.T) {
 	}
 }
 
+// TestStarvedWaiter: a waiter keeps its place if it can renew its lease within a TTL after etcd is
+// back, whenever that is. Where logins take too long for that, its loss tells nothing.
+func TestStarvedWaiter(t *testing.T) {
+	p := &player{stderr: &stderr{}}
+	fmt.Fprintf(p.stderr, "etcdlocker: debug: lease renewed valid_for=4.7s\netcdlocker: warning: %s\n", placeLost)
+	renewed := p.stderr.beforeLoss().at
+	trial := &trial{line: &line{}, suite: &suite{pace: &pace{last: forever}}, world: &world{pace: &pace{last: forever}}, ttl: 5 * time.Second, waiters: []*player{p},
+		spec: Spec{Faults: []Fault{{need: need{alone: true}}}}}
+	for _, mended := range []time.Duration{0, renewed + 3*time.Second, renewed + 6*time.Second} {
+		for login, starved := range map[time.Duration]bool{time.Second: false, 3 * time.Second: mended != 0} {
+			trial.mended, trial.logins = mended, &pace{last: forever, slow: []stall{{mended + time.Second, mended + time.Second + login}}}
+			if trial.starved() != starved {
+				t.Errorf("mended %v after the renewal, a login takes %v: starved: %v", mended-renewed, login, !starved)
+			}
+		}
+	}
+}
+
 // TestNeverRenewed: a lease that was never renewed was granted before its contender stood in line.
 func TestNeverRenewed(t *testing.T) {
 	const started, stood, ttl = time.Hour, time.Hour + time.Second, 5 * time.Second
