@@ -43,13 +43,16 @@ func newBreak() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "break KEY --token N --reason TEXT",
 		Short: "ask the holder of a lock to stop",
-		Long: `Asks one holder of a lock to stop, and waits until it has. Nobody else starts before. Its command gets TERM, then KILL
-after its grace; it says who has broken the lock, from where and why, and exits with code 2.
+		Long: `Asks one holder of a lock to stop, and waits until it has. Nobody else starts
+before. Its command gets TERM, then KILL after its grace; it says who has broken
+the lock, from where and why, and exits with code 2.
 
-N is the holder's fencing token; of one who shares the lock the revision that created its place. If another one has the
-lock by now, nothing is done, and the exit code is 3. On a terminal --token may be left out.
+N is the holder's fencing token; of one who shares the lock the revision that
+created its place. If another one has the lock by now, nothing is done, and the
+exit code is 3. On a terminal --token may be left out.
 
---force takes the lock away from a holder that does not stop: the next one may start while this one still runs.`,
+--force takes the lock away from a holder that does not stop: the next one may
+start while this one still runs.`,
 		Example: `  etcdlockctl break /jobs/nightly --token 48213 --reason "deploy 4711"
   etcdlockctl break /jobs/nightly --token 48213 --reason "host is dead" --force`,
 		Args: cobra.ArbitraryArgs,

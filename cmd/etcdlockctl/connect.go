@@ -53,13 +53,14 @@ func (c *connection) addFlags(f *pflag.FlagSet) {
 	durationVar(f, &c.timeout, "timeout", 5*time.Second, "how long etcd may take to answer")
 }
 
-// flagUsages is what the help says of flags: --embedded is shown as it is typed.
+// flagUsages is what the help says of flags, for a terminal of 80 columns: --embedded is shown as
+// it is typed.
 func flagUsages(f *pflag.FlagSet) string {
 	if embedded := f.Lookup("embedded"); embedded != nil {
 		defer func(own string) { embedded.NoOptDefVal = own }(embedded.NoOptDefVal)
 		embedded.NoOptDefVal = ""
 	}
-	return strings.Replace(f.FlagUsages(), "--embedded DIR  ", "--embedded[=DIR]", 1)
+	return strings.Replace(f.FlagUsagesWrapped(80), "--embedded DIR  ", "--embedded[=DIR]", 1)
 }
 
 // dial returns a client. Nothing is sent yet.

@@ -42,16 +42,17 @@ func newList() *cobra.Command {
 		Use:     "list [PREFIX]",
 		Aliases: []string{"ls"},
 		Short:   "list who holds which locks",
-		Long: `Lists the locks whose keys begin with PREFIX, all without it, that somebody holds or waits for. It reads what etcd
-had at one moment.
+		Long: `Lists the locks whose keys begin with PREFIX, all without it, that somebody
+holds or waits for. It reads what etcd had at one moment.
 
-HELD is for how long, at most, where the moment is not known: since its holder joined the line. A holder of this
-version notes the moment when it has had the lock for a second; older versions, Mutexes, and who may not write the
-note, do not. --older-than and --sort held count what is known for certain. RENEWED is how long ago the lease was
-renewed; a ! says that a renewal is overdue.`,
+HELD is for how long, at most, where the moment is not known: since its holder
+joined the line. A holder of this version notes the moment when it has had the
+lock for a second; older versions, Mutexes, and who may not write the note, do
+not. --older-than and --sort held count what is known for certain. RENEWED is
+how long ago the lease was renewed; a ! says that a renewal is overdue.`,
 		Example: `  etcdlockctl list /jobs/
   etcdlockctl list --waiting --sort waiting
-  etcdlockctl list -o json | jq '.locks[] | select(.holder.host == "host-a") | .key'`,
+  etcdlockctl list -o json | jq '.locks[] | select(.state == "paused") | .key'`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {

@@ -34,11 +34,14 @@ func newPause() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause KEY --reason TEXT",
 		Short: "keep everybody out of a lock for some time",
-		Long: `Keeps everybody out of a lock. It waits in line until those who came before have given the lock back, and returns when
-nobody has it any more and nobody can take it, etcd's own Mutex included. It stops no holder: that is what break does.
+		Long: `Keeps everybody out of a lock. It waits in line until those who came before have
+given the lock back, and returns when nobody has it any more and nobody can take
+it, etcd's own Mutex included. It stops no holder: that is what break does.
 
-The pause ends with etcdlockctl resume, whose command line it prints, or by itself after --for. Who interrupts pause while it waits leaves nothing.
-One that is killed while it waits keeps its place until --for has passed, or until resume.`,
+The pause ends with etcdlockctl resume, whose command line it prints, or by
+itself after --for. Who interrupts pause while it waits leaves nothing. One that
+is killed while it waits keeps its place until --for has passed, or until
+resume.`,
 		Example: `  etcdlockctl pause /jobs/nightly --reason "moving the data" --for 2h
   etcdlockctl resume /jobs/nightly --token 48213`,
 		Args: cobra.ArbitraryArgs,
@@ -164,8 +167,9 @@ func newResume() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume KEY --token N",
 		Short: "end a pause",
-		Long: `Ends the pause of a lock that has a token, also one that waits for its turn: the next in line may take the lock at once.
-It ends no other pause, and never hits a holder. The exit code is 3 if there is no such pause.
+		Long: `Ends the pause of a lock that has a token, also one that waits for its turn: the
+next in line may take the lock at once. It ends no other pause, and never hits a
+holder. The exit code is 3 if there is no such pause.
 
 N is what pause and show print. On a terminal --token may be left out.`,
 		Example: `  etcdlockctl resume /jobs/nightly --token 48213`,

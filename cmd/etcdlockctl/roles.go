@@ -14,8 +14,9 @@ func newRoles() *cobra.Command {
 	return &cobra.Command{
 		Use:   "roles PREFIX",
 		Short: "print the etcdctl commands that make two roles",
-		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys begin with PREFIX: "sees" may list, show
-and watch them, "locks" may lock them. Etcd has no right to delete of its own: whoever can lock can break as well. It
+		Long: `Prints the etcdctl commands that make two roles in etcd for the locks whose keys
+begin with PREFIX: "sees" may list, show and watch them, "locks" may lock them.
+Etcd has no right to delete of its own: whoever can lock can break as well. It
 asks etcd nothing.`,
 		Example: `  etcdlockctl roles /jobs/`,
 		Args:    cobra.ArbitraryArgs,

@@ -40,10 +40,12 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "run an etcd for the locks of this machine and user",
-		Long: `Runs one etcd for the locks of this machine and user, on a unix socket that nobody else can reach. It is what
-etcdlocker --embedded uses, and starts when it does not run. Its locks are not those of another machine or user.
+		Long: `Runs one etcd for the locks of this machine and user, on a unix socket that
+nobody else can reach. It is what etcdlocker --embedded uses, and starts when it
+does not run. Its locks are not those of another machine or user.
 
-Only one server runs in a directory. DIR/endpoint names its socket, for etcdlocker -e and etcdctl --endpoints.`,
+Only one server runs in a directory. DIR/endpoint names its socket, for
+etcdlocker -e and etcdctl --endpoints.`,
 		Example: `  etcdlockctl serve
   etcdlockctl serve --background --idle-exit 10m
   etcdlockctl serve --stop`,

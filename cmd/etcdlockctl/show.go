@@ -37,8 +37,9 @@ func newShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show KEY",
 		Short: "show one lock, who holds it and who waits",
-		Long: `Shows one lock, who holds it, since when, whether its lease is renewed, and who waits for it. It reads what etcd had at
-one moment. The exit code is 3 if nobody holds the lock.`,
+		Long: `Shows one lock, who holds it, since when, whether its lease is renewed, and who
+waits for it. It reads what etcd had at one moment. The exit code is 3 if nobody
+holds the lock.`,
 		Example: `  etcdlockctl show /jobs/nightly
   etcdlockctl show -q /jobs/nightly && echo "it runs"`,
 		Args: cobra.ArbitraryArgs,

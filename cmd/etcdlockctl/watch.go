@@ -39,10 +39,13 @@ func newWatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch [PREFIX]",
 		Short: "show what happens to locks, one event a line",
-		Long: `Shows what happens to the locks whose keys begin with PREFIX, to all without it, until it is interrupted. Each event is a
-line, in etcd's order: a holding of a millisecond shows both its events. The events are joined, left, acquired, passed,
-released, lost, broken, paused, resumed; the first line is began. If etcd cannot be reached for some time that is said
-on stderr, and what has happened meanwhile is shown later. If etcd has compacted that, a line says missed.`,
+		Long: `Shows what happens to the locks whose keys begin with PREFIX, to all without it,
+until it is interrupted. Each event is a line, in etcd's order: a holding of a
+millisecond shows both its events. The events are joined, left, acquired,
+passed, released, lost, broken, paused, resumed; the first line is began. If
+etcd cannot be reached for some time that is said on stderr, and what has
+happened meanwhile is shown later. If etcd has compacted that, a line says
+missed.`,
 		Example: `  etcdlockctl watch /jobs/
   etcdlockctl watch /jobs/nightly --event released,lost --count 1
   etcdlockctl watch -o json | jq -r 'select(.event == "lost") | .key'`,

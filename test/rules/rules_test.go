@@ -159,10 +159,13 @@ func TestHelpNamesEveryOption(t *testing.T) {
 	}
 }
 
+// controls are the commands of etcdlockctl that have options, and none.
+var controls = [][]string{nil, {"serve"}, {"break"}, {"list"}, {"show"}, {"watch"}, {"pause"}, {"resume"}}
+
 // TestControlManNamesEveryOption holds the man page of etcdlockctl against its help.
 func TestControlManNamesEveryOption(t *testing.T) {
 	man := strings.ReplaceAll(etcdtest.Read(t, "docs/man/etcdlockctl.1"), `\-`, "-")
-	for _, command := range [][]string{nil, {"serve"}, {"break"}, {"list"}, {"show"}, {"watch"}, {"pause"}, {"resume"}} {
+	for _, command := range controls {
 		help := help(t, "etcdlockctl", command...)
 		options := regexp.MustCompile(`(?m)^ +(-., )?(--[a-z-]+)`).FindAllStringSubmatch(help, -1)
 		if len(options) < 2 {
@@ -172,6 +175,19 @@ func TestControlManNamesEveryOption(t *testing.T) {
 			if !strings.Contains(man, option[1]+option[2]) {
 				t.Errorf("the man page of etcdlockctl does not name %s%s", option[1], option[2])
 			}
+		}
+	}
+}
+
+// TestHelpFits: the help of both commands fits into a terminal of 80 columns.
+func TestHelpFits(t *testing.T) {
+	helps := []string{help(t, "etcdlocker")}
+	for _, command := range append(controls, []string{"roles"}) {
+		helps = append(helps, help(t, "etcdlockctl", command...))
+	}
+	for line := range strings.Lines(strings.Join(helps, "")) {
+		if line = strings.TrimSuffix(line, "\n"); len(line) > 80 {
+			t.Errorf("%d columns: %s", len(line), line)
 		}
 	}
 }
@@ -208,7 +224,7 @@ func TestSkipsAreCounted(t *testing.T) {
 // page, word by word.
 func TestManSaysWhatHelpSays(t *testing.T) {
 	words := func(text string) string { return strings.ToLower(strings.Join(strings.Fields(text), " ")) }
-	marks := regexp.MustCompile(`\\&|\\f[BIR]`)
+	marks := regexp.MustCompile(`\\&|\\f[BIR]|(?m)^\.(TP$|B )`)
 	man := words(marks.ReplaceAllString(strings.ReplaceAll(etcdtest.Read(t, "docs/man/etcdlocker.1"), `\-`, "-"), ""))
 	_, says, _ := strings.Cut(help(t, "etcdlocker"), "\n\n") // after the first line
 	parts := regexp.MustCompile(`\n\n|\n {2,8}-|:\n|(?m)^Signs of life, `).Split(says, -1)
