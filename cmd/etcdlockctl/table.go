@@ -110,13 +110,14 @@ func who(line admin.Line) string {
 // held returns for how long a lock has been held, or less than which time.
 func (t *table) held(h admin.Holder) string {
 	since, exact := h.Since()
-	switch held := short(t.now.Sub(since)); {
+	held := max(t.now.Sub(since), 0)
+	switch {
 	case since.IsZero(), isAhead(since, t.now):
 		return "-"
 	case exact:
-		return held
+		return short(held)
 	default:
-		return "<" + held
+		return "<" + short(held+unit(held))
 	}
 }
 
@@ -134,17 +135,31 @@ func isOverdue(h admin.Holder) bool {
 	return h.TTL > 0 && h.Pause == nil && h.TTLLeft+time.Second <= h.TTL/3
 }
 
-// short returns a duration as people read it, in two units at most.
+const day = 24 * time.Hour
+
+// short returns a duration as people read it, in two units at most. What is less than the smaller
+// one is cut off.
 func short(d time.Duration) string {
-	d = max(d, 0).Truncate(time.Second)
-	const day = 24 * time.Hour
+	switch d = max(d, 0); unit(d) {
+	case time.Hour:
+		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+	case time.Minute:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	default:
+		return d.Truncate(time.Second).String()
+	}
+}
+
+// unit returns the smallest unit that is shown of a duration.
+func unit(d time.Duration) time.Duration {
 	switch {
 	case d >= day:
-		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+		return time.Hour
 	case d >= time.Hour:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+		return time.Minute
+	default:
+		return time.Second
 	}
-	return d.String()
 }
 
 func orDash(s string) string {
