@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -75,10 +76,12 @@ func (o *options) findCommand() (string, error) {
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		hint := "check the name and PATH; nothing was locked"
 		switch {
-		case errors.Is(err, os.ErrPermission):
+		case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EISDIR):
 			hint = "it is a directory or not executable; nothing was locked"
 		case o.pulse.node && o.pulse.nodePath == "":
 			hint = "install Node.js, or name its program with --node-path; nothing was locked"
+		case len(o.command) == 1 && strings.ContainsAny(o.program(), " \t\n"):
+			hint = "that is one word, and so the name of a program; a line for a shell goes after sh -c, as in -- sh -c 'a; b'; nothing was locked"
 		}
 		return "", usagef(hint, "cannot run %q: %w", o.program(), errors.Unwrap(err))
 	}

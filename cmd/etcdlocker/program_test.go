@@ -24,6 +24,23 @@ func TestWithoutPath(t *testing.T) {
 	}
 }
 
+// TestFindCommand: what cannot be run has a hint of its kind.
+func TestFindCommand(t *testing.T) {
+	for _, tt := range []struct {
+		command []string
+		want    string
+	}{
+		{[]string{"no-such-program"}, "check the name"},
+		{[]string{"no such program", "-v"}, "check the name"},
+		{[]string{"echo hi; echo there"}, "sh -c"},
+		{[]string{t.TempDir()}, "directory"},
+	} {
+		if path, err := (&options{command: tt.command}).findCommand(); err == nil || !strings.Contains(hintOf(err), tt.want) {
+			t.Errorf("%q: %q, %v, hint %q", tt.command, path, err, hintOf(err))
+		}
+	}
+}
+
 // TestInterpreter: one that does not exist is named, and lines that end as on Windows are the
 // reason.
 func TestInterpreter(t *testing.T) {
