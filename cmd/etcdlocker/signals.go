@@ -135,6 +135,9 @@ func raise(sig syscall.Signal, c <-chan os.Signal, limit time.Duration) {
 // manager sends a signal to everything in a unit: then it comes to the guard as well. Anybody else
 // who sends it to both may mean all that is called etcdlocker, and the command has not got it.
 //
+// A command that is told to stop by the terminal, and has something to do before, sends the SIGTSTP
+// to the group again.
+//
 // When the leader of a session dies, the kernel sends HUP to the foreground group. To the leader
 // itself it sends one when the terminal hangs up.
 func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
@@ -147,6 +150,9 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 		if sender.Kernel || !known && inForeground() {
 			return supervise.Group
 		}
+		if sig == unix.SIGTSTP && isInGroup(sender.PID) {
+			return supervise.Group
+		}
 	case unix.SIGHUP:
 		if session, err := unix.Getsid(0); sender.Kernel && err == nil && session != os.Getpid() {
 			return supervise.Group
@@ -156,6 +162,12 @@ func reach(sig syscall.Signal, run guard.Command) supervise.Reach {
 		return supervise.Unit
 	}
 	return supervise.Alone
+}
+
+// isInGroup reports whether a process is below this one, and in its process group.
+func isInGroup(pid int) bool {
+	group, err := unix.Getpgid(pid)
+	return pid > 0 && err == nil && group == unix.Getpgrp() && pid != os.Getpid() && supervise.IsBelow(pid)
 }
 
 // isOwnLimit reports whether a signal that was received just now came because this process has met

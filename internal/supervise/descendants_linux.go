@@ -225,16 +225,23 @@ func Executed(pid int) bool {
 
 // IsAbove reports whether a process has started this one, or one that has, as far as /proc shows
 // it.
-func IsAbove(pid int) bool {
-	for above := os.Getppid(); above > 0; {
-		if above == pid {
+func IsAbove(pid int) bool { return isBelow(os.Getppid(), pid) }
+
+// IsBelow reports whether this process has started a process, or one that has, as far as /proc
+// shows it.
+func IsBelow(pid int) bool { return isBelow(pid, os.Getpid()) }
+
+// isBelow reports whether a process is another one, or below it.
+func isBelow(pid, other int) bool {
+	for pid > 0 {
+		if pid == other {
 			return true
 		}
-		p, ok := readProcess(above)
+		p, ok := readProcess(pid)
 		if !ok || !kernel.OwnProc() {
 			return false
 		}
-		above = p.parent
+		pid = p.parent
 	}
 	return false
 }

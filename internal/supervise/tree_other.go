@@ -59,6 +59,9 @@ func (t *Tree) signalAll(sig syscall.Signal) {
 // IsAbove returns false: here no guard can have got the signal.
 func IsAbove(int) bool { return false }
 
+// IsBelow returns false: here a command gets what its terminal sends, and this process as well.
+func IsBelow(int) bool { return false }
+
 // NoteEarlier does nothing: no child is looked for here.
 func NoteEarlier() {}
 

@@ -527,6 +527,20 @@ func TestStoppedAlone(t *testing.T) {
 	}
 }
 
+// TestCommandStopsItsGroup: an editor that is told to stop sends the SIGTSTP to its whole group
+// when it is ready to. It has got that, and is not sent it again: it might have been continued by
+// then.
+func TestCommandStopsItsGroup(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	sh := shell(t, s.Endpoint())
+	sh.Types(`etcdlocker -v -t 60 -k /stops-group -- bash -c 'echo "counter: bel""ow $(($(ps -o ppid= $PPID)))."; trap "echo counter: g\"\"ot it" TSTP; ` +
+		`trap "echo counter: e\"\"nds; exit" IO; while :; do read -r && kill -TSTP 0; done'` + "\r")
+	locker := below(t, sh)
+	comesOnce(t, sh, func(p *programs.Terminal, _ int) { p.Types("\r") }, "got it", locker)
+	freed(t, sh, s.Client(t), "/stops-group")
+}
+
 // TestSessionEnds: when the first process of a session dies, the kernel sends HUP to the foreground
 // group, and etcdlocker need not. The command looks for signals all the time: else two are one.
 func TestSessionEnds(t *testing.T) {
