@@ -10,19 +10,28 @@ import (
 )
 
 // A length is the value of a flag that etcdlocker would take as well: a number counts seconds.
-type length struct{ of *time.Duration }
+type length struct {
+	of   *time.Duration
+	hint string
+}
 
 // durationVar registers a flag for a length of time.
 func durationVar(f *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
 	*d = value
-	f.Var(length{d}, name, usage)
+	f.Var(length{d, duration.Hint}, name, usage)
+}
+
+// secondsVar is durationVar for a time in whole seconds.
+func secondsVar(f *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
+	*d = value
+	f.Var(length{d, duration.WholeHint}, name, usage)
 }
 
 // Set is that of a pflag.Value, as are String and Type.
 func (l length) Set(text string) error {
 	d, err := duration.Parse(text)
 	if err != nil {
-		return fmt.Errorf("it is %w: %s", err, duration.Hint)
+		return fmt.Errorf("it is %w: %s", err, l.hint)
 	}
 	*l.of = d
 	return nil

@@ -60,7 +60,7 @@ resume.`,
 	f := cmd.Flags()
 	p.addFlags(f)
 	f.StringVar(&p.reason, "reason", "", "why, for whoever waits meanwhile: 1 to 256 bytes")
-	durationVar(f, &p.length, "for", time.Hour, "when the pause ends by itself, from when it has begun: whole seconds")
+	secondsVar(f, &p.length, "for", time.Hour, "when the pause ends by itself, from when it has begun: whole seconds")
 	durationVar(f, &p.wait, "wait", 0, "how long to wait for the turn (default: without a limit)")
 	return cmd
 }

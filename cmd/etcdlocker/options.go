@@ -331,11 +331,12 @@ func (p *parser) times() error {
 		ttl.value = "15"
 	}
 	var err error
-	if p.o.ttl, err = parseDuration(ttl); err != nil {
+	const ttlHint = "etcd counts whole seconds: give it 1 to 86400 of them, as in 15; or add a unit, as in 90s, 5m, 2h"
+	if p.o.ttl, err = parseDuration(ttl, ttlHint); err != nil {
 		return err
 	}
 	if p.o.ttl < validity.MinTTL || p.o.ttl > validity.MaxTTL || p.o.ttl%time.Second != 0 {
-		return usagef("etcd counts whole seconds: give it 1 to 86400 of them", "%s: a TTL of %q is not possible", ttl.name, ttl.value)
+		return usagef(ttlHint, "%s: a TTL of %q is not possible", ttl.name, ttl.value)
 	}
 	if p.o.grace, err = p.duration("grace", p.grace, validity.DefaultGrace(p.o.ttl)); err != nil {
 		return err
@@ -343,7 +344,7 @@ func (p *parser) times() error {
 	p.o.grace = max(p.o.grace, validity.NoGrace)
 	refresh := p.text("refresh", p.refresh, "ETCD_LOCK_REFRESH")
 	if refresh.value != "" || p.flags.Changed("refresh") {
-		if p.o.refresh, err = parseDuration(refresh); err != nil {
+		if p.o.refresh, err = parseDuration(refresh, duration.Hint); err != nil {
 			return err
 		}
 	}
@@ -383,14 +384,15 @@ func (p *parser) duration(flag, value string, def time.Duration) (time.Duration,
 	if !p.flags.Changed(flag) {
 		return def, nil
 	}
-	return parseDuration(given{"--" + flag, value})
+	return parseDuration(given{"--" + flag, value}, duration.Hint)
 }
 
-// parseDuration reads a number of seconds, fractions allowed, or one of Go's durations.
-func parseDuration(g given) (time.Duration, error) {
+// parseDuration reads a number of seconds, fractions allowed, or one of Go's durations. The hint
+// says how to write it.
+func parseDuration(g given, hint string) (time.Duration, error) {
 	d, err := duration.Parse(g.value)
 	if err != nil {
-		return 0, usagef(duration.Hint, "%s: %q is %w", g.name, g.value, err)
+		return 0, usagef(hint, "%s: %q is %w", g.name, g.value, err)
 	}
 	return d, nil
 }
@@ -461,11 +463,12 @@ func (p *parser) pulse() (err error) {
 		if !guard.Exists {
 			return usagef("use -n", "--watchdog: it needs Linux")
 		}
-		if o.watchdog, err = p.duration("watchdog", p.watchdog, 0); err != nil {
+		const hint = "give it a time from one second up to the TTL, as in 5 or 5s, or leave it out"
+		if o.watchdog, err = parseDuration(given{"--watchdog", p.watchdog}, hint); err != nil {
 			return err
 		}
 		if o.watchdog < time.Second || o.watchdog > p.o.ttl {
-			return usagef("give it a time from one second up to the TTL, or leave it out", "--watchdog: %v is not possible with a TTL of %v", o.watchdog, p.o.ttl)
+			return usagef(hint, "--watchdog: %v is not possible with a TTL of %v", o.watchdog, p.o.ttl)
 		}
 	}
 	if p.flags.Changed("pulse-cmd") {

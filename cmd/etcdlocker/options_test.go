@@ -13,12 +13,12 @@ func TestParseDuration(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"0": 0, "15": 15 * time.Second, "0.5": 500 * time.Millisecond, ".5": 500 * time.Millisecond, "1m30s": 90 * time.Second, "250ms": 250 * time.Millisecond,
 	} {
-		if got, err := parseDuration(given{"--x", value}); err != nil || got != want {
+		if got, err := parseDuration(given{"--x", value}, ""); err != nil || got != want {
 			t.Errorf("%q: %v, %v; want %v", value, got, err, want)
 		}
 	}
 	for _, bad := range []string{"", "-1", "-0.5s", "abc", "1e3", "inf", "nan", "0x10", "1_000", "99999999999999", "5 s", "--", "1.2.3"} {
-		if got, err := parseDuration(given{"--x", bad}); err == nil {
+		if got, err := parseDuration(given{"--x", bad}, ""); err == nil {
 			t.Errorf("%q passed as %v", bad, got)
 		}
 	}
@@ -29,11 +29,35 @@ func FuzzParseDuration(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		d, err := parseDuration(given{"--x", value})
+		d, err := parseDuration(given{"--x", value}, "")
 		if err == nil && (d < 0 || d > duration.Max) {
 			t.Errorf("%q passed as %v", value, d)
 		}
 	})
+}
+
+// TestHintsOfTimes: what the hints of times say can be written.
+func TestHintsOfTimes(t *testing.T) {
+	parse := func(option, value string) error {
+		_, err := parseOptions([]string{"-k", "/k", option + "=" + value, "true"}, func(string) string { return "" })
+		return err
+	}
+	for _, option := range []string{"--ttl", "--refresh", "--grace", "--wait", "--hold-at-least", "--kill-after", "--connect-timeout", "--watchdog"} {
+		for _, bad := range []string{"", "abc"} {
+			_, as, ok := strings.Cut(hintOf(parse(option, bad)), ", as in ")
+			if !ok {
+				t.Errorf("%s %q: the hint shows no example: %q", option, bad, hintOf(parse(option, bad)))
+			}
+			for _, word := range strings.FieldsFunc(as, func(r rune) bool { return strings.ContainsRune(" ,;", r) }) {
+				if _, err := duration.Parse(word); err != nil || option == "--refresh" || option == "--grace" {
+					continue // these must fit the TTL
+				}
+				if err := parse(option, word); err != nil {
+					t.Errorf("%s %q: the hint leads to %v", option, bad, err)
+				}
+			}
+		}
+	}
 }
 
 // TestNoGrace: a grace of 0 is no grace, and not the default, which 0 means in a Lock.

@@ -11,8 +11,11 @@ import (
 // Max is the longest one. It keeps sums of several from overflowing.
 const Max = 100 * 365 * 24 * time.Hour
 
-// Hint says how to write one.
-const Hint = "a number counts seconds, as in 90 or 0.5; or add a unit, as in 500ms, 90s, 5m, 2h"
+// Hint says how to write one, and WholeHint one of whole seconds.
+const (
+	Hint      = "a number counts seconds, as in 90 or 0.5; or add a unit, as in 500ms, 90s, 5m, 2h"
+	WholeHint = "a number counts seconds, as in 90; or add a unit, as in 90s, 5m, 2h"
+)
 
 // Errors of Parse. They complete a sentence that begins with the text and "is".
 var (
