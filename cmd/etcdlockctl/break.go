@@ -34,8 +34,6 @@ type breaker struct {
 	dryRun      bool
 	slot        int // -1: any
 	id          string
-
-	client *clientv3.Client
 }
 
 func newBreak() *cobra.Command {
@@ -115,7 +113,7 @@ func checkReason(reason string) error {
 }
 
 func (b *breaker) run(ctx context.Context) (err error) {
-	if b.client, err = b.dial(ctx); err != nil {
+	if _, err = b.dial(ctx); err != nil {
 		return err
 	}
 	defer b.client.Close()

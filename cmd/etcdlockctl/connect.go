@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,12 @@ import (
 	"github.com/spf13/pflag"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
+	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/plain"
+	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 )
 
@@ -21,6 +25,9 @@ import (
 type connection struct {
 	etcd    endpoint.Options
 	timeout time.Duration
+
+	embedded string           // the directory of the embedded etcd; empty: another etcd
+	client   *clientv3.Client // once dial has returned it
 }
 
 // etcdUsage says what the options are for, that etcdlocker has as well.
@@ -75,27 +82,35 @@ func (c *connection) dial(ctx context.Context) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.etcd.Dial(ctx, config, c.timeout)
+	c.client, err = c.etcd.Dial(ctx, config, c.timeout)
+	return c.client, err
 }
 
 // find finds out which etcd is meant.
-func (c *connection) find(ctx context.Context) error {
-	dir, err := c.etcd.Embedded()
-	if err != nil {
+func (c *connection) find(ctx context.Context) (err error) {
+	if c.embedded, err = c.etcd.Embedded(); err != nil {
 		return err
 	}
-	if dir == "" {
+	if c.embedded == "" {
 		c.etcd.FromEnv(os.Getenv)
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("it %w %v", errLate, c.timeout))
 	defer cancel()
-	c.etcd.Endpoints, err = serverdir.Running(ctx, dir)
-	if errors.Is(err, serverdir.ErrNoServer) {
-		return advise(err, "etcdlocker --embedded starts it when it wants a lock; etcdlockctl serve starts it by itself")
+	c.etcd.Endpoints, err = serverdir.Running(ctx, c.embedded)
+	switch {
+	case errors.Is(err, serverdir.ErrNoServer) && strings.HasPrefix(c.embedded, "~"):
+		return advise(err, `the ~ stands for itself there: write --embedded="$HOME"/..., or leave the = away for the default directory`)
+	case errors.Is(err, serverdir.ErrNoServer):
+		return advise(err, "etcdlocker"+c.etcd.GivenEmbedded()+" starts it when it wants a lock; etcdlockctl serve --dir="+plain.Shell(c.embedded)+" starts it by itself")
+	case errors.Is(err, errLate):
+		return advise(err, stalled)
 	}
 	return err
 }
+
+// stalled is what to do about an embedded etcd that does not answer.
+const stalled = serverdir.LookAtIt + "; --timeout waits longer"
 
 // errLate is in the cause of a context that has ended because etcd was silent.
 var errLate = errors.New("did not answer within")
@@ -140,6 +155,7 @@ func (c *connection) look(ctx context.Context, ask func(ctx context.Context, cli
 
 // explain adds a way out to what etcd has said.
 func (c *connection) explain(ctx context.Context, err error) error {
+	refusal := endpoint.Refusal(err)
 	switch {
 	case err == nil:
 		return nil
@@ -147,10 +163,25 @@ func (c *connection) explain(ctx context.Context, err error) error {
 		return advise(err, "the user needs to read the key and all that begins with key/, or the whole prefix; pause and resume write there as well")
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return advise(err, endpoint.MakeRoom)
-	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed):
-		return advise(err, endpoint.GiveUser)
+	case refusal != "":
+		return advise(err, refusal)
 	case errors.Is(context.Cause(ctx), errLate):
-		return advise(context.Cause(ctx), "check that etcd runs and that -e and the TLS options fit; --timeout waits longer; --embedded finds the locks of etcdlocker --embedded")
+		return c.unanswered(context.Cause(ctx))
+	case retry.Code(err) == codes.Unavailable && !errors.Is(err, admin.ErrUnknownOutcome):
+		return c.unanswered(err)
 	}
 	return err
+}
+
+// unanswered adds a way out to the error of a request that etcd has not answered, and, if that is
+// no more than that it took too long, why etcd could not be reached.
+func (c *connection) unanswered(err error) error {
+	hint := "check that etcd runs and that -e and the TLS options fit; --timeout waits longer; --embedded finds the locks of etcdlocker --embedded"
+	if c.embedded != "" {
+		hint = stalled
+	}
+	if why := endpoint.Unreached(c.client); why != nil && errors.Is(err, errLate) {
+		err = fmt.Errorf("%w (%w)", err, why)
+	}
+	return advise(err, cmp.Or(endpoint.Misfit(err), hint))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/etcdlock/etcdlock/admin"
 	"github.com/etcdlock/etcdlock/internal/buildinfo"
@@ -65,7 +66,7 @@ func run(args []string) int {
 	cobra.AddTemplateFunc("flagUsages", flagUsages)
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), ".LocalFlags.FlagUsages", "flagUsages .LocalFlags", 1))
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (%w)", err, errUsage) })
+	root.SetFlagErrorFunc(badFlag)
 	root.AddCommand(newList(), newShow(), newWatch(), newBreak(), newPause(), newResume(), newRoles(), newServe())
 	root.SetArgs(args)
 	_, err := root.ExecuteC()
@@ -90,10 +91,31 @@ func run(args []string) int {
 	case errors.Is(err, serverdir.ErrBusy):
 		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")
 		return serverdir.BusyExit
+	case errors.Is(err, serverdir.ErrUnusable):
+		hint(serverdir.NameAnother)
 	case errors.Is(err, errUsage):
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// badFlag returns the error of a flag that is not one, or has a wrong value.
+func badFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	isUnknown := errors.As(err, &unknown)
+	if err = fmt.Errorf("%w (%w)", err, errUsage); !isUnknown {
+		return err
+	}
+	way := cmd.CommandPath() + " --help lists the options"
+	if _, operand, takesOne := strings.Cut(cmd.Use, " "); takesOne {
+		name, _, _ := strings.Cut(strings.Trim(operand, "[]"), " ")
+		typed := "--" + unknown.GetSpecifiedName()
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			typed = "-" + short
+		}
+		way += fmt.Sprintf("; a %s that begins with - goes after --, as in %s %s", name, cmd.CommandPath(), plain.Operand(typed))
+	}
+	return advise(err, way)
 }
 
 // unknownCommand says that there is no such command, and which one may be meant.

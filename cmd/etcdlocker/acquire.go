@@ -349,7 +349,7 @@ func (l *locker) showWho(err error) string {
 // hint says what to do about an error.
 func (l *locker) hint(err error) string {
 	var named *namedError
-	switch misfit := endpoint.Misfit(err); {
+	switch misfit, refusal := endpoint.Misfit(err), endpoint.Refusal(err); {
 	case errors.Is(err, etcdlock.ErrMode):
 		return "give all its users the same --slots, or use another key; " + l.showWho(err)
 	case errors.As(err, &named) && named.shared && l.mode == etcdlock.Exclusive:
@@ -357,19 +357,19 @@ func (l *locker) hint(err error) string {
 	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
 		return "try again later, or allow more time with --wait; " + l.showWho(err)
 	case errors.Is(err, serverdir.ErrUnusable):
-		return "name a directory that is yours alone, or is not there yet, with --embedded=DIR"
+		return serverdir.NameAnother + ", with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):
 		return "install etcdlockctl beside etcdlocker: it is what runs the embedded etcd"
+	case l.embedded != "" && isUnreached(err):
+		return serverdir.LookAtIt + "; --connect-timeout waits longer"
 	case misfit != "" && isUnreached(err):
 		return misfit
 	case l.proxy != "" && isUnreached(err):
 		return "check that etcd runs, that -e (now " + l.etcd.String() + ") and the TLS options fit, and that the proxy allows CONNECT to it; NO_PROXY names hosts that need no proxy"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		return "check that etcd runs and that -e (now " + l.etcd.String() + ") and the TLS options fit; --connect-timeout waits longer; for one machine alone, --embedded runs an etcd"
-	case errors.Is(err, rpctypes.ErrUserEmpty):
-		return endpoint.GiveUser
-	case errors.Is(err, rpctypes.ErrAuthFailed):
-		return "check the user and the password (etcd does not say which of them it is)"
+	case refusal != "":
+		return refusal
 	case isDenied(err):
 		return "check user and password, or the token; the user needs to read and write the key and everything below key/, and key~tail: to read it with -s, to write it with --slots"
 	case errors.Is(err, rpctypes.ErrNoSpace):

@@ -7,8 +7,12 @@ import (
 	"os"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdlock/etcdlock/internal/balance"
 )
@@ -30,6 +34,24 @@ func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Durati
 	c.DialOptions = append(c.DialOptions, balance.DialOptions()...)
 	c.Context = ctx
 	return clientv3.New(c)
+}
+
+// Unreached returns why a client has no connection, nil if it has one, or if that is not known: a
+// request that has waited for a connection until its time was over does not tell. Nothing is sent:
+// without a connection gRPC itself refuses a request that does not wait for one. This one is the
+// login, which does not wait for a login either.
+func Unreached(client *clientv3.Client) error {
+	conn := client.ActiveConnection()
+	if conn.GetState() != connectivity.TransientFailure {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{}, grpc.WaitForReady(false))
+	if status.Code(err) != codes.Unavailable {
+		return nil
+	}
+	return errors.New(status.Convert(err).Message())
 }
 
 // How long one of several members may take for a login: at first 20 times what checking a password

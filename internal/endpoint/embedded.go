@@ -29,6 +29,12 @@ func (o *Options) addEmbedded(f *pflag.FlagSet) {
 	f.VarPF(&o.embedded, "embedded", "", "").NoOptDefVal = cmp.Or(own, homeless)
 }
 
+// GivenEmbedded returns --embedded as the user has given it, behind a blank, to be typed again in a
+// shell.
+func (o *Options) GivenEmbedded() string {
+	return typed(o.own.Lookup("embedded"), o.embedded.String())
+}
+
 // Embedded returns the directory of the embedded etcd, if that was asked for: then the variables
 // that name another one do not count. Without it is empty.
 func (o *Options) Embedded() (dir string, err error) {

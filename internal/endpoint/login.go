@@ -13,6 +13,26 @@ import (
 	"google.golang.org/grpc"
 )
 
+// refusals are what etcd says where it does not know who asks, and what to do about that.
+var refusals = []struct {
+	says error
+	hint string
+}{
+	{rpctypes.ErrUserEmpty, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD"},
+	{rpctypes.ErrAuthFailed, "check the user and the password (etcd does not say which of them it is)"},
+	{rpctypes.ErrInvalidAuthToken, "check the token, of --auth-jwt-token-file or ETCDCTL_AUTH_JWT_TOKEN: it may have expired, or be for another etcd"},
+}
+
+// Refusal returns what to do where an error says that etcd does not know who asks, else nothing.
+func Refusal(err error) string {
+	for _, r := range refusals {
+		if errors.Is(err, r.says) {
+			return r.hint
+		}
+	}
+	return ""
+}
+
 // login fills in as whom the client logs in. Flags beat variables; where both are given by
 // variables, a token beats a user, as with etcdctl.
 func (o *Options) login(c *clientv3.Config) (err error) {

@@ -21,9 +21,6 @@ import (
 // MakeRoom is what to do about an etcd that has no space.
 const MakeRoom = "make room: etcdctl compact and defrag, or a larger --quota-backend-bytes of etcd; then etcdctl alarm disarm"
 
-// GiveUser is what to do about an etcd that asks who it is.
-const GiveUser = "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD"
-
 // Options are the settings as text. The zero value of one means that it was not given.
 type Options struct {
 	Endpoints          string
@@ -183,16 +180,20 @@ func (o *Options) Given() (given string) {
 		case f.Name == "etcd" && strings.Contains(value, "@"): // which is refused
 			return
 		}
-		switch {
-		case f.NoOptDefVal != "" && value == f.NoOptDefVal:
-			given += " --" + f.Name
-		case f.Shorthand != "":
-			given += " -" + f.Shorthand + " " + plain.Shell(value)
-		default:
-			given += " --" + f.Name + "=" + plain.Shell(value)
-		}
+		given += typed(f, value)
 	})
 	return given
+}
+
+// typed returns a flag with a value behind a blank, to be typed in a shell.
+func typed(f *pflag.Flag, value string) string {
+	switch {
+	case f.NoOptDefVal != "" && value == f.NoOptDefVal:
+		return " --" + f.Name
+	case f.Shorthand != "":
+		return " -" + f.Shorthand + " " + plain.Shell(value)
+	}
+	return " --" + f.Name + "=" + plain.Shell(value)
 }
 
 // Config reads the files named and returns what a client needs. Every error about a setting is an

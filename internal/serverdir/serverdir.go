@@ -53,13 +53,31 @@ func Default() (string, error) {
 // prepare creates a directory that is ours alone, or checks that one is.
 func prepare(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = rundir.Private(dir)
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+	return dir, nil
+}
+
+// usable is prepare for who wants no server but one that runs: it creates nothing.
+func usable(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = rundir.Private(dir)
 	}
-	return dir, rundir.Private(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("%w: %q", ErrNoServer, dir)
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrUnusable, err)
+	}
+	return dir, nil
 }
 
 // An Owner has a directory to itself.

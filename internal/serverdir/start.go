@@ -37,6 +37,12 @@ var (
 	ErrNoControl = errors.New("etcdlockctl is neither beside etcdlocker nor in PATH")
 )
 
+// Hints of what to do about ErrUnusable, and about a server that does not answer.
+const (
+	NameAnother = "name a directory that is yours alone, or is not there yet"
+	LookAtIt    = "the server stands still or is slow: its process id is in the file lock in its directory (kill -CONT continues it), and the file log says what went wrong"
+)
+
 // Start returns the endpoint of the server of a directory. If none answers it starts one, which
 // leaves after idleExit without clients and leases, and reports that it did. Any number of
 // processes may do so at the same time: one of them starts a server. It blocks until the server
@@ -45,7 +51,7 @@ func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint st
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	if dir, err = prepare(dir); err != nil {
-		return "", false, fmt.Errorf("%w: %w", ErrUnusable, err)
+		return "", false, err
 	}
 	for {
 		if conn, endpoint, err := dial(ctx, dir); err == nil {
@@ -66,8 +72,12 @@ func Start(ctx context.Context, dir string, idleExit time.Duration) (endpoint st
 }
 
 // Running returns the endpoint of the server of a directory, and starts none: without one it fails
-// with ErrNoServer. It waits for one that is coming up, a minute at most.
+// with ErrNoServer, and with ErrUnusable where Start does. It waits for one that is coming up, a
+// minute at most.
 func Running(ctx context.Context, dir string) (endpoint string, err error) {
+	if dir, err = usable(dir); err != nil {
+		return "", err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	for {

@@ -10,8 +10,12 @@ import (
 )
 
 // Stop ends the server of a directory and waits until it is gone, a minute at most. Whoever needs a
-// server may have started another one by then.
+// server may have started another one by then. It fails as Running does.
 func Stop(ctx context.Context, dir string) error {
+	dir, err := usable(dir)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	server, err := find(ctx, dir)

@@ -475,7 +475,7 @@ func TestListEmbedded(t *testing.T) {
 	t.Parallel()
 	dir := serverIn(t, filepath.Join(t.TempDir(), "etcd"))
 	none := programs.Start(t, nil, "etcdlockctl", "list", "--embedded="+dir)
-	if code := none.Code(); code != 1 || !strings.Contains(none.Stderr.String(), "no server runs") || !strings.Contains(none.Stderr.String(), "hint: etcdlocker --embedded starts it") {
+	if code := none.Code(); code != 1 || !strings.Contains(none.Stderr.String(), "no server runs") || !strings.Contains(none.Stderr.String(), "hint: etcdlocker --embedded="+dir+" starts it ") {
 		t.Errorf("without a server: exit code %d, %q, %s", code, none.Stdout, none.Stderr)
 	}
 	_, finish := holdsEmbedded(t, dir, "/list/embedded")
