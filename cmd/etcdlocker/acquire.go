@@ -18,19 +18,11 @@ import (
 
 	"github.com/etcdlock/etcdlock"
 	"github.com/etcdlock/etcdlock/internal/endpoint"
-	"github.com/etcdlock/etcdlock/internal/line"
 	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/record"
 	"github.com/etcdlock/etcdlock/internal/serverdir"
 	"github.com/etcdlock/etcdlock/internal/validity"
 )
-
-// A tooLateError says that the lock was not acquired in the time that --wait allows.
-type tooLateError struct{ wait time.Duration }
-
-func (e *tooLateError) Error() string { return fmt.Sprintf("not acquired within %v", e.wait) }
-
-func isTooLate(err error) bool { return errors.As(err, new(*tooLateError)) }
 
 // errNested says that the lock is held by whoever runs this process.
 var errNested = errors.New("is already held by the command that asks for it")
@@ -183,29 +175,14 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	<-caught // what kills us from here on would leave something in etcd
 	if err := h.waitForIt(ctx); err != nil {
-		if left := h.close(); left != nil && isTooLate(err) {
-			err = h.unlessSilent(ctx, err)
+		if late := tooLate(err); late == nil || time.Since(late.since) < giveUpWithin {
+			h.close()
 		}
 		return h.explain(err)
 	}
 	h.work, h.since = h.held.Context(context.Background()), time.Now()
 	close(h.acquired)
 	return nil
-}
-
-// unlessSilent returns the error of a wait that was too long, which says that the lock is held: of
-// an etcd that does not tell any more that is not known.
-func (h *holder) unlessSilent(ctx context.Context, tooLong error) error {
-	ctx, cancel := context.WithTimeout(ctx, min(h.connectTimeout, defaultConnectTimeout))
-	defer cancel()
-	_, err := line.Read(ctx, h.client, h.keys[0])
-	switch {
-	case err == nil:
-		return tooLong
-	case !isDenied(err):
-		err = etcdlock.ErrNoAnswer
-	}
-	return fmt.Errorf("%v, and then %w", tooLong, err)
 }
 
 // onWait passes on that one of the locks is waited for.
@@ -244,13 +221,11 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 	}
 	ctx, h.endWait = context.WithCancelCause(ctx)
 	defer h.endWait(nil)
-	if h.wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, h.wait, &tooLateError{h.wait})
-		defer cancel()
-	}
 	meanwhile, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	if h.wait > 0 {
+		wg.Go(func() { h.endInTime(meanwhile) })
+	}
 	concurrently := []func(context.Context){h.takeOverWhenPossible, h.endIfNested}
 	line := h.newWaitingLine(os.Stderr)
 	if h.saysBusy() {
@@ -308,7 +283,10 @@ func (l *locker) byProxy() string {
 
 // isBusy reports whether the lock was not acquired because it is held.
 func isBusy(err error) bool {
-	return isTooLate(err) || errors.Is(err, etcdlock.ErrBusy) || errors.Is(err, errNested)
+	if late := tooLate(err); late != nil {
+		return late.unknown == nil
+	}
+	return errors.Is(err, etcdlock.ErrBusy) || errors.Is(err, errNested)
 }
 
 // saysBusy reports whether a lock that is held is worth a line on stderr. With 0 as the code for
@@ -354,7 +332,7 @@ func (l *locker) hint(err error) string {
 		return "give all its users the same --slots, or use another key; " + l.showWho(err)
 	case errors.As(err, &named) && named.shared && l.mode == etcdlock.Exclusive:
 		return "try again later, allow more time with --wait, or share the lock with -s; " + l.showWho(err)
-	case isTooLate(err), errors.Is(err, etcdlock.ErrBusy):
+	case isBusy(err) && !errors.Is(err, errNested), errors.Is(err, errNotTaken):
 		return "try again later, or allow more time with --wait; " + l.showWho(err)
 	case errors.Is(err, serverdir.ErrUnusable):
 		return serverdir.NameAnother + ", with --embedded=DIR"
@@ -364,6 +342,8 @@ func (l *locker) hint(err error) string {
 		return serverdir.LookAtIt + "; --connect-timeout waits longer"
 	case misfit != "" && isUnreached(err):
 		return misfit
+	case tooLate(err) != nil && isUnreached(err):
+		return "check that etcd runs and that it can be reached (at " + l.etcd.String() + "), and try again; " + l.showWho(err)
 	case l.proxy != "" && isUnreached(err):
 		return "check that etcd runs, that -e (now " + l.etcd.String() + ") and the TLS options fit, and that the proxy allows CONNECT to it; NO_PROXY names hosts that need no proxy"
 	case errors.Is(err, etcdlock.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):

@@ -138,7 +138,10 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 		return &p.o, nil
 	}
 	p.o.command = p.flags.Args()
-	for _, step := range []func() error{p.separated, p.locks, p.holder, p.times, p.life, p.pulse, p.server} {
+	if err := p.separated(args[:len(args)-len(p.o.command)]); err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{p.locks, p.holder, p.times, p.life, p.pulse, p.server} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -146,19 +149,50 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 	return &p.o, nil
 }
 
-// separated returns an error if the -- before the command is the value of an option: before it
-// stood a variable that is empty, and all jobs with that mistake would share one lock.
-func (p *parser) separated() (err error) {
-	p.flags.Visit(func(f *pflag.Flag) {
-		values := []string{f.Value.String()}
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			values = list.GetSlice()
+// separated returns an error if the value of an option is the word behind it, and that is the --
+// before the command, or another option: before it stood a variable that is empty, and all jobs
+// with that mistake would share one lock.
+func (p *parser) separated(words []string) error {
+	for i := 0; i < len(words)-1; i++ {
+		f := p.takesNext(words[i])
+		if f == nil {
+			continue
 		}
-		if slices.Contains(values, "--") {
-			err = usagef("is a variable before it empty? write it in quotes, as in \"$KEY\"", "--%s: its value is --, which stands before a command", f.Name)
+		i++
+		name, _, _ := strings.Cut(words[i], "=")
+		is := "an option"
+		switch long, isLong := strings.CutPrefix(name, "--"); {
+		case words[i] == "--":
+			is = "which stands before a command"
+		case isLong && p.flags.Lookup(long) != nil, !isLong && len(name) == 2 && name[0] == '-' && p.flags.ShorthandLookup(name[1:]) != nil:
+		default:
+			continue
 		}
-	})
-	return err
+		return usagef(fmt.Sprintf("is a variable before it empty? write it in quotes, as in \"$KEY\"; if %s is what you mean, --%s=%s", words[i], f.Name, words[i]),
+			"--%s: its value is %s, %s", f.Name, words[i], is)
+	}
+	return nil
+}
+
+// takesNext returns the option of a word whose value is the next word, or nil. A short
+// option whose value is in the same word ends it.
+func (p *parser) takesNext(word string) *pflag.Flag {
+	if long, isLong := strings.CutPrefix(word, "--"); isLong {
+		if f := p.flags.Lookup(long); f != nil && f.NoOptDefVal == "" {
+			return f
+		}
+		return nil
+	}
+	for i := 1; i < len(word); i++ {
+		f := p.flags.ShorthandLookup(word[i : i+1])
+		switch last := i == len(word)-1; {
+		case f == nil, f.NoOptDefVal == "" && !last:
+			return nil
+		case f.NoOptDefVal == "":
+			return f
+		}
+	}
+	return nil
 }
 
 // text returns what a flag or else a variable says. An empty variable says nothing.

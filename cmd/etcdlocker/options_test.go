@@ -129,3 +129,25 @@ func TestModes(t *testing.T) {
 		}
 	}
 }
+
+// TestSeparated: the word behind an option is its value, but not if that is -- or an option. Who
+// means it says so in one word.
+func TestSeparated(t *testing.T) {
+	for _, words := range []string{
+		"-k --try", "-k -k /x", "-vk -s", "-k --", "-k /x -i --wait=5", "-k /x --why --verbose", "-k /x -e -v", "-k --try -- cmd",
+	} {
+		_, err := parseOptions(strings.Fields(words), func(string) string { return "" })
+		if err == nil || !strings.Contains(err.Error(), "its value is -") || !strings.Contains(hintOf(err), "is what you mean, --") {
+			t.Errorf("%s: %v, %q", words, err, hintOf(err))
+		}
+	}
+	for words, key := range map[string]string{
+		"--key=--try": "--try", "-k--try": "--try", "-k=-s": "-s", "--key=-- -- cmd": "--", "-k --tr": "--tr", "-k -": "-", "-k -5": "-5",
+		"-vk/x -sx --try -- cmd -k --try": "/x", "-k/x -ik --try": "/x", "-k /x --verbose=1 -s": "/x", "-k /x -v=1 -s cmd -k -k": "/x",
+	} {
+		o, err := parseOptions(strings.Fields(words), func(string) string { return "" })
+		if err != nil || o.keys[0] != key {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}

@@ -124,16 +124,11 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	waiting, s := "waiting for "+w.keys.locks()+": ", ""
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	var l line.Line
-	for _, key = range w.keys { // the first one that is not ours yet
-		var err error
-		if l, err = line.Read(ctx, w.client, key); err != nil {
-			return waiting + "etcd does not answer at the moment", ""
-		}
-		if !isOurs(l) {
-			break
-		}
+	l, err := awaited(ctx, w.client, w.keys)
+	if err != nil {
+		return waiting + "etcd does not answer at the moment", ""
 	}
+	key = l.Lock
 	quoted := strconv.Quote(key)
 	switch is := w.keys.form("", quoted+" is "); {
 	case len(l.Holders) == 0:
@@ -190,12 +185,20 @@ func (w *waitingLine) heldSince(ctx context.Context, l line.Line) time.Time {
 	return w.since
 }
 
-// sayLast returns the error of a wait, which names who had the lock, where the time is over.
+// sayLast returns the error of a wait, which names who had the lock, where the time is over, and
+// says what is known since then.
 func (w *waitingLine) sayLast(err error) error {
-	if !isTooLate(err) || w.seen == "" {
+	late := tooLate(err)
+	if late == nil {
 		return err
 	}
-	return fmt.Errorf("%w (last seen: %s)", err, w.seen)
+	if w.seen != "" {
+		err = fmt.Errorf("%w (last seen: %s)", err, w.seen)
+	}
+	if late.unknown != nil {
+		err = fmt.Errorf("%w, and then %v", err, late.unknown)
+	}
+	return err
 }
 
 // A namedError is an error of a try, and says who has the lock, or who have.
@@ -266,8 +269,15 @@ func ids(l line.Line) string {
 	return strings.Join(some, ", ") + more
 }
 
-// isOurs reports whether this process has the lock of a line.
-func isOurs(l line.Line) bool {
-	_, has := l.Stand(os.Getpid())
-	return has
+// awaited reads the line for the first lock that this process has not got yet, or for the last one.
+func awaited(ctx context.Context, client *clientv3.Client, all keys) (l line.Line, err error) {
+	for _, key := range all {
+		if l, err = line.Read(ctx, client, key); err != nil {
+			break
+		}
+		if _, has := l.Stand(os.Getpid()); !has {
+			break
+		}
+	}
+	return l, err
 }

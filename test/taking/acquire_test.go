@@ -28,14 +28,14 @@ func TestKeysOfAllKinds(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Shared(t)
 	client := s.Client(t)
-	for _, key := range []string{"with space", `quo"te'`, "new\nline", "no\xffutf8", strings.Repeat("k", 4096), "/", "-k"} {
-		p := programs.Locker(t, s.Endpoint(), "-k", key, "--conflict-exit-code", "9", "--", "sh", "-c", `printf %s "$ETCD_LOCK_KEY"`)
+	for _, key := range []string{"with space", `quo"te'`, "new\nline", "no\xffutf8", strings.Repeat("k", 4096), "/", "-k", "--try", "--"} {
+		p := programs.Locker(t, s.Endpoint(), "--key="+key, "--conflict-exit-code", "9", "--", "sh", "-c", `printf %s "$ETCD_LOCK_KEY"`)
 		if p.Code() != 0 || p.Stdout.String() != key {
 			t.Errorf("key %.20q: %q, %q", key, p.Stdout, p.Stderr)
 		}
-		holder := programs.Locker(t, s.Endpoint(), "-k", key)
+		holder := programs.Locker(t, s.Endpoint(), "-k"+key)
 		programs.AwaitHeld(t, client, key)
-		p = programs.Locker(t, s.Endpoint(), "-k", key, "--try", "true")
+		p = programs.Locker(t, s.Endpoint(), "--key="+key, "--try", "true")
 		if code := p.Code(); code != 1 {
 			t.Errorf("key %.20q: exit code %d", key, code)
 		}
@@ -195,8 +195,14 @@ func TestSilentWhileWaiting(t *testing.T) {
 		p := programs.Locker(t, link.Endpoint(), append(keys, "-v", "-t", "4", "--wait", "3", "--conflict-exit-code", "0", "echo", "ran")...)
 		p.Says(p.Stderr, "place 1 in line")
 		link.Silence()
-		if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "not acquired within 3s (last seen: ") ||
-			!strings.Contains(p.Stderr.String(), "and then etcd did not answer") || !strings.Contains(p.Stderr.String(), "hint: check that etcd runs") {
+		begun := time.Now()
+		code := p.Code()
+		if took := time.Since(begun); took > 3*time.Second+late {
+			t.Errorf("it takes %v", took)
+		}
+		if code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "not acquired within 3s (last seen: ") ||
+			!strings.Contains(p.Stderr.String(), "and then etcd did not answer") || !strings.Contains(p.Stderr.String(), "hint: check that etcd runs") ||
+			strings.Contains(p.Stderr.String(), "connect-timeout") {
 			t.Errorf("exit code %d, %q %q", code, p.Stdout, p.Stderr)
 		}
 		link.Restore()
@@ -206,6 +212,36 @@ func TestSilentWhileWaiting(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestHolderEndsInSilence: the holder has ended while etcd was silent, which answers again when
+// --wait is over. Then nobody is known to hold the lock: the code is not the one for that.
+func TestHolderEndsInSilence(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	for i, after := range []time.Duration{0, 200 * time.Millisecond, time.Second, 1800 * time.Millisecond, 3500 * time.Millisecond} {
+		for _, conflict := range []string{"0", "7"} {
+			t.Run(fmt.Sprint(after, " with code ", conflict), func(t *testing.T) {
+				t.Parallel()
+				key := fmt.Sprint("/ends-in-silence/", i, conflict)
+				holder := programs.Locker(t, s.Endpoint(), "-k", key)
+				programs.AwaitHeld(t, s.Client(t), key)
+				link := etcdtest.NewLink(t, s.Endpoint())
+				begun := time.Now()
+				p := programs.Locker(t, link.Endpoint(), "-k", key, "-v", "--wait", "3", "--conflict-exit-code", conflict, "echo", "ran")
+				p.Says(p.Stderr, "place 1 in line")
+				link.Silence()
+				holder.Signal(syscall.SIGTERM)
+				holder.Code()
+				time.Sleep(time.Until(begun.Add(3*time.Second + after)))
+				link.Restore()
+				code, ran := p.Code(), p.Stdout.String() == "ran\n"
+				if said := p.Stderr.String(); ran != (code == 0) || !ran && (code != 1 || !strings.Contains(said, ", and then ")) {
+					t.Errorf("exit code %d, %q %q", code, p.Stdout, said)
+				}
+			})
+		}
 	}
 }
 

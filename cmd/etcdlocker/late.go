@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/etcdlock/etcdlock"
+	"github.com/etcdlock/etcdlock/internal/line"
+	"github.com/etcdlock/etcdlock/internal/retry"
+)
+
+// What is done when the time of --wait is over.
+const (
+	lookWithin   = 500 * time.Millisecond  // to see whether somebody else has the lock
+	lookFirst    = 200 * time.Millisecond  // of that, before it is asked again
+	lookPause    = 50 * time.Millisecond   // after nobody else has
+	giveUpWithin = 1500 * time.Millisecond // after that the lease takes along what is left
+)
+
+// A tooLateError says that the lock was not acquired in the time that --wait allows.
+type tooLateError struct {
+	wait    time.Duration
+	since   time.Time // when it was over
+	unknown error     // why it is not known that somebody else had the lock then; nil: it is
+}
+
+func (e *tooLateError) Error() string { return fmt.Sprintf("not acquired within %v", e.wait) }
+func (e *tooLateError) Unwrap() error { return e.unknown }
+
+// tooLate returns the tooLateError in an error, or nil.
+func tooLate(err error) (late *tooLateError) {
+	errors.As(err, &late)
+	return late
+}
+
+var (
+	errNotTaken = errors.New("nobody else was seen to hold it")
+	errSilent   = fmt.Errorf("%w: whether somebody else holds it is not known", etcdlock.ErrNoAnswer)
+)
+
+// endInTime ends the wait when the time is over and it is known whether somebody else has the lock.
+// If it is acquired meanwhile, that counts.
+func (h *holder) endInTime(ctx context.Context) {
+	if retry.Sleep(ctx, h.wait) {
+		over := time.Now()
+		h.endWait(&tooLateError{h.wait, over, h.lookForOthers(ctx)})
+	}
+}
+
+// lookForOthers returns nil if somebody else has the lock, or stands before this process, and else
+// why that is not known. It looks while this process still has its place in line: later, whoever
+// has the lock may have got it from here.
+func (h *holder) lookForOthers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	for {
+		l, err := retry.Do(ctx, lookFirst, isDenied, func(ctx context.Context) (line.Line, error) {
+			return awaited(ctx, h.client, h.keys)
+		})
+		switch {
+		case isDenied(err):
+			return err
+		case err != nil:
+			return errSilent
+		case isTaken(l):
+			return nil
+		case !retry.Sleep(ctx, lookPause):
+			return errNotTaken
+		}
+	}
+}
+
+// isTaken reports whether others have the lock of a line, or stand in it before this process.
+func isTaken(l line.Line) bool {
+	switch place, has := l.Stand(os.Getpid()); {
+	case has:
+		return false
+	case place > 1, place == 0 && len(l.Places) > 0, l.Hand != nil:
+		return true
+	}
+	return len(l.Holders) >= max(l.Slots, 1)
+}
