@@ -3,6 +3,7 @@ package etcdlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -117,6 +118,66 @@ func TestLateRenewal(t *testing.T) {
 			t.Errorf("told as well: %s", <-told)
 		}
 	}
+}
+
+// TestTooLateRenewal: once the grace has begun, and the lock is given up, the logger is not told
+// that the lease is not renewed yet, nor that it is again.
+func TestTooLateRenewal(t *testing.T) {
+	s := etcdtest.Start(t)
+	for name, timing := range map[string][3]time.Duration{ // TTL, grace and refresh interval
+		"told before the grace": {6 * time.Second, 3 * time.Second, 500 * time.Millisecond},
+		"late only in it":       {2 * time.Second, time.Second, 620 * time.Millisecond},
+	} {
+		for _, shared := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, shared %v", name, shared), func(t *testing.T) {
+				t.Parallel()
+				link, behind := s.Linked(t)
+				defer link.Restore()
+				l := newLock(t, behind, "/"+name, "me")
+				if shared {
+					l = lockIn(t, newSession(t, behind), "/shared "+name, "me")
+				}
+				l.Session().TTL, l.Session().Grace, l.Session().RefreshInterval = timing[0], timing[1], timing[2]
+				checkTooLate(t, l, link, timing[1])
+			})
+		}
+	}
+}
+
+// checkTooLate has a lock lost in an outage that ends before its lease does.
+func checkTooLate(t *testing.T, l *etcdlock.Lock, link *etcdtest.Link, grace time.Duration) {
+	told, renewed := make(chan string, 10_000), make(chan struct{}, 10_000)
+	log := slog.New(slog.NewTextHandler(writer(func(line string) { told <- line }), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	l.Logger, l.Session().Logger, l.OnRenew = log, log, func() { renewed <- struct{}{} }
+	held := mustLock(t, l)
+	select {
+	case <-renewed: // the first one comes sooner than the others
+	case <-held.Done():
+	}
+	link.Silence()
+	awaitLoss(t, held)
+	for len(told) > 0 {
+		line := <-told
+		_, after, _ := strings.Cut(line, "valid_for=")
+		valid, _, _ := strings.Cut(after, " ")
+		if left, err := time.ParseDuration(valid); err == nil && strings.Contains(line, "not renewed yet") && left <= grace {
+			t.Errorf("told too late: %s", line)
+		}
+	}
+	time.Sleep(200 * time.Millisecond)
+	link.Restore()
+	for again := false; !again; {
+		select {
+		case line := <-told:
+			again = strings.Contains(line, "lease renewed")
+			if strings.Contains(line, "level=WARN") {
+				t.Errorf("told as well: %s", line)
+			}
+		case <-held.Expired(): // on a slow machine
+			again = true
+		}
+	}
+	l.Unlock(etcdtest.Context(t))
 }
 
 // TestRunOutIsNotDeleted: a place that went with its lease, while etcd stood still, was deleted by

@@ -59,6 +59,7 @@ type Lease struct {
 	cluster uint64
 	first   time.Duration // time limit of the first try of a request
 	shared  bool          // the lease is looked after although it has no members
+	late    notices.Delay // that it is not renewed
 	follows atomic.Bool   // somebody waits for the watches to have told all
 
 	clock
@@ -226,8 +227,8 @@ func (l *Lease) Fail(err error) {
 	l.forgetRemnants()
 }
 
-// failed draws conclusions from the error of a renewal or of a read. It reports whether the lease
-// is useless, or ctx has ended.
+// failed draws conclusions from the error of a renewal or of a read, or nil. It reports whether the
+// lease is useless, or ctx has ended.
 func (l *Lease) failed(ctx context.Context, err error) bool {
 	if !errors.Is(err, ErrGone) && !errors.Is(err, ErrHistoryLost) {
 		return ctx.Err() != nil
@@ -238,16 +239,12 @@ func (l *Lease) failed(ctx context.Context, err error) bool {
 
 // expire tells the members that validity has ended. If one of them held its lock, the lease is not
 // renewed any more: it must go, with the lock. A member that only waits may wait for longer.
-func (l *Lease) expire() {
-	held := false
-	for _, m := range l.everybody() {
-		held = m.OnExpired() || held
+func (l *Lease) expire() (held bool) {
+	if held = l.tell(Member.OnExpired); held {
+		l.StopRenewing()
+		l.Fail(ErrGone)
 	}
-	if !held {
-		return
-	}
-	l.StopRenewing()
-	l.Fail(ErrGone)
+	return held
 }
 
 // IsReady reports whether a shared lease can serve new members without being renewed first. Nil

@@ -26,8 +26,8 @@ type Member interface {
 	OnUnreadable(err error) // its state was to be read, and that was refused
 	IsUnreadable() bool     // the same was the case the last time
 	OnRenewed()             // the lease was renewed
-	OnGrace()               // validity ends within the grace
-	OnExpired() (held bool) // validity has ended; it reports whether the member held its lock
+	OnGrace() (held bool)   // validity ends within the grace; it reports whether the lock was held
+	OnExpired() (held bool) // validity has ended; the same
 	OnLeaseLost(err error)  // the lease is useless: ErrGone, ErrHistoryLost, or why it was retired
 	LookAfter()             // it has lasted for long enough, since DeferCare
 }
@@ -127,6 +127,14 @@ func (s *members) everybody() []Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.all)
+}
+
+// tell tells all members something, and reports whether one of them holds its lock.
+func (s *members) tell(do func(Member) bool) (held bool) {
+	for _, m := range s.everybody() {
+		held = do(m) || held
+	}
+	return held
 }
 
 // Go runs something in the background, until the lease is closed or not renewed any more. It

@@ -11,7 +11,6 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/boottime"
 	"github.com/etcdlock/etcdlock/internal/keepalive"
-	"github.com/etcdlock/etcdlock/internal/notices"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/watch"
 )
@@ -29,9 +28,7 @@ func (l *Lease) RenewNow(ctx context.Context, lock string, some ...Member) error
 	if err == nil && resp == nil {
 		err = ErrGone
 	}
-	if err != nil {
-		l.failed(ctx, err)
-	}
+	l.failed(ctx, err)
 	return err
 }
 
@@ -77,16 +74,13 @@ func (l *Lease) Maintain() {
 	}
 	l.renews = true
 	ctx := l.ctx
-	l.running.Go(func() { renewer{l, new(notices.Delay)}.run(ctx) })
+	l.running.Go(func() { renewer{l}.run(ctx) })
 	l.running.Go(func() { watchExpiry(ctx, l) })
 }
 
 // A renewer is the goroutine that renews a lease. It goes by the clock that does not stop in
 // suspend: after a suspend it renews at once.
-type renewer struct {
-	*Lease
-	late *notices.Delay
-}
+type renewer struct{ *Lease }
 
 func (l renewer) run(ctx context.Context) {
 	defer keepalive.Keep(l.client, l.first)()
@@ -107,11 +101,11 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	}
 	valid := l.ValidUntil()
 	l.late.Begin((valid.Until()-l.timing.Grace)/2, func() bool { // half of the time that there is
-		if l.ValidUntil() != valid { // somebody else has renewed it
+		if l.ValidUntil() != valid || valid.Until() <= l.timing.Grace { // renewed, or too late
 			return false
 		}
 		l.Notices.Log(l.log, slog.LevelWarn, "the lease is not renewed yet", "lease", int64(l.id),
-			"valid_for", max(l.ValidUntil().Until(), 0).Round(time.Millisecond), "cause", retry.Told(l.LastError()))
+			"valid_for", valid.Until().Round(time.Millisecond), "cause", retry.Told(l.LastError()))
 		return true
 	})
 	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l.Lease}.some(ctx) })
@@ -163,7 +157,8 @@ func (l renewer) follow(revision int64) {
 	}
 }
 
-// watchExpiry is the watchdog. It is apart from the renewer because that one may hang.
+// watchExpiry is the watchdog. It is apart from the renewer because that one may hang. Once it has
+// told somebody to give up a lock, nothing is said of a late renewal.
 func watchExpiry(ctx context.Context, l *Lease) {
 	timer := boottime.NewTimer()
 	defer timer.Close()
@@ -174,11 +169,9 @@ func watchExpiry(ctx context.Context, l *Lease) {
 			timer.Reset(end.Add(-l.timing.Grace))
 		case left > 0:
 			timer.Reset(end)
-			for _, m := range l.everybody() {
-				m.OnGrace()
-			}
+			l.late.Mute(func() bool { return l.ValidUntil() == end && l.tell(Member.OnGrace) })
 		default:
-			l.expire()
+			l.late.Mute(l.expire)
 		}
 		select {
 		case <-timer.C:

@@ -14,6 +14,7 @@ type Delay struct {
 	mu    sync.Mutex
 	timer *time.Timer // nil: it has not begun
 	told  bool
+	muted bool
 }
 
 // Begin has tell called after some time, unless it has begun before, or ends by then, or there is
@@ -28,11 +29,21 @@ func (d *Delay) Begin(after time.Duration, tell func() bool) {
 	timer = time.AfterFunc(max(after, leastDelay), func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.timer == timer {
+		if d.timer == timer && !d.muted {
 			d.told = tell()
 		}
 	})
 	d.timer = timer
+}
+
+// Mute has nothing told any more until it has ended, if over says that it is too late for that. It
+// does not call over while something is told.
+func (d *Delay) Mute(over func() bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if over() {
+		d.told, d.muted = false, true
+	}
 }
 
 // End ends it, and reports whether that it takes too long was told.
@@ -42,6 +53,6 @@ func (d *Delay) End() (told bool) {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	told, d.timer, d.told = d.told, nil, false
+	told, d.timer, d.told, d.muted = d.told, nil, false, false
 	return told
 }

@@ -39,5 +39,21 @@ func TestDelay(t *testing.T) {
 		if d.End() {
 			t.Error("it was told that there was nothing to tell")
 		}
+		for _, muted := range []bool{true, false} {
+			d.Begin(time.Second, tell)
+			for _, passes := range []time.Duration{time.Second / 2, time.Second} {
+				d.Mute(func() bool { return muted })
+				time.Sleep(passes)
+			}
+			if d.End() == muted {
+				t.Errorf("muted %v, and then told otherwise", muted)
+			}
+			d.Begin(time.Second, tell)
+			time.Sleep(2 * time.Second)
+			d.Mute(func() bool { return muted })
+			if d.End() == muted {
+				t.Errorf("told, and then muted %v: it ends otherwise", muted)
+			}
+		}
 	})
 }

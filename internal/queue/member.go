@@ -69,20 +69,18 @@ func (m *member) OnRenewed() {
 	}
 }
 
-// OnGrace is told that validity ends within the grace.
-func (m *member) OnGrace() {
-	if m.confirmed.Load() {
-		m.step(message.GraceBegun{})
-	}
-}
+// OnGrace is told that validity ends within the grace, and reports whether the lock was held.
+func (m *member) OnGrace() bool { return m.whileHeld(message.GraceBegun{}) }
 
 // OnExpired is told that validity has ended, and reports whether the lock was held.
-func (m *member) OnExpired() bool {
-	if !m.confirmed.Load() || m.state() >= standing.Leaving {
-		return false
+func (m *member) OnExpired() bool { return m.whileHeld(message.ValidityOver{}) }
+
+// whileHeld gives the machine an input if the lock is held, or was lost and not given back yet.
+func (m *member) whileHeld(in message.Input) (held bool) {
+	if held = m.confirmed.Load() && m.state() < standing.Leaving; held {
+		m.step(in)
 	}
-	m.step(message.ValidityOver{})
-	return true
+	return held
 }
 
 // OnLeaseLost is told that the lease is useless.
