@@ -157,21 +157,23 @@ func (l renewer) follow(revision int64) {
 	}
 }
 
-// watchExpiry is the watchdog. It is apart from the renewer because that one may hang. Once it has
-// told somebody to give up a lock, nothing is said of a late renewal.
+// watchExpiry is the watchdog. It is apart from the renewer because that one may hang.
 func watchExpiry(ctx context.Context, l *Lease) {
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	for {
-		end := l.ValidUntil()
+		end, gaveUp := l.ValidUntil(), false
 		switch left := end.Until(); {
 		case left > l.timing.Grace:
 			timer.Reset(end.Add(-l.timing.Grace))
 		case left > 0:
 			timer.Reset(end)
-			l.late.Mute(func() bool { return l.ValidUntil() == end && l.tell(Member.OnGrace) })
+			gaveUp = l.tell(Member.OnGrace)
 		default:
-			l.late.Mute(l.expire)
+			gaveUp = l.expire()
+		}
+		if gaveUp {
+			l.late.Mute()
 		}
 		select {
 		case <-timer.C:

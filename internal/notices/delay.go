@@ -36,14 +36,11 @@ func (d *Delay) Begin(after time.Duration, tell func() bool) {
 	d.timer = timer
 }
 
-// Mute has nothing told any more until it has ended, if over says that it is too late for that. It
-// does not call over while something is told.
-func (d *Delay) Mute(over func() bool) {
+// Mute has nothing told any more until it has ended.
+func (d *Delay) Mute() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if over() {
-		d.told, d.muted = false, true
-	}
+	d.told, d.muted = false, true
 }
 
 // End ends it, and reports whether that it takes too long was told.

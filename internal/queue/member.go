@@ -70,17 +70,20 @@ func (m *member) OnRenewed() {
 }
 
 // OnGrace is told that validity ends within the grace, and reports whether the lock was held.
-func (m *member) OnGrace() bool { return m.whileHeld(message.GraceBegun{}) }
-
-// OnExpired is told that validity has ended, and reports whether the lock was held.
-func (m *member) OnExpired() bool { return m.whileHeld(message.ValidityOver{}) }
-
-// whileHeld gives the machine an input if the lock is held, or was lost and not given back yet.
-func (m *member) whileHeld(in message.Input) (held bool) {
-	if held = m.confirmed.Load() && m.state() < standing.Leaving; held {
-		m.step(in)
+func (m *member) OnGrace() (held bool) {
+	if held = m.confirmed.Load(); held {
+		m.step(message.GraceBegun{})
 	}
 	return held
+}
+
+// OnExpired is told that validity has ended, and reports whether the lock was held.
+func (m *member) OnExpired() bool {
+	if !m.confirmed.Load() || m.state() >= standing.Leaving {
+		return false
+	}
+	m.step(message.ValidityOver{})
+	return true
 }
 
 // OnLeaseLost is told that the lease is useless.
@@ -90,9 +93,7 @@ func (m *member) OnLeaseLost(err error) {
 
 // Lasts reports whether a remnant may be there for as long as the lease: no answer can come to some
 // request to join, or it is there since before a renewal.
-func (m *member) Lasts() bool {
-	return m.sender.IsDoubtful() || m.renewed.Load()
-}
+func (m *member) Lasts() bool { return m.sender.IsDoubtful() || m.renewed.Load() }
 
 // Forget is told that the lease is given up, and takes along what is left.
 func (m *member) Forget() { m.step(message.LeaseLost{}) }
