@@ -108,7 +108,7 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 			"valid_for", valid.Until().Round(time.Millisecond), "cause", retry.Told(l.LastError()))
 		return true
 	})
-	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader{l.Lease}.some(ctx) })
+	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).some(ctx) })
 	switch {
 	case err != nil:
 		return l.failed(ctx, err) || !retry.Sleep(ctx, retry.PauseMax)
