@@ -108,7 +108,7 @@ func TestSilentWatches(t *testing.T) {
 	s := etcdtest.Start(t)
 	gate, behind := s.Gated(t)
 	session := newSession(t, behind)
-	session.TTL, session.RefreshInterval = 8*time.Second, time.Second
+	session.TTL, session.RefreshInterval = time.Minute, time.Second
 	locks, held := lockMany(t, session, n)
 	awaitWatches(t, locks[0], 3*n)
 	anew := false

@@ -371,3 +371,18 @@ func TestGateMutex(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestHeldForNobody: a message is held also if the client has given up before, as where etcd was
+// slow.
+func TestHeldForNobody(t *testing.T) {
+	const n = 100
+	g := &Gate{ctx: t.Context(), held: make(chan *Held, n)}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range n {
+		g.hold(ctx, &Held{})
+	}
+	if len(g.held) != n {
+		t.Errorf("of %d messages %d are held", n, len(g.held))
+	}
+}
