@@ -101,14 +101,15 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	}
 	valid := l.ValidUntil()
 	l.late.Begin((valid.Until()-l.timing.Grace)/2, func() bool { // half of the time that there is
-		if l.ValidUntil() != valid || valid.Until() <= l.timing.Grace { // renewed, or too late
-			return false
+		left := valid.Until()
+		if l.ValidUntil() != valid || left <= l.timing.Grace {
+			return false // it was renewed, or it is too late
 		}
 		l.Notices.Log(l.log, slog.LevelWarn, "the lease is not renewed yet", "lease", int64(l.id),
-			"valid_for", valid.Until().Round(time.Millisecond), "cause", retry.Told(l.LastError()))
+			"valid_for", left.Round(time.Millisecond), "cause", retry.Told(l.LastError()))
 		return true
 	})
-	resp, err := l.Renew(ctx, func(ctx context.Context) (*pb.TxnResponse, error) { return reader(l).some(ctx) })
+	resp, err := l.Renew(ctx, reader(l).some)
 	switch {
 	case err != nil:
 		return l.failed(ctx, err) || !retry.Sleep(ctx, retry.PauseMax)
@@ -162,18 +163,15 @@ func watchExpiry(ctx context.Context, l *Lease) {
 	timer := boottime.NewTimer()
 	defer timer.Close()
 	for {
-		end, gaveUp := l.ValidUntil(), false
+		end := l.ValidUntil()
 		switch left := end.Until(); {
 		case left > l.timing.Grace:
 			timer.Reset(end.Add(-l.timing.Grace))
 		case left > 0:
 			timer.Reset(end)
-			gaveUp = l.tell(Member.OnGrace)
+			l.late.MuteIf(l.tell(Member.OnGrace))
 		default:
-			gaveUp = l.expire()
-		}
-		if gaveUp {
-			l.late.Mute()
+			l.late.MuteIf(l.expire())
 		}
 		select {
 		case <-timer.C:

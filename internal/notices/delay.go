@@ -33,14 +33,16 @@ func (d *Delay) Begin(after time.Duration, tell func() bool) {
 			d.told = tell()
 		}
 	})
-	d.timer = timer
+	d.timer, d.muted = timer, false
 }
 
-// Mute has nothing told any more until it has ended.
-func (d *Delay) Mute() {
+// MuteIf has nothing told any more until it has ended, if it is too late for that.
+func (d *Delay) MuteIf(tooLate bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.told, d.muted = false, true
+	if tooLate {
+		d.told, d.muted = false, true
+	}
 }
 
 // End ends it, and reports whether that it takes too long was told.

@@ -39,15 +39,22 @@ func TestDelay(t *testing.T) {
 		if d.End() {
 			t.Error("it was told that there was nothing to tell")
 		}
+		d.MuteIf(true) // of nothing
 		d.Begin(time.Second, tell)
-		d.Mute()
+		d.MuteIf(false)
 		time.Sleep(2 * time.Second)
-		if d.End() || told != 1 {
+		if !d.End() || told != 2 {
+			t.Error("not muted, it was not told")
+		}
+		d.Begin(time.Second, tell)
+		d.MuteIf(true)
+		time.Sleep(2 * time.Second)
+		if d.End() || told != 2 {
 			t.Error("muted, it was told")
 		}
 		d.Begin(time.Second, tell)
 		time.Sleep(2 * time.Second)
-		if d.Mute(); d.End() || told != 2 {
+		if d.MuteIf(true); d.End() || told != 3 {
 			t.Error("told and then muted, it ends as told")
 		}
 	})

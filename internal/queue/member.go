@@ -74,7 +74,7 @@ func (m *member) OnGrace() (held bool) {
 	if held = m.confirmed.Load(); held {
 		m.step(message.GraceBegun{})
 	}
-	return held
+	return held && m.state() < standing.Leaving
 }
 
 // OnExpired is told that validity has ended, and reports whether the lock was held.
