@@ -102,12 +102,20 @@ func (c *connection) find(ctx context.Context) (err error) {
 	case errors.Is(err, serverdir.ErrNoServer) && strings.HasPrefix(c.embedded, "~"):
 		return advise(err, `the ~ stands for itself there: write --embedded="$HOME"/..., or leave the = away for the default directory`)
 	case errors.Is(err, serverdir.ErrNoServer):
-		return advise(err, "etcdlocker"+c.etcd.GivenEmbedded()+" starts it when it wants a lock; etcdlockctl serve --dir="+plain.Shell(c.embedded)+" starts it by itself")
+		return advise(err, c.startIt())
 	case errors.Is(err, errLate):
 		return advise(err, stalled)
 	}
 	return err
 }
+
+// startIt is what to do about an embedded etcd that does not run.
+func (c *connection) startIt() string {
+	return "etcdlocker" + c.etcd.GivenEmbedded() + " starts it when it wants a lock; etcdlockctl serve --dir=" + plain.Shell(c.embedded) + " starts it by itself"
+}
+
+// noListener is in the error of a connection to a server that has ended.
+const noListener = "connect: "
 
 // stalled is what to do about an embedded etcd that does not answer.
 const stalled = serverdir.LookAtIt + "; --timeout waits longer"
@@ -177,10 +185,14 @@ func (c *connection) explain(ctx context.Context, err error) error {
 // no more than that it took too long, why etcd could not be reached.
 func (c *connection) unanswered(err error) error {
 	hint := "check that etcd runs and that -e and the TLS options fit; --timeout waits longer; --embedded finds the locks of etcdlocker --embedded"
-	if c.embedded != "" {
+	why := endpoint.Unreached(c.client)
+	switch {
+	case c.embedded != "" && why != nil && strings.Contains(why.Error(), noListener):
+		hint = c.startIt()
+	case c.embedded != "":
 		hint = stalled
 	}
-	if why := endpoint.Unreached(c.client); why != nil && errors.Is(err, errLate) {
+	if why != nil && errors.Is(err, errLate) {
 		err = fmt.Errorf("%w (%w)", err, why)
 	}
 	return advise(err, cmp.Or(endpoint.Misfit(err), hint))

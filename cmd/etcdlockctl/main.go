@@ -92,7 +92,7 @@ func run(args []string) int {
 		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")
 		return serverdir.BusyExit
 	case errors.Is(err, serverdir.ErrUnusable):
-		hint(serverdir.NameAnother)
+		hint(serverdir.NameAnother + "; that of another user is for that user")
 	case errors.Is(err, errUsage):
 		return exitUsage
 	}
@@ -109,11 +109,7 @@ func badFlag(cmd *cobra.Command, err error) error {
 	way := cmd.CommandPath() + " --help lists the options"
 	if _, operand, takesOne := strings.Cut(cmd.Use, " "); takesOne {
 		name, _, _ := strings.Cut(strings.Trim(operand, "[]"), " ")
-		typed := "--" + unknown.GetSpecifiedName()
-		if short := unknown.GetSpecifiedShortnames(); short != "" {
-			typed = "-" + short
-		}
-		way += fmt.Sprintf("; a %s that begins with - goes after --, as in %s %s", name, cmd.CommandPath(), plain.Operand(typed))
+		way += fmt.Sprintf("; a %s that begins with - goes after --, as in %s -- %s", name, cmd.CommandPath(), name)
 	}
 	return advise(err, way)
 }

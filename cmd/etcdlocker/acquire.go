@@ -73,7 +73,7 @@ func (o *options) findCommand() (string, error) {
 		case o.pulse.node && o.pulse.nodePath == "":
 			hint = "install Node.js, or name its program with --node-path; nothing was locked"
 		case len(o.command) == 1 && strings.ContainsAny(o.program(), " \t\n"):
-			hint = "that is one word, and so the name of a program; a line for a shell goes after sh -c, as in -- sh -c 'a; b'; nothing was locked"
+			hint = "check the name; a line for a shell goes after sh -c, as in -- sh -c 'a; b': here it is one word, and so a program's name; nothing was locked"
 		}
 		return "", usagef(hint, "cannot run %q: %w", o.program(), errors.Unwrap(err))
 	}
@@ -338,6 +338,8 @@ func (l *locker) hint(err error) string {
 		return serverdir.NameAnother + ", with --embedded=DIR"
 	case errors.Is(err, serverdir.ErrNoControl):
 		return "install etcdlockctl beside etcdlocker: it is what runs the embedded etcd"
+	case l.embedded != "" && isUnreached(err) && tooLate(err) != nil:
+		return serverdir.LookAtIt
 	case l.embedded != "" && isUnreached(err):
 		return serverdir.LookAtIt + "; --connect-timeout waits longer"
 	case misfit != "" && isUnreached(err):

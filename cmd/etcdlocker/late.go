@@ -14,10 +14,11 @@ import (
 
 // What is done when the time of --wait is over.
 const (
-	lookWithin   = 500 * time.Millisecond  // to see whether somebody else has the lock
-	lookFirst    = 200 * time.Millisecond  // of that, before it is asked again
+	lookWithin   = 3 * time.Second         // to see whether somebody else has the lock
+	lookForEach  = 100 * time.Millisecond  // more, for each of several locks
+	lookFirst    = 500 * time.Millisecond  // for one answer, before it is asked for again
 	lookPause    = 50 * time.Millisecond   // after nobody else has
-	giveUpWithin = 1500 * time.Millisecond // after that the lease takes along what is left
+	giveUpWithin = 1500 * time.Millisecond // later the lease takes along what is left
 )
 
 // A tooLateError says that the lock was not acquired in the time that --wait allows.
@@ -38,7 +39,7 @@ func tooLate(err error) (late *tooLateError) {
 
 var (
 	errNotTaken = errors.New("nobody else was seen to hold it")
-	errSilent   = fmt.Errorf("%w: whether somebody else holds it is not known", etcdlock.ErrNoAnswer)
+	errSilent   = fmt.Errorf("%w in time: whether somebody else holds it is not known", etcdlock.ErrNoAnswer)
 )
 
 // endInTime ends the wait when the time is over and it is known whether somebody else has the lock.
@@ -54,32 +55,37 @@ func (h *holder) endInTime(ctx context.Context) {
 // why that is not known. It looks while this process still has its place in line: later, whoever
 // has the lock may have got it from here.
 func (h *holder) lookForOthers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	ctx, cancel := context.WithTimeout(ctx, lookWithin+time.Duration(len(h.keys))*lookForEach)
 	defer cancel()
+	unknown := errSilent
 	for {
-		l, err := retry.Do(ctx, lookFirst, isDenied, func(ctx context.Context) (line.Line, error) {
-			return awaited(ctx, h.client, h.keys)
+		l, err := awaited(h.keys, func(key string) (line.Line, error) {
+			return retry.Do(ctx, lookFirst, isDenied, func(ctx context.Context) (line.Line, error) { return line.Read(ctx, h.client, key) })
 		})
 		switch {
 		case isDenied(err):
 			return err
 		case err != nil:
-			return errSilent
-		case isTaken(l):
+			return unknown
+		case isTaken(l, h.mode):
 			return nil
-		case !retry.Sleep(ctx, lookPause):
-			return errNotTaken
+		}
+		if unknown = errNotTaken; !retry.Sleep(ctx, lookPause) {
+			return unknown
 		}
 	}
 }
 
-// isTaken reports whether others have the lock of a line, or stand in it before this process.
-func isTaken(l line.Line) bool {
-	switch place, has := l.Stand(os.Getpid()); {
+// isTaken reports whether others have the lock of a line, or stand in it before this process, so
+// that who wants it in a mode does not get it.
+func isTaken(l line.Line, mode etcdlock.Mode) bool {
+	place, has := l.Stand(os.Getpid())
+	isFree := mode == etcdlock.Shared && l.Shared || len(l.Holders) < max(l.Slots, 1)
+	switch {
 	case has:
 		return false
-	case place > 1, place == 0 && len(l.Places) > 0, l.Hand != nil:
-		return true
+	case place == 0: // it has lost it, and would come behind all others
+		return !isFree || l.Hand != nil || l.AreWaiting()
 	}
-	return len(l.Holders) >= max(l.Slots, 1)
+	return place > 1 || !isFree || l.Hand != nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/etcdlock/etcdlock/internal/endpoint"
 	"github.com/etcdlock/etcdlock/internal/guard"
 	"github.com/etcdlock/etcdlock/internal/mode"
+	"github.com/etcdlock/etcdlock/internal/plain"
 	"github.com/etcdlock/etcdlock/internal/pulse"
 	"github.com/etcdlock/etcdlock/internal/supervise"
 	"github.com/etcdlock/etcdlock/internal/validity"
@@ -168,7 +169,7 @@ func (p *parser) separated(words []string) error {
 		default:
 			continue
 		}
-		return usagef(fmt.Sprintf("is a variable before it empty? write it in quotes, as in \"$KEY\"; if %s is what you mean, --%s=%s", words[i], f.Name, words[i]),
+		return usagef(fmt.Sprintf("is a variable before it empty? write it in quotes, as in \"$KEY\"; if %s is what you mean, --%s=%s", words[i], f.Name, plain.Shell(words[i])),
 			"--%s: its value is %s, %s", f.Name, words[i], is)
 	}
 	return nil

@@ -41,9 +41,10 @@ The lock:
       --wait DURATION     wait for the lock at most this long, counted from
                           etcd's first answer
       --conflict-exit-code N
-                          exit code when --try or --wait does not get the lock,
-                          or the asker runs below the holder; default 1; with 0,
-                          nothing is said of a lock that is held, unless with -v
+                          exit code when --try or --wait does not get the lock
+                          as somebody else has it, or the asker runs below the
+                          holder; default 1; with 0, nothing is said of a lock
+                          that is held, unless with -v
       --hold-at-least DURATION
                           keep the lock until so long after it was acquired,
                           even if the command ends earlier

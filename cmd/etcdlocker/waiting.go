@@ -124,7 +124,7 @@ func (w *waitingLine) describe(ctx context.Context) (says, key string) {
 	waiting, s := "waiting for "+w.keys.locks()+": ", ""
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	l, err := awaited(ctx, w.client, w.keys)
+	l, err := awaited(w.keys, func(key string) (line.Line, error) { return line.Read(ctx, w.client, key) })
 	if err != nil {
 		return waiting + "etcd does not answer at the moment", ""
 	}
@@ -270,9 +270,9 @@ func ids(l line.Line) string {
 }
 
 // awaited reads the line for the first lock that this process has not got yet, or for the last one.
-func awaited(ctx context.Context, client *clientv3.Client, all keys) (l line.Line, err error) {
+func awaited(all keys, read func(key string) (line.Line, error)) (l line.Line, err error) {
 	for _, key := range all {
-		if l, err = line.Read(ctx, client, key); err != nil {
+		if l, err = read(key); err != nil {
 			break
 		}
 		if _, has := l.Stand(os.Getpid()); !has {

@@ -20,7 +20,7 @@ var refusals = []struct {
 }{
 	{rpctypes.ErrUserEmpty, "etcd wants a user: --user with --password-file, or ETCDCTL_USER and ETCDCTL_PASSWORD"},
 	{rpctypes.ErrAuthFailed, "check the user and the password (etcd does not say which of them it is)"},
-	{rpctypes.ErrInvalidAuthToken, "check the token, of --auth-jwt-token-file or ETCDCTL_AUTH_JWT_TOKEN: it may have expired, or be for another etcd"},
+	{rpctypes.ErrInvalidAuthToken, "check the token, of --auth-jwt-token-file or ETCDCTL_AUTH_JWT_TOKEN: it may have expired, or be for another etcd; with a user and a password, try again"},
 }
 
 // Refusal returns what to do where an error says that etcd does not know who asks, else nothing.

@@ -270,6 +270,9 @@ func NameOfMutex(place *mvccpb.KeyValue) string {
 // Has reports whether the i-th place is that of a holder.
 func (l Line) Has(i int) bool { return l.has[i] }
 
+// AreWaiting reports whether there are places of others than those who have the lock.
+func (l Line) AreWaiting() bool { return slices.Contains(l.has, false) }
+
 // Stand returns whether a process of this host has the lock, or else which place in line: 1 is
 // next, and 0 that it does not stand there. Those who share the lock do not stand before each
 // other, nor does anybody who has a slot.

@@ -95,3 +95,20 @@ func TestShown(t *testing.T) {
 		t.Errorf("%d bytes are shown of no text", len(got))
 	}
 }
+
+// TestIsOf: a process is told from one before it that had its number, and from another host's.
+func TestIsOf(t *testing.T) {
+	own := Self("")
+	older, abroad, later := own, own, own
+	older.Start++
+	abroad.Host += "-2"
+	later.Boot += "-2"
+	for name, r := range map[string]Record{"older": older, "abroad": abroad, "later": later} {
+		if r.IsOf(os.Getpid()) {
+			t.Errorf("%s: taken for this process", name)
+		}
+	}
+	if !own.IsOf(os.Getpid()) || own.IsOf(os.Getpid()+1) {
+		t.Error("this process is not told from others")
+	}
+}

@@ -71,10 +71,11 @@ func parseStat(content string) (parent int, start uint64, ok bool) {
 	return parent, start, err == nil && err2 == nil
 }
 
-// IsOf reports whether a record is of a process of this host.
+// IsOf reports whether a record is of a process of this host. The number of one that is gone may be
+// another one's by now, which is known of this process alone.
 func (r Record) IsOf(pid int) bool {
 	us := process()
-	return r.PID == pid && r.Boot == us.Boot && r.PIDNS == us.PIDNS
+	return r.PID == pid && r.Host == us.Host && r.Boot == us.Boot && r.PIDNS == us.PIDNS && (pid != os.Getpid() || r.Start == us.Start)
 }
 
 // Below returns the child of the record's process from which this one descends, 0 if it does not,

@@ -23,10 +23,10 @@ func TestControlUsage(t *testing.T) {
 		t.Errorf("a word that is spelt wrong: exit code %d, %q", p.Code(), p.Stderr)
 	}
 	for hint, args := range map[string][]string{
-		"a KEY that begins with - goes after --, as in etcdlockctl show -- -dash\n":      {"show", "-dash"},
-		"a PREFIX that begins with - goes after --, as in etcdlockctl list -- '--a b'\n": {"list", "--a b"},
-		"hint: etcdlockctl serve --help lists the options\n":                             {"serve", "--none"},
-		"a number counts seconds, as in 90; or add a unit, as in 90s":                    {"pause", "/x", "--for", "abc"},
+		"a KEY that begins with - goes after --, as in etcdlockctl show -- KEY\n":       {"show", "-dash"},
+		"a PREFIX that begins with - goes after --, as in etcdlockctl list -- PREFIX\n": {"list", "--a b"},
+		"hint: etcdlockctl serve --help lists the options\n":                            {"serve", "--none"},
+		"a number counts seconds, as in 90; or add a unit, as in 90s":                   {"pause", "/x", "--for", "abc"},
 	} {
 		if p := programs.Start(t, nil, "etcdlockctl", args...); p.Code() != 64 || !strings.Contains(p.Stderr.String(), hint) {
 			t.Errorf("%q: exit code %d, %q, not %s", args, p.Code(), p.Stderr, hint)

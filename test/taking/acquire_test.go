@@ -229,12 +229,12 @@ func TestHolderEndsInSilence(t *testing.T) {
 				programs.AwaitHeld(t, s.Client(t), key)
 				link := etcdtest.NewLink(t, s.Endpoint())
 				begun := time.Now()
-				p := programs.Locker(t, link.Endpoint(), "-k", key, "-v", "--wait", "3", "--conflict-exit-code", conflict, "echo", "ran")
+				p := programs.Locker(t, link.Endpoint(), "-k", key, "-v", "--wait", "10", "--conflict-exit-code", conflict, "echo", "ran")
 				p.Says(p.Stderr, "place 1 in line")
 				link.Silence()
 				holder.Signal(syscall.SIGTERM)
 				holder.Code()
-				time.Sleep(time.Until(begun.Add(3*time.Second + after)))
+				time.Sleep(time.Until(begun.Add(10*time.Second + after)))
 				link.Restore()
 				code, ran := p.Code(), p.Stdout.String() == "ran\n"
 				if said := p.Stderr.String(); ran != (code == 0) || !ran && (code != 1 || !strings.Contains(said, ", and then ")) {
