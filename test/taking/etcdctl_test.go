@@ -63,7 +63,7 @@ func (s *servers) settings() map[string][]setting {
 			{vars: []string{at(s.users), "ETCDCTL_AUTH_JWT_TOKEN=" + s.token}},
 			{vars: []string{at(s.users), "ETCDCTL_AUTH_JWT_TOKEN=" + s.token, worker, "ETCDCTL_PASSWORD=wrong"}},
 			{vars: []string{at(s.users), "ETCDCTL_AUTH_JWT_TOKEN=" + s.token}, args: []string{"--user", "worker:wrong"}, code: 1, says: "authentication failed"},
-			{vars: []string{at(s.users), "ETCDCTL_AUTH_JWT_TOKEN=a.secret.c"}, code: 1, says: "or the token"},
+			{vars: []string{at(s.users), "ETCDCTL_AUTH_JWT_TOKEN=a.secret.c"}, code: 1, says: "hint: check the token"},
 			{vars: []string{at(s.users), "ETCDCTL_AUTH_JWT_TOKEN=a secret"}, code: 64, says: "ETCDCTL_AUTH_JWT_TOKEN: "},
 		},
 		"cacert": {
