@@ -80,12 +80,10 @@ func (h *holder) lookForOthers(ctx context.Context) error {
 // that who wants it in a mode does not get it.
 func isTaken(l line.Line, mode etcdlock.Mode) bool {
 	place, has := l.Stand(os.Getpid())
-	isFree := mode == etcdlock.Shared && l.Shared || len(l.Holders) < max(l.Slots, 1)
-	switch {
-	case has:
+	if has {
 		return false
-	case place == 0: // it has lost it, and would come behind all others
-		return !isFree || l.Hand != nil || l.AreWaiting()
 	}
-	return place > 1 || !isFree || l.Hand != nil
+	behind := place > 1 || place == 0 && l.AreWaiting() // with 0 it would come behind all others
+	isFree := mode == etcdlock.Shared && l.Shared || len(l.Holders) < max(l.Slots, 1)
+	return behind || !isFree || l.Hand != nil
 }
