@@ -172,7 +172,7 @@ func (w *warden) guard(o Order) {
 		return
 	}
 	// Before there is a command that could outlive a guard that is stopped.
-	w.alarms.set(w.deadline.until, w.deadline.until.Add(executing))
+	w.alarms.set(w.deadline.looks(w.ahead), w.deadline.until.Add(executing))
 	if why, err := w.start(o); err != nil {
 		w.refuse(err, why)
 		return

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -355,6 +356,68 @@ func TestStoppedGuardIsContinuedAhead(t *testing.T) {
 	about, err := client.TimeToLive(etcdtest.Context(t), lease)
 	if err != nil || about.TTL < 1 { // three seconds are left when it is continued
 		t.Errorf("the lease has %+v to live: %v", about, err)
+	}
+}
+
+// TestStoppedWhileItStarts: so does a guard that is stopped while its command is being executed,
+// and does not know yet that it runs.
+func TestStoppedWhileItStarts(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/starts"
+	client := s.Client(t)
+	holder := programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, client, key)
+	shell := filepath.Join(t.TempDir(), "sh")
+	content, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(shell, content, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := programs.Locker(t, s.Endpoint(), "-t", "24", "-k", key, "--", shell, "-c", "echo ready; sleep 1000")
+	p.Says(p.Stderr, "place 1 in line")
+	arrived, release := heldFile(t, shell)
+	holder.Signal(syscall.SIGTERM)
+	<-arrived
+	lease, guard := clientv3.LeaseID(newestPlace(t, client, key).Lease), programs.GuardOf(t, p)
+	p.Signal(syscall.SIGSTOP)
+	if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	p.Says(p.Stdout, "ready")
+	stopped(t, guard, true)
+	stopped(t, guard, false)
+	about, err := client.TimeToLive(etcdtest.Context(t), lease)
+	if err != nil || about.TTL < 1 { // three seconds are left when it is continued
+		t.Errorf("the lease has %+v to live: %v", about, err)
+	}
+}
+
+// heldFile has the next one who opens a file wait, until release is called. Arrived is closed when
+// somebody waits.
+func heldFile(t testing.TB, name string) (arrived <-chan struct{}, release func()) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	broken, closed := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(broken, syscall.SIGIO)
+	t.Cleanup(func() { signal.Stop(broken) })
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-broken
+		close(closed)
+	}()
+	return closed, func() {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
