@@ -305,7 +305,12 @@ func has(all []admin.Target, one, several string) string {
 func nameOf(t admin.Target) string {
 	who := strconv.Quote(t.ID)
 	if t.PID > 0 {
-		who = fmt.Sprintf("%s:%d", cmp.Or(t.Host, t.ID), t.PID)
+		process := fmt.Sprintf("%s:%d", cmp.Or(t.Host, t.ID), t.PID)
+		if t.ID == "" || t.ID == cmp.Or(t.Host, t.ID) {
+			who = process
+		} else {
+			who += " on " + process
+		}
 	}
 	return fmt.Sprintf("%s (token %d)", who, t.Token)
 }

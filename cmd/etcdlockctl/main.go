@@ -45,12 +45,20 @@ type absentError string
 
 func (e absentError) Error() string { return string(e) }
 
+// about is the beginning of the help.
+const about = `Looks after distributed locks on etcd.
+
+Etcd is found as etcdlocker finds it: by -e behind a command, by ETCD_LOCK_HOST,
+and by the variables of etcdctl (ETCDCTL_ENDPOINTS and others); else it is at
+localhost:2379. The help of each command lists all options.`
+
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	root := &cobra.Command{
 		Use:           program,
 		Short:         "look after distributed locks on etcd",
+		Long:          about,
 		Version:       buildinfo.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -66,7 +74,12 @@ func run(args []string) int {
 	cobra.AddTemplateFunc("flagUsages", flagUsages)
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), ".LocalFlags.FlagUsages", "flagUsages .LocalFlags", 1))
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
-	root.SetFlagErrorFunc(badFlag)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+			return unknownCommand(root, args[0]) // what is wrong is not its flag
+		}
+		return badFlag(cmd, err)
+	})
 	root.AddCommand(newList(), newShow(), newWatch(), newBreak(), newPause(), newResume(), newRoles(), newServe())
 	root.SetArgs(args)
 	_, err := root.ExecuteC()
@@ -89,7 +102,6 @@ func run(args []string) int {
 	case errors.Is(err, errNothing), errors.Is(err, admin.ErrNotHolder), errors.Is(err, admin.ErrNotPaused), errors.As(err, &absent):
 		return exitNothing
 	case errors.Is(err, serverdir.ErrBusy):
-		hint("use that server, end it with etcdlockctl serve --stop, or name another directory with --dir")
 		return serverdir.BusyExit
 	case errors.Is(err, serverdir.ErrUnusable):
 		hint(serverdir.NameAnother + "; that of another user is for that user")
@@ -107,6 +119,9 @@ func badFlag(cmd *cobra.Command, err error) error {
 		return err
 	}
 	way := cmd.CommandPath() + " --help lists the options"
+	if !cmd.HasParent() {
+		way = "an option stands behind its command, as in " + program + " list --embedded"
+	}
 	if _, operand, takesOne := strings.Cut(cmd.Use, " "); takesOne {
 		name, _, _ := strings.Cut(strings.Trim(operand, "[]"), " ")
 		way += fmt.Sprintf("; a %s that begins with - goes after --, as in %s -- %s", name, cmd.CommandPath(), name)

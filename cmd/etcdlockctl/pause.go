@@ -137,6 +137,9 @@ var errNotPausedYet = errors.New("others have the lock, or stand before the paus
 func (p *pauser) notPaused(ctx context.Context, token int64, err error) error {
 	show := command("show", p.etcd.Given(), p.key, "")
 	switch {
+	case errors.Is(err, admin.ErrUnknownOutcome) && errors.Is(err, errNotPausedYet):
+		return advise(fmt.Errorf("lock %q was not paused within %v, and etcd does not answer: whether others have the lock, and whether a pause is left, is not known", p.key, p.wait),
+			show+" says it when etcd answers again, and how a pause is ended")
 	case errors.Is(err, admin.ErrUnknownOutcome):
 		return advise(err, show+" says whether a pause is left, and how it is ended")
 	case errors.Is(err, admin.ErrPaused):

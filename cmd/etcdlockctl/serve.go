@@ -53,6 +53,9 @@ etcdlocker -e and etcdctl --endpoints.`,
 			if len(args) > 0 {
 				return fmt.Errorf("serve takes no arguments, and got %q (%w)", args[0], errUsage)
 			}
+			if cmd.Flags().Changed("dir") && s.dir == "" {
+				return advise(fmt.Errorf("--dir names no directory (%w)", errUsage), "is a variable before it empty? without --dir it is the usual one")
+			}
 			return s.run(cmd.Context())
 		},
 	}
@@ -118,7 +121,11 @@ func (s *serve) take() (*os.File, error) {
 	if s.lock != 0 {
 		return os.NewFile(uintptr(s.lock), "lock"), nil
 	}
-	return serverdir.Take(s.dir)
+	lock, err := serverdir.Take(s.dir)
+	if errors.Is(err, serverdir.ErrBusy) {
+		err = advise(err, fmt.Sprintf("use that server, end it with %s serve --stop --dir %s, or name another directory with --dir", program, plain.Shell(s.dir)))
+	}
+	return lock, err
 }
 
 // announce tells whoever waits for it that the server answers.

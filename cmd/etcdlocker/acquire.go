@@ -96,7 +96,9 @@ type holder struct {
 	acquired chan struct{} // closed when all are held
 	renewed  chan struct{} // receives after a renewal
 	since    time.Time
-	endpoint string // for the command's environment
+	// Etcd did not confirm the release.
+	unconfirmed bool
+	endpoint    string // for the command's environment
 
 	before []os.Signal // came before the command had started
 
@@ -175,9 +177,7 @@ func (h *holder) lockIt(ctx context.Context) (err error) {
 	}
 	<-caught // what kills us from here on would leave something in etcd
 	if err := h.waitForIt(ctx); err != nil {
-		if late := tooLate(err); late == nil || time.Since(late.since) < giveUpWithin {
-			h.close()
-		}
+		h.withdraw(err)
 		return h.explain(err)
 	}
 	h.work, h.since = h.held.Context(context.Background()), time.Now()
@@ -240,9 +240,13 @@ func (h *holder) waitForIt(ctx context.Context) (err error) {
 		case <-meanwhile.Done():
 		}
 	})
+	begun := time.Now()
 	h.held, err = h.lock.acquire(ctx, false)
 	stop()
 	wg.Wait()
+	if err == nil && line.told != "" {
+		h.voice.notef("%s acquired after %v", h.keys.locks(), time.Since(begun).Round(time.Second))
+	}
 	return line.sayLast(err)
 }
 
@@ -359,7 +363,7 @@ func (l *locker) hint(err error) string {
 	case errors.Is(err, rpctypes.ErrTooManyOps):
 		return "etcd must take at least 8 operations in a transaction, or 10 for --slots (its --max-txn-ops, 128 by default)"
 	case l.embedded != "":
-		return "see the file log in the server's directory, or run etcdlockctl serve to watch it start"
+		return "etcdlockctl serve --dir " + plain.Shell(l.embedded) + " shows how it starts; a file log in its directory says what it did before"
 	}
 	return "-v shows what was tried; etcd's log may say why"
 }

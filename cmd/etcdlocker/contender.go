@@ -90,7 +90,8 @@ func (s several) acquire(ctx context.Context, try bool) (held, error) {
 // close gives the locks back, which tells whether they were held until then, and ends the session,
 // which takes along what could not be given back.
 func (s several) close(ctx context.Context) error {
-	half, cancel := context.WithTimeout(ctx, releaseLimit/2)
+	until, _ := ctx.Deadline()
+	half, cancel := context.WithTimeout(ctx, time.Until(until)/2)
 	defer cancel()
 	err := s.set.Close(half)
 	ended := s.in.Close(ctx)

@@ -24,17 +24,19 @@ import (
 const releaseLimit = 1500 * time.Millisecond
 
 // close releases the locks and leaves nothing in etcd.
-func (h *holder) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
+func (h *holder) close(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	return h.lock.close(ctx)
+	err := h.lock.close(ctx)
+	h.unconfirmed = errors.Is(err, etcdlock.ErrUnconfirmed)
+	return err
 }
 
 // release releases the locks after the work and says what came of it. It reports whether one of
 // them was lost.
 func (h *holder) release() (lost bool) {
 	lease := h.held.Lease()
-	err := h.close()
+	err := h.close(releaseLimit)
 	var l *etcdlock.LostError
 	lost = errors.As(err, &l)
 	if h.nothingLeft && (lost && l.Reason == etcdlock.Unrenewed || errors.Is(err, etcdlock.ErrUnconfirmed)) {
@@ -51,8 +53,26 @@ func (h *holder) release() (lost bool) {
 		h.voice.warnf("%s: etcd did not confirm the release, %s within %v: %v%s", h.keys.locks(), h.keys.freeThemselves(), h.ttl, err, h.byProxy())
 	case err != nil:
 		h.voice.warnf("releasing %s: %v", h.keys.locks(), err)
+	default:
+		h.voice.logger(h.verbose).Debug(h.keys.released())
 	}
 	return false
+}
+
+// released says what has become of the locks that were to be released.
+func (h *holder) released() string {
+	if h.unconfirmed {
+		return fmt.Sprintf("%s %s within %v", h.keys.locks(), h.keys.form("frees itself", "free themselves"), h.ttl)
+	}
+	return h.keys.released()
+}
+
+// wereReleased says the same in a hint, which names no key.
+func (h *holder) wereReleased() string {
+	if h.unconfirmed {
+		return fmt.Sprintf("%s within %v", h.keys.form("the lock frees itself", "the locks free themselves"), h.ttl)
+	}
+	return h.keys.form("the lock was", "the locks were") + " released"
 }
 
 // sayUnrenewed says what may help where renewals fail with err.
@@ -104,7 +124,7 @@ func (h *holder) holdOnly() int {
 	case lost:
 		return exitLost
 	case sig != 0:
-		h.voice.errorf("stopped by %s; %s", signalName(sig), h.keys.released())
+		h.voice.errorf("stopped by %s; %s", signalName(sig), h.released())
 		return exitSignal + int(sig)
 	}
 	return exitLost
@@ -162,8 +182,8 @@ func (h *holder) supervise() int {
 	catch(h.signals, unix.SIGTSTP) // before there is a command that it would have to reach
 	watched, err := h.newPulsing()
 	if err != nil {
-		h.close()
-		return h.voice.fail(usagef(h.keys.wereReleased(), "cannot look after %q: %w", h.command[0], err), exitNoCommand)
+		h.close(releaseLimit)
+		return h.voice.fail(usagef(h.wereReleased(), "cannot look after %q: %w", h.command[0], err), exitNoCommand)
 	}
 	run, err := h.start(watched)
 	if err != nil {
@@ -197,18 +217,42 @@ func (h *holder) supervise() int {
 		Before: h.before, Signals: h.signals, Settle: settle,
 		Reach: func(sig syscall.Signal) supervise.Reach { return reach(sig, run) },
 	}
-	life.StopRequested = watched.monitor.Stopping
+	patience := h.sayStopping(life, watched.monitor.Stopping)
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)
 		events.Doubt, events.Lost = h.watchDoubt(quit), h.lostOtherwise(quit)
 	}
 	supervise.Drive(life, run, events)
+	patience.Stop()
 	watched.close()
 	if life.Forced || life.Status.Signaled() {
 		terminal.restore()
 	}
 	return h.finish(life, run)
+}
+
+// sayStoppingAfter is how long a command may take to stop before it is said that it is waited for.
+const sayStoppingAfter = 2 * time.Second
+
+// sayStopping says that the command is waited for, some time after it was told to stop, unless the
+// timer is stopped.
+func (h *holder) sayStopping(life *supervise.Life, before func()) (timer *time.Timer) {
+	var sig syscall.Signal
+	timer = time.AfterFunc(sayStoppingAfter, func() {
+		says := "waiting for the command to end, which was told to by " + signalName(sig)
+		if h.killAfter > 0 {
+			says += fmt.Sprintf("; it is killed %v after that", h.killAfter)
+		}
+		h.voice.notef("%s", says)
+	})
+	timer.Stop()
+	life.StopRequested = func() {
+		sig = life.Stop
+		timer.Reset(sayStoppingAfter)
+		before()
+	}
+	return timer
 }
 
 // unkillable says that something may still run, and leaves the locks alone.
@@ -234,8 +278,16 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		h.run.close() // its guard would end them with the lock
 	}
 	h.nothingLeft = !life.OrphansLeft && !life.Unguarded
+	log := h.voice.logger(h.verbose)
+	switch {
+	case life.Ended && life.Status.Signaled():
+		log.Debug("command ended", "signal", signalName(life.Status.Signal()))
+	case life.Ended:
+		log.Debug("command ended", "exit_code", life.Status.ExitStatus())
+	}
 	stop, theCommand := life.Stop, "and with it the command"
 	if left := time.Until(h.since.Add(h.holdAtLeast)); left > 0 && stop == 0 && h.work.Err() == nil {
+		log.Debug("holding on, as --hold-at-least says", "for", left.Round(time.Millisecond))
 		timer := time.NewTimer(left)
 		stop, theCommand = h.pause(timer.C), "after the command had ended"
 		timer.Stop()
@@ -251,19 +303,19 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 		if stop != 0 {
 			meanwhile = "told to stop by " + signalName(stop) + ", "
 		}
-		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and %s", meanwhile, life.Trouble.Why, h.keys.released()), exitUnhealthy)
+		return h.voice.fail(usagef(hintOf(life.Trouble.Why), "%s%w; the command was stopped, and %s", meanwhile, life.Trouble.Why, h.released()), exitUnhealthy)
 	case stop != 0:
-		h.voice.errorf("stopped by %s, %s; %s", signalName(stop), theCommand, h.keys.released())
+		h.voice.errorf("stopped by %s, %s; %s", signalName(stop), theCommand, h.released())
 		return exitSignal + int(stop)
 	case life.Overdue:
-		h.voice.errorf("%s could not be renewed in time; the guard has killed the command, and the %s released%s", h.keys.locks(), h.keys.form("lock is", "locks are"), h.byProxy())
+		h.voice.errorf("%s could not be renewed in time; the guard has killed the command; %s%s", h.keys.locks(), h.released(), h.byProxy())
 		h.sayUnrenewed(nil)
 		return exitLost
 	case life.Unguarded:
 		return h.guardKilled()
 	case life.Status.Signaled():
 		sig := life.Status.Signal()
-		h.voice.errorf("the command died of %s; %s", signalName(sig), h.keys.released())
+		h.voice.errorf("the command died of %s; %s", signalName(sig), h.released())
 		return exitSignal + int(sig)
 	}
 	return life.Status.ExitStatus()
@@ -271,7 +323,7 @@ func (h *holder) finish(life *supervise.Life, run guard.Command) int {
 
 // guardKilled says that the command was killed because its guard was, and returns the exit code.
 func (h *holder) guardKilled() int {
-	h.voice.errorf("%v; %s", guard.ErrKilled, h.keys.released())
+	h.voice.errorf("%v; %s", guard.ErrKilled, h.released())
 	h.voice.hintf("leave the process called %s alone: to stop the command, send TERM to etcdlocker", guard.Name)
 	return exitSignal + int(unix.SIGKILL)
 }

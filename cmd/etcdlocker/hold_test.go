@@ -60,7 +60,7 @@ func TestValidUntil(t *testing.T) {
 	if early > time.Millisecond {
 		t.Errorf("it is put %v earlier than it is, at best", early)
 	}
-	if err := h.close(); err != nil {
+	if err := h.close(releaseLimit); err != nil {
 		t.Fatal(err)
 	}
 	if left := h.validUntil().Until(); left > 0 {

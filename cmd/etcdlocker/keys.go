@@ -50,9 +50,6 @@ func (k keys) form(one, several string) string {
 // released says that the locks are released.
 func (k keys) released() string { return k.locks() + k.form(" is", " are") + " released" }
 
-// wereReleased says the same in a hint, which names no key.
-func (k keys) wereReleased() string { return k.form("the lock was", "the locks were") + " released" }
-
 // freeThemselves says that locks that are not released go with their lease.
 func (k keys) freeThemselves() string { return k.form("it frees itself", "they free themselves") }
 

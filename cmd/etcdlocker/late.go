@@ -14,11 +14,13 @@ import (
 
 // What is done when the time of --wait is over.
 const (
-	lookWithin   = 3 * time.Second         // to see whether somebody else has the lock
-	lookForEach  = 100 * time.Millisecond  // more, for each of several locks
-	lookFirst    = 500 * time.Millisecond  // for one answer, before it is asked for again
-	lookPause    = 50 * time.Millisecond   // after nobody else has
-	giveUpWithin = 1500 * time.Millisecond // later the lease takes along what is left
+	lookWithin = 3 * time.Second        // to see whether somebody else has the lock
+	lookFirst  = 500 * time.Millisecond // for one answer, before it is asked for again
+	lookPause  = 50 * time.Millisecond  // after nobody else has
+
+	// lastWordWithin bounds what is left to be taken back where that has taken long already. The
+	// lease takes it along otherwise.
+	lastWordWithin = 250 * time.Millisecond
 )
 
 // A tooLateError says that the lock was not acquired in the time that --wait allows.
@@ -55,7 +57,7 @@ func (h *holder) endInTime(ctx context.Context) {
 // why that is not known. It looks while this process still has its place in line: later, whoever
 // has the lock may have got it from here.
 func (h *holder) lookForOthers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookWithin+time.Duration(len(h.keys))*lookForEach)
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	unknown := errSilent
 	for {
@@ -73,6 +75,21 @@ func (h *holder) lookForOthers(ctx context.Context) error {
 		if unknown = errNotTaken; !retry.Sleep(ctx, lookPause) {
 			return unknown
 		}
+	}
+}
+
+// withdraw leaves nothing in etcd, after a wait that has ended for a reason. Who has waited for one
+// lock has tried to, and has said what is left.
+func (h *holder) withdraw(why error) {
+	limit := releaseLimit
+	if late := tooLate(why); late != nil && time.Since(late.since) > releaseLimit {
+		if len(h.keys) == 1 {
+			return
+		}
+		limit = lastWordWithin
+	}
+	if left := h.close(limit); left != nil && len(h.keys) > 1 {
+		h.voice.warnf("the places in line stay until their lease runs out, within %v", h.ttl)
 	}
 }
 

@@ -42,6 +42,9 @@ func run() int {
 	case o.version:
 		return v.answer("etcdlocker " + buildinfo.Version() + "\n")
 	}
+	if o.verbose {
+		v.date()
+	}
 	for _, sig := range o.ignored {
 		signal.Ignore(sig)
 	}
@@ -92,7 +95,7 @@ func (l *locker) run() int {
 	h, err := l.acquire(ctx, path)
 	if sig := stopped(); sig != 0 {
 		if err == nil {
-			h.close()
+			h.close(releaseLimit)
 			h.leave()
 		}
 		l.voice.errorf("stopped by %s while waiting for %s", signalName(sig), l.keys.locks())

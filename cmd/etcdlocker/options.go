@@ -150,6 +150,25 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 	return &p.o, nil
 }
 
+// noKey returns the error of a command line without a key.
+func (p *parser) noKey() error {
+	way := "name it with -k, or in ETCD_LOCK_KEY, where that of an etcdlocker above this one does not count"
+	command := p.o.command
+	switch i := slices.IndexFunc(command, isKey); {
+	case i > 0:
+		way = fmt.Sprintf("%s stands after the command, which begins with %s here: write options before it, and a value that an option can do without with =, as in --embedded=DIR",
+			plain.Shell(command[i]), plain.Shell(command[0]))
+	case len(command) > 0 && (command[0] == "help" || command[0] == "version"):
+		way = fmt.Sprintf("etcdlocker --%s is what you may mean; else %s", command[0], way)
+	}
+	return usagef(way, "no key: which lock is meant?")
+}
+
+// isKey reports whether a word looks like --key, or begins with -k.
+func isKey(word string) bool {
+	return word == "--key" || strings.HasPrefix(word, "--key=") || strings.HasPrefix(word, "-k")
+}
+
 // separated returns an error if the value of an option is the word behind it, and that is the --
 // before the command, or another option: before it stood a variable that is empty, and all jobs
 // with that mistake would share one lock.
@@ -165,7 +184,7 @@ func (p *parser) separated(words []string) error {
 		switch long, isLong := strings.CutPrefix(name, "--"); {
 		case words[i] == "--":
 			is = "which stands before a command"
-		case isLong && p.flags.Lookup(long) != nil, !isLong && len(name) == 2 && name[0] == '-' && p.flags.ShorthandLookup(name[1:]) != nil:
+		case isLong && p.flags.Lookup(long) != nil, !isLong && len(name) > 1 && name[0] == '-' && p.flags.ShorthandLookup(name[1:2]) != nil:
 		default:
 			continue
 		}
@@ -254,7 +273,7 @@ func (p *parser) locks() error {
 		}
 	}
 	if len(p.o.keys) == 0 {
-		return usagef("name it with -k, or in ETCD_LOCK_KEY, where that of an etcdlocker above this one does not count", "no key: which lock is meant?")
+		return p.noKey()
 	}
 	slices.Sort(p.o.keys)
 	for i, key := range p.o.keys {

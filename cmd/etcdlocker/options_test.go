@@ -135,6 +135,7 @@ func TestModes(t *testing.T) {
 func TestSeparated(t *testing.T) {
 	for _, words := range []string{
 		"-k --try", "-k -k /x", "-vk -s", "-k --", "-k /x -i --wait=5", "-k /x --why --verbose", "-k /x -e -v", "-k --try -- cmd",
+		"-k -t5 -- cmd", "-k -sv", "-k -s/x", "-k /x -i -k/y",
 	} {
 		_, err := parseOptions(strings.Fields(words), func(string) string { return "" })
 		if err == nil || !strings.Contains(err.Error(), "its value is -") || !strings.Contains(hintOf(err), "is what you mean, --") {

@@ -100,25 +100,25 @@ func (h *holder) notStarted(run guard.Command, err error) int {
 		}
 		return h.guardKilled()
 	case errors.As(err, &told):
-		h.close()
-		h.voice.errorf("%v; %s", err, h.keys.released())
+		h.close(releaseLimit)
+		h.voice.errorf("%v; %s", err, h.released())
 		return exitSignal + int(told)
 	}
-	h.close()
+	h.close(releaseLimit)
 	return h.voice.fail(h.explainStart(err), exitNoCommand)
 }
 
 func (h *holder) explainStart(err error) error {
 	switch {
 	case errors.Is(err, guard.ErrNoTimers):
-		return h.noTimersFor(err, h.keys.wereReleased())
+		return h.noTimersFor(err, h.wereReleased())
 	case errors.Is(err, guard.ErrLowest):
-		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); "+h.keys.wereReleased(), "cannot run %q: %w", h.program(), err)
+		return usagef("start etcdlocker at real-time priority 2 or higher (chrt), or allow a higher one (ulimit -r); "+h.wereReleased(), "cannot run %q: %w", h.program(), err)
 	}
 	if (errors.Is(err, guard.ErrGone) || errors.As(err, new(*os.SyscallError))) && !errors.Is(err, unix.E2BIG) {
-		return usagef("each command has a guard, a process that needs /proc and must be left alone; "+h.keys.wereReleased(), "no guard for %q: %w", h.program(), err)
+		return usagef("each command has a guard, a process that needs /proc and must be left alone; "+h.wereReleased(), "no guard for %q: %w", h.program(), err)
 	}
-	return usagef(hintOfStart(err)+h.keys.wereReleased(), "cannot run %q: %w", h.program(), err)
+	return usagef(hintOfStart(err)+h.wereReleased(), "cannot run %q: %w", h.program(), err)
 }
 
 // noTimersFor says what can be done where the kernel refuses the guard's timers, and what was done.

@@ -130,7 +130,7 @@ etcd:
                           tries none [ETCDCTL_KEEPALIVE_TIME,
                           ETCDCTL_KEEPALIVE_TIMEOUT]
 
-  -v, --verbose           debug messages on stderr
+  -v, --verbose           debug messages on stderr, and when each was said
   -h, --help              this text
       --version           the version
 

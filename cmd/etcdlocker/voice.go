@@ -40,6 +40,7 @@ type voice struct {
 	takes func() bool // whether w takes a line, without waiting; nil: that is not known
 
 	mu      sync.Mutex
+	dated   bool          // each line says when it was said
 	queue   []string      // lines to be written
 	dropped int           // lines that came when the queue was full
 	status  string        // the status line that is wanted; empty: none
@@ -72,6 +73,9 @@ func (v *voice) sayAtLast(kind, format string, args ...any) {
 }
 
 func (v *voice) put(kind, format string, args ...any) {
+	if v.dated {
+		kind = time.Now().UTC().Format("2006-01-02T15:04:05.000Z ") + kind
+	}
 	v.queue = append(v.queue, "etcdlocker: "+kind+plain.Line(fmt.Sprintf(format, args...))+"\n")
 }
 
@@ -87,6 +91,13 @@ func (v *voice) errorf(format string, args ...any) { v.sayAtLast("error: ", form
 func (v *voice) hintf(format string, args ...any)  { v.sayAtLast("hint: ", format, args...) }
 func (v *voice) warnf(format string, args ...any)  { v.say("warning: ", format, args...) }
 func (v *voice) notef(format string, args ...any)  { v.say("", format, args...) }
+
+// date has each line say when it was said.
+func (v *voice) date() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.dated = true
+}
 
 // setStatus replaces the status line of a terminal; empty takes it away.
 func (v *voice) setStatus(line string) {

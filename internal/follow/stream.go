@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -275,9 +276,8 @@ func (f *follower) stream(ctx context.Context) error {
 	all.Go(func() {
 		opened <- watcher.Watch(ctx, f.From, clientv3.WithRange(f.End), clientv3.WithRev(first), clientv3.WithCreatedNotify())
 	})
-	tick, ask := time.NewTicker(askEvery), make(chan struct{}, 1)
-	defer tick.Stop()
-	all.Go(func() { askForSigns(ctx, watcher, ask) })
+	tick, ask, answers := time.NewTicker(askEvery), make(chan struct{}, 1), make(chan *pb.ResponseHeader, 1)
+	all.Go(func() { f.askForSigns(ctx, watcher, ask, answers) })
 	var events clientv3.WatchChan
 	f.heard = time.Now()
 	for {
@@ -289,6 +289,12 @@ func (f *follower) stream(ctx context.Context) error {
 			}
 			if err := f.hear(ctx, resp); err != nil {
 				return err
+			}
+		case header := <-answers: // without a revision that the stream should have shown
+			if header.Revision == f.revision && !f.proof.isMissing(f.revision) {
+				if err := f.hear(ctx, clientv3.WatchResponse{Header: header}); err != nil {
+					return err
+				}
 			}
 		case <-tick.C:
 			select {
@@ -321,12 +327,19 @@ func (f *follower) tellSilence() error {
 	return errSilent
 }
 
-// askForSigns asks the stream for a sign of life as often as it is told to.
-func askForSigns(ctx context.Context, watcher clientv3.Watcher, ask <-chan struct{}) {
+// askForSigns asks the stream for a sign of life as often as it is told to, and etcd beside it: of
+// a stream that begins with a revision to come etcd shows nothing before.
+func (f *follower) askForSigns(ctx context.Context, watcher clientv3.Watcher, ask <-chan struct{}, answers chan<- *pb.ResponseHeader) {
 	for {
 		select {
 		case <-ask:
 			watcher.RequestProgress(ctx) // what fails is silent, and is noticed by that
+			if resp, err := f.Client.Get(ctx, f.From, clientv3.WithKeysOnly()); err == nil {
+				select {
+				case answers <- resp.Header:
+				case <-ctx.Done():
+				}
+			}
 		case <-ctx.Done():
 			return
 		}

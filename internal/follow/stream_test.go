@@ -2,11 +2,15 @@ package follow
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
 
 // TestSilentStream: of a silent stream it is told once that etcd is away, and there is another one,
@@ -47,5 +51,35 @@ func TestSilentStream(t *testing.T) {
 	progress := clientv3.WatchResponse{Header: &pb.ResponseHeader{Revision: 7}}
 	if err := f.hear(context.Background(), progress); err != nil || f.patience != silence || f.revision != 7 {
 		t.Errorf("a sign of life: %v, patience %v, revision %d", err, f.patience, f.revision)
+	}
+}
+
+// TestQuiet: etcd gives no sign to a stream that begins with a revision to come. It is not away for
+// that.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Start(t).Client(t)
+	ctx, cancel := context.WithCancel(etcdtest.Context(t))
+	defer cancel()
+	var slowest time.Duration // answer of an etcd that may have to wait for a processor
+	go func() {
+		defer cancel()
+		for begun, asked := time.Now(), time.Now(); asked.Sub(begun) < 2*silence; asked = time.Now() {
+			if _, err := client.Get(ctx, "/"); err != nil {
+				t.Error(err)
+				return
+			}
+			slowest = max(slowest, time.Since(asked))
+			time.Sleep(silence / 100)
+		}
+	}()
+	var told []Kind
+	err := Run(ctx, Watch{Client: client, From: "/", End: "0", IsAsked: func(string) bool { return true }}, func(c Change) bool {
+		told = append(told, c.Kind)
+		return true
+	})
+	<-ctx.Done()
+	if !errors.Is(err, context.Canceled) || slowest < askEvery && !slices.Equal(told, []Kind{Began}) {
+		t.Errorf("%v, told %v; the slowest answer took %v", err, told, slowest)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -54,6 +55,8 @@ type warden struct {
 	ending     sync.Once
 	begun      atomic.Bool // ending has begun: who stops is of no interest any more
 	alone      atomic.Bool // etcdlocker is gone
+	reported   atomic.Bool // that the command has ended
+	deserted   atomic.Bool // etcdlocker was gone before that, and so everything is killed
 }
 
 // A deadline is when everything is killed.
@@ -106,7 +109,25 @@ func run() int {
 	if w.alone.Load() {
 		Attest(o.Lease) // for whoever waits; without it that one waits for the lease to run out
 	}
+	if w.deserted.Load() {
+		sayDeserted(o.Env)
+	}
 	return 0
+}
+
+// sayDeserted says, in place of an etcdlocker that cannot any more, why the command has ended. It
+// does so where stderr takes that at once.
+func sayDeserted(env []string) {
+	lock := "the lock"
+	for _, one := range env {
+		if key, is := kernel.CutPrefix(one, "ETCD_LOCK_KEY="); is {
+			lock = "lock " + strconv.Quote(key)
+		}
+	}
+	if kernel.Takes(syscall.Stderr) {
+		os.Stderr.WriteString("etcdlocker: error: etcdlocker was killed, or has crashed, and its guard has killed the command; " +
+			lock + " is not released, it frees itself\n")
+	}
 }
 
 // prepare does all that can be done before the lock is there. What is not possible has to do
@@ -425,6 +446,7 @@ func (w *warden) collect(stops bool) (pid int, status syscall.WaitStatus, left b
 
 // report tells etcdlocker how the command ended, and whether something of it is left.
 func (w *warden) report(status syscall.WaitStatus, left bool) {
+	w.reported.Store(true)
 	sendTo(w.socket, numbers(exited, uint64(status), flag(left)), -1)
 }
 
@@ -606,6 +628,7 @@ func (w *warden) thaw() {
 func (w *warden) end() {
 	w.ending.Do(func() {
 		w.begun.Store(true)
+		w.deserted.Store(w.alone.Load() && !w.reported.Load())
 		sendTo(w.socket, numbers(end, 0, 0), -1)
 		if w.pidfd >= 0 {
 			kernel.PidfdSignal(w.pidfd, syscall.SIGKILL) // also where /proc shows nothing

@@ -270,9 +270,20 @@ type pollfd struct {
 // Readable waits until a descriptor can be read, at most for so long, and reports whether it can.
 func Readable(fd int, within time.Duration) bool {
 	const pollIn = 1
-	p, timeout := pollfd{fd: int32(fd), events: pollIn}, syscall.NsecToTimespec(int64(within))
-	r, _, _ := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
-	return r == 1
+	return poll(fd, pollIn, within) != 0 // what has failed or ended can be read
+}
+
+// Takes reports whether a descriptor takes a line without having its writer wait.
+func Takes(fd int) bool {
+	const pollOut = 4
+	return poll(fd, pollOut, 0) == pollOut
+}
+
+// poll waits for some events of a descriptor, at most for so long, and returns what there is.
+func poll(fd int, events int16, within time.Duration) int16 {
+	p, timeout := pollfd{fd: int32(fd), events: events}, syscall.NsecToTimespec(int64(within))
+	syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	return p.revents
 }
 
 // Uninterrupted calls f until it is not interrupted by a signal.

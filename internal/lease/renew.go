@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -105,7 +106,7 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 		if l.ValidUntil() != valid || left <= l.timing.Grace {
 			return false // it was renewed, or it is too late
 		}
-		l.Notices.Log(l.log, slog.LevelWarn, "the lease is not renewed yet", "lease", int64(l.id),
+		l.Notices.Log(l.log, slog.LevelWarn, "the lease is not renewed yet", "lease", fmt.Sprintf("%x", int64(l.id)),
 			"valid_for", left.Round(time.Millisecond), "cause", retry.Told(l.LastError()))
 		return true
 	})
@@ -114,13 +115,13 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	case err != nil:
 		return l.failed(ctx, err) || !retry.Sleep(ctx, retry.PauseMax)
 	case l.late.End():
-		l.Notices.Log(l.log, slog.LevelWarn, "the lease is renewed again", "lease", int64(l.id))
+		l.Notices.Log(l.log, slog.LevelWarn, "the lease is renewed again", "lease", fmt.Sprintf("%x", int64(l.id)))
 	}
 	if resp == nil { // no member to look after
 		return !l.idle(ctx)
 	}
 	l.Notices.Log(l.log, slog.LevelDebug, "lease renewed",
-		"lease", int64(l.id), "margin", l.wholeMargin(l.ttl), "valid_for", l.ValidUntil().Until())
+		"lease", fmt.Sprintf("%x", int64(l.id)), "margin", l.wholeMargin(l.ttl), "valid_for", l.ValidUntil().Until())
 	for _, m := range l.everybody() {
 		m.OnRenewed()
 	}

@@ -79,7 +79,11 @@ func (l *Locker) acquire(ctx context.Context, s Settings, try bool, unanswered *
 		})
 		l.remember(h)
 		if err == nil {
-			h.Say(slog.LevelDebug, "lock acquired", "key", l.key, "token", h.Token(), "mode", s.Mode, "slot", h.Seat()-1)
+			about := []any{"key", l.key, "token", h.Token(), "mode", s.Mode}
+			if s.Mode.Slots() > 0 {
+				about = append(about, "slot", h.Seat()-1)
+			}
+			h.Say(slog.LevelDebug, "lock acquired", about...)
 			if l.Granted != nil {
 				l.Granted()
 			}

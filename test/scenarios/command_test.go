@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -422,10 +423,17 @@ func TestIgnoredTerm(t *testing.T) {
 	p.Signal(syscall.SIGTERM)
 	p.Says(p.Stdout, "asked")
 	p.Renews(2)
+	p.Says(p.Stderr, "waiting for the command to end, which was told to by SIGTERM\n")
 	programs.AwaitHeld(t, s.Client(t), "/patient")
 	programs.Create(t, file)
-	if code := p.Code(); code != 143 {
-		t.Errorf("exit code %d", code)
+	if code := p.Code(); code != 143 || !strings.Contains(p.Stderr.String(), "command ended exit_code=5\n") {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
+	}
+	dated := regexp.MustCompile(`^etcdlocker: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|warning|error|hint|waiting)`)
+	for line := range strings.Lines(p.Stderr.String()) {
+		if !dated.MatchString(line) {
+			t.Errorf("it does not say when: %q", line)
+		}
 	}
 	programs.CheckFree(t, s.Client(t), "/patient")
 }

@@ -70,6 +70,9 @@ func TestGuard(t *testing.T) {
 				return
 			}
 			programs.AwaitTreeEnd(t, key)
+			if !tt.guard && tt.sig == syscall.SIGKILL {
+				p.Says(p.Stderr, fmt.Sprintf("its guard has killed the command; lock %q is not released", key))
+			}
 			if took := time.Since(before); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}

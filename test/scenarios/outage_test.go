@@ -72,6 +72,18 @@ func TestEndsWhileEtcdIsDown(t *testing.T) {
 				}
 			})
 		}
+		t.Run(name+", told to stop", func(t *testing.T) {
+			t.Parallel()
+			link := etcdtest.NewLink(t, etcdtest.Shared(t).Endpoint())
+			p := programs.Locker(t, link.Endpoint(), "-k", key+"-c", "-t", "60", "--", "sh", "-c", "echo started; exec sleep 1000")
+			p.Says(p.Stdout, "started")
+			fault(link)
+			p.Signal(syscall.SIGTERM)
+			says := fmt.Sprintf("stopped by SIGTERM, and with it the command; lock %q frees itself within 1m0s\n", key+"-c")
+			if code := p.Code(); code != 143 || !strings.Contains(p.Stderr.String(), says) || strings.Contains(p.Stderr.String(), "released") {
+				t.Errorf("exit code %d, %q", code, p.Stderr)
+			}
+		})
 	}
 }
 

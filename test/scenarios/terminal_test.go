@@ -122,7 +122,8 @@ func TestWaitingLineWithWideCharacters(t *testing.T) {
 	}
 }
 
-// TestWaitingOnADumbTerminal: one line, and nothing that it could not erase.
+// TestWaitingOnADumbTerminal: one line, another when it is over, and nothing that it could not
+// erase.
 func TestWaitingOnADumbTerminal(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/dumb"
@@ -133,7 +134,7 @@ func TestWaitingOnADumbTerminal(t *testing.T) {
 	awaitUpdates(t, s.Endpoint(), key)
 	holder.Signal(syscall.SIGTERM)
 	waiter.Code()
-	if shown := waiter.Shown(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 2 {
+	if shown := waiter.Shown(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 3 || !strings.Contains(shown, `lock "/dumb" acquired after `) {
 		t.Errorf("it shows %q", shown)
 	}
 }

@@ -31,19 +31,20 @@ func TestBreakCommand(t *testing.T) {
 	s := etcdtest.Shared(t)
 	const key = "/break/command"
 	file := filepath.Join(t.TempDir(), "log")
-	p := programs.Locker(t, s.Endpoint(), "-k", key, "-t", "30", "--", "sh", "-c", `trap 'echo ends >> "$0"; exit' TERM; echo runs >> "$0"; while :; do sleep 0.05; done`, file)
+	p := programs.Locker(t, s.Endpoint(), "-k", key, "-i", "first", "-t", "30", "--", "sh", "-c", `trap 'echo ends >> "$0"; exit' TERM; echo runs >> "$0"; while :; do sleep 0.05; done`, file)
 	programs.AwaitFile(t, file)
 	token := tokenOf(t, s, key)
 	next := programs.Locker(t, s.Endpoint(), "-k", key, "-i", "next", "--", "sh", "-c", `echo next >> "$0"; sleep 30`, file)
 	next.Says(next.Stderr, "waiting for lock")
 	b := programs.Start(t, nil, "etcdlockctl", "break", key, "-e", s.Endpoint(), "--token", token, "--reason", "deploy 4711")
-	if code := b.Code(); code != 0 || !strings.Contains(b.Stdout.String(), "asked ") || !strings.Contains(b.Stdout.String(), "it stopped after ") {
+	if code := b.Code(); code != 0 || !strings.Contains(b.Stdout.String(), `asked "first" on `) || !strings.Contains(b.Stdout.String(), "it stopped after ") {
 		t.Errorf("break: exit code %d, %q, %q", code, b.Stdout, b.Stderr)
 	}
 	if code := p.Code(); code != 2 || !strings.Contains(p.Stderr.String(), `etcdlocker: error: lock "`+key+`" was broken by `) ||
 		!strings.Contains(p.Stderr.String(), `: "deploy 4711"`) {
 		t.Errorf("the holder: exit code %d, %q", code, p.Stderr)
 	}
+	next.Says(next.Stderr, `etcdlocker: lock "`+key+`" acquired after `)
 	etcdtest.Await(t, "the next one to run", func(ctx context.Context) error {
 		if log := etcdtest.Read(t, file); log != "runs\nends\nnext\n" {
 			return errors.New(log)

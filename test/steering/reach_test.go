@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/serverdir"
 	"github.com/etcdlock/etcdlock/test/programs"
 )
 
@@ -96,6 +97,10 @@ func TestEmbeddedHints(t *testing.T) {
 	fails(t, []string{"list", "--embedded=~/x"}, "no server runs", "hint: the ~ stands for itself there")
 	server := programs.Start(t, nil, "etcdlockctl", "serve", "--dir", dir)
 	server.Says(server.Stdout, "answers")
+	again := programs.Start(t, nil, "etcdlockctl", "serve", "--dir", dir)
+	if code := again.Code(); code != serverdir.BusyExit || !strings.Contains(again.Stderr.String(), "hint: use that server, end it with etcdlockctl serve --stop --dir '"+dir+"', or") {
+		t.Errorf("a second one: exit code %d, %s", code, again.Stderr)
+	}
 	ctlAt := func(args ...string) []string { return append(args, "--embedded="+dir) }
 	if p := programs.Start(t, nil, "etcdlockctl", ctlAt("list")...); p.Code() != 0 {
 		t.Errorf("list: %s", p.Stderr)

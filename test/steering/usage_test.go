@@ -11,7 +11,7 @@ import (
 
 func TestControlUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--idle-exit", "-1s"},
+	for _, args := range [][]string{{"no-such-command"}, {"--no-such-flag"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--dir", ""}, {"serve", "--idle-exit", "-1s"},
 		{"list", "a", "b"}, {"list", "-o", "yaml"}, {"list", "--sort", "age"}, {"list", "-0"}, {"list", "--older-than", "-1s"}, {"list", "--timeout", "0s"},
 		{"list", "--cacert", "/none"}, {"show"}, {"show", ""}, {"show", "/x", "-o", "yaml"}, {"watch", "a", "b"}, {"watch", "-o", "yaml"}, {"watch", "--event", "gone"}, {"watch", "--count", "-1"}, {"roles"}} {
 		p := programs.Start(t, nil, "etcdlockctl", args...)
@@ -26,6 +26,8 @@ func TestControlUsage(t *testing.T) {
 		"a KEY that begins with - goes after --, as in etcdlockctl show -- KEY\n":       {"show", "-dash"},
 		"a PREFIX that begins with - goes after --, as in etcdlockctl list -- PREFIX\n": {"list", "--a b"},
 		"hint: etcdlockctl serve --help lists the options\n":                            {"serve", "--none"},
+		"etcdlockctl: error: unknown command \"unlock\" (see":                           {"unlock", "--embedded", "/x"},
+		"an option stands behind its command, as in etcdlockctl list --embedded\n":      {"--embedded", "list"},
 		"a number counts seconds, as in 90; or add a unit, as in 90s":                   {"pause", "/x", "--for", "abc"},
 	} {
 		if p := programs.Start(t, nil, "etcdlockctl", args...); p.Code() != 64 || !strings.Contains(p.Stderr.String(), hint) {

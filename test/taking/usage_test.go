@@ -77,6 +77,8 @@ func TestBadInput(t *testing.T) {
 		{"orphans", nil, []string{"-k", "/x", "--orphans=eat", "true"}, 64, "--orphans"},
 		{"doubt", nil, []string{"-k", "/x", "--on-doubt=pray", "true"}, 64, "--on-doubt"},
 		{"signal", nil, []string{"-k", "/x", "--ignore-signal", "KILL", "true"}, 64, "--ignore-signal: \"KILL\""},
+		{"options behind the command", nil, []string{"./deploy", "-k", "/x"}, 64, "no key"},
+		{"a word for an option", nil, []string{"help"}, 64, "no key"},
 		{"unknown option", nil, []string{"-k", "/x", "--colour", "true"}, 64, "--colour"},
 		{"node without a module", nil, []string{"-k", "/x", "-n"}, 64, "--node: there is no command"},
 		{"the same by variable", []string{"ETCD_CHILD_IS_NODE=1"}, []string{"-k", "/x"}, 64, "ETCD_CHILD_IS_NODE"},
