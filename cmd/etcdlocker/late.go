@@ -18,8 +18,9 @@ const (
 	lookFirst  = 500 * time.Millisecond // for one answer, before it is asked for again
 	lookPause  = 50 * time.Millisecond  // after nobody else has
 
-	// lastWordWithin bounds what is left to be taken back where that has taken long already. The
-	// lease takes it along otherwise.
+	// lastWordWithin is for what is left to be taken back where that has taken long already: as
+	// little as can be, as the end of a session is given a second at least. Otherwise the lease
+	// takes it along.
 	lastWordWithin = 250 * time.Millisecond
 )
 
