@@ -28,8 +28,8 @@ func (o *Options) Dial(ctx context.Context, c clientv3.Config, limit time.Durati
 		c.Username, c.Password = "", ""
 		c.DialOptions = append(c.DialOptions, grpc.WithChainUnaryInterceptor(a.unary), grpc.WithChainStreamInterceptor(a.stream))
 	}
-	if c.TLS != nil && o.CACert != "" {
-		c.DialOptions = append(c.DialOptions, grpc.WithTransportCredentials(newAuthorities(o.CACert, c.TLS)))
+	if c.TLS != nil {
+		c.DialOptions = append(c.DialOptions, grpc.WithTransportCredentials(newTransport(o.CACert, c.TLS)))
 	}
 	c.DialOptions = append(c.DialOptions, balance.DialOptions()...)
 	c.Context = ctx

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/credentials"
@@ -46,37 +48,77 @@ func readAuthorities(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// authorities are the credentials of a client that trusts whom a file names. It is read for each
-// connection: certificates are renewed while a lock is held, and come from a new authority then.
-type authorities struct {
-	credentials.TransportCredentials // as the file was at first
-	file                             string
+// transport is TLS, and trusts whom a file names. It is read for each connection: certificates are
+// renewed while a lock is held, and come from a new authority then.
+type transport struct {
+	credentials.TransportCredentials        // as the file was at first
+	file                             string // empty: the authorities stay as they are
 
 	mu     sync.Mutex
 	config *tls.Config // as it could be read last
 }
 
-func newAuthorities(file string, config *tls.Config) *authorities {
-	return &authorities{TransportCredentials: credentials.NewTLS(config), file: file, config: config}
+func newTransport(file string, config *tls.Config) *transport {
+	return &transport{TransportCredentials: credentials.NewTLS(config), file: file, config: config}
 }
 
 // ClientHandshake is what TLS does, with the file as it is now.
-func (a *authorities) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return credentials.NewTLS(a.read()).ClientHandshake(ctx, authority, conn)
+func (t *transport) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := credentials.NewTLS(t.read()).ClientHandshake(ctx, authority, conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &refusable{Conn: conn, ended: make(chan struct{})}, info, nil
 }
 
-func (a *authorities) read() *tls.Config {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if pool, err := readAuthorities(a.file); err == nil && pool != nil {
-		a.config = a.config.Clone()
-		a.config.RootCAs = pool
+func (t *transport) read() *tls.Config {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if pool, err := readAuthorities(t.file); err == nil && pool != nil {
+		t.config = t.config.Clone()
+		t.config.RootCAs = pool
 	}
-	return a.config
+	return t.config
 }
 
 // Clone returns the same credentials: nothing in them is of one connection.
-func (a *authorities) Clone() credentials.TransportCredentials { return a }
+func (t *transport) Clone() credentials.TransportCredentials { return t }
+
+// refusalWithin is how long a failed write waits for what has been read.
+const refusalWithin = time.Second
+
+// A refusable connection says why the other side has refused the client's certificate. With TLS
+// 1.3 that comes after the handshake, as the first that is read; the first write fails at the same
+// time, and knows of a broken pipe only.
+type refusable struct {
+	net.Conn
+	end   sync.Once
+	ended chan struct{} // closed when a read has failed
+	why   error         // of the read; set when ended is closed
+}
+
+func (r *refusable) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	if err != nil {
+		r.end.Do(func() { r.why = err; close(r.ended) })
+	}
+	return n, err
+}
+
+func (r *refusable) Write(p []byte) (int, error) {
+	n, err := r.Conn.Write(p)
+	if err == nil || errors.Is(err, net.ErrClosed) {
+		return n, err
+	}
+	select {
+	case <-r.ended:
+		if refused := (*net.OpError)(nil); errors.As(r.why, &refused) && refused.Op == "remote error" {
+			err = r.why
+		}
+	case <-time.After(refusalWithin):
+	}
+	return n, err
+}
 
 // clientCert fills in the certificate of the client, if one was given.
 func (o *Options) clientCert(config *tls.Config) error {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,7 +48,7 @@ func signed(t *testing.T, by *etcdtest.Authority, name string, from, until time.
 }
 
 // shake is the first thing that a client does on a connection to a server with a certificate.
-func shake(t *testing.T, a *authorities, name string, cert tls.Certificate) error {
+func shake(t *testing.T, a *transport, name string, cert tls.Certificate) error {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
 	if err != nil {
@@ -87,7 +89,7 @@ func TestAuthorities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAuthorities(file, c.TLS).Clone().(*authorities)
+	a := newTransport(file, c.TLS).Clone().(*transport)
 	for _, step := range []struct {
 		about   string
 		content string
@@ -115,5 +117,79 @@ func TestAuthorities(t *testing.T) {
 	}
 	if err := shake(t, a, name, signed(t, second, name, begun, later)); err != nil {
 		t.Errorf("without the file: %v", err)
+	}
+}
+
+// A lateReader is a connection on which nothing is read, once hands are shaken, until a write has
+// failed.
+type lateReader struct {
+	net.Conn
+	shaken atomic.Bool
+	once   sync.Once
+	failed chan struct{}
+}
+
+func (l *lateReader) Read(p []byte) (int, error) {
+	if l.shaken.Load() {
+		<-l.failed
+	}
+	return l.Conn.Read(p)
+}
+
+func (l *lateReader) Write(p []byte) (int, error) {
+	n, err := l.Conn.Write(p)
+	if err != nil {
+		l.once.Do(func() { close(l.failed) })
+	}
+	return n, err
+}
+
+// TestRefusedCertificate: who writes first, before the answer to the client's certificate is read,
+// is told what that answer was all the same.
+func TestRefusedCertificate(t *testing.T) {
+	authority, trusted := newAuthority(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, []byte(trusted), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const name = "etcd.test"
+	now := time.Now()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{signed(t, authority, name, now.Add(-time.Hour), now.Add(time.Hour))},
+		NextProtos:   []string{"h2"}, ClientAuth: tls.RequireAnyClientCert,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+			conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	}()
+	c, err := options(t, nil, "--cacert", file).Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		dialed, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := &lateReader{Conn: dialed, failed: make(chan struct{})}
+		conn, _, err := newTransport(file, c.TLS).ClientHandshake(t.Context(), name, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.shaken.Store(true)
+		go io.Copy(io.Discard, conn)
+		for err == nil {
+			_, err = io.WriteString(conn, "PRI * HTTP/2.0")
+		}
+		if !strings.Contains(err.Error(), "remote error: tls: certificate required") {
+			t.Errorf("written to a server that has refused the certificate: %v", err)
+		}
+		conn.Close()
 	}
 }
