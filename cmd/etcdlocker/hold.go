@@ -217,14 +217,14 @@ func (h *holder) supervise() int {
 		Before: h.before, Signals: h.signals, Settle: settle,
 		Reach: func(sig syscall.Signal) supervise.Reach { return reach(sig, run) },
 	}
-	patience := h.sayStopping(life, watched.monitor.Stopping)
+	patience := h.sayStopping(life, &events, watched.monitor.Stopping)
+	defer patience.Stop()
 	if h.freeze {
 		quit := make(chan struct{})
 		defer close(quit)
 		events.Doubt, events.Lost = h.watchDoubt(quit), h.lostOtherwise(quit)
 	}
 	supervise.Drive(life, run, events)
-	patience.Stop()
 	watched.close()
 	if life.Forced || life.Status.Signaled() {
 		terminal.restore()
@@ -235,22 +235,25 @@ func (h *holder) supervise() int {
 // sayStoppingAfter is how long a command may take to stop before it is said that it is waited for.
 const sayStoppingAfter = 2 * time.Second
 
-// sayStopping says that the command is waited for, some time after it was told to stop, unless the
-// timer is stopped.
-func (h *holder) sayStopping(life *supervise.Life, before func()) (timer *time.Timer) {
-	var sig syscall.Signal
-	timer = time.AfterFunc(sayStoppingAfter, func() {
-		says := "waiting for the command to end, which was told to by " + signalName(sig)
-		if h.killAfter > 0 {
-			says += fmt.Sprintf("; it is killed %v after that", h.killAfter)
-		}
-		h.voice.notef("%s", says)
-	})
+// sayStopping has it said that the command, or what it has left, is waited for, some time after it
+// was told to stop, unless the timer is stopped.
+func (h *holder) sayStopping(life *supervise.Life, events *supervise.Events, before func()) (timer *time.Timer) {
+	timer = time.NewTimer(sayStoppingAfter)
 	timer.Stop()
 	life.StopRequested = func() {
-		sig = life.Stop
 		timer.Reset(sayStoppingAfter)
 		before()
+	}
+	events.Late, events.IsLate = timer.C, func() {
+		by := signalName(life.Stop)
+		switch {
+		case life.Ended:
+			h.voice.notef("waiting for what the command has left to end, after %s; it is killed %v after it was told to end", by, h.grace)
+		case h.killAfter > 0:
+			h.voice.notef("waiting for the command to end, which was told to by %s; it is killed %v after that", by, h.killAfter)
+		default:
+			h.voice.notef("waiting for the command to end, which was told to by %s", by)
+		}
 	}
 	return timer
 }

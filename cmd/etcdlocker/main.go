@@ -97,8 +97,10 @@ func (l *locker) run() int {
 		if err == nil {
 			h.close(releaseLimit)
 			h.leave()
+			l.voice.errorf("stopped by %s before the command was started; %s", signalName(sig), h.released())
+		} else {
+			l.voice.errorf("stopped by %s while waiting for %s", signalName(sig), l.keys.locks())
 		}
-		l.voice.errorf("stopped by %s while waiting for %s", signalName(sig), l.keys.locks())
 		return exitSignal + int(sig)
 	}
 	if err != nil {

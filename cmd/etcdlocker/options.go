@@ -155,7 +155,7 @@ func (p *parser) noKey() error {
 	way := "name it with -k, or in ETCD_LOCK_KEY, where that of an etcdlocker above this one does not count"
 	command := p.o.command
 	switch i := slices.IndexFunc(command, isKey); {
-	case i > 0:
+	case i > 0 && p.flags.ArgsLenAtDash() < 0: // else it is the command's
 		way = fmt.Sprintf("%s stands after the command, which begins with %s here: write options before it, and a value that an option can do without with =, as in --embedded=DIR",
 			plain.Shell(command[i]), plain.Shell(command[0]))
 	case len(command) > 0 && (command[0] == "help" || command[0] == "version"):
@@ -179,19 +179,28 @@ func (p *parser) separated(words []string) error {
 			continue
 		}
 		i++
-		name, _, _ := strings.Cut(words[i], "=")
 		is := "an option"
-		switch long, isLong := strings.CutPrefix(name, "--"); {
+		switch {
 		case words[i] == "--":
 			is = "which stands before a command"
-		case isLong && p.flags.Lookup(long) != nil, !isLong && len(name) > 1 && name[0] == '-' && p.flags.ShorthandLookup(name[1:2]) != nil:
-		default:
+		case !p.isOption(words[i], f):
 			continue
 		}
 		return usagef(fmt.Sprintf("is a variable before it empty? write it in quotes, as in \"$KEY\"; if %s is what you mean, --%s=%s", words[i], f.Name, plain.Shell(words[i])),
 			"--%s: its value is %s, %s", f.Name, words[i], is)
 	}
 	return nil
+}
+
+// isOption reports whether a word behind an option is another one. Of those with their value in
+// the same word, as -t5, a password and a purpose may look like one.
+func (p *parser) isOption(word string, before *pflag.Flag) bool {
+	name, _, _ := strings.Cut(word, "=")
+	if long, isLong := strings.CutPrefix(name, "--"); isLong {
+		return p.flags.Lookup(long) != nil
+	}
+	return len(name) > 1 && name[0] == '-' && p.flags.ShorthandLookup(name[1:2]) != nil &&
+		(len(name) == 2 || !slices.Contains([]string{"password", "user", "why"}, before.Name))
 }
 
 // takesNext returns the option of a word whose value is the next word, or nil. A short

@@ -130,6 +130,20 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestNoKey: where a -k stands behind the command it is said where it belongs, unless a -- before
+// the command says that it is the command's.
+func TestNoKey(t *testing.T) {
+	for words, way := range map[string]string{
+		"curl -k https://x":    "-k stands after the command, which begins with curl",
+		"-- curl -k https://x": "name it with -k, or in ETCD_LOCK_KEY",
+	} {
+		_, err := parseOptions(strings.Fields(words), func(string) string { return "" })
+		if err == nil || !strings.HasPrefix(hintOf(err), way) {
+			t.Errorf("%s: %v, %q", words, err, hintOf(err))
+		}
+	}
+}
+
 // TestSeparated: the word behind an option is its value, but not if that is -- or an option. Who
 // means it says so in one word.
 func TestSeparated(t *testing.T) {
@@ -144,6 +158,7 @@ func TestSeparated(t *testing.T) {
 	}
 	for words, key := range map[string]string{
 		"--key=--try": "--try", "-k--try": "--try", "-k=-s": "-s", "--key=-- -- cmd": "--", "-k --tr": "--tr", "-k -": "-", "-k -5": "-5",
+		"-k /x --password -secret --user u": "/x", "-k /x --why -note": "/x",
 		"-vk/x -sx --try -- cmd -k --try": "/x", "-k/x -ik --try": "/x", "-k /x --verbose=1 -s": "/x", "-k /x -v=1 -s cmd -k -k": "/x",
 	} {
 		o, err := parseOptions(strings.Fields(words), func(string) string { return "" })

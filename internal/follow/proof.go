@@ -5,12 +5,8 @@ import (
 	"context"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
-
-	"github.com/etcdlock/etcdlock/internal/line"
 )
 
 const (
@@ -119,9 +115,7 @@ func errUnless(ok bool) error {
 
 // prove compares what is known with what etcd had at that revision.
 func (f *follower) prove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, mostSilence)
-	defer cancel()
-	all, _, err := line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, f.revision)
+	all, _, err := f.find(ctx, f.revision)
 	if err != nil {
 		return err
 	}
@@ -148,7 +142,7 @@ func (f *follower) prove(ctx context.Context) error {
 		delete(known, key)
 	}
 	for key, kv := range known { // a Mutex that has gone since is not found
-		resp, err := f.Client.Get(ctx, key, clientv3.WithRev(f.revision))
+		resp, err := f.get(ctx, key, clientv3.WithRev(f.revision))
 		if err != nil {
 			return err
 		}
@@ -157,24 +151,4 @@ func (f *follower) prove(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// oneStream lets a watcher have one stream. If that breaks etcd's client opens another one without
-// a word, and etcd may have come back with another history.
-type oneStream struct {
-	pb.WatchClient
-	opened bool
-}
-
-func newWatcher(client *clientv3.Client) clientv3.Watcher {
-	return clientv3.NewWatchFromWatchClient(&oneStream{WatchClient: pb.NewWatchClient(client.ActiveConnection())}, client)
-}
-
-func (o *oneStream) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
-	if o.opened {
-		return nil, errBroken
-	}
-	stream, err := o.WatchClient.Watch(ctx, opts...)
-	o.opened = err == nil
-	return stream, err
 }

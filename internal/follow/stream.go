@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdlock/etcdlock/internal/expiry"
 	"github.com/etcdlock/etcdlock/internal/line"
+	"github.com/etcdlock/etcdlock/internal/onestream"
 	"github.com/etcdlock/etcdlock/internal/retry"
 	"github.com/etcdlock/etcdlock/internal/wire"
 )
@@ -40,7 +41,6 @@ var (
 	errStopped = errors.New("nobody wants to know more")
 	errHistory = errors.New("the history of etcd is not what it was")
 	errSilent  = errors.New("the stream of events is silent")
-	errBroken  = errors.New("the stream of events has ended")
 )
 
 // A follower is a Watch that goes on.
@@ -108,7 +108,7 @@ func (f *follower) again(ctx context.Context, err error) error {
 	if errors.Is(err, rpctypes.ErrFutureRev) {
 		err = errHistory
 	}
-	if !isFinal(ctx, err) && !f.away && err != errBroken {
+	if !isFinal(ctx, err) && !f.away && err != onestream.ErrBroken {
 		f.away = true
 		if stop := f.tell(Change{Kind: Away, Revision: f.revision, Err: err}); stop != nil {
 			return stop
@@ -129,6 +129,9 @@ func (f *follower) survey(ctx context.Context) error {
 	var begun time.Time
 	find := func() ([]line.Found, int64, error) {
 		begun = time.Now()
+		if f.began {
+			return f.find(ctx, 0)
+		}
 		return line.Find(ctx, f.Client, f.IsAsked, f.From, f.End, 0)
 	}
 	all, revision, err := find()
@@ -144,6 +147,9 @@ func (f *follower) survey(ctx context.Context) error {
 	c := Change{Kind: Began, Revision: revision}
 	if f.began {
 		c.Kind, c.Since = Missed, f.revision
+	}
+	if err := f.tellBack(time.Now()); err != nil {
+		return err
 	}
 	f.revision = revision
 	if err := f.tell(c); err != nil {
@@ -252,12 +258,34 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 }
 
+// get asks etcd for a key, and of one that does not answer nothing more than that.
+func (f *follower) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	return f.Client.Get(ctx, key, opts...)
+}
+
+// find reads all locks as of a revision. A member that does not answer in time is not asked for
+// longer at once: the next one to be asked may answer.
+func (f *follower) find(ctx context.Context, at int64) ([]line.Found, int64, error) {
+	for limit := silence; ; limit = min(2*limit, mostSilence) {
+		asking, cancel := context.WithTimeout(ctx, limit)
+		all, revision, err := line.Find(asking, f.Client, f.IsAsked, f.From, f.End, at)
+		late := asking.Err() != nil
+		cancel()
+		if err == nil || !late {
+			return all, revision, err
+		}
+		if err := f.again(ctx, err); err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
 // check finds out whether etcd answers, and has gone back: then a watch would wait for what is to
 // come.
 func (f *follower) check(ctx context.Context) error {
-	asking, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	resp, err := f.Client.Get(asking, f.From, clientv3.WithKeysOnly())
+	resp, err := f.get(ctx, f.From, clientv3.WithKeysOnly())
 	if err == nil && resp.Header.Revision < f.revision {
 		return errHistory
 	}
@@ -266,27 +294,26 @@ func (f *follower) check(ctx context.Context) error {
 
 // stream watches, and tells what happens, until the watch ends.
 func (f *follower) stream(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	var all sync.WaitGroup
-	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	defer cancel()
-	opened := make(chan clientv3.WatchChan, 1) // it takes until etcd answers
-	watcher, first := newWatcher(f.Client), f.proof.begin(f.revision)
-	defer watcher.Close()
-	all.Go(func() {
-		opened <- watcher.Watch(ctx, f.From, clientv3.WithRange(f.End), clientv3.WithRev(first), clientv3.WithCreatedNotify())
-	})
-	tick, ask, answers := time.NewTicker(askEvery), make(chan struct{}, 1), make(chan *pb.ResponseHeader, 1)
-	all.Go(func() { f.askForSigns(ctx, watcher, ask, answers) })
+	first := f.proof.begin(f.revision)
+	stream := onestream.Open(ctx, f.Client, f.From, clientv3.WithRange(f.End), clientv3.WithRev(first))
+	defer stream.Close()
+	tick, answers := time.NewTicker(askEvery), make(chan *pb.ResponseHeader)
+	defer tick.Stop()
 	var events clientv3.WatchChan
 	f.heard = time.Now()
+	shown := false // something, since it was asked for a sign
 	for {
 		select {
-		case events = <-opened:
+		case events = <-stream.Opened():
 		case resp, open := <-events:
 			if err := resp.Err(); err != nil || !open {
 				return err
 			}
+			shown = true
 			if err := f.hear(ctx, resp); err != nil {
 				return err
 			}
@@ -297,10 +324,10 @@ func (f *follower) stream(ctx context.Context) error {
 				}
 			}
 		case <-tick.C:
-			select {
-			case ask <- struct{}{}:
-			default:
+			if stream.AskForSign(); !shown {
+				beside.Go(func() { f.askBeside(ctx, answers) })
 			}
+			shown = false
 			if err := f.tellSilence(); err != nil {
 				return err
 			}
@@ -327,34 +354,32 @@ func (f *follower) tellSilence() error {
 	return errSilent
 }
 
-// askForSigns asks the stream for a sign of life as often as it is told to, and etcd beside it: of
-// a stream that begins with a revision to come etcd shows nothing before.
-func (f *follower) askForSigns(ctx context.Context, watcher clientv3.Watcher, ask <-chan struct{}, answers chan<- *pb.ResponseHeader) {
-	for {
-		select {
-		case <-ask:
-			watcher.RequestProgress(ctx) // what fails is silent, and is noticed by that
-			if resp, err := f.Client.Get(ctx, f.From, clientv3.WithKeysOnly()); err == nil {
-				select {
-				case answers <- resp.Header:
-				case <-ctx.Done():
-				}
-			}
-		case <-ctx.Done():
-			return
-		}
+// tellBack tells that etcd answers again, if it was away.
+func (f *follower) tellBack(seen time.Time) error {
+	if !f.away {
+		return nil
+	}
+	f.away = false
+	return f.tell(Change{Kind: Back, Revision: f.revision, Time: seen})
+}
+
+// askBeside asks etcd beside a stream that shows nothing: of one that begins with a revision to
+// come etcd shows nothing before. Where one member does not answer, the next question goes to
+// another one.
+func (f *follower) askBeside(ctx context.Context, answers chan<- *pb.ResponseHeader) {
+	resp, err := f.get(ctx, f.From, clientv3.WithKeysOnly())
+	if err != nil {
+		return
+	}
+	select {
+	case answers <- resp.Header:
+	case <-ctx.Done():
 	}
 }
 
 // hear takes what the stream has brought.
 func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error {
 	seen := time.Now()
-	if f.away {
-		f.away = false
-		if err := f.tell(Change{Kind: Back, Revision: f.revision, Time: seen}); err != nil {
-			return err
-		}
-	}
 	if resp.Header.Revision < f.revision { // it may be a member that lags behind
 		if err := f.check(ctx); err != nil {
 			return err
@@ -364,6 +389,9 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 		if err := f.prove(ctx); err != nil {
 			return err
 		}
+	}
+	if err := f.tellBack(seen); err != nil {
+		return err
 	}
 	for first, rest := 0, resp.Events; first < len(rest); {
 		revision, last := rest[first].Kv.ModRevision, first
@@ -460,9 +488,7 @@ func (f *follower) meet(ctx context.Context, name string, keys []written, revisi
 		return nil
 	}
 	for {
-		asking, cancel := context.WithTimeout(ctx, silence)
-		resp, err := f.Client.Get(asking, name, clientv3.WithRev(revision))
-		cancel()
+		resp, err := f.get(ctx, name, clientv3.WithRev(revision))
 		if err == nil {
 			if len(resp.Kvs) > 0 {
 				f.lock(name).key = resp.Kvs[0]

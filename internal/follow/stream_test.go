@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
 )
@@ -55,14 +57,31 @@ func TestSilentStream(t *testing.T) {
 }
 
 // TestQuiet: etcd gives no sign to a stream that begins with a revision to come. It is not away for
-// that.
+// that, nor where one question is not answered.
 func TestQuiet(t *testing.T) {
 	t.Parallel()
-	client := etcdtest.Start(t).Client(t)
+	for name, unanswered := range map[string]int{"all is answered": 0, "but for one question": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := etcdtest.Start(t)
+			gate, watching := s.Gated(t)
+			told, slowest := toldInQuiet(t, watching, s.Client(t), func() { gate.Intercept(holding(unanswered)) })
+			if slowest < askEvery && !slices.Equal(told, []Kind{Began}) {
+				t.Errorf("told %v; the slowest answer took %v", told, slowest)
+			}
+		})
+	}
+}
+
+// toldInQuiet returns what a Watch tells while nobody writes, and the slowest answer of an etcd
+// that may have to wait for a processor. It calls begun when the Watch has begun.
+func toldInQuiet(t *testing.T, watching, client *clientv3.Client, begun func()) (told []Kind, slowest time.Duration) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(etcdtest.Context(t))
 	defer cancel()
-	var slowest time.Duration // answer of an etcd that may have to wait for a processor
+	measured := make(chan struct{})
 	go func() {
+		defer close(measured)
 		defer cancel()
 		for begun, asked := time.Now(), time.Now(); asked.Sub(begun) < 2*silence; asked = time.Now() {
 			if _, err := client.Get(ctx, "/"); err != nil {
@@ -73,13 +92,47 @@ func TestQuiet(t *testing.T) {
 			time.Sleep(silence / 100)
 		}
 	}()
+	err := Run(ctx, Watch{Client: watching, From: "/", End: "0", IsAsked: func(string) bool { return true }}, func(c Change) bool {
+		if told = append(told, c.Kind); c.Kind == Began {
+			begun()
+		}
+		return true
+	})
+	<-measured
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	return told, slowest
+}
+
+// holding returns a hook that holds so many reads, for good.
+func holding(n int) etcdtest.Hook {
+	return func(method string, _ proto.Message) etcdtest.Verdict {
+		if n == 0 || !strings.HasSuffix(method, "/Range") {
+			return etcdtest.Pass
+		}
+		n--
+		return etcdtest.HoldRequest
+	}
+}
+
+// TestUnansweredProof: a proof does not wait for an answer for as long as for that of a busy etcd,
+// but asks again.
+func TestUnansweredProof(t *testing.T) {
+	t.Parallel()
+	gate, client := etcdtest.Start(t).Gated(t)
 	var told []Kind
-	err := Run(ctx, Watch{Client: client, From: "/", End: "0", IsAsked: func(string) bool { return true }}, func(c Change) bool {
+	f := surveyor(client, func(c Change) bool {
 		told = append(told, c.Kind)
 		return true
 	})
-	<-ctx.Done()
-	if !errors.Is(err, context.Canceled) || slowest < askEvery && !slices.Equal(told, []Kind{Began}) {
-		t.Errorf("%v, told %v; the slowest answer took %v", err, told, slowest)
+	f.revision = 1
+	gate.Intercept(holding(1))
+	begun := time.Now()
+	if err := f.prove(etcdtest.Context(t)); err != nil || !slices.Equal(told, []Kind{Away}) {
+		t.Errorf("%v, told %v", err, told)
+	}
+	if took := time.Since(begun); took > mostSilence/2 {
+		t.Errorf("it took %v", took)
 	}
 }

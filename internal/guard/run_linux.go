@@ -53,10 +53,11 @@ type warden struct {
 	held       atomic.Bool    // etcdlocker has the command stand still
 	killer     *supervise.Killer
 	ending     sync.Once
-	begun      atomic.Bool // ending has begun: who stops is of no interest any more
-	alone      atomic.Bool // etcdlocker is gone
-	reported   atomic.Bool // that the command has ended
-	deserted   atomic.Bool // etcdlocker was gone before that, and so everything is killed
+	begun      atomic.Bool  // ending has begun: who stops is of no interest any more
+	alone      atomic.Bool  // etcdlocker is gone
+	reported   atomic.Bool  // that the command has ended
+	hasLeft    atomic.Bool  // and has left something
+	deserted   atomic.Value // string: what was killed as etcdlocker was gone, if anything was
 }
 
 // A deadline is when everything is killed.
@@ -109,25 +110,53 @@ func run() int {
 	if w.alone.Load() {
 		Attest(o.Lease) // for whoever waits; without it that one waits for the lease to run out
 	}
-	if w.deserted.Load() {
-		sayDeserted(o.Env)
+	if killed, is := w.deserted.Load().(string); is {
+		sayDeserted(killed, o.Env)
 	}
 	return 0
 }
 
+// noteDeserted takes note of what is killed as etcdlocker is gone. If nothing is, etcdlocker has
+// ended as it should.
+func (w *warden) noteDeserted() {
+	switch {
+	case !w.reported.Load():
+		w.deserted.Store("the command")
+	case w.hasLeft.Load():
+		w.deserted.Store("what the command had left")
+	}
+}
+
+// longestNamed is how long a quoted key can be that is named: a pipe may have room for no more than
+// a page.
+const longestNamed = 1000
+
 // sayDeserted says, in place of an etcdlocker that cannot any more, why the command has ended. It
 // does so where stderr takes that at once.
-func sayDeserted(env []string) {
-	lock := "the lock"
+func sayDeserted(killed string, env []string) {
+	lock, free := "the lock", "is not released, it frees itself"
 	for _, one := range env {
-		if key, is := kernel.CutPrefix(one, "ETCD_LOCK_KEY="); is {
+		if key, is := kernel.CutPrefix(one, "ETCD_LOCK_KEY="); is && len(strconv.Quote(key)) <= longestNamed {
 			lock = "lock " + strconv.Quote(key)
+		}
+		if list, is := kernel.CutPrefix(one, "ETCDLOCK_HELD="); is && locksIn(list) > 1 {
+			free = "and " + strconv.Itoa(locksIn(list)-1) + " more are not released, they free themselves"
 		}
 	}
 	if kernel.Takes(syscall.Stderr) {
-		os.Stderr.WriteString("etcdlocker: error: etcdlocker was killed, or has crashed, and its guard has killed the command; " +
-			lock + " is not released, it frees itself\n")
+		os.Stderr.WriteString("etcdlocker: error: etcdlocker was killed, or has crashed, and its guard has killed " + killed + "; " +
+			lock + " " + free + "\n")
 	}
+}
+
+// locksIn returns how many locks there are in the list that the command finds.
+func locksIn(list string) (n int) {
+	for i := range list {
+		if _, is := kernel.CutPrefix(list[i:], `"token":`); is {
+			n++
+		}
+	}
+	return n
 }
 
 // prepare does all that can be done before the lock is there. What is not possible has to do
@@ -198,8 +227,7 @@ func (w *warden) guard(o Order) {
 		w.refuse(err, why)
 		return
 	}
-	signal.Ignore(notForGuards...) // it starts nothing more that could inherit this
-	signal.Ignore(syscall.SIGTSTP)
+	outliveUsers()
 	w.killer = supervise.NewKiller(w.group, &w.reaping, 0)
 	w.setAlarms(w.deadline)
 	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
@@ -446,6 +474,7 @@ func (w *warden) collect(stops bool) (pid int, status syscall.WaitStatus, left b
 
 // report tells etcdlocker how the command ended, and whether something of it is left.
 func (w *warden) report(status syscall.WaitStatus, left bool) {
+	w.hasLeft.Store(left)
 	w.reported.Store(true)
 	sendTo(w.socket, numbers(exited, uint64(status), flag(left)), -1)
 }
@@ -628,7 +657,9 @@ func (w *warden) thaw() {
 func (w *warden) end() {
 	w.ending.Do(func() {
 		w.begun.Store(true)
-		w.deserted.Store(w.alone.Load() && !w.reported.Load())
+		if w.alone.Load() {
+			w.noteDeserted()
+		}
 		sendTo(w.socket, numbers(end, 0, 0), -1)
 		if w.pidfd >= 0 {
 			kernel.PidfdSignal(w.pidfd, syscall.SIGKILL) // also where /proc shows nothing

@@ -12,14 +12,27 @@ import (
 
 // notForGuards are signals that may go to everything that is called like etcdlocker. If the guard
 // died of them, the command would be killed instead of being asked to end.
-var notForGuards = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
+var (
+	notForGuards = append([]os.Signal{syscall.SIGHUP}, fromUsers...)
+	fromUsers    = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
+)
 
 // outliveHangup has this process not die of the HUP that the kernel sends to one that is stopped
 // when its parent, etcdlocker, dies. One that is ignored stays so: the command inherits that.
+//
+// From here on HUP is never ignored nor given back: of one that is on its way to Go's handler
+// meanwhile, on another thread, this process would die, and leave what the command has started.
 func outliveHangup() {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
+}
+
+// outliveUsers has it not die of the other signals, once it starts nothing more that could inherit
+// that.
+func outliveUsers() {
+	signal.Ignore(fromUsers...)
+	signal.Ignore(syscall.SIGTSTP)
 }
 
 // testify tells etcdlocker of those of them that come. A service manager sends them to everything

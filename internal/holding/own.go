@@ -129,7 +129,7 @@ func (h ownLease) fence(ctx context.Context) {
 	defer cancel()
 	if err := h.revoke(ctx); err != nil {
 		h.lock.Debts.OweLease(h.Lease)
-		h.Say(slog.LevelWarn, "the place in line stays until its lease runs out", "key", h.Place.Lock, "cause", err)
+		h.Say(slog.LevelWarn, "cannot take back the place in line; it goes with its lease", "key", h.Place.Lock, "cause", err)
 	}
 	switch {
 	case h.IsOverwritten():

@@ -40,6 +40,9 @@ type Events struct {
 	// Returns when the signals that came before can be received.
 	Settle func()
 
+	Late   <-chan time.Time // when IsLate is called, which may look at the Life
+	IsLate func()
+
 	pending []syscall.Signal // received and not taken yet, each once
 }
 
@@ -182,6 +185,8 @@ func Drive(l *Life, p Processes, from Events) {
 			default:
 			}
 			l.Empty()
+		case <-from.Late:
+			from.IsLate()
 		case <-timer.C:
 			l.Tick(time.Now())
 		}

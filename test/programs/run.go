@@ -93,7 +93,7 @@ func StartCommand(t testing.TB, vars []string, cmd *exec.Cmd) *Run {
 }
 
 // busy is what etcdlocker says of the machine, and not of what a test is about.
-var busy = regexp.MustCompile(`(?m)^etcdlocker: (\S+Z )?(waiting for the command to end, .*|warning: (.* longer than usual \(the guard may wait .*\n.*|.*: etcd did not confirm the release, .*|cannot take back a place in line yet .*|the place in line stays until its lease runs out .*|the lease is (not renewed yet|renewed again) .*))\n`)
+var busy = regexp.MustCompile(`(?m)^etcdlocker: (\S+Z )?(waiting for (the command to end, |what the command has left to end, ).*|warning: (.* longer than usual \(the guard may wait .*\n.*|.*: etcd did not confirm the release, .*|cannot take back a place in line yet .*|cannot take back the place in line; it goes with its lease .*|the lease is (not renewed yet|renewed again) .*))\n`)
 
 // Said returns what etcdlocker has said on stderr, but for what it says of a busy machine.
 func (p *Run) Said() string { return busy.ReplaceAllString(p.Stderr.String(), "") }

@@ -17,7 +17,7 @@ var library = map[string][]string{
 	".":                  {"internal/boottime", "internal/locker", "internal/session", "internal/holding", "internal/lease", "internal/message", "internal/mode", "internal/record", "internal/wire"},
 	"admin":              {"internal/follow", "internal/line", "internal/lease", "internal/mode", "internal/record", "internal/retry", "internal/wire"},
 	"internal/expiry":    nil,
-	"internal/follow":    {"internal/expiry", "internal/line", "internal/retry", "internal/wire"},
+	"internal/follow":    {"internal/expiry", "internal/line", "internal/onestream", "internal/retry", "internal/wire"},
 	"internal/line":      {"internal/mode", "internal/oplimit", "internal/record", "internal/wire"},
 	"internal/locker":    {"internal/validity", "internal/mode", "internal/record", "internal/session", "internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/retry", "internal/message", "internal/wire"},
 	"internal/session":   {"internal/holding", "internal/debts", "internal/queue", "internal/lease", "internal/watch", "internal/keepalive", "internal/retry"},

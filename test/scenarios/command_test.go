@@ -413,6 +413,20 @@ func stopped(t *testing.T, pid int, want bool) {
 	})
 }
 
+// TestLeftTooLong: what the command has left is waited for after it has ended, which is said.
+func TestLeftTooLong(t *testing.T) {
+	s := etcdtest.Shared(t)
+	p := programs.Locker(t, s.Endpoint(), "-t", "30", "--grace", "6", "--kill-after", "60", "-k", "/left", "--", "sh", "-c",
+		`(trap '' TERM; echo ready; while :; do sleep 0.05; done) & trap 'exit 5' TERM; wait`)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTERM)
+	p.Says(p.Stderr, "waiting for what the command has left to end, after SIGTERM; it is killed 6s after it was told to end\n")
+	if code := p.Code(); code != 143 || strings.Contains(p.Stderr.String(), "waiting for the command") {
+		t.Errorf("exit code %d, %q", code, p.Stderr)
+	}
+	programs.CheckFree(t, s.Client(t), "/left")
+}
+
 // TestIgnoredTerm: without --kill-after the lock is held for as long as the command takes to stop.
 func TestIgnoredTerm(t *testing.T) {
 	s := etcdtest.Shared(t)

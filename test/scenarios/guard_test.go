@@ -90,6 +90,52 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestDesertedWithMore: the guard of several locks says so, and also of what the command has left.
+func TestDesertedWithMore(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	p := programs.Locker(t, s.Endpoint(), append(programs.Keys("/deserted/a", "/deserted/b", "/deserted/c"), "-t", "120", "--grace", "60", "--", "sh", "-c",
+		`(trap '' TERM; echo ready; while :; do sleep 0.05; done) & trap 'exit 5' TERM; wait`)...)
+	p.Says(p.Stdout, "ready")
+	p.Signal(syscall.SIGTERM)
+	p.Says(p.Stderr, "waiting for what the command has left to end")
+	p.Signal(syscall.SIGKILL)
+	p.Says(p.Stderr, `its guard has killed what the command had left; lock "/deserted/a" and 2 more are not released, they free themselves`)
+	programs.AwaitTreeEnd(t, "/deserted/a")
+}
+
+// TestDesertedAtALongKey: the guard does not wait for who reads stderr, however long the line is.
+func TestDesertedAtALongKey(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Shared(t)
+	key := "/" + strings.Repeat("\x01", 4000)
+	cmd := exec.Command("sh", "-c", `exec "$@" 2>&3 3>&-`, "sh", programs.Path("etcdlocker"), "-e", s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; exec sleep 1000")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	size, err := unix.FcntlInt(write.Fd(), unix.F_SETPIPE_SZ, 2*os.Getpagesize())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write.Write(make([]byte, size-os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	cmd.ExtraFiles = []*os.File{write}
+	p := programs.StartCommand(t, nil, cmd)
+	write.Close()
+	p.Says(p.Stdout, "ready")
+	guard := programs.GuardOf(t, p)
+	p.Signal(syscall.SIGKILL)
+	etcdtest.Await(t, "the guard to end", func(context.Context) error {
+		if err := syscall.Kill(guard, 0); err != syscall.ESRCH {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
+}
+
 // TestTheGuardSleeps: while all is well it wakes up once for each renewal.
 func TestTheGuardSleeps(t *testing.T) {
 	s := etcdtest.Shared(t)
@@ -325,6 +371,17 @@ func TestGuardOutlivesHangup(t *testing.T) {
 	if got := programs.GuardOf(t, p); got != guard {
 		t.Errorf("the guard was process %d, and is %d", guard, got)
 	}
+	// While Go's runtime is told to ignore it, a HUP that is on its way ends the process.
+	etcdtest.Await(t, "the guard to leave the session, and to catch what it did not before", func(context.Context) error {
+		const hangup = 1 << (syscall.SIGHUP - 1)
+		if signals(t, guard, "SigIgn")&hangup != 0 || signals(t, guard, "SigCgt")&hangup == 0 {
+			t.Fatal("the guard does not catch HUP")
+		}
+		if session, err := unix.Getsid(guard); err != nil || session != guard {
+			return fmt.Errorf("its session is %d: %v", session, err)
+		}
+		return nil
+	})
 	p.Signal(syscall.SIGTERM)
 	if code := p.Code(); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d, %q", code, p.Stderr)

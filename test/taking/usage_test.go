@@ -39,6 +39,7 @@ func TestBadInput(t *testing.T) {
 		{"an option for another key", nil, []string{"-k", "/x", "--key", "-s", "true"}, 64, "--key: its value is -s, an option"},
 		{"an option with a value for an id", nil, []string{"-k/x", "-i", "--wait=5", "true"}, 64, "--id: its value is --wait=5, an option"},
 		{"an option for a purpose", nil, []string{"--why", "-k", "/x"}, 64, "--why: its value is -k, an option"},
+		{"a word like a short option for a password", nil, []string{"--user", "u", "--password", "-secret", "true"}, 64, "no key: which"},
 		{"long key", nil, []string{"-k", strings.Repeat("k", 4097), "true"}, 64, "4097 bytes"},
 		{"key of a tail", nil, []string{"-k", "/a~tail", "true"}, 64, "another lock's line"},
 		{"key that is kept", nil, []string{"-k", "/a~runs", "true"}, 64, "~runs, which is kept"},
