@@ -305,7 +305,7 @@ func (f *follower) stream(ctx context.Context) error {
 	defer tick.Stop()
 	var events clientv3.WatchChan
 	f.heard = time.Now()
-	shown := false // something, since it was asked for a sign
+	shown := false // something but that it has begun, since it was asked for a sign
 	for {
 		select {
 		case events = <-stream.Opened():
@@ -313,7 +313,7 @@ func (f *follower) stream(ctx context.Context) error {
 			if err := resp.Err(); err != nil || !open {
 				return err
 			}
-			shown = true
+			shown = shown || !resp.Created
 			if err := f.hear(ctx, resp); err != nil {
 				return err
 			}
