@@ -232,30 +232,44 @@ func (h *holder) supervise() int {
 	return h.finish(life, run)
 }
 
-// sayStoppingAfter is how long a command may take to stop before it is said that it is waited for.
-const sayStoppingAfter = 2 * time.Second
+// sayStoppingEvery is how often it is looked whether a command that was told to stop is to be said
+// to be waited for.
+const sayStoppingEvery = 2 * time.Second
 
 // sayStopping has it said that the command, or what it has left, is waited for, some time after it
-// was told to stop, unless the timer is stopped.
-func (h *holder) sayStopping(life *supervise.Life, events *supervise.Events, before func()) (timer *time.Timer) {
-	timer = time.NewTimer(sayStoppingAfter)
-	timer.Stop()
+// was told to stop, until the ticker is stopped.
+func (h *holder) sayStopping(life *supervise.Life, events *supervise.Events, before func()) *time.Ticker {
+	ticker := time.NewTicker(sayStoppingEvery)
+	ticker.Stop()
 	life.StopRequested = func() {
-		timer.Reset(sayStoppingAfter)
+		ticker.Reset(sayStoppingEvery)
 		before()
 	}
-	events.Late, events.IsLate = timer.C, func() {
-		by := signalName(life.Stop)
-		switch {
-		case life.Ended:
-			h.voice.notef("waiting for what the command has left to end, after %s; it is killed %v after it was told to end", by, h.grace)
-		case h.killAfter > 0:
-			h.voice.notef("waiting for the command to end, which was told to by %s; it is killed %v after that", by, h.killAfter)
-		default:
-			h.voice.notef("waiting for the command to end, which was told to by %s", by)
+	said := ""
+	events.Late, events.IsLate = ticker.C, func() {
+		if says := h.waitsFor(life); says != said {
+			said = says
+			h.voice.notef("%s", says)
 		}
 	}
-	return timer
+	return ticker
+}
+
+// waitsFor says what of a command that was told to stop is waited for, and what ends that.
+func (h *holder) waitsFor(life *supervise.Life) string {
+	says := "waiting for the command to end, which was told to by " + signalName(life.Stop)
+	if life.Ended {
+		says = "waiting for what the command has left to end, after " + signalName(life.Stop)
+	}
+	switch {
+	case life.State() == supervise.Ending:
+		says += fmt.Sprintf("; it is killed %v after it was told to end", h.grace)
+	case life.State() == supervise.Stopping && h.killAfter > 0:
+		says += fmt.Sprintf("; it is killed %v after that", h.killAfter)
+	case life.State() == supervise.Killing:
+		says += "; it is being killed"
+	}
+	return says
 }
 
 // unkillable says that something may still run, and leaves the locks alone.

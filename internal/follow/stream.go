@@ -148,7 +148,7 @@ func (f *follower) survey(ctx context.Context) error {
 	if f.began {
 		c.Kind, c.Since = Missed, f.revision
 	}
-	if err := f.tellBack(time.Now()); err != nil {
+	if err := f.tellBack(); err != nil {
 		return err
 	}
 	f.revision = revision
@@ -268,7 +268,7 @@ func (f *follower) get(ctx context.Context, key string, opts ...clientv3.OpOptio
 // find reads all locks as of a revision. A member that does not answer in time is not asked for
 // longer at once: the next one to be asked may answer.
 func (f *follower) find(ctx context.Context, at int64) ([]line.Found, int64, error) {
-	for limit := silence; ; limit = min(2*limit, mostSilence) {
+	for limit := silence; ; limit *= 2 {
 		asking, cancel := context.WithTimeout(ctx, limit)
 		all, revision, err := line.Find(asking, f.Client, f.IsAsked, f.From, f.End, at)
 		late := asking.Err() != nil
@@ -355,12 +355,12 @@ func (f *follower) tellSilence() error {
 }
 
 // tellBack tells that etcd answers again, if it was away.
-func (f *follower) tellBack(seen time.Time) error {
+func (f *follower) tellBack() error {
 	if !f.away {
 		return nil
 	}
 	f.away = false
-	return f.tell(Change{Kind: Back, Revision: f.revision, Time: seen})
+	return f.tell(Change{Kind: Back, Revision: f.revision})
 }
 
 // askBeside asks etcd beside a stream that shows nothing: of one that begins with a revision to
@@ -390,7 +390,7 @@ func (f *follower) hear(ctx context.Context, resp clientv3.WatchResponse) error 
 			return err
 		}
 	}
-	if err := f.tellBack(seen); err != nil {
+	if err := f.tellBack(); err != nil {
 		return err
 	}
 	for first, rest := 0, resp.Events; first < len(rest); {
@@ -493,7 +493,7 @@ func (f *follower) meet(ctx context.Context, name string, keys []written, revisi
 			if len(resp.Kvs) > 0 {
 				f.lock(name).key = resp.Kvs[0]
 			}
-			return nil
+			return f.tellBack()
 		}
 		if err := f.again(ctx, err); err != nil {
 			return err

@@ -414,6 +414,7 @@ func (w *warden) reap() {
 			left = true
 		}
 	}
+	w.hasLeft.Store(false)
 }
 
 // lookAgain is the time between two looks at a group that only others than children are in.

@@ -20,8 +20,9 @@ var (
 // outliveHangup has this process not die of the HUP that the kernel sends to one that is stopped
 // when its parent, etcdlocker, dies. One that is ignored stays so: the command inherits that.
 //
-// From here on HUP is never ignored nor given back: of one that is on its way to Go's handler
-// meanwhile, on another thread, this process would die, and leave what the command has started.
+// While a command runs HUP does not become ignored, nor is it given back: of one that is on its way
+// to Go's handler meanwhile, on another thread, this process would die, and leave what the command
+// has started.
 func outliveHangup() {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)

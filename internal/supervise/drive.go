@@ -40,7 +40,8 @@ type Events struct {
 	// Returns when the signals that came before can be received.
 	Settle func()
 
-	Late   <-chan time.Time // when IsLate is called, which may look at the Life
+	// When IsLate is called, which may look at the Life, unless the command has ended just now.
+	Late   <-chan time.Time
 	IsLate func()
 
 	pending []syscall.Signal // received and not taken yet, each once
@@ -186,7 +187,13 @@ func Drive(l *Life, p Processes, from Events) {
 			}
 			l.Empty()
 		case <-from.Late:
-			from.IsLate()
+			select {
+			case e := <-exited:
+				from.settle(l, e.Status)
+				l.Exited(time.Now(), e)
+			default:
+				from.IsLate()
+			}
 		case <-timer.C:
 			l.Tick(time.Now())
 		}
