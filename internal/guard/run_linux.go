@@ -139,8 +139,10 @@ func sayDeserted(killed string, env []string) {
 		if key, is := kernel.CutPrefix(one, "ETCD_LOCK_KEY="); is && len(strconv.Quote(key)) <= longestNamed {
 			lock = "lock " + strconv.Quote(key)
 		}
-		if list, is := kernel.CutPrefix(one, "ETCDLOCK_HELD="); is && locksIn(list) > 1 {
-			free = "and " + strconv.Itoa(locksIn(list)-1) + " more are not released, they free themselves"
+		if list, is := kernel.CutPrefix(one, "ETCDLOCK_HELD="); is {
+			if n := locksIn(list); n > 1 {
+				free = "and " + strconv.Itoa(n-1) + " more are not released, they free themselves"
+			}
 		}
 	}
 	if kernel.Takes(syscall.Stderr) {
@@ -414,7 +416,7 @@ func (w *warden) reap() {
 			left = true
 		}
 	}
-	w.hasLeft.Store(false)
+	w.hasLeft.Store(false) // an etcdlocker that goes now has deserted nothing
 }
 
 // lookAgain is the time between two looks at a group that only others than children are in.

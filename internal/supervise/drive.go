@@ -105,6 +105,12 @@ func (e *Events) before(l *Life) {
 // at once.
 const SameSignalWithin = 20 * time.Millisecond
 
+// exit tells a Life that the command has ended, after the signals that came before.
+func (e *Events) exit(l *Life, how Exit) {
+	e.settle(l, how.Status)
+	l.Exited(time.Now(), how)
+}
+
 // settle takes the signals that came before the command ended, though they may be known only after:
 // one that went to the command and to us at the same time may have ended it.
 func (e *Events) settle(l *Life, status syscall.WaitStatus) {
@@ -169,14 +175,12 @@ func Drive(l *Life, p Processes, from Events) {
 			// A command that has ended need not be well, though select has not picked that.
 			select {
 			case e := <-exited:
-				from.settle(l, e.Status)
-				l.Exited(time.Now(), e)
+				from.exit(l, e)
 			default:
 				l.Unhealthy(time.Now(), t)
 			}
 		case e := <-exited:
-			from.settle(l, e.Status)
-			l.Exited(time.Now(), e)
+			from.exit(l, e)
 		case <-empty:
 			empty = nil
 			// The end of the command came first, though select may not have picked it.
@@ -189,8 +193,7 @@ func Drive(l *Life, p Processes, from Events) {
 		case <-from.Late:
 			select {
 			case e := <-exited:
-				from.settle(l, e.Status)
-				l.Exited(time.Now(), e)
+				from.exit(l, e)
 			default:
 				from.IsLate()
 			}
