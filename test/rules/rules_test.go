@@ -272,7 +272,10 @@ func TestFuzzTargetsRun(t *testing.T) {
 			inTree = append(inTree, "fuzz ./"+filepath.Dir(name)+" "+found[1])
 		}
 	})
-	run := regexp.MustCompile(`(?m)^fuzz \./.*$`).FindAllString(etcdtest.Read(t, ".ci/run"), -1)
+	var run []string
+	for _, line := range regexp.MustCompile(`(?m)^(fuzz \./.*) [1-9]\d*$`).FindAllStringSubmatch(etcdtest.Read(t, ".ci/run"), -1) {
+		run = append(run, line[1])
+	}
 	slices.Sort(inTree)
 	if slices.Sort(run); len(inTree) == 0 || !slices.Equal(inTree, run) {
 		t.Errorf(".ci/run has\n%s\nand the tree\n%s", strings.Join(run, "\n"), strings.Join(inTree, "\n"))

@@ -21,8 +21,11 @@ var Parts = map[string]func(ready func(error)){
 	"outlives its main thread": headless,
 }
 
+// A part may be about the main thread, and the scheduler moves a main goroutine that is not locked.
+func init() { runtime.LockOSThread() }
+
 // Play plays a part for an hour at most, and calls ready when it has begun. It is called by the
-// main goroutine, which must have been locked to the main thread since the start.
+// main goroutine.
 func Play(part string, ready func(error)) {
 	play, ok := Parts[part]
 	if !ok {
@@ -35,14 +38,12 @@ func Play(part string, ready func(error)) {
 
 // traced has a child that is stopped by its tracer from its first instruction on.
 func traced(ready func(error)) {
-	runtime.LockOSThread()
 	_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Ptrace: true}})
 	ready(err)
 }
 
 // titled is a zombie, and a child of init, to whoever reads /proc/PID/stat from the left.
 func titled(ready func(error)) {
-	runtime.LockOSThread()
 	err := os.WriteFile(fmt.Sprintf("/proc/self/task/%d/comm", syscall.Gettid()), []byte("x) Z 1 (y"), 0)
 	signal.Ignore(syscall.SIGTERM)
 	ready(err)
@@ -50,6 +51,10 @@ func titled(ready func(error)) {
 
 // headless goes on when its main thread has ended, which makes it look like a zombie.
 func headless(ready func(error)) {
+	if tid := syscall.Gettid(); tid != os.Getpid() {
+		ready(fmt.Errorf("%d is not the main thread", tid))
+		return
+	}
 	signal.Ignore(syscall.SIGTERM)
 	go func() {
 		for {

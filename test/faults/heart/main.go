@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -24,8 +23,6 @@ import (
 	"github.com/etcdlock/etcdlock/test/faults/beat"
 	"github.com/etcdlock/etcdlock/test/stubborn"
 )
-
-func init() { runtime.LockOSThread() } // a part is about the main thread
 
 func main() {
 	dir, name, kind := os.Args[1], os.Args[2], os.Args[3]
