@@ -416,11 +416,13 @@ func stopped(t *testing.T, pid int, want bool) {
 // TestLeftTooLong: what the command has left is waited for after it has ended, which is said.
 func TestLeftTooLong(t *testing.T) {
 	s := etcdtest.Shared(t)
-	p := programs.Locker(t, s.Endpoint(), "-t", "30", "--grace", "6", "--kill-after", "60", "-k", "/left", "--", "sh", "-c",
-		`(trap '' TERM; echo ready; while :; do sleep 0.05; done) & trap 'exit 5' TERM; wait`)
+	file := filepath.Join(t.TempDir(), "go")
+	p := programs.Locker(t, s.Endpoint(), "-t", "2000", "--grace", "600", "--kill-after", "900", "-k", "/left", "--", "sh", "-c",
+		`(trap '' TERM; echo ready; while [ ! -e `+file+` ]; do sleep 0.05; done) & trap 'exit 5' TERM; wait`)
 	p.Says(p.Stdout, "ready")
 	p.Signal(syscall.SIGTERM)
-	p.Says(p.Stderr, "waiting for what the command has left to end, after SIGTERM; it is killed 6s after it was told to end\n")
+	p.Says(p.Stderr, "waiting for what the command has left to end, after SIGTERM; it is killed 10m0s after it was told to end\n")
+	programs.Create(t, file)
 	if code := p.Code(); code != 143 {
 		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
