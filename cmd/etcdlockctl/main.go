@@ -63,26 +63,15 @@ func run(args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
-			}
-			return cmd.Help()
-		},
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.DisableDefaultCmd, root.SuggestionsMinimumDistance = true, 2
 	cobra.AddTemplateFunc("flagUsages", flagUsages)
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), ".LocalFlags.FlagUsages", "flagUsages .LocalFlags", 1))
 	root.Flags().Bool("version", false, "the version") // cobra's own would take -v for it
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if cmd == root && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-			return unknownCommand(root, args[0]) // what is wrong is not its flag
-		}
-		return badFlag(cmd, err)
-	})
+	root.SetFlagErrorFunc(badFlag)
 	root.AddCommand(newList(), newShow(), newWatch(), newBreak(), newPause(), newResume(), newRoles(), newServe())
-	root.SetArgs(args)
-	_, err := root.ExecuteC()
+	err := execute(root, args)
 	if err == nil {
 		return 0
 	}
@@ -109,6 +98,21 @@ func run(args []string) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// execute executes the command that the arguments name. An unknown one is seen before its options,
+// of which --help would hide it.
+func execute(root *cobra.Command, args []string) error {
+	root.InitDefaultHelpCmd()
+	name := args
+	if len(args) > 0 && args[0] == "help" {
+		name = args[1:]
+	}
+	if cmd, _, err := root.Find(name); err == nil && cmd == root && len(name) > 0 && !strings.HasPrefix(name[0], "-") {
+		return unknownCommand(root, name[0])
+	}
+	root.SetArgs(args)
+	return root.Execute()
 }
 
 // badFlag returns the error of a flag that is not one, or has a wrong value.

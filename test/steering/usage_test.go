@@ -19,8 +19,10 @@ func TestControlUsage(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", args, code, p.Stderr)
 		}
 	}
-	if p := programs.Start(t, nil, "etcdlockctl", "wacth"); p.Code() != 64 || !strings.Contains(p.Stderr.String(), "hint: is etcdlockctl watch meant?") {
-		t.Errorf("a word that is spelt wrong: exit code %d, %q", p.Code(), p.Stderr)
+	for _, args := range [][]string{{"wacth"}, {"wacth", "--help"}, {"help", "wacth"}} {
+		if p := programs.Start(t, nil, "etcdlockctl", args...); p.Code() != 64 || !strings.Contains(p.Stderr.String(), "hint: is etcdlockctl watch meant?") {
+			t.Errorf("%q: exit code %d, %q", args, p.Code(), p.Stderr)
+		}
 	}
 	for hint, args := range map[string][]string{
 		"a KEY that begins with - goes after --, as in etcdlockctl show -- KEY\n":       {"show", "-dash"},
