@@ -131,7 +131,7 @@ func (c *connection) late(limit time.Duration) error {
 func sayAway(reason error, then string) {
 	says := "etcd does not answer"
 	if reason != nil {
-		says += fmt.Sprintf(" (%v)", reason)
+		says += " (" + plain.Reason(reason.Error()) + ")"
 	}
 	fmt.Fprintln(os.Stderr, "etcdlockctl: warning:", plain.Line(says+"; "+then))
 }

@@ -76,7 +76,7 @@ func run(args []string) int {
 		return 0
 	}
 	if !errors.Is(err, errNothing) { // which was said already
-		fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(err.Error()))
+		fmt.Fprintln(os.Stderr, "etcdlockctl: error:", plain.Line(plain.Reason(err.Error())))
 	}
 	var option *endpoint.OptionError
 	var advice *adviceError

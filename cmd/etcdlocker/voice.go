@@ -76,7 +76,7 @@ func (v *voice) put(kind, format string, args ...any) {
 	if v.dated {
 		kind = time.Now().UTC().Format("2006-01-02T15:04:05.000Z ") + kind
 	}
-	v.queue = append(v.queue, "etcdlocker: "+kind+plain.Line(fmt.Sprintf(format, args...))+"\n")
+	v.queue = append(v.queue, "etcdlocker: "+kind+plain.Line(plain.Reason(fmt.Sprintf(format, args...)))+"\n")
 }
 
 // putDropped queues the number of lines that found no room.
@@ -249,7 +249,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	var line strings.Builder
 	line.WriteString(r.Message)
 	write := func(a slog.Attr) bool {
-		fmt.Fprintf(&line, " %s=%s", a.Key, plain.Word(a.Value.String()))
+		fmt.Fprintf(&line, " %s=%s", a.Key, plain.Word(plain.Reason(a.Value.String())))
 		return true
 	}
 	for _, a := range h.attrs {

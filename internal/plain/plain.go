@@ -3,6 +3,7 @@ package plain
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,6 +18,25 @@ func Line(s string) string {
 		}
 		return r
 	}, strings.TrimSpace(s))
+}
+
+// What gRPC writes around the reason of an error.
+var (
+	ofStatus     = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+	ofConnection = regexp.MustCompile(`(?:(?:last connection|latest balancer) error: )?connection error: desc = ("(?:[^"\\]|\\.)*")`)
+	ofTransport  = regexp.MustCompile(`^transport: (?:Error while dialing: )?`)
+)
+
+// Reason returns the text of an error without what gRPC writes around its own.
+func Reason(s string) string {
+	s = ofStatus.ReplaceAllLiteralString(s, "")
+	return ofConnection.ReplaceAllStringFunc(s, func(whole string) string {
+		reason, err := strconv.Unquote(ofConnection.FindStringSubmatch(whole)[1])
+		if err != nil {
+			return whole
+		}
+		return ofTransport.ReplaceAllLiteralString(reason, "")
+	})
 }
 
 // Shell returns a key, or another word, as it is typed in a shell. What controls and formats on a

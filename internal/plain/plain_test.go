@@ -22,6 +22,23 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// TestReason: the errors are those of gRPC itself.
+func TestReason(t *testing.T) {
+	for s, want := range map[string]string{
+		`no answer: rpc error: code = Unavailable desc = last connection error: connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:2379: connect: connection refused"`: "no answer: dial tcp 127.0.0.1:2379: connect: connection refused",
+		`connection error: desc = "transport: authentication handshake failed: tls: bad \"name\"" (later)`:                                                                                       `authentication handshake failed: tls: bad "name" (later)`,
+		`connection error: desc = "error reading server preface: EOF"`:                                                                                                                           "error reading server preface: EOF",
+		"rpc error: code = Unavailable desc = etcdserver: leader changed":                                                                                                                        "etcdserver: leader changed",
+		`connection error: desc = "a\x1b[2J"`:                                                                                                                                                    "a\x1b[2J",
+		`connection error: desc = "cut off`:                                                                                                                                                      `connection error: desc = "cut off`,
+		"a command":                                                                                                                                                                              "a command",
+	} {
+		if got := Reason(s); got != want {
+			t.Errorf("%s: %s, want %s", s, got, want)
+		}
+	}
+}
+
 // TestShell: a shell gets every word back as it was, and a terminal nothing that controls it.
 func TestShell(t *testing.T) {
 	for s, want := range map[string]string{

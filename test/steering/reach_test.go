@@ -31,6 +31,9 @@ func fails(t *testing.T, args []string, says ...string) {
 			t.Errorf("%q: %s, not %q", args, p.Stderr, text)
 		}
 	}
+	if strings.Contains(p.Stderr.String(), "desc =") {
+		t.Errorf("%q: %s, as gRPC writes it", args, p.Stderr)
+	}
 }
 
 // TestWhyNotReached: where there is no connection to etcd, the error says why, and the hint fits.

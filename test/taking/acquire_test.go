@@ -305,7 +305,7 @@ func TestNotReached(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := programs.Locker(t, addr, "-k", "/x", "--connect-timeout", "1s", "echo", "ran")
-			if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "did not answer within 1s") {
+			if code := p.Code(); code != 1 || p.Stdout.String() != "" || !strings.Contains(p.Stderr.String(), "did not answer within 1s") || strings.Contains(p.Stderr.String(), "desc =") {
 				t.Errorf("exit code %d, %q %q", code, p.Stdout, p.Stderr)
 			}
 		})
