@@ -342,10 +342,15 @@ func TestRefusedAtOnce(t *testing.T) {
 			_, err := newLock(t, s.Client(t), "/refused", "me").Session().NewLock("k", "")
 			return err
 		}, `that of lock "/refused" alone`},
-		"a negative refresh":     {lockOf(func(s *etcdlock.Session) { s.RefreshInterval = -time.Second }), "RefreshInterval of -1s is negative"},
-		"a tiny refresh":         {lockOf(func(s *etcdlock.Session) { s.RefreshInterval = time.Millisecond }), "RefreshInterval of 1ms is below 10ms"},
-		"a negative grace":       {lockOf(func(s *etcdlock.Session) { s.Grace = -time.Second }), "Grace of -1s is negative"},
-		"a negative timeout":     {lockOf(func(s *etcdlock.Session) { s.ConnectTimeout = -1 }), "ConnectTimeout of -1ns is negative"},
+		"a negative refresh": {lockOf(func(s *etcdlock.Session) { s.RefreshInterval = -time.Second }), "RefreshInterval of -1s is negative"},
+		"a tiny refresh":     {lockOf(func(s *etcdlock.Session) { s.RefreshInterval = time.Millisecond }), "RefreshInterval of 1ms is below 10ms"},
+		"a negative grace":   {lockOf(func(s *etcdlock.Session) { s.Grace = -time.Second }), "Grace of -1s is negative"},
+		"a negative timeout": {lockOf(func(s *etcdlock.Session) { s.ConnectTimeout = -1 }), "ConnectTimeout of -1ns is negative"},
+		"a long command": {func() error {
+			l := newLock(t, s.Client(t), "/refused", "me")
+			l.Command = strings.Repeat("x", 4097)
+			return l.Prepare(ctx)
+		}, "the Command has 4097 bytes, 4096 are the most"},
 		"a fraction of a second": {lockOf(func(s *etcdlock.Session) { s.TTL = 1500 * time.Millisecond }), "whole seconds"},
 	} {
 		if err := tt.do(); err == nil || !strings.Contains(err.Error(), tt.says) {

@@ -20,7 +20,7 @@ import (
 // set in its [Session].
 type Lock struct {
 	// Command names the work in the record that others see in the line. Empty means the program's
-	// name. Only the last element of a path is used.
+	// name. Only the last element of a path is used. At most 4096 bytes.
 	Command string
 
 	// Mode says how the lock is to be held. What is held already stays as it is: Lock refuses to

@@ -236,18 +236,29 @@ func (h *holder) supervise() int {
 // to be waited for.
 const sayStoppingEvery = 2 * time.Second
 
+// newsWithin is how long the news of a command may take that has come before.
+const newsWithin = 50 * time.Millisecond
+
 // sayStopping has it said that the command, or what it has left, is waited for, some time after it
 // was told to stop, until the ticker is stopped.
 func (h *holder) sayStopping(life *supervise.Life, events *supervise.Events, before func()) *time.Ticker {
 	ticker := time.NewTicker(sayStoppingEvery)
 	ticker.Stop()
+	var since time.Time
 	life.StopRequested = func() {
+		since = time.Now()
 		ticker.Reset(sayStoppingEvery)
 		before()
 	}
-	said := ""
+	said, again := "", false
 	events.Late, events.IsLate = ticker.C, func() {
-		if says := h.waitsFor(life); says != said {
+		// Of a process that has stood still it is the first news, and not the latest.
+		if again = !again; again {
+			ticker.Reset(newsWithin)
+			return
+		}
+		ticker.Reset(sayStoppingEvery)
+		if says := h.waitsFor(life, since); says != said {
 			said = says
 			h.voice.notef("%s", says)
 		}
@@ -255,19 +266,18 @@ func (h *holder) sayStopping(life *supervise.Life, events *supervise.Events, bef
 	return ticker
 }
 
-// waitsFor says what of a command that was told to stop is waited for, and what ends that.
-func (h *holder) waitsFor(life *supervise.Life) string {
+// waitsFor says what of a command that was told to stop, at the time given, is waited for, and what
+// ends that.
+func (h *holder) waitsFor(life *supervise.Life, since time.Time) string {
 	says := "waiting for the command to end, which was told to by " + signalName(life.Stop)
 	if life.Ended {
 		says = "waiting for what the command has left to end, after " + signalName(life.Stop)
 	}
-	switch {
-	case life.State() == supervise.Ending:
-		says += fmt.Sprintf("; it is killed %v after it was told to end", h.grace)
-	case life.State() == supervise.Stopping && h.killAfter > 0:
-		says += fmt.Sprintf("; it is killed %v after that", h.killAfter)
+	switch at := life.Wake(); {
 	case life.State() == supervise.Killing:
 		says += "; it is being killed"
+	case !at.IsZero():
+		says += fmt.Sprintf("; it is killed %v after that", at.Sub(since).Round(100*time.Millisecond))
 	}
 	return says
 }

@@ -186,8 +186,9 @@ func (p *parser) separated(words []string) error {
 		case !p.isOption(words[i], f):
 			continue
 		}
-		return usagef(fmt.Sprintf("is a variable before it empty? write it in quotes, as in \"$KEY\"; if %s is what you mean, --%s=%s", words[i], f.Name, plain.Shell(words[i])),
-			"--%s: its value is %s, %s", f.Name, words[i], is)
+		value := withoutSecret(words[i], f.Name)
+		return usagef(fmt.Sprintf("is a variable before it empty? write it in quotes, as in \"$KEY\"; if %s is what you mean, --%s=%s", value, f.Name, plain.Shell(value)),
+			"--%s: its value is %s, %s", f.Name, value, is)
 	}
 	return nil
 }
@@ -200,7 +201,19 @@ func (p *parser) isOption(word string, before *pflag.Flag) bool {
 		return p.flags.Lookup(long) != nil
 	}
 	return len(name) > 1 && name[0] == '-' && p.flags.ShorthandLookup(name[1:2]) != nil &&
-		(len(name) == 2 || !slices.Contains([]string{"password", "user", "why"}, before.Name))
+		(len(word) == 2 || !isSecret(before.Name) && before.Name != "why")
+}
+
+// isSecret reports whether the value of an option is not for others to see.
+func isSecret(option string) bool { return option == "password" || option == "user" }
+
+// withoutSecret returns a word behind an option as it may be shown.
+func withoutSecret(word, before string) string {
+	name, _, has := strings.Cut(word, "=")
+	if has && (isSecret(before) || isSecret(strings.TrimPrefix(name, "--"))) {
+		return name + "=..."
+	}
+	return word
 }
 
 // takesNext returns the option of a word whose value is the next word, or nil. A short

@@ -156,9 +156,15 @@ func TestSeparated(t *testing.T) {
 			t.Errorf("%s: %v, %q", words, err, hintOf(err))
 		}
 	}
+	for _, words := range []string{"-k --password=hunter2 -- cmd", "-k --user=root:hunter2", "-k /x --password --key=hunter2", "-k /x --user --why=hunter2"} {
+		_, err := parseOptions(strings.Fields(words), func(string) string { return "" })
+		if err == nil || !strings.Contains(err.Error(), "=..., an option") || strings.Contains(err.Error()+hintOf(err), "hunter2") {
+			t.Errorf("%s: %v, %q", words, err, hintOf(err))
+		}
+	}
 	for words, key := range map[string]string{
 		"--key=--try": "--try", "-k--try": "--try", "-k=-s": "-s", "--key=-- -- cmd": "--", "-k --tr": "--tr", "-k -": "-", "-k -5": "-5",
-		"-k /x --password -secret --user u": "/x", "-k /x --why -note": "/x",
+		"-k /x --password -secret --user u": "/x", "-k /x --password -s=ecret --user u": "/x", "-k /x --why -note": "/x",
 		"-vk/x -sx --try -- cmd -k --try": "/x", "-k/x -ik --try": "/x", "-k /x --verbose=1 -s": "/x", "-k /x -v=1 -s cmd -k -k": "/x",
 	} {
 		o, err := parseOptions(strings.Fields(words), func(string) string { return "" })

@@ -323,7 +323,7 @@ func (q *Queue) learn(err error, req *pb.TxnRequest) {
 	switch {
 	case retry.IsNoSpace(err):
 		q.apart = time.Now().Add(apart)
-	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+	case retry.IsTooLarge(err):
 		q.mostBytes = sizeOf(req) / 2
 	}
 }

@@ -143,11 +143,19 @@ func (o *Options) clientCert(config *tls.Config) error {
 
 func systemTLS() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
 
+const wantsAnother = "etcd wants another certificate of the client: --cert and --cert-key"
+
 // misfits are what the client says where TLS is not as it has to be, and what to do about that. A
 // handshake that is cut off or hangs does not count: an etcd that stands still does the same.
 var misfits = []struct{ says, hint string }{
 	{"x509: ", "etcd's certificate is not accepted: --cacert names the authority that it is checked with, -e a host that it is for, and it expires"},
-	{"remote error: tls: ", "etcd wants another certificate of the client: --cert and --cert-key"},
+	{"remote error: tls: certificate required", wantsAnother},
+	{"remote error: tls: bad certificate", wantsAnother},
+	{"remote error: tls: unsupported certificate", wantsAnother},
+	{"remote error: tls: revoked certificate", wantsAnother},
+	{"remote error: tls: expired certificate", wantsAnother},
+	{"remote error: tls: unknown certificate", wantsAnother}, // its authority as well
+	{"remote error: tls: ", "the TLS of what answers there, or what it was set up with, does not fit: check host and port, and etcd's log"},
 	{"does not look like a TLS handshake", "what answers there has no TLS: check host and port"},
 	{"frame too large", "what answers there is not etcd's port for clients: check it"},
 }

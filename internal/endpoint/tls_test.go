@@ -3,6 +3,7 @@ package endpoint
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -193,5 +194,19 @@ func TestRefusedCertificate(t *testing.T) {
 			t.Errorf("written to a server that has refused the certificate: %v", err)
 		}
 		conn.Close()
+	}
+}
+
+// TestMisfit: a certificate of the client is asked for where the server wants one, and not where
+// something else is the matter.
+func TestMisfit(t *testing.T) {
+	for alert, aboutClient := range map[int]bool{
+		42: true, 43: true, 44: true, 45: true, 46: true, 48: true, 116: true,
+		70: false, 80: false, 120: false,
+	} {
+		err := fmt.Errorf("remote error: %w", tls.AlertError(alert))
+		if hint := Misfit(err); hint == "" || (hint == wantsAnother) != aboutClient {
+			t.Errorf("%v: %s", err, hint)
+		}
 	}
 }

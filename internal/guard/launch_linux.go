@@ -67,7 +67,10 @@ func (l *Launched) launch(args []string) {
 		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes
 		// from outside of our pid namespace), the only way for the command to get into it is to
 		// inherit it: then the guard leaves later.
-		Sys: &syscall.SysProcAttr{Setpgid: syscall.Getpgrp() != 0},
+		//
+		// A guard that is stopped goes on when this process dies. The kernel continues one that has
+		// stopped before, and not one that is about to.
+		Sys: &syscall.SysProcAttr{Setpgid: syscall.Getpgrp() != 0, Pdeathsig: syscall.SIGCONT},
 	})
 	if l.err != nil {
 		l.conn.close()

@@ -3,7 +3,6 @@ package guard
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
@@ -12,12 +11,6 @@ import (
 
 // roleVariable makes the test binary play a part of package stubborn.
 const roleVariable = "ETCDLOCK_TEST_ROLE"
-
-func init() {
-	if os.Getenv(roleVariable) != "" {
-		runtime.LockOSThread()
-	}
-}
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {

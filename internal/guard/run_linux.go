@@ -145,6 +145,7 @@ func sayDeserted(killed string, env []string) {
 			}
 		}
 	}
+	signal.Ignore(syscall.SIGTTOU) // of a terminal that stops who writes in the background
 	if kernel.Takes(syscall.Stderr) {
 		os.Stderr.WriteString("etcdlocker: error: etcdlocker was killed, or has crashed, and its guard has killed " + killed + "; " +
 			lock + " " + free + "\n")
@@ -166,7 +167,7 @@ func locksIn(list string) (n int) {
 func (w *warden) prepare() {
 	w.alarms.prepare()
 	kernel.NoChildSignals()
-	outliveHangup()
+	outliveSignals()
 	w.given, _ = sched.Inherited()
 	if w.own = w.given; w.given.RealTime() {
 		// Go starts threads from one that is not locked: from now on from one that is raised here,
@@ -229,7 +230,7 @@ func (w *warden) guard(o Order) {
 		w.refuse(err, why)
 		return
 	}
-	outliveUsers()
+	w.testify()
 	w.killer = supervise.NewKiller(w.group, &w.reaping, 0)
 	w.setAlarms(w.deadline)
 	moved, continued := make(chan struct{}), make(chan os.Signal, 1)
@@ -253,7 +254,6 @@ func (w *warden) settle(continued chan os.Signal, pgid int) {
 	case continued <- syscall.SIGCONT: // it may have come before
 	default:
 	}
-	go w.testify()
 	w.group.Sweep()
 }
 

@@ -12,40 +12,35 @@ import (
 
 // notForGuards are signals that may go to everything that is called like etcdlocker. If the guard
 // died of them, the command would be killed instead of being asked to end.
-var (
-	notForGuards = append([]os.Signal{syscall.SIGHUP}, fromUsers...)
-	fromUsers    = []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
-)
+// HUP comes from the kernel as well, if a guard is stopped when its parent, etcdlocker, dies.
+var notForGuards = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2}
 
-// outliveHangup has this process not die of the HUP that the kernel sends to one that is stopped
-// when its parent, etcdlocker, dies. One that is ignored stays so: the command inherits that.
+// outliveSignals has this process not die of those, nor stop of SIGTSTP. Those that are ignored
+// stay so: the command inherits that.
 //
-// While a command runs HUP does not become ignored, nor is it given back: of one that is on its way
-// to Go's handler meanwhile, on another thread, this process would die, and leave what the command
-// has started.
-func outliveHangup() {
-	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+// They are caught. While a command runs none becomes ignored, nor is it given back: of one that is
+// on its way to Go's handler meanwhile, on another thread, this process would die, and leave what
+// the command has started.
+func outliveSignals() {
+	for _, sig := range append([]os.Signal{syscall.SIGTSTP}, notForGuards...) {
+		if !signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 }
 
-// outliveUsers has it not die of the other signals, once it starts nothing more that could inherit
-// that.
-func outliveUsers() {
-	signal.Ignore(fromUsers...)
-	signal.Ignore(syscall.SIGTSTP)
-}
-
-// testify tells etcdlocker of those of them that come. A service manager sends them to everything
-// that it has started: then the command has got them as well.
+// testify has etcdlocker told of those of them that come. A service manager sends them to
+// everything that it has started: then the command has got them as well.
 func (w *warden) testify() {
 	came := make(chan os.Signal, 8)
 	signal.Notify(came, notForGuards...)
-	for sig := range came {
-		if sig, ok := sig.(syscall.Signal); ok {
-			sendTo(w.socket, numbers(sent, uint64(sig), 0), -1)
+	go func() {
+		for sig := range came {
+			if sig, ok := sig.(syscall.Signal); ok {
+				sendTo(w.socket, numbers(sent, uint64(sig), 0), -1)
+			}
 		}
-	}
+	}()
 }
 
 // A testimony is what a guard has told of signals that came to it.

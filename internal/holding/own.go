@@ -85,7 +85,7 @@ func (h ownLease) expired() { h.Lease.StopRenewing() }
 // withdraw passes the lock to the successor, or gives it back by revoking the lease, which goes in
 // any case. A read before it tells whether it was still ours.
 func (h ownLease) withdraw(ctx context.Context) error {
-	ctx, cancel := h.Lease.ToEnd(ctx, debts.Limit)
+	ctx, cancel := lease.ToEnd(ctx, h.Lease.ValidUntil(), debts.Limit)
 	defer cancel()
 	var r queue.Released
 	if h.KnowsNext() {

@@ -172,7 +172,7 @@ func eraseNotes(ctx context.Context, all ...*Holding) (wait func()) {
 // eraseNote deletes a note when it is written. It is tried for as long as the lease may last: a
 // session, or the next holding, may keep that one.
 func eraseNote(ctx context.Context, h *Holding, writing <-chan struct{}) {
-	ctx, cancel := h.Lease.ToEnd(context.WithoutCancel(ctx), debts.Limit)
+	ctx, cancel := lease.ToEnd(context.WithoutCancel(ctx), h.Lease.ValidUntil(), debts.Limit)
 	defer cancel()
 	if writing != nil {
 		select {

@@ -123,13 +123,8 @@ func (c *clock) WhileValid(ctx context.Context) (context.Context, context.Cancel
 	return context.WithDeadlineCause(ctx, time.Now().Add(c.ValidUntil().Until()), errOver)
 }
 
-// ToEnd returns ctx until validity ends, and for some time at least: etcd may keep the lease for
-// longer.
-func (c *clock) ToEnd(ctx context.Context, least time.Duration) (context.Context, context.CancelFunc) {
-	return ToEnd(ctx, c.ValidUntil(), least)
-}
-
-// ToEnd is that of a lease whose validity ends at an instant.
+// ToEnd returns ctx until the validity of a lease ends, and for some time at least: etcd may keep
+// it for longer.
 func ToEnd(ctx context.Context, end boottime.Instant, least time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, max(end.Until(), least), errOver)
 }

@@ -153,7 +153,12 @@ func (l renewer) follow(revision int64) {
 	}
 	if !l.Go(func(ctx context.Context) {
 		defer l.follows.Store(false)
-		watch.WaitProgress(ctx, l.client, revision)
+		if watch.WaitProgress(ctx, l.client, revision) {
+			return
+		}
+		for _, m := range l.everybody() { // also where no watch is created
+			l.ScheduleRead(m)
+		}
 	}) {
 		l.follows.Store(false)
 	}

@@ -12,7 +12,16 @@ import (
 const (
 	MaxKeyBytes = 4096
 	MaxIDBytes  = 256
+
+	maxCommandBytes = 4096
 )
+
+func checkCommand(command string) error {
+	if len(command) > maxCommandBytes {
+		return fmt.Errorf("the Command has %d bytes, %d are the most", len(command), maxCommandBytes)
+	}
+	return nil
+}
 
 // CheckNames refuses what cannot be a key, or an id.
 func CheckNames(key, id string) error {

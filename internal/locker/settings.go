@@ -29,7 +29,7 @@ const minRefresh = 10 * time.Millisecond
 
 // Complete checks settings and fills in the defaults.
 func (s Settings) Complete() (Settings, error) {
-	if err := errors.Join(s.Mode.Check(), CheckTTL(s.TTL), checkTimes(s.Timing)); err != nil {
+	if err := errors.Join(s.Mode.Check(), checkCommand(s.Command), CheckTTL(s.TTL), checkTimes(s.Timing)); err != nil {
 		return s, err
 	}
 	if s.Grace == 0 {

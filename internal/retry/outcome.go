@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -30,7 +31,10 @@ func Classify(err error) Outcome {
 		codes.AlreadyExists, codes.OutOfRange, codes.Unimplemented:
 		return Refused
 	case codes.ResourceExhausted:
-		if IsNoSpace(err) {
+		switch {
+		case strings.Contains(err.Error(), "trying to send"+messageTooLarge):
+			return Refused
+		case IsNoSpace(err), IsTooLarge(err): // a request that etcd has received, or its answer
 			return Unknown
 		}
 		return NotNow
@@ -59,6 +63,14 @@ func IsRefused(err error) bool { return Classify(err) == Refused }
 // does not apply, and of the ones with which it notices, which it has applied. Either way that is
 // settled when the answer comes. Only writes are answered so.
 func IsNoSpace(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
+
+// messageTooLarge is what gRPC says of one that is larger than its limits.
+const messageTooLarge = " message larger than max"
+
+// IsTooLarge reports whether a request, or its answer, was too large.
+func IsTooLarge(err error) bool {
+	return err != nil && (errors.Is(err, rpctypes.ErrRequestTooLarge) || strings.Contains(err.Error(), messageTooLarge))
+}
 
 // IsDenied reports whether the user lacks the permission.
 func IsDenied(err error) bool { return Code(err) == codes.PermissionDenied }

@@ -216,7 +216,7 @@ func (s *Session) Close(ctx context.Context) error {
 		var all sync.WaitGroup
 		for _, h := range held {
 			all.Go(func() {
-				ctx, done := h.Lease.ToEnd(ctx, debts.Limit)
+				ctx, done := lease.ToEnd(ctx, h.Lease.ValidUntil(), debts.Limit)
 				defer done()
 				queue.TakeAway(ctx, h.Contender)
 			})

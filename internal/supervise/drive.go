@@ -186,7 +186,7 @@ func Drive(l *Life, p Processes, from Events) {
 			// The end of the command came first, though select may not have picked it.
 			select {
 			case e := <-exited:
-				l.Exited(time.Now(), e)
+				from.exit(l, e)
 			default:
 			}
 			l.Empty()

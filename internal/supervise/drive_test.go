@@ -58,6 +58,23 @@ func TestGuardLeavesFirst(t *testing.T) {
 	}
 }
 
+// TestToldAndEmpty: of a command that was told to stop with the whole unit, and has ended, all is
+// known at once, perhaps first that nothing is left.
+func TestToldAndEmpty(t *testing.T) {
+	for range 100 {
+		l, r := newTestLife()
+		p := newScripted(r)
+		p.exited <- Exit{}
+		close(p.empty)
+		signals := make(chan os.Signal, 1)
+		settle := func() { signals <- syscall.SIGTERM }
+		Drive(l, p, Events{Signals: signals, Settle: settle, Reach: func(syscall.Signal) Reach { return Alone }})
+		if r.expect(t, l, Over); l.Stop != syscall.SIGTERM {
+			t.Fatalf("stopped by %v", l.Stop)
+		}
+	}
+}
+
 // TestManySignals: while it is found out who else has got a signal others come. Each is taken once,
 // and none that tells to stop is lost behind them, or waits for them.
 func TestManySignals(t *testing.T) {

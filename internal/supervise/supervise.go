@@ -343,9 +343,8 @@ func (l *Life) Tick(now time.Time) {
 
 func (l *Life) end(now time.Time) {
 	l.Doubt(false) // what stands still cannot end
-	alone := l.state == Lingering && !l.lingers()
-	if !alone {
-		l.killAt = now.Add(l.Grace)
+	if at := now.Add(l.Grace); l.killAt.IsZero() || at.Before(l.killAt) {
+		l.killAt = at
 	}
 	l.state, l.Forced = Ending, true
 	l.hands.Terminate()

@@ -203,6 +203,25 @@ func TestToldToStop(t *testing.T) {
 	r.expect(t, l, Killing, "user defined signal 1", "group: interrupt", "terminated", "kill")
 }
 
+// TestToldToStopAndMore: it is killed as soon as one of the reasons says so.
+func TestToldToStopAndMore(t *testing.T) {
+	for name, more := range map[string]func(l *Life, at time.Time){
+		"the lock is lost":        (*Life).Lost,
+		"the command has ended":   func(l *Life, at time.Time) { l.Exited(at, Exit{OrphansLeft: true}) },
+		"the command is not well": func(l *Life, at time.Time) { l.Unhealthy(at, Trouble{Silent: true}) },
+	} {
+		for killAfter, due := range map[time.Duration]time.Duration{2 * time.Second: 2 * time.Second, 5 * time.Second: 2500 * time.Millisecond} {
+			l, _ := newTestLife()
+			l.KillAfter = killAfter
+			l.Signaled(start, syscall.SIGTERM, Alone)
+			more(l, start.Add(1500*time.Millisecond))
+			if l.State() != Ending || l.Wake().Sub(start) != due {
+				t.Errorf("%s, with %v: state %v, killed after %v, want %v", name, killAfter, l.State(), l.Wake().Sub(start), due)
+			}
+		}
+	}
+}
+
 // TestSuspend: we stop when the command has, whichever of the two is known first, and only if we
 // were asked to.
 func TestSuspend(t *testing.T) {

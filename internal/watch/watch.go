@@ -171,12 +171,13 @@ func (s *stream) EndIfIdle() (ended bool) {
 	return true
 }
 
-// WaitProgress waits until the stream of a client has told all that happened up to a revision. If
-// that takes longer than its createTimeout, the stream is opened anew, and all owners are told.
-func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) {
+// WaitProgress waits until the stream of a client, if it has one, has told all that happened up to
+// a revision, and reports whether it has. If that takes longer than its createTimeout, the stream
+// is opened anew.
+func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) (told bool) {
 	s := streamOf(client)
 	if s == nil {
-		return
+		return true
 	}
 	s.mu.Lock()
 	limit := time.NewTimer(s.createTimeout)
@@ -190,7 +191,7 @@ func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) 
 		}
 		s.mu.Unlock()
 		if done {
-			return
+			return true
 		}
 		// Etcd does not answer while a watch is behind: it is asked again.
 		again := time.NewTimer(retry.PauseMax)
@@ -201,9 +202,9 @@ func WaitProgress(ctx context.Context, client *clientv3.Client, revision int64) 
 			s.mu.Lock()
 			s.reopenLocked()
 			s.mu.Unlock()
-			return
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }

@@ -353,9 +353,9 @@ func TestAnyPhase(t *testing.T) {
 	}
 }
 
-// TestGuardOutlivesHangup: the kernel sends HUP to a guard that is stopped when etcdlocker dies,
-// perhaps before the guard has seen to what it ignores while it has a command.
-func TestGuardOutlivesHangup(t *testing.T) {
+// TestGuardOutlivesSignals: the kernel sends HUP to a guard that is stopped when etcdlocker dies,
+// and a service manager sends TERM to whatever there is, perhaps before there is a command.
+func TestGuardOutlivesSignals(t *testing.T) {
 	t.Parallel()
 	s, key := etcdtest.Shared(t), "/survives"
 	holder := programs.Locker(t, s.Endpoint(), "-k", key)
@@ -363,29 +363,64 @@ func TestGuardOutlivesHangup(t *testing.T) {
 	p := programs.Locker(t, s.Endpoint(), "-k", key, "--", "sh", "-c", "echo ready; sleep 1000")
 	p.Says(p.Stderr, "place 1 in line")
 	guard := programs.ReadyGuardOf(t, p)
-	if err := syscall.Kill(guard, syscall.SIGHUP); err != nil {
-		t.Fatal(err)
+	caught, inherited := uint64(0), uint64(0)
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP} {
+		if signal.Ignored(sig) {
+			inherited |= 1 << (sig - 1)
+			continue
+		}
+		caught |= 1 << (sig - 1)
+		if err := syscall.Kill(guard, sig); err != nil {
+			t.Fatal(err)
+		}
 	}
 	holder.Signal(syscall.SIGTERM)
 	p.Says(p.Stdout, "ready")
 	if got := programs.GuardOf(t, p); got != guard {
 		t.Errorf("the guard was process %d, and is %d", guard, got)
 	}
-	// While Go's runtime is told to ignore it, a HUP that is on its way ends the process.
+	// While Go's runtime is told to ignore one, that which is on its way ends the process.
 	etcdtest.Await(t, "the guard to leave the session, and to catch what it did not before", func(context.Context) error {
-		const hangup = 1 << (syscall.SIGHUP - 1)
-		if !signal.Ignored(syscall.SIGHUP) && (signals(t, guard, "SigIgn")&hangup != 0 || signals(t, guard, "SigCgt")&hangup == 0) {
-			t.Fatal("the guard does not catch HUP")
+		if ignores, catches := signals(t, guard, "SigIgn"), signals(t, guard, "SigCgt"); ignores&caught != 0 || catches&caught != caught {
+			t.Fatalf("the guard ignores %x and catches %x, of %x", ignores, catches, caught)
 		}
 		if session, err := unix.Getsid(guard); err != nil || session != guard {
 			return fmt.Errorf("its session is %d: %v", session, err)
 		}
 		return nil
 	})
+	if ignores := signals(t, programs.ChildOf(t, guard), "SigIgn"); ignores&(caught|inherited) != inherited {
+		t.Errorf("the command ignores %x, and should %x", ignores, inherited)
+	}
 	p.Signal(syscall.SIGTERM)
 	if code := p.Code(); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
+}
+
+// TestStoppedWithoutACommand: a guard that waits for its turn goes with its etcdlocker, also one
+// that is about to be stopped then.
+func TestStoppedWithoutACommand(t *testing.T) {
+	t.Parallel()
+	s, key := etcdtest.Shared(t), "/without"
+	holder := programs.Locker(t, s.Endpoint(), "-k", key)
+	programs.AwaitHeld(t, s.Client(t), key)
+	var guards []int
+	for range 30 {
+		p := programs.Locker(t, s.Endpoint(), "-k", key, "--", "true")
+		p.Says(p.Stderr, "in line")
+		guard := programs.ReadyGuardOf(t, p)
+		if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		p.Signal(syscall.SIGKILL)
+		p.Code()
+		guards = append(guards, guard)
+	}
+	for _, guard := range guards {
+		programs.AwaitEnd(t, strconv.Itoa(guard))
+	}
+	holder.Signal(syscall.SIGTERM)
 }
 
 // TestStoppedGuardIsContinuedAhead: a guard that is stopped goes on some time before validity ends,
