@@ -97,18 +97,7 @@ func (w *warden) endChecker() {
 	until := time.Now().Add(endWithin)
 	// Children are ours to wait for, so the number is its own. Stopped, it starts nothing more.
 	syscall.Kill(w.checker, syscall.SIGSTOP)
-	for alive := true; alive && time.Now().Before(until); {
-		alive = false
-		for _, p := range supervise.DescendantsOf(w.checker) {
-			if p.Alive() {
-				alive = true
-				p.Signal(syscall.SIGKILL)
-			}
-		}
-		if alive {
-			time.Sleep(time.Millisecond)
-		}
-	}
+	supervise.KillBelow(w.checker, until)
 	syscall.Kill(w.checker, syscall.SIGKILL)
 	for time.Now().Before(until) && !w.checkerEnded() {
 		time.Sleep(time.Millisecond)

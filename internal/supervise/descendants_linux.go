@@ -32,24 +32,24 @@ func (p Process) Alive() bool { return !p.Zombie || p.threads > 1 }
 // Descendants returns the processes below this one, but for earlier children and what is below
 // those, as far as /proc shows them. If it belongs to another pid namespace the numbers in it are
 // other processes': then it is the children of this one, orphans that have fallen to it among them.
-func Descendants() []Process { return DescendantsOf(os.Getpid()) }
+func Descendants() []Process {
+	all, _ := walk(os.Getpid())
+	return all
+}
 
-// DescendantsOf returns those below another process. In another pid namespace than that of /proc it
-// knows only of this one.
-func DescendantsOf(top int) []Process {
-	self := os.Getpid()
+// walk returns the processes below one, and whether all of them stood still, see descend. Where
+// /proc belongs to another pid namespace it knows only of those below this one.
+func walk(top int) (all []Process, still bool) {
 	switch {
-	case !kernel.OwnProc():
-		if top != self {
-			return nil
-		}
-		return children()
-	case listsChildren() == nil:
-		var all []Process
-		descend(top, func(p Process, _ int) { all = append(all, p) })
-		return all
+	case kernel.OwnProc() && listsChildren() == nil:
+		still = descend(top, func(p Process, _ int) { all = append(all, p) })
+		return all, still
+	case kernel.OwnProc():
+		return amongAll(top), true
+	case top == os.Getpid():
+		return children(), true
 	}
-	return amongAll(top)
+	return nil, true
 }
 
 // listsChildren returns nil if the kernel lists the children of each thread, fs.ErrNotExist if it
@@ -93,7 +93,8 @@ func childrenOf(pid, threads int) (pids []int, listed bool) {
 // descend goes down from parent to child, and calls found for each process that it finds below top,
 // with a descriptor of it, which is negative where none is to be had. It costs what the tree is
 // large, and not the machine. What becomes an orphan meanwhile may be missed, and is found the next
-// time: it reports whether all stood still, so that nothing was.
+// time: it reports whether all stood still. Then nothing was missed, but for what those that are
+// found ended have started: they may have lived when their parent was asked for its children.
 func descend(top int, found func(p Process, fd int)) (still bool) {
 	still = true
 	for next := []Process{{PID: top}}; len(next) > 0; next = next[1:] {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestEarlierChildren: they are not found among the descendants, and nor is what they start; that
@@ -16,9 +17,7 @@ func TestEarlierChildren(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			for _, p := range DescendantsOf(cmd.Process.Pid) {
-				p.Signal(9)
-			}
+			KillBelow(cmd.Process.Pid, time.Now().Add(time.Minute))
 			cmd.Process.Kill()
 			cmd.Wait()
 			forgetEarlier(cmd.Process.Pid)

@@ -308,12 +308,20 @@ func (l *Life) Empty() {
 // lookEvery is the time between two looks at what is waited for.
 const lookEvery = time.Second
 
+// looks is how often it is looked whether something is left but embedded etcds: who becomes an
+// orphan during a look may be missed by it.
+const looks = 2
+
 // linger waits for what is left, unless that is nothing but embedded etcds: they are ended. If
 // somebody needs one, that somebody starts it again, outside of this command.
 func (l *Life) linger(now time.Time) {
-	if l.lookAt = now.Add(lookEvery); l.hands.OnlyServers() {
-		l.end(now)
+	l.lookAt = now.Add(lookEvery)
+	for range looks {
+		if !l.hands.OnlyServers() {
+			return
+		}
 	}
+	l.end(now)
 }
 
 // Tick does what is due.

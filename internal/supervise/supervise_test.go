@@ -13,9 +13,14 @@ type recorder struct {
 	did      []string
 	progress bool // of the killing
 	servers  bool // nothing else is left
+	looks    int  // that were taken for what else is left
+	missed   int  // as many of the first looks miss it
 }
 
-func (r *recorder) OnlyServers() bool { return r.servers }
+func (r *recorder) OnlyServers() bool {
+	r.looks++
+	return r.servers || r.looks <= r.missed
+}
 
 func (r *recorder) Signal(s syscall.Signal) { r.did = append(r.did, s.String()) }
 func (r *recorder) Typed(s syscall.Signal)  { r.did = append(r.did, "group: "+s.String()) }
@@ -125,6 +130,11 @@ func TestServersAreNotWaitedFor(t *testing.T) {
 	l.Orphans, r.servers = AwaitOrphans, true
 	l.Exited(start, Exit{OrphansLeft: true})
 	r.expect(t, l, Ending, "terminate")
+
+	l, r = newTestLife()
+	l.Orphans, r.missed = AwaitOrphans, 1
+	l.Exited(start, Exit{OrphansLeft: true})
+	r.expect(t, l, Lingering)
 }
 
 func TestDoubt(t *testing.T) {

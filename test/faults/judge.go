@@ -236,10 +236,10 @@ const silencesMet = 2
 // is asked with a new token may not have heard of it yet.
 const loginsWanted = 2
 
-// starved reports whether somebody has lost the lock, or its place in line, as etcd or the whole
-// machine stood still, and not by a fault: there was no time for a renewal from when it was due, or
-// etcd was back, until validity ended, or a waiter's lease. Such a trial tells nothing of losses,
-// turns and ends.
+// starved reports whether somebody has lost the lock, or its place in line, as etcd, its locker or
+// the whole machine stood still, and not by a fault: there was no time for a renewal from when it
+// was due, or etcd was back, until validity ended, or a waiter's lease. Such a trial tells nothing
+// of losses, turns and ends.
 func (t *trial) starved() bool {
 	// Until it is mended, that etcd does not answer is the fault.
 	silenced := t.early == "" && t.outcome() != keeps && t.any(func(f Fault) bool { return f.need.alone && f.what != "the users" })
@@ -262,17 +262,17 @@ func (t *trial) starved() bool {
 			// gives its whole TTL again.
 			due, until = t.mended, max(until, t.mended+t.ttl)
 		}
-		if (!silenced || t.mended != 0) && due+t.renewalTakes(due, until) > until {
+		if (!silenced || t.mended != 0) && due+t.renewalTakes(p, due, until) > until {
 			return true
 		}
 	}
 	return false
 }
 
-// renewalTakes returns what a renewal may have taken that was due in a time, with the grace, which
-// begins with the loss.
-func (t *trial) renewalTakes(from, to time.Duration) time.Duration {
-	takes := max(renewalTime, t.grace+ordinaryRenewal) + answersWanted*t.world.pace.slowest(from, to) + t.stalled(from, to)
+// renewalTakes returns what a renewal of a player's may have taken that was due in a time, with the
+// grace, which begins with the loss.
+func (t *trial) renewalTakes(p *player, from, to time.Duration) time.Duration {
+	takes := max(renewalTime, t.grace+ordinaryRenewal) + answersWanted*t.world.pace.slowest(from, to) + t.stalled(from, to) + p.delay.in(from, to)
 	if t.logins != nil {
 		takes += loginsWanted * t.logins.slowest(from, to)
 	}

@@ -212,6 +212,10 @@ func TestStarved(t *testing.T) {
 			if !trial.starved() && strings.Contains(tt.says, unrenewed) && tt.fault.outcome != loses {
 				t.Error("logins that are slow make no difference")
 			}
+			trial.logins, p.delay = nil, &runDelay{notes: []delayNote{{renewed + second(2), 0}, {renewed + second(3), second(1)}}}
+			if !trial.starved() && strings.Contains(tt.says, unrenewed) && tt.fault.outcome != loses {
+				t.Error("a locker that waits for a processor makes no difference")
+			}
 		})
 	}
 }

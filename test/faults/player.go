@@ -31,6 +31,7 @@ type player struct {
 	cmd     *exec.Cmd
 	stderr  *stderr
 	started time.Duration
+	delay   *runDelay     // of the locker
 	done    chan struct{} // closed when it has ended
 }
 
@@ -62,6 +63,7 @@ func (t *trial) start(p *player, cmd *exec.Cmd, env []string) error {
 	if err := t.startIn(p.name, t.delegate, cmd); err != nil {
 		return fmt.Errorf("starting %s: %w", p.name, err)
 	}
+	p.delay = newRunDelay(cmd.Process.Pid, p.done)
 	go func() {
 		cmd.Wait()
 		close(p.done)
