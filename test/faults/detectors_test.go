@@ -76,7 +76,8 @@ func TestDetectors(t *testing.T) {
 				if tt.notices == "left: /" {
 					spec.User = Root // it can make a group
 				}
-				result, trial := s.telling(t, spec, func(Result, *trial) {})
+				results, trial := s.telling(t, spec, func(Result, *trial) {})
+				result := results[len(results)-1]
 				problems := slices.Concat(result.Problems, result.Unpromised)
 				for _, problem := range problems {
 					for notice := range strings.SplitSeq(tt.notices, "|") {

@@ -3,6 +3,8 @@
 package faults
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -94,18 +96,33 @@ func (s *suite) run(t *testing.T, plan []Spec, units int, takes func(Spec) int) 
 // promised.
 func (s *suite) trial(t *testing.T, spec Spec) {
 	s.skipIfLate(t)
-	result, _ := s.telling(t, spec, func(result Result, trial *trial) { s.note(t, spec, result, trial) })
-	switch {
-	case t.Failed() || !result.Starved:
-	case len(result.Unpromised) > 0:
-		t.Errorf("in each of %d trials, and in the last one: %s", mostTrials, strings.Join(result.Unpromised, "; "))
-	default:
+	results, last := s.telling(t, spec, func(result Result, trial *trial) { s.note(t, spec, result, trial) })
+	switch why, isUntold := verdict(results); {
+	case t.Failed():
+	case why != "":
+		t.Error(why)
+		last.log(t)
+	case isUntold:
 		etcdtest.Skip(t, untold)
 	}
 }
 
+// verdict returns why something is wrong though no single one of some trials says so, and whether
+// nothing is known. What is not promised on such a busy machine is wrong if it is so in each of
+// mostTrials: of fewer, as there was no time for more, nothing is known.
+func verdict(results []Result) (why string, isUntold bool) {
+	last := results[len(results)-1]
+	if !last.Starved {
+		return "", false
+	}
+	if len(results) < mostTrials || slices.ContainsFunc(results, func(r Result) bool { return len(r.Unpromised) == 0 }) {
+		return "", true
+	}
+	return fmt.Sprintf("in each of %d trials, and in the last one: %s", mostTrials, strings.Join(last.Unpromised, "; ")), false
+}
+
 // untold is why nothing is said of what was tried.
-const untold = "in each of the trials made etcd did not answer for too long"
+const untold = "in each of the trials made etcd did not answer for too long, or the machine was too busy"
 
 // skipIfLate skips a trial of a short round for which there is no time.
 func (s *suite) skipIfLate(t *testing.T) {
@@ -122,17 +139,19 @@ func (s *suite) isLate() bool {
 const mostTrials = 3
 
 // telling runs a trial, if it can run here, until it tells something, hands out each one, and
-// returns the last one.
-func (s *suite) telling(t *testing.T, spec Spec, each func(Result, *trial)) (result Result, trial *trial) {
+// returns all results, and the last trial.
+func (s *suite) telling(t *testing.T, spec Spec, each func(Result, *trial)) (results []Result, trial *trial) {
 	s.checkDemand(t, spec)
 	for range mostTrials {
+		var result Result
 		result, trial = s.try(t, spec)
+		results = append(results, result)
 		each(result, trial)
 		if !result.Starved || len(result.Problems) > 0 || s.isLate() {
 			break
 		}
 	}
-	return result, trial
+	return results, trial
 }
 
 // note records what came of a trial.
@@ -152,7 +171,6 @@ func (s *suite) note(t *testing.T, spec Spec, result Result, trial *trial) {
 		t.Error(problem)
 	}
 	trial.log(t)
-	t.Logf("once more: go test ./test/faults -run TestFaults -faults.only=%q -faults.seed=%d -faults.user=%s", spec.Name(), spec.Seed, spec.User)
 }
 
 // try runs a trial.
@@ -171,11 +189,12 @@ func (s *suite) try(t *testing.T, spec Spec) (Result, *trial) {
 	return trial.result, trial
 }
 
-// log logs what the lockers have said.
+// log logs what the lockers have said, and how to make the trial once more.
 func (t *trial) log(tb testing.TB) {
 	for _, p := range t.players() {
 		if p != nil && p.stderr != nil {
 			tb.Logf("%s has written:\n%s", p.name, p.stderr)
 		}
 	}
+	tb.Logf("once more: go test ./test/faults -run TestFaults -faults.only=%q -faults.seed=%d -faults.user=%s", t.spec.Name(), t.spec.Seed, t.spec.User)
 }
