@@ -57,6 +57,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == fillWord {
 		etcdtest.Fill()
 	}
+	if os.Getenv(roomVariable) != "" {
+		os.Exit(findRoom())
+	}
 	if script := os.Getenv(adoptVariable); script != "" {
 		os.Exit(adoptScript(script))
 	}

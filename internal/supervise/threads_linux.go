@@ -69,10 +69,12 @@ func startThreads(may func() bool) bool {
 }
 
 // hasRoom reports whether this process may have one more process or thread. It starts one that
-// executes nothing.
+// executes nothing. A signal to the process group must not stop that one: this process would wait
+// for it, and whoever has sent the signal need not continue it.
 func hasRoom(reaping *sync.Mutex) bool {
 	reaping.Lock() // whoever waits for children does not see it
 	defer reaping.Unlock()
-	_, err := syscall.ForkExec("", nil, &syscall.ProcAttr{})
+	var err error
+	kernel.Unsignaled(func() { _, err = syscall.ForkExec("", nil, &syscall.ProcAttr{}) })
 	return err == syscall.ENOENT
 }
