@@ -58,6 +58,8 @@ func (l *Lease) Renew(ctx context.Context, read func(context.Context) (*pb.TxnRe
 		}
 		if resp.Header.RaftTerm == renewal.Term {
 			l.count(renewal.Sent, l.ttl)
+			l.Notices.Log(l.log, slog.LevelDebug, "lease renewed", "lease", fmt.Sprintf("%x", int64(l.id)),
+				"margin", l.wholeMargin(l.ttl), "valid_for", l.ValidUntil().Until())
 			return resp, nil
 		}
 		if !retry.Sleep(ctx, retry.PauseMin) {
@@ -120,8 +122,6 @@ func (l renewer) renewOnce(ctx context.Context) (over bool) {
 	if resp == nil { // no member to look after
 		return !l.idle(ctx)
 	}
-	l.Notices.Log(l.log, slog.LevelDebug, "lease renewed",
-		"lease", fmt.Sprintf("%x", int64(l.id)), "margin", l.wholeMargin(l.ttl), "valid_for", l.ValidUntil().Until())
 	for _, m := range l.everybody() {
 		m.OnRenewed()
 	}

@@ -49,10 +49,11 @@ func (n *Queue) next() (tell func()) {
 	return tell
 }
 
-// Log writes a message to the user's logger. It does not block. Whether the logger wants messages
-// of that level is asked when it is told: its handler is a function of the user's as well.
+// Log writes a message to the user's logger, if there is one. It does not block. Whether the logger
+// wants messages of that level is asked when it is told: its handler is a function of the user's
+// as well.
 func (n *Queue) Log(to *slog.Logger, level slog.Level, message string, args ...any) {
-	if to.Handler() != slog.DiscardHandler {
+	if to != nil && to.Handler() != slog.DiscardHandler {
 		n.Post(func() { to.Log(context.Background(), level, message, args...) })
 	}
 }
