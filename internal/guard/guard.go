@@ -93,6 +93,7 @@ type Order struct {
 	NoTimers bool             // the kernel's timers are done without if there are none to be had
 	Ignored  []syscall.Signal // that the command is started to ignore
 
+	mask        uint64 // the signals that the command has blocked
 	pgid        int    // the process group of the command; 0: the one that the guard was started in
 	first       int    // of etcdlocker's words, the first one of the command
 	interpreter string // a word to put before those, empty: none
@@ -103,7 +104,7 @@ type Order struct {
 func (o Order) message(k kind) []byte {
 	m := []byte{byte(k)}
 	for _, n := range []uint64{uint64(o.ValidUntil), uint64(o.By), uint64(o.Lease), uint64(o.pgid), uint64(o.first), flag(o.Checks), flag(o.NoTimers),
-		uint64(o.Allowed), uint64(o.Ahead), setOf(o.Ignored)} {
+		uint64(o.Allowed), uint64(o.Ahead), setOf(o.Ignored), o.mask} {
 		m = appendNumber(m, n)
 	}
 	for _, s := range append([]string{o.path, o.interpreter}, o.Env...) {
@@ -114,7 +115,7 @@ func (o Order) message(k kind) []byte {
 
 // parseOrder is the reverse of message.
 func parseOrder(m []byte) (o Order, err error) {
-	const head = 1 + 10*8
+	const head = 1 + 11*8
 	if len(m) <= head || m[len(m)-1] != 0 {
 		return Order{}, errMessage
 	}
@@ -126,7 +127,7 @@ func parseOrder(m []byte) (o Order, err error) {
 	o.Checks = number(m[41:]) != 0
 	o.NoTimers = number(m[49:]) != 0
 	o.Allowed, o.Ahead = time.Duration(number(m[57:])), time.Duration(number(m[65:]))
-	o.Ignored = signalsOf(number(m[73:]))
+	o.Ignored, o.mask = signalsOf(number(m[73:])), number(m[81:])
 	var words []string
 	for begin, i := head, head; i < len(m); i++ {
 		if m[i] == 0 {

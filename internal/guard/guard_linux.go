@@ -35,8 +35,9 @@ type guarded struct {
 	conn              *conn
 	path, interpreter string
 	first             int
-	pid               int // of the command
-	pidfd             int // of the command; negative before the start, and where there are none
+	mask              uint64 // the signals that the command has blocked
+	pid               int    // of the command
+	pidfd             int    // of the command; negative before the start, and where there are none
 
 	group   atomic.Pointer[cgroup.Group] // of the command, if it has one
 	measure atomic.Pointer[Measure]      // the last one
@@ -127,7 +128,7 @@ func (g *guarded) Start(ctx context.Context, o Order) (err error) {
 		}()
 	}
 	g.extended(o.ValidUntil)
-	o.pgid, o.first, o.interpreter, o.path = syscall.Getpgrp(), g.first, g.interpreter, g.path
+	o.pgid, o.mask, o.first, o.interpreter, o.path = syscall.Getpgrp(), g.mask, g.first, g.interpreter, g.path
 	err = g.conn.send(o.message(start), o.Channel)
 	if err == syscall.EPIPE || err == syscall.ECONNRESET {
 		err = errGone

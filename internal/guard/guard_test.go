@@ -34,7 +34,7 @@ func TestOrderArrives(t *testing.T) {
 	for _, o := range []Order{
 		{Env: nil},
 		{ValidUntil: 1, Allowed: 2, Ahead: 3, By: 4, Lease: 5, Env: []string{"A=1", "B="}, Checks: true, NoTimers: true,
-			Ignored: []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM, 64}, pgid: 6, first: 7, interpreter: "node", path: "/bin/true"},
+			Ignored: []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM, 64}, mask: 1 << 63, pgid: 6, first: 7, interpreter: "node", path: "/bin/true"},
 	} {
 		got, err := parseOrder(o.message(start))
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(o) {

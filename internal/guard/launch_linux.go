@@ -20,6 +20,7 @@ type Launched struct {
 	lacks error // what the kernel refuses to a guard
 	conn  *conn
 	pid   int
+	mask  uint64 // the signals that the command has blocked
 	err   error
 	taken bool
 }
@@ -61,7 +62,7 @@ func (l *Launched) launch(args []string) {
 	defer syscall.Close(theirs)
 	slack, restore := lazyWatch()
 	defer restore()
-	l.pid, l.err = syscall.ForkExec(self, args, &syscall.ProcAttr{
+	attr := &syscall.ProcAttr{
 		Env:   append(guardEnvironment(environ(), theirs), slackNumber+strconv.Itoa(int(slack))),
 		Files: []uintptr{0, 1, 2},
 		// Nothing typed on the terminal is for the guard. If our group has no number here (it comes
@@ -71,7 +72,10 @@ func (l *Launched) launch(args []string) {
 		// A guard that is stopped goes on when this process dies. The kernel continues one that has
 		// stopped before, and not one that is about to.
 		Sys: &syscall.SysProcAttr{Setpgid: syscall.Getpgrp() != 0, Pdeathsig: syscall.SIGCONT},
-	})
+	}
+	// A SIGTSTP to our group would stop it on its way to a group of its own, where nobody continues
+	// it, and this process waits until it is executed.
+	l.mask = kernel.Unsignaled(func() { l.pid, l.err = syscall.ForkExec(self, args, attr) })
 	if l.err != nil {
 		l.conn.close()
 		l.err = os.NewSyscallError("starting the guard process from "+self, l.err)
@@ -121,6 +125,7 @@ func (l *Launched) Command(path, interpreter string, first int) (Command, error)
 		path:        path,
 		interpreter: interpreter,
 		first:       first,
+		mask:        l.mask,
 		pidfd:       -1,
 		sent:        newTestimony(),
 		started:     make(chan beginning, 1),

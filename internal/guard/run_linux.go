@@ -293,6 +293,7 @@ func (w *warden) start(o Order) (why uint64, err error) {
 		return cannotBeBelow, err
 	}
 	w.env = environment(w.env, o.Env)
+	kernel.SetSignalMask(o.mask) // this process was started with all of them blocked
 	if o.Checks {
 		if err := w.startChecker(o.Channel); err != nil {
 			return cannotExecute, err

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdlock/etcdlock/internal/etcdtest"
+	"github.com/etcdlock/etcdlock/internal/kernel"
 	"github.com/etcdlock/etcdlock/test/programs"
 )
 
@@ -396,6 +398,36 @@ func TestGuardOutlivesSignals(t *testing.T) {
 	if code := p.Code(); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d, %q", code, p.Stderr)
 	}
+}
+
+// TestBlockedSignals: the command, and what checks it, have those signals blocked that etcdlocker
+// was started with, though its guard is started with all of them blocked.
+func TestBlockedSignals(t *testing.T) {
+	t.Parallel()
+	const blocked = 1<<(syscall.SIGUSR2-1) | 1<<(40-1)
+	file := filepath.Join(t.TempDir(), "blocked")
+	runtime.LockOSThread()
+	before, err := kernel.SetSignalMask(blocked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := programs.Locker(t, etcdtest.Shared(t).Endpoint(), "-k", "/blocked", "--pulse-cmd", "exec grep SigBlk /proc/self/status > "+file, "--", "sleep", "1000")
+	kernel.SetSignalMask(before)
+	runtime.UnlockOSThread()
+	etcdtest.Await(t, "the first check", func(context.Context) error {
+		said, err := os.ReadFile(file)
+		if expect := fmt.Sprintf("SigBlk:\t%016x\n", blocked); err == nil && string(said) != expect {
+			return fmt.Errorf("it has %q, and should %q", said, expect)
+		}
+		return err
+	})
+	for _, child := range etcdtest.Children(programs.GuardOf(t, p)) { // the command is one
+		if blocks := signals(t, child, "SigBlk"); blocks != blocked {
+			t.Errorf("process %d blocks %x, and should %x", child, blocks, blocked)
+		}
+	}
+	p.Signal(syscall.SIGTERM)
+	p.Code()
 }
 
 // TestStoppedWithoutACommand: a guard that waits for its turn goes with its etcdlocker, also one
