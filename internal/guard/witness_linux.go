@@ -22,11 +22,15 @@ var notForGuards = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, 
 // on its way to Go's handler meanwhile, on another thread, this process would die, and leave what
 // the command has started.
 func outliveSignals() {
-	for _, sig := range append([]os.Signal{syscall.SIGTSTP}, notForGuards...) {
+	// Go unblocks a signal before it takes it: one that has come would stop this process now. To
+	// ignore it drops that one.
+	signal.Ignore(syscall.SIGTSTP)
+	for _, sig := range notForGuards {
 		if !signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTSTP)
 }
 
 // testify has etcdlocker told of those of them that come. A service manager sends them to
